@@ -1,0 +1,57 @@
+//! A layer with an adapter, applied to a batch; then the same layer with another adapter and with none.
+//!
+//! `cargo run --release -p fused-lora --example forward`
+
+use std::time::Instant;
+
+use fused_lora::{
+    Strategy,
+    cpu::{Adapter, Layer, Workspace},
+};
+use half::f16;
+use ndarray::Array2;
+
+fn main() -> Result<(), fused_lora::Error> {
+    let (m, n, k) = (512, 1024, 1024);
+    let layer = Layer::new(pattern(n, k, 1).view())?; // packs W, once
+    let adapter =
+        |rank, seed| Adapter::new(pattern(rank, k, seed).view(), pattern(n, rank, seed + 1).view(), 2.0);
+
+    let x = pattern(m, k, 4);
+    let mut y = Array2::zeros((m, n));
+    let mut workspace = Workspace::new(); // belongs to the caller; keep it from call to call
+
+    let mut layer = layer.with_adapter(adapter(10, 5)?)?;
+    for rank in [10, 100, 250] {
+        layer.set_adapter(Some(adapter(rank, 5)?))?; // W is not packed again
+        layer.forward(x.view(), y.view_mut(), &mut workspace)?; // the first call of a size allocates, later ones do not
+        let mut best = |strategy| -> Result<f64, fused_lora::Error> {
+            let mut best = f64::INFINITY;
+            for _ in 0..20 {
+                let start = Instant::now();
+                layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace)?;
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            Ok(best)
+        };
+        let [base, unfused, fused] =
+            [best(Strategy::Base)?, best(Strategy::Unfused)?, best(Strategy::Fused)?];
+        let floor = layer.problem(m).floor_pct();
+        let percent = |t: f64| 100.0 * (t / base - 1.0);
+        println!(
+            "rank {rank:3}: base {:.2} ms, unfused {:+.1} %, fused {:+.1} % (floor {floor:+.1} %)",
+            1e3 * base,
+            percent(unfused),
+            percent(fused),
+        );
+    }
+    Ok(())
+}
+
+/// Something that is not constant.
+fn pattern(rows: usize, columns: usize, seed: usize) -> Array2<f16> {
+    Array2::from_shape_fn((rows, columns), |(i, j)| {
+        let hash = (i * columns + j + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        f16::from_f32((hash % 1000) as f32 / 8000.0 - 0.0625)
+    })
+}

@@ -1,0 +1,63 @@
+use std::io::{self, Write};
+
+use anyhow::Result;
+use fused_lora::cpu::{SIMD_VARIABLE, Simd};
+use serde_json::{Value, json};
+
+use crate::machine;
+
+/// Say what this machine offers: SIMD level, threads, caches.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// One JSON object instead of lines `key: value`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let facts = facts()?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        let object: serde_json::Map<_, _> =
+            facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        writeln!(out, "{}", Value::Object(object))?;
+    } else {
+        for (key, value) in facts {
+            writeln!(out, "{key}: {}", plain(&value))?;
+        }
+    }
+    Ok(())
+}
+
+fn facts() -> Result<Vec<(&'static str, Value)>> {
+    let simd = Simd::detect()?;
+    let chosen_by = match std::env::var_os(SIMD_VARIABLE) {
+        Some(name) if !name.is_empty() => SIMD_VARIABLE,
+        _ => "best available",
+    };
+    let available: Vec<_> = Simd::available().into_iter().map(Simd::name).collect();
+    let mut facts = vec![
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("simd", json!(simd.name())),
+        ("simd-chosen-by", json!(chosen_by)),
+        ("simd-available", json!(available)),
+        ("threads", json!(rayon::current_num_threads())),
+    ];
+    if let Some(model) = machine::cpu_model() {
+        facts.push(("cpu", json!(model)));
+    }
+    let caches: Vec<_> = machine::caches().into_iter().map(|(name, size)| format!("{name} {size}")).collect();
+    if !caches.is_empty() {
+        facts.push(("caches", json!(caches)));
+    }
+    Ok(facts)
+}
+
+/// A value without JSON's quotes and brackets.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,106 @@
+//! A file that appears whole or not at all.
+
+use std::{
+    fs::{self, Metadata},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Where to write, checked.
+pub(crate) struct Output {
+    /// As the user spelled it, for messages.
+    shown: PathBuf,
+    /// The file itself, behind any symbolic link.
+    path: PathBuf,
+    /// What is there already.
+    existing: Option<Metadata>,
+}
+
+impl Output {
+    /// Checks that `path` can be written and is none of `inputs` (option and file). Nothing is created.
+    pub(crate) fn check(path: &Path, inputs: &[(&str, &Path)]) -> Result<Output> {
+        let shown = path.to_owned();
+        match fs::metadata(path) {
+            Ok(metadata) => {
+                // Renaming over a device or a pipe would replace it by a file: /dev/null must survive.
+                if !metadata.is_file() {
+                    bail!("cannot write {}: it exists and is not a regular file", path.display());
+                }
+                for (option, input) in inputs {
+                    if same_file(path, &metadata, input) {
+                        bail!(
+                            "cannot write {}: it is the same file as {} of {option}",
+                            path.display(),
+                            input.display()
+                        );
+                    }
+                }
+                // A rename would not ask.
+                if metadata.permissions().readonly() {
+                    bail!("cannot write {}: it is read-only", path.display());
+                }
+                let path =
+                    path.canonicalize().with_context(|| format!("cannot write {}", shown.display()))?;
+                Ok(Output { shown, path, existing: Some(metadata) })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if path.is_symlink() {
+                    bail!("cannot write {}: it is a symbolic link to nothing", path.display());
+                }
+                if path.file_name().is_none() {
+                    bail!("cannot write {:?}: it names no file", path.display());
+                }
+                let folder = folder(path);
+                if !folder.is_dir() {
+                    bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
+                }
+                Ok(Output { path: shown.clone(), shown, existing: None })
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
+        }
+    }
+
+    /// Writes a temporary file beside it and renames that. On failure what was there is as it was.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<()> {
+        self.replace(bytes).with_context(|| format!("cannot write {}", self.shown.display()))
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".fused-lora-");
+        // tempfile's own choice is 0600; this is what any other new file gets, less the umask.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder(&self.path))?;
+        if let Some(existing) = &self.existing {
+            file.as_file().set_permissions(existing.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+}
+
+/// The folder of `path`; `.` for a bare name.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether both are one file, under whatever names. An `other` that is not there is not.
+#[cfg(unix)]
+fn same_file(_path: &Path, metadata: &Metadata, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(other).is_ok_and(|other| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino()))
+}
+
+/// Whether both are one file. Hard links are not seen.
+#[cfg(not(unix))]
+fn same_file(path: &Path, _metadata: &Metadata, other: &Path) -> bool {
+    matches!((path.canonicalize(), other.canonicalize()), (Ok(path), Ok(other)) if path == other)
+}

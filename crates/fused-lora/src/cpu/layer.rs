@@ -1,0 +1,205 @@
+use std::{fmt, sync::Arc};
+
+use half::f16;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::{
+    Adapter, Simd, Workspace,
+    buffer::Buffer,
+    panels::Panels,
+    product::{Lora, Product},
+    simd::dispatch,
+    view::{Rows, RowsMut, require, require_nonzero},
+};
+use crate::{
+    epilogue::Epilogue,
+    error::{Error, Operand},
+    problem::{DType, Problem, Strategy},
+};
+
+/// A linear layer, W packed, optionally with an adapter and an epilogue. Clones share the packed W, so that
+/// one weight can serve with many adapters.
+#[derive(Clone)]
+pub struct Layer {
+    simd: Simd,
+    weight: Arc<Panels>,
+    adapter: Option<Adapter>,
+    /// f32, padded with zeros to whole vectors.
+    bias: Option<Arc<Buffer>>,
+}
+
+impl Layer {
+    /// Packs `w: [N, K]` for this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZeroSize`] if N or K is zero, and those of [`Simd::detect`].
+    pub fn new(w: ArrayView2<'_, f16>) -> Result<Self, Error> {
+        Self::with_simd(Simd::detect()?, w)
+    }
+
+    /// As [`new`](Self::new), for the given level.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZeroSize`], and [`Error::SimdUnavailable`].
+    pub fn with_simd(simd: Simd, w: ArrayView2<'_, f16>) -> Result<Self, Error> {
+        let simd = simd.require()?;
+        require_nonzero(Operand::W, w.shape())?;
+        let weight = Arc::new(dispatch!(simd, Kernel => Panels::pack::<Kernel>(w)));
+        Ok(Self { simd, weight, adapter: None, bias: None })
+    }
+
+    /// [`set_adapter`](Self::set_adapter) on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_adapter`](Self::set_adapter).
+    pub fn with_adapter(mut self, adapter: Adapter) -> Result<Self, Error> {
+        self.set_adapter(Some(adapter))?;
+        Ok(self)
+    }
+
+    /// Changes or drops the adapter and returns the one there was. W is not touched.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if A or B does not fit W, [`Error::SimdMismatch`] if it is packed for another level.
+    /// The layer keeps its adapter then.
+    pub fn set_adapter(&mut self, adapter: Option<Adapter>) -> Result<Option<Adapter>, Error> {
+        if let Some(adapter) = &adapter {
+            require(Operand::A, "columns", self.in_features(), adapter.in_features())?;
+            require(Operand::B, "rows", self.out_features(), adapter.out_features())?;
+            if adapter.simd() != self.simd {
+                return Err(Error::SimdMismatch { layer: self.simd, adapter: adapter.simd() });
+            }
+        }
+        Ok(std::mem::replace(&mut self.adapter, adapter))
+    }
+
+    /// Sets what happens to the sums before they are rounded, in place of what was set before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if the bias has not N elements.
+    pub fn with_epilogue(mut self, epilogue: Epilogue) -> Result<Self, Error> {
+        let Epilogue { bias } = epilogue;
+        if let Some(bias) = &bias {
+            require(Operand::Bias, "elements", self.out_features(), bias.len())?;
+        }
+        self.bias = bias.map(|bias| {
+            let lanes = dispatch!(self.simd, Kernel => <Kernel as super::kernel::MicroKernel>::LANES);
+            let mut padded = Buffer::zeroed::<f32>(bias.len().next_multiple_of(lanes));
+            for (to, from) in padded.as_mut_slice::<f32>().iter_mut().zip(bias) {
+                *to = from.to_f32();
+            }
+            Arc::new(padded)
+        });
+        Ok(self)
+    }
+
+    /// K
+    pub fn in_features(&self) -> usize {
+        self.weight.k()
+    }
+
+    /// N
+    pub fn out_features(&self) -> usize {
+        self.weight.rows()
+    }
+
+    /// The adapter's r, 0 without one.
+    pub fn rank(&self) -> usize {
+        self.adapter.as_ref().map_or(0, Adapter::rank)
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The level it is packed for.
+    pub fn simd(&self) -> Simd {
+        self.simd
+    }
+
+    /// Element type of x, W, A, B and y.
+    pub fn dtype(&self) -> DType {
+        DType::F16
+    }
+
+    /// The size of a call with `m` rows.
+    pub fn problem(&self, m: usize) -> Problem {
+        Problem { m, n: self.out_features(), k: self.in_features(), rank: self.rank() }
+    }
+
+    /// `y = f16( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias )` in one pass: `x: [M, K]`, `y: [M, N]`.
+    ///
+    /// Rows of x and y may be any distance apart; within a row elements are adjacent. What y held is
+    /// overwritten, and nothing between its rows is touched.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZeroSize`], [`Error::Shape`] and [`Error::ColumnStride`]; y is untouched then.
+    pub fn forward(
+        &self,
+        x: ArrayView2<'_, f16>,
+        y: ArrayViewMut2<'_, f16>,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        self.forward_with(Strategy::Fused, x, y, workspace)
+    }
+
+    /// As [`forward`](Self::forward), with the strategy given: for measuring, and for checking one against the
+    /// other.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_with(
+        &self,
+        strategy: Strategy,
+        x: ArrayView2<'_, f16>,
+        mut y: ArrayViewMut2<'_, f16>,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        require_nonzero(Operand::X, x.shape())?;
+        require(Operand::X, "columns", self.in_features(), x.ncols())?;
+        require(Operand::Y, "rows", x.nrows(), y.nrows())?;
+        require(Operand::Y, "columns", self.out_features(), y.ncols())?;
+        let rows = Rows::new(Operand::X, &x)?;
+        let output = RowsMut::new(Operand::Y, &mut y)?;
+
+        let adapter = self.adapter.as_ref().filter(|adapter| adapter.rank() > 0).map(Adapter::packed);
+        let base = Product {
+            x: rows,
+            weight: &self.weight,
+            lora: None,
+            y: output,
+            scale: 1.0,
+            bias: self.bias.as_deref(),
+            accumulate: false,
+        };
+        dispatch!(self.simd, Kernel => match (strategy, adapter) {
+            (Strategy::Base, _) | (_, None) => base.run::<Kernel>(workspace),
+            (Strategy::Fused, Some(adapter)) => {
+                let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
+                Product { lora: Some(lora), ..base }.run::<Kernel>(workspace);
+            }
+            (Strategy::Unfused, Some(adapter)) => base.run_unfused::<Kernel>(adapter, workspace),
+        });
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layer")
+            .field("in_features", &self.in_features())
+            .field("out_features", &self.out_features())
+            .field("simd", &self.simd)
+            .field("adapter", &self.adapter)
+            .field("bias", &self.bias.is_some())
+            .finish()
+    }
+}

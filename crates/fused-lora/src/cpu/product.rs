@@ -1,0 +1,120 @@
+//! One product, and which loops run it.
+//!
+//! ```text
+//! by rows, where there are enough of them:        by columns, where x is a few rows:
+//!   parallel over blocks of MC rows:                parallel over blocks of rows:          pack x, all of K
+//!     for each K block:                             parallel over panels of A × blocks:    h
+//!       pack x                                      pack h
+//!       sweep the panels of A   → h, at the end     parallel over panels of W × blocks:    y
+//!       sweep the panels of W   → y, at the end
+//! ```
+//!
+//! A *sweep* takes a packed block of rows through panels of a weight, tile by tile. In the last K block of W
+//! each tile's K loop runs on over h and B: that is the whole of the fusion.
+//!
+//! By rows nothing is shared but W, A and B, there is one fork and one join, and x is packed while it is in cache.
+//! By columns each panel is read by few threads, at the price of a join after each line.
+
+use half::f16;
+
+use super::{
+    adapter::Packed,
+    buffer::{Buffer, Plain},
+    kernel::{Init, MicroKernel},
+    panels::Panels,
+    parallel::in_pool,
+    sweep::Target,
+    view::{Rows, RowsMut},
+    workspace::{Slot, Workspace},
+};
+
+/// With fewer rows than this for each thread, threads share rows and split columns.
+const MIN_ROWS_PER_THREAD: usize = 32;
+/// Multiply-adds below which waking another thread costs more than it brings: some 10 µs of one.
+const MIN_PARALLEL_WORK: usize = 1 << 19;
+
+/// `y = f16( scale · (x Wᵀ + h Bᵀ) + bias )`, all in one pass over x and y.
+///
+/// Whoever makes one vouches for it: x and y live and have the weight's width and height, the bias and `lora` fit
+/// the weight, and nobody else touches y while it runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) x: Rows,
+    pub(crate) weight: &'a Panels,
+    pub(crate) lora: Option<Lora<'a>>,
+    /// `[x.rows, weight.rows]`
+    pub(crate) y: RowsMut,
+    pub(crate) scale: f32,
+    pub(crate) bias: Option<&'a Buffer>,
+    /// Start from what y holds; asks for scale 1.
+    pub(crate) accumulate: bool,
+}
+
+/// `h = f16( scale · x Aᵀ )` and `B`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lora<'a> {
+    pub(crate) a: &'a Panels,
+    pub(crate) b: &'a Panels,
+    pub(crate) scale: f32,
+}
+
+impl Product<'_> {
+    pub(crate) fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
+        if self.x.rows * self.x.columns * self.weight.rows() < MIN_PARALLEL_WORK {
+            self.run_on::<K>(1, workspace);
+        } else {
+            in_pool(|| self.run_on::<K>(rayon::current_num_threads(), workspace));
+        }
+    }
+
+    /// The same as three products that know nothing of each other, as PEFT runs them.
+    pub(crate) fn run_unfused<K: MicroKernel<Element: Plain>>(
+        &self,
+        adapter: &Packed,
+        workspace: &mut Workspace,
+    ) {
+        let (m, rank) = (self.x.rows, adapter.a.rows());
+        let mut h = std::mem::take(&mut workspace.h);
+        h.reserve::<f16>(m * rank);
+        let (ptr, ld) = (h.as_mut_ptr(), rank as isize);
+        let shrink =
+            Product { weight: &adapter.a, y: RowsMut { ptr, ld }, scale: adapter.scale, bias: None, ..*self };
+        let h_rows = Rows { ptr, ld, rows: m, columns: rank };
+        let expand = Product { x: h_rows, weight: &adapter.b, bias: None, accumulate: true, ..*self };
+        for product in [self, &shrink, &expand] {
+            product.run::<K>(workspace);
+        }
+        workspace.h = h;
+    }
+
+    fn run_on<K: MicroKernel<Element: Plain>>(&self, threads: usize, workspace: &mut Workspace) {
+        debug_assert!(self.x.columns == self.weight.k() && (!self.accumulate || self.scale == 1.0));
+        if workspace.slots.len() < threads {
+            workspace.slots.resize_with(threads, Slot::default);
+        }
+        let slots = &mut workspace.slots[..threads];
+        if threads == 1 || self.x.rows >= threads * MIN_ROWS_PER_THREAD {
+            self.by_rows::<K>(slots);
+        } else {
+            self.by_columns::<K>(slots, &mut workspace.shared);
+        }
+    }
+
+    /// All of y.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            y: self.y,
+            scale: self.scale,
+            bias: self.bias.map_or(std::ptr::null(), Buffer::as_ptr),
+            init: if self.accumulate { Init::Output } else { Init::Zero },
+        }
+    }
+}
+
+impl Lora<'_> {
+    /// h, `[rows, r]`, whose first element is at `ptr`.
+    pub(crate) fn h(&self, ptr: *mut f16) -> Target {
+        let y = RowsMut { ptr, ld: self.a.rows() as isize };
+        Target { y, scale: self.scale, bias: std::ptr::null(), init: Init::Zero }
+    }
+}

@@ -1,0 +1,100 @@
+use std::fmt;
+
+use crate::cpu::Simd;
+
+/// The matrices and vectors of the operation, as errors name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operand {
+    /// The input, `[M, K]`.
+    X,
+    /// The base weight, `[N, K]`.
+    W,
+    /// The shrink weight, `[r, K]`.
+    A,
+    /// The expand weight, `[N, r]`.
+    B,
+    /// The bias, `[N]`.
+    Bias,
+    /// The output, `[M, N]`.
+    Y,
+}
+
+impl fmt::Display for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operand::X => "x [M, K]",
+            Operand::W => "W [N, K]",
+            Operand::A => "A [r, K]",
+            Operand::B => "B [N, r]",
+            Operand::Bias => "bias [N]",
+            Operand::Y => "y [M, N]",
+        })
+    }
+}
+
+/// Why a layer, an adapter or a call was refused. Nothing has been computed or written then.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// M, N or K is zero. (A rank of zero is allowed: it takes the base path.)
+    #[error("{operand} has shape {shape:?}: M, N and K must be at least 1")]
+    ZeroSize {
+        /// Whose shape it is.
+        operand: Operand,
+        /// The shape found.
+        shape: Vec<usize>,
+    },
+    /// A dimension differs from what the other operands fix it to.
+    #[error("{operand} has {found} {axis}, expected {expected}")]
+    Shape {
+        /// Whose dimension it is.
+        operand: Operand,
+        /// `rows`, `columns` or `elements`.
+        axis: &'static str,
+        /// What the other operands ask for.
+        expected: usize,
+        /// What was found.
+        found: usize,
+    },
+    /// The elements of a row are not adjacent in memory.
+    #[error("{operand} has a column stride of {stride}: columns must have unit stride (rows may have any)")]
+    ColumnStride {
+        /// Whose stride it is.
+        operand: Operand,
+        /// The stride found, in elements.
+        stride: isize,
+    },
+    /// The adapter's scale is NaN or infinite.
+    #[error("the adapter's scale is {scale}: it must be finite")]
+    Scale {
+        /// The scale given.
+        scale: f32,
+    },
+    /// Layer and adapter are packed for different SIMD levels.
+    #[error("the adapter is packed for {adapter}, the layer for {layer}")]
+    SimdMismatch {
+        /// The layer's level.
+        layer: Simd,
+        /// The adapter's level.
+        adapter: Simd,
+    },
+    /// This machine lacks the instructions that were asked for.
+    #[error("this machine has no {simd}; it offers {}", crate::cpu::simd::list(available))]
+    SimdUnavailable {
+        /// The level asked for.
+        simd: Simd,
+        /// The levels there are.
+        available: Vec<Simd>,
+    },
+    /// A word that names no SIMD level.
+    #[error(
+        "unknown SIMD level {name:?} (the environment variable {} sets it); known are {}",
+        crate::cpu::SIMD_VARIABLE,
+        crate::cpu::simd::list(&Simd::ALL)
+    )]
+    SimdUnknown {
+        /// The word.
+        name: String,
+    },
+}

@@ -1,0 +1,50 @@
+//! Un-merged LoRA at the price of the bare matrix product.
+//!
+//! A linear layer with a low-rank adapter computes
+//!
+//! ```text
+//! h = f16( s · x Aᵀ )              x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
+//! y = f16( x Wᵀ + h Bᵀ + bias )    h: [M, r]   y: [M, N]
+//! ```
+//!
+//! as three products: *base* `x Wᵀ`, *shrink* `x Aᵀ` and *expand* `h Bᵀ`. Here they are one pass:
+//! `y = [x | h] · [W | B]ᵀ`, so that the expand is r more steps of the base product's K loop, into the
+//! same f32 accumulators. What remains of the adapter's cost is its arithmetic, `r/N + r/K` of the
+//! base product ([`Problem::floor_pct`]).
+//!
+//! Storage is f16, every sum is f32, and h is rounded to f16 exactly once, with the scale s in it.
+//!
+//! ```
+//! use fused_lora::cpu::{Adapter, Layer, Workspace};
+//! use half::f16;
+//! use ndarray::Array2;
+//!
+//! # fn main() -> Result<(), fused_lora::Error> {
+//! let (m, n, k, rank) = (4, 64, 32, 8);
+//! let w = Array2::from_shape_fn((n, k), |(i, j)| f16::from_f32((i + 2 * j) as f32 / 256.0));
+//! let a = Array2::from_elem((rank, k), f16::from_f32(0.125));
+//! let b = Array2::from_elem((n, rank), f16::from_f32(0.25));
+//! let x = Array2::from_elem((m, k), f16::ONE);
+//! let mut y = Array2::zeros((m, n));
+//!
+//! let layer = Layer::new(w.view())?.with_adapter(Adapter::new(a.view(), b.view(), 2.0)?)?;
+//! layer.forward(x.view(), y.view_mut(), &mut Workspace::new())?;
+//!
+//! // base: Σ_j 2j / 256 = 3.875;  adapter: 2.0 · (32 · 0.125) · (8 · 0.25) = 16
+//! assert_eq!(y[[0, 0]].to_f32(), 19.875);
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod cpu;
+mod epilogue;
+mod error;
+pub mod peft;
+mod problem;
+pub mod reference;
+
+pub use epilogue::Epilogue;
+pub use error::{Error, Operand};
+pub use problem::{DType, Granule, Problem, Strategy, UnknownStrategy};

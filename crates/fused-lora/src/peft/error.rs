@@ -1,0 +1,204 @@
+use std::{io, path::PathBuf};
+
+use super::tensors::TensorError;
+
+/// Why an adapter folder, or a module of it, was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeftError {
+    /// The configuration cannot be read, or asks for what is not implemented.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file or tensor is not what it should be.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// There are only pickled weights, which could run any code when opened.
+    #[error("{} is a pickle, which is not read: save the adapter as safetensors", file.display())]
+    Pickle {
+        /// The pickle.
+        file: PathBuf,
+    },
+    /// A tensor that belongs to no LoRA module: a whole weight saved with the adapter, or another naming.
+    #[error("{}: tensor {tensor:?} is no LoRA tensor of a module (base_model.model.<module>.lora_…)", file.display())]
+    ForeignTensor {
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The file holds nothing for this module.
+    #[error("{}: no module {module:?}; there is {}", file.display(), list(modules))]
+    NoSuchModule {
+        /// The weights.
+        file: PathBuf,
+        /// The module asked for.
+        module: String,
+        /// The modules there are.
+        modules: Vec<String>,
+    },
+    /// The module has a tensor that is not understood, so its adapter is not a plain linear LoRA.
+    #[error("{}: tensor {tensor:?} is not supported: {why}", file.display())]
+    UnsupportedTensor {
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What it is a sign of.
+        why: &'static str,
+    },
+    /// The module has only one of its two matrices.
+    #[error("{}: tensor {tensor:?} is missing", file.display())]
+    MissingTensor {
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The rank of the configuration (after `rank_pattern`) is not the tensor's.
+    #[error("{}: tensor {tensor:?} has rank {found}, the configuration says {config}", file.display())]
+    RankMismatch {
+        /// The weights.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its rank.
+        found: usize,
+        /// The configuration's.
+        config: usize,
+    },
+    /// f32 or bf16 tensors whose values f16 cannot carry, whatever power of two they are multiplied by: a
+    /// single input of 1 overflows h or y.
+    #[error(
+        "{}: tensor {tensor:?} overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}",
+        file.display()
+    )]
+    Overflow {
+        /// The weights.
+        file: PathBuf,
+        /// The tensor with the larger value.
+        tensor: String,
+        /// That value.
+        value: f32,
+        /// `alpha / r` or `alpha / sqrt(r)`.
+        scale: f64,
+        /// What becomes of an input of 1.
+        magnitude: f64,
+    },
+}
+
+/// Why an `adapter_config.json` was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", file.display())]
+    Io {
+        /// The configuration.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is not JSON.
+    #[error("{}: broken JSON: {reason}", file.display())]
+    Json {
+        /// The configuration.
+        file: PathBuf,
+        /// What is wrong, with line and column.
+        reason: String,
+    },
+    /// A key that decides the result is not there. PEFT always writes it.
+    #[error("{}: key {key:?} is missing", file.display())]
+    MissingKey {
+        /// The configuration.
+        file: PathBuf,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value has the wrong type or range.
+    #[error("{}: {key} must be {expected}, found {found}", file.display())]
+    Value {
+        /// The configuration.
+        file: PathBuf,
+        /// The key; within a pattern table with the pattern.
+        key: String,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A key of a `*_pattern` table is no regular expression (of the `regex` crate: no look-around, no
+    /// back-references).
+    #[error("{}: {key} holds {pattern:?}, which is not a supported regular expression: {reason}", file.display())]
+    Pattern {
+        /// The configuration.
+        file: PathBuf,
+        /// `rank_pattern` or `alpha_pattern`.
+        key: &'static str,
+        /// The expression.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The adapter uses something that is not implemented and would change the result.
+    #[error("{}: {key} = {found} is not supported: {why}", file.display())]
+    Unsupported {
+        /// The configuration.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// Why it cannot be honoured.
+        why: &'static str,
+    },
+    /// A key that no PEFT version known here writes, with a value that may mean something.
+    #[error("{}: unknown key {key:?} = {found}: it may change the result, so it is not ignored", file.display())]
+    UnknownKey {
+        /// The configuration.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+    },
+    /// `alpha / r` (or `alpha / sqrt(r)`) is not a finite f32.
+    #[error("{}: module {module:?} has scale {scale:e} (alpha {alpha:e}, rank {rank}): it must be a finite f32", file.display())]
+    Scale {
+        /// The configuration.
+        file: PathBuf,
+        /// The module.
+        module: String,
+        /// Its alpha, after `alpha_pattern`.
+        alpha: f64,
+        /// Its rank, after `rank_pattern`.
+        rank: usize,
+        /// The scale.
+        scale: f64,
+    },
+}
+
+/// Names for an error message: in quotes (they come out of files), and not thousands of them.
+pub(super) fn list(names: &[String]) -> String {
+    const SHOWN: usize = 64;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let mut shown = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        shown += &format!(" and {} more", names.len() - SHOWN);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_quoted_and_bounded() {
+        assert_eq!(list(&[]), "none");
+        assert_eq!(list(&["a\u{1b}[31m".into(), "b".into()]), r#""a\u{1b}[31m", "b""#);
+        let many: Vec<_> = (0..100).map(|i| i.to_string()).collect();
+        assert!(list(&many).ends_with("\"63\" and 36 more"), "{}", list(&many));
+    }
+}

@@ -1,0 +1,150 @@
+//! Adapters as Hugging Face PEFT saves them: `adapter_config.json` beside `adapter_model.safetensors`.
+//!
+//! ```no_run
+//! use fused_lora::{cpu::Adapter, peft::LoraFile};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let file = LoraFile::open("my-adapter".as_ref())?;
+//! for module in file.modules() {
+//!     let lora = file.load(module)?;
+//!     let adapter = Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?;
+//!     println!("{module}: rank {}", adapter.rank());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is read: linear layers with tensors of f16, bf16 or f32; `r` and `lora_alpha` with their
+//! `rank_pattern` and `alpha_pattern`; `use_rslora`; `fan_in_fan_out`
+//! ([`LoraFile::fan_in_fan_out`]). What would change the result and is not implemented is refused by
+//! name: see [`ConfigError`] and [`PeftError`]. That holds for every key of the configuration, also for
+//! those that PEFT has yet to invent, and for every tensor.
+
+mod config;
+mod error;
+mod json;
+mod keys;
+mod modules;
+mod normalise;
+mod pattern;
+mod tensors;
+
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use ndarray::Array2;
+
+pub use error::{ConfigError, PeftError};
+pub use tensors::{HeaderError, TensorError, TensorFile};
+
+use config::Config;
+use modules::Modules;
+
+/// The configuration's file name in an adapter folder.
+pub const CONFIG_NAME: &str = "adapter_config.json";
+/// The weights' file name in an adapter folder.
+pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
+/// What older PEFT versions wrote instead; a pickle, so it is never opened.
+const PICKLE_NAME: &str = "adapter_model.bin";
+
+/// An adapter folder, opened: the configuration is checked, the tensors are read by [`load`](Self::load).
+#[derive(Debug)]
+pub struct LoraFile {
+    config: Config,
+    tensors: TensorFile,
+    modules: Modules,
+}
+
+/// The adapter of one module, ready for [`cpu::Adapter::new`](crate::cpu::Adapter::new).
+///
+/// `scale · B A` is the adapter's contribution. If the file holds f16, `a` and `b` are its tensors bit
+/// for bit and `scale` is PEFT's `alpha / r` (or `alpha / sqrt(r)`). If it holds f32 or bf16, `a` and `b`
+/// may be multiplied by powers of two, so that small values survive in f16; `scale` is divided by
+/// them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraWeights {
+    /// `[r, K]`
+    pub a: Array2<f16>,
+    /// `[N, r]`
+    pub b: Array2<f16>,
+    /// s, applied to `x Aᵀ` before it is rounded to f16.
+    pub scale: f32,
+}
+
+impl LoraFile {
+    /// Opens the adapter folder `dir`.
+    ///
+    /// # Errors
+    ///
+    /// A file that is missing, broken or hostile; a configuration that asks for what is not implemented; a
+    /// tensor that belongs to no LoRA module.
+    pub fn open(dir: &Path) -> Result<LoraFile, PeftError> {
+        let config = Config::read(dir.join(CONFIG_NAME))?;
+        let weights = dir.join(WEIGHTS_NAME);
+        let pickle = dir.join(PICKLE_NAME);
+        if !weights.exists() && pickle.exists() {
+            return Err(PeftError::Pickle { file: pickle });
+        }
+        let tensors = TensorFile::open(&weights)?;
+        let modules = Modules::sort(&tensors)?;
+        Ok(LoraFile { config, tensors, modules })
+    }
+
+    /// The modules that the file holds LoRA tensors for, by the name they have in the base model, sorted.
+    ///
+    /// Embeddings and convolutions are among them; [`load`](Self::load) refuses those.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.modules.names()
+    }
+
+    /// Whether the base model stores the adapted weights as `[in, out]` (GPT-2's `Conv1D`) instead of
+    /// `[out, in]`: the base weight must then be transposed before it becomes a layer. A and B are not
+    /// affected.
+    pub fn fan_in_fan_out(&self) -> bool {
+        self.config.fan_in_fan_out
+    }
+
+    /// The two files of the folder: configuration and weights.
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.config.file, self.tensors.path()]
+    }
+
+    /// Reads the adapter of `module`.
+    ///
+    /// # Errors
+    ///
+    /// A module that is not there or no linear layer; a rank that is not the configuration's; tensors of another
+    /// type than f16, bf16 or f32, with NaN or infinite elements, or of values that f16 cannot carry.
+    pub fn load(&self, module: &str) -> Result<LoraWeights, PeftError> {
+        let [name_a, name_b] = self.modules.linear(module, &self.tensors)?;
+        let a_shape = self.tensors.matrix_shape(&name_a)?;
+        let b_shape = self.tensors.matrix_shape(&name_b)?;
+
+        let rank = self.config.rank(module);
+        for (tensor, found) in [(&name_a, a_shape[0]), (&name_b, b_shape[1])] {
+            if found != rank {
+                return Err(PeftError::RankMismatch {
+                    file: self.file(),
+                    tensor: tensor.clone(),
+                    found,
+                    config: rank,
+                });
+            }
+        }
+        let scale = self.config.scale(module)?;
+
+        let a = self.tensors.matrix(&name_a)?;
+        let b = self.tensors.matrix(&name_b)?;
+        normalise::to_f16(a, b, scale).map_err(|overflow| PeftError::Overflow {
+            file: self.file(),
+            tensor: if overflow.of_a { name_a } else { name_b },
+            value: overflow.value,
+            scale,
+            magnitude: overflow.magnitude,
+        })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.tensors.path().to_owned()
+    }
+}

@@ -1,0 +1,400 @@
+//! Safetensors files: matrices and vectors of f16, bf16 or f32, read one at a time.
+//!
+//! The header is parsed by the `safetensors` crate, the data is read from the file where it is: a base
+//! model's file may be larger than the memory. Bytes become numbers one element at a time, so it does not
+//! matter at which offset they lie.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use half::{bf16, f16};
+use ndarray::{Array1, Array2};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+
+use super::error::list;
+
+/// The safetensors format allows no longer header.
+const MAX_HEADER_LEN: u64 = 100_000_000;
+/// The header's length, a little-endian u64, opens the file.
+const LENGTH_LEN: u64 = 8;
+
+/// A safetensors file whose header has been read and checked.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    metadata: Metadata,
+    /// Where the data begins.
+    data: u64,
+    /// Locked while it seeks and reads: `matrix` may be called from several threads.
+    file: Mutex<File>,
+}
+
+/// Why a safetensors file, or a tensor of it, was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorError {
+    /// The file cannot be read.
+    #[error("cannot read {}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is not in the safetensors format.
+    #[error("{}: not a valid safetensors file", file.display())]
+    Header {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: HeaderError,
+    },
+    /// There is no such tensor.
+    #[error("{}: no tensor {tensor:?}; there is {}", file.display(), list(tensors))]
+    Missing {
+        /// The file.
+        file: PathBuf,
+        /// The tensor asked for.
+        tensor: String,
+        /// The tensors there are.
+        tensors: Vec<String>,
+    },
+    /// The tensor's elements are of a type that is not read.
+    #[error("{}: tensor {tensor:?} has dtype {dtype}, expected F16, BF16 or F32", file.display())]
+    DType {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its type, as the file spells it.
+        dtype: String,
+    },
+    /// The tensor has another number of dimensions.
+    #[error("{}: tensor {tensor:?} has shape {shape:?}, expected {expected} dimension(s)", file.display())]
+    Dimensions {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// How many dimensions are expected.
+        expected: usize,
+    },
+    /// A dimension of the tensor is zero.
+    #[error("{}: tensor {tensor:?} has shape {shape:?}: no dimension may be 0", file.display())]
+    ZeroSize {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// An element is NaN or infinite.
+    #[error("{}: tensor {tensor:?} holds {value} at {index:?}", file.display())]
+    NotFinite {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The first such element's value.
+        value: f32,
+        /// Where it is.
+        index: Vec<usize>,
+    },
+    /// A finite element is too large for f16.
+    #[error("{}: tensor {tensor:?} overflows f16: it holds {value:e} at {index:?}", file.display())]
+    Overflow {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The first such element's value.
+        value: f32,
+        /// Where it is.
+        index: Vec<usize>,
+    },
+}
+
+/// What is wrong with a safetensors header.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The file is too short for what its first bytes announce.
+    #[error("truncated: {needed} bytes are announced, the file has {found}")]
+    Truncated {
+        /// Bytes that must be there.
+        needed: u64,
+        /// Bytes of the file.
+        found: u64,
+    },
+    /// The header would be longer than the format allows.
+    #[error("a header of {len} bytes is announced, the format allows {MAX_HEADER_LEN}")]
+    TooLong {
+        /// The announced length.
+        len: u64,
+    },
+    /// The header is not the JSON it should be, or its shapes, types and offsets contradict each other.
+    #[error("bad header: {reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: String,
+    },
+    /// There are bytes behind the last tensor.
+    #[error("{found} bytes, but the tensors end at {end}")]
+    TrailingBytes {
+        /// Where the last tensor ends.
+        end: u64,
+        /// Bytes of the file.
+        found: u64,
+    },
+}
+
+/// A matrix as the file holds it. bf16 is widened: every bf16 is an f32.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Matrix {
+    F16(Array2<f16>),
+    F32(Array2<f32>),
+}
+
+/// The elements of a tensor, in the file's order.
+enum Elements {
+    F16(Vec<f16>),
+    F32(Vec<f32>),
+}
+
+impl TensorFile {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, is truncated, or whose header contradicts itself or the file's length.
+    pub fn open(path: &Path) -> Result<TensorFile, TensorError> {
+        let io_error = |source| TensorError::Io { file: path.to_owned(), source };
+        let mut file = File::open(path).map_err(io_error)?;
+        let len = file.metadata().map_err(io_error)?.len();
+        match read_header(&mut file, len) {
+            Ok((metadata, data)) => {
+                Ok(TensorFile { path: path.to_owned(), metadata, data, file: Mutex::new(file) })
+            }
+            Err(ReadError::Io(source)) => Err(io_error(source)),
+            Err(ReadError::Header(source)) => Err(TensorError::Header { file: path.to_owned(), source }),
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.metadata.offset_keys();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, tensor: &str) -> bool {
+        self.metadata.info(tensor).is_some()
+    }
+
+    /// Reads a matrix. f16 comes as it is, bf16 and f32 are rounded; a finite value that rounds to infinity
+    /// is an error.
+    ///
+    /// # Errors
+    ///
+    /// A tensor that is not there, has not two dimensions or one of size 0, is of another type, or overflows.
+    pub fn f16_matrix(&self, tensor: &str) -> Result<Array2<f16>, TensorError> {
+        let shape = self.matrix_shape(tensor)?;
+        let elements = self.f16_elements(tensor)?;
+        Ok(Array2::from_shape_vec(shape, elements).expect("the header was checked: shape and data agree"))
+    }
+
+    /// Reads a vector, by the rules of [`f16_matrix`](Self::f16_matrix).
+    ///
+    /// # Errors
+    ///
+    /// Those of a matrix.
+    pub fn f16_vector(&self, tensor: &str) -> Result<Array1<f16>, TensorError> {
+        self.checked_shape(tensor, 1)?;
+        Ok(Array1::from_vec(self.f16_elements(tensor)?))
+    }
+
+    /// The shape of a matrix without a zero-sized dimension, without reading its data.
+    pub(super) fn matrix_shape(&self, tensor: &str) -> Result<[usize; 2], TensorError> {
+        let shape = self.checked_shape(tensor, 2)?;
+        Ok([shape[0], shape[1]])
+    }
+
+    /// Reads a matrix of finite elements, not rounded.
+    pub(super) fn matrix(&self, tensor: &str) -> Result<Matrix, TensorError> {
+        let shape = self.matrix_shape(tensor)?;
+        const AGREE: &str = "the header was checked: shape and data agree";
+        match self.elements(tensor)? {
+            Elements::F16(elements) => {
+                self.check_finite(tensor, elements.iter().map(|v| v.to_f32()))?;
+                Ok(Matrix::F16(Array2::from_shape_vec(shape, elements).expect(AGREE)))
+            }
+            Elements::F32(elements) => {
+                self.check_finite(tensor, elements.iter().copied())?;
+                Ok(Matrix::F32(Array2::from_shape_vec(shape, elements).expect(AGREE)))
+            }
+        }
+    }
+
+    fn check_finite(&self, tensor: &str, mut elements: impl Iterator<Item = f32>) -> Result<(), TensorError> {
+        // Only the failing case needs the index, hence a second look at the value.
+        let mut value = 0.0;
+        let position = elements.position(|v| {
+            value = v;
+            !v.is_finite()
+        });
+        match position {
+            None => Ok(()),
+            Some(flat) => Err(TensorError::NotFinite {
+                file: self.path.clone(),
+                tensor: tensor.to_owned(),
+                value,
+                index: self.index(tensor, flat),
+            }),
+        }
+    }
+
+    fn f16_elements(&self, tensor: &str) -> Result<Vec<f16>, TensorError> {
+        let wide = match self.elements(tensor)? {
+            Elements::F16(elements) => return Ok(elements),
+            Elements::F32(elements) => elements,
+        };
+        let mut rounded = Vec::with_capacity(wide.len());
+        for (flat, value) in wide.into_iter().enumerate() {
+            let narrow = f16::from_f32(value);
+            if narrow.is_infinite() && value.is_finite() {
+                let index = self.index(tensor, flat);
+                return Err(TensorError::Overflow {
+                    file: self.path.clone(),
+                    tensor: tensor.to_owned(),
+                    value,
+                    index,
+                });
+            }
+            rounded.push(narrow);
+        }
+        Ok(rounded)
+    }
+
+    fn elements(&self, tensor: &str) -> Result<Elements, TensorError> {
+        let info = self.info(tensor)?;
+        match info.dtype {
+            Dtype::F16 => Ok(Elements::F16(decode(&self.bytes(info)?, f16::from_le_bytes))),
+            Dtype::BF16 => Ok(Elements::F32(decode(&self.bytes(info)?, |b| bf16::from_le_bytes(b).to_f32()))),
+            Dtype::F32 => Ok(Elements::F32(decode(&self.bytes(info)?, f32::from_le_bytes))),
+            _ => {
+                // Derived from the format's own names, so `F8_E5M2` reads here as it does in the file.
+                let dtype = format!("{:?}", info.dtype);
+                Err(TensorError::DType { file: self.path.clone(), tensor: tensor.to_owned(), dtype })
+            }
+        }
+    }
+
+    fn bytes(&self, info: &TensorInfo) -> Result<Vec<u8>, TensorError> {
+        let (start, end) = info.data_offsets;
+        let mut bytes = Vec::new();
+        let mut read = || -> io::Result<()> {
+            // The length is the file's word, and a sparse file can be longer than any memory.
+            bytes.try_reserve_exact(end - start)?;
+            bytes.resize(end - start, 0);
+            // A panic while it was locked leaves nothing behind that the seek does not set right.
+            let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            file.seek(SeekFrom::Start(self.data + start as u64))?;
+            file.read_exact(&mut bytes)
+        };
+        match read() {
+            Ok(()) => Ok(bytes),
+            Err(source) => Err(TensorError::Io { file: self.path.clone(), source }),
+        }
+    }
+
+    fn checked_shape(&self, tensor: &str, dimensions: usize) -> Result<&[usize], TensorError> {
+        let shape = &self.info(tensor)?.shape;
+        let (file, tensor) = (|| self.path.clone(), || tensor.to_owned());
+        if shape.len() != dimensions {
+            let (shape, expected) = (shape.clone(), dimensions);
+            return Err(TensorError::Dimensions { file: file(), tensor: tensor(), shape, expected });
+        }
+        if shape.contains(&0) {
+            return Err(TensorError::ZeroSize { file: file(), tensor: tensor(), shape: shape.clone() });
+        }
+        Ok(shape)
+    }
+
+    pub(super) fn info(&self, tensor: &str) -> Result<&TensorInfo, TensorError> {
+        self.metadata.info(tensor).ok_or_else(|| TensorError::Missing {
+            file: self.path.clone(),
+            tensor: tensor.to_owned(),
+            tensors: self.names(),
+        })
+    }
+
+    /// The index of element number `flat` of a tensor that is there.
+    fn index(&self, tensor: &str, mut flat: usize) -> Vec<usize> {
+        let shape = self.metadata.info(tensor).map_or(&[][..], |info| &info.shape);
+        let mut index = vec![0; shape.len()];
+        for (at, size) in index.iter_mut().zip(shape).rev() {
+            *at = flat % size;
+            flat /= size;
+        }
+        index
+    }
+}
+
+enum ReadError {
+    Io(io::Error),
+    Header(HeaderError),
+}
+
+/// Reads the header of a file of `len` bytes; also returns where the data begins.
+///
+/// The crate's own `SafeTensors::deserialize` would need the whole file in memory, and adds up a header's
+/// lengths without a check for overflow.
+fn read_header(file: &mut File, len: u64) -> Result<(Metadata, u64), ReadError> {
+    let fail = |error| Err(ReadError::Header(error));
+    if len < LENGTH_LEN {
+        return fail(HeaderError::Truncated { needed: LENGTH_LEN, found: len });
+    }
+    let mut length = [0; LENGTH_LEN as usize];
+    file.read_exact(&mut length).map_err(ReadError::Io)?;
+    let header_len = u64::from_le_bytes(length);
+    if header_len > MAX_HEADER_LEN {
+        return fail(HeaderError::TooLong { len: header_len });
+    }
+    let data = LENGTH_LEN + header_len;
+    if len < data {
+        return fail(HeaderError::Truncated { needed: data, found: len });
+    }
+    let mut header = vec![0; header_len as usize];
+    file.read_exact(&mut header).map_err(ReadError::Io)?;
+
+    // Deserialising checks that the tensors lie one behind the other without gap or overlap, and that shape
+    // and type of each give its length.
+    let metadata: Metadata = match serde_json::from_slice(&header) {
+        Ok(metadata) => metadata,
+        Err(error) => return fail(HeaderError::Invalid { reason: error.to_string() }),
+    };
+    match data.checked_add(metadata.data_len() as u64) {
+        Some(end) if end == len => Ok((metadata, data)),
+        Some(end) if end < len => fail(HeaderError::TrailingBytes { end, found: len }),
+        end => fail(HeaderError::Truncated { needed: end.unwrap_or(u64::MAX), found: len }),
+    }
+}
+
+fn decode<const SIZE: usize, T>(bytes: &[u8], element: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
+    let (elements, rest) = bytes.as_chunks::<SIZE>();
+    debug_assert!(rest.is_empty(), "the header was checked: whole elements");
+    elements.iter().map(|bytes| element(*bytes)).collect()
+}

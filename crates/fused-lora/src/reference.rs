@@ -1,0 +1,335 @@
+//! The oracle: f64, plain loops, and the error bound that every kernel is held to.
+//!
+//! With u = 2⁻¹¹ (half a unit in the last place of f16, relative), every element must satisfy
+//!
+//! ```text
+//! |y − ref| ≤ 2u·|ref| + 2u·Σ|h||B| + 2⁻²⁴·(1 + Σ|B|) + (K/16 + 32)·2⁻²³·Σ|x||W|
+//! ```
+//!
+//! - `2u·|ref|`: y is rounded once (u), with as much again for sums that end on the other side of a tie;
+//! - `2u·Σ|h||B|`: h is rounded once, and an f32 sum may round it to the neighbour;
+//! - `2⁻²⁴·(1 + Σ|B|)`: the smallest f16, for y and for each h that underflows;
+//! - `(K/16 + 32)·2⁻²³·Σ|x||W|`: the f32 sum. Tensor cores truncate while they add, hence the K.
+//!
+//! [`Strategy::Unfused`] rounds `x Wᵀ + bias` to f16 on its way through memory; that is part of what it
+//! computes, so its bound has `u·|x Wᵀ + bias|` on top.
+
+use half::f16;
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use crate::{
+    error::{Error, Operand},
+    problem::Strategy,
+};
+
+/// Half a unit in the last place of f16, relative to the value: 2⁻¹¹.
+const U: f64 = 1.0 / 2048.0;
+/// From here on f16 rounds to infinity: the midpoint of 65504 and 65536.
+const F16_OVERFLOW: f64 = 65520.0;
+/// The Frobenius rule speaks of outputs that have enough elements to be a sample.
+const FROBENIUS_MIN_ELEMENTS: usize = 256;
+
+/// The operands of one product.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `[M, K]`
+    pub x: ArrayView2<'a, f16>,
+    /// `[N, K]`
+    pub w: ArrayView2<'a, f16>,
+    /// None is the base product.
+    pub adapter: Option<LoraView<'a>>,
+    /// `[N]`
+    pub bias: Option<ArrayView1<'a, f16>>,
+}
+
+/// An adapter as its matrices.
+#[derive(Clone, Copy, Debug)]
+pub struct LoraView<'a> {
+    /// `[r, K]`
+    pub a: ArrayView2<'a, f16>,
+    /// `[N, r]`
+    pub b: ArrayView2<'a, f16>,
+    /// s: `alpha / r`, or `alpha / sqrt(r)` for rsLoRA.
+    pub scale: f32,
+}
+
+/// What [`forward`] found.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// `[M, N]`, not rounded: only h has been through f16.
+    pub y: Array2<f64>,
+    /// The largest |y − ref| allowed, element by element: `[M, N]`.
+    pub tolerance: Array2<f64>,
+}
+
+/// The first element that breaks the rule, or the whole output's norm.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// The output has another shape than the reference.
+    #[error("y has shape {found:?}, the reference {expected:?}")]
+    Shape {
+        /// The reference's.
+        expected: (usize, usize),
+        /// The output's.
+        found: (usize, usize),
+    },
+    /// An element is off by more than its bound.
+    #[error(
+        "y[{row}, {column}] = {found}, expected {expected} ± {tolerance:e}; {bad} of {total} elements are off"
+    )]
+    Element {
+        /// Row of the first such element.
+        row: usize,
+        /// Column of the first such element.
+        column: usize,
+        /// The output's value.
+        found: f64,
+        /// The reference's value.
+        expected: f64,
+        /// The bound.
+        tolerance: f64,
+        /// How many elements are off.
+        bad: usize,
+        /// How many there are.
+        total: usize,
+    },
+    /// Every element is within its bound, all of them together are not: an error that has a direction.
+    #[error("‖y − ref‖ = {error:e} is over 2u·‖ref‖ = {limit:e}")]
+    Norm {
+        /// ‖y − ref‖_F
+        error: f64,
+        /// 2u·‖ref‖_F
+        limit: f64,
+    },
+}
+
+/// Computes the product in f64 from the f16 inputs, with h rounded to f16 once.
+///
+/// # Errors
+///
+/// [`Error::Shape`] where shapes do not fit.
+pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Error> {
+    let Inputs { x, w, adapter, bias } = *inputs;
+    let ((m, k), n) = (x.dim(), w.nrows());
+    let shape = |operand, axis, expected, found| {
+        if expected == found { Ok(()) } else { Err(Error::Shape { operand, axis, expected, found }) }
+    };
+    shape(Operand::X, "columns", w.ncols(), k)?;
+    if let Some(bias) = bias {
+        shape(Operand::Bias, "elements", n, bias.len())?;
+    }
+    let adapter = adapter.filter(|_| strategy != Strategy::Base);
+    if let Some(LoraView { a, b, .. }) = adapter {
+        shape(Operand::A, "columns", k, a.ncols())?;
+        shape(Operand::B, "rows", n, b.nrows())?;
+        shape(Operand::B, "columns", a.nrows(), b.ncols())?;
+    }
+
+    let [x, w] = [x, w].map(|view| view.mapv(f64::from));
+    let adapter = adapter.map(|LoraView { a, b, scale }| {
+        let [a, b] = [a, b].map(|view| view.mapv(f64::from));
+        let h = Array2::from_shape_fn((m, a.nrows()), |(i, l)| {
+            let sum: f64 = (0..k).map(|j| x[[i, j]] * a[[l, j]]).sum();
+            round_to_f16(f64::from(scale) * sum)
+        });
+        (h, b)
+    });
+
+    let mut y = Array2::zeros((m, n));
+    let mut tolerance = Array2::zeros((m, n));
+    for i in 0..m {
+        for j in 0..n {
+            let (mut sum, mut magnitude) = (0.0, 0.0);
+            for l in 0..k {
+                sum += x[[i, l]] * w[[j, l]];
+                magnitude += (x[[i, l]] * w[[j, l]]).abs();
+            }
+            let base = sum + bias.map_or(0.0, |bias| bias[j].to_f64());
+            let (mut expand, mut expand_magnitude, mut b_magnitude) = (0.0, 0.0, 0.0);
+            if let Some((h, b)) = &adapter {
+                for l in 0..h.ncols() {
+                    expand += h[[i, l]] * b[[j, l]];
+                    expand_magnitude += (h[[i, l]] * b[[j, l]]).abs();
+                    b_magnitude += b[[j, l]].abs();
+                }
+            }
+            let reference = base + expand;
+            y[[i, j]] = reference;
+            tolerance[[i, j]] = 2.0 * U * (reference.abs() + expand_magnitude)
+                + 2f64.powi(-24) * (1.0 + b_magnitude)
+                + (k as f64 / 16.0 + 32.0) * 2f64.powi(-23) * magnitude
+                + if strategy == Strategy::Unfused { U * base.abs() } else { 0.0 };
+        }
+    }
+    Ok(Expected { y, tolerance })
+}
+
+/// Checks an output against the reference, element by element and, from 256 elements on, by
+/// `‖y − ref‖_F ≤ 2u·‖ref‖_F`.
+///
+/// NaN is equal to NaN; a value that f16 rounds to infinity must be that infinity.
+///
+/// # Errors
+///
+/// The first [`Mismatch`].
+pub fn check(expected: &Expected, y: ArrayView2<'_, f16>) -> Result<(), Mismatch> {
+    check_elements(expected, y)?;
+    let finite = || expected.y.iter().zip(y).filter(|(r, y)| r.abs() < F16_OVERFLOW && y.is_finite());
+    if finite().count() >= FROBENIUS_MIN_ELEMENTS {
+        let error = finite().map(|(r, y)| (y.to_f64() - r).powi(2)).sum::<f64>().sqrt();
+        let limit = 2.0 * U * finite().map(|(r, _)| r * r).sum::<f64>().sqrt();
+        if error > limit {
+            return Err(Mismatch::Norm { error, limit });
+        }
+    }
+    Ok(())
+}
+
+/// [`check`] without the norm, for data that is not normally distributed (where the bound of one element
+/// may be all there is to say).
+///
+/// # Errors
+///
+/// The first [`Mismatch`].
+pub fn check_elements(expected: &Expected, y: ArrayView2<'_, f16>) -> Result<(), Mismatch> {
+    if y.dim() != expected.y.dim() {
+        return Err(Mismatch::Shape { expected: expected.y.dim(), found: y.dim() });
+    }
+    let off = |(at, found): &((usize, usize), &f16)| {
+        !agrees(found.to_f64(), expected.y[*at], expected.tolerance[*at])
+    };
+    let Some(((row, column), found)) = y.indexed_iter().find(off) else {
+        return Ok(());
+    };
+    Err(Mismatch::Element {
+        row,
+        column,
+        found: found.to_f64(),
+        expected: expected.y[[row, column]],
+        tolerance: expected.tolerance[[row, column]],
+        bad: y.indexed_iter().filter(off).count(),
+        total: y.len(),
+    })
+}
+
+fn agrees(found: f64, expected: f64, tolerance: f64) -> bool {
+    if expected.is_nan() || found.is_nan() {
+        return expected.is_nan() && found.is_nan();
+    }
+    if found.is_infinite() {
+        // The sum's error may carry it over the edge.
+        return found.signum() == expected.signum()
+            && (expected.is_infinite() || expected.abs() + tolerance >= F16_OVERFLOW);
+    }
+    // Finite: an infinite reference or tolerance must not pass as `inf <= inf`.
+    expected.is_finite() && (found - expected).abs() <= tolerance
+}
+
+/// Rounds to the nearest f16, ties to even, directly from f64. (`f16::from_f64` may go through f32 and
+/// round twice.)
+fn round_to_f16(value: f64) -> f64 {
+    if value.abs() >= F16_OVERFLOW {
+        return f64::INFINITY.copysign(value);
+    }
+    if value == 0.0 || value.is_nan() {
+        return value;
+    }
+    let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
+    let quantum = 2f64.powi(exponent.max(-14) - 10);
+    (value / quantum).round_ties_even() * quantum
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{arr2, array};
+
+    use super::*;
+
+    fn f(values: Array2<f32>) -> Array2<f16> {
+        values.mapv(f16::from_f32)
+    }
+
+    #[test]
+    fn a_product_done_by_hand() {
+        let (x, w) = (f(arr2(&[[1., 2.], [3., -1.]])), f(arr2(&[[1., 1.], [2., 0.], [-1., 4.]])));
+        let (a, b) = (f(arr2(&[[1., -1.]])), f(arr2(&[[2.], [0.], [-1.]])));
+        let bias = array![f16::ONE, f16::ZERO, f16::from_f32(-2.0)];
+        let adapter = LoraView { a: a.view(), b: b.view(), scale: 0.5 };
+        let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(adapter), bias: Some(bias.view()) };
+        // h = 0.5 · [-1, 4] = [-0.5, 2]
+        let expected = forward(&inputs, Strategy::Fused).unwrap();
+        assert_eq!(expected.y, arr2(&[[3. - 1. + 1., 2., 7. + 0.5 - 2.], [2. + 4. + 1., 6., -7. - 2. - 2.]]));
+        let base = forward(&inputs, Strategy::Base).unwrap();
+        assert_eq!(base.y, arr2(&[[4., 2., 5.], [3., 6., -9.]]));
+        // 2u(|3| + |-0.5·2|) + 2⁻²⁴(1 + 2) + (2/16 + 32) 2⁻²³ · 3
+        let bound = 2. * U * (3. + 1.) + 2f64.powi(-24) * 3. + 32.125 * 2f64.powi(-23) * 3.;
+        assert_eq!(expected.tolerance[[0, 0]], bound);
+        assert_eq!(forward(&inputs, Strategy::Unfused).unwrap().tolerance[[0, 0]], bound + U * 4.);
+    }
+
+    #[test]
+    fn h_is_rounded_once() {
+        // x·a = 1 + 2⁻¹¹ is a tie: to even, 1. With s = 3 in it first: 3 + 3·2⁻¹¹ rounds up to 3 + 2⁻⁹.
+        let x = f(arr2(&[[1., 1.]]));
+        let a = f(arr2(&[[1., 2f32.powi(-11)]]));
+        let b = f(arr2(&[[1.]]));
+        let w = f(arr2(&[[0., 0.]]));
+        let y = |scale| {
+            let adapter = Some(LoraView { a: a.view(), b: b.view(), scale });
+            let inputs = Inputs { x: x.view(), w: w.view(), adapter, bias: None };
+            forward(&inputs, Strategy::Fused).unwrap().y[[0, 0]]
+        };
+        assert_eq!(y(1.0), 1.0);
+        assert_eq!(y(3.0), 3.0 + 2f64.powi(-9));
+    }
+
+    #[test]
+    fn rounding_is_that_of_f16() {
+        for bits in 0..=u16::MAX {
+            let value = f16::from_bits(bits);
+            if value.is_finite() {
+                assert_eq!(round_to_f16(value.to_f64()), value.to_f64());
+            }
+        }
+        assert_eq!(round_to_f16(65519.9), 65504.0);
+        assert_eq!(round_to_f16(-65520.0), f64::NEG_INFINITY);
+        assert_eq!(round_to_f16(2f64.powi(-25)), 0.0);
+        assert_eq!(round_to_f16(2f64.powi(-25) * 1.0001), 2f64.powi(-24));
+        // Through f32 this would be a tie and go to even, 1.
+        assert_eq!(round_to_f16(1.0 + 2f64.powi(-11) + 2f64.powi(-40)), 1.0 + 2f64.powi(-10));
+        assert!(round_to_f16(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_checker_checks() {
+        let expected =
+            Expected { y: arr2(&[[1.0, 70000.0, f64::NAN]]), tolerance: arr2(&[[1e-3, 10.0, f64::NAN]]) };
+        let y = |v: [f32; 3]| f(arr2(&[v]));
+        let good = y([1.0, f32::INFINITY, f32::NAN]);
+        assert_eq!(check(&expected, good.view()), Ok(()));
+        for bad in [
+            [1.01, f32::INFINITY, f32::NAN],
+            [1.0, 65504.0, f32::NAN],
+            [1.0, f32::NEG_INFINITY, f32::NAN],
+            [1.0, f32::INFINITY, 0.0],
+            [f32::NAN, f32::INFINITY, f32::NAN],
+            [f32::INFINITY, f32::INFINITY, f32::NAN],
+        ] {
+            assert!(
+                matches!(check(&expected, y(bad).view()), Err(Mismatch::Element { bad: 1, .. })),
+                "{bad:?}"
+            );
+        }
+        let other = f(Array2::zeros((3, 1)));
+        assert!(matches!(check(&expected, other.view()), Err(Mismatch::Shape { .. })));
+    }
+
+    #[test]
+    fn an_error_with_a_direction_fails_the_norm() {
+        let expected = Expected { y: Array2::ones((16, 16)), tolerance: Array2::from_elem((16, 16), 0.01) };
+        let y = Array2::from_elem((16, 16), f16::from_f32(1.002));
+        assert_eq!(check_elements(&expected, y.view()), Ok(()));
+        assert!(matches!(check(&expected, y.view()), Err(Mismatch::Norm { .. })));
+    }
+}

@@ -1,0 +1,239 @@
+//! `fused-lora apply` on what PEFT computed, and on variants of its files.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::fs;
+
+use fused_lora::cpu::Simd;
+use ndarray::{Array2, Axis};
+use serde_json::json;
+use support::{
+    A, B, CASES, Tensor,
+    command::{Case, assert_success, stderr},
+    edit_config, fixture, read_matrix, relative_error, safetensors_bytes, shift_data,
+};
+
+/// The project's promise for the PEFT cases.
+const TOLERANCE: f64 = 1e-3;
+
+fn expected(case: &str) -> Array2<f32> {
+    read_matrix(&fixture(case).join("expected.safetensors"), "y")
+}
+
+fn base_product(case: &Case) -> Array2<f32> {
+    read_matrix(&case.input, "x").dot(&read_matrix(&case.base, "proj.weight").t())
+}
+
+#[test]
+fn agrees_with_peft_at_every_simd_level() {
+    for name in CASES {
+        let expected = expected(name);
+        for simd in Simd::available() {
+            for strategy in ["fused", "unfused"] {
+                let case = Case::new(name);
+                let output = case
+                    .command(&["--strategy", strategy])
+                    .env("FUSED_LORA_SIMD", simd.name())
+                    .output()
+                    .unwrap();
+                assert_success(&output);
+                let error = relative_error(&read_matrix(&case.output, "y"), &expected);
+                assert!(error <= TOLERANCE, "{name}, {simd}, {strategy}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn base_leaves_the_adapter_out() {
+    for name in CASES {
+        for simd in Simd::available() {
+            let case = Case::new(name);
+            let output =
+                case.command(&["--strategy", "base"]).env("FUSED_LORA_SIMD", simd.name()).output().unwrap();
+            assert_success(&output);
+            let y = read_matrix(&case.output, "y");
+            let error = relative_error(&y, &base_product(&case));
+            assert!(error <= TOLERANCE, "{name}, {simd}: {error:e}");
+            // The adapter must be visible at this tolerance, or the tests above show nothing.
+            assert!(relative_error(&y, &expected(name)) > 10.0 * TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn fused_is_the_default() {
+    let case = Case::new("r10");
+    assert_success(&case.apply(&["--strategy", "fused"]));
+    let fused = fs::read(&case.output).unwrap();
+    assert_success(&case.apply(&[]));
+    assert_eq!(fs::read(&case.output).unwrap(), fused);
+}
+
+#[test]
+fn data_may_begin_at_any_byte() {
+    let case = Case::new("r10");
+    assert_success(&case.apply(&[]));
+    let aligned = fs::read(&case.output).unwrap();
+    for pad in [1, 2, 3, 5, 7] {
+        let case = Case::new("r10");
+        for file in [case.weights(), case.base.clone(), case.input.clone()] {
+            fs::write(&file, shift_data(&fs::read(&file).unwrap(), pad)).unwrap();
+        }
+        assert_success(&case.apply(&[]));
+        assert_eq!(fs::read(&case.output).unwrap(), aligned, "{pad}");
+    }
+}
+
+#[test]
+fn base_and_input_may_be_f32_or_bf16() {
+    for convert in [Tensor::f32, Tensor::bf16] {
+        let case = Case::new("r10");
+        let weight = read_matrix(&case.base, "proj.weight");
+        // Few enough bits for bf16, so that the expected y is the same for both.
+        let x = read_matrix(&case.input, "x").mapv(|v| (v * 4.0).round() / 4.0);
+        let weight = weight.mapv(|v| (v * 64.0).round() / 64.0);
+        fs::write(&case.base, safetensors_bytes(&[("proj.weight", convert(&weight))])).unwrap();
+        fs::write(&case.input, safetensors_bytes(&[("x", convert(&x))])).unwrap();
+        assert_success(&case.apply(&["--strategy", "base"]));
+        let error = relative_error(&read_matrix(&case.output, "y"), &x.dot(&weight.t()));
+        assert!(error <= TOLERANCE, "{error:e}");
+    }
+}
+
+#[test]
+fn the_bias_of_the_base_is_added() {
+    for strategy in ["base", "unfused", "fused"] {
+        let case = Case::new("r10");
+        let weight = read_matrix(&case.base, "proj.weight");
+        let n = weight.nrows();
+        let bias = Array2::from_shape_fn((1, n), |(_, i)| (i as f32 - 30.0) / 4.0);
+        let bias_tensor = Tensor { shape: vec![n], ..Tensor::f16(&bias) };
+        fs::write(
+            &case.base,
+            safetensors_bytes(&[("proj.bias", bias_tensor), ("proj.weight", Tensor::f16(&weight))]),
+        )
+        .unwrap();
+        assert_success(&case.apply(&["--strategy", strategy]));
+        let without = if strategy == "base" { base_product(&case) } else { expected("r10") };
+        let error = relative_error(&read_matrix(&case.output, "y"), &(without + &bias));
+        assert!(error <= TOLERANCE, "{strategy}: {error:e}");
+    }
+}
+
+#[test]
+fn fan_in_fan_out_transposes_the_base_and_nothing_else() {
+    let case = Case::new("r10");
+    let weight = read_matrix(&case.base, "proj.weight");
+    let transposed = weight.t().as_standard_layout().into_owned();
+    fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&transposed))])).unwrap();
+    let refused = stderr(&case.apply(&[]));
+    assert!(refused.contains("does not say fan_in_fan_out"), "{refused}");
+
+    edit_config(&case.adapter, &[("fan_in_fan_out", json!(true))]);
+    assert_success(&case.apply(&[]));
+    let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
+    assert!(error <= TOLERANCE, "{error:e}");
+
+    fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
+    let refused = stderr(&case.apply(&[]));
+    assert!(refused.contains("but the adapter says fan_in_fan_out"), "{refused}");
+}
+
+#[test]
+fn patterns_reach_the_product() {
+    let case = Case::new("r10");
+    // What the case has in `r` and `lora_alpha` now comes from the patterns.
+    edit_config(
+        &case.adapter,
+        &[
+            ("r", json!(3)),
+            ("lora_alpha", json!(1)),
+            ("rank_pattern", json!({"^pro.$": 10})),
+            ("alpha_pattern", json!({"other": 5, "proj": 16})),
+        ],
+    );
+    assert_success(&case.apply(&[]));
+    let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
+    assert!(error <= TOLERANCE, "{error:e}");
+}
+
+#[test]
+fn the_split_between_a_b_and_alpha_does_not_matter() {
+    let exp2 = |e: i32| 2f64.powi(e) as f32;
+    for (i, j) in [(-40, 0), (0, -40), (40, 0), (0, 40), (-60, 50), (50, -60), (-30, -30), (30, 30)] {
+        let case = Case::new("r10");
+        let a = read_matrix(&case.weights(), A).mapv(|v| v * exp2(i));
+        let b = read_matrix(&case.weights(), B).mapv(|v| v * exp2(j));
+        fs::write(case.weights(), safetensors_bytes(&[(A, Tensor::f32(&a)), (B, Tensor::f32(&b))])).unwrap();
+        edit_config(&case.adapter, &[("lora_alpha", json!(16.0 * 2f64.powi(-i - j)))]);
+        for strategy in ["fused", "unfused"] {
+            assert_success(&case.apply(&["--strategy", strategy]));
+            let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
+            assert!(error <= TOLERANCE, "2^{i} A, 2^{j} B, {strategy}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn nan_in_a_row_of_x_stays_in_that_row() {
+    let case = Case::new("r10");
+    let mut x = read_matrix(&case.input, "x");
+    x[[1, 0]] = f32::NAN;
+    fs::write(&case.input, safetensors_bytes(&[("x", Tensor::f16(&x))])).unwrap();
+    assert_success(&case.apply(&[]));
+    for (i, row) in read_matrix(&case.output, "y").axis_iter(Axis(0)).enumerate() {
+        assert!(row.iter().all(|v| v.is_nan() == (i == 1)), "row {i}");
+    }
+}
+
+#[test]
+fn an_existing_output_is_replaced_whole() {
+    let case = Case::new("r10");
+    assert_success(&case.apply(&[]));
+    let y = fs::read(&case.output).unwrap();
+    fs::write(&case.output, vec![b'x'; 100_000]).unwrap();
+    let before = case.files();
+    assert_success(&case.apply(&[]));
+    assert_eq!(fs::read(&case.output).unwrap(), y);
+    assert_eq!(case.files(), before, "nothing is left beside it");
+}
+
+#[test]
+fn a_bare_name_is_a_file_in_the_current_folder() {
+    let mut case = Case::new("r10");
+    case.output = "y.safetensors".into();
+    assert_success(&case.apply(&[]));
+    assert_eq!(read_matrix(&case.folder().join("y.safetensors"), "y").dim(), expected("r10").dim());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_output_has_the_mode_of_any_other_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+
+    let case = Case::new("r10");
+    assert_success(&case.apply(&[]));
+    let any_other = case.folder().join("other");
+    fs::write(&any_other, "").unwrap();
+    assert_eq!(mode(&case.output), mode(&any_other));
+
+    fs::set_permissions(&case.output, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_success(&case.apply(&[]));
+    assert_eq!(mode(&case.output), 0o640, "an existing file keeps its own");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symbolic_link_is_written_through() {
+    let mut case = Case::new("r10");
+    let target = case.output.clone();
+    fs::write(&target, "old").unwrap();
+    case.output = case.folder().join("link");
+    std::os::unix::fs::symlink(&target, &case.output).unwrap();
+    assert_success(&case.apply(&[]));
+    assert!(case.output.is_symlink());
+    assert_eq!(read_matrix(&target, "y").dim(), expected("r10").dim());
+}

@@ -1,0 +1,584 @@
+//! Every bad input of `fused-lora apply` gets one line that names what and where, exit code 1, and no
+//! output: what was there before is untouched.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ndarray::Array2;
+use serde_json::{Value, json};
+use support::{
+    A, B, Tensor,
+    command::{Case, assert_success, stderr},
+    edit_config, read_matrix, safetensors_bytes, shift_data, with_header,
+};
+
+const OLD: &[u8] = b"what was there before";
+
+/// Spoils a case of rank 10 with `spoil` and expects the error to contain every one of `parts`.
+#[track_caller]
+fn refused(spoil: impl Fn(&mut Case), parts: &[&str]) {
+    for old in [None, Some(OLD)] {
+        let mut case = Case::new("r10");
+        if let Some(old) = old {
+            fs::write(&case.output, old).unwrap();
+        }
+        let first_output = case.output.clone();
+        spoil(&mut case);
+        let before = case.files();
+        let output = case.apply(&[]);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(output.stdout.is_empty());
+        assert!(error.starts_with("error: ") && error.ends_with('\n'), "{error:?}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(!error.contains("panicked"), "{error}");
+        for part in parts {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+        assert_eq!(case.files(), before, "{error}");
+        if case.output == first_output {
+            assert_eq!(fs::read(&case.output).ok().as_deref(), old, "{error}");
+        }
+    }
+}
+
+/// Replaces a file by these tensors.
+fn put(path: &Path, tensors: &[(&str, Tensor)]) {
+    fs::write(path, safetensors_bytes(tensors)).unwrap();
+}
+
+/// Replaces A, B or both of the adapter.
+fn put_adapter(case: &Case, a: Option<Tensor>, b: Option<Tensor>) {
+    let kept = |name| Tensor::f32(&read_matrix(&case.weights(), name));
+    put(&case.weights(), &[(A, a.unwrap_or_else(|| kept(A))), (B, b.unwrap_or_else(|| kept(B)))]);
+}
+
+/// The adapter's A or B with one value set.
+fn with_value(case: &Case, name: &str, at: [usize; 2], value: f32) -> Array2<f32> {
+    let mut matrix = read_matrix(&case.weights(), name);
+    matrix[at] = value;
+    matrix
+}
+
+/// (K, N) of the case.
+fn widths(case: &Case) -> (usize, usize) {
+    let weight = read_matrix(&case.base, "proj.weight");
+    (weight.ncols(), weight.nrows())
+}
+
+#[test]
+fn the_case_itself_is_accepted() {
+    assert_success(&Case::new("r10").apply(&[]));
+}
+
+#[test]
+fn shapes_that_do_not_fit() {
+    refused(
+        |case| {
+            let (k, n) = widths(case);
+            put(&case.base, &[("proj.weight", Tensor::zeros("F16", 2, &[n + 1, k]))]);
+        },
+        &["base.safetensors", "\"proj.weight\"", "has shape"],
+    );
+    refused(
+        |case| {
+            let (k, n) = widths(case);
+            put(&case.base, &[("proj.weight", Tensor::zeros("F16", 2, &[n, k, 1]))]);
+        },
+        &["base.safetensors", "\"proj.weight\"", "2 dimension(s)"],
+    );
+    refused(
+        |case| {
+            let (k, _) = widths(case);
+            put(&case.input, &[("x", Tensor::zeros("F16", 2, &[4, k - 1]))]);
+        },
+        &["input.safetensors", "\"x\"", "columns", "base.safetensors"],
+    );
+    refused(
+        |case| {
+            let (k, _) = widths(case);
+            put(&case.input, &[("x", Tensor::zeros("F16", 2, &[k]))]);
+        },
+        &["input.safetensors", "\"x\"", "2 dimension(s)"],
+    );
+    refused(
+        |case| {
+            let (k, _) = widths(case);
+            put(&case.input, &[("x", Tensor::zeros("F16", 2, &[2, 2, k]))]);
+        },
+        &["input.safetensors", "\"x\"", "2 dimension(s)"],
+    );
+    for shape in [&[3][..], &[1, 1]] {
+        refused(
+            |case| {
+                let (k, n) = widths(case);
+                let weight = Tensor::zeros("F16", 2, &[n, k]);
+                put(&case.base, &[("proj.bias", Tensor::zeros("F16", 2, shape)), ("proj.weight", weight)]);
+            },
+            &["base.safetensors", "\"proj.bias\""],
+        );
+    }
+    refused(
+        |case| {
+            let (k, _) = widths(case);
+            put_adapter(case, Some(Tensor::zeros("F32", 4, &[10, k + 1])), None);
+        },
+        &["base.safetensors", "\"proj.weight\"", "adapter"],
+    );
+    refused(
+        |case| put_adapter(case, Some(Tensor::zeros("F32", 4, &[10])), None),
+        &["adapter_model.safetensors", A, "2 dimension(s)"],
+    );
+}
+
+#[test]
+fn zero_sized_dimensions() {
+    refused(
+        |case| {
+            let (k, _) = widths(case);
+            put(&case.input, &[("x", Tensor::zeros("F16", 2, &[0, k]))]);
+        },
+        &["input.safetensors", "\"x\"", "[0, "],
+    );
+    refused(
+        |case| {
+            let (_, n) = widths(case);
+            put(&case.base, &[("proj.weight", Tensor::zeros("F16", 2, &[n, 0]))]);
+        },
+        &["base.safetensors", "\"proj.weight\"", ", 0]"],
+    );
+    refused(
+        |case| {
+            let (k, _) = widths(case);
+            put_adapter(case, Some(Tensor::zeros("F32", 4, &[0, k])), None);
+        },
+        &["adapter_model.safetensors", A, "[0, "],
+    );
+    refused(
+        |case| put_adapter(case, None, Some(Tensor::zeros("F32", 4, &[0, 10]))),
+        &["adapter_model.safetensors", B, "[0, 10]"],
+    );
+}
+
+#[test]
+fn rank_and_scale() {
+    let config = "adapter_config.json";
+    for (entries, parts) in [
+        (&[("r", json!(9))][..], &["adapter_model.safetensors", A, "rank 10", "9"][..]),
+        (&[("rank_pattern", json!({"proj": 11}))], &["adapter_model.safetensors", A, "rank 10", "11"]),
+        (&[("r", json!(0))], &[config, "r must be", "found 0"]),
+        (&[("r", json!(-10))], &[config, "r must be", "found -10"]),
+        (&[("r", json!(10.0))], &[config, "r must be", "found 10.0"]),
+        (&[("rank_pattern", json!({"x": 0}))], &[config, "rank_pattern[\"x\"]", "found 0"]),
+        (&[("lora_alpha", json!("16"))], &[config, "lora_alpha must be", "\"16\""]),
+        (&[("lora_alpha", json!(1e300))], &[config, "module \"proj\"", "alpha 1e300"]),
+        (&[("alpha_pattern", json!({"proj": -1e40}))], &[config, "module \"proj\"", "alpha -1e40"]),
+    ] {
+        refused(|case| edit_config(&case.adapter, entries), parts);
+    }
+    // Python writes these, JSON does not know them.
+    for (value, found) in
+        [("NaN", "NaN"), ("Infinity", "Infinity"), ("-Infinity", "-Infinity"), ("1e999", "range")]
+    {
+        refused(
+            |case| {
+                let text = fs::read_to_string(case.config()).unwrap();
+                let spoilt = text.replace("\"lora_alpha\": 16", &format!("\"lora_alpha\": {value}"));
+                assert_ne!(spoilt, text);
+                fs::write(case.config(), spoilt).unwrap();
+            },
+            &[config, found],
+        );
+    }
+    refused(
+        |case| {
+            let (_, n) = widths(case);
+            put_adapter(case, None, Some(Tensor::zeros("F32", 4, &[n, 9])));
+        },
+        &["adapter_model.safetensors", B, "rank 9"],
+    );
+}
+
+#[test]
+fn missing_files_modules_and_tensors() {
+    refused(
+        |case| case.module = "proj2".into(),
+        &["adapter_model.safetensors", "\"proj2\"", "there is \"proj\""],
+    );
+    refused(|case| case.base = "nowhere.safetensors".into(), &["nowhere.safetensors"]);
+    refused(|case| case.input = "nowhere.safetensors".into(), &["nowhere.safetensors"]);
+    refused(|case| case.adapter = "nowhere".into(), &["nowhere", "adapter_config.json"]);
+    refused(|case| fs::remove_file(case.config()).unwrap(), &["adapter_config.json"]);
+    refused(|case| fs::remove_file(case.weights()).unwrap(), &["adapter_model.safetensors"]);
+    refused(
+        |case| fs::rename(case.weights(), case.adapter.join("adapter_model.bin")).unwrap(),
+        &["adapter_model.bin", "pickle"],
+    );
+    refused(
+        |case| put(&case.base, &[("other.weight", Tensor::zeros("F16", 2, &[1, 1]))]),
+        &["base.safetensors", "\"proj.weight\"", "there is \"other.weight\""],
+    );
+    refused(
+        |case| put(&case.input, &[("input", Tensor::zeros("F16", 2, &[1, 1]))]),
+        &["input.safetensors", "\"x\"", "there is \"input\""],
+    );
+    for (kept, missing) in [(A, B), (B, A)] {
+        refused(
+            |case| {
+                let tensor = Tensor::f32(&read_matrix(&case.weights(), kept));
+                put(&case.weights(), &[(kept, tensor)]);
+            },
+            &["adapter_model.safetensors", missing, "missing"],
+        );
+    }
+    refused(|case| put(&case.weights(), &[]), &["adapter_model.safetensors", "\"proj\"", "there is none"]);
+    refused(|case| case.base = case.folder().to_owned(), &["cannot read"]);
+}
+
+#[test]
+fn wrong_dtypes() {
+    for (dtype, size) in [("I8", 1), ("F64", 8), ("I32", 4), ("F8_E4M3", 1), ("BOOL", 1)] {
+        refused(
+            |case| {
+                let (k, n) = widths(case);
+                put(&case.base, &[("proj.weight", Tensor::zeros(dtype, size, &[n, k]))]);
+            },
+            &["base.safetensors", "\"proj.weight\"", dtype],
+        );
+        refused(
+            |case| {
+                let (k, _) = widths(case);
+                put_adapter(case, Some(Tensor::zeros(dtype, size, &[10, k])), None);
+            },
+            &["adapter_model.safetensors", A, dtype],
+        );
+        refused(
+            |case| {
+                let (k, _) = widths(case);
+                put(&case.input, &[("x", Tensor::zeros(dtype, size, &[3, k]))]);
+            },
+            &["input.safetensors", "\"x\"", dtype],
+        );
+    }
+    refused(
+        |case| {
+            let bytes =
+                with_header(r#"{"x": {"dtype": "F128", "shape": [1], "data_offsets": [0, 16]}}"#, &[0; 16]);
+            fs::write(&case.input, bytes).unwrap();
+        },
+        &["input.safetensors", "F128"],
+    );
+}
+
+/// Files that are no safetensors, or lie about themselves.
+fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let tensor = |name: &str, shape: &str, start: u64, end: u64| {
+        format!(r#""{name}": {{"dtype": "F16", "shape": {shape}, "data_offsets": [{start}, {end}]}}"#)
+    };
+    let file =
+        |tensors: &[String], len: usize| with_header(&format!("{{{}}}", tensors.join(", ")), &vec![0; len]);
+    let max = u64::MAX;
+    vec![
+        ("empty", Vec::new()),
+        ("seven bytes", vec![1; 7]),
+        ("a header of 2^64 - 1 bytes", vec![0xff; 64]),
+        ("a header of 100 MB", 100_000_000u64.to_le_bytes().to_vec()),
+        ("a header longer than the format allows", 100_000_001u64.to_le_bytes().to_vec()),
+        ("no header", 0u64.to_le_bytes().to_vec()),
+        ("a header that is no JSON", with_header("{\"x\": ", &[])),
+        ("a header that is no object", with_header("[1, 2]", &[])),
+        ("a header that is not UTF-8", [&4u64.to_le_bytes()[..], b"{\"\xff\""].concat()),
+        ("a header that nests", with_header(&"[".repeat(100_000), &[])),
+        ("no dtype", with_header(r#"{"x": {"shape": [1], "data_offsets": [0, 2]}}"#, &[0; 2])),
+        ("a negative dimension", file(&[tensor("x", "[-1]", 0, 2)], 2)),
+        ("a fractional dimension", file(&[tensor("x", "[1.5]", 0, 2)], 2)),
+        ("an end behind the file", file(&[tensor("x", "[4, 4]", 0, 32)], 16)),
+        ("an end before the start", file(&[tensor("x", "[1]", 2, 0)], 2)),
+        ("bytes behind the last tensor", file(&[tensor("x", "[1, 1]", 0, 2)], 3)),
+        ("a gap", file(&[tensor("x", "[1]", 0, 2), tensor("y", "[1]", 4, 6)], 6)),
+        ("an overlap", file(&[tensor("x", "[2]", 0, 4), tensor("y", "[2]", 2, 6)], 6)),
+        ("the same bytes twice", file(&[tensor("x", "[2]", 0, 4), tensor("y", "[2]", 0, 4)], 4)),
+        ("a shape that is too small for its bytes", file(&[tensor("x", "[1, 1]", 0, 4)], 4)),
+        ("a shape whose size overflows", file(&[tensor("x", &format!("[{max}, {max}]"), 0, 4)], 4)),
+        ("a shape whose bytes overflow", file(&[tensor("x", &format!("[{max}]"), 0, max)], 4)),
+        (
+            "lengths whose sum overflows",
+            file(
+                &(0..8u64)
+                    .map(|i| {
+                        tensor(
+                            &format!("t{i}"),
+                            &format!("[{}]", max >> 4),
+                            i * (max >> 3),
+                            (i + 1) * (max >> 3),
+                        )
+                    })
+                    .collect::<Vec<_>>(),
+                0,
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn truncated_and_hostile_safetensors() {
+    let file_of: [fn(&Case) -> PathBuf; 3] =
+        [|case| case.base.clone(), |case| case.input.clone(), Case::weights];
+    for (what, bytes) in hostile() {
+        for file in file_of {
+            let name = file(&Case::new("r10")).file_name().unwrap().to_str().unwrap().to_owned();
+            eprintln!("{what}, as {name}");
+            refused(|case| fs::write(file(case), &bytes).unwrap(), &[&name, "not a valid safetensors file"]);
+        }
+    }
+    for file in file_of {
+        let case = Case::new("r10");
+        let whole = fs::read(file(&case)).unwrap();
+        for len in [0, 7, 8, 20, whole.len() / 2, whole.len() - 1] {
+            refused(|case| fs::write(file(case), &whole[..len]).unwrap(), &["not a valid safetensors file"]);
+        }
+        refused(|case| fs::write(file(case), [&whole[..], &[0]].concat()).unwrap(), &["the tensors end at"]);
+        // One byte of the length, so that the header ends early or late.
+        for change in [1u8, 0x80] {
+            let mut bytes = shift_data(&whole, 3);
+            bytes[0] ^= change;
+            refused(|case| fs::write(file(case), &bytes).unwrap(), &["not a valid safetensors file"]);
+        }
+    }
+}
+
+#[test]
+fn broken_json() {
+    for (text, part) in [
+        (&b""[..], "EOF"),
+        (b"{", "EOF"),
+        (b"[]", "an object is expected"),
+        (b"{\"r\": 1,}", "line 1"),
+        (b"{\"r\": 1, \"r\": 2}", "duplicate key \"r\""),
+        (b"{'r': 1}", "line 1"),
+        (b"\xff\xfe", "line 1"),
+        (b"{\"peft_type\": \"\xff\"}", "line 1"),
+    ] {
+        refused(
+            |case| fs::write(case.config(), text).unwrap(),
+            &["adapter_config.json", "broken JSON", part],
+        );
+    }
+    refused(
+        |case| fs::write(case.config(), "[".repeat(1_000_000)).unwrap(),
+        &["adapter_config.json", "broken JSON", "recursion"],
+    );
+}
+
+#[test]
+fn what_cannot_be_honoured() {
+    for (key, value) in [
+        ("use_dora", json!(true)),
+        ("lora_bias", json!(true)),
+        ("bias", json!("all")),
+        ("peft_type", json!("IA3")),
+        ("use_qalora", json!(true)),
+        ("alora_invocation_tokens", json!([1])),
+        ("modules_to_save", json!(["score"])),
+        ("target_parameters", json!(["w"])),
+        ("init_lora_weights", json!("pissa_niter_16")),
+        ("a_key_of_the_future", json!({"on": true})),
+    ] {
+        refused(|case| edit_config(&case.adapter, &[(key, value.clone())]), &["adapter_config.json", key]);
+    }
+    // A pattern that only a backtracking engine takes.
+    let look_ahead = json!({"(?!x)proj": 3});
+    refused(
+        |case| edit_config(&case.adapter, &[("rank_pattern", look_ahead.clone())]),
+        &["rank_pattern", "look-around"],
+    );
+
+    for (name, part) in [
+        ("base_model.model.proj.lora_magnitude_vector", "DoRA"),
+        ("base_model.model.proj.lora_B.bias", "bias"),
+        ("base_model.model.proj.lora_embedding_A", "embedding"),
+        ("base_model.model.proj.lora_of_the_future", "linear"),
+        ("base_model.model.proj.base_layer.weight", "linear"),
+        ("base_model.model.lm_head.weight", "no LoRA tensor"),
+        ("proj.lora_A.weight", "no LoRA tensor"),
+    ] {
+        refused(
+            |case| {
+                let [a, b] = [A, B].map(|name| Tensor::f32(&read_matrix(&case.weights(), name)));
+                put(&case.weights(), &[(A, a), (B, b), (name, Tensor::zeros("F32", 4, &[1]))]);
+            },
+            &["adapter_model.safetensors", name, part],
+        );
+    }
+    refused(
+        |case| put_adapter(case, Some(Tensor::zeros("F32", 4, &[10, 3, 3, 3])), None),
+        &["adapter_model.safetensors", A, "convolution"],
+    );
+}
+
+#[test]
+fn values_that_f16_cannot_hold() {
+    refused(
+        |case| {
+            let mut weight = read_matrix(&case.base, "proj.weight");
+            weight[[2, 3]] = 1e6;
+            put(&case.base, &[("proj.weight", Tensor::f32(&weight))]);
+        },
+        &["base.safetensors", "\"proj.weight\"", "overflows f16", "1e6", "[2, 3]"],
+    );
+    refused(
+        |case| {
+            let mut x = read_matrix(&case.input, "x");
+            x[[1, 0]] = -70000.0;
+            put(&case.input, &[("x", Tensor::bf16(&x))]);
+        },
+        &["input.safetensors", "\"x\"", "overflows f16", "[1, 0]"],
+    );
+    refused(
+        |case| {
+            let a = Tensor::f32(&with_value(case, A, [4, 5], -1e30));
+            put_adapter(case, Some(a), None);
+        },
+        &["adapter_model.safetensors", A, "overflows f16", "1e30"],
+    );
+    refused(
+        |case| {
+            let b = Tensor::f32(&with_value(case, B, [4, 5], 1e30));
+            put_adapter(case, None, Some(b));
+        },
+        &["adapter_model.safetensors", B, "overflows f16", "1e30"],
+    );
+    for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        for convert in [Tensor::f32, Tensor::f16, Tensor::bf16] {
+            refused(
+                |case| put_adapter(case, Some(convert(&with_value(case, A, [4, 5], value))), None),
+                &["adapter_model.safetensors", A, shown, "[4, 5]"],
+            );
+            refused(
+                |case| put_adapter(case, None, Some(convert(&with_value(case, B, [6, 7], value)))),
+                &["adapter_model.safetensors", B, shown, "[6, 7]"],
+            );
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_an_input() {
+    type File = fn(&Case) -> PathBuf;
+    let files: [(File, &str); 4] = [
+        (|case| case.base.clone(), "--base"),
+        (|case| case.input.clone(), "--input"),
+        (Case::config, "--adapter"),
+        (Case::weights, "--adapter"),
+    ];
+    for (file, option) in files {
+        // Each leaves the file's bytes alone.
+        let check = |spell: &dyn Fn(&mut Case, &Path)| {
+            refused(
+                |case| {
+                    let path = file(case);
+                    spell(case, &path);
+                },
+                &["same file", option],
+            );
+            let mut case = Case::new("r10");
+            let path = file(&case);
+            let bytes = fs::read(&path).unwrap();
+            spell(&mut case, &path);
+            assert!(!case.apply(&[]).status.success());
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        };
+        check(&|case, path| case.output = path.to_owned());
+        check(&|case, path| {
+            let folder = path.parent().unwrap();
+            let other = case.folder().join("a");
+            fs::create_dir(&other).unwrap();
+            // <temporary>/a/../… is the same folder, spelled differently.
+            case.output = other
+                .join("..")
+                .join(folder.strip_prefix(case.folder()).unwrap())
+                .join(path.file_name().unwrap());
+        });
+        check(&|case, path| case.output = path.strip_prefix(case.folder()).unwrap().to_owned());
+        #[cfg(unix)]
+        check(&|case, path| {
+            case.output = case.folder().join("symlink");
+            std::os::unix::fs::symlink(path, &case.output).unwrap();
+        });
+        check(&|case, path| {
+            case.output = case.folder().join("hardlink");
+            fs::hard_link(path, &case.output).unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    refused(|case| case.output = case.folder().join("nowhere/y"), &["cannot write", "nowhere"]);
+    refused(|case| case.output = case.folder().to_owned(), &["cannot write", "not a regular file"]);
+    refused(|case| case.output = case.base.join("y"), &["cannot write", "base.safetensors"]);
+    refused(|case| case.output = case.folder().join("x/.."), &["cannot write"]);
+
+    let mut case = Case::new("r10");
+    case.output = case.folder().join("read-only");
+    fs::write(&case.output, OLD).unwrap();
+    let mut permissions = fs::metadata(&case.output).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&case.output, permissions).unwrap();
+    let output = case.apply(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("read-only: it is read-only"), "{}", stderr(&output));
+    assert_eq!(fs::read(&case.output).unwrap(), OLD);
+}
+
+/// A socket stands for all that is neither file nor folder. (Not /dev/null: a command that fails this test as
+/// root would replace the machine's.)
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_no_file_stays_what_it_is() {
+    use std::os::unix::{fs::FileTypeExt, net::UnixListener};
+    refused(
+        |case| {
+            case.output = case.folder().join("socket");
+            UnixListener::bind(&case.output).unwrap();
+        },
+        &["socket", "not a regular file"],
+    );
+    let mut case = Case::new("r10");
+    case.output = case.folder().join("socket");
+    let _listener = UnixListener::bind(&case.output).unwrap();
+    assert!(!case.apply(&[]).status.success());
+    assert!(fs::metadata(&case.output).unwrap().file_type().is_socket());
+
+    refused(
+        |case| {
+            case.output = case.folder().join("dangling");
+            std::os::unix::fs::symlink("nothing", &case.output).unwrap();
+        },
+        &["dangling", "symbolic link to nothing"],
+    );
+}
+
+/// A folder in which nobody, not even root, can make a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_takes_no_files() {
+    refused(|case| case.output = "/proc/self/y".into(), &["cannot write /proc/self/y"]);
+}
+
+#[test]
+fn names_from_files_cannot_write_to_the_terminal() {
+    refused(
+        |case| {
+            let header = r#"{"\u001b[2J\n": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}"#;
+            fs::write(&case.base, with_header(header, &[0; 2])).unwrap();
+        },
+        &[r#""\u{1b}[2J\n""#],
+    );
+    refused(|case| edit_config(&case.adapter, &[("\u{1b}[2J\n", Value::Bool(true))]), &[r#""\u{1b}[2J\n""#]);
+}

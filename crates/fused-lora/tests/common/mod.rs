@@ -1,0 +1,87 @@
+//! Random operands in awkward memory: rows apart, bases unaligned, gaps watched.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use half::f16;
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder};
+use rand::{SeedableRng, rngs::SmallRng};
+use rand_distr::{Distribution, Normal};
+
+pub(crate) fn rng(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed)
+}
+
+/// Normally distributed f16.
+pub(crate) fn normal(rng: &mut SmallRng, rows: usize, columns: usize, deviation: f32) -> Array2<f16> {
+    let distribution = Normal::new(0.0, deviation).unwrap();
+    Array2::from_shape_simple_fn((rows, columns), || f16::from_f32(distribution.sample(rng)))
+}
+
+/// One product's operands, scaled like a trained layer's: x ~ 1, x Wᵀ ~ 1, h ~ 1, h Bᵀ ~ 1.
+pub(crate) struct Operands {
+    pub(crate) x: Array2<f16>,
+    pub(crate) w: Array2<f16>,
+    pub(crate) a: Array2<f16>,
+    pub(crate) b: Array2<f16>,
+    pub(crate) bias: Array1<f16>,
+    pub(crate) scale: f32,
+}
+
+impl Operands {
+    pub(crate) fn random(seed: u64, m: usize, n: usize, k: usize, rank: usize) -> Self {
+        let mut rng = rng(seed);
+        let scale = 1.5;
+        let unit = |sum: usize| 1.0 / (sum.max(1) as f32).sqrt();
+        Self {
+            x: normal(&mut rng, m, k, 1.0),
+            w: normal(&mut rng, n, k, unit(k)),
+            a: normal(&mut rng, rank, k, unit(k) / scale),
+            b: normal(&mut rng, n, rank, unit(rank)),
+            bias: normal(&mut rng, 1, n, 1.0).row(0).to_owned(),
+            scale,
+        }
+    }
+}
+
+/// A matrix in a larger piece of memory: `gap` elements between rows, `offset` before the first. What is not
+/// the matrix holds a NaN with a number in it.
+pub(crate) struct Strided {
+    memory: Vec<f16>,
+    rows: usize,
+    columns: usize,
+    ld: usize,
+    offset: usize,
+}
+
+const GAP: f16 = f16::from_bits(0x7e5a);
+
+impl Strided {
+    pub(crate) fn poisoned(rows: usize, columns: usize, gap: usize, offset: usize) -> Self {
+        let ld = columns + gap;
+        Self { memory: vec![GAP; offset + rows * ld], rows, columns, ld, offset }
+    }
+
+    pub(crate) fn copy_of(matrix: &Array2<f16>, gap: usize, offset: usize) -> Self {
+        let mut strided = Self::poisoned(matrix.nrows(), matrix.ncols(), gap, offset);
+        strided.view_mut().assign(matrix);
+        strided
+    }
+
+    pub(crate) fn view(&self) -> ArrayView2<'_, f16> {
+        let shape = (self.rows, self.columns).strides((self.ld, 1));
+        ArrayView2::from_shape(shape, &self.memory[self.offset..]).unwrap()
+    }
+
+    pub(crate) fn view_mut(&mut self) -> ArrayViewMut2<'_, f16> {
+        let shape = (self.rows, self.columns).strides((self.ld, 1));
+        ArrayViewMut2::from_shape(shape, &mut self.memory[self.offset..]).unwrap()
+    }
+
+    /// Is everything but the matrix as it was made?
+    pub(crate) fn gaps_are_untouched(&self) -> bool {
+        self.memory.iter().enumerate().all(|(i, value)| {
+            let inside = i >= self.offset && (i - self.offset) % self.ld < self.columns;
+            inside || value.to_bits() == GAP.to_bits()
+        })
+    }
+}

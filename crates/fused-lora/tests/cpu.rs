@@ -1,0 +1,281 @@
+//! Every SIMD level and strategy against the f64 reference, over shapes chosen to be awkward.
+
+mod common;
+
+use common::{Operands, Strided, normal, rng};
+use fused_lora::{
+    Epilogue, Strategy,
+    cpu::{Adapter, Layer, Simd, Workspace},
+    reference::{self, Inputs, LoraView},
+};
+use half::f16;
+use ndarray::{Array2, ArrayView2, array, s};
+use proptest::prelude::*;
+
+/// How a case lies in memory, and who computes it.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    gap_x: usize,
+    gap_y: usize,
+    offset: usize,
+    bias: bool,
+    threads: usize,
+}
+
+const PLAIN: Setting = Setting { gap_x: 0, gap_y: 0, offset: 0, bias: false, threads: 2 };
+
+fn layer(simd: Simd, operands: &Operands, bias: bool) -> Layer {
+    let layer = Layer::with_simd(simd, operands.w.view()).unwrap();
+    let adapter = Adapter::with_simd(simd, operands.a.view(), operands.b.view(), operands.scale).unwrap();
+    let layer = layer.with_adapter(adapter).unwrap();
+    if bias { layer.with_epilogue(Epilogue::bias(operands.bias.clone())).unwrap() } else { layer }
+}
+
+fn expected(operands: &Operands, strategy: Strategy, bias: bool) -> reference::Expected {
+    let Operands { x, w, a, b, scale, .. } = operands;
+    let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: *scale });
+    let bias = bias.then(|| operands.bias.view());
+    reference::forward(&Inputs { x: x.view(), w: w.view(), adapter, bias }, strategy).unwrap()
+}
+
+/// Runs all strategies at all levels.
+fn agrees_with_the_reference(seed: u64, [m, n, k, rank]: [usize; 4], setting: Setting) {
+    let operands = Operands::random(seed, m, n, k, rank);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(setting.threads).build().unwrap();
+    let x = Strided::copy_of(&operands.x, setting.gap_x, setting.offset);
+    for strategy in Strategy::ALL {
+        let expected = expected(&operands, strategy, setting.bias);
+        for simd in Simd::available() {
+            let layer = layer(simd, &operands, setting.bias);
+            let mut y = Strided::poisoned(m, n, setting.gap_y, setting.offset);
+            let mut workspace = Workspace::new();
+            pool.install(|| layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace)).unwrap();
+            let case = || format!("{simd} {strategy} m {m} n {n} k {k} rank {rank} {setting:?}");
+            if let Err(mismatch) = reference::check(&expected, y.view()) {
+                panic!("{}: {mismatch}", case());
+            }
+            assert!(y.gaps_are_untouched(), "{}: wrote between the rows of y", case());
+            // The second call finds a workspace in use, and y holding the first one's result.
+            let first = y.view().to_owned();
+            pool.install(|| layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace)).unwrap();
+            assert_eq!(y.view(), first, "{}: the second call differs", case());
+        }
+    }
+}
+
+fn edge() -> impl proptest::strategy::Strategy<Value = usize> {
+    prop_oneof![
+        3 => proptest::sample::select(vec![
+            1usize, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129,
+        ]),
+        1 => 1usize..200,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape_any_memory(
+        m in edge(),
+        n in edge(),
+        k in prop_oneof![4 => edge(), 1 => proptest::sample::select(vec![1023usize, 1024, 1025, 2049])],
+        rank in proptest::sample::select(vec![0usize, 1, 2, 7, 8, 10, 15, 16, 17, 47, 48, 49, 100, 250]),
+        gap_x in 0usize..5,
+        gap_y in 0usize..5,
+        offset in 0usize..4,
+        bias: bool,
+        threads in 1usize..=5,
+        seed: u64,
+    ) {
+        agrees_with_the_reference(seed, [m, n, k, rank], Setting { gap_x, gap_y, offset, bias, threads });
+    }
+}
+
+#[test]
+fn every_tile_height_and_width() {
+    for m in 1..=17 {
+        agrees_with_the_reference(m as u64, [m, 3 * m + 1, 33, m], PLAIN);
+    }
+    for n in 1..=97 {
+        agrees_with_the_reference(n as u64, [5, n, 9, 3], PLAIN);
+    }
+}
+
+/// Work split by rows and by columns, one K block and several.
+#[test]
+fn every_way_to_split_the_work() {
+    for (m, threads) in [(200, 2), (40, 2), (200, 7), (1, 3), (131, 1)] {
+        for k in [1024, 2051] {
+            agrees_with_the_reference(m as u64, [m, 150, k, 17], Setting { bias: true, threads, ..PLAIN });
+        }
+    }
+}
+
+#[test]
+fn fused_and_unfused_round_h_alike() {
+    // With W = 0 both are nothing but the expand of the same h.
+    let mut operands = Operands::random(7, 33, 70, 129, 20);
+    operands.w.fill(f16::ZERO);
+    for simd in Simd::available() {
+        let layer = layer(simd, &operands, false);
+        let [fused, unfused] =
+            [Strategy::Fused, Strategy::Unfused].map(|s| run(&layer, s, operands.x.view()));
+        assert_eq!(fused, unfused, "{simd}");
+    }
+}
+
+fn run(layer: &Layer, strategy: Strategy, x: ArrayView2<'_, f16>) -> Array2<f16> {
+    let mut y = Array2::from_elem((x.nrows(), layer.out_features()), f16::NAN);
+    layer.forward_with(strategy, x, y.view_mut(), &mut Workspace::new()).unwrap();
+    y
+}
+
+#[test]
+fn rank_zero_is_the_base_product_bit_for_bit() {
+    let operands = Operands::random(3, 70, 100, 65, 0);
+    for simd in Simd::available() {
+        let layer = layer(simd, &operands, true);
+        let base = run(&layer, Strategy::Base, operands.x.view());
+        for strategy in [Strategy::Fused, Strategy::Unfused] {
+            assert_eq!(run(&layer, strategy, operands.x.view()), base, "{simd} {strategy}");
+        }
+    }
+}
+
+#[test]
+fn the_adapter_can_be_changed_and_dropped() {
+    let operands = Operands::random(4, 20, 50, 40, 9);
+    let other = Operands::random(5, 20, 50, 40, 21);
+    for simd in Simd::available() {
+        let mut layer = layer(simd, &operands, false);
+        let x = operands.x.view();
+        let first = run(&layer, Strategy::Fused, x);
+        let second = Adapter::with_simd(simd, other.a.view(), other.b.view(), other.scale).unwrap();
+        let kept = layer.set_adapter(Some(second)).unwrap().unwrap();
+        assert_eq!(layer.rank(), 21);
+        let changed =
+            Operands { x: operands.x.clone(), w: operands.w.clone(), ..Operands::random(5, 20, 50, 40, 21) };
+        reference::check(&expected(&changed, Strategy::Fused, false), run(&layer, Strategy::Fused, x).view())
+            .unwrap();
+        assert_eq!(layer.set_adapter(None).unwrap().unwrap().rank(), 21);
+        assert_eq!(run(&layer, Strategy::Fused, x), run(&layer, Strategy::Base, x));
+        layer.set_adapter(Some(kept)).unwrap();
+        assert_eq!(run(&layer, Strategy::Fused, x), first);
+    }
+}
+
+#[test]
+fn a_clone_shares_w_and_not_the_adapter() {
+    let operands = Operands::random(6, 8, 24, 16, 4);
+    let with = layer(Simd::detect().unwrap(), &operands, false);
+    let mut without = with.clone();
+    without.set_adapter(None).unwrap();
+    assert_eq!((with.rank(), without.rank()), (4, 0));
+    let x = operands.x.view();
+    assert_eq!(run(&without, Strategy::Fused, x), run(&with, Strategy::Base, x));
+}
+
+#[test]
+fn layers_of_different_size_share_a_workspace() {
+    let mut workspace = Workspace::new();
+    for (seed, [m, n, k, rank]) in
+        [[100, 300, 1500, 60], [3, 5, 7, 2], [130, 20, 2100, 5]].into_iter().enumerate()
+    {
+        let operands = Operands::random(seed as u64, m, n, k, rank);
+        for simd in Simd::available() {
+            for strategy in Strategy::ALL {
+                let mut y = Array2::from_elem((m, n), f16::NAN);
+                let layer = layer(simd, &operands, false);
+                layer.forward_with(strategy, operands.x.view(), y.view_mut(), &mut workspace).unwrap();
+                reference::check(&expected(&operands, strategy, false), y.view()).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn x_may_run_backwards_and_repeat() {
+    let operands = Operands::random(8, 20, 30, 40, 6);
+    for simd in Simd::available() {
+        let layer = layer(simd, &operands, false);
+        let whole = run(&layer, Strategy::Fused, operands.x.view());
+        let reversed = run(&layer, Strategy::Fused, operands.x.slice(s![..;-1, ..]));
+        assert_eq!(reversed, whole.slice(s![..;-1, ..]), "{simd}");
+        let row = operands.x.row(3);
+        let repeated = run(&layer, Strategy::Fused, row.broadcast((20, 40)).unwrap());
+        assert!(repeated.outer_iter().all(|y| y == whole.row(3)), "{simd}");
+    }
+}
+
+#[test]
+fn nan_stays_in_its_row() {
+    let mut operands = Operands::random(9, 70, 50, 90, 12);
+    operands.x[[13, 89]] = f16::NAN;
+    for simd in Simd::available() {
+        let layer = layer(simd, &operands, true);
+        for strategy in Strategy::ALL {
+            let y = run(&layer, strategy, operands.x.view());
+            for (i, row) in y.outer_iter().enumerate() {
+                assert!(row.iter().all(|v| v.is_nan() == (i == 13)), "{simd} {strategy} row {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn overflow_is_infinity_in_y_and_in_h() {
+    // y: 2 · 60000 overflows; -2 · 60000 to the other side; 60000 does not.
+    let (x, w) = (array![[1.0f32, 1.0]], array![[60000.0, 60000.0], [-60000.0, -60000.0], [60000.0, 0.0]]);
+    // h: 2 · 60000 overflows, and B's sign decides the infinity; inf · 0 is NaN.
+    let (a, b) = (array![[60000.0, 60000.0]], array![[1.0], [-1.0], [0.0]]);
+    let [x, w, a, b] = [x, w, a, b].map(|m| m.mapv(f16::from_f32));
+    for simd in Simd::available() {
+        let mut layer = Layer::with_simd(simd, w.view()).unwrap();
+        let base = run(&layer, Strategy::Base, x.view());
+        assert_eq!(base.row(0).to_vec(), [f16::INFINITY, f16::NEG_INFINITY, f16::from_f32(60000.0)]);
+        layer.set_adapter(Some(Adapter::with_simd(simd, a.view(), b.view(), 1.0).unwrap())).unwrap();
+        for strategy in [Strategy::Fused, Strategy::Unfused] {
+            let y = run(&layer, strategy, x.view());
+            assert_eq!((y[[0, 0]], y[[0, 1]]), (f16::INFINITY, f16::NEG_INFINITY), "{simd} {strategy}");
+            assert!(y[[0, 2]].is_nan(), "{simd} {strategy}");
+        }
+        // The scale is in h before it is rounded: half of 120000 is no overflow.
+        layer.set_adapter(Some(Adapter::with_simd(simd, a.view(), b.view(), 0.5).unwrap())).unwrap();
+        assert_eq!(run(&layer, Strategy::Fused, x.view())[[0, 2]], f16::from_f32(60000.0), "{simd}");
+    }
+}
+
+#[test]
+fn small_values_survive_as_subnormals() {
+    let mut rng = rng(10);
+    let x = normal(&mut rng, 20, 64, 1.0);
+    let w = normal(&mut rng, 40, 64, 2f32.powi(-18));
+    let inputs = Inputs { x: x.view(), w: w.view(), adapter: None, bias: None };
+    let expected = reference::forward(&inputs, Strategy::Base).unwrap();
+    for simd in Simd::available() {
+        let y = run(&Layer::with_simd(simd, w.view()).unwrap(), Strategy::Base, x.view());
+        assert!(y.iter().any(|v| v.to_f32() != 0.0 && v.to_f32().abs() < f16::MIN_POSITIVE.to_f32()));
+        reference::check_elements(&expected, y.view()).unwrap();
+    }
+}
+
+#[test]
+fn levels_agree_on_the_shrink_bit_for_bit_where_sums_are_exact() {
+    // Small integers: every sum is exact in f32, so every level must give the same y.
+    let int = |rows, columns, seed: usize| {
+        Array2::from_shape_fn((rows, columns), |(i, j)| {
+            f16::from_f32(((i * 7 + j * 3 + seed) % 9) as f32 - 4.0)
+        })
+    };
+    let (x, w, a, b) = (int(67, 130, 1), int(101, 130, 2), int(19, 130, 3), int(101, 19, 4));
+    let y: Vec<_> = Simd::available()
+        .into_iter()
+        .map(|simd| {
+            let adapter = Adapter::with_simd(simd, a.view(), b.view(), 0.25).unwrap();
+            let layer = Layer::with_simd(simd, w.view()).unwrap().with_adapter(adapter).unwrap();
+            run(&layer, Strategy::Fused, x.view())
+        })
+        .collect();
+    assert!(y.windows(2).all(|pair| pair[0] == pair[1]));
+}

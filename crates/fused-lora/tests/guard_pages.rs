@@ -1,0 +1,96 @@
+//! x and y lie against a page that nobody may touch, before or behind: one element too far is a fault.
+
+#![cfg(unix)]
+
+mod common;
+
+use common::Operands;
+use fused_lora::{
+    Strategy,
+    cpu::{Adapter, Layer, Simd, Workspace},
+};
+use half::f16;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+
+/// A matrix between two forbidden pages, flush with one of them.
+struct Guarded {
+    map: *mut libc::c_void,
+    length: usize,
+    matrix: *mut f16,
+    dim: (usize, usize),
+}
+
+#[derive(Clone, Copy)]
+enum Flush {
+    Front,
+    Back,
+}
+
+impl Guarded {
+    fn new(dim: (usize, usize), flush: Flush) -> Self {
+        // SAFETY: sysconf has no preconditions.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let bytes = dim.0 * dim.1 * size_of::<f16>();
+        let body = bytes.next_multiple_of(page);
+        let length = body + 2 * page;
+        // SAFETY: an anonymous mapping at no fixed address, of which the body is opened; `matrix` lies in the body.
+        unsafe {
+            let map = libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANON,
+                -1,
+                0,
+            );
+            assert_ne!(map, libc::MAP_FAILED);
+            let open = map.byte_add(page);
+            assert_eq!(libc::mprotect(open, body, libc::PROT_READ | libc::PROT_WRITE), 0);
+            let offset = match flush {
+                Flush::Front => 0,
+                Flush::Back => body - bytes,
+            };
+            Self { map, length, matrix: open.byte_add(offset).cast(), dim }
+        }
+    }
+
+    fn view_mut(&mut self) -> ArrayViewMut2<'_, f16> {
+        // SAFETY: the mapping holds that many elements, zero at first, and is borrowed for as long as the view.
+        unsafe { ArrayViewMut2::from_shape_ptr(self.dim, self.matrix) }
+    }
+
+    fn view(&self) -> ArrayView2<'_, f16> {
+        // SAFETY: as above.
+        unsafe { ArrayView2::from_shape_ptr(self.dim, self.matrix) }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`; views of it borrow self.
+        assert_eq!(unsafe { libc::munmap(self.map, self.length) }, 0);
+    }
+}
+
+#[test]
+fn nothing_is_touched_beyond_x_and_y() {
+    for [m, n, k] in [[1, 1, 1], [1, 49, 7], [7, 17, 9], [9, 47, 15], [67, 97, 31], [70, 33, 1030]] {
+        let operands = Operands::random(1, m, n, k, 5);
+        for simd in Simd::available() {
+            let adapter = Adapter::with_simd(simd, operands.a.view(), operands.b.view(), 1.0).unwrap();
+            let layer = Layer::with_simd(simd, operands.w.view()).unwrap().with_adapter(adapter).unwrap();
+            for strategy in Strategy::ALL {
+                let mut expected = Array2::from_elem((m, n), f16::NAN);
+                layer
+                    .forward_with(strategy, operands.x.view(), expected.view_mut(), &mut Workspace::new())
+                    .unwrap();
+                for flush in [Flush::Front, Flush::Back] {
+                    let (mut x, mut y) = (Guarded::new((m, k), flush), Guarded::new((m, n), flush));
+                    x.view_mut().assign(&operands.x);
+                    layer.forward_with(strategy, x.view(), y.view_mut(), &mut Workspace::new()).unwrap();
+                    assert_eq!(y.view(), expected, "{simd} {strategy} m {m} n {n} k {k}");
+                }
+            }
+        }
+    }
+}
