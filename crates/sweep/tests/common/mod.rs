@@ -1,0 +1,89 @@
+//! What the tests of this crate share.
+
+use fused_lora_sweep::Record;
+
+/// A record with every field set.
+pub(crate) fn record() -> Record {
+    Record {
+        run: "20260101-120000".into(),
+        workload: "linear-1024x1024".into(),
+        backend: "cpu".into(),
+        device: "made up".into(),
+        threads: Some(2),
+        simd: "avx512".into(),
+        driver: "550.54".into(),
+        clock_mhz: Some(2900.5),
+        cache: "cold".into(),
+        method: "fused".into(),
+        d_in: "1024".into(),
+        d_out: "1024".into(),
+        seq_len: 128,
+        batch: 4,
+        rank: 10,
+        time_ns: 1_234_567.5,
+        time_lo_ns: Some(1_200_000.0),
+        time_hi_ns: Some(1_300_000.0),
+        slowdown_pct: Some(2.5),
+        slowdown_lo_pct: Some(-0.4),
+        slowdown_hi_pct: Some(3.25),
+        floor_pct: Some(1.953125),
+        floor_pad_pct: Some(3.125),
+        gflops: Some(187.5),
+        samples: 31,
+        commit: "0123456789abcdef".into(),
+        dirty: false,
+        measured_at: "2026-01-01T12:00:00.125Z".parse().unwrap(),
+    }
+}
+
+/// A file's text: the version line, the header, and these lines.
+pub(crate) fn text(lines: &[String]) -> String {
+    let header = fused_lora_sweep::COLUMNS.join(",");
+    let mut text = format!("{}\n{header}\n", fused_lora_sweep::VERSION_LINE);
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+/// The line of [`record`], with some columns' text replaced.
+pub(crate) fn line(changes: &[(&str, &str)]) -> String {
+    let values = [
+        ("run", "20260101-120000"),
+        ("workload", "linear-1024x1024"),
+        ("backend", "cpu"),
+        ("device", "made up"),
+        ("threads", "2"),
+        ("simd", "avx512"),
+        ("driver", "550.54"),
+        ("clock_mhz", "2900.5"),
+        ("cache", "cold"),
+        ("method", "fused"),
+        ("d_in", "1024"),
+        ("d_out", "1024"),
+        ("seq_len", "128"),
+        ("batch", "4"),
+        ("rank", "10"),
+        ("time_ns", "1234567.5"),
+        ("time_lo_ns", "1200000"),
+        ("time_hi_ns", "1300000"),
+        ("slowdown_pct", "2.5"),
+        ("slowdown_lo_pct", "-0.4"),
+        ("slowdown_hi_pct", "3.25"),
+        ("floor_pct", "1.953125"),
+        ("floor_pad_pct", "3.125"),
+        ("gflops", "187.5"),
+        ("samples", "31"),
+        ("commit", "0123456789abcdef"),
+        ("dirty", "false"),
+        ("measured_at", "2026-01-01T12:00:00.125Z"),
+    ];
+    for (column, _) in changes {
+        assert!(values.iter().any(|(name, _)| name == column), "no column {column}");
+    }
+    let of = |(name, value): &(&str, &str)| {
+        changes.iter().find(|(column, _)| column == name).map_or(*value, |(_, text)| *text).to_owned()
+    };
+    values.iter().map(of).collect::<Vec<_>>().join(",")
+}
