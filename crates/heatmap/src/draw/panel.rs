@@ -1,0 +1,77 @@
+//! Panels of cells, and the axes that they share.
+
+use fused_lora_sweep::{BATCHES, Cell, RANKS, SEQ_LENS};
+
+use super::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, hatch, tick};
+use crate::layout::{Layout, Rect};
+use crate::text::{Align, Canvas, Label, cut, fitting_size};
+use crate::{Error, Figure};
+
+/// The cells of one row of panels, with its label, y label and ranks on the left.
+pub(super) fn draw_row(
+    canvas: &Canvas<'_>,
+    layout: &Layout,
+    figure: &Figure,
+    row: usize,
+) -> Result<(), Error> {
+    for (column, seq_len) in SEQ_LENS.into_iter().enumerate() {
+        for (i, batch) in BATCHES.into_iter().enumerate() {
+            for (j, rank) in RANKS.into_iter().enumerate() {
+                let rect = layout.cell(row, column, i, j);
+                match figure.rows[row].values.get(&Cell { seq_len, batch, rank }) {
+                    Some(value) => draw_cell(canvas, rect, figure, *value)?,
+                    None => hatch::draw(canvas, rect)?,
+                }
+            }
+        }
+    }
+    let panel = layout.panel(row, 0);
+    let middle = panel.centre().1;
+    let label = |x: i32, size: f64| Label {
+        at: (panel.left - x, middle),
+        size,
+        align: Align::Centre,
+        colour: INK,
+        upwards: true,
+    };
+    let method = &figure.rows[row].label;
+    let size = fitting_size(method, TITLE, panel.height()).max(SMALLEST_TITLE);
+    label(98, size).draw(canvas, &cut(method, size, panel.height()))?;
+    label(62, AXIS_LABEL).draw(canvas, "Adapter r")?;
+    for (j, rank) in RANKS.into_iter().enumerate() {
+        let y = layout.cell(row, 0, 0, j).centre().1;
+        tick(canvas, (panel.left - TICK - 1, y), (TICK, 1))?;
+        let at = (panel.left - TICK - 6, y);
+        let label = Label { at, size: TICK_LABEL, align: Align::Right, colour: INK, upwards: false };
+        label.draw(canvas, &rank.to_string())?;
+    }
+    Ok(())
+}
+
+/// What all rows share: titles above the first, batch sizes and x labels below the last.
+pub(super) fn draw_axes(canvas: &Canvas<'_>, layout: &Layout, figure: &Figure) -> Result<(), Error> {
+    let last = figure.rows.len() - 1;
+    for (column, seq_len) in SEQ_LENS.into_iter().enumerate() {
+        let centred =
+            |at: (i32, i32), size: f64| Label { at, size, align: Align::Centre, colour: INK, upwards: false };
+        let top = layout.panel(0, column);
+        centred((top.centre().0, top.top - 20), TITLE).draw(canvas, &format!("Seq Len = {seq_len}"))?;
+        let bottom = layout.panel(last, column).bottom;
+        for (i, batch) in BATCHES.into_iter().enumerate() {
+            let x = layout.cell(last, column, i, 0).centre().0;
+            tick(canvas, (x, bottom + 1), (1, TICK))?;
+            centred((x, bottom + TICK + 14), TICK_LABEL).draw(canvas, &batch.to_string())?;
+        }
+        centred((top.centre().0, bottom + 45), AXIS_LABEL).draw(canvas, "Batch Size")?;
+    }
+    Ok(())
+}
+
+fn draw_cell(canvas: &Canvas<'_>, rect: Rect, figure: &Figure, value: f64) -> Result<(), Error> {
+    let colour = figure.colormap.at(figure.scale.position(value));
+    fill(canvas, rect, colour)?;
+    let text = figure.scale.format(value);
+    let size = fitting_size(&text, NUMBER, rect.width() - 4);
+    let label = Label { at: rect.centre(), size, align: Align::Centre, colour: colour.ink(), upwards: false };
+    label.draw(canvas, &text)
+}

@@ -1,0 +1,73 @@
+//! What can go wrong between records and files.
+
+use std::io;
+use std::path::PathBuf;
+
+use fused_lora_sweep::{RecordError, RefusedRecord};
+
+/// A figure that cannot be drawn or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The records cannot be read.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// A record cannot be written.
+    #[error(transparent)]
+    Refused(#[from] RefusedRecord),
+    /// A folder cannot be searched for records.
+    #[error("{}: cannot be searched for records", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The files hold not a single record.
+    #[error("there are no records in {}", list(files.iter().map(|file| file.display().to_string())))]
+    NoRecords {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// No record has what was asked for.
+    #[error("no record has {column} '{wanted}'; there are {}", list(present))]
+    Absent {
+        /// The column.
+        column: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// What the records have, given what was asked of the columns before.
+        present: Vec<String>,
+    },
+    /// There are records, but none in a cell of the grid that has a number to draw.
+    #[error("no record of {} lies on the grid and has a number to draw", list(rows))]
+    NothingToDraw {
+        /// The rows that were asked for.
+        rows: Vec<String>,
+    },
+    /// Plotters failed.
+    #[error("the figure cannot be drawn: {reason}")]
+    Draw {
+        /// What it said.
+        reason: String,
+    },
+    /// The SVG cannot be made a PNG.
+    #[error("the SVG cannot be made a PNG: {reason}")]
+    Png {
+        /// Why.
+        reason: String,
+    },
+    /// A file or folder cannot be written.
+    #[error("{}: cannot be written", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+fn list<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

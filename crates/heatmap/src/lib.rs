@@ -1,0 +1,43 @@
+//! The six-panel figure of a measured grid.
+//!
+//! One row of panels per strategy, one column per sequence length; in a panel the batch size goes right and
+//! the adapter's rank goes down, as seaborn would draw it. The road from records to files:
+//!
+//! 1. [`Source::load`]: files of records, the newest measurements, or the published data.
+//! 2. [`Query::select`]: the records of one workload, backend, device and state of the caches.
+//! 3. [`Figure::new`]: the values of one [`Metric`], and the scale that colours them.
+//! 4. [`draw_svg`], drawn with plotters.
+//! 5. [`png_from_svg`]: that SVG at twice its size.
+//! 6. [`Output::write`]: `.svg`, `.png` and `.csv`, all or none.
+//!
+//! Plotters is built without its fonts. Its `ttf` feature needs fontconfig; its `ab_glyph` feature makes
+//! Criterion's own plots fail in the same workspace, and sets malformed text in bitmaps. An SVG needs no font
+//! until it is shown, and for the PNG resvg sets the text in a font that is bundled here (`assets/`).
+
+#![warn(missing_docs)]
+
+mod colormap;
+mod draw;
+mod error;
+mod figure;
+mod footer;
+mod layout;
+mod metric;
+mod output;
+mod png;
+mod published;
+mod scale;
+mod select;
+mod source;
+mod text;
+
+pub use colormap::{Colormap, Rgb};
+pub use draw::draw_svg;
+pub use error::Error;
+pub use figure::{Figure, FigureRow};
+pub use metric::Metric;
+pub use output::Output;
+pub use png::{PNG_SCALE, png_from_svg};
+pub use scale::{Scale, Vmax};
+pub use select::{DEFAULT_ROWS, MAX_ROWS, Query, Selection, SelectionRow};
+pub use source::{Origin, Source, workspace_root};

@@ -1,0 +1,44 @@
+//! What a cell of the figure can show.
+
+use fused_lora_sweep::Record;
+
+/// A number of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// 100·(t/t(base) − 1), in percent.
+    #[default]
+    Slowdown,
+    /// The time of a forward pass.
+    Time,
+    /// Useful operations in a second.
+    Gflops,
+    /// The slow-down less the floor: what the adapter costs beyond its arithmetic, in points.
+    OverFloor,
+}
+
+impl Metric {
+    /// Every metric.
+    pub const ALL: [Metric; 4] = [Metric::Slowdown, Metric::Time, Metric::Gflops, Metric::OverFloor];
+
+    /// The name by which it is chosen.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Slowdown => "slowdown",
+            Metric::Time => "time",
+            Metric::Gflops => "gflops",
+            Metric::OverFloor => "over-floor",
+        }
+    }
+
+    /// A record's number, where it has one.
+    #[must_use]
+    pub fn of(self, record: &Record) -> Option<f64> {
+        match self {
+            Metric::Slowdown => record.slowdown_pct,
+            Metric::Time => Some(record.time_ns),
+            Metric::Gflops => record.gflops,
+            Metric::OverFloor => Some(record.slowdown_pct? - record.floor_pct?),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Which records make one figure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, newest};
+
+use crate::{Error, Metric};
+
+/// The rows of the figure unless told otherwise.
+pub const DEFAULT_ROWS: [&str; 2] = ["unfused", "fused"];
+/// More rows would be a poster.
+pub const MAX_ROWS: usize = 4;
+
+/// The method whose records go into the figure's CSV beside those drawn: every slow-down is against it.
+const BASE: &str = "base";
+/// The state of the caches that is drawn if there is a choice.
+const PRIMARY_CACHE: &str = "cold";
+
+/// What a figure is to show. Where a column is left open, it is that of the newest record of these rows.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// The methods of the rows, top to bottom; [`DEFAULT_ROWS`] if none.
+    pub rows: Vec<String>,
+    /// The workload.
+    pub workload: Option<String>,
+    /// The backend.
+    pub backend: Option<String>,
+    /// The device.
+    pub device: Option<String>,
+    /// Draw the records of several devices in one figure.
+    pub mix_devices: bool,
+    /// The state of the caches; `cold` rather than that of the newest record, if both were measured.
+    pub cache: Option<String>,
+}
+
+/// The records of one figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    /// The rows, top to bottom.
+    pub rows: Vec<SelectionRow>,
+    /// The base's records, in the order of the grid.
+    pub base: Vec<Record>,
+    /// The workload.
+    pub workload: String,
+    /// The backend.
+    pub backend: String,
+    /// The state of the caches.
+    pub cache: String,
+    /// What these rows were also measured for and is not drawn, such as "workload linear-4096x4096".
+    pub left_out: Vec<String>,
+}
+
+/// The records of one row of panels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelectionRow {
+    /// The method.
+    pub method: String,
+    /// The newest record of each cell that was measured.
+    pub records: BTreeMap<Cell, Record>,
+}
+
+/// A column that a figure has one value of.
+struct Column {
+    name: &'static str,
+    of: fn(&Record) -> &str,
+}
+
+const COLUMNS: [Column; 4] = [
+    Column { name: "workload", of: |record| &record.workload },
+    Column { name: "backend", of: |record| &record.backend },
+    Column { name: "device", of: |record| &record.device },
+    Column { name: "cache", of: |record| &record.cache },
+];
+
+impl Query {
+    /// Picks the records.
+    ///
+    /// # Errors
+    ///
+    /// If no record has what was asked for, or none has a number of the metric in a cell of the grid.
+    pub fn select(&self, records: Vec<Record>, metric: Metric) -> Result<Selection, Error> {
+        let methods = self.methods();
+        for method in &self.rows {
+            if !records.iter().any(|record| record.method == *method) {
+                let present = distinct(records.iter(), |record| &record.method);
+                return Err(Error::Absent { column: "method", wanted: method.clone(), present });
+            }
+        }
+        let mut records = newest(records);
+        let mut left_out = Vec::new();
+        let mut chosen = Vec::new();
+        for (column, wanted) in COLUMNS.iter().zip(self.wanted()) {
+            let is_drawn = |record: &&Record| on_grid(record) && methods.contains(&record.method);
+            let present = distinct(records.iter().filter(is_drawn), column.of);
+            let value = match wanted {
+                Wanted::All => continue,
+                Wanted::Exactly(value) if present.contains(value) => value.clone(),
+                Wanted::Exactly(value) => {
+                    return Err(Error::Absent { column: column.name, wanted: value.clone(), present });
+                }
+                Wanted::Rather(value) if present.iter().any(|other| other == value) => value.to_owned(),
+                Wanted::Rather(_) | Wanted::Newest => {
+                    let newest = records.iter().filter(is_drawn).max_by_key(|record| record.measured_at);
+                    let newest = newest.ok_or_else(|| Error::NothingToDraw { rows: methods.clone() })?;
+                    (column.of)(newest).to_owned()
+                }
+            };
+            let others = present.iter().filter(|other| **other != value);
+            left_out.extend(others.map(|other| format!("{} {other}", column.name)));
+            records.retain(|record| (column.of)(record) == value);
+            chosen.push(value);
+        }
+        let row = |method: &String| row(method, &records);
+        let rows: Vec<SelectionRow> = methods.iter().map(row).collect();
+        let mut numbers = rows.iter().flat_map(|row| row.records.values()).filter_map(|r| metric.of(r));
+        if numbers.next().is_none() {
+            return Err(Error::NothingToDraw { rows: methods });
+        }
+        let base = row(&BASE.to_owned()).records.into_values().collect();
+        let [workload, backend, .., cache] = chosen.as_slice() else {
+            unreachable!("three columns are chosen")
+        };
+        Ok(Selection {
+            rows,
+            base,
+            workload: workload.clone(),
+            backend: backend.clone(),
+            cache: cache.clone(),
+            left_out,
+        })
+    }
+
+    fn methods(&self) -> Vec<String> {
+        if self.rows.is_empty() { DEFAULT_ROWS.map(str::to_owned).to_vec() } else { self.rows.clone() }
+    }
+
+    /// What is wanted of each of [`COLUMNS`].
+    fn wanted(&self) -> [Wanted<'_>; 4] {
+        fn wanted(value: Option<&String>) -> Wanted<'_> {
+            value.map_or(Wanted::Newest, Wanted::Exactly)
+        }
+        [
+            wanted(self.workload.as_ref()),
+            wanted(self.backend.as_ref()),
+            if self.mix_devices { Wanted::All } else { wanted(self.device.as_ref()) },
+            self.cache.as_ref().map_or(Wanted::Rather(PRIMARY_CACHE), Wanted::Exactly),
+        ]
+    }
+}
+
+enum Wanted<'a> {
+    Exactly(&'a String),
+    Rather(&'a str),
+    Newest,
+    All,
+}
+
+impl Selection {
+    /// The records of the rows, row by row in the order of the grid.
+    pub fn drawn(&self) -> impl Iterator<Item = &Record> {
+        self.rows.iter().flat_map(|row| row.records.values())
+    }
+
+    /// The figure's name without an extension: workload and backend, and whatever is not the default, so that
+    /// another choice does not overwrite this one.
+    #[must_use]
+    pub fn stem(&self, metric: Metric) -> String {
+        let mut parts = vec![self.workload.clone(), self.backend.clone()];
+        if self.rows.iter().map(|row| &row.method).ne(DEFAULT_ROWS) {
+            parts.extend(self.rows.iter().map(|row| row.method.clone()));
+        }
+        if self.cache != PRIMARY_CACHE {
+            parts.push(self.cache.clone());
+        }
+        if metric != Metric::default() {
+            parts.push(metric.name().to_owned());
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+        let plain: String = parts.join("-").chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+        // A workload named ".." must not lead out of the folder.
+        plain.trim_start_matches('.').to_owned()
+    }
+}
+
+fn row(method: &str, records: &[Record]) -> SelectionRow {
+    let mut cells: BTreeMap<Cell, Record> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.method == method && on_grid(record)) {
+        // Several devices may have measured the cell.
+        let kept = cells.entry(record.cell()).or_insert_with(|| record.clone());
+        if record.measured_at >= kept.measured_at {
+            *kept = record.clone();
+        }
+    }
+    SelectionRow { method: method.to_owned(), records: cells }
+}
+
+fn on_grid(record: &Record) -> bool {
+    let Cell { seq_len, batch, rank } = record.cell();
+    SEQ_LENS.contains(&seq_len) && BATCHES.contains(&batch) && RANKS.contains(&rank)
+}
+
+fn distinct<'a>(records: impl Iterator<Item = &'a Record>, of: fn(&Record) -> &str) -> Vec<String> {
+    let values: BTreeSet<&str> = records.map(of).collect();
+    values.into_iter().map(str::to_owned).collect()
+}

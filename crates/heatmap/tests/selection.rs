@@ -1,0 +1,200 @@
+//! Which records a figure is drawn from.
+
+mod common;
+
+use common::fixture;
+use fused_lora_heatmap::{Error, Metric, Query, Selection};
+use fused_lora_sweep::{Record, Timestamp};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// The fixture measured again with some change, `day` days later.
+fn again(day: u32, change: impl Fn(&mut Record)) -> Vec<Record> {
+    let mut records = fixture();
+    for record in &mut records {
+        record.run = format!("day {day}");
+        record.measured_at = at(&format!("2026-01-{:02}T00:00:00Z", 1 + day));
+        change(record);
+    }
+    records
+}
+
+fn select(query: &Query, records: Vec<Record>) -> Result<Selection, Error> {
+    query.select(records, Metric::Slowdown)
+}
+
+fn only<T: PartialEq + std::fmt::Debug>(selection: &Selection, of: impl Fn(&Record) -> T) -> T {
+    let mut values: Vec<T> = selection.drawn().map(of).collect();
+    values.dedup();
+    assert_eq!(values.len(), 1, "{values:?}");
+    values.remove(0)
+}
+
+#[test]
+fn the_fixture_is_taken_whole() {
+    let selection = select(&Query::default(), fixture()).unwrap();
+    let rows: Vec<_> = selection.rows.iter().map(|row| (row.method.as_str(), row.records.len())).collect();
+    assert_eq!(rows, [("unfused", 72), ("fused", 72)]);
+    assert_eq!(selection.base.len(), 18);
+    assert!(selection.base.iter().all(|record| record.method == "base" && record.rank == 0));
+    assert_eq!(selection.left_out, Vec::<String>::new());
+    assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu");
+}
+
+#[test]
+fn the_newest_measurement_of_a_cell_is_drawn() {
+    // Only part of the grid was measured again: the rest stays.
+    let mut later = again(3, |record| record.slowdown_pct = record.slowdown_pct.map(|_| 9.9));
+    later.retain(|record| record.seq_len == 128);
+    for records in [[fixture(), later.clone()].concat(), [later, fixture()].concat()] {
+        let selection = select(&Query::default(), records).unwrap();
+        for record in selection.drawn() {
+            assert_eq!(record.slowdown_pct == Some(9.9), record.seq_len == 128);
+        }
+        assert_eq!(selection.drawn().count(), 144);
+    }
+}
+
+#[test]
+fn what_is_left_open_is_the_newest_records() {
+    let records = [
+        fixture(),
+        again(1, |record| record.workload = "linear-4096x4096".into()),
+        again(2, |record| record.backend = "cuda".into()),
+    ]
+    .concat();
+    let selection = select(&Query::default(), records.clone()).unwrap();
+    assert_eq!((selection.workload.as_str(), selection.backend.as_str()), ("linear-1024x1024", "cuda"));
+    assert_eq!(only(&selection, |record| record.run.clone()), "day 2");
+    assert_eq!(selection.left_out, ["workload linear-4096x4096", "backend cpu"]);
+    assert!(selection.base.iter().all(|record| record.backend == "cuda"));
+
+    let query = Query { workload: Some("linear-4096x4096".into()), ..Query::default() };
+    let selection = select(&query, records.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.run.clone()), "day 1");
+    assert_eq!(selection.stem(Metric::Slowdown), "linear-4096x4096-cpu");
+
+    let query = Query { backend: Some("cpu".into()), ..Query::default() };
+    let selection = select(&query, records.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.backend.clone()), "cpu");
+
+    // A newer record of a method that is not drawn decides nothing.
+    let peer = again(9, |record| {
+        record.method = "gemm".into();
+        record.workload = "gpt2-medium-linears".into();
+    });
+    let selection = select(&Query::default(), [records, peer].concat()).unwrap();
+    assert_eq!(selection.backend, "cuda");
+}
+
+#[test]
+fn devices_are_mixed_only_on_demand() {
+    let mut other = again(1, |record| record.device = "another".into());
+    other.retain(|record| record.seq_len == 512);
+    let records = [fixture(), other].concat();
+    let selection = select(&Query::default(), records.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.device.clone()), "another");
+    assert_eq!(selection.drawn().count(), 48);
+    assert_eq!(selection.left_out, ["device fixture"]);
+
+    let query = Query { device: Some("fixture".into()), ..Query::default() };
+    let selection = select(&query, records.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.device.clone()), "fixture");
+    assert_eq!(selection.drawn().count(), 144);
+
+    let query = Query { mix_devices: true, ..Query::default() };
+    let selection = select(&query, records).unwrap();
+    assert_eq!(selection.drawn().count(), 144);
+    for record in selection.drawn() {
+        assert_eq!(record.device == "another", record.seq_len == 512, "of each cell the newest");
+    }
+    assert_eq!(selection.cache, "cold");
+}
+
+#[test]
+fn cold_is_drawn_rather_than_warm() {
+    let warm = again(1, |record| record.cache = "warm-w".into());
+    let both = [fixture(), warm.clone()].concat();
+    let selection = select(&Query::default(), both.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.cache.clone()), "cold");
+    let query = Query { cache: Some("warm-w".into()), ..Query::default() };
+    let selection = select(&query, both).unwrap();
+    assert_eq!(only(&selection, |record| record.cache.clone()), "warm-w");
+    assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu-warm-w");
+    let selection = select(&Query::default(), warm).unwrap();
+    assert_eq!(selection.cache, "warm-w", "there is no other");
+}
+
+#[test]
+fn what_no_record_has_is_refused_with_what_there_is() {
+    let cases = [
+        (Query { rows: vec!["fsued".into()], ..Query::default() }, "method 'fsued'", "base, fused, unfused"),
+        (
+            Query { workload: Some("gpt2-medium-linears".into()), ..Query::default() },
+            "workload 'gpt2-medium-linears'",
+            "linear-1024x1024",
+        ),
+        (Query { backend: Some("cuda".into()), ..Query::default() }, "backend 'cuda'", "cpu"),
+        (Query { device: Some("H100".into()), ..Query::default() }, "device 'H100'", "fixture"),
+        (Query { cache: Some("warm-w".into()), ..Query::default() }, "cache 'warm-w'", "cold"),
+    ];
+    for (query, wanted, present) in cases {
+        let error = select(&query, fixture()).unwrap_err();
+        assert_eq!(error.to_string(), format!("no record has {wanted}; there are {present}"));
+    }
+}
+
+#[test]
+fn what_is_off_the_grid_is_not_drawn() {
+    let mut records = fixture();
+    let odd = Record { batch: 3, ..records[3].clone() };
+    records.push(Record { rank: 16, ..odd.clone() });
+    records.push(odd.clone());
+    assert_eq!(select(&Query::default(), records).unwrap().drawn().count(), 144);
+    let error = select(&Query::default(), vec![odd]).unwrap_err();
+    assert!(matches!(error, Error::NothingToDraw { .. }), "{error}");
+    assert!(matches!(select(&Query::default(), vec![]), Err(Error::NothingToDraw { .. })));
+    let mut bases = fixture();
+    bases.retain(|record| record.method == "base");
+    assert!(matches!(select(&Query::default(), bases), Err(Error::NothingToDraw { .. })));
+}
+
+#[test]
+fn a_metric_that_no_record_has_is_refused() {
+    let strip = |record: Record| Record { gflops: None, ..record };
+    let records: Vec<Record> = fixture().into_iter().map(strip).collect();
+    assert!(Query::default().select(records.clone(), Metric::Time).is_ok());
+    let error = Query::default().select(records, Metric::Gflops).unwrap_err();
+    assert!(matches!(error, Error::NothingToDraw { .. }), "{error}");
+}
+
+#[test]
+fn a_row_that_was_not_measured_yet_is_drawn_empty() {
+    let mut records = fixture();
+    records.retain(|record| record.method != "unfused");
+    let selection = select(&Query::default(), records).unwrap();
+    let counts: Vec<usize> = selection.rows.iter().map(|row| row.records.len()).collect();
+    assert_eq!(counts, [0, 72]);
+}
+
+#[test]
+fn names_of_files_tell_choices_apart() {
+    let rows = |rows: &[&str]| Query {
+        rows: rows.iter().map(|row| (*row).to_owned()).collect(),
+        ..Query::default()
+    };
+    let stem = |query: &Query, metric| select(query, fixture()).unwrap().stem(metric);
+    assert_eq!(stem(&rows(&["unfused", "fused"]), Metric::Slowdown), "linear-1024x1024-cpu");
+    assert_eq!(stem(&rows(&["fused"]), Metric::Slowdown), "linear-1024x1024-cpu-fused");
+    assert_eq!(stem(&rows(&[]), Metric::Time), "linear-1024x1024-cpu-time");
+    assert_eq!(stem(&rows(&[]), Metric::OverFloor), "linear-1024x1024-cpu-over-floor");
+    // A name that would lead elsewhere.
+    let hostile: Vec<Record> = fixture()
+        .into_iter()
+        .map(|record| Record { workload: "../../etc/x".into(), backend: "a b".into(), ..record })
+        .collect();
+    let stem = select(&Query::default(), hostile).unwrap().stem(Metric::Slowdown);
+    assert_eq!(stem, "-..-etc-x-a-b");
+}

@@ -1,0 +1,370 @@
+//! The SVG holds what the figure must show, where it must show it.
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::{Drawing, draw, figure, fixture, select};
+use fused_lora_heatmap::{Colormap, Figure, FigureRow, Metric, Query, Rgb, Scale, Vmax, draw_svg};
+use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid};
+use proptest::prelude::*;
+
+const METHODS: [&str; 2] = ["unfused", "fused"];
+
+/// Each place in the figure with its method and cell.
+fn places() -> impl Iterator<Item = ((usize, usize, usize, usize), &'static str, Cell)> {
+    METHODS.into_iter().enumerate().flat_map(|(row, method)| {
+        grid().map(move |cell| {
+            let column = SEQ_LENS.iter().position(|seq_len| *seq_len == cell.seq_len).unwrap();
+            let batch = BATCHES.iter().position(|batch| *batch == cell.batch).unwrap();
+            let rank = RANKS.iter().position(|rank| *rank == cell.rank).unwrap();
+            ((row, column, batch, rank), method, cell)
+        })
+    })
+}
+
+fn slowdown(records: &[Record], method: &str, cell: Cell) -> f64 {
+    let mut found = records.iter().filter(|record| record.method == method && record.cell() == cell);
+    let record = found.next().unwrap();
+    assert!(found.next().is_none());
+    record.slowdown_pct.unwrap()
+}
+
+#[test]
+fn six_panels_of_six_batches_and_four_ranks() {
+    let drawing = draw(fixture());
+    assert_eq!(drawing.cells.len(), 144);
+    assert_eq!(drawing.columns.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6]);
+    assert_eq!(drawing.rows.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
+    // Each place once: `cell` looks.
+    for ((row, column, batch, rank), ..) in places() {
+        drawing.cell(row, column, batch, rank);
+    }
+}
+
+#[test]
+fn each_cell_has_its_number_and_its_colour() {
+    let records = fixture();
+    let drawing = draw(records.clone());
+    let mut fills = std::collections::HashSet::new();
+    for ((row, column, batch, rank), method, cell) in places() {
+        let value = slowdown(&records, method, cell);
+        let (rect, fill) = drawing.cell(row, column, batch, rank);
+        let colour = Colormap::Rocket.at(value / 35.0);
+        assert_eq!(fill, colour.to_string(), "{method} at {cell}");
+        let texts = drawing.texts_in(rect);
+        assert_eq!(texts.len(), 1, "{method} at {cell}");
+        let text = texts[0];
+        let number = format!("{value:.1}");
+        assert_eq!(text.text, if number == "-0.0" { "0.0" } else { &number }, "{method} at {cell}");
+        assert_eq!((text.at, text.anchor.as_str()), (rect.centre(), "middle"));
+        let ink = if colour.luminance() > 0.25 { "#000000" } else { "#FFFFFF" };
+        assert_eq!(text.fill, ink, "{method} at {cell} on {fill}");
+        fills.insert(fill);
+    }
+    assert!(fills.len() > 20, "many values, many colours");
+}
+
+#[test]
+fn dark_is_zero_light_is_vmax_and_beyond() {
+    let set = |method: &str, cell: Cell, value: f64| {
+        let mut records = fixture();
+        let change = |record: &&mut Record| record.method == method && record.cell() == cell;
+        records.iter_mut().find(change).unwrap().slowdown_pct = Some(value);
+        let drawing = draw(records);
+        let (place, ..) = places().find(|(_, m, c)| (*m, *c) == (method, cell)).unwrap();
+        let (rect, fill) = drawing.cell(place.0, place.1, place.2, place.3);
+        let text = drawing.texts_in(rect)[0];
+        (fill.to_owned(), text.text.clone(), text.fill.clone())
+    };
+    let expect = |fill: &str, text: &str, ink: &str| (fill.to_owned(), text.to_owned(), ink.to_owned());
+    let cell = Cell { seq_len: 256, batch: 8, rank: 100 };
+    let (dark, light) = ("#03051A", "#FAEBDD");
+    assert_eq!(set("fused", cell, 0.0), expect(dark, "0.0", "#FFFFFF"));
+    assert_eq!(set("fused", cell, -0.42), expect(dark, "-0.4", "#FFFFFF"));
+    assert_eq!(set("unfused", cell, -12.0), expect(dark, "-12.0", "#FFFFFF"));
+    assert_eq!(set("fused", cell, 35.0), expect(light, "35.0", "#000000"));
+    assert_eq!(set("unfused", cell, 123.45), expect(light, "123.5", "#000000"));
+    let (middle, ..) = set("fused", cell, 17.5);
+    assert_eq!(middle, Colormap::Rocket.at(0.5).to_string());
+}
+
+#[test]
+fn titles_stand_over_the_top_row_only() {
+    let drawing = draw(fixture());
+    for (column, seq_len) in SEQ_LENS.into_iter().enumerate() {
+        let titles = drawing.texts_saying(&format!("Seq Len = {seq_len}"));
+        assert_eq!(titles.len(), 1);
+        let (first, _) = drawing.cell(0, column, 0, 0);
+        let (last, _) = drawing.cell(0, column, BATCHES.len() - 1, 0);
+        assert!(titles[0].at.1 < first.y, "above the top row");
+        let middle = (first.x + last.x + last.width) / 2;
+        assert!((titles[0].at.0 - middle).abs() <= 1, "over the middle of its panels");
+    }
+    assert_eq!(drawing.texts.iter().filter(|text| text.text.contains("Seq Len")).count(), 3);
+}
+
+#[test]
+fn axes_say_what_they_are() {
+    let drawing = draw(fixture());
+    let (top_left, _) = drawing.cell(0, 0, 0, 0);
+    let (bottom_left, _) = drawing.cell(1, 0, 0, 3);
+    let below = bottom_left.y + bottom_left.height;
+    for column in 0..SEQ_LENS.len() {
+        for (i, batch) in BATCHES.into_iter().enumerate() {
+            let (cell, _) = drawing.cell(1, column, i, 3);
+            let labels: Vec<_> = drawing
+                .texts_saying(&batch.to_string())
+                .into_iter()
+                .filter(|text| text.at.0 == cell.centre().0 && text.at.1 > below)
+                .collect();
+            assert_eq!(labels.len(), 1, "batch {batch} below column {column}");
+        }
+    }
+    let x_labels = drawing.texts_saying("Batch Size");
+    assert_eq!(x_labels.len(), 3);
+    assert!(x_labels.iter().all(|text| text.at.1 > below && !text.upwards));
+    for (row, method) in METHODS.into_iter().enumerate() {
+        // r = 0 at the top, as seaborn draws the first row of a table.
+        for (j, rank) in RANKS.into_iter().enumerate() {
+            let (cell, _) = drawing.cell(row, 0, 0, j);
+            let is_rank = |text: &&&common::Text| text.at.1 == cell.centre().1 && text.at.0 < top_left.x;
+            assert_eq!(drawing.texts_saying(&rank.to_string()).iter().filter(is_rank).count(), 1);
+        }
+        let (first, _) = drawing.cell(row, 0, 0, 0);
+        let (last, _) = drawing.cell(row, 0, 0, 3);
+        let middle = (first.y + last.y + last.height) / 2;
+        let beside = |label: &str| {
+            let is_beside = |text: &&&common::Text| {
+                text.upwards && text.at.0 < top_left.x && (text.at.1 - middle).abs() <= 1
+            };
+            drawing.texts_saying(label).iter().filter(is_beside).count()
+        };
+        assert_eq!((beside(method), beside("Adapter r")), (1, 1));
+    }
+    assert_eq!(drawing.texts_saying("Adapter r").len(), 2);
+}
+
+#[test]
+fn the_colour_bar_is_shared_labelled_and_marked() {
+    let drawing = draw(fixture());
+    let right = drawing.cells.iter().map(|(rect, _)| rect.x + rect.width).max().unwrap();
+    let labels = drawing.texts_saying("slow-down vs r = 0 (%)");
+    assert_eq!(labels.len(), 1);
+    assert!(labels[0].at.0 > right && labels[0].upwards);
+    let marks: Vec<&str> = drawing
+        .texts
+        .iter()
+        .filter(|text| text.at.0 > right && !text.upwards)
+        .map(|text| text.text.as_str())
+        .collect();
+    assert_eq!(marks, ["0", "5", "10", "15", "20", "25", "30", "35"]);
+    // 0 at the bottom of all panels, 35 at the top.
+    let y = |mark: &str| drawing.texts.iter().find(|t| t.text == mark && t.at.0 > right).unwrap().at.1;
+    let (top, _) = drawing.cell(0, 0, 0, 0);
+    let (bottom, _) = drawing.cell(1, 0, 0, 3);
+    assert_eq!((y("35"), y("0")), (top.y, bottom.y + bottom.height));
+}
+
+#[test]
+fn the_arrow_is_there_only_where_a_number_exceeds_the_bar() {
+    let light = Colormap::Rocket.at(1.0).to_string();
+    assert_eq!(draw(fixture()).polygons, [light], "r = 250 exceeds 35");
+    let with = |vmax: Vmax| {
+        let figure = Figure::new(&select(fixture()), Metric::Slowdown, vmax, Colormap::Rocket);
+        (Drawing::parse(&draw_svg(&figure).unwrap()).polygons.len(), figure.exceeds_vmax())
+    };
+    assert_eq!(with(Vmax::Auto), (0, false));
+    assert_eq!(with(Vmax::Fixed(100.0)), (0, false));
+    assert_eq!(with(Vmax::Fixed(72.0)), (1, true));
+    let below: Vec<Record> = fixture()
+        .into_iter()
+        .map(|record| Record { slowdown_pct: record.slowdown_pct.map(|value| value.min(35.0)), ..record })
+        .collect();
+    assert_eq!(draw(below).polygons.len(), 0, "35 itself is on the bar");
+}
+
+#[test]
+fn missing_cells_are_hatched_and_named() {
+    let gone = [
+        ("unfused", Cell { seq_len: 128, batch: 1, rank: 0 }),
+        ("fused", Cell { seq_len: 512, batch: 32, rank: 250 }),
+    ];
+    let mut records = fixture();
+    records.retain(|record| !gone.contains(&(record.method.as_str(), record.cell())));
+    // A record without the number is as good as none.
+    let numberless = ("fused", Cell { seq_len: 256, batch: 4, rank: 10 });
+    for record in &mut records {
+        if (record.method.as_str(), record.cell()) == numberless {
+            record.slowdown_pct = None;
+        }
+    }
+    let expected = [gone[0], numberless, gone[1]];
+    assert_eq!(figure(records.clone()).missing(), expected);
+    assert_eq!(figure(fixture()).missing(), []);
+    let drawing = draw(records);
+    for ((row, column, batch, rank), method, cell) in places() {
+        let (rect, fill) = drawing.cell(row, column, batch, rank);
+        let inside = |line: &&Vec<(i32, i32)>| line.iter().all(|point| rect.holds(*point));
+        let lines = drawing.polylines.iter().filter(inside).count();
+        let texts = drawing.texts_in(rect).len();
+        if expected.contains(&(method, cell)) {
+            assert_eq!((fill, texts), ("#ECECEC", 0), "{method} at {cell}");
+            assert!(lines >= 5, "{method} at {cell}: {lines} lines");
+        } else {
+            assert_eq!((lines, texts), (0, 1), "{method} at {cell}");
+        }
+    }
+    assert!(drawing.words().contains("hatched: not measured"));
+    assert!(!draw(fixture()).words().contains("hatched"));
+}
+
+#[test]
+fn the_footer_says_where_the_numbers_come_from() {
+    let words = draw(fixture()).words();
+    for item in ["fixture", "cpu", "2 threads", "avx2", "linear-1024x1024", "commit unknown", "2026-01-01"] {
+        assert!(words.contains(item), "{item} in {words}");
+    }
+    assert!(words.contains("2.0 % at r = 10, 19.5 % at r = 100, 48.8 % at r = 250"), "{words}");
+    let mut records = fixture();
+    for record in &mut records {
+        record.commit = "0123456789abcdef0123456789abcdef01234567".into();
+        record.dirty = true;
+        record.device = "<Xeon> & \"co\"\u{1}".into();
+    }
+    records.last_mut().unwrap().measured_at = "2026-03-04T00:00:00Z".parse().unwrap();
+    let words = draw(records).words();
+    assert!(words.contains("commit 0123456789ab (dirty)"), "{words}");
+    assert!(words.contains("<Xeon> & \"co\""), "{words}");
+    assert!(words.contains("2026-01-01 to 2026-03-04"), "{words}");
+}
+
+#[test]
+fn no_text_runs_out_of_the_picture() {
+    let mut records = fixture();
+    for record in &mut records {
+        record.device = format!("A device with a name {}", "that goes on and on ".repeat(30));
+        if record.method == "fused" {
+            record.method = "a-method-with-a-name-that-is-far-too-long-for-its-row".into();
+        }
+    }
+    let rows = vec!["a-method-with-a-name-that-is-far-too-long-for-its-row".to_owned()];
+    let selection = Query { rows, ..Query::default() }.select(records, Metric::Slowdown).unwrap();
+    let figure = Figure::new(&selection, Metric::Slowdown, Vmax::Auto, Colormap::Rocket);
+    let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+    assert!(drawing.words().contains('…'));
+    for text in &drawing.texts {
+        // The bundled font's mean advance is below 0.6 of its size.
+        let length = (0.6 * text.size * text.text.chars().count() as f64) as i32;
+        let (at, end) = if text.upwards {
+            (text.at.1, drawing.size.1 as i32)
+        } else {
+            (text.at.0, drawing.size.0 as i32)
+        };
+        let (start, stop) = match text.anchor.as_str() {
+            "start" => (at, at + length),
+            "middle" => (at - length / 2, at + length / 2),
+            _ => (at - length, at),
+        };
+        assert!(start >= 0 && stop <= end, "{} from {start} to {stop} of {end}", text.text);
+    }
+}
+
+#[test]
+fn two_measurements_give_two_pictures() {
+    let mut other = fixture();
+    let first = draw_svg(&figure(fixture())).unwrap();
+    assert_eq!(first, draw_svg(&figure(fixture())).unwrap(), "the same data, the same picture");
+    other.last_mut().unwrap().slowdown_pct = Some(7.7);
+    assert_ne!(first, draw_svg(&figure(other)).unwrap());
+}
+
+#[test]
+fn the_font_falls_back_to_one_without_serifs() {
+    let families = Vec::from_iter(draw(fixture()).families);
+    assert_eq!(families, ["DejaVu Sans, Verdana, sans-serif"]);
+}
+
+#[test]
+fn every_metric_draws_its_numbers() {
+    let records = fixture();
+    let cell = Cell { seq_len: 512, batch: 32, rank: 250 };
+    let record = records.iter().find(|record| record.method == "fused" && record.cell() == cell).unwrap();
+    let expected = [
+        (Metric::Slowdown, format!("{:.1}", record.slowdown_pct.unwrap()), "slow-down vs r = 0 (%)"),
+        (Metric::Time, format!("{:.0}", record.time_ns / 1e6), "time of a forward pass (ms)"),
+        (Metric::Gflops, format!("{:.0}", record.gflops.unwrap()), "useful GFLOP/s"),
+        (
+            Metric::OverFloor,
+            format!("{:.1}", record.slowdown_pct.unwrap() - record.floor_pct.unwrap()),
+            "slow-down over the floor (points)",
+        ),
+    ];
+    assert_eq!(expected.len(), Metric::ALL.len());
+    let selection = select(records.clone());
+    for (metric, text, label) in expected {
+        let figure = Figure::new(&selection, metric, Vmax::default_of(metric), Colormap::Mako);
+        let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+        let (rect, _) = drawing.cell(1, 2, 5, 3);
+        assert_eq!(drawing.texts_in(rect)[0].text, text, "{metric:?}");
+        assert_eq!(drawing.texts_saying(label).len(), 1, "{metric:?}");
+    }
+}
+
+#[test]
+fn rows_may_be_others_fewer_or_more() {
+    let mut records = fixture();
+    let mut third = records.clone();
+    third.retain(|record| record.method == "fused");
+    records.extend(third.into_iter().map(|record| Record { method: "gemm-three-calls".into(), ..record }));
+    for rows in [&["gemm-three-calls"][..], &["fused", "unfused"], &["gemm-three-calls", "unfused", "fused"]]
+    {
+        let query = Query { rows: rows.iter().map(|row| (*row).to_owned()).collect(), ..Query::default() };
+        let selection = query.select(records.clone(), Metric::Slowdown).unwrap();
+        let figure = Figure::new(&selection, Metric::Slowdown, Vmax::Fixed(35.0), Colormap::Rocket);
+        assert_eq!(figure.rows.iter().map(|row| row.label.as_str()).collect::<Vec<_>>(), rows);
+        let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+        assert_eq!(drawing.rows.len(), rows.len());
+        assert_eq!(drawing.cells.len(), 72 * rows.len());
+        for (above, below) in rows.iter().zip(&rows[1..]) {
+            assert!(drawing.texts_saying(above)[0].at.1 < drawing.texts_saying(below)[0].at.1);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever the numbers are, each cell shows its own or is hatched, and the arrow says whether one exceeds.
+    #[test]
+    fn any_numbers_are_drawn(
+        values in proptest::collection::vec(proptest::option::of(-1e6..1e6f64), 144),
+        vmax in prop_oneof![0.1..100.0f64, Just(35.0)],
+    ) {
+        let numbers: Vec<f64> = values.iter().copied().flatten().collect();
+        let row = |row: usize| {
+            let numbers = grid().zip(&values[72 * row..]).filter_map(|(cell, value)| Some((cell, (*value)?)));
+            FigureRow { label: METHODS[row].to_owned(), values: numbers.collect::<HashMap<Cell, f64>>() }
+        };
+        let figure = Figure {
+            rows: vec![row(0), row(1)],
+            scale: Scale::new(Metric::Slowdown, &numbers, Vmax::Fixed(vmax)),
+            colormap: Colormap::Grey,
+            footer: vec![],
+        };
+        let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+        prop_assert_eq!(drawing.polygons.len() == 1, numbers.iter().any(|value| *value > vmax));
+        for (((row, column, batch, rank), _, cell), _) in places().zip(&values) {
+            let (rect, fill) = drawing.cell(row, column, batch, rank);
+            let texts: Vec<&str> = drawing.texts_in(rect).iter().map(|text| text.text.as_str()).collect();
+            match figure.rows[row].values.get(&cell) {
+                None => prop_assert_eq!((fill, texts), ("#ECECEC", vec![])),
+                Some(value) => {
+                    let Rgb(level, ..) = Colormap::Grey.at(value / vmax);
+                    prop_assert_eq!(fill, Rgb(level, level, level).to_string());
+                    prop_assert_eq!(texts, vec![figure.scale.format(*value)]);
+                }
+            }
+        }
+    }
+}
