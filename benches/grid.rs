@@ -1,0 +1,101 @@
+//! The grid: base, unfused and fused at every size and rank, for the figure.
+//!
+//! ```text
+//! cargo bench --bench grid                                    # all of linear-1024x1024
+//! cargo bench --bench grid -- 'seq128/batch4/r(10|250)/fused' # some ids of it
+//! FUSED_LORA_WORKLOAD=gpt2-medium-linears FUSED_LORA_BUDGET_S=3600 cargo bench --bench grid
+//! ```
+//!
+//! An id is `<workload>/seq<seq_len>/batch<batch>/r<rank>/<strategy>`. The base does not depend on the rank and
+//! has one id a size, at r = 0. Every other id times its strategy against the base, call by call in turn; that
+//! is where a record's slow-down comes from. Criterion gets the strategy's own times.
+//!
+//! Criterion's elements are operations, so its "Gelem/s" are GFLOP/s. It warns of large cells that ten samples do
+//! not fit its time: they get one round a sample, by design.
+//!
+//! Settings are environment variables, since Criterion rejects flags that it does not know:
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `FUSED_LORA_WORKLOAD` | `linear-1024x1024`, `linear-4096x4096`, `gpt2-medium-linears` | the first |
+//! | `FUSED_LORA_BACKEND` | `cpu` | `cpu` |
+//! | `FUSED_LORA_CACHE` | `cold`: all operands have left the caches; `warm-w`: the weights have not | `cold` |
+//! | `FUSED_LORA_BUDGET_S` | seconds for everything; what does not fit is dropped by name, largest first | 320 |
+//! | `FUSED_LORA_RESUME` | `1`: go on with the newest run of the same configuration and code | `0` |
+//! | `FUSED_LORA_SHARD` | `i/n`: every n-th cell, from the i-th | `1/1` |
+//! | `FUSED_LORA_SIMD` | `avx512`, `avx2`, `portable` | the best there is |
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criterion::Criterion;
+use fused_lora::Strategy;
+use fused_lora_benches::ids::{id, jobs, sizes, strategies};
+use fused_lora_benches::lineup::Lineup;
+use fused_lora_benches::method::{Method, Ours};
+use fused_lora_benches::model::Model;
+use fused_lora_benches::records::{Subject, flops};
+use fused_lora_benches::session::{self, Bench, Session};
+use fused_lora_benches::stage::Stage;
+use fused_lora_sweep::Cell;
+
+fn main() -> ExitCode {
+    session::main(Bench { name: "grid", budget: Duration::from_secs(320) }, jobs, measure)
+}
+
+fn measure(session: &mut Session, criterion: &mut Criterion) -> anyhow::Result<()> {
+    let settings = session.settings().clone();
+    let mut model = Model::new(settings.workload, session.template.simd);
+    for cells in sizes(&settings) {
+        let mut stage = session.stage(cells[0].m());
+        let mut group = criterion.benchmark_group(id(&settings, cells[0], Strategy::Base).group);
+        let mut base_checked = false;
+        for cell in cells {
+            if session.drops(cell) {
+                continue;
+            }
+            for &strategy in strategies(cell) {
+                if session.has(cell, strategy.name()) {
+                    continue;
+                }
+                let flops = flops(&settings, cell, strategy);
+                let timed = usize::from(strategy != Strategy::Base);
+                let (stage, model, base_checked) = (&mut stage, &mut model, &mut base_checked);
+                let rounds =
+                    session.measure(&mut group, &id(&settings, cell, strategy), timed, flops, move || {
+                        prepare(stage, model, base_checked, cell, strategy)
+                    });
+                if let Some(rounds) = rounds {
+                    let base = (strategy != Strategy::Base).then_some(0);
+                    let method = strategy.name();
+                    session
+                        .record(&Subject { cell, method, place: timed, base, flops, ours: true }, &rounds)?;
+                }
+            }
+        }
+        group.finish();
+    }
+    Ok(())
+}
+
+/// The base, and the strategy that is timed against it; both checked, the base once a size.
+fn prepare<'a>(
+    stage: &'a mut Stage,
+    model: &mut Model,
+    base_checked: &mut bool,
+    cell: Cell,
+    strategy: Strategy,
+) -> anyhow::Result<Lineup<'a>> {
+    let strategies = if strategy == Strategy::Base { vec![strategy] } else { vec![Strategy::Base, strategy] };
+    let slots = stage.furnish(model, cell.rank, strategies.len())?;
+    let mut methods: Vec<Box<dyn Method>> = Vec::new();
+    for strategy in strategies {
+        let mut ours = Ours::new(strategy.name(), strategy, slots, cell.rank);
+        if strategy != Strategy::Base || !*base_checked {
+            stage.check(&mut ours, slots, cell.rank)?;
+        }
+        *base_checked |= strategy == Strategy::Base;
+        methods.push(Box::new(ours));
+    }
+    Ok(stage.line_up(methods))
+}

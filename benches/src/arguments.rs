@@ -1,0 +1,212 @@
+//! What Criterion was asked to do.
+//!
+//! Criterion keeps its filter and mode to itself, yet the budget needs to know what remains to be measured and
+//! the records whether this is a measurement at all. So its flags are read a second time, after Criterion has
+//! refused what is wrong with them. Criterion's own filter still decides what runs.
+
+use std::time::Duration;
+
+use regex::Regex;
+
+/// Criterion's flags that take a value; what follows them is no filter.
+const WITH_VALUE: [&str; 16] = [
+    "--color",
+    "--save-baseline",
+    "--baseline",
+    "--baseline-lenient",
+    "--load-baseline",
+    "--format",
+    "--profile-time",
+    "--sample-size",
+    "--warm-up-time",
+    "--measurement-time",
+    "--nresamples",
+    "--noise-threshold",
+    "--confidence-level",
+    "--significance-level",
+    "--plotting-backend",
+    "--output-format",
+];
+/// Those of them that have a short name.
+const SHORT_WITH_VALUE: [&str; 3] = ["-c", "-s", "-b"];
+
+/// What happens to each id that is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is measured and recorded.
+    Measure,
+    /// It is measured for Criterion only: a profile, a quick look, or samples loaded from a baseline.
+    NoRecord,
+    /// It is run once and checked.
+    Test,
+    /// It is listed.
+    List,
+}
+
+/// Criterion's command line, as far as the harness acts on it.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    /// What happens to each id.
+    pub mode: Mode,
+    /// `--sample-size`
+    pub sample_size: Option<usize>,
+    /// `--measurement-time`: how long an id takes.
+    pub measurement_time: Option<Duration>,
+    /// `--warm-up-time`
+    pub warm_up_time: Option<Duration>,
+    filter: Filter,
+}
+
+#[derive(Clone, Debug)]
+enum Filter {
+    All,
+    None,
+    Exact(String),
+    Regex(Regex),
+}
+
+impl Arguments {
+    /// Reads the process's arguments. To be called after Criterion has read them.
+    #[must_use]
+    pub fn from_env() -> Arguments {
+        Arguments::read(std::env::args().skip(1))
+    }
+
+    fn read(arguments: impl IntoIterator<Item = String>) -> Arguments {
+        let mut flags = Vec::new();
+        let mut values = Vec::new();
+        let mut pattern = None;
+        let mut arguments = arguments.into_iter();
+        let mut only_positional = false;
+        while let Some(argument) = arguments.next() {
+            if only_positional || !argument.starts_with('-') {
+                pattern = Some(argument);
+            } else if argument == "--" {
+                only_positional = true;
+            } else if let Some((flag, value)) = argument.split_once('=') {
+                values.push((flag.to_owned(), value.to_owned()));
+            } else if WITH_VALUE.contains(&argument.as_str()) || SHORT_WITH_VALUE.contains(&argument.as_str())
+            {
+                values.push((argument, arguments.next().unwrap_or_default()));
+            } else {
+                flags.push(argument);
+            }
+        }
+        let flag = |name: &str| flags.iter().any(|flag| flag == name);
+        let value =
+            |name: &str| values.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
+        let seconds = |name: &str| Duration::try_from_secs_f64(value(name)?.parse().ok()?).ok();
+        let given = |name: &str| value(name).is_some();
+
+        // `cargo bench` passes --bench, `cargo test --benches` does not.
+        let mode = if flag("--list") {
+            Mode::List
+        } else if flag("--test") || !flag("--bench") {
+            Mode::Test
+        } else if given("--profile-time") || flag("--quick") || given("--load-baseline") {
+            Mode::NoRecord
+        } else {
+            Mode::Measure
+        };
+        let filter = match pattern {
+            _ if flag("--ignored") => Filter::None,
+            None => Filter::All,
+            Some(pattern) if flag("--exact") => Filter::Exact(pattern),
+            // Criterion has parsed it already.
+            Some(pattern) => Regex::new(&pattern).map_or(Filter::All, Filter::Regex),
+        };
+        Arguments {
+            mode,
+            sample_size: value("--sample-size").and_then(|text| text.parse().ok()),
+            measurement_time: seconds("--measurement-time"),
+            warm_up_time: seconds("--warm-up-time"),
+            filter,
+        }
+    }
+
+    /// Whether Criterion will run this id.
+    #[must_use]
+    pub fn selects(&self, id: &str) -> bool {
+        match &self.filter {
+            Filter::All => true,
+            Filter::None => false,
+            Filter::Exact(exact) => exact == id,
+            Filter::Regex(regex) => regex.is_match(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "linear-1024x1024/seq128/batch1/r10/fused";
+
+    fn read(line: &str) -> Arguments {
+        Arguments::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_mode_is_criterions() {
+        for (line, mode) in [
+            ("--bench", Mode::Measure),
+            ("--bench --save-baseline x seq128", Mode::Measure),
+            ("--bench --baseline=x", Mode::Measure),
+            ("--bench --test", Mode::Test),
+            ("--bench --test --profile-time 3", Mode::Test),
+            ("", Mode::Test),
+            ("seq128", Mode::Test),
+            ("--bench --list", Mode::List),
+            ("--list --test", Mode::List),
+            ("--bench --profile-time 5", Mode::NoRecord),
+            ("--bench --quick", Mode::NoRecord),
+            ("--bench --load-baseline x", Mode::NoRecord),
+        ] {
+            assert_eq!(read(line).mode, mode, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_filter_is_found_among_the_flags() {
+        for line in [
+            "--bench",
+            "--bench seq128",
+            "seq128/batch1/r10/ --bench",
+            "--bench --save-baseline nothing seq128",
+            "--bench -s nothing -b nothing seq128",
+            "--bench --sample-size 20 batch1/r(10|100)/fused$",
+            "--bench --color=never seq128",
+            "--bench --noplot seq128",
+            "--bench --exact linear-1024x1024/seq128/batch1/r10/fused",
+            "--bench -- seq128",
+        ] {
+            assert!(read(line).selects(ID), "{line:?}");
+        }
+        for line in [
+            "--bench seq256",
+            "--bench --save-baseline seq128 seq256",
+            "--bench --exact seq128",
+            "--bench --ignored",
+            "--bench batch1/r10$",
+            "--bench --measurement-time 1 r100",
+        ] {
+            assert!(!read(line).selects(ID), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_user_fixes_stays_fixed() {
+        let arguments = read("--bench --sample-size=30 --measurement-time 2");
+        assert_eq!(arguments.sample_size, Some(30));
+        assert_eq!(
+            (arguments.measurement_time, arguments.warm_up_time),
+            (Some(Duration::from_secs(2)), None)
+        );
+        let arguments = read("--bench --warm-up-time 2.5");
+        assert_eq!(arguments.sample_size, None);
+        assert_eq!(
+            (arguments.measurement_time, arguments.warm_up_time),
+            (None, Some(Duration::from_millis(2500)))
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! What is measured, from the environment: Criterion rejects flags that it does not know.
+
+use std::env::VarError;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use fused_lora_sweep::{Shard, Workload};
+
+/// State of the caches when a call begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// W, A, B, x and y all come from buffers that have left the caches.
+    Cold,
+    /// One W, A and B for all calls; x and y come from buffers that have left the caches.
+    WarmW,
+}
+
+impl Cache {
+    /// The name in the records' column `cache`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Cache::Cold => "cold",
+            Cache::WarmW => "warm-w",
+        }
+    }
+}
+
+/// Which cells of the grid `peers` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// A few sizes, from smallest to large, at every rank.
+    Sizes,
+    /// The whole grid.
+    Full,
+}
+
+/// The settings of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `FUSED_LORA_WORKLOAD`
+    pub workload: &'static Workload,
+    /// `FUSED_LORA_BACKEND`; `cpu` is the only one yet.
+    pub backend: &'static str,
+    /// `FUSED_LORA_RESUME`: go on with the newest run of the same configuration and code.
+    pub resume: bool,
+    /// `FUSED_LORA_SHARD`: this host's part of the grid.
+    pub shard: Shard,
+    /// `FUSED_LORA_BUDGET_S`: wall time for everything, Criterion's analysis included.
+    pub budget: Option<Duration>,
+    /// `FUSED_LORA_CACHE`
+    pub cache: Cache,
+    /// `FUSED_LORA_GRID`
+    pub selection: Selection,
+}
+
+/// A variable whose value means nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}={value}: {reason}")]
+pub struct BadSetting {
+    /// The variable's name.
+    pub variable: &'static str,
+    /// What it was set to.
+    pub value: String,
+    /// What it may be set to.
+    pub reason: String,
+}
+
+const WORKLOAD: &str = "FUSED_LORA_WORKLOAD";
+const BACKEND: &str = "FUSED_LORA_BACKEND";
+const RESUME: &str = "FUSED_LORA_RESUME";
+const SHARD: &str = "FUSED_LORA_SHARD";
+const BUDGET: &str = "FUSED_LORA_BUDGET_S";
+const CACHE: &str = "FUSED_LORA_CACHE";
+const GRID: &str = "FUSED_LORA_GRID";
+/// All of them, with that of the library.
+const KNOWN: [&str; 8] =
+    [WORKLOAD, BACKEND, RESUME, SHARD, BUDGET, CACHE, GRID, fused_lora::cpu::SIMD_VARIABLE];
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            workload: &Workload::ALL[0],
+            backend: "cpu",
+            resume: false,
+            shard: Shard::WHOLE,
+            budget: None,
+            cache: Cache::Cold,
+            selection: Selection::Sizes,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// The first variable whose value means nothing.
+    pub fn from_env() -> Result<Settings, BadSetting> {
+        Settings::read(|name| std::env::var(name))
+    }
+
+    fn read(lookup: impl Fn(&str) -> Result<String, VarError>) -> Result<Settings, BadSetting> {
+        let variables = Variables { lookup };
+        let default = Settings::default();
+        Ok(Settings {
+            workload: variables
+                .get(WORKLOAD, |text| Workload::by_name(text).map_err(said))?
+                .unwrap_or(default.workload),
+            backend: variables.choice(BACKEND, &[("cpu", "cpu")])?.unwrap_or(default.backend),
+            resume: variables.choice(RESUME, &[("1", true), ("0", false)])?.unwrap_or(default.resume),
+            shard: variables.get(SHARD, |text| Shard::from_str(text).map_err(said))?.unwrap_or(default.shard),
+            budget: variables.get(BUDGET, seconds)?,
+            cache: variables
+                .choice(CACHE, &[("cold", Cache::Cold), ("warm-w", Cache::WarmW), ("warm", Cache::WarmW)])?
+                .unwrap_or(default.cache),
+            selection: variables
+                .choice(GRID, &[("sizes", Selection::Sizes), ("full", Selection::Full)])?
+                .unwrap_or(default.selection),
+        })
+    }
+}
+
+/// Variables that look like settings and are none: a slip of the pen that would otherwise go unnoticed.
+pub fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut unknown: Vec<String> =
+        names.filter(|name| name.starts_with("FUSED_LORA_") && !KNOWN.contains(&name.as_str())).collect();
+    unknown.sort_unstable();
+    unknown
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number of seconds above 0, such as 300".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|budget| !budget.is_zero()).ok_or_else(expected)
+}
+
+fn said(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
+struct Variables<F> {
+    lookup: F,
+}
+
+impl<F: Fn(&str) -> Result<String, VarError>> Variables<F> {
+    /// None where the variable is not set, or empty.
+    fn get<T>(
+        &self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, BadSetting> {
+        let bad = |value: String, reason| BadSetting { variable, value, reason };
+        match (self.lookup)(variable) {
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(value)) => {
+                Err(bad(value.to_string_lossy().into_owned(), "not valid Unicode".to_owned()))
+            }
+            Ok(value) if value.is_empty() => Ok(None),
+            Ok(value) => parse(&value).map(Some).map_err(|reason| bad(value, reason)),
+        }
+    }
+
+    fn choice<T: Copy>(
+        &self,
+        variable: &'static str,
+        choices: &[(&str, T)],
+    ) -> Result<Option<T>, BadSetting> {
+        self.get(variable, |text| {
+            let found = choices.iter().find(|(name, _)| *name == text).map(|&(_, value)| value);
+            found.ok_or_else(|| {
+                let names: Vec<&str> = choices.iter().map(|&(name, _)| name).collect();
+                format!("expected {}", names.join(" or "))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Settings, BadSetting> {
+        Settings::read(|name| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
+        })
+    }
+
+    #[test]
+    fn nothing_set_is_the_default_grid() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.workload.name(), "linear-1024x1024");
+        assert_eq!((settings.backend, settings.resume, settings.budget), ("cpu", false, None));
+        assert_eq!(
+            (settings.shard, settings.cache, settings.selection),
+            (Shard::WHOLE, Cache::Cold, Selection::Sizes)
+        );
+        assert_eq!(read(&[(WORKLOAD, ""), (BUDGET, "")]), Ok(settings));
+    }
+
+    #[test]
+    fn every_variable_is_heard() {
+        let settings = read(&[
+            (WORKLOAD, "gpt2-medium-linears"),
+            (BACKEND, "cpu"),
+            (RESUME, "1"),
+            (SHARD, "2/3"),
+            (BUDGET, "12.5"),
+            (CACHE, "warm-w"),
+            (GRID, "full"),
+        ])
+        .unwrap();
+        assert_eq!(
+            settings,
+            Settings {
+                workload: Workload::by_name("gpt2-medium-linears").unwrap(),
+                backend: "cpu",
+                resume: true,
+                shard: "2/3".parse().unwrap(),
+                budget: Some(Duration::from_millis(12_500)),
+                cache: Cache::WarmW,
+                selection: Selection::Full,
+            }
+        );
+    }
+
+    #[test]
+    fn misspelt_variables_are_found() {
+        let names =
+            ["PATH", "FUSED_LORA_SIMD", "FUSED_LORA_BUDGET", "FUSED_LORA_GRID", "FUSED_LORA_BUDGET_S"];
+        assert_eq!(unknown(names.into_iter().map(str::to_owned)), ["FUSED_LORA_BUDGET"]);
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_by_name() {
+        for (variable, value, hint) in [
+            (WORKLOAD, "linear", "linear-4096x4096"),
+            (BACKEND, "cuda", "cpu"),
+            (RESUME, "yes", "1 or 0"),
+            (SHARD, "3/2", "i/n"),
+            (BUDGET, "-1", "seconds"),
+            (BUDGET, "0", "seconds"),
+            (BUDGET, "nan", "seconds"),
+            (BUDGET, "5 min", "seconds"),
+            (CACHE, "hot", "cold or warm-w"),
+            (GRID, "all", "sizes or full"),
+        ] {
+            let error = read(&[(variable, value)]).unwrap_err();
+            assert_eq!((error.variable, error.value.as_str()), (variable, value));
+            let text = error.to_string();
+            assert!(text.contains(variable) && text.contains(value) && text.contains(hint), "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests that cross libraries: the files beside this one. Those of one library live with it.
