@@ -22,6 +22,7 @@
 //! | `FUSED_LORA_CACHE` | `cold`: all operands have left the caches; `warm-w`: the weights have not | `cold` |
 //! | `FUSED_LORA_BUDGET_S` | seconds for everything; what does not fit is dropped by name, largest first | 320 |
 //! | `FUSED_LORA_RESUME` | `1`: go on with the newest run of the same configuration and code | `0` |
+//! | `FUSED_LORA_MEASUREMENTS` | the folder of the records; if relative, below the workspace's root | `measurements` |
 //! | `FUSED_LORA_SHARD` | `i/n`: every n-th cell, from the i-th | `1/1` |
 //! | `FUSED_LORA_SIMD` | `avx512`, `avx2`, `portable` | the best there is |
 

@@ -1,6 +1,6 @@
 """PyTorch on the CPU over the grid: fp16, bf16, fp32, and HF PEFT's LoRA linear. One CSV of records.
 
-    python benches/peers/torch_cpu.py                       # 12 cells of linear-1024x1024, about 3 minutes
+    python benches/peers/torch_cpu.py                       # 16 cells of linear-1024x1024, about 3 minutes
     python benches/peers/torch_cpu.py --cells full --budget 7200 --workload gpt2-medium-linears
 
 The environment variables of the Criterion benches set the defaults of the options: FUSED_LORA_WORKLOAD,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from torch_layers import Case
 
 # Named sets of cells, beside patterns.
-CELLS = {"full": "*", "sizes": "seq128/batch1/*,seq512/batch1/*,seq512/batch4/*"}
+CELLS = {"full": "*", "sizes": "seq128/batch1/*,seq128/batch4/*,seq128/batch32/*,seq512/batch32/*"}
 DTYPE_NAMES = ("fp16", "bf16", "fp32")
 # What may be asked for, and the name in the records.
 CACHE_NAMES = {"cold": "cold", "warm": "warm-w", "warm-w": "warm-w"}
@@ -103,6 +103,17 @@ def parse_cache(text: str) -> str:
     return CACHE_NAMES[text]
 
 
+def parse_seconds(text: str) -> float:
+    """Seconds, more than 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return seconds
+
+
 def parse_count(text: str) -> int:
     """A whole number above 0."""
     if not (text.isdecimal() and int(text) > 0):
@@ -130,7 +141,7 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Cel
         "FUSED_LORA_GRID",
     )
     option("--shard", parse_shard, "1/1", "I/N: every N-th cell from the I-th on", "FUSED_LORA_SHARD")
-    option("--budget", parse_count, "180", "seconds for all cells", "FUSED_LORA_BUDGET_S")
+    option("--budget", parse_seconds, "180", "seconds for all cells", "FUSED_LORA_BUDGET_S")
     option("--cache", parse_cache, "cold", "cold, or warm: always the same W, A, B", "FUSED_LORA_CACHE")
     option("--dtypes", parse_dtypes, ",".join(DTYPE_NAMES), "which of these")
     option("--threads", parse_count, str(records.cores()), "PyTorch's threads")
@@ -239,7 +250,7 @@ def to_record(run: dict, workload: Workload, cell: Cell, method: str, result: Re
         slowdown_pct=slowdown.mid if slowdown else None,
         slowdown_lo_pct=slowdown.lo if slowdown else None,
         slowdown_hi_pct=slowdown.hi if slowdown else None,
-        floor_pct=workload.floor_pct(rank),
+        floor_pct=workload.floor_pct(rank) if slowdown else None,
         floor_pad_pct=None,  # PyTorch's granules are its own
         gflops=workload.flops(cell.m, rank) / time_ns.mid,
         samples=result.rounds,

@@ -1,5 +1,6 @@
 //! No output, no time: what a method computes is compared with the reference before it is timed.
 
+use fused_lora::Epilogue;
 use fused_lora::reference::{self, Expected, Inputs, Mismatch};
 use half::f16;
 use ndarray::{Array2, Axis};
@@ -116,8 +117,12 @@ fn sample(
 ) -> Result<Option<(Expected, Array2<f16>)>, fused_lora::Error> {
     let Some(strategy) = method.computes() else { return Ok(None) };
     let x = tokens.x.select(Axis(0), rows);
-    let inputs =
-        Inputs { x: x.view(), w: linear.w.view(), adapter: Some(linear.adapter(rank).view()), bias: None };
+    let inputs = Inputs {
+        x: x.view(),
+        w: linear.w.view(),
+        adapter: Some(linear.adapter(rank).view()),
+        epilogue: Epilogue::NONE,
+    };
     let found = tokens.output(method.layout()).select(Axis(0), rows);
     Ok(Some((reference::forward(&inputs, strategy)?, found)))
 }

@@ -115,7 +115,7 @@ impl Session {
         let root = root();
         let (host, revision) = (Host::detect(), Revision::of(&root));
 
-        let folder = root.join("measurements");
+        let folder = root.join(&settings.measurements);
         let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend);
         let fingerprint = fingerprint(&settings, &host, simd, &revision);
         let mut run = Run::begin(&folder, &what, Timestamp::now(), fingerprint);

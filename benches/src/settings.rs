@@ -2,6 +2,7 @@
 
 use std::env::VarError;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub cache: Cache,
     /// `FUSED_LORA_GRID`
     pub selection: Selection,
+    /// `FUSED_LORA_MEASUREMENTS`: the folder of the records; if it is relative, below the workspace's root.
+    pub measurements: PathBuf,
 }
 
 /// A variable whose value means nothing.
@@ -74,9 +77,10 @@ const SHARD: &str = "FUSED_LORA_SHARD";
 const BUDGET: &str = "FUSED_LORA_BUDGET_S";
 const CACHE: &str = "FUSED_LORA_CACHE";
 const GRID: &str = "FUSED_LORA_GRID";
+const MEASUREMENTS: &str = "FUSED_LORA_MEASUREMENTS";
 /// All of them, with that of the library.
-const KNOWN: [&str; 8] =
-    [WORKLOAD, BACKEND, RESUME, SHARD, BUDGET, CACHE, GRID, fused_lora::cpu::SIMD_VARIABLE];
+const KNOWN: [&str; 9] =
+    [WORKLOAD, BACKEND, RESUME, SHARD, BUDGET, CACHE, GRID, MEASUREMENTS, fused_lora::cpu::SIMD_VARIABLE];
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -88,6 +92,7 @@ impl Default for Settings {
             budget: None,
             cache: Cache::Cold,
             selection: Selection::Sizes,
+            measurements: "measurements".into(),
         }
     }
 }
@@ -119,6 +124,9 @@ impl Settings {
             selection: variables
                 .choice(GRID, &[("sizes", Selection::Sizes), ("full", Selection::Full)])?
                 .unwrap_or(default.selection),
+            measurements: variables
+                .get(MEASUREMENTS, |text| Ok(text.into()))?
+                .unwrap_or(default.measurements),
         })
     }
 }
@@ -211,6 +219,7 @@ mod tests {
             (BUDGET, "12.5"),
             (CACHE, "warm-w"),
             (GRID, "full"),
+            (MEASUREMENTS, "elsewhere"),
         ])
         .unwrap();
         assert_eq!(
@@ -223,6 +232,7 @@ mod tests {
                 budget: Some(Duration::from_millis(12_500)),
                 cache: Cache::WarmW,
                 selection: Selection::Full,
+                measurements: "elsewhere".into(),
             }
         );
     }

@@ -13,6 +13,9 @@ pub struct Epilogue {
 }
 
 impl Epilogue {
+    /// Nothing happens.
+    pub const NONE: &'static Epilogue = &Epilogue { bias: None };
+
     /// Adds `bias`, `[N]`, to every row of y.
     pub fn bias(bias: Array1<f16>) -> Self {
         Self { bias: Some(bias) }

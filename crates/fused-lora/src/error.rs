@@ -91,7 +91,7 @@ pub enum Error {
     #[error(
         "unknown SIMD level {name:?} (the environment variable {} sets it); known are {}",
         crate::cpu::SIMD_VARIABLE,
-        crate::cpu::simd::list(&Simd::ALL)
+        crate::cpu::simd::list(Simd::ALL)
     )]
     SimdUnknown {
         /// The word.

@@ -80,6 +80,7 @@ pub struct Granule {
 
 /// The size of one fused product: `x: [m, k]`, `W: [n, k]`, `A: [rank, k]`, `B: [n, rank]`, `y: [m, n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Problem {
     /// Tokens: batch · seq_len.
     pub m: usize,
@@ -92,6 +93,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Sizes in the order of `M, N, K, r`.
+    pub fn new(m: usize, n: usize, k: usize, rank: usize) -> Self {
+        Self { m, n, k, rank }
+    }
+
     /// Useful floating-point operations, a multiply-add counted as two. Padding is not work.
     pub fn flops(&self, strategy: Strategy) -> f64 {
         let [m, n, k, rank] = [self.m, self.n, self.k, self.rank].map(|d| d as f64);
@@ -123,14 +129,14 @@ mod tests {
         for (d, r, floor) in
             [(1024, 10, 1.953), (1024, 100, 19.531), (1024, 250, 48.828), (4096, 250, 12.207)]
         {
-            let problem = Problem { m: 1, n: d, k: d, rank: r };
+            let problem = Problem::new(1, d, d, r);
             assert!((problem.floor_pct() - floor).abs() < 1e-3, "{problem:?}: {}", problem.floor_pct());
         }
     }
 
     #[test]
     fn padding_counts_on_either_side() {
-        let problem = Problem { m: 1, n: 1000, k: 500, rank: 10 };
+        let problem = Problem::new(1, 1000, 500, 10);
         assert_eq!(
             problem.floor_pad_pct(Granule { shrink_n: 8, expand_k: 16 }),
             100.0 * (16. / 1000. + 16. / 500.)
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn flops_count_the_adapter_only_where_it_runs() {
-        let problem = Problem { m: 3, n: 5, k: 7, rank: 2 };
+        let problem = Problem::new(3, 5, 7, 2);
         assert_eq!(problem.flops(Strategy::Base), 210.0);
         assert_eq!(problem.flops(Strategy::Fused), 210.0 + 2. * 3. * 2. * 12.);
         assert_eq!(problem.flops(Strategy::Fused), problem.flops(Strategy::Unfused));

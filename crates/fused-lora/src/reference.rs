@@ -15,9 +15,10 @@
 //! computes, so its bound has `u·|x Wᵀ + bias|` on top.
 
 use half::f16;
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 
 use crate::{
+    epilogue::Epilogue,
     error::{Error, Operand},
     problem::Strategy,
 };
@@ -38,8 +39,8 @@ pub struct Inputs<'a> {
     pub w: ArrayView2<'a, f16>,
     /// None is the base product.
     pub adapter: Option<LoraView<'a>>,
-    /// `[N]`
-    pub bias: Option<ArrayView1<'a, f16>>,
+    /// What happens to the sums before they are rounded; [`Epilogue::NONE`] for nothing.
+    pub epilogue: &'a Epilogue,
 }
 
 /// An adapter as its matrices.
@@ -110,7 +111,7 @@ pub enum Mismatch {
 ///
 /// [`Error::Shape`] where shapes do not fit.
 pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Error> {
-    let Inputs { x, w, adapter, bias } = *inputs;
+    let Inputs { x, w, adapter, epilogue: Epilogue { bias } } = *inputs;
     let ((m, k), n) = (x.dim(), w.nrows());
     let shape = |operand, axis, expected, found| {
         if expected == found { Ok(()) } else { Err(Error::Shape { operand, axis, expected, found }) }
@@ -145,7 +146,7 @@ pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Erro
                 sum += x[[i, l]] * w[[j, l]];
                 magnitude += (x[[i, l]] * w[[j, l]]).abs();
             }
-            let base = sum + bias.map_or(0.0, |bias| bias[j].to_f64());
+            let base = sum + bias.as_ref().map_or(0.0, |bias| bias[j].to_f64());
             let (mut expand, mut expand_magnitude, mut b_magnitude) = (0.0, 0.0, 0.0);
             if let Some((h, b)) = &adapter {
                 for l in 0..h.ncols() {
@@ -254,9 +255,9 @@ mod tests {
     fn a_product_done_by_hand() {
         let (x, w) = (f(arr2(&[[1., 2.], [3., -1.]])), f(arr2(&[[1., 1.], [2., 0.], [-1., 4.]])));
         let (a, b) = (f(arr2(&[[1., -1.]])), f(arr2(&[[2.], [0.], [-1.]])));
-        let bias = array![f16::ONE, f16::ZERO, f16::from_f32(-2.0)];
+        let epilogue = Epilogue::bias(array![f16::ONE, f16::ZERO, f16::from_f32(-2.0)]);
         let adapter = LoraView { a: a.view(), b: b.view(), scale: 0.5 };
-        let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(adapter), bias: Some(bias.view()) };
+        let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(adapter), epilogue: &epilogue };
         // h = 0.5 · [-1, 4] = [-0.5, 2]
         let expected = forward(&inputs, Strategy::Fused).unwrap();
         assert_eq!(expected.y, arr2(&[[3. - 1. + 1., 2., 7. + 0.5 - 2.], [2. + 4. + 1., 6., -7. - 2. - 2.]]));
@@ -277,7 +278,7 @@ mod tests {
         let w = f(arr2(&[[0., 0.]]));
         let y = |scale| {
             let adapter = Some(LoraView { a: a.view(), b: b.view(), scale });
-            let inputs = Inputs { x: x.view(), w: w.view(), adapter, bias: None };
+            let inputs = Inputs { x: x.view(), w: w.view(), adapter, epilogue: Epilogue::NONE };
             forward(&inputs, Strategy::Fused).unwrap().y[[0, 0]]
         };
         assert_eq!(y(1.0), 1.0);

@@ -85,7 +85,7 @@ fn main() {
         for simd in Simd::available() {
             let adapter = Adapter::with_simd(simd, operands.a.view(), operands.b.view(), 1.0).unwrap();
             let layer = Layer::with_simd(simd, operands.w.view()).unwrap().with_adapter(adapter).unwrap();
-            let layer = layer.with_epilogue(Epilogue::bias(operands.bias.clone())).unwrap();
+            let layer = layer.with_epilogue(&Epilogue::bias(operands.bias.clone())).unwrap();
             let x = Strided::copy_of(&operands.x, 3, 1);
             let mut y = Strided::poisoned(m, 150, 3, 1);
             for strategy in Strategy::ALL {

@@ -55,7 +55,7 @@ fn shapes_that_do_not_fit() {
         shape(Operand::B, "rows", 6, 7)
     );
     let bias = Epilogue::bias(Array1::zeros(5));
-    assert_eq!(layer().with_epilogue(bias).unwrap_err(), shape(Operand::Bias, "elements", 6, 5));
+    assert_eq!(layer().with_epilogue(&bias).unwrap_err(), shape(Operand::Bias, "elements", 6, 5));
 
     for (x, y, refused) in [
         ((3, 5), (3, 6), shape(Operand::X, "columns", 4, 5)),
@@ -119,7 +119,7 @@ fn levels_do_not_mix() {
             assert_eq!(refused, Error::SimdMismatch { layer: simd, adapter: other });
         }
     }
-    for missing in Simd::ALL.into_iter().filter(|simd| !Simd::available().contains(simd)) {
+    for missing in Simd::ALL.iter().copied().filter(|simd| !Simd::available().contains(simd)) {
         let refused = Layer::with_simd(missing, matrix(6, 4).view()).unwrap_err();
         assert_eq!(refused, Error::SimdUnavailable { simd: missing, available: Simd::available() });
     }
@@ -128,7 +128,7 @@ fn levels_do_not_mix() {
 #[test]
 fn level_names() {
     for simd in Simd::ALL {
-        assert_eq!(simd.to_string().parse(), Ok(simd));
+        assert_eq!(simd.to_string().parse().as_ref(), Ok(simd));
     }
     let refused = "sse".parse::<Simd>().unwrap_err();
     assert_eq!(
@@ -142,7 +142,7 @@ fn the_reference_checks_shapes_too() {
     let (x, w, a, b) = (matrix(3, 5), matrix(6, 4), matrix(2, 4), matrix(6, 3));
     let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: 1.0 });
     let with = |x, adapter| {
-        reference::forward(&Inputs { x, w: w.view(), adapter, bias: None }, Strategy::Fused)
+        reference::forward(&Inputs { x, w: w.view(), adapter, epilogue: Epilogue::NONE }, Strategy::Fused)
             .map(|_| ())
             .unwrap_err()
     };

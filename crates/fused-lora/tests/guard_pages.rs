@@ -10,14 +10,15 @@ use fused_lora::{
     cpu::{Adapter, Layer, Simd, Workspace},
 };
 use half::f16;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder};
 
-/// A matrix between two forbidden pages, flush with one of them.
+/// A matrix between two forbidden pages, its first or its last element flush with one of them.
 struct Guarded {
     map: *mut libc::c_void,
     length: usize,
     matrix: *mut f16,
     dim: (usize, usize),
+    ld: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -27,10 +28,11 @@ enum Flush {
 }
 
 impl Guarded {
-    fn new(dim: (usize, usize), flush: Flush) -> Self {
+    fn new(dim: (usize, usize), gap: usize, flush: Flush) -> Self {
         // SAFETY: sysconf has no preconditions.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let bytes = dim.0 * dim.1 * size_of::<f16>();
+        let ld = dim.1 + gap;
+        let bytes = ((dim.0 - 1) * ld + dim.1) * size_of::<f16>();
         let body = bytes.next_multiple_of(page);
         let length = body + 2 * page;
         // SAFETY: an anonymous mapping at no fixed address, of which the body is opened; `matrix` lies in the body.
@@ -50,18 +52,18 @@ impl Guarded {
                 Flush::Front => 0,
                 Flush::Back => body - bytes,
             };
-            Self { map, length, matrix: open.byte_add(offset).cast(), dim }
+            Self { map, length, matrix: open.byte_add(offset).cast(), dim, ld }
         }
     }
 
     fn view_mut(&mut self) -> ArrayViewMut2<'_, f16> {
         // SAFETY: the mapping holds that many elements, zero at first, and is borrowed for as long as the view.
-        unsafe { ArrayViewMut2::from_shape_ptr(self.dim, self.matrix) }
+        unsafe { ArrayViewMut2::from_shape_ptr(self.dim.strides((self.ld, 1)), self.matrix) }
     }
 
     fn view(&self) -> ArrayView2<'_, f16> {
         // SAFETY: as above.
-        unsafe { ArrayView2::from_shape_ptr(self.dim, self.matrix) }
+        unsafe { ArrayView2::from_shape_ptr(self.dim.strides((self.ld, 1)), self.matrix) }
     }
 }
 
@@ -84,11 +86,12 @@ fn nothing_is_touched_beyond_x_and_y() {
                 layer
                     .forward_with(strategy, operands.x.view(), expected.view_mut(), &mut Workspace::new())
                     .unwrap();
-                for flush in [Flush::Front, Flush::Back] {
-                    let (mut x, mut y) = (Guarded::new((m, k), flush), Guarded::new((m, n), flush));
+                for (flush, gap) in [(Flush::Front, 0), (Flush::Back, 0), (Flush::Front, 3), (Flush::Back, 3)]
+                {
+                    let (mut x, mut y) = (Guarded::new((m, k), gap, flush), Guarded::new((m, n), gap, flush));
                     x.view_mut().assign(&operands.x);
                     layer.forward_with(strategy, x.view(), y.view_mut(), &mut Workspace::new()).unwrap();
-                    assert_eq!(y.view(), expected, "{simd} {strategy} m {m} n {n} k {k}");
+                    assert_eq!(y.view(), expected, "{simd} {strategy} m {m} n {n} k {k} gap {gap}");
                 }
             }
         }

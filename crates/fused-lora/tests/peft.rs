@@ -5,7 +5,7 @@ mod support;
 use std::{fs, path::Path};
 
 use fused_lora::{
-    Strategy,
+    Epilogue, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
     peft::{LoraFile, LoraWeights, PeftError, TensorError},
     reference::{self, Inputs, LoraView},
@@ -67,7 +67,7 @@ fn the_layer_agrees_with_peft() {
         let x = to_f16(&read_matrix(&folder.join("input.safetensors"), "x"));
         let expected = read_matrix(&folder.join("expected.safetensors"), "y");
         let view = LoraView { a: lora.a.view(), b: lora.b.view(), scale: lora.scale };
-        let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(view), bias: None };
+        let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(view), epilogue: Epilogue::NONE };
         for simd in Simd::available() {
             let adapter = Adapter::with_simd(simd, lora.a.view(), lora.b.view(), lora.scale).unwrap();
             let layer = Layer::with_simd(simd, w.view()).unwrap().with_adapter(adapter).unwrap();

@@ -50,7 +50,7 @@ record! {
     threads: Option<usize>,
     /// SIMD level on a CPU; may be empty.
     simd: String,
-    /// Version of the GPU's driver; may be empty.
+    /// Version of the GPU's driver, or of the library that is measured; may be empty.
     driver: String,
     /// Clock during the measurement, where it could be read.
     clock_mhz: Option<f64>,

@@ -19,7 +19,7 @@ pub(crate) struct RowBlocks {
 }
 
 impl RowBlocks {
-    /// At most MC rows each, and as many blocks as keep all threads busy to the end.
+    /// At most MC rows each, rounded up to whole tiles, and as many blocks as keep all threads busy to the end.
     pub(crate) fn new<K: MicroKernel>(rows: usize, threads: usize) -> Self {
         let wanted = rows.div_ceil(MC).next_multiple_of(threads);
         let size = rows.div_ceil(wanted).next_multiple_of(K::MR);
@@ -73,23 +73,27 @@ impl KBlocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::kernel::portable::Portable;
+    use crate::cpu::{Simd, kernel::portable::Portable, simd::dispatch};
 
     #[test]
     fn row_blocks_cover_all_rows_in_whole_tiles() {
+        for simd in Simd::available() {
+            dispatch!(simd, Kernel => check_row_blocks::<Kernel>());
+        }
+    }
+
+    fn check_row_blocks<K: MicroKernel>() {
         for rows in (1..300).chain([511, 512, 513, 16384]) {
             for threads in [1, 2, 3, 64] {
-                let blocks = RowBlocks::new::<Portable>(rows, threads);
-                assert!(
-                    blocks.size <= MC && blocks.size.is_multiple_of(Portable::MR),
-                    "{rows} rows, {threads} threads"
-                );
+                let blocks = RowBlocks::new::<K>(rows, threads);
+                let case = format!("MR {}, {rows} rows, {threads} threads", K::MR);
+                assert!(blocks.size < MC + K::MR && blocks.size == blocks.tiles::<K>() * K::MR, "{case}");
                 let mut next = 0;
                 for range in (0..blocks.count).map(|block| blocks.range(block)) {
-                    assert!(range.start == next && range.end > next, "{rows} rows, {threads} threads");
+                    assert!(range.start == next && range.end > next, "{case}");
                     next = range.end;
                 }
-                assert_eq!(next, rows);
+                assert_eq!(next, rows, "{case}");
             }
         }
     }

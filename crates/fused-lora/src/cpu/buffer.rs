@@ -1,9 +1,15 @@
 use half::f16;
 
 /// A line of the cache, and of a buffer's alignment.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
+
+const ZERO: Line = Line([0; 64]);
+/// Stands behind the last line in debug builds, and must still stand there when the buffer is dropped. As f16 and
+/// as f32 it is a NaN, so that one read where a number should be does not go unnoticed either.
+const GUARD: Line = Line([0xff; 64]);
+const GUARDS: usize = if cfg!(debug_assertions) { 1 } else { 0 };
 
 /// Plain memory, aligned to a cache line, that only grows. Its content is whatever was last written, zero at first.
 #[derive(Default)]
@@ -17,22 +23,33 @@ impl Plain for f16 {}
 impl Plain for f32 {}
 
 impl Buffer {
-    /// Room for `len` elements of T.
-    pub(crate) fn zeroed<T: Plain>(len: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); Self::lines_for::<T>(len)] }
+    /// Room for an array of these dimensions.
+    ///
+    /// # Panics
+    ///
+    /// If its size in bytes is no `usize`: kernels write through pointers into it, so it must not wrap.
+    pub(crate) fn zeroed<T: Plain>(dimensions: &[usize]) -> Self {
+        let lines = Self::lines_for::<T>(dimensions);
+        let mut all = vec![ZERO; lines + GUARDS];
+        all[lines..].fill(GUARD);
+        Self { lines: all }
     }
 
-    /// Grows to at least `len` elements of T. Allocates only then.
-    pub(crate) fn reserve<T: Plain>(&mut self, len: usize) {
-        let lines = Self::lines_for::<T>(len);
-        if lines > self.lines.len() {
+    /// Grows to at least that room. Allocates only then.
+    ///
+    /// # Panics
+    ///
+    /// As [`zeroed`](Self::zeroed).
+    pub(crate) fn reserve<T: Plain>(&mut self, dimensions: &[usize]) {
+        if Self::lines_for::<T>(dimensions) + GUARDS > self.lines.len() {
             // A new one rather than `resize`: the old content is worth no copy.
-            *self = Self::zeroed::<T>(len);
+            *self = Self::zeroed::<T>(dimensions);
         }
     }
 
-    fn lines_for<T>(len: usize) -> usize {
-        (len * size_of::<T>()).div_ceil(size_of::<Line>())
+    fn lines_for<T>(dimensions: &[usize]) -> usize {
+        let bytes = dimensions.iter().try_fold(size_of::<T>(), |bytes, &d| bytes.checked_mul(d));
+        bytes.expect("an array larger than the address space").div_ceil(size_of::<Line>())
     }
 
     pub(crate) fn as_ptr<T: Plain>(&self) -> *const T {
@@ -45,7 +62,7 @@ impl Buffer {
 
     /// Elements of T that fit.
     pub(crate) fn len<T: Plain>(&self) -> usize {
-        self.lines.len() * size_of::<Line>() / size_of::<T>()
+        self.lines.len().saturating_sub(GUARDS) * size_of::<Line>() / size_of::<T>()
     }
 
     pub(crate) fn as_mut_slice<T: Plain>(&mut self) -> &mut [T] {
@@ -53,5 +70,45 @@ impl Buffer {
         // SAFETY: the lines are initialised, aligned to 64 bytes and borrowed for as long as the slice; any
         // bytes are a T.
         unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let intact = self.lines.last().is_none_or(|&last| last == GUARD);
+        assert!(intact || std::thread::panicking(), "something was written behind a buffer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_and_keeps_its_alignment() {
+        let mut buffer = Buffer::default();
+        assert_eq!(buffer.len::<f16>(), 0);
+        for (dimensions, least) in [([3, 5], 15), ([1, 1], 15), ([40, 7], 280)] {
+            buffer.reserve::<f16>(&dimensions);
+            assert!(buffer.len::<f16>() >= least, "{dimensions:?}");
+            assert!(buffer.as_ptr::<f16>().addr().is_multiple_of(64));
+        }
+        assert!(buffer.as_mut_slice::<f32>().iter().all(|&value| value == 0.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "larger than the address space")]
+    fn a_size_that_wraps_is_refused() {
+        Buffer::default().reserve::<f32>(&[1 << (usize::BITS / 2), 1 << (usize::BITS / 2)]);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "written behind a buffer")]
+    fn a_write_behind_the_end_is_noticed() {
+        let mut buffer = Buffer::zeroed::<f32>(&[16]);
+        // SAFETY: in a debug build the guard is there to be written.
+        unsafe { *buffer.as_mut_ptr::<f32>().add(16) = 0.0 };
     }
 }

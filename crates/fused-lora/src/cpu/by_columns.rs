@@ -14,14 +14,21 @@ use super::{
 };
 
 impl Product<'_> {
-    pub(crate) fn by_columns<K: MicroKernel<Element: Plain>>(&self, slots: &mut [Slot], shared: &mut Block) {
+    /// # Safety
+    ///
+    /// As [`run`](Self::run).
+    pub(crate) unsafe fn by_columns<K: MicroKernel<Element: Plain>>(
+        &self,
+        slots: &mut [Slot],
+        shared: &mut Block,
+    ) {
         let m = self.x.rows;
         let k_blocks = KBlocks::new(self.x.columns);
         let blocks = RowBlocks::new::<K>(m, 1);
-        shared.x.reserve::<f32>(m.div_ceil(K::MR) * self.x.columns * K::PITCH);
+        shared.x.reserve::<f32>(&[m.div_ceil(K::MR), self.x.columns, K::PITCH]);
         for slot in &mut *slots {
-            let sums = if k_blocks.count > 1 { blocks.tiles::<K>() * tile_len::<K>() } else { 0 };
-            slot.partial.reserve::<f32>(sums);
+            let tiles = if k_blocks.count > 1 { blocks.tiles::<K>() } else { 0 };
+            slot.partial.reserve::<f32>(&[tiles, tile_len::<K>()]);
         }
         let columns = Columns { x: Shared(shared.x.as_mut_ptr()), m, blocks, k_blocks };
 
@@ -43,7 +50,7 @@ impl Product<'_> {
             unsafe { shared.pack_h::<K>(m, rank) };
             Expand { h: shared.packed_h.as_ptr(), b: lora.b }
         });
-        // SAFETY: y has m rows and the weight's columns (`Product`); packed h has m rows.
+        // SAFETY: y has m rows and the weight's columns, says the caller; packed h has m rows.
         unsafe { columns.run::<K>(slots, self.weight, expand, &self.target()) };
     }
 }

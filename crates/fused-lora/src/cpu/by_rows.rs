@@ -11,24 +11,22 @@ use super::{
 };
 
 impl Product<'_> {
-    pub(crate) fn by_rows<K: MicroKernel<Element: Plain>>(&self, slots: &mut [Slot]) {
+    /// # Safety
+    ///
+    /// As [`run`](Self::run).
+    pub(crate) unsafe fn by_rows<K: MicroKernel<Element: Plain>>(&self, slots: &mut [Slot]) {
         let blocks = RowBlocks::new::<K>(self.x.rows, slots.len());
         let k_blocks = KBlocks::new(self.x.columns);
         let w_panels = self.weight.count::<K>();
         let (rank, a_panels) = self.lora.map_or((0, 0), |lora| (lora.a.rows(), lora.a.count::<K>()));
         // f32 sums between K blocks: those of h, then those of y.
-        let (h_sums, y_sums) = match k_blocks.count {
-            1 => (0, 0),
-            _ => (
-                a_panels * blocks.tiles::<K>() * tile_len::<K>(),
-                w_panels * blocks.tiles::<K>() * tile_len::<K>(),
-            ),
-        };
+        let tiles_with_sums = if k_blocks.count > 1 { blocks.tiles::<K>() } else { 0 };
         for slot in &mut *slots {
-            slot.block.x.reserve::<f32>(blocks.tiles::<K>() * k_blocks.longest() * K::PITCH);
+            slot.block.x.reserve::<f32>(&[blocks.tiles::<K>(), k_blocks.longest(), K::PITCH]);
             slot.block.reserve_h::<K>(blocks.size, rank);
-            slot.partial.reserve::<f32>(h_sums + y_sums);
+            slot.partial.reserve::<f32>(&[a_panels + w_panels, tiles_with_sums, tile_len::<K>()]);
         }
+        let h_sums = a_panels * tiles_with_sums * tile_len::<K>();
         for_each(slots, blocks.count, |block, slot| {
             let rows = blocks.range(block);
             let h_partial = slot.partial.as_mut_ptr::<f32>();

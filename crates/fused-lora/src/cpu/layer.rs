@@ -18,7 +18,29 @@ use crate::{
 };
 
 /// A linear layer, W packed, optionally with an adapter and an epilogue. Clones share the packed W, so that
-/// one weight can serve with many adapters.
+/// one weight can serve with many adapters:
+///
+/// ```
+/// use fused_lora::{Strategy, cpu::{Adapter, Layer, Workspace}};
+/// use half::f16;
+/// use ndarray::{Array2, array};
+///
+/// # fn main() -> Result<(), fused_lora::Error> {
+/// let one = f16::ONE;
+/// let layer = Layer::new(Array2::from_elem((2, 3), one).view())?; // W: [2, 3]
+/// let adapter = |scale| Adapter::new(array![[one, one, one]].view(), array![[one], [one]].view(), scale);
+/// let (english, french) = (layer.clone().with_adapter(adapter(1.0)?)?, layer.clone().with_adapter(adapter(2.0)?)?);
+///
+/// let (x, mut y, mut workspace) = (Array2::from_elem((1, 3), one), Array2::zeros((1, 2)), Workspace::new());
+/// for (layer, expected) in [(layer, 3.0), (english, 6.0), (french, 9.0)] {
+///     layer.forward(x.view(), y.view_mut(), &mut workspace)?;
+///     assert_eq!(y[[0, 1]].to_f32(), expected);
+///     layer.forward_with(Strategy::Base, x.view(), y.view_mut(), &mut workspace)?;
+///     assert_eq!(y[[0, 1]].to_f32(), 3.0);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Layer {
     simd: Simd,
@@ -77,25 +99,35 @@ impl Layer {
         Ok(std::mem::replace(&mut self.adapter, adapter))
     }
 
+    /// [`set_epilogue`](Self::set_epilogue) on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_epilogue`](Self::set_epilogue).
+    pub fn with_epilogue(mut self, epilogue: &Epilogue) -> Result<Self, Error> {
+        self.set_epilogue(epilogue)?;
+        Ok(self)
+    }
+
     /// Sets what happens to the sums before they are rounded, in place of what was set before.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if the bias has not N elements.
-    pub fn with_epilogue(mut self, epilogue: Epilogue) -> Result<Self, Error> {
+    /// [`Error::Shape`] if the bias has not N elements. The layer keeps its epilogue then.
+    pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
         let Epilogue { bias } = epilogue;
-        if let Some(bias) = &bias {
+        if let Some(bias) = bias {
             require(Operand::Bias, "elements", self.out_features(), bias.len())?;
         }
-        self.bias = bias.map(|bias| {
+        self.bias = bias.as_ref().map(|bias| {
             let lanes = dispatch!(self.simd, Kernel => <Kernel as super::kernel::MicroKernel>::LANES);
-            let mut padded = Buffer::zeroed::<f32>(bias.len().next_multiple_of(lanes));
+            let mut padded = Buffer::zeroed::<f32>(&[bias.len().next_multiple_of(lanes)]);
             for (to, from) in padded.as_mut_slice::<f32>().iter_mut().zip(bias) {
                 *to = from.to_f32();
             }
             Arc::new(padded)
         });
-        Ok(self)
+        Ok(())
     }
 
     /// K
@@ -130,13 +162,13 @@ impl Layer {
 
     /// The size of a call with `m` rows.
     pub fn problem(&self, m: usize) -> Problem {
-        Problem { m, n: self.out_features(), k: self.in_features(), rank: self.rank() }
+        Problem::new(m, self.out_features(), self.in_features(), self.rank())
     }
 
     /// `y = f16( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias )` in one pass: `x: [M, K]`, `y: [M, N]`.
     ///
     /// Rows of x and y may be any distance apart; within a row elements are adjacent. What y held is
-    /// overwritten, and nothing between its rows is touched.
+    /// overwritten, and nothing between its rows is touched. Which threads work is said in [`cpu`](crate::cpu).
     ///
     /// # Errors
     ///
@@ -180,13 +212,18 @@ impl Layer {
             bias: self.bias.as_deref(),
             accumulate: false,
         };
-        dispatch!(self.simd, Kernel => match (strategy, adapter) {
-            (Strategy::Base, _) | (_, None) => base.run::<Kernel>(workspace),
-            (Strategy::Fused, Some(adapter)) => {
-                let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
-                Product { lora: Some(lora), ..base }.run::<Kernel>(workspace);
+        // SAFETY: the shapes of x and y were checked above against W's, those of A, B and the bias when they were set;
+        // `y` is borrowed mutably until this function returns; layer and adapter are packed for `self.simd`, which was
+        // required of this machine when they were made.
+        dispatch!(self.simd, Kernel => unsafe {
+            match (strategy, adapter) {
+                (Strategy::Base, _) | (_, None) => base.run::<Kernel>(workspace),
+                (Strategy::Fused, Some(adapter)) => {
+                    let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
+                    Product { lora: Some(lora), ..base }.run::<Kernel>(workspace);
+                }
+                (Strategy::Unfused, Some(adapter)) => base.run_unfused::<Kernel>(adapter, workspace),
             }
-            (Strategy::Unfused, Some(adapter)) => base.run_unfused::<Kernel>(adapter, workspace),
         });
         Ok(())
     }

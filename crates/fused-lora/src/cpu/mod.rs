@@ -4,7 +4,17 @@
 //! and y. A block of rows of x is widened and packed, its h is made while it is in cache, and the K loop of
 //! every output tile runs on over r more steps.
 //!
-//! Work is shared by the threads of the current [rayon] pool.
+//! # Threads
+//!
+//! Work is shared by the threads of the current [rayon] pool: that of the calling thread if it belongs to one, the global
+//! pool otherwise; `ThreadPool::install` chooses another. A small product (2¹⁹ multiply-adds) runs on the calling thread alone. While a
+//! thread of a pool waits for the others it may run other jobs of that pool, as always with rayon: hold no lock over
+//! `forward` that such a job takes.
+//!
+//! # Memory
+//!
+//! `forward` works in the caller's [`Workspace`] and allocates only when that has to grow. Called from a thread outside the
+//! pool, rayon's queue allocates a block for itself, once in some sixty calls; called from a thread of the pool, nothing does.
 
 mod adapter;
 mod blocks;

@@ -1,5 +1,6 @@
 use half::f16;
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 
 use super::{
     buffer::{Buffer, Plain},
@@ -17,26 +18,24 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Packs `weight: [rows, k]`, any strides.
+    /// Packs `weight: [rows, k]`, any strides, on the threads of the current rayon pool.
     pub(crate) fn pack<K: MicroKernel<Element: Plain>>(weight: ArrayView2<'_, f16>) -> Self {
         let (rows, k) = weight.dim();
         let nr = Self::nr::<K>();
-        let mut data = Buffer::zeroed::<K::Element>(rows.next_multiple_of(K::LANES) * k);
-        let mut panels = Self { data: Buffer::default(), rows, k };
-        if k > 0 && rows > 0 {
-            for (p, panel) in
-                data.as_mut_slice::<K::Element>().chunks_mut(nr * k).take(panels.count::<K>()).enumerate()
-            {
+        let mut data = Buffer::zeroed::<K::Element>(&[rows.next_multiple_of(K::LANES), k]);
+        let panels = Self { data: Buffer::default(), rows, k };
+        if k > 0 {
+            let slices = data.as_mut_slice::<K::Element>().par_chunks_mut(nr * k).take(panels.count::<K>());
+            slices.enumerate().for_each(|(p, panel)| {
                 let width = panels.vectors::<K>(p) * K::LANES;
                 for (j, row) in weight.outer_iter().skip(p * nr).take(nr).enumerate() {
                     for (i, &value) in row.iter().enumerate() {
                         panel[i * width + j] = value.into();
                     }
                 }
-            }
+            });
         }
-        panels.data = data;
-        panels
+        Self { data, ..panels }
     }
 
     /// Most columns of a panel.

@@ -34,9 +34,6 @@ const MIN_ROWS_PER_THREAD: usize = 32;
 const MIN_PARALLEL_WORK: usize = 1 << 19;
 
 /// `y = f16( scale · (x Wᵀ + h Bᵀ) + bias )`, all in one pass over x and y.
-///
-/// Whoever makes one vouches for it: x and y live and have the weight's width and height, the bias and `lora` fit
-/// the weight, and nobody else touches y while it runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     pub(crate) x: Rows,
@@ -59,44 +56,65 @@ pub(crate) struct Lora<'a> {
 }
 
 impl Product<'_> {
-    pub(crate) fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
-        if self.x.rows * self.x.columns * self.weight.rows() < MIN_PARALLEL_WORK {
-            self.run_on::<K>(1, workspace);
+    /// # Safety
+    ///
+    /// - x can be read, y can be read and written, and nobody else touches y until this returns.
+    /// - x has as many columns as the weight has steps, y as many rows as x and as many columns as the weight has rows.
+    /// - The bias is as long as the weight has rows, padded to whole vectors; A and B fit x and y, and each other.
+    /// - All of it is packed for K, and this CPU has K's instructions.
+    pub(crate) unsafe fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
+        let work = self.x.rows.saturating_mul(self.x.columns).saturating_mul(self.weight.rows());
+        // SAFETY: the caller's contract is the same.
+        let mut run_on = |threads| unsafe { self.run_on::<K>(threads, workspace) };
+        if work < MIN_PARALLEL_WORK {
+            run_on(1);
         } else {
-            in_pool(|| self.run_on::<K>(rayon::current_num_threads(), workspace));
+            in_pool(|| run_on(rayon::current_num_threads()));
         }
     }
 
     /// The same as three products that know nothing of each other, as PEFT runs them.
-    pub(crate) fn run_unfused<K: MicroKernel<Element: Plain>>(
+    ///
+    /// # Safety
+    ///
+    /// As [`run`](Self::run), and the adapter's A and B fit x and y.
+    pub(crate) unsafe fn run_unfused<K: MicroKernel<Element: Plain>>(
         &self,
         adapter: &Packed,
         workspace: &mut Workspace,
     ) {
         let (m, rank) = (self.x.rows, adapter.a.rows());
         let mut h = std::mem::take(&mut workspace.h);
-        h.reserve::<f16>(m * rank);
+        h.reserve::<f16>(&[m, rank]);
         let (ptr, ld) = (h.as_mut_ptr(), rank as isize);
         let shrink =
             Product { weight: &adapter.a, y: RowsMut { ptr, ld }, scale: adapter.scale, bias: None, ..*self };
         let h_rows = Rows { ptr, ld, rows: m, columns: rank };
         let expand = Product { x: h_rows, weight: &adapter.b, bias: None, accumulate: true, ..*self };
         for product in [self, &shrink, &expand] {
-            product.run::<K>(workspace);
+            // SAFETY: the caller's contract; h has m rows of `rank`, and is this call's own.
+            unsafe { product.run::<K>(workspace) };
         }
         workspace.h = h;
     }
 
-    fn run_on<K: MicroKernel<Element: Plain>>(&self, threads: usize, workspace: &mut Workspace) {
+    /// # Safety
+    ///
+    /// As [`run`](Self::run).
+    unsafe fn run_on<K: MicroKernel<Element: Plain>>(&self, threads: usize, workspace: &mut Workspace) {
         debug_assert!(self.x.columns == self.weight.k() && (!self.accumulate || self.scale == 1.0));
         if workspace.slots.len() < threads {
             workspace.slots.resize_with(threads, Slot::default);
         }
         let slots = &mut workspace.slots[..threads];
-        if threads == 1 || self.x.rows >= threads * MIN_ROWS_PER_THREAD {
-            self.by_rows::<K>(slots);
-        } else {
-            self.by_columns::<K>(slots, &mut workspace.shared);
+        let by_rows = threads == 1 || self.x.rows / threads >= MIN_ROWS_PER_THREAD;
+        // SAFETY: the caller's contract is the same.
+        unsafe {
+            if by_rows {
+                self.by_rows::<K>(slots);
+            } else {
+                self.by_columns::<K>(slots, &mut workspace.shared);
+            }
         }
     }
 

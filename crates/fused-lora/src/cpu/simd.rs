@@ -19,7 +19,7 @@ pub enum Simd {
 
 impl Simd {
     /// All levels, the fastest first.
-    pub const ALL: [Simd; 3] = [Simd::Avx512, Simd::Avx2, Simd::Portable];
+    pub const ALL: &'static [Simd] = &[Simd::Avx512, Simd::Avx2, Simd::Portable];
 
     /// The level that [`SIMD_VARIABLE`] names, otherwise the best that this machine offers.
     ///
@@ -36,7 +36,7 @@ impl Simd {
 
     /// The levels that this machine offers, the fastest first. [`Simd::Portable`] is always there.
     pub fn available() -> Vec<Simd> {
-        Self::ALL.into_iter().filter(|simd| simd.is_available()).collect()
+        Self::ALL.iter().copied().filter(|simd| simd.is_available()).collect()
     }
 
     /// Itself, if this machine offers it.
@@ -98,7 +98,7 @@ impl FromStr for Simd {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let found = Self::ALL.into_iter().find(|simd| simd.name() == name);
+        let found = Self::ALL.iter().copied().find(|simd| simd.name() == name);
         found.ok_or_else(|| Error::SimdUnknown { name: name.to_owned() })
     }
 }

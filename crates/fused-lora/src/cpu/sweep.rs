@@ -134,8 +134,8 @@ pub(crate) unsafe fn pack_rows<K: MicroKernel>(
 
 impl Block {
     pub(crate) fn reserve_h<K: MicroKernel>(&mut self, rows: usize, rank: usize) {
-        self.h.reserve::<f16>(rows * rank);
-        self.packed_h.reserve::<f32>(rows.div_ceil(K::MR) * rank * K::PITCH);
+        self.h.reserve::<f16>(&[rows, rank]);
+        self.packed_h.reserve::<f32>(&[rows.div_ceil(K::MR), rank, K::PITCH]);
     }
 
     /// Packs the first `rows` rows of h for the expand.

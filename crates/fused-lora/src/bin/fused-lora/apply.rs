@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let adapter = Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?;
     let mut layer = Layer::new(base.weight.view())?.with_adapter(adapter)?;
     if let Some(bias) = base.bias {
-        layer = layer.with_epilogue(Epilogue::bias(bias))?;
+        layer = layer.with_epilogue(&Epilogue::bias(bias))?;
     }
     let mut y = Array2::zeros((x.nrows(), layer.out_features()));
     layer.forward_with(args.strategy, x.view(), y.view_mut(), &mut Workspace::new())?;

@@ -84,7 +84,7 @@ pub(crate) struct Tile<E> {
 /// A SIMD level.
 pub(crate) trait MicroKernel {
     /// What panels of W, A and B hold.
-    type Element: Copy + From<f16>;
+    type Element: Copy + Send + Sync + From<f16>;
     /// f32 in a vector.
     const LANES: usize;
     /// Most rows of a tile.
