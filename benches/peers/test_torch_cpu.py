@@ -65,9 +65,9 @@ class Grid(unittest.TestCase):
         self.assertEqual(len(parts), 24 + 12)
         self.assertEqual(set(parts), {c for c in cells if c.rank == 10 or c.seq_len == 256})
 
-    def test_the_default_cells_are_a_dozen(self) -> None:
+    def test_the_default_cells_are_those_of_the_rust_peers(self) -> None:
         _, cells = torch_cpu.parse_args([])
-        self.assertEqual([cell.m for cell in cells], [128] * 4 + [512] * 4 + [2048] * 4)
+        self.assertEqual([cell.m for cell in cells], [m for m in (128, 512, 4096, 16384) for _ in range(4)])
 
     def test_floors_are_the_documented_ones(self) -> None:
         for name, floors in (
