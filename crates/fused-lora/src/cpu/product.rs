@@ -136,3 +136,90 @@ impl Lora<'_> {
         Target { y, scale: self.scale, bias: std::ptr::null(), init: Init::Zero }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, ArrayView2};
+
+    use super::*;
+    use crate::{
+        Epilogue, Strategy,
+        cpu::{Adapter, Simd, buffer::Buffer, kernel::portable::Portable, workspace::Block},
+        error::Operand,
+        reference::{self, Inputs, LoraView},
+    };
+
+    /// Which loops, and whether h comes from a product of its own.
+    #[derive(Clone, Copy, Debug)]
+    enum Loops {
+        ByRows,
+        ByColumns,
+        Unfused,
+    }
+
+    fn matrix(rows: usize, columns: usize, seed: usize) -> Array2<f16> {
+        Array2::from_shape_fn((rows, columns), |(i, j)| {
+            f16::from_f32(((i * 7 + j * 5 + seed) % 11) as f32 / 8.0 - 0.5)
+        })
+    }
+
+    /// Both kinds of loops on sizes that [`Product::run`] would not give them, small enough for Miri, which knows no AVX.
+    /// It takes minutes, so it is run by hand:
+    /// `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance" cargo
+    /// +nightly miri test -p fused-lora --lib --no-default-features cpu::product`
+    #[test]
+    fn either_kind_of_loops_at_any_size() {
+        for [m, n, k, rank] in [[1, 1, 1, 1], [5, 9, 3, 2], [9, 17, 6, 9], [3, 2, 1030, 1]] {
+            let (x, w) = (matrix(m, k, 1), matrix(n, k, 2));
+            let (a, b) = (matrix(rank, k, 3), matrix(n, rank, 4));
+            let adapter = Adapter::with_simd(Simd::Portable, a.view(), b.view(), 0.5).unwrap();
+            let lora = LoraView { a: a.view(), b: b.view(), scale: 0.5 };
+            let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(lora), epilogue: Epilogue::NONE };
+            for (loops, strategy) in [
+                (Loops::ByRows, Strategy::Fused),
+                (Loops::ByColumns, Strategy::Fused),
+                (Loops::Unfused, Strategy::Unfused),
+            ] {
+                let expected = reference::forward(&inputs, strategy).unwrap();
+                for threads in 1..=2 {
+                    let y = run(x.view(), w.view(), &adapter, loops, threads);
+                    if let Err(mismatch) = reference::check_elements(&expected, y.view()) {
+                        panic!("{loops:?}, {threads} threads, m {m} n {n} k {k} rank {rank}: {mismatch}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn run(
+        x: ArrayView2<'_, f16>,
+        w: ArrayView2<'_, f16>,
+        adapter: &Adapter,
+        loops: Loops,
+        threads: usize,
+    ) -> Array2<f16> {
+        let weight = Panels::pack::<Portable>(w);
+        let mut y = Array2::from_elem((x.nrows(), w.nrows()), f16::NAN);
+        let packed = adapter.packed();
+        let base = Product {
+            x: Rows::new(Operand::X, &x).unwrap(),
+            weight: &weight,
+            lora: None,
+            y: RowsMut::new(Operand::Y, &mut y.view_mut()).unwrap(),
+            scale: 1.0,
+            bias: None::<&Buffer>,
+            accumulate: false,
+        };
+        let fused = Product { lora: Some(Lora { a: &packed.a, b: &packed.b, scale: packed.scale }), ..base };
+        let mut slots: Vec<_> = (0..threads).map(|_| Slot::default()).collect();
+        // SAFETY: y has x's rows and w's; all is packed for Portable, which every CPU has; y lives to the end.
+        unsafe {
+            match loops {
+                Loops::ByRows => fused.by_rows::<Portable>(&mut slots),
+                Loops::ByColumns => fused.by_columns::<Portable>(&mut slots, &mut Block::default()),
+                Loops::Unfused => base.run_unfused::<Portable>(packed, &mut Workspace::new()),
+            }
+        }
+        y
+    }
+}
