@@ -160,16 +160,20 @@ mod tests {
     /// If the loop were optimised away, or took no more time for more steps, its rate would be no peak.
     #[test]
     fn twice_the_steps_take_twice_the_time() {
-        let fastest = |steps: usize| {
-            let times = (0..9).map(|_| {
-                let start = Instant::now();
-                multiply_add(steps);
-                start.elapsed().as_secs_f64()
-            });
-            times.fold(f64::INFINITY, f64::min)
+        let time = |steps: usize| {
+            let start = Instant::now();
+            multiply_add(steps);
+            start.elapsed().as_secs_f64()
         };
-        let ratio = fastest(400_000) / fastest(200_000);
-        assert!((1.6..=2.5).contains(&ratio), "{ratio}");
+        // In turn, and the fastest of many: other tests run beside this one.
+        let mut fastest = [f64::INFINITY; 2];
+        for _ in 0..40 {
+            for (fastest, steps) in fastest.iter_mut().zip([200_000, 400_000]) {
+                *fastest = fastest.min(time(steps));
+            }
+        }
+        let ratio = fastest[1] / fastest[0];
+        assert!((1.4..=3.0).contains(&ratio), "{ratio}");
     }
 
     #[test]
