@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench peers                               # four sizes at every rank
-//! FUSED_LORA_GRID=full FUSED_LORA_BUDGET_S=900 cargo bench --bench peers
+//! FUSED_LORA_GRID=full FUSED_LORA_BUDGET_S=660 cargo bench --bench peers
 //! ```
 //!
 //! An id is `peers/<workload>/seq<seq_len>/batch<batch>/r<rank>`. One round of it runs everything that is

@@ -1,7 +1,7 @@
 //! AVX-512: 8 rows × 3 vectors of 16, 24 accumulators of the 32 registers.
 //!
 //! A K step is 3 panel loads with conversion, 8 broadcasts and 24 FMAs. Measured on Zen 4 (one FMA of 512 bit
-//! a cycle) as part of peak: 8×48 0.97, 8×16 0.99, 8×32 0.88, 12×32 0.90. Hence 3 vectors, and a remainder of
+//! a cycle) as part of peak: 8×48 0.97, 8×16 0.99, 8×32 0.87, 12×32 0.90. Hence 3 vectors, and a remainder of
 //! 16 or 32 columns in a narrower panel of its own.
 
 use std::arch::x86_64::*;
