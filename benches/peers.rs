@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use criterion::Criterion;
 use fused_lora::Strategy;
 use fused_lora_benches::budget::Job;
@@ -31,7 +32,7 @@ use fused_lora_benches::peak::Peak;
 use fused_lora_benches::peers::Peer;
 use fused_lora_benches::records::{Subject, flops};
 use fused_lora_benches::session::{self, Bench, Id, Session};
-use fused_lora_benches::settings::{Selection, Settings};
+use fused_lora_benches::settings::{Backend, Selection, Settings};
 use fused_lora_benches::stage::Stage;
 use fused_lora_benches::table::{self, Contender, Entry, Role};
 use fused_lora_sweep::{Cell, grid};
@@ -41,8 +42,10 @@ const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
 /// Place of our base in every round.
 const BASE: usize = 0;
 
+const PEERS: Bench = Bench { name: "peers", budget: Duration::from_secs(170), backends: &[Backend::Cpu] };
+
 fn main() -> ExitCode {
-    session::main(Bench { name: "peers", budget: Duration::from_secs(170) }, jobs, measure)
+    session::main(PEERS, jobs, measure)
 }
 
 /// The cells of this host's shard.
@@ -102,11 +105,12 @@ fn jobs(settings: &Settings) -> Vec<Job> {
 
 fn measure(session: &mut Session, criterion: &mut Criterion) -> anyhow::Result<()> {
     let settings = session.settings().clone();
-    let mut model = Model::new(settings.workload, session.template.simd);
+    let simd = session.target().simd().context("the peers run on a CPU")?;
+    let mut model = Model::new(settings.workload, simd);
     let mut inexact = BTreeMap::new();
     let mut entries = Vec::new();
     for cells in cells(&settings).chunk_by(|a, b| (a.seq_len, a.batch) == (b.seq_len, b.batch)) {
-        let mut stage = session.stage(cells[0].m());
+        let mut stage = session.rig(&simd, cells[0].m());
         let mut group = criterion.benchmark_group(id(&settings, cells[0]).group);
         for &cell in cells {
             let mut methods = contenders(&settings, cell);

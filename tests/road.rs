@@ -5,6 +5,7 @@ use fused_lora_benches::{
     calls::{Calls, Rounds},
     fingerprint::Fingerprint,
     host::Host,
+    machine::Machine,
     method::{Method, Ours},
     model::Model,
     records::{Subject, Template, flops},
@@ -19,7 +20,7 @@ const CELLS: [Cell; 2] =
     [Cell { seq_len: 128, batch: 1, rank: 0 }, Cell { seq_len: 128, batch: 1, rank: 250 }];
 
 /// Base, unfused and fused in the same rounds, checked first.
-fn measure(template: &Template, model: &mut Model, cell: Cell) -> Rounds {
+fn measure(template: &Template, model: &mut Model<Simd>, cell: Cell) -> Rounds {
     let mut stage = Stage::rehearsal(template.settings.workload, cell.m(), Cache::Cold);
     let slots = stage.furnish(model, cell.rank, Strategy::ALL.len()).unwrap();
     let mut methods: Vec<Box<dyn Method>> = Vec::new();
@@ -31,24 +32,24 @@ fn measure(template: &Template, model: &mut Model, cell: Cell) -> Rounds {
     let mut lineup = stage.line_up(methods);
     let mut calls = Calls::default();
     for rounds in [1, 7] {
-        calls.push((0..rounds).map(|_| lineup.round()).collect());
+        calls.push((0..rounds).map(|_| lineup.round().unwrap()).collect());
     }
     calls.measured(1).unwrap()
 }
 
 #[test]
 fn from_the_kernels_to_the_picture() {
+    let simd = Simd::detect().unwrap();
     let template = Template {
         run: "road".to_owned(),
         settings: Settings::default(),
-        host: Host::detect(),
-        simd: Simd::detect().unwrap(),
+        machine: Machine::cpu(Host::detect(), simd),
         revision: Revision { commit: "unknown".to_owned(), dirty: false, changes: Fingerprint::new() },
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("road.csv");
     let mut file = RecordFile::create(&path).unwrap();
-    let mut model = Model::new(template.settings.workload, template.simd);
+    let mut model = Model::new(template.settings.workload, simd);
     let mut records: Vec<Record> = Vec::new();
     for cell in CELLS {
         let rounds = measure(&template, &mut model, cell);
@@ -81,6 +82,6 @@ fn from_the_kernels_to_the_picture() {
         let drawn = svg.lines().any(|line| line == number);
         assert!(drawn, "{} at {} is not in the figure: {number}", record.method, record.cell());
     }
-    assert!(svg.contains(&template.host.device), "the footer names the device");
+    assert!(svg.contains(&template.machine.device), "the footer names the device");
     assert!(png_from_svg(&svg).unwrap().starts_with(b"\x89PNG"));
 }

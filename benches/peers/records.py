@@ -173,7 +173,11 @@ def utc_now() -> str:
 
 
 def git_state(root: Path = WORKSPACE_ROOT) -> tuple[str, bool]:
-    """The commit checked out and whether the work tree differs from it; ("unknown", False) without git."""
+    """The commit checked out and whether the work tree differs from it; ("unknown", False) without git.
+
+    FUSED_LORA_REVISION goes before it: where scripts are away from their work tree, another's would be found."""
+    if named := os.environ.get("FUSED_LORA_REVISION"):
+        return named.removesuffix("-dirty"), named.endswith("-dirty")
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(root), *args]

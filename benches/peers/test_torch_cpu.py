@@ -13,6 +13,7 @@ import tempfile
 import unittest
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -100,6 +101,11 @@ class Csv(unittest.TestCase):
     def test_without_git_the_commit_is_unknown(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             self.assertEqual(records.git_state(Path(folder)), ("unknown", False))
+
+    def test_away_from_its_work_tree_the_commit_is_the_one_named(self) -> None:
+        for name, state in (("0123abc", ("0123abc", False)), ("0123abc-dirty", ("0123abc", True))):
+            with mock.patch.dict(os.environ, FUSED_LORA_REVISION=name):
+                self.assertEqual(records.git_state(), state)
 
 
 class CommandLine(unittest.TestCase):

@@ -6,13 +6,32 @@
 
 use std::time::Duration;
 
-/// The rounds of every call.
-#[derive(Clone, Debug, Default)]
+/// The rounds of every call of the routine.
+#[derive(Clone, Debug)]
 pub struct Calls {
     calls: Vec<Vec<Vec<Duration>>>,
+    passes: usize,
+}
+
+/// Of one forward pass each.
+impl Default for Calls {
+    fn default() -> Calls {
+        Calls::of(1)
+    }
 }
 
 impl Calls {
+    /// None yet; in each round, every method makes so many forward passes.
+    ///
+    /// # Panics
+    ///
+    /// If that is none.
+    #[must_use]
+    pub fn of(passes: usize) -> Calls {
+        assert!(passes > 0, "a round of no passes takes no time");
+        Calls { calls: Vec::new(), passes }
+    }
+
     /// Keeps the rounds of one call.
     pub fn push(&mut self, rounds: Vec<Vec<Duration>>) {
         self.calls.push(rounds);
@@ -41,14 +60,17 @@ impl Calls {
     #[must_use]
     pub fn measured(&self, sample_size: usize) -> Option<Rounds> {
         let warm_up = self.calls.len().checked_sub(sample_size).filter(|&calls| calls > 0)?;
-        Some(Rounds { times: self.calls[warm_up..].iter().flatten().cloned().collect() })
+        let times = self.calls[warm_up..].iter().flatten().cloned().collect();
+        Some(Rounds { times, passes: self.passes })
     }
 }
 
 /// The times of a measurement: by round, then by method.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rounds {
+    /// Of all passes together.
     times: Vec<Vec<Duration>>,
+    passes: usize,
 }
 
 impl Rounds {
@@ -64,10 +86,10 @@ impl Rounds {
         self.times.is_empty()
     }
 
-    /// The times of one method, in nanoseconds.
+    /// The times of one forward pass of a method, in nanoseconds.
     #[must_use]
     pub fn nanos(&self, method: usize) -> Vec<f64> {
-        self.times.iter().map(|round| round[method].as_nanos() as f64).collect()
+        self.times.iter().map(|round| round[method].as_nanos() as f64 / self.passes as f64).collect()
     }
 
     /// How much longer one method takes than another, round by round.
@@ -154,6 +176,15 @@ mod tests {
         assert!(!calls.is_empty());
         assert_eq!(calls.measured(10), None);
         assert_eq!(calls.measured(1), None, "what could be the warm-up is no sample");
+    }
+
+    #[test]
+    fn a_time_is_that_of_one_pass() {
+        let mut calls = Calls::of(20);
+        calls.push(vec![vec![Duration::from_micros(1)]]);
+        calls.push(vec![vec![Duration::from_nanos(50)], vec![Duration::from_micros(30)]]);
+        assert_eq!(calls.measured(1).unwrap().nanos(0), [2.5, 1500.0]);
+        assert_eq!(calls.busy(), Duration::from_nanos(31_050), "of all passes: that is how long it took");
     }
 
     #[test]

@@ -48,6 +48,14 @@ pub enum Wrong {
     /// The reference refuses the operands.
     #[error("the reference refuses the operands: {0}")]
     Reference(#[from] fused_lora::Error),
+    /// The method itself fails.
+    #[error("{method}: {source}")]
+    Failed {
+        /// The method's name.
+        method: String,
+        /// What it says.
+        source: anyhow::Error,
+    },
 }
 
 /// How far an output is from the reference, relative to what is allowed: 1 is the limit.
@@ -64,16 +72,18 @@ pub struct Deviation {
 /// # Errors
 ///
 /// The first thing that is wrong.
-pub fn check(
+pub fn check<L>(
     method: &mut (dyn Method + '_),
-    linears: &[Linear],
+    linears: &[Linear<L>],
     rank: usize,
     tokens: &mut [Tokens],
 ) -> Result<(), Wrong> {
     for tokens in tokens.iter_mut() {
         tokens.y.fill(f16::NAN);
     }
-    method.call(0, tokens);
+    if let Err(source) = method.call(0, tokens) {
+        return Err(Wrong::Failed { method: method.name().to_owned(), source });
+    }
 
     let mut worst = Deviation::default();
     let mut first = None;
@@ -108,9 +118,9 @@ fn sampled_rows(m: usize) -> Vec<usize> {
 }
 
 /// What the reference has in those rows, and what was found there.
-fn sample(
+fn sample<L>(
     method: &(dyn Method + '_),
-    linear: &Linear,
+    linear: &Linear<L>,
     rank: usize,
     tokens: &Tokens,
     rows: &[usize],
@@ -183,9 +193,10 @@ mod tests {
             self.ours.computes()
         }
 
-        fn call(&mut self, slot: usize, tokens: &mut [Tokens]) {
-            self.ours.call(slot, tokens);
+        fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
+            self.ours.call(slot, tokens)?;
             (self.spoil)(tokens);
+            Ok(())
         }
     }
 
@@ -243,8 +254,8 @@ mod tests {
             fn computes(&self) -> Option<Strategy> {
                 Some(Strategy::Fused)
             }
-            fn call(&mut self, slot: usize, tokens: &mut [Tokens]) {
-                self.0.call(slot, tokens);
+            fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
+                self.0.call(slot, tokens)
             }
         }
         let mut lazy = Lazy(Ours::new("base", Strategy::Base, model.slots(), 10));

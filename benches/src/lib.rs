@@ -4,11 +4,12 @@
 //! | module | job |
 //! |---|---|
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
-//! | [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
+//! | [`target`], [`machine`], [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
+//! | [`engine`], [`cpu`], `cuda` | what a backend has to offer, and those there are |
 //! | [`normals`], [`model`], [`tokens`], [`ring`], [`stage`] | operands, in buffers that have left the caches |
 //! | [`method`], [`peers`], [`peak`] | what is timed |
 //! | [`check`] | whether it computes what it should |
-//! | [`lineup`], [`calls`], [`stats`], [`records`] | rounds, which of them count, and what becomes of them |
+//! | [`lineup`], [`on_host`], [`calls`], [`stats`], [`records`] | rounds, which of them count, and what becomes of them |
 //! | [`ids`], [`budget`] | which ids there are, and how long each may take |
 //! | [`progress`], [`run`], [`table`] | what a person sees, and the file of records |
 //! | [`session`] | all of it around Criterion |
@@ -19,13 +20,19 @@ pub mod arguments;
 pub mod budget;
 pub mod calls;
 pub mod check;
+pub mod cpu;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod cuda;
+pub mod engine;
 pub mod fingerprint;
 pub mod host;
 pub mod ids;
 pub mod lineup;
+pub mod machine;
 pub mod method;
 pub mod model;
 pub mod normals;
+pub mod on_host;
 pub mod peak;
 pub mod peers;
 pub mod progress;
@@ -38,4 +45,5 @@ pub mod settings;
 pub mod stage;
 pub mod stats;
 pub mod table;
+pub mod target;
 pub mod tokens;

@@ -1,167 +1,100 @@
 //! Methods that are timed against each other, round by round.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::method::Method;
-use crate::ring::{Ring, alternating};
-use crate::settings::Cache;
-use crate::tokens::Tokens;
+use crate::ring::alternating;
 
-/// Methods and the buffers that they run on.
+/// Methods by place, and what is needed to time a call of each.
+pub trait Contest {
+    /// How many methods there are.
+    fn methods(&self) -> usize;
+
+    /// Forward passes that a call makes.
+    fn passes(&self) -> usize {
+        1
+    }
+
+    /// One call of the method at that place, in that round; how long all of its passes took.
+    ///
+    /// # Errors
+    ///
+    /// If the call failed, so that there is no time.
+    fn time(&mut self, place: usize, round: usize) -> anyhow::Result<Duration>;
+}
+
+/// Rounds of a contest.
 ///
-/// A round is one call of each. Since a ratio is taken within a round, whatever slows the machine down for
-/// longer than a round slows both down; and since the order alternates, neither gains from being the second.
+/// A round is one call of each method. Since a ratio is taken within a round, whatever slows the machine down
+/// for longer than a round slows both down; and since the order alternates, neither gains from being the second.
 pub struct Lineup<'a> {
-    methods: Vec<Box<dyn Method + 'a>>,
-    ring: Ring,
-    cache: Cache,
-    /// By slot and projection.
-    tokens: &'a mut [Vec<Tokens>],
+    contest: Box<dyn Contest + 'a>,
     rounds: usize,
 }
 
 impl<'a> Lineup<'a> {
-    /// A line-up of methods; those that compute nothing come last, and no slot is kept for them.
-    ///
-    /// # Panics
-    ///
-    /// If the ring is not for as many methods as compute, has more slots than there are tokens, or a method
-    /// that computes follows one that does not.
+    /// A line-up that has run no round yet.
     #[must_use]
-    pub fn new(
-        methods: Vec<Box<dyn Method + 'a>>,
-        ring: Ring,
-        cache: Cache,
-        tokens: &'a mut [Vec<Tokens>],
-    ) -> Lineup<'a> {
-        let computing = methods.iter().filter(|method| method.computes().is_some()).count();
-        assert_eq!(ring.methods(), computing, "a ring for other methods");
-        assert!(tokens.len() >= ring.slots(), "{} slots of tokens for {ring:?}", tokens.len());
-        assert!(
-            methods.is_sorted_by_key(|method| method.computes().is_none()),
-            "a method that computes comes late"
-        );
-        Lineup { methods, ring, cache, tokens, rounds: 0 }
+    pub fn new(contest: impl Contest + 'a) -> Lineup<'a> {
+        Lineup { contest: Box::new(contest), rounds: 0 }
     }
 
-    /// One call of each method. The times are in the order of the methods, whatever the order of the calls.
-    pub fn round(&mut self) -> Vec<Duration> {
-        let mut times = vec![Duration::ZERO; self.methods.len()];
+    /// Forward passes in each call of a round.
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        self.contest.passes()
+    }
+
+    /// One call of each method. The times, each of all passes of its call, are in the order of the methods,
+    /// whatever the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// If a call failed.
+    pub fn round(&mut self) -> anyhow::Result<Vec<Duration>> {
+        let methods = self.contest.methods();
+        let mut times = vec![Duration::ZERO; methods];
         let round = self.rounds;
         self.rounds += 1;
-        for place in alternating(self.methods.len(), round) {
-            let method = &mut self.methods[place];
-            let slot = if method.computes().is_some() { self.ring.slot(place, round) } else { 0 };
-            let weights = match self.cache {
-                Cache::Cold => slot,
-                Cache::WarmW => 0,
-            };
-            let tokens = &mut self.tokens[slot];
-            let start = Instant::now();
-            method.call(weights, tokens);
-            times[place] = start.elapsed();
+        for place in alternating(methods, round) {
+            times[place] = self.contest.time(place, round)?;
         }
-        times
+        Ok(times)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
-    use fused_lora::Strategy;
-    use fused_lora_sweep::Workload;
-
     use super::*;
-    use crate::normals::Normals;
-    use crate::tokens;
 
-    type Log = Rc<RefCell<Vec<(&'static str, usize)>>>;
-
-    /// Logs its calls instead of computing.
-    struct Stub {
-        name: &'static str,
-        computes: Option<Strategy>,
-        time: Duration,
-        log: Log,
+    /// Takes as many milliseconds as its calls before, so that a time tells which call it is of.
+    struct Counter {
+        calls: u64,
+        fails_at: u64,
     }
 
-    impl Method for Stub {
-        fn name(&self) -> &str {
-            self.name
+    impl Contest for Counter {
+        fn methods(&self) -> usize {
+            3
         }
 
-        fn computes(&self) -> Option<Strategy> {
-            self.computes
+        fn passes(&self) -> usize {
+            20
         }
 
-        fn call(&mut self, slot: usize, _: &mut [Tokens]) {
-            self.log.borrow_mut().push((self.name, slot));
-            std::thread::sleep(self.time);
+        fn time(&mut self, _: usize, _: usize) -> anyhow::Result<Duration> {
+            anyhow::ensure!(self.calls != self.fails_at, "the device is gone");
+            self.calls += 1;
+            Ok(Duration::from_millis(self.calls - 1))
         }
-    }
-
-    fn log_of(cache: Cache, rounds: usize) -> Vec<(&'static str, usize)> {
-        let log = Log::default();
-        let stub = |name, computes| -> Box<dyn Method> {
-            Box::new(Stub { name, computes, time: Duration::ZERO, log: Rc::clone(&log) })
-        };
-        let methods = vec![
-            stub("base", Some(Strategy::Base)),
-            stub("fused", Some(Strategy::Fused)),
-            stub("peak", None),
-        ];
-        let mut normals = Normals::new(1);
-        let mut tokens: Vec<_> = (0..4).map(|_| tokens::slot(&Workload::ALL[0], 1, &mut normals)).collect();
-        let ring = Ring::cold(2, 1, 2);
-        assert_eq!(ring.slots(), 4);
-        let mut lineup = Lineup::new(methods, ring, cache, &mut tokens);
-        for _ in 0..rounds {
-            lineup.round();
-        }
-        log.take()
-    }
-
-    #[test]
-    fn slots_rotate_and_the_order_alternates() {
-        assert_eq!(
-            log_of(Cache::Cold, 3),
-            [
-                ("base", 0),
-                ("fused", 2),
-                ("peak", 0),
-                ("peak", 0),
-                ("fused", 3),
-                ("base", 1),
-                ("base", 2),
-                ("fused", 0),
-                ("peak", 0),
-            ]
-        );
-    }
-
-    #[test]
-    fn warm_weights_stay_in_their_slot() {
-        assert!(log_of(Cache::WarmW, 5).iter().all(|&(_, slot)| slot == 0));
     }
 
     #[test]
     fn times_are_in_the_order_of_the_methods() {
-        let log = Log::default();
-        let [short, long] = [0, 20].map(Duration::from_millis);
-        let stub = |time| -> Box<dyn Method> {
-            Box::new(Stub { name: "", computes: Some(Strategy::Base), time, log: Rc::clone(&log) })
-        };
-        let mut normals = Normals::new(1);
-        let mut tokens: Vec<_> = (0..2).map(|_| tokens::slot(&Workload::ALL[0], 1, &mut normals)).collect();
-        let mut lineup =
-            Lineup::new(vec![stub(short), stub(long)], Ring::cold(2, 1, 0), Cache::Cold, &mut tokens);
-        let rounds: Vec<_> = (0..4).map(|_| lineup.round()).collect();
-        assert!(rounds.iter().all(|times| times[1] >= long), "{rounds:?}");
-        // A busy machine may hold up some call, but not the first of each round, whichever way it goes.
-        for direction in 0..2 {
-            assert!(rounds.iter().skip(direction).step_by(2).any(|times| times[0] < long), "{rounds:?}");
-        }
+        let mut lineup = Lineup::new(Counter { calls: 0, fails_at: 8 });
+        assert_eq!(lineup.passes(), 20);
+        let millis = |times: [u64; 3]| times.map(Duration::from_millis).to_vec();
+        assert_eq!(lineup.round().unwrap(), millis([0, 1, 2]));
+        assert_eq!(lineup.round().unwrap(), millis([5, 4, 3]));
+        assert_eq!(lineup.round().unwrap_err().to_string(), "the device is gone");
     }
 }

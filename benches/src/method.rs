@@ -21,9 +21,13 @@ pub trait Method {
         Layout::RowMajor
     }
 
-    /// Computes y of every projection, with the weights of that slot. This is what a round times: nothing is
-    /// allocated or packed here that could be kept from call to call.
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]);
+    /// Computes y of every projection, with the weights of that slot. On the host this is what a round times:
+    /// nothing is allocated or packed here that could be kept from call to call.
+    ///
+    /// # Errors
+    ///
+    /// If whatever computes it fails.
+    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()>;
 }
 
 /// One strategy of this library.
@@ -54,13 +58,12 @@ impl Method for Ours {
         Some(self.strategy)
     }
 
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) {
+    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
         for (layer, tokens) in self.layers[slot].iter().zip(tokens) {
             let shape = (tokens.x.nrows(), layer.out_features());
             let y = ArrayViewMut2::from_shape(shape, &mut tokens.y).expect("y has M · N elements");
-            layer
-                .forward_with(self.strategy, tokens.x.view(), y, &mut self.workspace)
-                .expect("the shapes are the workload's");
+            layer.forward_with(self.strategy, tokens.x.view(), y, &mut self.workspace)?;
         }
+        Ok(())
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use fused_lora::cpu::{Adapter, Layer, Simd};
+use fused_lora::cpu::{Layer, Simd};
 use fused_lora::reference::LoraView;
 use fused_lora_sweep::{Projection, Workload};
 use half::f16;
 use ndarray::Array2;
 
+use crate::engine::Engine;
 use crate::normals::Normals;
 
 /// s. Not 1, which would hide a scale that is forgotten; exact in f16, which some peers take it as.
@@ -16,33 +17,36 @@ pub const SCALE: f32 = 1.5;
 const SEED: u64 = 1;
 
 /// All weights of one workload: the same layers again for each slot, with other numbers.
-pub struct Model {
+pub struct Model<E: Engine = Simd> {
     workload: &'static Workload,
-    simd: Simd,
+    engine: E,
     normals: Normals,
-    slots: Vec<Vec<Linear>>,
+    slots: Vec<Vec<Linear<E::Layer>>>,
 }
 
+/// Weights by slot and projection.
+pub type Slots<L> = [Vec<Linear<L>>];
+
 /// One projection: its weights as a user has them, and packed as a layer.
-pub struct Linear {
+pub struct Linear<L = Layer> {
     /// W, [N, K].
     pub w: Array2<f16>,
     /// W packed, without an adapter.
-    layer: Layer,
-    adapters: BTreeMap<usize, Lora>,
+    layer: L,
+    adapters: BTreeMap<usize, Lora<L>>,
 }
 
 /// One adapter of a projection.
-pub struct Lora {
+pub struct Lora<L = Layer> {
     /// [r, K]
     pub a: Array2<f16>,
     /// [N, r]
     pub b: Array2<f16>,
     /// The projection's layer with this adapter; shares the packed W.
-    pub layer: Layer,
+    pub layer: L,
 }
 
-impl Lora {
+impl<L> Lora<L> {
     /// The adapter as the reference takes it.
     #[must_use]
     pub fn view(&self) -> LoraView<'_> {
@@ -50,62 +54,67 @@ impl Lora {
     }
 }
 
-impl Linear {
-    fn new(projection: Projection, simd: Simd, normals: &mut Normals) -> Result<Linear, fused_lora::Error> {
+impl<L: Clone> Linear<L> {
+    fn new<E: Engine<Layer = L>>(
+        projection: Projection,
+        engine: &E,
+        normals: &mut Normals,
+    ) -> Result<Linear<L>, E::Error> {
         let Projection { d_in, d_out } = projection;
         let w = normals.matrix(1.0 / (d_in as f64).sqrt(), d_out, d_in);
-        Ok(Linear { layer: Layer::with_simd(simd, w.view())?, w, adapters: BTreeMap::new() })
+        Ok(Linear { layer: engine.layer(w.view())?, w, adapters: BTreeMap::new() })
     }
 
-    fn add_adapter(
+    fn add_adapter<E: Engine<Layer = L>>(
         &mut self,
         rank: usize,
-        simd: Simd,
+        engine: &E,
         normals: &mut Normals,
-    ) -> Result<(), fused_lora::Error> {
+    ) -> Result<(), E::Error> {
         let (d_out, d_in) = self.w.dim();
         let a = normals.matrix(1.0 / (d_in as f64).sqrt(), rank, d_in);
         // Of rank 0 there is nothing to scale.
         let b = normals.matrix(1.0 / (rank.max(1) as f64).sqrt(), d_out, rank);
-        let adapter = Adapter::with_simd(simd, a.view(), b.view(), SCALE)?;
-        let layer = self.layer.clone().with_adapter(adapter)?;
+        let layer = engine.with_adapter(self.layer.clone(), a.view(), b.view(), SCALE)?;
         self.adapters.insert(rank, Lora { a, b, layer });
         Ok(())
     }
+}
 
+impl<L> Linear<L> {
     /// The adapter of that rank.
     ///
     /// # Panics
     ///
     /// If [`Model::ensure`] was not asked for it.
     #[must_use]
-    pub fn adapter(&self, rank: usize) -> &Lora {
+    pub fn adapter(&self, rank: usize) -> &Lora<L> {
         self.adapters.get(&rank).unwrap_or_else(|| panic!("no adapter of rank {rank} was made"))
     }
 }
 
-impl Model {
+impl<E: Engine> Model<E> {
     /// A model that has no slots yet.
     #[must_use]
-    pub fn new(workload: &'static Workload, simd: Simd) -> Model {
-        Model { workload, simd, normals: Normals::new(SEED), slots: Vec::new() }
+    pub fn new(workload: &'static Workload, engine: E) -> Model<E> {
+        Model { workload, engine, normals: Normals::new(SEED), slots: Vec::new() }
     }
 
     /// Makes what is missing of the first `slots` slots, each with an adapter of that rank.
     ///
     /// # Errors
     ///
-    /// If the library refuses the weights.
-    pub fn ensure(&mut self, slots: usize, rank: usize) -> Result<(), fused_lora::Error> {
+    /// If the library refuses the weights, or there is no memory for them.
+    pub fn ensure(&mut self, slots: usize, rank: usize) -> Result<(), E::Error> {
         while self.slots.len() < slots {
             let projections = self.workload.projections().iter();
             let linears =
-                projections.map(|&projection| Linear::new(projection, self.simd, &mut self.normals));
+                projections.map(|&projection| Linear::new(projection, &self.engine, &mut self.normals));
             self.slots.push(linears.collect::<Result<_, _>>()?);
         }
         for linear in self.slots[..slots].iter_mut().flatten() {
             if !linear.adapters.contains_key(&rank) {
-                linear.add_adapter(rank, self.simd, &mut self.normals)?;
+                linear.add_adapter(rank, &self.engine, &mut self.normals)?;
             }
         }
         Ok(())
@@ -113,7 +122,7 @@ impl Model {
 
     /// The projections of each slot.
     #[must_use]
-    pub fn slots(&self) -> &[Vec<Linear>] {
+    pub fn slots(&self) -> &Slots<E::Layer> {
         &self.slots
     }
 }

@@ -47,9 +47,10 @@ impl Method for Peak {
         None
     }
 
-    fn call(&mut self, _: usize, _: &mut [Tokens]) {
+    fn call(&mut self, _: usize, _: &mut [Tokens]) -> anyhow::Result<()> {
         let steps = self.steps;
         rayon::broadcast(|_| multiply_add(steps));
+        Ok(())
     }
 }
 

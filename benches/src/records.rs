@@ -1,11 +1,10 @@
 //! From rounds to a record.
 
 use fused_lora::Strategy;
-use fused_lora::cpu::Simd;
 use fused_lora_sweep::{Cell, Record, Timestamp};
 
 use crate::calls::Rounds;
-use crate::host::Host;
+use crate::machine::Machine;
 use crate::revision::Revision;
 use crate::settings::Settings;
 use crate::stats::bootstrap_median;
@@ -17,9 +16,7 @@ pub struct Template {
     /// What is measured.
     pub settings: Settings,
     /// On what.
-    pub host: Host,
-    /// With which instructions.
-    pub simd: Simd,
+    pub machine: Machine,
     /// With which code.
     pub revision: Revision,
 }
@@ -53,7 +50,7 @@ impl Template {
     /// The slow-down in percent that this library cannot do without.
     #[must_use]
     pub fn floor_pad_pct(&self, cell: Cell) -> f64 {
-        let granule = self.simd.granule();
+        let granule = self.machine.granule;
         self.settings.workload.floor_pad_pct(cell.rank, granule.shrink_n, granule.expand_k)
     }
 
@@ -64,7 +61,7 @@ impl Template {
     /// If there are no rounds.
     #[must_use]
     pub fn record(&self, subject: &Subject<'_>, rounds: &Rounds) -> Record {
-        let Template { run, settings, host, simd, revision } = self;
+        let Template { run, settings, machine, revision } = self;
         let Subject { cell, method, place, base, flops, ours } = *subject;
         let time = bootstrap_median(&rounds.nanos(place));
         let slowdown =
@@ -73,12 +70,12 @@ impl Template {
         Record {
             run: run.clone(),
             workload: workload.name().to_owned(),
-            backend: settings.backend.to_owned(),
-            device: host.device.clone(),
-            threads: Some(host.threads),
-            simd: simd.to_string(),
-            driver: String::new(),
-            clock_mhz: host.clock_mhz,
+            backend: settings.backend.name().to_owned(),
+            device: machine.device.clone(),
+            threads: machine.threads,
+            simd: machine.simd.clone(),
+            driver: machine.driver.clone(),
+            clock_mhz: machine.clock_mhz.map(|mhz| rounded(mhz, 3)),
             cache: settings.cache.name().to_owned(),
             method: method.to_owned(),
             d_in: workload.d_in(),
@@ -113,22 +110,27 @@ fn rounded(value: f64, decimals: i32) -> f64 {
 mod tests {
     use std::time::Duration;
 
+    use fused_lora::Granule;
+
     use super::*;
     use crate::calls::Calls;
     use crate::fingerprint::Fingerprint;
+    use crate::settings::Backend;
 
     #[test]
     fn times_and_ratios_become_columns() {
         let template = Template {
             run: "run".to_owned(),
-            settings: Settings::default(),
-            host: Host {
-                device: "cpu".to_owned(),
-                threads: 2,
-                clock_mhz: Some(2600.0),
-                last_level_cache: 1 << 25,
+            settings: Settings { backend: Backend::Cuda, ..Settings::default() },
+            machine: Machine {
+                device: "some gpu".to_owned(),
+                threads: None,
+                simd: String::new(),
+                driver: "12.4".to_owned(),
+                clock_mhz: Some(1980.0),
+                last_level_cache: 50 << 20,
+                granule: Granule { shrink_n: 16, expand_k: 16 },
             },
-            simd: Simd::Portable,
             revision: Revision { commit: "0123abc".to_owned(), dirty: true, changes: Fingerprint::new() },
         };
         let mut calls = Calls::default();
@@ -144,6 +146,9 @@ mod tests {
         let fused = Subject { cell, method: "fused", place: 1, base: Some(0), flops, ours: true };
         let record = template.record(&fused, &rounds);
         assert_eq!((record.time_ns, record.samples), (330e3, 5));
+        let measured_on = [&record.backend, &record.device, &record.simd, &record.driver, &record.cache];
+        assert_eq!(measured_on, ["cuda", "some gpu", "", "12.4", "cold"]);
+        assert_eq!((record.threads, record.clock_mhz), (None, Some(1980.0)));
         assert!((record.slowdown_pct.unwrap() - 20.0).abs() < 1e-9, "{record:?}");
         assert!(
             record.slowdown_lo_pct <= record.slowdown_pct && record.slowdown_pct <= record.slowdown_hi_pct
@@ -151,8 +156,8 @@ mod tests {
         assert!(record.time_lo_ns.unwrap() < 330e3 && record.time_hi_ns.unwrap() > 330e3);
         assert!((record.gflops.unwrap() - flops / 330e3).abs() < 1e-3);
         assert!((record.floor_pct.unwrap() - 19.531).abs() < 1e-9);
-        assert!((record.floor_pad_pct.unwrap() - template.floor_pad_pct(cell)).abs() < 1e-3);
-        assert!(record.floor_pad_pct >= record.floor_pct);
+        // r = 100 counts as 112.
+        assert!((record.floor_pad_pct.unwrap() - 21.875).abs() < 1e-9);
         assert_eq!((record.cell(), record.method.as_str()), (cell, "fused"));
 
         let base = Subject { cell, method: "base", place: 0, base: None, flops, ours: true };

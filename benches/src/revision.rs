@@ -18,7 +18,20 @@ pub struct Revision {
     pub changes: Fingerprint,
 }
 
+/// What a name of a revision ends in, as `git describe --dirty` has it, if the work tree differed.
+const DIRTY: &str = "-dirty";
+
 impl Revision {
+    /// The revision of that name, of which there is no work tree here: a commit, and `-dirty` behind it if
+    /// the work tree differed from it.
+    #[must_use]
+    pub fn named(name: &str) -> Revision {
+        let mut changes = Fingerprint::new();
+        changes.add(name);
+        let commit = name.strip_suffix(DIRTY);
+        Revision { dirty: commit.is_some(), commit: commit.unwrap_or(name).to_owned(), changes }
+    }
+
     /// The revision of the work tree at `root`.
     #[must_use]
     pub fn of(root: &Path) -> Revision {
@@ -119,6 +132,17 @@ mod tests {
         expect_new("a change in an untracked file");
         run(root, &["add", "new.rs"]);
         expect_new("an added file");
+    }
+
+    #[test]
+    fn a_name_says_whether_it_is_dirty() {
+        let of = |name| {
+            let revision = Revision::named(name);
+            (revision.commit, revision.dirty)
+        };
+        assert_eq!(of("0123abc"), ("0123abc".to_owned(), false));
+        assert_eq!(of("0123abc-dirty"), ("0123abc".to_owned(), true));
+        assert_ne!(Revision::named("0123abc").changes, Revision::named("0123abc-dirty").changes);
     }
 
     #[test]

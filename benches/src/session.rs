@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
-use fused_lora::cpu::Simd;
 use fused_lora_sweep::{Cell, Timestamp};
 
 use crate::arguments::{Arguments, Mode};
 use crate::budget::{Budget, Job, WARM_UP};
 use crate::calls::{Calls, Rounds};
+use crate::engine::{Engine, Size};
 use crate::fingerprint::Fingerprint;
-use crate::host::Host;
 use crate::lineup::Lineup;
+use crate::machine::Machine;
 use crate::progress;
 use crate::records::{Subject, Template};
 use crate::revision::Revision;
 use crate::run::Run;
-use crate::settings::{self, BadSetting, Settings};
-use crate::stage::Stage;
+use crate::settings::{self, Backend, BadSetting, Settings};
+use crate::target::{NoTarget, Target};
 
 /// Samples of an id unless `--sample-size` says otherwise: the fewest that Criterion takes. Intervals rest on
 /// the rounds within the samples, of which there are as many as the time allows.
@@ -36,6 +36,8 @@ pub struct Bench {
     pub name: &'static str,
     /// Its time where `FUSED_LORA_BUDGET_S` does not set one.
     pub budget: Duration,
+    /// The backends that it measures.
+    pub backends: &'static [Backend],
 }
 
 /// One run of a bench.
@@ -44,6 +46,7 @@ pub struct Session {
     pub template: Template,
     /// What Criterion was asked to do.
     pub arguments: Arguments,
+    target: Target,
     budget: Budget,
     run: Run,
     dropped: Vec<Dropped>,
@@ -62,6 +65,11 @@ enum Usage {
     Setting(#[from] BadSetting),
     #[error(transparent)]
     Simd(fused_lora::Error),
+    #[error(
+        "FUSED_LORA_BACKEND={}: this bench measures on the CPU alone; peers on a GPU come with another bench",
+        .0.name()
+    )]
+    Backend(Backend),
 }
 
 /// Runs a bench: reads Criterion's arguments and the environment, lists the ids that are to be measured, and
@@ -110,14 +118,21 @@ impl Session {
         for name in settings::unknown(names) {
             eprintln!("warning: {name} is no setting of this bench");
         }
-        let simd = Simd::detect().map_err(Usage::Simd)?;
+        if !bench.backends.contains(&settings.backend) {
+            return Err(Usage::Backend(settings.backend).into());
+        }
         let arguments = Arguments::from_env();
+        let target = Target::open(&settings).map_err(|error| match error {
+            NoTarget::Simd(error) => anyhow::Error::new(Usage::Simd(error)),
+            error => error.into(),
+        })?;
         let root = root();
-        let (host, revision) = (Host::detect(), Revision::of(&root));
+        let machine = target.machine();
+        let revision = settings.revision.as_deref().map_or_else(|| Revision::of(&root), Revision::named);
 
         let folder = root.join(&settings.measurements);
-        let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend);
-        let fingerprint = fingerprint(&settings, &host, simd, &revision);
+        let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend.name());
+        let fingerprint = fingerprint(&settings, &machine, &revision);
         let mut run = Run::begin(&folder, &what, Timestamp::now(), fingerprint);
         if settings.resume && arguments.mode == Mode::Measure {
             match Run::resume(&folder, &what, fingerprint).context("FUSED_LORA_RESUME=1")? {
@@ -137,10 +152,13 @@ impl Session {
         jobs.retain(|job| {
             arguments.selects(&job.id) && !job.methods.iter().all(|method| run.has(job.cell, method))
         });
+        for job in &mut jobs {
+            job.flops *= target.passes(size(&settings, &machine, job.cell.m())) as f64;
+        }
         let samples = arguments.sample_size.unwrap_or(SAMPLES);
         let budget = Budget::new(started, total, samples, arguments.measurement_time, jobs);
-        let template = Template { run: run.name().to_owned(), settings, host, simd, revision };
-        Ok(Session { template, arguments, budget, run, dropped: Vec::new() })
+        let template = Template { run: run.name().to_owned(), settings, machine, revision };
+        Ok(Session { template, arguments, target, budget, run, dropped: Vec::new() })
     }
 
     /// What is measured.
@@ -149,14 +167,18 @@ impl Session {
         &self.template.settings
     }
 
-    /// A stage for cells of that M; a short one where ids are run once and not measured.
+    /// What is measured on.
     #[must_use]
-    pub fn stage(&self, m: usize) -> Stage {
-        let Settings { workload, cache, .. } = *self.settings();
-        match self.arguments.mode {
-            Mode::Test => Stage::rehearsal(workload, m, cache),
-            _ => Stage::new(workload, m, cache, self.template.host.last_level_cache),
-        }
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// A rig for cells of that M; a short one where ids are run once and not measured.
+    #[must_use]
+    pub fn rig<E: Engine>(&self, engine: &E, m: usize) -> E::Rig {
+        let size = size(self.settings(), &self.template.machine, m);
+        let rehearsal = self.arguments.mode == Mode::Test;
+        engine.rig(if rehearsal { Size { last_level_cache: 0, ..size } } else { size })
     }
 
     /// Whether a record is there already, from the run that is resumed.
@@ -184,7 +206,7 @@ impl Session {
     /// method's operations. `prepare` is called if Criterion's filter selects the id, before its first round.
     ///
     /// Returns the rounds of the measurement; None if there was none (a test, a list, or an id that is not
-    /// selected). Ends the process if `prepare` fails: Criterion has no way to be told.
+    /// selected). Ends the process if `prepare` or a call fails: Criterion has no way to be told.
     pub fn measure<'a>(
         &mut self,
         group: &mut BenchmarkGroup<'_, WallTime>,
@@ -205,21 +227,25 @@ impl Session {
         group.throughput(Throughput::Elements(flops as u64));
 
         let started = Instant::now();
-        let mut calls = Calls::default();
         let mut prepare = Some(prepare);
-        let mut lineup = None;
+        let mut running = None;
         group.bench_function(id.in_group.as_str(), |bencher| {
-            let lineup = lineup.get_or_insert_with(|| {
+            let (lineup, calls) = running.get_or_insert_with(|| {
                 let prepare = prepare.take().expect("a line-up is prepared once");
-                prepare().unwrap_or_else(|error| fail(&error.context(id.full())))
+                let lineup = prepare().unwrap_or_else(|error| fail(error, id));
+                let calls = Calls::of(lineup.passes());
+                (lineup, calls)
             });
             bencher.iter_custom(|iterations| {
-                let rounds: Vec<Vec<Duration>> = (0..iterations).map(|_| lineup.round()).collect();
-                let time = rounds.iter().map(|round| round[timed]).sum();
+                let rounds = (0..iterations).map(|_| lineup.round()).collect::<anyhow::Result<Vec<_>>>();
+                let rounds = rounds.unwrap_or_else(|error| fail(error, id));
+                let time: Duration = rounds.iter().map(|round| round[timed]).sum();
                 calls.push(rounds);
-                time
+                // Criterion plans by its own clock, and reports this: one forward pass an iteration.
+                time.div_f64(lineup.passes() as f64)
             });
         });
+        let calls = running.map(|(_, calls)| calls).unwrap_or_default();
         if is_next && !calls.is_empty() {
             self.budget.observe(calls.rounds(), calls.busy(), started.elapsed());
         } else if is_next {
@@ -237,6 +263,9 @@ impl Session {
     pub fn record(&mut self, subject: &Subject<'_>, rounds: &Rounds) -> anyhow::Result<()> {
         if self.has(subject.cell, subject.method) {
             return Ok(());
+        }
+        if let Some(clock_mhz) = self.target.clock_mhz() {
+            self.template.machine.clock_mhz = Some(clock_mhz);
         }
         let record = self.template.record(subject, rounds);
         self.run.append(&record).with_context(|| format!("{}/{} is lost", subject.cell, subject.method))
@@ -280,16 +309,19 @@ impl Id {
 }
 
 /// Whatever makes two measurements not comparable.
-fn fingerprint(settings: &Settings, host: &Host, simd: Simd, revision: &Revision) -> Fingerprint {
+fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> Fingerprint {
     let mut fingerprint = Fingerprint::new();
     for part in [
         settings.workload.name(),
-        settings.backend,
+        settings.backend.name(),
+        // Two GPUs of one name are measured at the same time, each into a file of its own.
+        &settings.device.to_string(),
         &settings.shard.to_string(),
         settings.cache.name(),
-        &host.device,
-        &host.threads.to_string(),
-        &simd.to_string(),
+        &machine.device,
+        &machine.threads.map_or_else(String::new, |threads| threads.to_string()),
+        &machine.simd,
+        &machine.driver,
         env!("CARGO_PKG_VERSION"),
         &revision.commit,
         &revision.changes.to_string(),
@@ -299,51 +331,58 @@ fn fingerprint(settings: &Settings, host: &Host, simd: Simd, revision: &Revision
     fingerprint
 }
 
-fn fail(error: &anyhow::Error) -> ! {
-    eprintln!("error: {error:#}");
+/// What is measured at that M.
+fn size(settings: &Settings, machine: &Machine, m: usize) -> Size {
+    let Settings { workload, cache, .. } = *settings;
+    Size { workload, m, cache, last_level_cache: machine.last_level_cache }
+}
+
+fn fail(error: anyhow::Error, id: &Id) -> ! {
+    eprintln!("error: {:#}", error.context(id.full()));
     std::process::exit(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use fused_lora::Granule;
+
     use super::*;
     use crate::settings::Cache;
 
     #[test]
     fn whatever_changes_a_number_changes_the_fingerprint() {
         let settings = Settings::default();
-        let host =
-            Host { device: "some cpu".to_owned(), threads: 2, clock_mhz: None, last_level_cache: 32 << 20 };
+        let machine = Machine {
+            device: "some device".to_owned(),
+            threads: Some(2),
+            simd: "avx2".to_owned(),
+            driver: "12.4".to_owned(),
+            clock_mhz: None,
+            last_level_cache: 32 << 20,
+            granule: Granule { shrink_n: 8, expand_k: 1 },
+        };
         let revision = Revision { commit: "0123abc".to_owned(), dirty: false, changes: Fingerprint::new() };
-        let same = fingerprint(&settings, &host, Simd::Avx2, &revision);
+        let same = fingerprint(&settings, &machine, &revision);
 
         let workload = &fused_lora_sweep::Workload::ALL[1];
         let mut changes = Fingerprint::new();
         changes.add("a change");
+        let of_settings = |settings: Settings| fingerprint(&settings, &machine, &revision);
+        let of_machine = |machine: Machine| fingerprint(&settings, &machine, &revision);
+        let of_revision = |revision: Revision| fingerprint(&settings, &machine, &revision);
         let others = [
-            fingerprint(&Settings { workload, ..settings.clone() }, &host, Simd::Avx2, &revision),
-            fingerprint(&Settings { cache: Cache::WarmW, ..settings.clone() }, &host, Simd::Avx2, &revision),
-            fingerprint(
-                &Settings { shard: "1/2".parse().unwrap(), ..settings.clone() },
-                &host,
-                Simd::Avx2,
-                &revision,
-            ),
-            fingerprint(&settings, &Host { threads: 3, ..host.clone() }, Simd::Avx2, &revision),
-            fingerprint(
-                &settings,
-                &Host { device: "other".to_owned(), ..host.clone() },
-                Simd::Avx2,
-                &revision,
-            ),
-            fingerprint(&settings, &host, Simd::Portable, &revision),
-            fingerprint(
-                &settings,
-                &host,
-                Simd::Avx2,
-                &Revision { commit: "fedcba9".to_owned(), ..revision.clone() },
-            ),
-            fingerprint(&settings, &host, Simd::Avx2, &Revision { changes, ..revision.clone() }),
+            of_settings(Settings { workload, ..settings.clone() }),
+            of_settings(Settings { cache: Cache::WarmW, ..settings.clone() }),
+            of_settings(Settings { backend: Backend::Cuda, ..settings.clone() }),
+            of_settings(Settings { device: 1, ..settings.clone() }),
+            of_settings(Settings { shard: "1/2".parse().unwrap(), ..settings.clone() }),
+            of_machine(Machine { threads: Some(3), ..machine.clone() }),
+            of_machine(Machine { threads: None, ..machine.clone() }),
+            of_machine(Machine { device: "other".to_owned(), ..machine.clone() }),
+            of_machine(Machine { simd: "portable".to_owned(), ..machine.clone() }),
+            of_machine(Machine { driver: "12.6".to_owned(), ..machine.clone() }),
+            of_revision(Revision { commit: "fedcba9".to_owned(), ..revision.clone() }),
+            of_revision(Revision { changes, ..revision.clone() }),
         ];
         for (i, other) in others.iter().enumerate() {
             assert_ne!(*other, same, "change {i}");
@@ -351,11 +390,8 @@ mod tests {
         }
         // Neither the time that there is, nor whether a run is resumed, changes what is measured.
         let budget = Some(Duration::from_secs(1));
-        let resumed = Settings { budget, resume: true, ..settings };
-        assert_eq!(
-            fingerprint(&resumed, &Host { clock_mhz: Some(1.0), ..host }, Simd::Avx2, &revision),
-            same
-        );
+        assert_eq!(of_settings(Settings { budget, resume: true, ..settings.clone() }), same);
+        assert_eq!(of_machine(Machine { clock_mhz: Some(1.0), ..machine.clone() }), same);
     }
 
     #[test]

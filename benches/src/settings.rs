@@ -8,6 +8,26 @@ use std::time::Duration;
 
 use fused_lora_sweep::{Shard, Workload};
 
+/// Where this library computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// On the processor.
+    Cpu,
+    /// On an NVIDIA GPU.
+    Cuda,
+}
+
+impl Backend {
+    /// The name in the records' column `backend`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Cpu => "cpu",
+            Backend::Cuda => "cuda",
+        }
+    }
+}
+
 /// State of the caches when a call begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
@@ -42,8 +62,10 @@ pub enum Selection {
 pub struct Settings {
     /// `FUSED_LORA_WORKLOAD`
     pub workload: &'static Workload,
-    /// `FUSED_LORA_BACKEND`; `cpu` is the only one yet.
-    pub backend: &'static str,
+    /// `FUSED_LORA_BACKEND`
+    pub backend: Backend,
+    /// `FUSED_LORA_DEVICE`: the GPU's number among those that the driver shows. The backend `cpu` has none.
+    pub device: u32,
     /// `FUSED_LORA_RESUME`: go on with the newest run of the same configuration and code.
     pub resume: bool,
     /// `FUSED_LORA_SHARD`: this host's part of the grid.
@@ -56,6 +78,8 @@ pub struct Settings {
     pub selection: Selection,
     /// `FUSED_LORA_MEASUREMENTS`: the folder of the records; if it is relative, below the workspace's root.
     pub measurements: PathBuf,
+    /// `FUSED_LORA_REVISION`: the revision that a program was built from, where its work tree is not at hand.
+    pub revision: Option<String>,
 }
 
 /// A variable whose value means nothing.
@@ -72,27 +96,45 @@ pub struct BadSetting {
 
 const WORKLOAD: &str = "FUSED_LORA_WORKLOAD";
 const BACKEND: &str = "FUSED_LORA_BACKEND";
+const DEVICE: &str = "FUSED_LORA_DEVICE";
 const RESUME: &str = "FUSED_LORA_RESUME";
 const SHARD: &str = "FUSED_LORA_SHARD";
 const BUDGET: &str = "FUSED_LORA_BUDGET_S";
 const CACHE: &str = "FUSED_LORA_CACHE";
 const GRID: &str = "FUSED_LORA_GRID";
 const MEASUREMENTS: &str = "FUSED_LORA_MEASUREMENTS";
-/// All of them, with that of the library.
-const KNOWN: [&str; 9] =
-    [WORKLOAD, BACKEND, RESUME, SHARD, BUDGET, CACHE, GRID, MEASUREMENTS, fused_lora::cpu::SIMD_VARIABLE];
+const REVISION: &str = "FUSED_LORA_REVISION";
+/// All of them, with those of the library and of the loader of the CUDA driver.
+const KNOWN: [&str; 12] = [
+    WORKLOAD,
+    BACKEND,
+    DEVICE,
+    RESUME,
+    SHARD,
+    BUDGET,
+    CACHE,
+    GRID,
+    MEASUREMENTS,
+    REVISION,
+    fused_lora::cpu::SIMD_VARIABLE,
+    "FUSED_LORA_LIBCUDA",
+];
+/// Begins the names of a simulated driver's settings.
+const SIMULATION: &str = "FUSED_LORA_SIMT_";
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             workload: &Workload::ALL[0],
-            backend: "cpu",
+            backend: Backend::Cpu,
+            device: 0,
             resume: false,
             shard: Shard::WHOLE,
             budget: None,
             cache: Cache::Cold,
             selection: Selection::Sizes,
             measurements: "measurements".into(),
+            revision: None,
         }
     }
 }
@@ -114,7 +156,10 @@ impl Settings {
             workload: variables
                 .get(WORKLOAD, |text| Workload::by_name(text).map_err(said))?
                 .unwrap_or(default.workload),
-            backend: variables.choice(BACKEND, &[("cpu", "cpu")])?.unwrap_or(default.backend),
+            backend: variables
+                .choice(BACKEND, &[Backend::Cpu, Backend::Cuda].map(|backend| (backend.name(), backend)))?
+                .unwrap_or(default.backend),
+            device: variables.get(DEVICE, ordinal)?.unwrap_or(default.device),
             resume: variables.choice(RESUME, &[("1", true), ("0", false)])?.unwrap_or(default.resume),
             shard: variables.get(SHARD, |text| Shard::from_str(text).map_err(said))?.unwrap_or(default.shard),
             budget: variables.get(BUDGET, seconds)?,
@@ -127,6 +172,7 @@ impl Settings {
             measurements: variables
                 .get(MEASUREMENTS, |text| Ok(text.into()))?
                 .unwrap_or(default.measurements),
+            revision: variables.get(REVISION, |text| Ok(text.to_owned()))?,
         })
     }
 }
@@ -134,9 +180,17 @@ impl Settings {
 /// Variables that look like settings and are none: a slip of the pen that would otherwise go unnoticed.
 pub fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut unknown: Vec<String> =
-        names.filter(|name| name.starts_with("FUSED_LORA_") && !KNOWN.contains(&name.as_str())).collect();
+        names.filter(|name| name.starts_with("FUSED_LORA_") && !is_known(name)).collect();
     unknown.sort_unstable();
     unknown
+}
+
+fn is_known(name: &str) -> bool {
+    KNOWN.contains(&name) || name.starts_with(SIMULATION)
+}
+
+fn ordinal(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected the number of a GPU, counted from 0".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -201,7 +255,8 @@ mod tests {
     fn nothing_set_is_the_default_grid() {
         let settings = read(&[]).unwrap();
         assert_eq!(settings.workload.name(), "linear-1024x1024");
-        assert_eq!((settings.backend, settings.resume, settings.budget), ("cpu", false, None));
+        assert_eq!((settings.backend, settings.device), (Backend::Cpu, 0));
+        assert_eq!((settings.resume, settings.budget, &settings.revision), (false, None, &None));
         assert_eq!(
             (settings.shard, settings.cache, settings.selection),
             (Shard::WHOLE, Cache::Cold, Selection::Sizes)
@@ -213,34 +268,45 @@ mod tests {
     fn every_variable_is_heard() {
         let settings = read(&[
             (WORKLOAD, "gpt2-medium-linears"),
-            (BACKEND, "cpu"),
+            (BACKEND, "cuda"),
+            (DEVICE, "3"),
             (RESUME, "1"),
             (SHARD, "2/3"),
             (BUDGET, "12.5"),
             (CACHE, "warm-w"),
             (GRID, "full"),
             (MEASUREMENTS, "elsewhere"),
+            (REVISION, "0123abc-dirty"),
         ])
         .unwrap();
         assert_eq!(
             settings,
             Settings {
                 workload: Workload::by_name("gpt2-medium-linears").unwrap(),
-                backend: "cpu",
+                backend: Backend::Cuda,
+                device: 3,
                 resume: true,
                 shard: "2/3".parse().unwrap(),
                 budget: Some(Duration::from_millis(12_500)),
                 cache: Cache::WarmW,
                 selection: Selection::Full,
                 measurements: "elsewhere".into(),
+                revision: Some("0123abc-dirty".to_owned()),
             }
         );
     }
 
     #[test]
     fn misspelt_variables_are_found() {
-        let names =
-            ["PATH", "FUSED_LORA_SIMD", "FUSED_LORA_BUDGET", "FUSED_LORA_GRID", "FUSED_LORA_BUDGET_S"];
+        let names = [
+            "PATH",
+            "FUSED_LORA_SIMD",
+            "FUSED_LORA_BUDGET",
+            "FUSED_LORA_GRID",
+            "FUSED_LORA_BUDGET_S",
+            "FUSED_LORA_LIBCUDA",
+            "FUSED_LORA_SIMT_SEED",
+        ];
         assert_eq!(unknown(names.into_iter().map(str::to_owned)), ["FUSED_LORA_BUDGET"]);
     }
 
@@ -248,7 +314,9 @@ mod tests {
     fn what_means_nothing_is_refused_by_name() {
         for (variable, value, hint) in [
             (WORKLOAD, "linear", "linear-4096x4096"),
-            (BACKEND, "cuda", "cpu"),
+            (BACKEND, "auto", "cpu or cuda"),
+            (DEVICE, "cuda:0", "number"),
+            (DEVICE, "-1", "number"),
             (RESUME, "yes", "1 or 0"),
             (SHARD, "3/2", "i/n"),
             (BUDGET, "-1", "seconds"),

@@ -1,19 +1,19 @@
-//! The buffers of one size, made when something is measured on them.
+//! The host's buffers of one size, made when something is measured on them.
 
 use fused_lora_sweep::Workload;
 use half::f16;
 
 use crate::check::{Wrong, check};
+use crate::engine::COLD;
 use crate::lineup::Lineup;
 use crate::method::Method;
 use crate::model::{Linear, Model};
 use crate::normals::Normals;
+use crate::on_host::OnHost;
 use crate::ring::Ring;
 use crate::settings::Cache;
 use crate::tokens::{self, Tokens};
 
-/// Between two uses of a slot, so many times the last-level cache is touched.
-const COLD: usize = 3;
 const SEED: u64 = 2;
 
 /// The tokens of one M, for whatever is measured at that M.
@@ -87,15 +87,20 @@ impl Stage {
     #[must_use]
     pub fn line_up<'a>(&'a mut self, methods: Vec<Box<dyn Method + 'a>>) -> Lineup<'a> {
         let ring = self.ring(methods.iter().filter(|method| method.computes().is_some()).count());
-        Lineup::new(methods, ring, self.cache, &mut self.tokens)
+        Lineup::new(OnHost::new(methods, ring, self.cache, &mut self.tokens))
     }
 
     fn ring(&self, methods: usize) -> Ring {
-        let weights: usize =
-            self.workload.projections().iter().map(|p| p.d_in * p.d_out * size_of::<f16>()).sum();
-        let rotating = if self.cache == Cache::Cold { weights } else { 0 };
-        Ring::cold(methods, tokens::slot_bytes(self.workload, self.m) + rotating, self.distance)
+        Ring::cold(methods, rotating_bytes(self.workload, self.m, self.cache), self.distance)
     }
+}
+
+/// Bytes of one slot that are others in the next: x and y, and the weights unless they stay warm.
+#[must_use]
+pub fn rotating_bytes(workload: &Workload, m: usize, cache: Cache) -> usize {
+    let weights: usize = workload.projections().iter().map(|p| p.d_in * p.d_out * size_of::<f16>()).sum();
+    let rotating = if cache == Cache::Cold { weights } else { 0 };
+    tokens::slot_bytes(workload, m) + rotating
 }
 
 #[cfg(test)]

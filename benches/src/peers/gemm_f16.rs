@@ -33,7 +33,7 @@ impl Method for Gemm<'_> {
         Some(self.strategy)
     }
 
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) {
+    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
         for (linear, tokens) in self.slots[slot].iter().zip(tokens) {
             let shape = (tokens.x.nrows(), linear.w.nrows());
             let mut y = ArrayViewMut2::from_shape(shape, &mut tokens.y).expect("y has M · N elements");
@@ -49,6 +49,7 @@ impl Method for Gemm<'_> {
             product(self.h.view_mut(), Previous::Dropped, SCALE, &tokens.x.view(), &lora.a.view());
             product(y, Previous::Kept, 1.0, &self.h.view(), &lora.b.view());
         }
+        Ok(())
     }
 }
 

@@ -39,7 +39,7 @@ impl Method for Gemmkit<'_> {
         Some(self.strategy)
     }
 
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) {
+    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
         let (workspace, threads) = (&mut self.workspace, Parallelism::Rayon(0));
         for (linear, Tokens { x, y, .. }) in self.slots[slot].iter().zip(tokens) {
             let ((m, _), n) = (x.dim(), linear.w.nrows());
@@ -64,6 +64,7 @@ impl Method for Gemmkit<'_> {
                 (MatRef::from_row_major(&self.h, m, self.rank), MatMut::from_row_major(y, m, n));
             gemm_with(workspace, f16::ONE, h_view, transposed(&lora.b), f16::ONE, y_view, threads);
         }
+        Ok(())
     }
 }
 

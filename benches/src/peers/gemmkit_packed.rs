@@ -56,7 +56,7 @@ impl Method for Packed {
         Layout::ColumnMajor
     }
 
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) {
+    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
         let (workspace, threads) = (&mut self.workspace, Parallelism::Rayon(0));
         for (weights, Tokens { x, y, .. }) in self.slots[slot].iter().zip(tokens) {
             let (m, n) = (x.nrows(), weights.w.cols());
@@ -70,5 +70,6 @@ impl Method for Packed {
                 (MatRef::from_col_major(&self.h, m, self.rank), MatMut::from_col_major(y, m, n));
             gemm_packed_b_with(workspace, f16::ONE, h_view, b, f16::ONE, y_view, threads);
         }
+        Ok(())
     }
 }

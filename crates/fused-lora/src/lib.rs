@@ -39,11 +39,14 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
+#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod cuda;
 mod epilogue;
 mod error;
 pub mod peft;
 mod problem;
 pub mod reference;
+mod shape;
 
 pub use epilogue::Epilogue;
 pub use error::{Error, Operand};

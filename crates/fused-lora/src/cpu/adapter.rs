@@ -3,13 +3,11 @@ use std::{fmt, sync::Arc};
 use half::f16;
 use ndarray::ArrayView2;
 
-use super::{
-    Simd,
-    panels::Panels,
-    simd::dispatch,
-    view::{require, require_nonzero},
+use super::{Simd, panels::Panels, simd::dispatch};
+use crate::{
+    error::{Error, Operand},
+    shape::{require, require_nonzero},
 };
-use crate::error::{Error, Operand};
 
 /// A low-rank adapter, packed. Clones share the packed matrices.
 #[derive(Clone)]

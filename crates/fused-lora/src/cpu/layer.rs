@@ -9,12 +9,13 @@ use super::{
     panels::Panels,
     product::{Lora, Product},
     simd::dispatch,
-    view::{Rows, RowsMut, require, require_nonzero},
+    view::{Rows, RowsMut},
 };
 use crate::{
     epilogue::Epilogue,
     error::{Error, Operand},
     problem::{DType, Problem, Strategy},
+    shape::{require, require_nonzero},
 };
 
 /// A linear layer, W packed, optionally with an adapter and an epilogue. Clones share the packed W, so that

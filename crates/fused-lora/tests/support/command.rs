@@ -15,7 +15,7 @@ use super::fixture;
 /// The command, with nothing of the environment that would change what it does.
 pub(crate) fn fused_lora() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fused-lora"));
-    command.env_remove("FUSED_LORA_SIMD").env_remove("RAYON_NUM_THREADS");
+    command.env_remove("FUSED_LORA_SIMD").env_remove("RAYON_NUM_THREADS").env_remove("FUSED_LORA_LIBCUDA");
     command
 }
 
@@ -65,8 +65,15 @@ impl Case {
         self.adapter.join("adapter_model.safetensors")
     }
 
-    /// `apply`, with `more` options.
+    /// `apply` on the CPU, with `more` options.
     pub(crate) fn command(&self, more: &[&str]) -> Command {
+        let mut command = self.command_anywhere(more);
+        command.args(["--device", "cpu"]);
+        command
+    }
+
+    /// `apply` where it likes, with `more` options.
+    pub(crate) fn command_anywhere(&self, more: &[&str]) -> Command {
         let mut command = fused_lora();
         command.arg("apply").arg("--module").arg(&self.module);
         for (option, path) in [

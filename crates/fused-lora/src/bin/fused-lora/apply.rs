@@ -6,15 +6,17 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fused_lora::{
-    Epilogue, Strategy,
-    cpu::{Adapter, Layer, Workspace},
+    Strategy,
     peft::{CONFIG_NAME, LoraFile, LoraWeights, TensorFile, WEIGHTS_NAME},
 };
 use half::f16;
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::output::Output;
+use crate::{
+    device::{Choice, Job},
+    output::Output,
+};
 
 /// The tensor read from `--input`.
 const INPUT: &str = "x";
@@ -46,6 +48,10 @@ pub(crate) struct Args {
     /// How base and adapter are put together; `base` leaves the adapter out
     #[arg(long, default_value = Strategy::Fused.name(), value_parser = strategies())]
     strategy: Strategy,
+    /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says), `cpu`,
+    /// `cuda:0`, `cuda:1`, ...
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    device: Choice,
 }
 
 fn strategies() -> impl TypedValueParser<Value = Strategy> {
@@ -68,22 +74,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let base = Base::read(args, &lora, lora_file.fan_in_fan_out())?;
     let x = input(args, &base)?;
 
-    let rank = lora.a.nrows();
-    let adapter = Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?;
-    let mut layer = Layer::new(base.weight.view())?.with_adapter(adapter)?;
-    if let Some(bias) = base.bias {
-        layer = layer.with_epilogue(&Epilogue::bias(bias))?;
+    let Base { weight, bias } = base;
+    let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy: args.strategy };
+    let outcome = job.run(args.device)?;
+    if let Some(reason) = &outcome.fell_back {
+        let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");
     }
-    let mut y = Array2::zeros((x.nrows(), layer.out_features()));
-    layer.forward_with(args.strategy, x.view(), y.view_mut(), &mut Workspace::new())?;
 
-    output.write(&serialise(&y)?)?;
+    output.write(&serialise(&outcome.y)?)?;
     if io::stderr().is_terminal() {
-        let (m, n, k) = (y.nrows(), y.ncols(), x.ncols());
-        let (strategy, simd) = (args.strategy, layer.simd());
+        let (m, n, k, rank) = (x.nrows(), outcome.y.ncols(), x.ncols(), lora.a.nrows());
+        let (strategy, by) = (args.strategy, &outcome.by);
         let _ = writeln!(
             io::stderr(),
-            "{}: M {m}, N {n}, K {k}, rank {rank}, {strategy}, {simd}: {OUTPUT} is in {}",
+            "{}: M {m}, N {n}, K {k}, rank {rank}, {strategy}, {by}: {OUTPUT} is in {}",
             args.module,
             args.output.display()
         );

@@ -4,9 +4,9 @@ use anyhow::Result;
 use fused_lora::cpu::{SIMD_VARIABLE, Simd};
 use serde_json::{Value, json};
 
-use crate::machine;
+use crate::{device, machine};
 
-/// Say what this machine offers: SIMD level, threads, caches.
+/// Say what this machine offers: SIMD level, threads, caches, CUDA devices.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// One JSON object instead of lines `key: value`
@@ -18,8 +18,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let facts = facts()?;
     let mut out = io::stdout().lock();
     if args.json {
-        let object: serde_json::Map<_, _> =
-            facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let object: serde_json::Map<_, _> = facts.into_iter().collect();
         writeln!(out, "{}", Value::Object(object))?;
     } else {
         for (key, value) in facts {
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn facts() -> Result<Vec<(&'static str, Value)>> {
+fn facts() -> Result<Vec<(String, Value)>> {
     let simd = Simd::detect()?;
     let chosen_by = match std::env::var_os(SIMD_VARIABLE) {
         Some(name) if !name.is_empty() => SIMD_VARIABLE,
@@ -50,6 +49,8 @@ fn facts() -> Result<Vec<(&'static str, Value)>> {
     if !caches.is_empty() {
         facts.push(("caches", json!(caches)));
     }
+    let mut facts: Vec<_> = facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    facts.extend(device::facts());
     Ok(facts)
 }
 
@@ -57,6 +58,10 @@ fn facts() -> Result<Vec<(&'static str, Value)>> {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| format!("{key} {}", plain(value));
+            entries.iter().map(entry).collect::<Vec<_>>().join(", ")
+        }
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

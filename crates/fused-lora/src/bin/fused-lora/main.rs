@@ -4,6 +4,7 @@
 //! else to stderr. Only clap colours anything, and it honours NO_COLOR.
 
 mod apply;
+mod device;
 mod info;
 mod machine;
 mod output;

@@ -1,0 +1,107 @@
+//! The device, and what it says of itself.
+
+use std::rc::Rc;
+
+use fused_lora::Granule;
+use fused_lora::cuda::{Adapter, Device, Error, Layer, Properties, Stream};
+use half::f16;
+use ndarray::ArrayView2;
+
+use crate::cuda::clock::Clock;
+use crate::cuda::{Bed, Overhead};
+use crate::engine::{Engine, Size};
+use crate::machine::Machine;
+
+/// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
+const GRANULE: Granule = Granule { shrink_n: 16, expand_k: 16 };
+/// Operations of an Ampere SM in a cycle, f16 with f32 sums. Later ones do up to twice as many.
+const FLOPS_PER_CYCLE: f64 = 2048.0;
+
+/// An open GPU, with the one stream that everything runs on. Clones share both.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(super) device: Device,
+    pub(super) stream: Rc<Stream>,
+    pub(super) clock: Rc<Clock>,
+}
+
+impl Gpu {
+    /// Opens the device of that number.
+    ///
+    /// # Errors
+    ///
+    /// If there is no driver, no such device, or it cannot run this library's kernels.
+    pub fn open(ordinal: u32) -> Result<Gpu, Error> {
+        let device = Device::open(ordinal)?;
+        let stream = Rc::new(Stream::new(&device)?);
+        let clock = Rc::new(Clock::new(device.properties().uuid_text()));
+        Ok(Gpu { device, stream, clock })
+    }
+
+    /// What records say of it.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        machine(self.device.properties())
+    }
+
+    /// About how many operations it can do in a second, of those that the kernels are made of.
+    #[must_use]
+    pub fn peak_flops(&self) -> f64 {
+        let Properties { multiprocessors, clock_khz, .. } = *self.device.properties();
+        f64::from(multiprocessors) * f64::from(clock_khz) * 1e3 * FLOPS_PER_CYCLE
+    }
+
+    /// Its clock as it was last seen under load, in MHz.
+    #[must_use]
+    pub fn clock_mhz(&self) -> Option<f64> {
+        self.clock.mhz()
+    }
+
+    /// What a graph costs besides its kernels, measured now.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn overhead(&self) -> Result<Overhead, Error> {
+        Overhead::measure(&self.device, &self.stream)
+    }
+}
+
+/// Its peak clock, until it is seen under load.
+fn machine(properties: &Properties) -> Machine {
+    let (major, minor) = properties.driver_version;
+    Machine {
+        device: properties.name.clone(),
+        threads: None,
+        simd: String::new(),
+        driver: format!("{major}.{minor}"),
+        clock_mhz: Some(f64::from(properties.clock_khz) / 1e3).filter(|&mhz| mhz > 0.0),
+        last_level_cache: properties.l2_bytes as usize,
+        granule: GRANULE,
+    }
+}
+
+impl Engine for Gpu {
+    type Layer = Layer;
+    type Rig = Bed;
+    type Error = Error;
+
+    fn layer(&self, w: ArrayView2<'_, f16>) -> Result<Layer, Error> {
+        Layer::new(&self.device, w)
+    }
+
+    /// Rank 0 is no adapter: its strategies take the base path.
+    fn with_adapter(
+        &self,
+        layer: Layer,
+        a: ArrayView2<'_, f16>,
+        b: ArrayView2<'_, f16>,
+        scale: f32,
+    ) -> Result<Layer, Error> {
+        layer.with_adapter(Adapter::new(&self.device, a, b, scale)?)
+    }
+
+    fn rig(&self, size: Size) -> Bed {
+        Bed::new(self.clone(), size)
+    }
+}

@@ -1,0 +1,129 @@
+//! Where `apply` computes.
+
+use std::{fmt, str::FromStr};
+
+use anyhow::Result;
+use fused_lora::{Epilogue, Strategy, peft::LoraWeights};
+use half::f16;
+use ndarray::{Array1, Array2};
+
+mod cpu;
+#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod cuda;
+#[cfg(not(all(
+    feature = "cuda",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "device/no_cuda.rs"]
+mod cuda;
+
+pub(crate) use cuda::facts;
+
+/// `--device`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Choice {
+    /// The first CUDA device if it can, the CPU otherwise.
+    Auto,
+    Cpu,
+    Cuda(u32),
+}
+
+/// What is to be computed.
+pub(crate) struct Job<'a> {
+    pub(crate) x: &'a Array2<f16>,
+    pub(crate) weight: &'a Array2<f16>,
+    pub(crate) bias: Option<Array1<f16>>,
+    pub(crate) lora: &'a LoraWeights,
+    pub(crate) strategy: Strategy,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) y: Array2<f16>,
+    /// What computed it: `avx512`, `cuda:0, NVIDIA H100, fused_64x64 × …`.
+    pub(crate) by: String,
+    /// Why not a CUDA device, where one was to be tried.
+    pub(crate) fell_back: Option<String>,
+}
+
+impl Job<'_> {
+    /// Computes y where `choice` says.
+    pub(crate) fn run(&self, choice: Choice) -> Result<Outcome> {
+        match choice {
+            Choice::Cpu => self.on_cpu(),
+            Choice::Cuda(ordinal) => self.on_cuda(ordinal),
+            Choice::Auto => match self.on_cuda(0) {
+                Ok(outcome) => Ok(outcome),
+                Err(reason) => Ok(Outcome { fell_back: Some(format!("{reason:#}")), ..self.on_cpu()? }),
+            },
+        }
+    }
+
+    fn on_cpu(&self) -> Result<Outcome> {
+        let (y, by) = cpu::forward(self)?;
+        Ok(Outcome { y, by, fell_back: None })
+    }
+
+    fn on_cuda(&self, ordinal: u32) -> Result<Outcome> {
+        let (y, by) = cuda::forward(self, ordinal)?;
+        Ok(Outcome { y, by, fell_back: None })
+    }
+
+    fn epilogue(&self) -> Epilogue {
+        self.bias.clone().map_or_else(Epilogue::default, Epilogue::bias)
+    }
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let ordinal = |number: &str| {
+            // Digits alone: `parse` would take a sign, too.
+            number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok()).flatten()
+        };
+        match word {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => word
+                .strip_prefix("cuda:")
+                .and_then(ordinal)
+                .map(Self::Cuda)
+                .ok_or_else(|| "known are auto, cpu, cuda, cuda:0, cuda:1, ...".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_choices() {
+        for (word, choice) in [
+            ("auto", Choice::Auto),
+            ("cpu", Choice::Cpu),
+            ("cuda:0", Choice::Cuda(0)),
+            ("cuda:17", Choice::Cuda(17)),
+        ] {
+            assert_eq!(word.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), word);
+        }
+        assert_eq!("cuda".parse(), Ok(Choice::Cuda(0)));
+        for word in ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "cuda:99999999999", "cuda0"] {
+            assert!(word.parse::<Choice>().is_err(), "{word}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+use anyhow::{Result, anyhow};
+use fused_lora::cuda::{Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Properties, Stream, Workspace};
+use half::f16;
+use ndarray::Array2;
+use serde_json::{Value, json};
+
+use super::Job;
+
+/// y, and what computed it.
+pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, String)> {
+    let device = Device::open(ordinal)?;
+    let stream = Stream::new(&device)?;
+    let adapter = Adapter::new(&device, job.lora.a.view(), job.lora.b.view(), job.lora.scale)?;
+    let layer =
+        Layer::new(&device, job.weight.view())?.with_adapter(adapter)?.with_epilogue(&job.epilogue())?;
+    let (m, n, k) = (job.x.nrows(), layer.out_features(), layer.in_features());
+    let mut workspace = Workspace::new(&device, layer.workspace_size(m))?;
+
+    let x = Buffer::from_slice(&device, &job.x.iter().copied().collect::<Vec<_>>())?;
+    let mut y = Buffer::zeroed(&device, m * n)?;
+    let x = Matrix::new(&x, m, k)?;
+    layer.forward_with(job.strategy, x, MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+    stream.synchronize()?;
+    let by = format!("cuda:{ordinal}, {}, {}", device.properties().name, layer.plan_for(&x, job.strategy)?);
+    let y = Array2::from_shape_vec((m, n), y.to_vec()?).map_err(|error| anyhow!("cannot read y: {error}"))?;
+    Ok((y, by))
+}
+
+/// What `info` says of the devices: each with its properties, or why there is none.
+pub(crate) fn facts() -> Vec<(String, Value)> {
+    match Device::list() {
+        Ok(devices) => {
+            devices.iter().map(|device| (format!("cuda:{}", device.ordinal), properties(device))).collect()
+        }
+        Err(reason) => vec![("cuda".to_owned(), json!(format!("none: {reason}")))],
+    }
+}
+
+fn properties(device: &Properties) -> Value {
+    let ((major, minor), (cuda, cuda_minor)) = (device.compute_capability, device.driver_version);
+    json!({
+        "name": device.name,
+        "uuid": device.uuid_text(),
+        "compute-capability": format!("{major}.{minor}"),
+        "multiprocessors": device.multiprocessors,
+        "memory-mib": device.memory_bytes >> 20,
+        "driver": format!("CUDA {cuda}.{cuda_minor}"),
+    })
+}

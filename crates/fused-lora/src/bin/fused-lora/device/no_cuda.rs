@@ -1,0 +1,21 @@
+//! In place of the GPU, where this build has none.
+
+use anyhow::{Result, bail};
+use half::f16;
+use ndarray::Array2;
+use serde_json::{Value, json};
+
+use super::Job;
+
+#[cfg(feature = "cuda")]
+const REASON: &str = "CUDA is supported on Linux with x86-64 or aarch64 alone";
+#[cfg(not(feature = "cuda"))]
+const REASON: &str = "built without the feature `cuda`";
+
+pub(super) fn forward(_: &Job<'_>, _: u32) -> Result<(Array2<f16>, String)> {
+    bail!("{REASON}")
+}
+
+pub(crate) fn facts() -> Vec<(String, Value)> {
+    vec![("cuda".to_owned(), json!(format!("none: {REASON}")))]
+}

@@ -1,0 +1,114 @@
+//! The adapters of a call, whether it is one for all rows or a table and segments.
+
+use fused_lora_kernels::{
+    Global,
+    params::Lora,
+    table::{Kernel, Operation},
+};
+
+use super::{adapter::rank16, assignment::Assignment, workspace::Layout};
+
+/// What a plan and the kernels' parameters need to know of adapters.
+#[derive(Clone, Copy)]
+pub(super) enum Adapters<'a> {
+    /// The base product.
+    None,
+    /// One for all rows: slabs and `uniform`, whose rank is above 0.
+    Uniform(Lora),
+    /// Slabs, table and the address of the assignment, which gives at least one row an adapter.
+    Batch(Lora, &'a Assignment),
+}
+
+/// What tiles of h a kernel has to make.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct HWork {
+    /// Work items of the shrink.
+    pub(super) items: u64,
+    /// Columns of h, over all of them.
+    pub(super) columns: u64,
+}
+
+impl<'a> Adapters<'a> {
+    pub(super) fn uniform(lora: Lora) -> Self {
+        if lora.uniform.rank > 0 { Self::Uniform(lora) } else { Self::None }
+    }
+
+    pub(super) fn batch(lora: Lora, assignment: &'a Assignment) -> Self {
+        if assignment.max_rank16 > 0 { Self::Batch(lora, assignment) } else { Self::None }
+    }
+
+    pub(super) fn is_none(self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The largest r₁₆: columns of h in the workspace.
+    pub(super) fn max_rank16(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Uniform(lora) => rank16(lora.uniform.rank),
+            Self::Batch(_, assignment) => assignment.max_rank16,
+        }
+    }
+
+    /// The mean r₁₆ of all rows.
+    pub(super) fn mean_rank16(self) -> f64 {
+        match self {
+            Self::Batch(_, assignment) => assignment.mean_rank16,
+            _ => f64::from(self.max_rank16()),
+        }
+    }
+
+    /// The tiles of h of a call with `m` rows, in the shape of the kernel's.
+    pub(super) fn h_work(self, kernel: &Kernel, m: u32) -> HWork {
+        match self {
+            Self::None => HWork::default(),
+            Self::Uniform(_) => {
+                let (row_tiles, rank16) = (u64::from(m.div_ceil(kernel.block_m)), self.max_rank16());
+                HWork {
+                    items: row_tiles * u64::from(rank16.div_ceil(kernel.block_n)),
+                    columns: row_tiles * u64::from(rank16),
+                }
+            }
+            Self::Batch(_, assignment) => assignment.tiles(kernel).map_or(HWork::default(), |tiles| HWork {
+                items: u64::from(tiles.h_items),
+                columns: tiles.h_columns,
+            }),
+        }
+    }
+
+    /// Whether a kernel computes what these adapters ask for. One that makes its own h has room for one
+    /// segment in a row tile, and for so many columns.
+    pub(super) fn suit(self, kernel: &Kernel) -> bool {
+        if kernel.operation != Operation::FusedRecompute {
+            return true;
+        }
+        let one_segment = match self {
+            Self::None | Self::Uniform(_) => true,
+            Self::Batch(_, assignment) => {
+                assignment.tiles(kernel).is_some_and(|tiles| tiles.most_segments <= 1)
+            }
+        };
+        one_segment && self.max_rank16() <= kernel.h
+    }
+
+    /// The kernel's parameters for a call with `m` rows, with the workspace at `layout`.
+    pub(super) fn lora(self, kernel: &Kernel, m: u32, layout: Layout) -> Lora {
+        let lora = match self {
+            Self::None => Lora::default(),
+            Self::Uniform(lora) => lora,
+            Self::Batch(lora, assignment) => {
+                let offset = assignment.tiles(kernel).map_or(0, |tiles| tiles.offset as u64);
+                let row_tiles = Global::from_address(lora.segments.address() + offset);
+                Lora { row_tiles, segment_count: assignment.segments.len() as u32, ..lora }
+            }
+        };
+        Lora {
+            h: layout.h,
+            counters: layout.counters,
+            ldh: self.max_rank16(),
+            // Not above the number of all work items, which the plan has counted.
+            h_items: self.h_work(kernel, m).items as u32,
+            ..lora
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Which rows of a batch have which adapter, as the kernels' tables say it.
+
+use std::ops::Range;
+
+use fused_lora_kernels::{
+    params::{RowTile, Segment},
+    table::{KERNELS, Kernel, Operation},
+};
+
+use super::{
+    adapter::rank16,
+    count::{count, count_u64},
+    error::Error,
+};
+
+/// What starts at a multiple of this in the memory of an assignment.
+const ALIGNMENT: usize = 16;
+
+/// The segments of a batch, and where their tables lie: segments first, then the row tiles for each shape of
+/// tile.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    /// Those with an adapter of rank above 0.
+    pub(super) segments: Vec<Segment>,
+    /// The largest r₁₆ that a row has.
+    pub(super) max_rank16: u32,
+    /// The mean r₁₆ of all rows.
+    pub(super) mean_rank16: f64,
+    tiles: Vec<TileTable>,
+    /// Bytes of all tables.
+    pub(super) bytes: usize,
+}
+
+/// The row tiles for one shape of tile.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TileTable {
+    block_m: u32,
+    block_n: u32,
+    /// Where they start, in bytes.
+    pub(super) offset: usize,
+    pub(super) entries: Vec<RowTile>,
+    /// Work items of the shrink.
+    pub(super) h_items: u32,
+    /// Columns of h that those make, over all of them.
+    pub(super) h_columns: u64,
+    /// The most segments that a row tile has.
+    pub(super) most_segments: u32,
+}
+
+impl Assignment {
+    /// Of `m` rows, to adapters of which `ranks` has the ranks.
+    pub(super) fn new(
+        m: usize,
+        rows: &[(Range<usize>, Option<usize>)],
+        ranks: &[u32],
+    ) -> Result<Self, Error> {
+        let m_count = count("M", m)?;
+        let segments = check(m, rows, ranks)?;
+        // `check` has seen that there is one.
+        let rank16_of = |segment: &Segment| rank16(ranks[segment.adapter as usize]);
+        let mut bytes = size_of_val(&*segments);
+        let mut tiles = Vec::new();
+        for (block_m, block_n) in shapes() {
+            let offset = bytes.next_multiple_of(ALIGNMENT);
+            let table = TileTable { offset, ..row_tiles(&segments, rank16_of, m_count, block_m, block_n)? };
+            bytes = offset + size_of_val(&*table.entries);
+            tiles.push(table);
+        }
+        let h = |s: &Segment| u64::from(s.last_row - s.first_row) * u64::from(rank16_of(s));
+        Ok(Self {
+            max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0),
+            mean_rank16: segments.iter().map(h).sum::<u64>() as f64 / m.max(1) as f64,
+            segments,
+            tiles,
+            bytes,
+        })
+    }
+
+    /// The row tiles for a kernel; None for one that knows no adapters.
+    pub(super) fn tiles(&self, kernel: &Kernel) -> Option<&TileTable> {
+        self.tiles.iter().find(|tiles| (tiles.block_m, tiles.block_n) == (kernel.block_m, kernel.block_n))
+    }
+
+    /// All of them.
+    pub(super) fn tables(&self) -> &[TileTable] {
+        &self.tiles
+    }
+}
+
+/// The shapes of tile for which tables are needed, each once.
+fn shapes() -> Vec<(u32, u32)> {
+    let with_adapters = KERNELS.iter().filter(|kernel| kernel.operation != Operation::Gemm);
+    let mut shapes: Vec<_> = with_adapters.map(|kernel| (kernel.block_m, kernel.block_n)).collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    shapes
+}
+
+/// Checks the ranges, and keeps those with something to add.
+fn check(m: usize, rows: &[(Range<usize>, Option<usize>)], ranks: &[u32]) -> Result<Vec<Segment>, Error> {
+    let mut segments = Vec::with_capacity(rows.len());
+    let mut end = 0;
+    for (index, (rows, adapter)) in rows.iter().enumerate() {
+        if rows.start < end || rows.end < rows.start || rows.end > m {
+            return Err(Error::SegmentRows { index, rows: (rows.start, rows.end), allowed: (end, m) });
+        }
+        end = rows.end;
+        let Some(adapter) = *adapter else { continue };
+        let none = Error::SegmentAdapter { index, adapter, count: ranks.len() };
+        let rank = *ranks.get(adapter).ok_or(none)?;
+        if rank > 0 && !rows.is_empty() {
+            // Not above M, and not above the table's length, which were counted.
+            let [first_row, last_row, adapter] = [rows.start, rows.end, adapter].map(|value| value as u32);
+            segments.push(Segment { first_row, last_row, adapter, reserved: 0 });
+        }
+    }
+    Ok(segments)
+}
+
+/// The kernels' table of row tiles, with one entry more than there are, and its sums; its place is left open.
+/// `segments` are in order, none is empty, and all have a rank.
+fn row_tiles(
+    segments: &[Segment],
+    rank16: impl Fn(&Segment) -> u32,
+    m: u32,
+    block_m: u32,
+    block_n: u32,
+) -> Result<TileTable, Error> {
+    let mut entries = Vec::with_capacity(m.div_ceil(block_m) as usize + 1);
+    let (mut first, mut items, mut columns, mut most) = (0, 0u64, 0, 0);
+    for row_tile in 0..m.div_ceil(block_m) {
+        let first_row = row_tile * block_m;
+        while segments.get(first).is_some_and(|segment| segment.last_row <= first_row) {
+            first += 1;
+        }
+        entries.push(RowTile { first_segment: first as u32, first_item: count_u64("work items", items)? });
+        let within = segments[first..].iter().take_while(|segment| segment.first_row < first_row + block_m);
+        let mut found = 0;
+        for rank16 in within.map(&rank16) {
+            items += u64::from(rank16.div_ceil(block_n));
+            columns += u64::from(rank16);
+            found += 1;
+        }
+        most = most.max(found);
+    }
+    let h_items = count_u64("work items", items)?;
+    entries.push(RowTile { first_segment: segments.len() as u32, first_item: h_items });
+    Ok(TileTable { block_m, block_n, offset: 0, entries, h_items, h_columns: columns, most_segments: most })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The work items of the shrink as the kernels look for them: `h_item` of `sm80/schedule.rs` and
+    /// `next_part` of `sm80/segments.rs`, in plain Rust. (row tile, segment, chunk)
+    fn h_item(
+        table: &[RowTile],
+        segments: &[Segment],
+        ranks: &[u32],
+        m: u32,
+        block: (u32, u32),
+        index: u32,
+    ) -> (u32, u32, u32) {
+        let row_tile =
+            (0..m.div_ceil(block.0)).rev().find(|&t| table[t as usize].first_item <= index).unwrap();
+        let mut chunk = index - table[row_tile as usize].first_item;
+        let first_row = row_tile * block.0;
+        let mut segment = table[row_tile as usize].first_segment;
+        loop {
+            let found = segments[segment as usize];
+            assert!(found.first_row < m.min(first_row + block.0), "the search left the row tile");
+            segment += 1;
+            if found.last_row > first_row {
+                let chunks = ranks[found.adapter as usize].next_multiple_of(16).div_ceil(block.1);
+                if chunk < chunks {
+                    return (row_tile, segment - 1, chunk);
+                }
+                chunk -= chunks;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn row_tiles_lead_to_every_work_item_once(
+            // Gap before, length, adapter.
+            parts in proptest::collection::vec((0usize..200, 0usize..300, 0usize..6), 0..12),
+            tail in 0usize..200,
+            shape in 0usize..4,
+        ) {
+            let ranks = [0, 1, 10, 64, 250, 300];
+            let (block_m, block_n) = shapes()[shape];
+            let mut rows = Vec::new();
+            let mut end = 0;
+            for &(gap, length, adapter) in &parts {
+                rows.push((end + gap..end + gap + length, Some(adapter).filter(|&a| a != 3)));
+                end += gap + length;
+            }
+            let m = (end + tail).max(1);
+            let segments = check(m, &rows, &ranks).unwrap();
+            let rank16_of = |segment: &Segment| rank16(ranks[segment.adapter as usize]);
+            let sums = row_tiles(&segments, rank16_of, m as u32, block_m, block_n).unwrap();
+            let table = &sums.entries;
+
+            // What is there, counted without the table.
+            let mut expected = Vec::new();
+            let (mut most, mut columns) = (0, 0);
+            for row_tile in 0..m.div_ceil(block_m as usize) {
+                let tile = row_tile * block_m as usize..m.min((row_tile + 1) * block_m as usize);
+                let mut found = 0;
+                for (number, segment) in segments.iter().enumerate() {
+                    if tile.clone().any(|row| (segment.first_row..segment.last_row).contains(&(row as u32))) {
+                        found += 1;
+                        columns += u64::from(rank16_of(segment));
+                        for chunk in 0..rank16_of(segment).div_ceil(block_n) {
+                            expected.push((row_tile as u32, number as u32, chunk));
+                        }
+                    }
+                }
+                most = most.max(found);
+            }
+            prop_assert_eq!(sums.h_items as usize, expected.len());
+            prop_assert_eq!((sums.h_columns, sums.most_segments), (columns, most));
+            prop_assert_eq!(table.len(), m.div_ceil(block_m as usize) + 1);
+            prop_assert_eq!(table.last().unwrap().first_item, sums.h_items);
+            let found: Vec<_> = (0..sums.h_items)
+                .map(|index| h_item(table, &segments, &ranks, m as u32, (block_m, block_n), index))
+                .collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn only_segments_with_something_to_add_are_kept() {
+        let ranks = [0, 10, 250];
+        let rows = [(0..5, Some(1)), (5..9, None), (9..9, Some(2)), (20..30, Some(0)), (30..40, Some(2))];
+        let kept = check(40, &rows, &ranks).unwrap();
+        let segment = |first_row, last_row, adapter| Segment { first_row, last_row, adapter, reserved: 0 };
+        assert_eq!(kept, [segment(0, 5, 1), segment(30, 40, 2)]);
+    }
+
+    #[test]
+    fn disorder_is_refused_with_its_place() {
+        let check = |rows: &[(Range<usize>, Option<usize>)]| check(40, rows, &[3, 3]);
+        let rows = |index, rows, allowed| Err(Error::SegmentRows { index, rows, allowed });
+        assert_eq!(check(&[(0..5, None), (4..9, Some(0))]), rows(1, (4, 9), (5, 40)));
+        assert_eq!(check(&[(0..41, None)]), rows(0, (0, 41), (0, 40)));
+        assert_eq!(check(&[(50..50, None)]), rows(0, (50, 50), (0, 40)));
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
+        let reversed = 9..4;
+        assert_eq!(check(&[(reversed, None)]), rows(0, (9, 4), (0, 40)));
+        assert_eq!(
+            check(&[(0..5, Some(1)), (5..6, Some(2))]),
+            Err(Error::SegmentAdapter { index: 1, adapter: 2, count: 2 })
+        );
+    }
+
+    #[test]
+    fn every_kernel_with_adapters_has_a_table() {
+        for kernel in KERNELS.iter().filter(|kernel| kernel.operation != Operation::Gemm) {
+            assert_eq!(
+                shapes().iter().filter(|shape| **shape == (kernel.block_m, kernel.block_n)).count(),
+                1
+            );
+        }
+    }
+    #[test]
+    fn tables_lie_behind_each_other_and_means_are_over_all_rows() {
+        let rows = [(0..5, Some(1)), (60..70, Some(2)), (70..100, None)];
+        let assignment = Assignment::new(200, &rows, &[0, 10, 250]).unwrap();
+        assert_eq!(
+            (assignment.max_rank16, assignment.mean_rank16),
+            (256, (5.0 * 16.0 + 10.0 * 256.0) / 200.0)
+        );
+        let mut end = 2 * 16;
+        for table in assignment.tables() {
+            assert!(table.offset >= end && table.offset < end + 16 && table.offset.is_multiple_of(16));
+            assert_eq!(table.entries.len(), 200usize.div_ceil(table.block_m as usize) + 1);
+            end = table.offset + table.entries.len() * 8;
+            // Rows 0 to 4 and 60 to 63 meet in any tile.
+            assert_eq!(table.most_segments, 2);
+        }
+        assert_eq!(assignment.bytes, end);
+        assert_eq!(assignment.tables().len(), shapes().len());
+
+        let none = Assignment::new(7, &[(0..7, Some(0))], &[0]).unwrap();
+        assert_eq!((none.max_rank16, none.mean_rank16, none.segments.len()), (0, 0.0, 0));
+    }
+}

@@ -1,0 +1,193 @@
+use std::{ffi::c_void, fmt};
+
+use half::f16;
+
+use super::{device::Device, driver::call, error::Error, memory::Memory, stream::Stream};
+
+/// Device memory that holds f16, freed when dropped.
+///
+/// What a kernel or a copy that is still under way writes to it, and what is read meanwhile, is undetermined
+/// f16, and nothing worse: the host never looks at device memory itself.
+pub struct Buffer {
+    memory: Memory,
+    len: usize,
+}
+
+impl Buffer {
+    /// A copy of `values`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], [`Error::Driver`].
+    pub fn from_slice(device: &Device, values: &[f16]) -> Result<Self, Error> {
+        Ok(Self { memory: Memory::from_slice(device, values)?, len: values.len() })
+    }
+
+    /// `len` zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], [`Error::Driver`].
+    pub fn zeroed(device: &Device, len: usize) -> Result<Self, Error> {
+        let mut buffer = Self::uninitialised(device, len)?;
+        buffer.memory.zero()?;
+        Ok(buffer)
+    }
+
+    /// `len` NaNs, for tests: what a kernel leaves out shows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], [`Error::Driver`].
+    pub fn poisoned(device: &Device, len: usize) -> Result<Self, Error> {
+        let mut buffer = Self::uninitialised(device, len)?;
+        buffer.memory.fill(f16::NAN.to_bits())?;
+        Ok(buffer)
+    }
+
+    fn uninitialised(device: &Device, len: usize) -> Result<Self, Error> {
+        // No device has usize::MAX bytes: what overflows is out of memory, too.
+        let bytes = len.saturating_mul(size_of::<f16>());
+        Ok(Self { memory: Memory::allocate(device, bytes)?, len })
+    }
+
+    /// Its length in elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The device that it is on.
+    pub fn device(&self) -> &Device {
+        self.memory.device()
+    }
+
+    /// Its address on the device, a multiple of 256; 0 if it is empty.
+    pub fn address(&self) -> u64 {
+        self.memory.address()
+    }
+
+    /// What it holds. Waits for all work on the device; not while a stream of it is in capture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`], that of a kernel that failed among them.
+    pub fn to_vec(&self) -> Result<Vec<f16>, Error> {
+        let mut values = vec![f16::ZERO; self.len];
+        self.device().synchronize()?;
+        self.memory.read(&mut values)?;
+        Ok(values)
+    }
+
+    /// Puts `values` in place of what it holds. Waits for all work on the device, and for the copy; not while
+    /// a stream of it is in capture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] if there are more or fewer of them, [`Error::Driver`].
+    pub fn write(&mut self, values: &[f16]) -> Result<(), Error> {
+        self.require_length(values.len())?;
+        self.device().synchronize()?;
+        self.memory.write(0, values)
+    }
+
+    /// Sets every element to `value` in the order of the stream, and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherDevice`], [`Error::Driver`].
+    pub fn fill(&mut self, value: f16, stream: &Stream) -> Result<(), Error> {
+        self.device().require("the stream", stream.device().ordinal())?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let _entered = self.device().enter()?;
+        // SAFETY: the allocation has `len` elements of two bytes.
+        unsafe { call!(cuMemsetD16Async(self.address(), value.to_bits(), self.len, stream.raw())) }
+    }
+
+    /// Copies what `from` holds, in the order of the stream, and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] if the two differ in length, [`Error::OtherDevice`], [`Error::Driver`].
+    pub fn copy_from(&mut self, from: &Buffer, stream: &Stream) -> Result<(), Error> {
+        self.require_length(from.len)?;
+        self.device().require("the source", from.device().ordinal())?;
+        self.device().require("the stream", stream.device().ordinal())?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let _entered = self.device().enter()?;
+        // SAFETY: both allocations have that many bytes.
+        unsafe {
+            call!(cuMemcpyDtoDAsync_v2(self.address(), from.address(), self.memory.bytes(), stream.raw()))
+        }
+    }
+
+    /// As [`write`](Self::write), in the order of the stream, without waiting for anything. (From memory that
+    /// is not page-locked the driver may wait all the same.)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`], [`Error::OtherDevice`], [`Error::Driver`].
+    ///
+    /// # Safety
+    ///
+    /// `values` stays as it is until the stream has passed the copy; captured in a graph, as long as that is
+    /// launched.
+    pub unsafe fn write_async(&mut self, values: &[f16], stream: &Stream) -> Result<(), Error> {
+        self.require_length(values.len())?;
+        self.device().require("the stream", stream.device().ordinal())?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let _entered = self.device().enter()?;
+        let (from, bytes) = (values.as_ptr().cast::<c_void>(), self.memory.bytes());
+        // SAFETY: both have that many bytes; the source lives as the caller promises.
+        unsafe { call!(cuMemcpyHtoDAsync_v2(self.address(), from, bytes, stream.raw())) }
+    }
+
+    /// Copies what it holds to `values`, in the order of the stream, without waiting for anything. (To memory
+    /// that is not page-locked the driver may wait all the same.)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`], [`Error::OtherDevice`], [`Error::Driver`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody reads or writes `values` until the stream has passed the copy, and it lives as long; captured
+    /// in a graph, as long as that is launched.
+    pub unsafe fn read_async(&self, values: &mut [f16], stream: &Stream) -> Result<(), Error> {
+        if values.len() != self.len {
+            return Err(Error::Length { expected: values.len(), found: self.len });
+        }
+        self.device().require("the stream", stream.device().ordinal())?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let _entered = self.device().enter()?;
+        let (to, bytes) = (values.as_mut_ptr().cast::<c_void>(), self.memory.bytes());
+        // SAFETY: both have that many bytes; the target lives as the caller promises.
+        unsafe { call!(cuMemcpyDtoHAsync_v2(to, self.address(), bytes, stream.raw())) }
+    }
+
+    fn require_length(&self, found: usize) -> Result<(), Error> {
+        if self.len == found { Ok(()) } else { Err(Error::Length { expected: self.len, found }) }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("len", &self.len)
+            .field("address", &self.address())
+            .field("device", &self.device().ordinal())
+            .finish()
+    }
+}

@@ -1,0 +1,191 @@
+use fused_lora_kernels::table::Operation;
+use fused_lora_libcuda::LoadError;
+
+use crate::Strategy;
+
+/// Why a device, an operand or a call was refused. Unless it says otherwise, nothing has been launched or
+/// written then.
+///
+/// A kernel's own failure shows later: CUDA reports it at the next call that waits, as [`Error::Driver`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The driver's library cannot be loaded.
+    #[error("no CUDA driver: {0}")]
+    NoDriver(LoadError),
+    /// There is a driver, and no GPU that it may use (see `CUDA_VISIBLE_DEVICES`).
+    #[error("the CUDA driver finds no device")]
+    NoDevice,
+    /// The driver cannot compile the kernels' PTX.
+    #[error(
+        "the driver is for CUDA {}.{}, the kernels need CUDA {}.{}",
+        found.0, found.1, needed.0, needed.1
+    )]
+    DriverTooOld {
+        /// The CUDA version of the driver.
+        found: (u32, u32),
+        /// The first CUDA version that knows the kernels' PTX ISA.
+        needed: (u32, u32),
+    },
+    /// The GPU is older than Ampere.
+    #[error("{name} has compute capability {}.{}, the kernels need 8.0", found.0, found.1)]
+    Unsupported {
+        /// The device's name.
+        name: String,
+        /// Its compute capability.
+        found: (u32, u32),
+    },
+    /// No device has this number.
+    #[error("there is no CUDA device {ordinal}: {count} found, counted from 0")]
+    BadOrdinal {
+        /// The number asked for.
+        ordinal: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// The device's memory does not suffice.
+    #[error("out of device memory: {bytes} bytes asked for, {free} free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes free on the device then.
+        free: usize,
+    },
+    /// The workspace is smaller than `workspace_size` says for this call.
+    #[error("the workspace has {found} bytes, the call needs {needed}")]
+    WorkspaceTooSmall {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes there are.
+        found: usize,
+    },
+    /// The workspace is in use on another stream, with which this call would share it.
+    #[error("the workspace belongs to another stream; `reset` it first, or give each stream its own")]
+    WorkspaceStream,
+    /// Two things that are used together are on different devices.
+    #[error("{what} is on device {found}, the layer on device {expected}")]
+    OtherDevice {
+        /// What is elsewhere.
+        what: &'static str,
+        /// The layer's device.
+        expected: u32,
+        /// Its own.
+        found: u32,
+    },
+    /// Shapes that do not fit, or a scale that is not finite.
+    #[error(transparent)]
+    Problem(#[from] crate::Error),
+    /// The same, of one entry of an adapter table.
+    #[error("entry {index} of the adapter table: {source}")]
+    Entry {
+        /// Its index.
+        index: usize,
+        /// What is wrong with it.
+        source: crate::Error,
+    },
+    /// An entry's columns are none, or not all of y's.
+    #[error(
+        "entry {index} of the adapter table adds to columns {} to {} of {out_features}",
+        columns.0, columns.1
+    )]
+    Columns {
+        /// The entry's index.
+        index: usize,
+        /// First column and the one after the last.
+        columns: (usize, usize),
+        /// N
+        out_features: usize,
+    },
+    /// A segment's rows are not rows of x, or come before the end of the segment before it.
+    #[error(
+        "segment {index} has rows {} to {}: they must lie in {} to {}",
+        rows.0, rows.1, allowed.0, allowed.1
+    )]
+    SegmentRows {
+        /// The segment's index.
+        index: usize,
+        /// First row and the one after the last.
+        rows: (usize, usize),
+        /// From the end of the segment before to M.
+        allowed: (usize, usize),
+    },
+    /// A segment names an adapter that the table has not.
+    #[error("segment {index} names adapter {adapter} of a table of {count}")]
+    SegmentAdapter {
+        /// The segment's index.
+        index: usize,
+        /// The adapter it names.
+        adapter: usize,
+        /// How many the table has.
+        count: usize,
+    },
+    /// Segments hold places in their table's slabs and serve with no other.
+    #[error("the segments were made for another adapter table")]
+    OtherTable,
+    /// A matrix reaches beyond its buffer.
+    #[error(
+        "{rows} rows of {columns}, {stride} apart, from element {offset} on do not fit a buffer of {len}"
+    )]
+    OutOfBounds {
+        /// Element of the buffer with which the matrix starts.
+        offset: usize,
+        /// Its rows.
+        rows: usize,
+        /// Its columns.
+        columns: usize,
+        /// Elements from row to row.
+        stride: usize,
+        /// Elements of the buffer.
+        len: usize,
+    },
+    /// Rows of an output would lie over each other.
+    #[error("the rows of an output have {columns} elements and are {stride} apart")]
+    RowsOverlap {
+        /// Columns.
+        columns: usize,
+        /// Elements from row to row.
+        stride: usize,
+    },
+    /// Two buffers of different length in a copy.
+    #[error("{found} elements cannot be copied to a buffer of {expected}")]
+    Length {
+        /// The target's length.
+        expected: usize,
+        /// The source's.
+        found: usize,
+    },
+    /// More than the kernels can count.
+    #[error("{what}: {value} is more than {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        value: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// No kernel is left for a part of a strategy.
+    #[error("no kernel for {operation:?} of strategy {strategy} is allowed here")]
+    NoKernel {
+        /// The strategy.
+        strategy: Strategy,
+        /// The operation for which there is none.
+        operation: Operation,
+    },
+    /// The driver does not take the kernels.
+    #[error("the driver cannot load the kernels: {log}")]
+    Module {
+        /// Its compiler's words, or those of the call.
+        log: String,
+    },
+    /// Any other failure of the driver.
+    #[error("{call} failed with {code}: {text}")]
+    Driver {
+        /// The driver's function.
+        call: &'static str,
+        /// Its result, a `CUresult`.
+        code: u32,
+        /// What the driver says of it.
+        text: String,
+    },
+}

@@ -1,0 +1,76 @@
+use cust::sys::CUevent;
+
+use super::{device::Device, driver::call, error::Error, stream::Stream};
+
+/// A point in a stream's work, and the time at which it was reached.
+#[derive(Debug)]
+pub struct Event {
+    device: Device,
+    raw: CUevent,
+}
+
+// SAFETY: the handle is the driver's, which may be called from any thread.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// One that has not been recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`].
+    pub fn new(device: &Device) -> Result<Self, Error> {
+        let _entered = device.enter()?;
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: `raw` is writable.
+        unsafe { call!(cuEventCreate(&mut raw, 0))? };
+        Ok(Self { device: device.clone(), raw })
+    }
+
+    /// Records it behind what is in the stream now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherDevice`], [`Error::Driver`].
+    pub fn record(&self, stream: &Stream) -> Result<(), Error> {
+        self.device.require("the stream", stream.device().ordinal())?;
+        let _entered = self.device.enter()?;
+        // SAFETY: both are alive.
+        unsafe { call!(cuEventRecord(self.raw, stream.raw())) }
+    }
+
+    /// Waits until it is reached.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`], that of a kernel that failed among them.
+    pub fn synchronize(&self) -> Result<(), Error> {
+        let _entered = self.device.enter()?;
+        // SAFETY: it is alive.
+        unsafe { call!(cuEventSynchronize(self.raw)) }
+    }
+
+    /// Seconds from `start` to this one, both reached; to about half a microsecond.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`], where one of them was not recorded or is not reached yet.
+    pub fn seconds_since(&self, start: &Event) -> Result<f64, Error> {
+        self.device.require("the start", start.device.ordinal())?;
+        let _entered = self.device.enter()?;
+        let mut milliseconds = 0f32;
+        // SAFETY: both are alive, `milliseconds` is writable.
+        unsafe { call!(cuEventElapsedTime(&mut milliseconds, start.raw, self.raw))? };
+        Ok(f64::from(milliseconds) / 1e3)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if let Ok(_entered) = self.device.enter() {
+            // SAFETY: created once, destroyed once. Nobody is there to hear of a failure.
+            let _ = unsafe { call!(cuEventDestroy_v2(self.raw)) };
+        }
+    }
+}

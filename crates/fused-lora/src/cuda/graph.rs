@@ -1,0 +1,123 @@
+use cust::sys::{CUgraph, CUgraphExec, CUstreamCaptureMode};
+
+use super::{device::Device, driver::call, error::Error, stream::Stream};
+
+/// Work that was recorded once and can be launched many times, at the cost of one call.
+#[derive(Debug)]
+pub struct Graph {
+    device: Device,
+    executable: CUgraphExec,
+}
+
+// SAFETY: the handle is the driver's, which may be called from any thread.
+unsafe impl Send for Graph {}
+// SAFETY: as above; the driver runs launches of one graph one after another.
+unsafe impl Sync for Graph {}
+
+impl Graph {
+    /// Records what `record` puts into the stream, which does not run. Without any work the graph is empty.
+    ///
+    /// Addresses are recorded, not what is there: a launch reads what the buffers hold then.
+    ///
+    /// # Errors
+    ///
+    /// What `record` returns, and [`Error::Driver`]. The stream is out of capture then, too.
+    pub fn capture(
+        stream: &Stream,
+        record: impl FnOnce(&Stream) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let device = stream.device().clone();
+        let entered = device.enter()?;
+        let mut capture = Capture::begin(stream)?;
+        record(stream)?;
+        let graph = Recorded(capture.end()?);
+        let mut executable = std::ptr::null_mut();
+        // SAFETY: the graph is whole; no error node and no log are asked for.
+        unsafe {
+            call!(cuGraphInstantiate_v2(
+                &mut executable,
+                graph.0,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                0,
+            ))?;
+        }
+        drop(entered);
+        Ok(Self { device, executable })
+    }
+
+    /// Puts the recorded work into a stream and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherDevice`], [`Error::Driver`].
+    ///
+    /// # Safety
+    ///
+    /// Until the work is done,
+    ///
+    /// - all that was recorded is alive: layers, adapters, tables, segments, buffers, workspaces;
+    /// - no other work uses the recorded workspaces, writes to what the recorded work uses, or reads what it
+    ///   writes.
+    pub unsafe fn launch(&self, stream: &Stream) -> Result<(), Error> {
+        self.device.require("the stream", stream.device().ordinal())?;
+        let _entered = self.device.enter()?;
+        // SAFETY: graph and stream are alive; the rest is the caller's contract.
+        unsafe { call!(cuGraphLaunch(self.executable, stream.raw())) }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if let Ok(_entered) = self.device.enter() {
+            // SAFETY: instantiated once, destroyed once. Nobody is there to hear of a failure.
+            let _ = unsafe { call!(cuGraphExecDestroy(self.executable)) };
+        }
+    }
+}
+
+/// A stream in capture, which it leaves in any case: also where recording fails or panics.
+struct Capture<'a> {
+    stream: &'a Stream,
+    ended: bool,
+}
+
+impl<'a> Capture<'a> {
+    fn begin(stream: &'a Stream) -> Result<Self, Error> {
+        // What other threads do meanwhile is their affair.
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is alive and its context current.
+        unsafe { call!(cuStreamBeginCapture_v2(stream.raw(), mode))? };
+        Ok(Self { stream, ended: false })
+    }
+
+    fn end(&mut self) -> Result<CUgraph, Error> {
+        self.ended = true;
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: the stream is in capture since `begin`; `graph` is writable.
+        unsafe { call!(cuStreamEndCapture(self.stream.raw(), &mut graph))? };
+        Ok(graph)
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Ok(graph) = self.end()
+        {
+            drop(Recorded(graph));
+        }
+    }
+}
+
+/// A graph that was recorded. Once there is an executable one, it is not needed any more.
+struct Recorded(CUgraph);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: made once, destroyed once.
+            let _ = unsafe { call!(cuGraphDestroy(self.0)) };
+        }
+    }
+}

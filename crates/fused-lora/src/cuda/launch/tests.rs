@@ -1,0 +1,127 @@
+use fused_lora_kernels::{
+    params::{Adapter, Lora},
+    table::KERNELS,
+};
+
+use super::*;
+use crate::cuda::assignment::Assignment;
+
+fn operands(adapters: Adapters<'_>) -> Operands<'_> {
+    Operands {
+        x: Global::from_address(0x1000),
+        w: Global::from_address(0x2000),
+        y: Global::from_address(0x3000),
+        bias: Global::from_address(0x4000),
+        m: 130,
+        n: 300,
+        k: 72,
+        ldx: 80,
+        ldw: 72,
+        ldy: 301,
+        adapters,
+        layout: Layout { counters: Global::from_address(0x5000), h: Global::from_address(0x5100) },
+    }
+}
+
+fn slabs() -> Lora {
+    Lora {
+        a: Global::from_address(0x6000),
+        b: Global::from_address(0x7000),
+        lda: 72,
+        ldb: 272,
+        ..Lora::default()
+    }
+}
+
+fn uniform(rank: u32) -> Adapters<'static> {
+    let uniform = Adapter { rank, scale: 0.5, last_column: 300, ..Adapter::default() };
+    Adapters::uniform(Lora { uniform, ..slabs() })
+}
+
+fn kernel(name: &str) -> &'static Kernel {
+    KERNELS.iter().find(|kernel| kernel.name == name).unwrap()
+}
+
+/// The first words of the parameters, as the driver copies them: those before `lora`.
+fn words(params: &Params) -> [u32; 18] {
+    const { assert!(std::mem::offset_of!(Params, lora) >= 18 * 4) };
+    // SAFETY: `Params` is `repr(C)`, and its first 18 words are u64 and u32 without a gap.
+    unsafe { std::ptr::from_ref(params).cast::<[u32; 18]>().read() }
+}
+
+#[test]
+fn the_base_product_gets_x_w_y_and_bias_at_the_offsets_of_the_ptx() {
+    let params = operands(Adapters::None).params(kernel("gemm_64x64"));
+    let words = words(&params);
+    // x, w, y: 64 bits each.
+    assert_eq!(words[..6], [0x1000, 0, 0x2000, 0, 0x3000, 0]);
+    // m, n, k, ldx, ldw, ldy.
+    assert_eq!(words[6..12], [130, 300, 72, 80, 72, 301]);
+    // Bias, residual, its stride, activation.
+    assert_eq!(words[12..], [0x4000, 0, 0, 0, 0, 0]);
+    assert!(params.lora.a.is_null() && params.lora.h.is_null() && params.lora.counters.is_null());
+    assert_eq!((params.lora.h_items, params.lora.uniform.rank), (0, 0));
+}
+
+#[test]
+fn fused_gets_the_adapter_and_the_workspace() {
+    let params = operands(uniform(250)).params(kernel("fused_64x128"));
+    let lora = params.lora;
+    assert_eq!((lora.a.address(), lora.b.address(), lora.lda, lora.ldb), (0x6000, 0x7000, 72, 272));
+    assert_eq!((lora.h.address(), lora.counters.address(), lora.ldh), (0x5100, 0x5000, 256));
+    assert_eq!((lora.uniform.rank, lora.uniform.scale, lora.uniform.last_column), (250, 0.5, 300));
+    assert!(lora.segments.is_null() && lora.row_tiles.is_null());
+    // 3 row tiles of 64, 2 chunks of 128.
+    assert_eq!(lora.h_items, 6);
+    assert_eq!(params.epilogue.bias.address(), 0x4000);
+    // And by the chunks of the kernel's own tile.
+    for (name, items) in [("fused_64x64", 3 * 4), ("fused_128x128", 2 * 2), ("fused_128x256", 2)] {
+        assert_eq!(operands(uniform(250)).params(kernel(name)).lora.h_items, items, "{name}");
+    }
+}
+
+#[test]
+fn recomputed_h_gets_no_workspace() {
+    let lora = operands(uniform(10)).params(kernel("fused_recompute_64x64_h16")).lora;
+    assert!(lora.h.is_null() && lora.counters.is_null());
+    assert_eq!((lora.a.address(), lora.uniform.rank), (0x6000, 10));
+}
+
+#[test]
+fn unfused_adds_the_bias_once_and_the_expand_to_what_the_base_left_in_y() {
+    let operands = operands(uniform(100));
+    let [gemm, shrink, expand] =
+        ["gemm_128x128", "shrink_64x64", "expand_128x128"].map(|name| operands.params(kernel(name)));
+    assert_eq!(gemm.epilogue.bias.address(), 0x4000);
+    assert!(gemm.epilogue.residual.is_null());
+
+    assert!(shrink.w.is_null() && shrink.y.is_null() && shrink.epilogue.bias.is_null());
+    assert_eq!((shrink.x.address(), shrink.lora.h.address(), shrink.lora.h_items), (0x1000, 0x5100, 3 * 2));
+
+    assert!(expand.x.is_null() && expand.w.is_null() && expand.epilogue.bias.is_null());
+    assert_eq!((expand.epilogue.residual.address(), expand.epilogue.ld_residual), (0x3000, 301));
+    assert_eq!(
+        (expand.y.address(), expand.lora.h.address(), expand.lora.ldh),
+        (0x3000, 0x5100, shrink.lora.ldh)
+    );
+}
+
+#[test]
+fn a_batch_gets_its_tables_for_the_kernels_own_tile() {
+    let rows = [(0..5, Some(1)), (5..70, Some(0)), (100..130, Some(2))];
+    let assignment = Assignment::new(130, &rows, &[0, 10, 250]).unwrap();
+    let lora =
+        Lora { segments: Global::from_address(0x8000), adapters: Global::from_address(0x9000), ..slabs() };
+    for kernel in KERNELS.iter().filter(|kernel| kernel.operation != Operation::Gemm) {
+        let lora = operands(Adapters::batch(lora, &assignment)).params(kernel).lora;
+        let tiles = assignment.tiles(kernel).unwrap();
+        assert_eq!(
+            (lora.segments.address(), lora.adapters.address(), lora.segment_count),
+            (0x8000, 0x9000, 2)
+        );
+        assert_eq!(lora.row_tiles.address(), 0x8000 + tiles.offset as u64);
+        // Rank 10 in the first row tile, 250 in the last two, be they of 64 or of 128.
+        assert_eq!(lora.h_items, 1 + 2 * 256u32.div_ceil(kernel.block_n), "{}", kernel.name);
+        assert_eq!((lora.ldh, lora.uniform.rank), (256, 0));
+    }
+}

@@ -1,0 +1,101 @@
+//! The operation on an NVIDIA GPU, compute capability 8.0 and up.
+//!
+//! A [`Layer`] copies W to the device once, an [`Adapter`] A and B; [`Layer::forward`] then puts one kernel
+//! into a [`Stream`]. Which one, the [cost model](cost) decides for each call; [`Layer::plan`] tells.
+//!
+//! ```no_run
+//! use fused_lora::cuda::{Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Stream, Workspace};
+//! use half::f16;
+//! use ndarray::Array2;
+//!
+//! # fn main() -> Result<(), fused_lora::cuda::Error> {
+//! let (m, n, k, rank) = (512, 1024, 1024, 10);
+//! # let w = Array2::<f16>::zeros((n, k));
+//! # let (a, b) = (Array2::<f16>::zeros((rank, k)), Array2::<f16>::zeros((n, rank)));
+//! # let x = Array2::<f16>::zeros((m, k));
+//! let device = Device::open(0)?;
+//! let stream = Stream::new(&device)?;
+//!
+//! let layer = Layer::new(&device, w.view())?
+//!     .with_adapter(Adapter::new(&device, a.view(), b.view(), 2.0)?)?;
+//! let mut workspace = Workspace::new(&device, layer.workspace_size(m))?; // one for each stream
+//!
+//! let x = Buffer::from_slice(&device, x.as_slice().unwrap())?;
+//! let mut y = Buffer::zeroed(&device, m * n)?;
+//! layer.forward(Matrix::new(&x, m, k)?, MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+//! let y: Vec<f16> = y.to_vec()?; // waits
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Without a GPU
+//!
+//! A program with this module starts without a driver; [`Device::open`] says then what is missing. The
+//! driver's library is looked for when the first device is asked for (`fused_lora_libcuda` says where).
+//!
+//! # Waiting
+//!
+//! What goes into a stream returns at once: [`Layer::forward`], [`Buffer::fill`], [`Graph::launch`]. Making
+//! things waits for their own copies alone, so it can be done while other threads capture graphs.
+//! [`Buffer::to_vec`], [`Buffer::write`] and [`Workspace::reset`] wait for all work on the device. A kernel's
+//! failure shows at the next call that waits, and then at all others: CUDA gives a process no way back.
+//!
+//! # Memory
+//!
+//! The host never looks at device memory, so a mistake there cannot break the host's own: the worst is a
+//! wrong result or a failed launch. What safe functions ask for is checked before anything is queued. Left to
+//! the caller, and `unsafe` for it, is what cannot be checked:
+//!
+//! - memory and streams of somebody else ([`Matrix::from_raw_parts`], [`Stream::from_raw`]);
+//! - that what a graph recorded is there when it is launched ([`Graph::launch`]);
+//! - host memory that is copied while the call is over ([`Buffer::write_async`]).
+//!
+//! What is dropped while kernels may still use it waits for them.
+//!
+//! # Threads
+//!
+//! All types may be sent and shared. Every call makes the device's primary context current for its own
+//! duration, and what was current is so afterwards.
+
+mod adapter;
+mod adapters;
+mod assignment;
+mod buffer;
+pub mod cost;
+mod count;
+mod device;
+mod driver;
+mod error;
+mod event;
+mod graph;
+mod launch;
+mod layer;
+mod matrix;
+mod memory;
+mod module;
+mod pad;
+mod plan;
+mod properties;
+mod segments;
+mod stream;
+mod table;
+mod weight;
+mod workspace;
+
+pub use fused_lora_kernels::table::{KERNELS, Kernel, Operation};
+pub use fused_lora_libcuda::LoadError;
+
+pub use adapter::Adapter;
+pub use buffer::Buffer;
+pub use device::Device;
+pub use error::Error;
+pub use event::Event;
+pub use graph::Graph;
+pub use layer::Layer;
+pub use matrix::{Matrix, MatrixMut};
+pub use plan::{Launch, Plan};
+pub use properties::Properties;
+pub use segments::Segments;
+pub use stream::Stream;
+pub use table::{AdapterTable, TableEntry};
+pub use workspace::{Workspace, workspace_size};

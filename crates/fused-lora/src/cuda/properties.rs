@@ -1,0 +1,150 @@
+use std::{ffi::c_char, fmt};
+
+use cust::sys::{CUdevice, CUdevice_attribute, CUuuid};
+
+use super::{
+    driver::{self, call},
+    error::Error,
+};
+
+/// What the driver says of a device.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Properties {
+    /// Its number, from 0 on, among those that the driver shows this process.
+    pub ordinal: u32,
+    /// Its name, `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Its identity, whatever its number.
+    pub uuid: [u8; 16],
+    /// Major and minor compute capability.
+    pub compute_capability: (u32, u32),
+    /// Streaming multiprocessors (SMs).
+    pub multiprocessors: u32,
+    /// Shared memory that a CTA may have, in bytes, if its kernel asks for it.
+    pub shared_bytes_per_cta: u32,
+    /// Shared memory of an SM, in bytes.
+    pub shared_bytes_per_sm: u32,
+    /// 32-bit registers of an SM.
+    pub registers_per_sm: u32,
+    /// Threads that an SM holds.
+    pub threads_per_sm: u32,
+    /// Device memory, in bytes.
+    pub memory_bytes: u64,
+    /// L2 cache, in bytes.
+    pub l2_bytes: u32,
+    /// Peak clock of the SMs, in kHz.
+    pub clock_khz: u32,
+    /// Peak clock of the memory, in kHz.
+    pub memory_clock_khz: u32,
+    /// Width of the memory's bus, in bits.
+    pub memory_bus_bits: u32,
+    /// The CUDA version that the driver is of, major and minor.
+    pub driver_version: (u32, u32),
+}
+
+impl Properties {
+    /// Of device number `ordinal`, which exists. Makes no context.
+    pub(super) fn query(ordinal: u32) -> Result<Self, Error> {
+        let driver_version = driver::initialise()?;
+        let device = handle(ordinal)?;
+        let mut name = [0u8; 256];
+        let mut uuid = CUuuid { bytes: [0; 16] };
+        let mut memory_bytes = 0;
+        // SAFETY: all pointers are to writable locals; the driver writes at most `name.len()` bytes, a NUL
+        // among them.
+        unsafe {
+            call!(cuDeviceGetName(name.as_mut_ptr().cast::<c_char>(), name.len() as i32, device))?;
+            call!(cuDeviceGetUuid(&mut uuid, device))?;
+            call!(cuDeviceTotalMem_v2(&mut memory_bytes, device))?;
+        }
+        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+        let attribute = |attribute| attribute_of(device, attribute);
+        use CUdevice_attribute as Attribute;
+        Ok(Self {
+            ordinal,
+            name: String::from_utf8_lossy(name).into_owned(),
+            uuid: uuid.bytes.map(|byte| byte as u8),
+            compute_capability: (
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            shared_bytes_per_cta: attribute(
+                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )?,
+            shared_bytes_per_sm: attribute(
+                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
+            )?,
+            registers_per_sm: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?,
+            threads_per_sm: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
+            memory_bytes: memory_bytes as u64,
+            l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
+            clock_khz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+            memory_clock_khz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
+            memory_bus_bits: attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+            driver_version,
+        })
+    }
+
+    /// Peak bandwidth of the device memory, in bytes a second: two transfers a clock. 0 where the driver does
+    /// not say.
+    pub fn memory_bandwidth(&self) -> f64 {
+        2.0 * 1e3 * f64::from(self.memory_clock_khz) * f64::from(self.memory_bus_bits) / 8.0
+    }
+
+    /// The identity as `nvidia-smi -L` prints it: `GPU-` and 32 hexadecimal digits in five groups.
+    pub fn uuid_text(&self) -> String {
+        let mut text = "GPU".to_owned();
+        for (i, byte) in self.uuid.iter().enumerate() {
+            if [0, 4, 6, 8, 10].contains(&i) {
+                text.push('-');
+            }
+            text += &format!("{byte:02x}");
+        }
+        text
+    }
+}
+
+/// One line.
+impl fmt::Display for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((major, minor), (cuda, cuda_minor)) = (self.compute_capability, self.driver_version);
+        write!(
+            f,
+            "{}, compute capability {major}.{minor}, {} SMs, {} MiB, driver for CUDA {cuda}.{cuda_minor}",
+            self.name,
+            self.multiprocessors,
+            self.memory_bytes >> 20,
+        )
+    }
+}
+
+/// The driver's handle of a device.
+pub(super) fn handle(ordinal: u32) -> Result<CUdevice, Error> {
+    let mut device = 0;
+    let number = i32::try_from(ordinal).unwrap_or(i32::MAX);
+    // SAFETY: `device` is writable.
+    unsafe { call!(cuDeviceGet(&mut device, number))? };
+    Ok(device)
+}
+
+fn attribute_of(device: CUdevice, attribute: CUdevice_attribute) -> Result<u32, Error> {
+    let mut value = 0;
+    // SAFETY: `value` is writable.
+    unsafe { call!(cuDeviceGetAttribute(&mut value, attribute, device))? };
+    Ok(u32::try_from(value).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cuda::cost::tests::h100;
+
+    #[test]
+    fn bandwidth_and_identity_are_those_of_the_data_sheet_and_of_nvidia_smi() {
+        let mut gpu = h100();
+        assert_eq!(gpu.memory_bandwidth(), 3.35232e12);
+        gpu.uuid = std::array::from_fn(|i| 0x10 * i as u8 + 1);
+        assert_eq!(gpu.uuid_text(), "GPU-01112131-4151-6171-8191-a1b1c1d1e1f1");
+    }
+}

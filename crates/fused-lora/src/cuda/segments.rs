@@ -1,0 +1,68 @@
+use std::{fmt, ops::Range, sync::Arc};
+
+use fused_lora_kernels::{Global, params::Lora};
+
+use super::{adapters::Adapters, assignment::Assignment, error::Error, memory::Memory, table::AdapterTable};
+
+/// Which rows of a batch have which adapter of a table: on the device, for any number of calls with that many
+/// rows. Clones share it.
+#[derive(Clone)]
+pub struct Segments {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    assignment: Assignment,
+    /// The assignment's tables.
+    memory: Memory,
+    table: AdapterTable,
+    m: usize,
+}
+
+impl Segments {
+    /// For calls with `m` rows: `rows` lists ranges of rows and the adapter of each, None for none. In order,
+    /// without overlap; rows in no range have no adapter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SegmentRows`] for a range that is not in order or not within `m`, [`Error::SegmentAdapter`],
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::Driver`].
+    pub fn new(
+        table: &AdapterTable,
+        m: usize,
+        rows: &[(Range<usize>, Option<usize>)],
+    ) -> Result<Self, Error> {
+        let ranks: Vec<u32> = table.entries().iter().map(|entry| entry.rank).collect();
+        let assignment = Assignment::new(m, rows, &ranks)?;
+        let mut memory = Memory::allocate(table.device(), assignment.bytes)?;
+        memory.write(0, &assignment.segments)?;
+        for tiles in assignment.tables() {
+            memory.write(tiles.offset, &tiles.entries)?;
+        }
+        Ok(Self { inner: Arc::new(Inner { assignment, memory, table: table.clone(), m }) })
+    }
+
+    /// Rows of the calls that it is for.
+    pub fn m(&self) -> usize {
+        self.inner.m
+    }
+
+    pub(super) fn table(&self) -> &AdapterTable {
+        &self.inner.table
+    }
+
+    pub(super) fn adapters(&self) -> Adapters<'_> {
+        let segments = Global::from_address(self.inner.memory.address());
+        let lora = Lora { segments, ..self.inner.table.lora() };
+        Adapters::batch(lora, &self.inner.assignment)
+    }
+}
+
+impl fmt::Debug for Segments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments")
+            .field("m", &self.inner.m)
+            .field("segments", &self.inner.assignment.segments)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+use std::{
+    ffi::c_void,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use cust::sys::{CUstream, CUstream_flags};
+
+use super::{device::Device, driver::call, error::Error};
+
+/// A queue of work on a device: what is put in runs in its order, beside what other streams run.
+pub struct Stream {
+    device: Device,
+    raw: CUstream,
+    identity: Identity,
+}
+
+/// Which stream it is. An address alone would not say: the driver uses them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    Own(u64),
+    Foreign(usize),
+}
+
+// SAFETY: the handle is the driver's, which may be called from any thread.
+unsafe impl Send for Stream {}
+// SAFETY: as above; every call queues something whole.
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    /// A new one. It does not wait for the default stream, nor that for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`].
+    pub fn new(device: &Device) -> Result<Self, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let _entered = device.enter()?;
+        let raw = create()?;
+        let identity = Identity::Own(NEXT.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { device: device.clone(), raw, identity })
+    }
+
+    /// A stream of somebody else, a framework's `CUstream` or `cudaStream_t`; null is the default stream. It
+    /// is not destroyed when this is dropped.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is a stream of the device's primary context, and stays one while this is in use.
+    pub unsafe fn from_raw(device: &Device, raw: *mut c_void) -> Self {
+        Self { device: device.clone(), raw: raw.cast(), identity: Identity::Foreign(raw as usize) }
+    }
+
+    /// Waits until all that was put in is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`], that of a kernel that failed among them.
+    pub fn synchronize(&self) -> Result<(), Error> {
+        let _entered = self.device.enter()?;
+        // SAFETY: the stream is alive.
+        unsafe { call!(cuStreamSynchronize(self.raw)) }
+    }
+
+    /// The driver's handle, a `CUstream`.
+    pub fn as_raw(&self) -> *mut c_void {
+        self.raw.cast()
+    }
+
+    /// The device that it is of.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(super) fn raw(&self) -> CUstream {
+        self.raw
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+}
+
+/// A stream of the current context that has nothing to do with the default stream.
+pub(super) fn create() -> Result<CUstream, Error> {
+    let mut raw = std::ptr::null_mut();
+    let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+    // SAFETY: `raw` is writable.
+    unsafe { call!(cuStreamCreate(&mut raw, flags))? };
+    Ok(raw)
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let (Identity::Own(_), Ok(_entered)) = (self.identity, self.device.enter()) {
+            // SAFETY: created once, destroyed once; what is queued still runs. Nobody is there to hear of a
+            // failure.
+            let _ = unsafe { call!(cuStreamDestroy_v2(self.raw)) };
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("raw", &self.raw).field("device", &self.device.ordinal()).finish()
+    }
+}

@@ -1,0 +1,168 @@
+use fused_lora_kernels::{
+    Global, counters,
+    table::{KERNELS, Operation},
+    tile::RANK_GRANULE,
+};
+
+use super::{
+    device::Device,
+    error::Error,
+    memory::Memory,
+    stream::{Identity, Stream},
+};
+
+/// A workspace is a head, the ticket, and as many units as fit it. A unit is so many bytes of h, and counters
+/// for all row tiles that those can be of. How many counters there are depends on nothing else: h of one call
+/// must not lie where another, of more rows, expects its counters to be zero.
+const UNIT_H_BYTES: usize = 64 << 10;
+/// The least that a row of h takes in bytes: one granule of columns.
+const LEAST_ROW_BYTES: usize = RANK_GRANULE as usize * 2;
+/// What counters are rounded up to, so that h, behind them, starts at a multiple of it.
+const ALIGNMENT: usize = 256;
+/// Bytes of the head.
+const HEAD_BYTES: usize = (4 * counters::FIRST_ROW_TILE as usize).next_multiple_of(ALIGNMENT);
+
+/// Bytes of a unit's counters.
+fn unit_counter_bytes() -> usize {
+    let fused = KERNELS.iter().filter(|kernel| kernel.operation == Operation::Fused);
+    let least_block_m = fused.map(|kernel| kernel.block_m as usize).min().unwrap_or(1);
+    let row_tiles = UNIT_H_BYTES.div_ceil(LEAST_ROW_BYTES * least_block_m);
+    // As many words as these row tiles take beside the ticket.
+    (4 * (counters::words(row_tiles as u32) - counters::words(0)) as usize).next_multiple_of(ALIGNMENT)
+}
+
+/// Bytes that calls with up to `m_max` rows and adapters of ranks up to `rank_max` need. 0 for rank 0.
+pub fn workspace_size(m_max: usize, rank_max: usize) -> usize {
+    let h = m_max.saturating_mul(rank_max.next_multiple_of(RANK_GRANULE as usize).saturating_mul(2));
+    if h == 0 {
+        return 0;
+    }
+    h.div_ceil(UNIT_H_BYTES).saturating_mul(UNIT_H_BYTES + unit_counter_bytes()).saturating_add(HEAD_BYTES)
+}
+
+/// How many bytes of a workspace are counters, the head among them. h is behind them.
+fn counter_bytes(bytes: usize) -> usize {
+    let unit_counters = unit_counter_bytes();
+    HEAD_BYTES + bytes.saturating_sub(HEAD_BYTES) / (UNIT_H_BYTES + unit_counters) * unit_counters
+}
+
+/// Device memory for h and for the counters of shared h, zeroed once; every launch leaves the counters zero.
+///
+/// It serves any layer, one call after another on one stream: the first call binds it to its stream. Work on
+/// another stream, or a graph that is launched beside, needs its own. It does not grow: [`workspace_size`],
+/// or that of a layer, says how much is needed.
+#[derive(Debug)]
+pub struct Workspace {
+    memory: Memory,
+    stream: Option<Identity>,
+}
+
+impl Workspace {
+    /// One of `bytes`, which may be 0: calls without an adapter need none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`], [`Error::Driver`].
+    pub fn new(device: &Device, bytes: usize) -> Result<Self, Error> {
+        let mut memory = Memory::allocate(device, bytes)?;
+        memory.zero()?;
+        Ok(Self { memory, stream: None })
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// Zeroes it and takes it off its stream. To be called when a launch has been aborted, which leaves
+    /// counters behind, and before it is used on another stream. Waits for all work on the device; not while
+    /// a stream of it is in capture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`]. After a kernel has failed nothing on the device can be used in this process any
+    /// more, and neither can this.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.memory.device().synchronize()?;
+        self.memory.zero()?;
+        self.stream = None;
+        Ok(())
+    }
+
+    /// Binds it to the stream, and says where things are for a call with `m` rows and ranks up to `rank`.
+    pub(super) fn lay_out(&mut self, stream: &Stream, m: usize, rank: usize) -> Result<Layout, Error> {
+        stream.device().require("the workspace", self.memory.device().ordinal())?;
+        let (needed, found) = (workspace_size(m, rank), self.bytes());
+        if found < needed {
+            return Err(Error::WorkspaceTooSmall { needed, found });
+        }
+        if self.stream.is_some_and(|bound| bound != stream.identity()) {
+            return Err(Error::WorkspaceStream);
+        }
+        self.stream = Some(stream.identity());
+        let counters = self.memory.address();
+        let h = counters + counter_bytes(self.bytes()) as u64;
+        Ok(Layout { counters: Global::from_address(counters), h: Global::from_address(h) })
+    }
+}
+
+/// Where things are in a workspace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Layout {
+    pub(super) counters: Global<u32>,
+    pub(super) h: Global<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of h and row tiles of 64 that a workspace has room for.
+    fn room(bytes: usize) -> (usize, usize) {
+        let counted = counter_bytes(bytes);
+        assert!(counted.is_multiple_of(256));
+        (bytes.saturating_sub(counted), (counted / 4 - counters::FIRST_ROW_TILE as usize) / 2)
+    }
+
+    #[test]
+    fn a_workspace_of_the_size_said_has_room_for_counters_and_h() {
+        for m in [1, 2, 63, 64, 65, 127, 1000, 4096, 16384, 1 << 20] {
+            for rank in [1, 7, 15, 16, 17, 100, 250, 1024] {
+                let bytes = workspace_size(m, rank);
+                let h = m * rank.next_multiple_of(16) * 2;
+                let (h_room, row_tiles) = room(bytes);
+                assert!(
+                    h_room >= h && row_tiles >= m.div_ceil(64),
+                    "m {m} rank {rank}: {h_room} of {h}, {row_tiles}"
+                );
+                assert!(bytes < h + h / 128 + (66 << 10), "m {m} rank {rank}: {bytes} bytes for {h} of h");
+            }
+        }
+    }
+
+    #[test]
+    fn a_larger_workspace_serves_every_smaller_call() {
+        for (m, rank) in
+            [(1, 1), (64, 16), (65, 16), (2048, 1), (2049, 1), (500, 33), (4096, 16), (9000, 250)]
+        {
+            let least = workspace_size(m, rank);
+            let mut before = room(least);
+            for bytes in (least..least + 300_000).step_by(64) {
+                let now = room(bytes);
+                assert!(
+                    now.0 >= before.0.min(m * rank.next_multiple_of(16) * 2) && now.1 >= before.1,
+                    "{bytes}"
+                );
+                assert!(now.1 >= m.div_ceil(64));
+                before = (before.0.min(now.0), now.1);
+            }
+        }
+    }
+
+    #[test]
+    fn rank_0_and_no_rows_need_nothing_and_nothing_overflows() {
+        assert_eq!(workspace_size(4096, 0), 0);
+        assert_eq!(workspace_size(0, 16), 0);
+        assert_eq!(workspace_size(usize::MAX, 16), usize::MAX);
+    }
+}

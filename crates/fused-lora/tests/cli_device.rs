@@ -1,0 +1,237 @@
+//! `--device` and what `info` says of CUDA devices: with no driver, with a library that is none, and, where
+//! there is a device, on it.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+use support::command::{Case, assert_success, fused_lora, stderr};
+
+const LIBRARY: &str = "FUSED_LORA_LIBCUDA";
+
+/// A driver's library that is not there.
+fn missing() -> PathBuf {
+    PathBuf::from("no-such-folder/libcuda.so.1")
+}
+
+#[test]
+fn auto_falls_back_to_the_cpu_and_says_so() {
+    for more in [&[][..], &["--device", "auto"]] {
+        let case = Case::new("r10");
+        assert_success(&case.apply(&[]));
+        let on_cpu = fs::read(&case.output).unwrap();
+        fs::remove_file(&case.output).unwrap();
+
+        let output = case.command_anywhere(more).env(LIBRARY, missing()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(output.stdout, b"");
+        let said = stderr(&output);
+        assert!(said.starts_with("computed on the CPU: ") && said.lines().count() == 1, "{said}");
+        assert_eq!(fs::read(&case.output).unwrap(), on_cpu);
+    }
+}
+
+#[test]
+fn a_device_that_is_asked_for_and_not_there_is_an_error() {
+    for device in ["cuda", "cuda:0", "cuda:3"] {
+        let case = Case::new("r10");
+        fs::write(&case.output, "as it was").unwrap();
+        let files = case.files();
+        let output = case.command_anywhere(&["--device", device]).env(LIBRARY, missing()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert_eq!(output.stdout, b"");
+        let said = stderr(&output);
+        assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
+        assert_eq!(fs::read(&case.output).unwrap(), b"as it was");
+        assert_eq!(case.files(), files);
+    }
+}
+
+#[test]
+fn a_wrong_word_is_a_wrong_command_line() {
+    for device in ["gpu", "cuda:x", "cuda:-1", ""] {
+        let case = Case::new("r10");
+        let output = case.command_anywhere(&["--device", device]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{device}");
+        assert!(
+            stderr(&output).contains("--device") && stderr(&output).contains("cuda:0"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+fn info(args: &[&str], library: &std::path::Path) -> String {
+    let output = fused_lora().arg("info").args(args).env(LIBRARY, library).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn info_says_in_one_line_why_there_is_no_device() {
+    let text = info(&[], &missing());
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("cuda")).collect();
+    let [line] = lines[..] else { panic!("{text}") };
+    assert!(line.starts_with("cuda: none: "), "{line}");
+    let object: Value = serde_json::from_str(&info(&["--json"], &missing())).unwrap();
+    assert_eq!(format!("cuda: {}", object["cuda"].as_str().unwrap()), line);
+}
+
+#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod with_cuda {
+    use super::*;
+    use fused_lora::cuda::Device;
+
+    use super::support::{CASES, fixture, read_matrix, relative_error};
+
+    #[test]
+    fn the_reason_names_the_library() {
+        assert!(info(&[], &missing()).contains("no-such-folder/libcuda.so.1"));
+        let case = Case::new("r10");
+        let output = case.command_anywhere(&["--device", "cuda:0"]).env(LIBRARY, missing()).output().unwrap();
+        assert!(stderr(&output).contains("no CUDA driver"), "{}", stderr(&output));
+    }
+
+    #[test]
+    fn a_library_that_is_no_driver_is_said_to_be_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("libcuda.so.1");
+        fs::write(&text, "not a library\n").unwrap();
+        assert!(info(&[], &text).contains("cuda: none: no CUDA driver: "));
+        // A library, without a single function of the driver.
+        let other = info(&[], std::path::Path::new("libm.so.6"));
+        assert!(other.contains("cuda: none: cuInit failed with 500"), "{other}");
+    }
+
+    /// The rest needs a device, real or simulated: [`LIBRARY`] of this process says which.
+    fn library() -> Option<std::ffi::OsString> {
+        match Device::open(0) {
+            Ok(_) => Some(std::env::var_os(LIBRARY).unwrap_or_default()),
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_computes_what_peft_computed() {
+        let Some(library) = library() else { return };
+        for (name, strategy) in CASES.iter().flat_map(|name| ["fused", "unfused"].map(|s| (name, s))) {
+            let expected = read_matrix(&fixture(name).join("expected.safetensors"), "y");
+            for device in ["cuda:0", "auto"] {
+                let case = Case::new(name);
+                let mut command = case.command_anywhere(&["--device", device, "--strategy", strategy]);
+                assert_success(&command.env(LIBRARY, &library).output().unwrap());
+                let error = relative_error(&read_matrix(&case.output, "y"), &expected);
+                assert!(error <= 1e-3, "{name}, {strategy}, {device}: {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn info_lists_devices() {
+        let Some(library) = library() else { return };
+        let text = info(&[], std::path::Path::new(&library));
+        let devices = Device::list().unwrap();
+        for device in &devices {
+            assert!(
+                text.contains(&format!("\ncuda:{}: ", device.ordinal)) && text.contains(&device.name),
+                "{text}"
+            );
+        }
+        let object: Value = serde_json::from_str(&info(&["--json"], std::path::Path::new(&library))).unwrap();
+        assert_eq!(object["cuda:0"]["uuid"], devices[0].uuid_text());
+        assert_eq!(object["cuda:0"]["multiprocessors"], devices[0].multiprocessors);
+    }
+
+    #[test]
+    fn a_number_beyond_the_last_is_refused() {
+        let Some(library) = library() else { return };
+        let case = Case::new("r10");
+        let output = case.command_anywhere(&["--device", "cuda:99"]).env(LIBRARY, library).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("there is no CUDA device 99"), "{}", stderr(&output));
+    }
+
+    /// Settings of the simulated driver, and what `apply --device cuda:0` says then.
+    #[test]
+    fn what_keeps_a_device_from_being_used_is_said_and_auto_falls_back() {
+        let Some(library) = library() else { return };
+        if !library.to_string_lossy().contains("simt_driver") {
+            eprintln!("skipped: what a GPU lacks cannot be chosen");
+            return;
+        }
+        for (variable, value, part) in [
+            ("FUSED_LORA_SIMT_DEVICES", "0", "the CUDA driver finds no device"),
+            ("FUSED_LORA_SIMT_CAPABILITY", "7.5", "has compute capability 7.5, the kernels need 8.0"),
+            (
+                "FUSED_LORA_SIMT_DRIVER_VERSION",
+                "10.2",
+                "the driver is for CUDA 10.2, the kernels need CUDA 11.",
+            ),
+            ("FUSED_LORA_SIMT_MEMORY", "20000", "out of device memory: "),
+            ("FUSED_LORA_SIMT_FAIL", "cuMemAlloc:2@2", "out of device memory: "),
+            ("FUSED_LORA_SIMT_FAIL", "cuInit:803", "cuInit failed with 803: "),
+            (
+                "FUSED_LORA_SIMT_FAIL",
+                "cuDevicePrimaryCtxRetain:101",
+                "cuDevicePrimaryCtxRetain failed with 101: ",
+            ),
+            (
+                "FUSED_LORA_SIMT_FAIL",
+                "cuModuleLoadDataEx:222",
+                "the driver is for CUDA 12.4, the kernels need CUDA 11.",
+            ),
+            ("FUSED_LORA_SIMT_FAIL", "cuModuleLoadDataEx:218", "the driver cannot load the kernels: "),
+            (
+                "FUSED_LORA_SIMT_FAIL",
+                "cuModuleGetFunction:500@5",
+                "the driver cannot load the kernels: it has no entry ",
+            ),
+            ("FUSED_LORA_SIMT_FAIL", "cuLaunchKernel:701", "cuLaunchKernel failed with 701: "),
+        ] {
+            let case = Case::new("r10");
+            let run = |device| {
+                let mut command = case.command_anywhere(&["--device", device]);
+                command.env(LIBRARY, &library).env(variable, value).output().unwrap()
+            };
+            let refused = run("cuda:0");
+            let said = stderr(&refused);
+            assert_eq!(refused.status.code(), Some(1), "{variable}={value}: {said}");
+            assert!(said.starts_with("error: ") && said.contains(part), "{variable}={value}: {said}");
+            assert!(!case.output.exists());
+
+            let fell_back = run("auto");
+            let said = stderr(&fell_back);
+            assert!(fell_back.status.success(), "{variable}={value}: {said}");
+            assert!(
+                said.starts_with("computed on the CPU: ") && said.contains(part),
+                "{variable}={value}: {said}"
+            );
+            assert!(case.output.exists());
+        }
+    }
+
+    #[test]
+    fn every_generation_computes_what_peft_computed() {
+        let Some(library) = library() else { return };
+        if !library.to_string_lossy().contains("simt_driver") {
+            eprintln!("skipped: a GPU's generation cannot be chosen");
+            return;
+        }
+        for capability in ["8.6", "8.9", "9.0", "10.0", "12.0"] {
+            let case = Case::new("r100-rslora");
+            let mut command = case.command_anywhere(&["--device", "cuda:0"]);
+            let output =
+                command.env(LIBRARY, &library).env("FUSED_LORA_SIMT_CAPABILITY", capability).output();
+            assert_success(&output.unwrap());
+            let expected = read_matrix(&fixture("r100-rslora").join("expected.safetensors"), "y");
+            let error = relative_error(&read_matrix(&case.output, "y"), &expected);
+            assert!(error <= 1e-3, "{capability}: {error:e}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Batches with several adapters on a device against the f64 reference. Skipped where there is no device.
+#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+mod common;
+#[path = "common/cuda.rs"]
+mod on_device;
+
+use std::ops::Range;
+
+use common::{Operands, normal, rng};
+use fused_lora::{
+    Epilogue, Strategy,
+    cuda::{
+        AdapterTable, Device, Error, KERNELS, Kernel, Layer, Operation, Segments, Stream, TableEntry,
+        Workspace, workspace_size,
+    },
+    reference::{self, Expected, Inputs, LoraView},
+};
+use half::f16;
+use ndarray::{Array2, s};
+use on_device::{Memory, Placed, assert_agrees, device};
+
+/// Rows, and the number of their adapter.
+type Rows = (Range<usize>, Option<usize>);
+
+/// An adapter on the host.
+struct Host {
+    a: Array2<f16>,
+    b: Array2<f16>,
+    scale: f32,
+    columns: Range<usize>,
+}
+
+impl Host {
+    fn random(seed: u64, k: usize, rank: usize, columns: Range<usize>) -> Self {
+        let Operands { a, b, scale, .. } = Operands::random(seed, 1, columns.len(), k, rank);
+        Self { a, b, scale: scale + seed as f32 / 8.0, columns }
+    }
+
+    fn entry(&self) -> TableEntry<'_> {
+        TableEntry { a: self.a.view(), b: self.b.view(), scale: self.scale, columns: self.columns.clone() }
+    }
+}
+
+struct Batch {
+    device: Device,
+    stream: Stream,
+    x: Array2<f16>,
+    w: Array2<f16>,
+    adapters: Vec<Host>,
+    table: AdapterTable,
+    layer: Layer,
+}
+
+impl Batch {
+    /// x and W, and adapters of the given ranks and columns.
+    fn new(device: Device, [m, n, k]: [usize; 3], adapters: &[(usize, Range<usize>)]) -> Self {
+        let Operands { x, w, .. } = Operands::random(21, m, n, k, 0);
+        let adapters: Vec<_> = adapters
+            .iter()
+            .enumerate()
+            .map(|(i, (rank, columns))| Host::random(i as u64 + 1, k, *rank, columns.clone()))
+            .collect();
+        let entries: Vec<_> = adapters.iter().map(Host::entry).collect();
+        let table = AdapterTable::new(&device, k, n, &entries).unwrap();
+        let layer = Layer::new(&device, w.view()).unwrap();
+        let stream = Stream::new(&device).unwrap();
+        Self { device, stream, x, w, adapters, table, layer }
+    }
+
+    /// Segment by segment, each with its own adapter on all of y's columns, zero where it has none.
+    fn expected(&self, rows: &[Rows], strategy: Strategy) -> Expected {
+        let (m, n) = (self.x.nrows(), self.w.nrows());
+        let mut whole = Expected { y: Array2::zeros((m, n)), tolerance: Array2::zeros((m, n)) };
+        self.put(&mut whole, 0..m, None, strategy);
+        for (rows, adapter) in rows {
+            let Some(Host { a, b, scale, columns }) = adapter.map(|adapter| &self.adapters[adapter]) else {
+                continue;
+            };
+            let mut padded = Array2::zeros((n, a.nrows()));
+            padded.slice_mut(s![columns.clone(), ..]).assign(b);
+            self.put(&mut whole, rows.clone(), Some((a, &padded, *scale)), strategy);
+        }
+        whole
+    }
+
+    /// What the reference says of some rows.
+    fn put(
+        &self,
+        whole: &mut Expected,
+        rows: Range<usize>,
+        adapter: Option<(&Array2<f16>, &Array2<f16>, f32)>,
+        strategy: Strategy,
+    ) {
+        let rows = s![rows, ..];
+        let adapter = adapter.map(|(a, b, scale)| LoraView { a: a.view(), b: b.view(), scale });
+        let inputs = Inputs { x: self.x.slice(rows), w: self.w.view(), adapter, epilogue: Epilogue::NONE };
+        let part = reference::forward(&inputs, strategy).unwrap();
+        whole.y.slice_mut(rows).assign(&part.y);
+        whole.tolerance.slice_mut(rows).assign(&part.tolerance);
+    }
+
+    fn agrees(&self, rows: &[Rows], strategy: Strategy, allow: impl Fn(&Kernel) -> bool, x_memory: Memory) {
+        let (m, n) = (self.x.nrows(), self.w.nrows());
+        let segments = Segments::new(&self.table, m, rows).unwrap();
+        let expected = self.expected(rows, strategy);
+        let x = Placed::copy_of(&self.device, &self.x, x_memory);
+        let mut workspace = Workspace::new(&self.device, workspace_size(m, self.table.max_rank())).unwrap();
+        for _ in 0..2 {
+            let mut y = Placed::poisoned(&self.device, m, n, Memory::default());
+            self.layer
+                .forward_batch_among(
+                    &allow,
+                    strategy,
+                    x.view(),
+                    y.view_mut(),
+                    &self.table,
+                    &segments,
+                    &mut workspace,
+                    &self.stream,
+                )
+                .unwrap();
+            let plan = self.layer.plan_batch(&x.view(), strategy, &self.table, &segments).unwrap();
+            assert_agrees(&y, &expected, &format!("{strategy} {rows:?} {plan}"));
+        }
+    }
+}
+
+/// None, rank 10 and rank 250; cuts inside of row tiles; one adapter on a range of columns that starts and
+/// ends inside of column tiles.
+fn mixed(device: Device) -> (Batch, Vec<Rows>) {
+    let batch =
+        Batch::new(device, [150, 140, 72], &[(10, 0..140), (250, 0..140), (33, 30..101), (0, 0..140)]);
+    let rows = vec![
+        (0..20, Some(0)),
+        (20..33, None),
+        (33..90, Some(1)),
+        (90..97, Some(2)),
+        (97..99, Some(3)),
+        (120..121, Some(0)),
+        (121..150, Some(2)),
+    ];
+    (batch, rows)
+}
+
+#[test]
+fn none_10_and_250_in_one_batch() {
+    let Some((device, _alone)) = device() else { return };
+    let (batch, rows) = mixed(device);
+    for strategy in Strategy::ALL {
+        batch.agrees(&rows, strategy, |_| true, Memory::default());
+    }
+    // And with an x that is read element by element.
+    batch.agrees(&rows, Strategy::Fused, |_| true, Memory { gap: 1, offset: 1 });
+    batch.agrees(&rows, Strategy::Unfused, |_| true, Memory { gap: 1, offset: 1 });
+}
+
+#[test]
+fn every_kernel_with_shared_h_takes_a_mixed_batch() {
+    let Some((device, _alone)) = device() else { return };
+    let (batch, rows) = mixed(device);
+    for kernel in KERNELS.iter().filter(|kernel| batch.device.resident(kernel) > 0) {
+        match kernel.operation {
+            Operation::Fused => {
+                batch.agrees(&rows, Strategy::Fused, |k| k.name == kernel.name, Memory::default());
+            }
+            Operation::Shrink | Operation::Expand => {
+                let only = |k: &Kernel| k.name == kernel.name || k.operation != kernel.operation;
+                batch.agrees(&rows, Strategy::Unfused, only, Memory::default());
+            }
+            Operation::Gemm | Operation::FusedRecompute => {}
+        }
+    }
+}
+
+#[test]
+fn recomputed_h_takes_one_small_adapter_in_a_row_tile() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = Batch::new(device, [200, 140, 72], &[(10, 0..140), (16, 70..71), (1, 0..64)]);
+    let recomputes = |kernel: &Kernel| kernel.operation == Operation::FusedRecompute;
+    for rows in [
+        vec![(0..64, Some(0)), (64..128, Some(1)), (130..150, Some(2)), (150..200, None)],
+        vec![(5..60, Some(2)), (128..129, Some(0))],
+    ] {
+        batch.agrees(&rows, Strategy::Fused, recomputes, Memory::default());
+    }
+    let rows = [(0..20, Some(0)), (20..30, Some(1))];
+    let segments = Segments::new(&batch.table, 200, &rows).unwrap();
+    let x = Placed::copy_of(&batch.device, &batch.x, Memory::default());
+    let mut y = Placed::poisoned(&batch.device, 200, 140, Memory::default());
+    let mut workspace = Workspace::new(&batch.device, workspace_size(200, 16)).unwrap();
+    let refused = batch.layer.forward_batch_among(
+        recomputes,
+        Strategy::Fused,
+        x.view(),
+        y.view_mut(),
+        &batch.table,
+        &segments,
+        &mut workspace,
+        &batch.stream,
+    );
+    assert_eq!(refused, Err(Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused }));
+    assert!(y.is_poisoned());
+}
+
+#[test]
+fn a_batch_without_adapters_is_the_base_product() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = Batch::new(device, [70, 40, 24], &[(0, 0..40), (10, 0..40)]);
+    for rows in [vec![], vec![(0..70, None)], vec![(0..30, Some(0)), (30..30, Some(1))]] {
+        let segments = Segments::new(&batch.table, 70, &rows).unwrap();
+        let x = Placed::copy_of(&batch.device, &batch.x, Memory::default());
+        let plan = batch.layer.plan_batch(&x.view(), Strategy::Unfused, &batch.table, &segments).unwrap();
+        assert_eq!(plan.launches().iter().map(|l| l.kernel.operation).collect::<Vec<_>>(), [Operation::Gemm]);
+        batch.agrees(&rows, Strategy::Fused, |_| true, Memory::default());
+    }
+}
+
+#[test]
+fn tables_and_segments_that_do_not_belong_together_are_refused() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = Batch::new(device.clone(), [20, 40, 24], &[(10, 0..40)]);
+    let other = Batch::new(device.clone(), [20, 40, 24], &[(10, 0..40)]);
+    let narrow = Batch::new(device.clone(), [20, 32, 24], &[(10, 0..32)]);
+    let x = Placed::copy_of(&device, &batch.x, Memory::default());
+    let short = Placed::copy_of(&device, &normal(&mut rng(1), 19, 24, 1.0), Memory::default());
+    let mut y = Placed::poisoned(&device, 20, 40, Memory::default());
+    let mut workspace = Workspace::new(&device, workspace_size(20, 10)).unwrap();
+    let rows = [(0..20, Some(0))];
+    let segments = Segments::new(&batch.table, 20, &rows).unwrap();
+    let of_other = Segments::new(&other.table, 20, &rows).unwrap();
+    let of_narrow = Segments::new(&narrow.table, 20, &rows).unwrap();
+    let mut refused = |x: &Placed, table: &AdapterTable, segments: &Segments| {
+        batch
+            .layer
+            .forward_batch(x.view(), y.view_mut(), table, segments, &mut workspace, &batch.stream)
+            .unwrap_err()
+    };
+    assert_eq!(refused(&x, &batch.table, &of_other), Error::OtherTable);
+    assert!(matches!(refused(&x, &narrow.table, &of_narrow), Error::Problem(_)));
+    assert!(matches!(refused(&short, &batch.table, &segments), Error::Problem(_)));
+    assert!(y.is_poisoned());
+    assert_eq!(
+        Segments::new(&batch.table, 20, &[(0..21, Some(0))]).unwrap_err(),
+        Error::SegmentRows { index: 0, rows: (0, 21), allowed: (0, 20) }
+    );
+}

@@ -1,0 +1,121 @@
+//! Copies.
+//!
+//! Page-locked host memory is read and written when the copy is done. Other host memory is read at the call, and a
+//! copy to it is waited for, as the driver does.
+
+use std::{ffi::c_void, sync::Arc};
+
+use crate::{
+    code::{Code, Outcome},
+    driver::{Driver, Handle},
+    entry::exports,
+    work::{HostPointer, Op, Source},
+};
+
+impl Driver {
+    fn check_device_range(&self, address: u64, bytes: usize) -> Outcome {
+        if self.memory.holds(address, bytes as u64) { Ok(()) } else { Err(Code::INVALID_VALUE) }
+    }
+
+    /// # Safety
+    ///
+    /// `from` is null or valid for reads of `bytes` until the copy is done.
+    unsafe fn copy_to_device(
+        &mut self,
+        to: u64,
+        from: *const c_void,
+        bytes: usize,
+        stream: Handle,
+    ) -> Outcome {
+        self.check_device_range(to, bytes)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        if from.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        let later = self.pinned.holds(from.addr(), bytes) || self.streams[&stream].capture.is_some();
+        let source = if later {
+            Source::Host(HostPointer(from.cast_mut().cast()), bytes)
+        } else {
+            // SAFETY: the caller's.
+            Source::Staged(Arc::from(unsafe { std::slice::from_raw_parts(from.cast::<u8>(), bytes) }))
+        };
+        self.submit(stream, Op::Write { to, source })
+    }
+
+    /// Whether it must be waited for.
+    fn copy_to_host(&mut self, to: *mut c_void, from: u64, bytes: usize, stream: Handle) -> Outcome<bool> {
+        self.check_device_range(from, bytes)?;
+        if bytes == 0 {
+            return Ok(false);
+        }
+        if to.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        self.submit(stream, Op::Read { from, to: HostPointer(to.cast()), bytes })?;
+        Ok(!self.pinned.holds(to.addr(), bytes) && self.streams[&stream].capture.is_none())
+    }
+
+    fn copy_on_device(&mut self, to: u64, from: u64, bytes: usize, stream: Handle) -> Outcome {
+        self.check_device_range(to, bytes)?;
+        self.check_device_range(from, bytes)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.submit(stream, Op::Copy { from, to, bytes })
+    }
+
+    /// The default stream, for a copy without `Async`.
+    fn default_for_copy(&mut self) -> Outcome<Handle> {
+        let stream = self.stream(0)?;
+        self.forbid_implicit_dependency(stream)?;
+        self.forbid_unsafe()?;
+        Ok(stream)
+    }
+
+    fn finish_stream(&mut self, stream: Handle) -> Outcome {
+        let goal = self.streams[&stream].tail.clone();
+        self.finish(&goal)
+    }
+}
+
+exports! {
+    fn cuMemcpyHtoD_v2(driver, to: u64, from: *const c_void, bytes: usize) needs Health {
+        let stream = driver.default_for_copy()?;
+        // SAFETY: the caller's.
+        unsafe { driver.copy_to_device(to, from, bytes, stream)? };
+        driver.finish_stream(stream)
+    }
+
+    fn cuMemcpyDtoH_v2(driver, to: *mut c_void, from: u64, bytes: usize) needs Health {
+        let stream = driver.default_for_copy()?;
+        driver.copy_to_host(to, from, bytes, stream)?;
+        driver.finish_stream(stream)
+    }
+
+    /// Not waited for.
+    fn cuMemcpyDtoD_v2(driver, to: u64, from: u64, bytes: usize) needs Health {
+        let stream = driver.default_for_copy()?;
+        driver.copy_on_device(to, from, bytes, stream)
+    }
+
+    fn cuMemcpyHtoDAsync_v2(driver, to: u64, from: *const c_void, bytes: usize, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        // SAFETY: the caller's.
+        unsafe { driver.copy_to_device(to, from, bytes, stream) }
+    }
+
+    fn cuMemcpyDtoHAsync_v2(driver, to: *mut c_void, from: u64, bytes: usize, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        if driver.copy_to_host(to, from, bytes, stream)? {
+            driver.finish_stream(stream)?;
+        }
+        Ok(())
+    }
+
+    fn cuMemcpyDtoDAsync_v2(driver, to: u64, from: u64, bytes: usize, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        driver.copy_on_device(to, from, bytes, stream)
+    }
+}

@@ -1,0 +1,127 @@
+//! Streams.
+
+use crate::{
+    capture::Mode,
+    code::{Code, Outcome},
+    driver::{Driver, Handle},
+    entry::{exports, store},
+    stream::Stream,
+};
+
+/// `CUstreamCaptureStatus`.
+const NOT_CAPTURING: u32 = 0;
+const CAPTURING: u32 = 1;
+const INVALIDATED: u32 = 2;
+
+impl Driver {
+    fn create_stream(&mut self, to: *mut Handle, flags: u32, priority: i32) -> Outcome {
+        if to.is_null() || flags > 1 {
+            return Err(Code::INVALID_VALUE);
+        }
+        let context = self.current()?;
+        let handle = self.new_handle();
+        self.streams.insert(handle, Stream::new(context, flags, priority.clamp(-5, 0)));
+        // SAFETY: the contract of the exported functions, which are the only callers.
+        unsafe { store(to, handle) }
+    }
+
+    fn capture_status(&self, stream: Handle) -> (u32, Handle) {
+        match &self.streams[&stream].capture {
+            Some((handle, _)) if self.captures.get(handle).is_none_or(|capture| capture.invalid) => {
+                (INVALIDATED, *handle)
+            }
+            Some((handle, _)) => (CAPTURING, *handle),
+            None => (NOT_CAPTURING, 0),
+        }
+    }
+
+    /// What must be so before somebody waits for a stream.
+    fn check_wait(&mut self, stream: Handle) -> Outcome {
+        self.forbid_capturing(stream)?;
+        self.forbid_implicit_dependency(stream)?;
+        self.forbid_unsafe()
+    }
+}
+
+exports! {
+    fn cuStreamCreate(driver, to: *mut Handle, flags: u32) needs Health {
+        driver.create_stream(to, flags, 0)
+    }
+
+    fn cuStreamCreateWithPriority(driver, to: *mut Handle, flags: u32, priority: i32) needs Health {
+        driver.create_stream(to, flags, priority)
+    }
+
+    fn cuStreamDestroy_v2(driver, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        driver.destroy_stream(stream)
+    }
+
+    fn cuStreamSynchronize(driver, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        driver.check_wait(stream)?;
+        let goal = driver.before(stream);
+        driver.finish(&goal)
+    }
+
+    fn cuStreamQuery(driver, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        driver.check_wait(stream)?;
+        let goal = driver.before(stream);
+        driver.query(&goal)
+    }
+
+    fn cuStreamWaitEvent(driver, stream: Handle, event: Handle, _flags: u32) needs Health {
+        let stream = driver.stream(stream)?;
+        driver.wait_event(stream, event)
+    }
+
+    fn cuStreamGetFlags(driver, stream: Handle, to: *mut u32) needs Health {
+        let stream = driver.stream(stream)?;
+        // SAFETY: the caller's.
+        unsafe { store(to, driver.streams[&stream].flags) }
+    }
+
+    fn cuStreamGetPriority(driver, stream: Handle, to: *mut i32) needs Health {
+        let stream = driver.stream(stream)?;
+        // SAFETY: the caller's.
+        unsafe { store(to, driver.streams[&stream].priority) }
+    }
+
+    fn cuStreamGetCtx(driver, stream: Handle, to: *mut Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        // SAFETY: the caller's.
+        unsafe { store(to, driver.streams[&stream].context) }
+    }
+
+    fn cuStreamBeginCapture_v2(driver, stream: Handle, mode: u32) needs Health {
+        let stream = driver.stream(stream)?;
+        driver.begin_capture(stream, Mode::from_number(mode)?)
+    }
+
+    fn cuStreamEndCapture(driver, stream: Handle, to: *mut Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        let graph = driver.end_capture(stream);
+        // SAFETY: the caller's.
+        unsafe { store(to, *graph.as_ref().unwrap_or(&0))? };
+        graph.map(|_| ())
+    }
+
+    fn cuStreamIsCapturing(driver, stream: Handle, to: *mut u32) needs Health {
+        let stream = driver.stream(stream)?;
+        // SAFETY: the caller's.
+        unsafe { store(to, driver.capture_status(stream).0) }
+    }
+
+    fn cuStreamGetCaptureInfo(driver, stream: Handle, status: *mut u32, id: *mut u64) needs Health {
+        let stream = driver.stream(stream)?;
+        let (value, capture) = driver.capture_status(stream);
+        // SAFETY: the caller's.
+        unsafe { store(status, value)? };
+        if id.is_null() {
+            return Ok(());
+        }
+        // SAFETY: the caller's.
+        unsafe { store(id, capture as u64) }
+    }
+}

@@ -1,0 +1,99 @@
+//! A CUDA driver without a GPU: a `libcuda` whose device memory lies on the strict machine of `fused-lora-simt`, and
+//! whose kernel launches run fused-lora's kernels there, lane by lane, from their own Rust source.
+//!
+//! For tests. Library, command line, tests and benches run their CUDA code end to end, through the same binaries as
+//! with a GPU, on a machine without one. Results are exact; time means nothing.
+//!
+//! # Using it
+//!
+//! `fused-lora-libcuda` loads the driver that `FUSED_LORA_LIBCUDA` names:
+//!
+//! ```text
+//! cargo build -p fused-lora-simt-driver        # after every change: `cargo test` does not renew this file
+//! FUSED_LORA_LIBCUDA=$PWD/target/debug/libfused_lora_simt_driver.so cargo test -p fused-lora
+//! ```
+//!
+//! The path is absolute since Cargo runs tests in the folder of their package. The variables below are read at the
+//! first call of a process. A value that cannot be understood is named on standard error, and every call fails with
+//! `CUDA_ERROR_UNKNOWN`.
+//!
+//! | variable | what | without it |
+//! |---|---|---|
+//! | `FUSED_LORA_SIMT_SEED` | of all random choices; run n of the process takes seed + n | 0 |
+//! | `FUSED_LORA_SIMT_SLOTS` | how many CTAs are resident at a time | drawn for each run |
+//! | `FUSED_LORA_SIMT_CAPABILITY` | compute capability, and with it the limits of a device | 8.0 |
+//! | `FUSED_LORA_SIMT_DRIVER_VERSION` | of CUDA; PTX newer than it knows is rejected | 12.4 |
+//! | `FUSED_LORA_SIMT_DEVICES` | how many devices, all alike; with 0 `cuInit` finds none | 1 |
+//! | `FUSED_LORA_SIMT_MEMORY` | bytes of a device | 2 GiB |
+//! | `FUSED_LORA_SIMT_MULTIPROCESSORS` | of a device; few, so that persistent kernels persist | 4 |
+//! | `FUSED_LORA_SIMT_SHARED` | bytes of shared memory that a CTA can opt in to | the capability's |
+//! | `FUSED_LORA_SIMT_FAIL` | failures, see below | none |
+//! | `FUSED_LORA_SIMT_TRACE` | 1 writes a line for each run to standard error | 0 |
+//!
+//! `FUSED_LORA_SIMT_FAIL` is a list by commas of `function:code`, where the function, with or without its `_v2`, then
+//! returns that `CUresult` and does nothing, or `function:code@n` for its n-th call alone: `cuMemAlloc:2@3` is a
+//! device whose memory is full at the third allocation.
+//!
+//! # What makes it strict
+//!
+//! - *Device memory* starts poisoned, allocations are exact, addresses are never given twice. Reading what nobody
+//!   wrote is a fault, for copies as for kernels.
+//! - *Faults*: a report of the machine (race, poison, deadlock, bounds, …) is written to standard error in full. What
+//!   waits for the work returns `CUDA_ERROR_ILLEGAL_ADDRESS` for an access out of bounds or a read of freed memory,
+//!   `CUDA_ERROR_MISALIGNED_ADDRESS`, or `CUDA_ERROR_LAUNCH_FAILED` for the rest; and so does everything after, until
+//!   the process ends.
+//! - *Work is done as late as it may be*: when somebody waits for it, and no more than that. A host that forgets to
+//!   wait reads what was there before. Queries answer `CUDA_ERROR_NOT_READY` at least once. Page-locked memory is read
+//!   and written when the copy is done, other host memory at the call.
+//! - *Streams* are ordered by events and the rules of the default stream alone. Launches that nothing orders run
+//!   beside each other on the machine, which finds their races.
+//! - *Capture* forbids what the driver's does, and one spoilt gives no graph. Graphs run their operations anew at
+//!   every launch.
+//! - *Launches* are checked against shared memory as opted in to, and against what the kernel's table demands: its
+//!   threads exactly, its shared memory at least.
+//! - *Modules* are PTX or cubins that name our kernels. PTX is checked for its target, its version and the size of the
+//!   parameters, a cubin for its target. The code in them does not matter: what runs is the Rust source that this
+//!   library was built with.
+//!
+//! # What it does not do
+//!
+//! - Functions that neither `cust` nor fused-lora needs are not exported; `fused-lora-libcuda` answers
+//!   `CUDA_ERROR_NOT_FOUND` for them. Among them: arrays and textures, 2-D and 3-D copies, unified and pooled memory,
+//!   peers, linking, cooperative launches, building or changing graphs by hand, fat binaries.
+//! - A kernel's *write* to freed memory is not found, and freed memory is not given back to the host: the machine has
+//!   no way to remove a region.
+//! - Races between a launch and a copy of another stream are not found: copies are done between runs.
+//! - An allocation is at most 4 GiB.
+//! - Several devices share one address space: a kernel on one that reads another's memory is not found.
+//! - Copies and fills that the host asks for out of bounds return `CUDA_ERROR_INVALID_VALUE` and break nothing, as on
+//!   a GPU, where the driver knows its allocations.
+//! - Work that nobody waits for before the process ends is never done.
+//!
+//! # How it is built
+//!
+//! | module | job |
+//! |---|---|
+//! | `entry` | lock, checks and panics of every exported function |
+//! | `api` | the exported functions, thin, by chapters of the manual |
+//! | `driver` | the state, contexts, how work gets done |
+//! | `work` | operations and what each comes after: which is done next, which launches run together |
+//! | `stream`, `capture` | streams and events, captures and graphs: they make that order |
+//! | `memory`, `pinned` | device memory, page-locked memory |
+//! | `device`, `module` | limits and attributes, images |
+//! | `config`, `code`, `fault` | settings, `CUresult`, what a report becomes |
+#![deny(missing_docs)]
+
+mod api;
+mod capture;
+mod code;
+mod config;
+mod current;
+mod device;
+mod driver;
+mod entry;
+mod fault;
+mod memory;
+mod module;
+mod pinned;
+mod stream;
+mod work;

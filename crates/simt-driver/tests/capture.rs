@@ -1,0 +1,287 @@
+//! Stream capture and graphs, through the functions that cust does not wrap.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+mod common;
+
+use std::ptr::null_mut;
+
+use common::{Product, module, non_blocking_stream, ok, stream, this_test, with_driver};
+use cust::{
+    error::CudaError,
+    event::{Event, EventFlags},
+    memory::{CopyDestination, DeviceBuffer},
+    stream::Stream,
+    sys::{self, CUgraph, CUgraphExec, CUresult, CUstreamCaptureMode, CUstreamCaptureStatus},
+};
+
+fn begin_in(stream: &Stream, mode: CUstreamCaptureMode) {
+    // SAFETY: a stream.
+    ok(unsafe { sys::cuStreamBeginCapture_v2(stream.as_inner(), mode) });
+}
+
+fn begin(stream: &Stream) {
+    begin_in(stream, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL);
+}
+
+fn end(stream: &Stream) -> Result<CUgraph, CUresult> {
+    let mut graph = null_mut();
+    // SAFETY: a stream, and valid for a write.
+    match unsafe { sys::cuStreamEndCapture(stream.as_inner(), &mut graph) } {
+        CUresult::CUDA_SUCCESS => Ok(graph),
+        error => {
+            assert!(graph.is_null());
+            Err(error)
+        }
+    }
+}
+
+fn instantiate(graph: CUgraph) -> CUgraphExec {
+    let mut executable = null_mut();
+    // SAFETY: a graph, and valid for a write.
+    ok(unsafe { sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0) });
+    executable
+}
+
+fn status(stream: &Stream) -> CUstreamCaptureStatus {
+    let mut status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    // SAFETY: a stream, and valid for a write of one of the values.
+    ok(unsafe { sys::cuStreamIsCapturing(stream.as_inner(), &mut status) });
+    status
+}
+
+#[test]
+fn a_graph_is_replayed_with_other_data() {
+    with_driver(this_test!(), &[], || {
+        let _context = cust::quick_init().expect("a driver");
+        let module = module().expect("PTX");
+        let function = module.get_function("gemm_64x64").expect("ours");
+        let (mut product, first, second, stream) =
+            (Product::new(0), Product::new(1), Product::new(2), stream());
+        begin(&stream);
+        for _ in 0..3 {
+            product.launch(&function, &stream).expect("captured");
+        }
+        assert_eq!(status(&stream), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE);
+        let graph = end(&stream).expect("nothing illegal in it");
+        assert_eq!(status(&stream), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
+        let mut count = 0;
+        // SAFETY: a graph, and valid for a write.
+        ok(unsafe { sys::cuGraphGetNodes(graph, null_mut(), &mut count) });
+        assert_eq!(count, 3);
+        let executable = instantiate(graph);
+        // SAFETY: they are not used any more; the executable has a copy.
+        ok(unsafe { sys::cuGraphDestroy(graph) });
+        let mut replay = |data: &Product| {
+            product.x.copy_from(&data.x).expect("as long");
+            product.w.copy_from(&data.w).expect("as long");
+            // SAFETY: an executable and a stream.
+            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            stream.synchronize().expect("no fault");
+            product.assert_is_product_of(data);
+        };
+        for data in [&first, &second, &first] {
+            replay(data);
+        }
+        // SAFETY: as above.
+        ok(unsafe { sys::cuGraphExecDestroy(executable) });
+        // SAFETY: that is the question: handles are numbers here.
+        let code = unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) };
+        assert_eq!(code, CUresult::CUDA_ERROR_INVALID_HANDLE);
+    });
+}
+
+/// Launches of one executable come after each other, on whichever streams: else they would race for y.
+#[test]
+fn launches_of_one_graph_do_not_overlap() {
+    with_driver(this_test!(), &[], || {
+        let _context = cust::quick_init().expect("a driver");
+        let module = module().expect("PTX");
+        let function = module.get_function("gemm_64x64").expect("ours");
+        let (product, first, second) = (Product::new(0), stream(), stream());
+        begin(&first);
+        product.launch(&function, &first).expect("captured");
+        let executable = instantiate(end(&first).expect("nothing illegal in it"));
+        for stream in [&first, &second] {
+            // SAFETY: an executable and a stream.
+            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+        }
+        second.synchronize().expect("no race");
+        product.assert_right();
+    });
+}
+
+#[test]
+fn nothing_runs_while_it_is_captured() {
+    with_driver(this_test!(), &[], || {
+        let _context = cust::quick_init().expect("a driver");
+        let module = module().expect("PTX");
+        let function = module.get_function("gemm_64x64").expect("ours");
+        let (product, stream) = (Product::new(0), stream());
+        begin(&stream);
+        product.launch(&function, &stream).expect("captured");
+        end(&stream).expect("nothing illegal in it");
+        stream.synchronize().expect("nothing to wait for");
+        assert_eq!(product.result(), Err(CudaError::LaunchFailed), "nobody wrote y");
+    });
+}
+
+#[test]
+fn what_a_capture_forbids_spoils_it() {
+    with_driver(this_test!(), &[], || {
+        let _context = cust::quick_init().expect("a driver");
+        let (stream, other) = (stream(), stream());
+        let buffer = DeviceBuffer::<u8>::zeroed(16).expect("memory");
+        let non_blocking = non_blocking_stream();
+        let event = Event::new(EventFlags::DEFAULT).expect("an event");
+        event.record(&other).expect("recorded");
+        let address = buffer.as_device_ptr().as_raw();
+        let raw = |event: &Event| {
+            // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
+            unsafe { std::mem::transmute_copy::<Event, sys::CUevent>(event) }
+        };
+        let mut to = 0u64;
+        let mut module = null_mut();
+        let ptx = std::ffi::CString::new(common::ptx()).expect("no NUL");
+        use CUresult::*;
+        type Step<'a> = (&'a str, CUresult, Box<dyn FnMut() -> CUresult + 'a>);
+        // SAFETY: every pointer is valid for what is read or written through it.
+        let steps: Vec<Step<'_>> = unsafe {
+            vec![
+                (
+                    "allocate",
+                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                    Box::new(|| sys::cuMemAlloc_v2(&mut to, 16)),
+                ),
+                ("free", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, Box::new(|| sys::cuMemFree_v2(address))),
+                (
+                    "synchronise",
+                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                    Box::new(|| sys::cuStreamSynchronize(stream.as_inner())),
+                ),
+                (
+                    "query",
+                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                    Box::new(|| sys::cuStreamQuery(stream.as_inner())),
+                ),
+                (
+                    "synchronise all",
+                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                    Box::new(|| sys::cuCtxSynchronize()),
+                ),
+                (
+                    "wait for an event",
+                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                    Box::new(|| sys::cuEventSynchronize(raw(&event))),
+                ),
+                (
+                    "load a module",
+                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                    Box::new(|| sys::cuModuleLoadData(&mut module, ptx.as_ptr().cast())),
+                ),
+                (
+                    "use the default stream",
+                    CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+                    Box::new(|| sys::cuMemsetD8Async(address, 0, 16, null_mut())),
+                ),
+                ("set", CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, Box::new(|| sys::cuMemsetD8_v2(address, 0, 16))),
+                (
+                    "copy",
+                    CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+                    Box::new(|| sys::cuMemcpyDtoD_v2(address, address + 8, 8)),
+                ),
+                (
+                    "depend on what is not captured",
+                    CUDA_ERROR_STREAM_CAPTURE_ISOLATION,
+                    Box::new(|| sys::cuStreamWaitEvent(stream.as_inner(), raw(&event), 0)),
+                ),
+            ]
+        };
+        for (name, expected, mut step) in steps {
+            begin(&stream);
+            assert_eq!(step(), expected, "{name}");
+            assert_eq!(
+                status(&stream),
+                CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_INVALIDATED,
+                "{name}"
+            );
+            // SAFETY: within the buffer.
+            let more = unsafe { sys::cuMemsetD8Async(address, 0, 16, stream.as_inner()) };
+            assert_eq!(more, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "{name}");
+            assert_eq!(end(&stream), Err(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED), "{name}");
+        }
+        assert_eq!(end(&stream), Err(CUDA_ERROR_ILLEGAL_STATE), "no capture");
+        let global = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL;
+        // SAFETY: the default stream.
+        let code = unsafe { sys::cuStreamBeginCapture_v2(null_mut(), global) };
+        assert_eq!(code, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "the default stream");
+
+        // Relaxed, the same calls do not disturb it, nor does work of other streams.
+        begin_in(&stream, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED);
+        // SAFETY: valid for a write; within the buffer.
+        unsafe {
+            ok(sys::cuMemAlloc_v2(&mut to, 16));
+            ok(sys::cuMemsetD8Async(to, 0, 16, non_blocking));
+            ok(sys::cuMemsetD8Async(address, 1, 16, stream.as_inner()));
+            ok(sys::cuStreamSynchronize(non_blocking));
+        }
+        end(&stream).expect("nothing illegal in it");
+    });
+}
+
+#[test]
+fn streams_join_a_capture_by_events_and_must_come_back() {
+    with_driver(this_test!(), &[("TRACE", "1")], || {
+        let _context = cust::quick_init().expect("a driver");
+        let module = module().expect("PTX");
+        let function = module.get_function("gemm_64x64").expect("ours");
+        let products = [Product::new(1), Product::new(2)];
+        let (first, second) = (stream(), stream());
+        let [fork, join] = [(); 2].map(|()| Event::new(EventFlags::DISABLE_TIMING).expect("an event"));
+        // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
+        let raw = |event: &Event| unsafe { std::mem::transmute_copy::<Event, sys::CUevent>(event) };
+        let wait = |stream: &Stream, event: &Event| {
+            // SAFETY: a stream and an event.
+            ok(unsafe { sys::cuStreamWaitEvent(stream.as_inner(), raw(event), 0) });
+        };
+        let capture = |joined: bool| {
+            begin(&first);
+            fork.record(&first).expect("captured");
+            wait(&second, &fork);
+            products[0].launch(&function, &first).expect("captured");
+            products[1].launch(&function, &second).expect("captured");
+            if joined {
+                join.record(&second).expect("captured");
+                wait(&first, &join);
+            }
+            end(&first)
+        };
+        assert_eq!(capture(false), Err(CUresult::CUDA_ERROR_STREAM_CAPTURE_UNJOINED));
+        assert_eq!(status(&second), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
+        let executable = instantiate(capture(true).expect("joined"));
+        // SAFETY: an executable and a stream.
+        ok(unsafe { sys::cuGraphLaunch(executable, first.as_inner()) });
+        first.synchronize().expect("no fault");
+        for product in &products {
+            product.assert_right();
+        }
+    });
+}
+
+#[test]
+fn a_capture_belongs_to_its_thread() {
+    with_driver(this_test!(), &[], || {
+        let context = cust::quick_init().expect("a driver");
+        let stream = stream();
+        begin(&stream);
+        let other = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                cust::context::CurrentContext::set_current(&context).expect("it is there");
+                end(&stream).map(|_| ())
+            });
+            thread.join().expect("no panic")
+        });
+        assert_eq!(other, Err(CUresult::CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD));
+        assert_eq!(end(&stream), Err(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
+    });
+}

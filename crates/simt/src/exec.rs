@@ -1,0 +1,444 @@
+//! What each instruction does, for the current lane of a [`Run`].
+
+use std::rc::Rc;
+
+use bytemuck::Pod;
+use rand::RngExt;
+
+use crate::{
+    Asynchrony, Kind, banks,
+    clock::{LaneClock, WARP, Who},
+    cta::{Copy, Issued},
+    fault::Action,
+    memory::Content,
+    run::{Outcome, Run, SHARED_BASE, Stop},
+    shadow::{Access, CELL, Group, Kind as How, Observer, Order},
+    site::Op,
+    tensor,
+};
+
+/// An access to global memory that was checked: region and offset.
+type Place = (usize, usize);
+
+impl Run {
+    /// Finds global memory.
+    fn locate(&mut self, site: u32, address: u64, bytes: usize, align: usize) -> Outcome<Place> {
+        let op = self.sites.get(site).info.op;
+        let found = self.global.find(address);
+        let limit = found.map_or(0, |(region, _)| self.global.region(region).len());
+        match found {
+            Some((region, offset)) if offset + bytes <= limit => {
+                if !offset.is_multiple_of(align) {
+                    let address = self.global.describe(address);
+                    return Err(self.fail(site, Kind::Misaligned { op, address, align }));
+                }
+                Ok((region, offset))
+            }
+            _ => {
+                let address = self.global.describe(address);
+                Err(self.fail(site, Kind::OutOfBounds { op: op.to_string(), address, bytes, limit }))
+            }
+        }
+    }
+
+    /// Finds shared memory.
+    fn locate_shared(&mut self, site: u32, address: u32, bytes: usize) -> Outcome<usize> {
+        let op = self.sites.get(site).info.op;
+        let limit = self.cta().shared.bytes().len();
+        let describe = || format!("shared address {address:#x}, which starts at {SHARED_BASE:#x}");
+        let offset = address.wrapping_sub(SHARED_BASE) as usize;
+        if address < SHARED_BASE || offset + bytes > limit {
+            return Err(
+                self.fail(site, Kind::OutOfBounds { op: op.to_string(), address: describe(), bytes, limit })
+            );
+        }
+        if !offset.is_multiple_of(bytes) {
+            return Err(self.fail(site, Kind::Misaligned { op, address: describe(), align: bytes }));
+        }
+        Ok(offset)
+    }
+
+    /// Checks an access to global memory for races and records it, by the current lane or, if given, by its group of
+    /// copies. Reads must find something written.
+    fn touch(
+        &mut self,
+        site: u32,
+        (region, offset): Place,
+        bytes: usize,
+        how: How,
+        group: Option<u32>,
+    ) -> Outcome<()> {
+        let Self { global, groups, snapshots, slots, current, .. } = self;
+        let Content::Buffer(tracked) = &mut global.region_mut(region).content else {
+            return if how.is_write() {
+                let op = self.sites.get(site).info.op;
+                let address = self.global.describe(address(region, offset));
+                Err(self.fail(site, Kind::ReadOnly { op, address }))
+            } else {
+                Ok(())
+            };
+        };
+        let cta = slots[current.slot].as_ref().expect("the current lane's CTA is resident");
+        let clock = &cta.clocks[current.lane];
+        let order = Order { groups, snapshots, me: Observer::Lane(clock) };
+        let raced = tracked.admit(offset, bytes, access(clock, group, how, site), &order);
+        let poisoned = if how == How::Write { None } else { tracked.first_poisoned(offset, bytes) };
+        if let Err((byte, old)) = raced {
+            let address = self.global.describe(address(region, byte));
+            return Err(self.race(site, how, address, &old));
+        }
+        if let Some(byte) = poisoned
+            // A relaxed store reads nothing.
+            && self.sites.get(site).info.op != Op::StRelaxed
+        {
+            let (op, address) =
+                (self.sites.get(site).info.op.to_string(), self.global.describe(address(region, byte)));
+            return Err(self.fail(site, Kind::Poison { op, address }));
+        }
+        Ok(())
+    }
+
+    /// Likewise for shared memory.
+    fn touch_shared(
+        &mut self,
+        site: u32,
+        offset: usize,
+        bytes: usize,
+        how: How,
+        group: Option<u32>,
+    ) -> Outcome<()> {
+        let Self { groups, snapshots, slots, current, .. } = self;
+        let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        let clock = &cta.clocks[current.lane];
+        let order = Order { groups, snapshots, me: Observer::Lane(clock) };
+        let raced = cta.shared.admit(offset, bytes, access(clock, group, how, site), &order);
+        if let Err((byte, old)) = raced {
+            return Err(self.race(site, how, shared_name(byte), &old));
+        }
+        if how == How::Read
+            && let Some(byte) = cta.shared.first_poisoned(offset, bytes)
+        {
+            let op = self.sites.get(site).info.op.to_string();
+            return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
+        }
+        Ok(())
+    }
+
+    fn race(&mut self, site: u32, how: How, address: String, old: &Access) -> Stop {
+        let op = self.sites.get(site).info.op;
+        let other = self.party(old);
+        let non_coherent = how == How::NonCoherentRead || old.kind() == How::NonCoherentRead;
+        self.fail(
+            site,
+            if non_coherent {
+                Kind::NonCoherent { op, address, other }
+            } else {
+                Kind::Race { op, address, other }
+            },
+        )
+    }
+
+    pub(crate) fn ld_global<T: Pod>(
+        &mut self,
+        site: u32,
+        action: Option<Action>,
+        address: u64,
+    ) -> Outcome<T> {
+        let bytes = size_of::<T>();
+        let place @ (region, offset) = self.locate(site, address, bytes, bytes)?;
+        let how = if matches!(action, Some(Action::NonCoherent)) { How::NonCoherentRead } else { How::Read };
+        self.touch(site, place, bytes, how, None)?;
+        self.stats.global_loaded += bytes as u64;
+        Ok(bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + bytes]))
+    }
+
+    fn write_global(&mut self, (region, offset): Place, bytes: &[u8]) {
+        let Content::Buffer(tracked) = &mut self.global.region_mut(region).content else {
+            unreachable!("inputs were refused");
+        };
+        tracked.write(offset, bytes);
+    }
+
+    /// The end of a release sequence: a write that is no read-modify-write. Words are 4 bytes.
+    fn break_release(&mut self, address: u64, bytes: usize) {
+        if !self.released.is_empty() {
+            for word in (address & !3..address + bytes as u64).step_by(4) {
+                self.released.remove(&word);
+            }
+        }
+    }
+
+    pub(crate) fn st_global<T: Pod>(&mut self, site: u32, address: u64, value: T) -> Outcome<()> {
+        let bytes = size_of::<T>();
+        let place = self.locate(site, address, bytes, bytes)?;
+        self.touch(site, place, bytes, How::Write, None)?;
+        self.write_global(place, bytemuck::bytes_of(&value));
+        self.break_release(address, bytes);
+        self.stats.global_stored += bytes as u64;
+        Ok(())
+    }
+
+    pub(crate) fn ld_acquire(&mut self, site: u32, action: Option<Action>, address: u64) -> Outcome<u32> {
+        let place @ (region, offset) = self.locate(site, address, 4, 4)?;
+        self.touch(site, place, 4, How::StrongRead, None)?;
+        let lane = self.current.lane;
+        if !matches!(action, Some(Action::Weaken))
+            && let Some(view) = self.released.get(&address).cloned()
+        {
+            self.cta_mut().clocks[lane].acquire(&view);
+        }
+        self.lane_mut().poll = Some((site, address, self.version));
+        Ok(bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + 4]))
+    }
+
+    pub(crate) fn st_relaxed(&mut self, site: u32, address: u64, value: u32) -> Outcome<()> {
+        let place = self.locate(site, address, 4, 4)?;
+        self.touch(site, place, 4, How::StrongWrite, None)?;
+        self.write_global(place, &value.to_ne_bytes());
+        self.word_changes();
+        self.break_release(address, 4);
+        Ok(())
+    }
+
+    /// A read-modify-write: continues the release sequence of the word, and starts its own if it releases. Gives what
+    /// was there.
+    pub(crate) fn atom(
+        &mut self,
+        site: u32,
+        address: u64,
+        release: bool,
+        new: impl FnOnce(u32) -> u32,
+    ) -> Outcome<u32> {
+        let place @ (region, offset) = self.locate(site, address, 4, 4)?;
+        self.touch(site, place, 4, How::StrongWrite, None)?;
+        let old = bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + 4]);
+        self.write_global(place, &new(old).to_ne_bytes());
+        self.word_changes();
+        if release {
+            let lane = self.current.lane;
+            let mut published = self.cta_mut().clocks[lane].release();
+            self.cta_mut().warps[lane / WARP as usize].snapshot = None;
+            if let Some(earlier) = self.released.get(&address) {
+                published.join(earlier);
+            }
+            self.released.insert(address, Rc::new(published));
+        }
+        self.stats.atomics += 1;
+        Ok(old)
+    }
+
+    pub(crate) fn ld_shared<T: Pod>(&mut self, site: u32, address: u32) -> Outcome<T> {
+        let bytes = size_of::<T>();
+        let offset = self.locate_shared(site, address, bytes)?;
+        self.touch_shared(site, offset, bytes, How::Read, None)?;
+        Ok(bytemuck::pod_read_unaligned(&self.cta().shared.bytes()[offset..offset + bytes]))
+    }
+
+    pub(crate) fn st_shared<T: Pod>(&mut self, site: u32, address: u32, value: T) -> Outcome<()> {
+        let bytes = size_of::<T>();
+        let offset = self.locate_shared(site, address, bytes)?;
+        self.touch_shared(site, offset, bytes, How::Write, None)?;
+        self.cta_mut().shared.write(offset, bytemuck::bytes_of(&value));
+        Ok(())
+    }
+
+    pub(crate) fn cp_async(
+        &mut self,
+        site: u32,
+        action: Option<Action>,
+        to: u32,
+        from: u64,
+        bytes: u32,
+    ) -> Outcome<()> {
+        if bytes > 16 {
+            let reason = format!("reads {bytes} bytes, of at most 16");
+            return Err(self.fail(site, Kind::Operand { op: Op::CpAsync, reason }));
+        }
+        let bytes = bytes as usize;
+        let to = self.locate_shared(site, to, CELL)?;
+        let from = if bytes > 0 { self.locate(site, from, bytes, CELL)? } else { (0, 0) };
+
+        let next_actor = self.groups.len() as u32;
+        let (cta, lane) = (self.cta().number, self.current.lane as u32);
+        let copies = &mut self.lane_mut().copies;
+        let open = copies.open.get_or_insert(Issued { actor: next_actor, site, copies: 0 });
+        open.copies += 1;
+        let actor = open.actor;
+        let group = copies.completed + copies.groups.len() as u32;
+        if actor == next_actor {
+            self.groups.push(Group { cta, lane, completed: 0 });
+        }
+        if bytes > 0 {
+            let non_coherent = matches!(action, Some(Action::NonCoherent));
+            let how = if non_coherent { How::NonCoherentRead } else { How::Read };
+            self.touch(site, from, bytes, how, Some(actor))?;
+        }
+        self.touch_shared(site, to, CELL, How::Write, Some(actor))?;
+
+        let copy = Copy { group, to, from, bytes };
+        let at_once = match self.schedule.asynchrony {
+            Asynchrony::Early => true,
+            Asynchrony::Late => false,
+            Asynchrony::Random => self.rng.random_ratio(1, 4),
+        };
+        if at_once {
+            let slot = self.current.slot;
+            let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
+            copy.perform(&self.global, &mut cta.shared);
+            self.stats.copies_at_issue += 1;
+        } else {
+            self.lane_mut().copies.pending.push(copy);
+        }
+        self.stats.cp_async += 1;
+        self.stats.cp_async_bytes += bytes as u64;
+        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        self.stats.cp_async_conflicts += self.cta_mut().warps[warp].stores.add(lane, to as u32);
+        Ok(())
+    }
+
+    pub(crate) fn cp_async_commit_group(&mut self) {
+        let copies = &mut self.lane_mut().copies;
+        let group = copies.open.take();
+        copies.groups.push_back(group);
+    }
+
+    pub(crate) fn cp_async_wait_group(&mut self, pending: u32) {
+        let current = self.current;
+        let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        let epoch = cta.clocks[current.lane].epoch();
+        let copies = &mut cta.lanes[current.lane].copies;
+        while copies.groups.len() > pending as usize {
+            if let Some(group) = copies.groups.pop_front().flatten() {
+                self.groups[group.actor as usize].completed = epoch;
+            }
+            copies.completed += 1;
+        }
+        let completed = copies.completed;
+        // Those of one group write distinct bytes, or it were a race: their order does not matter.
+        for copy in copies.pending.extract_if(.., |copy| copy.group < completed) {
+            copy.perform(&self.global, &mut cta.shared);
+            self.stats.copies_at_wait += 1;
+        }
+    }
+
+    /// The current lane comes to bar.sync.
+    pub(crate) fn bar_sync(&mut self, site: u32) -> Outcome<()> {
+        if self.arrive(Op::BarSync, site)? {
+            let cta = self.cta_mut();
+            LaneClock::barrier(&mut cta.clocks);
+            for warp in &mut cta.warps {
+                warp.snapshot = None;
+            }
+            self.stats.barriers += 1;
+        }
+        Ok(())
+    }
+
+    /// The current lane comes to bar.warp.sync.
+    pub(crate) fn bar_warp_sync(&mut self, site: u32) -> Outcome<()> {
+        if self.arrive(Op::BarWarpSync, site)? {
+            let warp = self.current.lane / WARP as usize;
+            let cta = self.cta_mut();
+            LaneClock::barrier(&mut cta.clocks[lanes(warp)]);
+            cta.warps[warp].snapshot = None;
+            self.stats.barriers += 1;
+        }
+        Ok(())
+    }
+
+    /// The current lane comes to mma; what it gets is its lane's `result`.
+    pub(crate) fn mma(&mut self, site: u32, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> Outcome<()> {
+        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        let inbox = &mut self.cta_mut().warps[warp].inbox;
+        inbox.a[lane] = a;
+        inbox.b[lane] = b;
+        inbox.c[lane] = c;
+        if self.arrive(Op::Mma, site)? {
+            let cta = self.cta_mut();
+            let inbox = &mut *cta.warps[warp].inbox;
+            tensor::mma_m16n8k16(&inbox.a, &inbox.b, &mut inbox.c);
+            for (lane, d) in cta.lanes[lanes(warp)].iter_mut().zip(&inbox.c) {
+                lane.result = d.map(f32::to_bits);
+            }
+            self.stats.mma += 1;
+        }
+        Ok(())
+    }
+
+    /// The current lane comes to ldmatrix; what it gets is its lane's `result`.
+    ///
+    /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its lanes.
+    pub(crate) fn ldmatrix(&mut self, site: u32, row: u32) -> Outcome<()> {
+        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        // A bad address is its own lane's fault.
+        self.locate_shared(site, row, CELL)?;
+        self.cta_mut().warps[warp].inbox.rows[lane] = row;
+        if !self.arrive(Op::Ldmatrix, site)? {
+            return Ok(());
+        }
+        let Self { groups, snapshots, slots, current, .. } = self;
+        let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        let clocks = &cta.clocks[lanes(warp)];
+        let snapshot = *cta.warps[warp].snapshot.get_or_insert_with(|| {
+            snapshots.push(std::array::from_fn(|lane| clocks[lane].epoch()));
+            snapshots.len() as u32 - 1
+        });
+        let same = clocks.iter().all(|clock| Rc::ptr_eq(clock.view(), clocks[0].view()));
+        let who = Who::warp(cta.number, warp as u32);
+        let me = Observer::Warp { who, lanes: clocks, view: same.then(|| &**clocks[0].view()) };
+        let order = Order { groups, snapshots, me };
+        let access = Access::new(who, snapshot, How::Read, site);
+
+        let addresses = cta.warps[warp].inbox.rows;
+        let mut rows = [[0; CELL]; WARP as usize];
+        let mut fault = None;
+        for (lane, &address) in addresses.iter().enumerate() {
+            let offset = (address - SHARED_BASE) as usize;
+            if let Err((byte, old)) = cta.shared.admit(offset, CELL, access, &order) {
+                fault = Some((lane, byte, Some(old)));
+                break;
+            }
+            if let Some(byte) = cta.shared.first_poisoned(offset, CELL) {
+                fault = Some((lane, byte, None));
+                break;
+            }
+            rows[lane].copy_from_slice(&cta.shared.bytes()[offset..offset + CELL]);
+        }
+        if let Some((lane, byte, old)) = fault {
+            // Reported for the lane that gave the address.
+            self.current.lane = warp * WARP as usize + lane;
+            return Err(match old {
+                Some(old) => self.race(site, How::Read, shared_name(byte), &old),
+                None => {
+                    self.fail(site, Kind::Poison { op: Op::Ldmatrix.to_string(), address: shared_name(byte) })
+                }
+            });
+        }
+        for (lane, registers) in cta.lanes[lanes(warp)].iter_mut().zip(tensor::ldmatrix_x4(&rows)) {
+            lane.result = registers;
+        }
+        self.stats.ldmatrix += 1;
+        self.stats.ldmatrix_conflicts += banks::conflicts(&addresses);
+        Ok(())
+    }
+}
+
+/// The lanes of a warp in its CTA.
+fn lanes(warp: usize) -> std::ops::Range<usize> {
+    warp * WARP as usize..(warp + 1) * WARP as usize
+}
+
+fn access(clock: &LaneClock, group: Option<u32>, how: How, site: u32) -> Access {
+    match group {
+        Some(group) => Access::new(Who::group(group), 0, how, site),
+        None => Access::new(clock.who(), clock.epoch(), how, site),
+    }
+}
+
+fn address(region: usize, offset: usize) -> u64 {
+    (2 * region as u64 + 1) << 32 | offset as u64
+}
+
+fn shared_name(offset: usize) -> String {
+    format!("shared memory + {offset:#x}")
+}

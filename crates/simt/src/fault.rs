@@ -1,0 +1,125 @@
+//! Seeded faults: a kernel with one thing wrong, without touching its source.
+
+use crate::site::{Op, SiteInfo};
+
+/// Does something else at some instructions of a run.
+#[derive(Clone, Debug)]
+pub struct Mutation {
+    /// Where.
+    pub site: Site,
+    /// What instead.
+    pub action: Action,
+}
+
+/// Selects dynamic instructions: those for which all that is given agrees.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The instruction.
+    pub op: Op,
+    /// How the path of the source file ends; all files if empty.
+    pub file: String,
+    /// The line.
+    pub line: Option<u32>,
+    /// The column.
+    pub column: Option<u32>,
+    /// For [`Op::Tap`], its name.
+    pub tap: Option<&'static str>,
+    /// The number of the CTA in its grid.
+    pub cta: Option<u32>,
+    /// The number of the lane in its CTA.
+    pub lane: Option<u32>,
+    /// Only the n-th time, from 0, that a lane comes to one of these instructions.
+    pub occurrence: Option<u32>,
+}
+
+impl Site {
+    /// All instructions of a kind.
+    #[must_use]
+    pub fn all(op: Op) -> Self {
+        Self {
+            op,
+            file: String::new(),
+            line: None,
+            column: None,
+            tap: None,
+            cta: None,
+            lane: None,
+            occurrence: None,
+        }
+    }
+
+    /// All instructions of a kind in a file, named by how its path ends.
+    #[must_use]
+    pub fn file(op: Op, file: impl Into<String>) -> Self {
+        Self { file: file.into(), ..Self::all(op) }
+    }
+
+    /// One instruction of those that a run has listed, see [`Stats::sites`](crate::Stats::sites).
+    #[must_use]
+    pub fn at(info: &SiteInfo) -> Self {
+        Self { line: Some(info.line), column: Some(info.column), ..Self::file(info.op, info.file) }
+    }
+
+    /// The values named `name` by [`ops::tap`](crate::ops::tap).
+    #[must_use]
+    pub fn tap(name: &'static str) -> Self {
+        Self { tap: Some(name), ..Self::all(Op::Tap) }
+    }
+
+    /// Only on this line.
+    #[must_use]
+    pub fn line(self, line: u32) -> Self {
+        Self { line: Some(line), ..self }
+    }
+
+    /// Only in this CTA.
+    #[must_use]
+    pub fn cta(self, cta: u32) -> Self {
+        Self { cta: Some(cta), ..self }
+    }
+
+    /// Only in this lane of a CTA.
+    #[must_use]
+    pub fn lane(self, lane: u32) -> Self {
+        Self { lane: Some(lane), ..self }
+    }
+
+    /// Only the n-th time, from 0, that a lane comes here.
+    #[must_use]
+    pub fn occurrence(self, n: u32) -> Self {
+        Self { occurrence: Some(n), ..self }
+    }
+
+    /// This with an action.
+    #[must_use]
+    pub fn does(self, action: Action) -> Mutation {
+        Mutation { site: self, action }
+    }
+
+    /// Whether the instruction agrees, its lane and occurrence aside.
+    pub(crate) fn matches(&self, info: &SiteInfo) -> bool {
+        self.op == info.op
+            && info.file.ends_with(&self.file)
+            && self.line.is_none_or(|line| line == info.line)
+            && self.column.is_none_or(|column| column == info.column)
+    }
+}
+
+/// What a seeded fault does. One that does not apply to an instruction leaves it as it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// The instruction does nothing. One with a result gives zero; atomics give what is there, mma gives c.
+    Drop,
+    /// `cp.async.wait_group` leaves so many groups more under way.
+    WaitGroup(u32),
+    /// A release or acquire is only relaxed: it orders nothing.
+    Weaken,
+    /// A read of global memory, or the read of an asynchronous copy, is as by `ld.global.nc`.
+    NonCoherent,
+    /// Flips bits of an address in shared memory.
+    AddressXor(u32),
+    /// Adds to the number of bytes of an asynchronous copy.
+    ByteDelta(i32),
+    /// Changes a value that the kernel names by [`ops::tap`](crate::ops::tap).
+    Tap(fn(u32) -> u32),
+}

@@ -1,0 +1,288 @@
+//! The instructions, as kernels call them. Each acts for the lane that runs on this thread.
+//!
+//! # Panics
+//!
+//! All but the conversions, outside of a launch.
+
+use std::panic::Location;
+
+use half::f16;
+
+use crate::{
+    fault::Action,
+    run::{Outcome, Run, SHARED_BASE, Stop},
+    scheduler::{suspend, with},
+    site::Op,
+};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u16 {}
+    impl Sealed for u32 {}
+    impl Sealed for [u32; 2] {}
+    impl Sealed for [u32; 4] {}
+}
+
+/// What a load or store moves.
+pub trait Word: bytemuck::Pod + sealed::Sealed {}
+impl Word for u16 {}
+impl Word for u32 {}
+impl Word for [u32; 2] {}
+impl Word for [u32; 4] {}
+
+/// The lane failed: the scheduler sees the report and never resumes it.
+#[cold]
+fn halt() -> ! {
+    loop {
+        suspend();
+    }
+}
+
+fn or_halt<T>(outcome: Outcome<T>) -> T {
+    match outcome {
+        Ok(value) => value,
+        Err(Stop) => halt(),
+    }
+}
+
+/// Executes an instruction: enters it, lets others go first if the schedule wants so, and does it.
+///
+/// `body` sees the seeded fault, [`Action::Drop`] aside: that gives `dropped`.
+#[inline]
+fn execute<T>(
+    op: Op,
+    location: &'static Location<'static>,
+    dropped: T,
+    body: impl FnOnce(&mut Run, u32, Option<Action>) -> Outcome<T>,
+) -> T {
+    let entered = or_halt(with(|run| run.enter(op, location, None)));
+    if entered.pause {
+        suspend();
+    }
+    if matches!(entered.action, Some(Action::Drop)) {
+        return dropped;
+    }
+    or_halt(with(|run| body(run, entered.site, entered.action)))
+}
+
+/// A collective instruction: `body` arrives, then the lane waits for the others and takes its result.
+#[inline]
+fn execute_together(
+    op: Op,
+    location: &'static Location<'static>,
+    dropped: [u32; 4],
+    body: impl FnOnce(&mut Run, u32, Option<Action>) -> Outcome<()>,
+) -> [u32; 4] {
+    let present = execute(op, location, false, |run, site, action| body(run, site, action).map(|()| true));
+    if !present {
+        return dropped;
+    }
+    suspend();
+    with(|run| run.lane_mut().result)
+}
+
+/// `%tid.x`.
+#[must_use]
+pub fn thread_idx_x() -> u32 {
+    with(|run| run.current.lane as u32)
+}
+
+/// `%ctaid.x`.
+#[must_use]
+pub fn block_idx_x() -> u32 {
+    with(|run| run.cta().index)
+}
+
+/// `%ntid.x`.
+#[must_use]
+pub fn block_dim_x() -> u32 {
+    with(|run| run.launches[run.cta().launch].block)
+}
+
+/// `%nctaid.x`.
+#[must_use]
+pub fn grid_dim_x() -> u32 {
+    with(|run| run.launches[run.cta().launch].grid)
+}
+
+/// `bar.sync 0`.
+#[track_caller]
+pub fn bar_sync() {
+    execute_together(Op::BarSync, Location::caller(), [0; 4], |run, site, _| run.bar_sync(site));
+}
+
+/// `bar.warp.sync 0xffffffff`.
+#[track_caller]
+pub fn bar_warp_sync() {
+    execute_together(Op::BarWarpSync, Location::caller(), [0; 4], |run, site, _| run.bar_warp_sync(site));
+}
+
+/// `cvt.rn.f16x2.f32`: to nearest, ties to even; beyond the largest f16 to infinity; `low` in the lower half.
+#[must_use]
+pub fn pack_f16x2(low: f32, high: f32) -> u32 {
+    u32::from(f16::from_f32(high).to_bits()) << 16 | u32::from(f16::from_f32(low).to_bits())
+}
+
+/// `cvt.f32.f16`.
+#[must_use]
+pub fn f16_to_f32(bits: u16) -> f32 {
+    f16::from_bits(bits).to_f32()
+}
+
+/// `cp.async.cg.shared.global [to], [from], 16, bytes`.
+#[track_caller]
+pub fn cp_async_16(to_shared: u32, from_global: u64, bytes: u32) {
+    execute(Op::CpAsync, Location::caller(), (), |run, site, action| {
+        let bytes = match action {
+            Some(Action::ByteDelta(delta)) => bytes.saturating_add_signed(delta),
+            _ => bytes,
+        };
+        run.cp_async(site, action, flipped(to_shared, action), from_global, bytes)
+    });
+}
+
+/// `cp.async.commit_group`.
+#[track_caller]
+pub fn cp_async_commit_group() {
+    execute(Op::CpAsyncCommitGroup, Location::caller(), (), |run, _, _| {
+        run.cp_async_commit_group();
+        Ok(())
+    });
+}
+
+/// `cp.async.wait_group`.
+#[track_caller]
+pub fn cp_async_wait_group(pending: u32) {
+    execute(Op::CpAsyncWaitGroup, Location::caller(), (), |run, _, action| {
+        let more = if let Some(Action::WaitGroup(more)) = action { more } else { 0 };
+        run.cp_async_wait_group(pending.saturating_add(more));
+        Ok(())
+    });
+}
+
+/// `ld.global`, weak.
+#[track_caller]
+#[must_use]
+pub fn ld_global<T: Word>(address: u64) -> T {
+    execute(Op::LdGlobal, Location::caller(), T::zeroed(), |run, site, action| {
+        run.ld_global(site, action, address)
+    })
+}
+
+/// `st.global`, weak.
+#[track_caller]
+pub fn st_global<T: Word>(address: u64, value: T) {
+    execute(Op::StGlobal, Location::caller(), (), |run, site, _| run.st_global(site, address, value));
+}
+
+/// `ld.acquire.gpu.global.u32`.
+#[track_caller]
+#[must_use]
+pub fn ld_acquire_gpu(address: u64) -> u32 {
+    let location = Location::caller();
+    let entered = or_halt(with(|run| {
+        let entered = run.enter(Op::LdAcquire, location, None)?;
+        run.before_poll(entered.site, address)?;
+        Ok(entered)
+    }));
+    // Also when it is dropped: a loop that polls for good must come to an end as a deadlock.
+    suspend();
+    if matches!(entered.action, Some(Action::Drop)) {
+        return 0;
+    }
+    or_halt(with(|run| run.ld_acquire(entered.site, entered.action, address)))
+}
+
+/// `st.relaxed.gpu.global.u32`.
+#[track_caller]
+pub fn st_relaxed_gpu(address: u64, value: u32) {
+    execute(Op::StRelaxed, Location::caller(), (), |run, site, _| run.st_relaxed(site, address, value));
+}
+
+/// `atom.relaxed.gpu.global.inc.u32`: old ≥ last gives 0, else old + 1.
+#[track_caller]
+pub fn atom_inc_relaxed_gpu(address: u64, last: u32) -> u32 {
+    let location = Location::caller();
+    let entered = or_halt(with(|run| run.enter(Op::AtomInc, location, None)));
+    if entered.pause {
+        suspend();
+    }
+    let dropped = matches!(entered.action, Some(Action::Drop));
+    or_halt(with(|run| {
+        run.atom(entered.site, address, false, |old| match old {
+            _ if dropped => old,
+            _ if old >= last => 0,
+            _ => old + 1,
+        })
+    }))
+}
+
+/// `red.release.gpu.global.add.u32`.
+#[track_caller]
+pub fn red_add_release_gpu(address: u64, value: u32) {
+    execute(Op::RedAddRelease, Location::caller(), (), |run, site, action| {
+        let release = !matches!(action, Some(Action::Weaken));
+        run.atom(site, address, release, |old| old.wrapping_add(value)).map(|_| ())
+    });
+}
+
+/// `ld.shared`, weak.
+#[track_caller]
+#[must_use]
+pub fn ld_shared<T: Word>(address: u32) -> T {
+    execute(Op::LdShared, Location::caller(), T::zeroed(), |run, site, action| {
+        run.ld_shared(site, flipped(address, action))
+    })
+}
+
+/// `st.shared`, weak.
+#[track_caller]
+pub fn st_shared<T: Word>(address: u32, value: T) {
+    execute(Op::StShared, Location::caller(), (), |run, site, action| {
+        run.st_shared(site, flipped(address, action), value)
+    });
+}
+
+/// Where the CTA's dynamic shared memory starts: not 0, a multiple of 1024.
+#[must_use]
+pub fn dynamic_shared() -> u32 {
+    SHARED_BASE
+}
+
+/// `ldmatrix.sync.aligned.m8n8.x4.shared.b16`.
+#[track_caller]
+#[must_use]
+pub fn ldmatrix_x4(row: u32) -> [u32; 4] {
+    execute_together(Op::Ldmatrix, Location::caller(), [0; 4], |run, site, action| {
+        run.ldmatrix(site, flipped(row, action))
+    })
+}
+
+/// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`.
+#[track_caller]
+#[must_use]
+pub fn mma_m16n8k16_f16(a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
+    execute_together(Op::Mma, Location::caller(), c.map(f32::to_bits), |run, site, _| run.mma(site, a, b, c))
+        .map(f32::from_bits)
+}
+
+/// A value of the kernel, named so that a seeded fault can change it.
+#[track_caller]
+#[must_use]
+pub fn tap(name: &'static str, value: u32) -> u32 {
+    let location = Location::caller();
+    let entered = or_halt(with(|run| run.enter(Op::Tap, location, Some(name))));
+    match entered.action {
+        Some(Action::Tap(change)) => change(value),
+        Some(Action::Drop) => 0,
+        _ => value,
+    }
+}
+
+/// An address in shared memory under [`Action::AddressXor`].
+fn flipped(address: u32, action: Option<Action>) -> u32 {
+    match action {
+        Some(Action::AddressXor(bits)) => address ^ bits,
+        _ => address,
+    }
+}

@@ -1,0 +1,485 @@
+//! The state of a run: CTAs, lanes, who may go on.
+
+use std::{collections::HashMap, panic::Location, rc::Rc};
+
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::SliceRandom};
+
+use crate::{
+    Asynchrony, Kind, Order, Party, PartyActor, Report, Schedule, Stats, Wait,
+    clock::{Actor, LaneClock, View, WARP},
+    cta::{Cta, Lane, Warp},
+    fault::Action,
+    memory::{Global, Tracked},
+    shadow::{Access, Group},
+    site::{Op, Sites},
+};
+
+/// Where dynamic shared memory starts: not at 0, so that a null address is nobody's.
+pub(crate) const SHARED_BASE: u32 = 1024;
+/// Polls in a row, of all lanes together, without anything else happening, after which nothing will.
+const IDLE_POLLS: u64 = 200_000;
+/// How often all parked poll loops are tried again, without anything else happening, before it is a deadlock.
+const IDLE_ROUNDS: u32 = 64;
+
+/// The run is over: a report was left in [`Run::failure`], and the lane must not go on.
+pub(crate) struct Stop;
+pub(crate) type Outcome<T> = Result<T, Stop>;
+
+/// A launch of the run.
+pub(crate) struct LaunchInfo {
+    pub(crate) name: String,
+    pub(crate) grid: u32,
+    pub(crate) block: u32,
+    pub(crate) shared_bytes: usize,
+    /// The number of its first CTA among all CTAs of the run.
+    pub(crate) first_cta: u32,
+}
+
+/// A resident lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneRef {
+    pub(crate) slot: usize,
+    pub(crate) lane: usize,
+}
+
+/// What the scheduler does next.
+pub(crate) enum Next {
+    Resume(LaneRef),
+    Done,
+    Failed(Report),
+}
+
+pub(crate) struct Run {
+    pub(crate) global: Global,
+    pub(crate) launches: Vec<LaunchInfo>,
+    pub(crate) slots: Vec<Option<Cta>>,
+    /// CTAs to be dispatched, the next one last: launch and index.
+    waiting: Vec<(usize, u32)>,
+    ready: Vec<LaneRef>,
+    /// Lanes that poll, and nobody has written a word since they read theirs.
+    parked: Vec<LaneRef>,
+    pub(crate) current: LaneRef,
+    pub(crate) rng: Xoshiro256PlusPlus,
+    pub(crate) schedule: Schedule,
+    /// Ordinary accesses until a lane is interrupted.
+    until_preempt: u64,
+    pub(crate) sites: Sites,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) snapshots: Vec<[u32; WARP as usize]>,
+    /// What the latest release to a word published, joined over its chain of read-modify-writes.
+    pub(crate) released: HashMap<u64, Rc<View>>,
+    /// Counts strong writes.
+    pub(crate) version: u64,
+    idle_polls: u64,
+    idle_rounds: u32,
+    instructions: u64,
+    /// How often a lane came to a mutation that asks for one occurrence.
+    occurrences: HashMap<(usize, u32, u32), u32>,
+    pub(crate) stats: Stats,
+    pub(crate) failure: Option<Report>,
+    spare_shared: Vec<Tracked>,
+}
+
+/// What [`Run::enter`] found.
+pub(crate) struct Entered {
+    pub(crate) site: u32,
+    pub(crate) action: Option<Action>,
+    /// Whether other lanes go first.
+    pub(crate) pause: bool,
+}
+
+impl Run {
+    pub(crate) fn new(
+        global: Global,
+        launches: Vec<LaunchInfo>,
+        schedule: Schedule,
+        spare_shared: Vec<Tracked>,
+    ) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(schedule.seed);
+        let mut waiting: Vec<_> = launches
+            .iter()
+            .enumerate()
+            .flat_map(|(i, launch)| (0..launch.grid).map(move |cta| (i, cta)))
+            .collect();
+        match schedule.order {
+            Order::Random => waiting.shuffle(&mut rng),
+            Order::Ascending => waiting.reverse(),
+            Order::Descending => {}
+        }
+        let slots = (0..schedule.slots.clamp(1, waiting.len().max(1))).map(|_| None).collect();
+        let mut run = Self {
+            global,
+            launches,
+            slots,
+            waiting,
+            ready: Vec::new(),
+            parked: Vec::new(),
+            current: LaneRef { slot: 0, lane: 0 },
+            rng,
+            schedule,
+            until_preempt: 0,
+            sites: Sites::new(),
+            groups: Vec::new(),
+            snapshots: Vec::new(),
+            released: HashMap::new(),
+            version: 0,
+            idle_polls: 0,
+            idle_rounds: 0,
+            instructions: 0,
+            occurrences: HashMap::new(),
+            stats: Stats::default(),
+            failure: None,
+            spare_shared,
+        };
+        run.until_preempt = run.draw_preempt();
+        run
+    }
+
+    /// Takes the run apart: memory, buffers for another one, what it did.
+    pub(crate) fn finish(mut self) -> (Global, Vec<Tracked>, Stats) {
+        self.stats.sites = self.sites.list();
+        self.global.forget_accesses();
+        self.spare_shared.extend(self.slots.into_iter().flatten().map(|cta| cta.shared));
+        (self.global, self.spare_shared, self.stats)
+    }
+
+    pub(crate) fn cta(&self) -> &Cta {
+        self.slots[self.current.slot].as_ref().expect("the current lane's CTA is resident")
+    }
+
+    pub(crate) fn cta_mut(&mut self) -> &mut Cta {
+        self.slots[self.current.slot].as_mut().expect("the current lane's CTA is resident")
+    }
+
+    pub(crate) fn lane_mut(&mut self) -> &mut Lane {
+        let lane = self.current.lane;
+        &mut self.cta_mut().lanes[lane]
+    }
+
+    /// Puts a CTA that waits into a free slot. The caller starts its lanes.
+    pub(crate) fn dispatch(&mut self) -> Option<(usize, usize)> {
+        let slot = self.slots.iter().position(Option::is_none)?;
+        let (launch, index) = self.waiting.pop()?;
+        let info = &self.launches[launch];
+        let number = info.first_cta + index;
+        let mut shared = self.spare_shared.pop().unwrap_or_default();
+        shared.reset(info.shared_bytes);
+        let view = Rc::new(View::new(number, info.block));
+        self.slots[slot] = Some(Cta {
+            launch,
+            index,
+            number,
+            clocks: (0..info.block).map(|lane| LaneClock::new(number, lane, view.clone())).collect(),
+            lanes: (0..info.block).map(|_| Lane::new()).collect(),
+            warps: (0..info.block / WARP).map(|_| Warp::new()).collect(),
+            shared,
+            at_barrier: 0,
+            exited: 0,
+        });
+        self.ready.extend((0..info.block as usize).map(|lane| LaneRef { slot, lane }));
+        self.stats.ctas += 1;
+        Some((slot, launch))
+    }
+
+    /// The lane to go on with.
+    pub(crate) fn pick(&mut self) -> Next {
+        if let Some(report) = self.failure.take() {
+            return Next::Failed(report);
+        }
+        if self.schedule.asynchrony == Asynchrony::Random && self.rng.random_ratio(1, 4) {
+            self.perform_some();
+        }
+        if self.ready.is_empty() {
+            if self.slots.iter().all(Option::is_none) {
+                return Next::Done;
+            }
+            self.idle_rounds += 1;
+            if self.parked.is_empty() || self.idle_rounds > IDLE_ROUNDS {
+                return Next::Failed(self.deadlock());
+            }
+            self.ready.append(&mut self.parked);
+        }
+        let chosen = self.rng.random_range(0..self.ready.len());
+        let lane = self.ready.swap_remove(chosen);
+        self.current = lane;
+        self.stats.switches += 1;
+        self.stats.course = (self.stats.course ^ (lane.slot << 10 | lane.lane) as u64)
+            .wrapping_mul(0x100_0000_01b3)
+            .rotate_left(17);
+        Next::Resume(lane)
+    }
+
+    /// Moves the data of some asynchronous copies of a random lane.
+    fn perform_some(&mut self) {
+        let slot = self.rng.random_range(0..self.slots.len());
+        let Some(cta) = &mut self.slots[slot] else { return };
+        let lane = self.rng.random_range(0..cta.lanes.len());
+        let rng = &mut self.rng;
+        for copy in cta.lanes[lane].copies.pending.extract_if(.., |_| rng.random_bool(0.5)) {
+            copy.perform(&self.global, &mut cta.shared);
+        }
+    }
+
+    fn draw_preempt(&mut self) -> u64 {
+        let chance = self.schedule.preempt;
+        if chance <= 0.0 {
+            u64::MAX
+        } else if chance >= 1.0 {
+            1
+        } else {
+            // Geometric: the number of trials up to the first success.
+            let u: f64 = self.rng.random();
+            ((1.0 - u).ln() / (1.0 - chance).ln()).ceil().clamp(1.0, 1e12) as u64
+        }
+    }
+
+    /// At the start of an instruction: counts it, finds the seeded fault, and decides whether others go first.
+    pub(crate) fn enter(
+        &mut self,
+        op: Op,
+        location: &'static Location<'static>,
+        tap: Option<&str>,
+    ) -> Outcome<Entered> {
+        let site = self.sites.visit(op, location, &self.schedule.mutations);
+        self.lane_mut().latest = Some(site);
+        if op != Op::Tap {
+            if self.schedule.abort_after.is_some_and(|limit| self.instructions >= limit) {
+                let instructions = self.instructions;
+                return Err(self.fail(site, Kind::Aborted { instructions }));
+            }
+            self.instructions += 1;
+        }
+        let action = if self.sites.get(site).mutations.is_empty() { None } else { self.action(site, tap) };
+        let current = self.current;
+        let pause = match op {
+            Op::LdGlobal | Op::LdShared | Op::StGlobal | Op::StShared | Op::CpAsync => {
+                self.until_preempt -= 1;
+                let pause = self.until_preempt == 0;
+                if pause {
+                    self.until_preempt = self.draw_preempt();
+                    self.ready.push(current);
+                }
+                pause
+            }
+            Op::StRelaxed | Op::AtomInc | Op::RedAddRelease => {
+                self.ready.push(current);
+                true
+            }
+            _ => false,
+        };
+        if !matches!(op, Op::LdAcquire | Op::LdGlobal | Op::LdShared | Op::Tap) {
+            self.idle_polls = 0;
+            self.idle_rounds = 0;
+        }
+        Ok(Entered { site, action, pause })
+    }
+
+    /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something must change.
+    pub(crate) fn before_poll(&mut self, site: u32, address: u64) -> Outcome<()> {
+        let current = self.current;
+        self.idle_polls += 1;
+        if self.idle_polls > IDLE_POLLS {
+            self.ready.push(current);
+            self.failure = Some(self.deadlock());
+            return Err(Stop);
+        }
+        let version = self.version;
+        let lane = self.lane_mut();
+        let again = lane.poll == Some((site, address, version));
+        if again {
+            self.parked.push(current);
+        } else {
+            self.ready.push(current);
+        }
+        Ok(())
+    }
+
+    /// A strong write: poll loops go on. Those that wait for a weak one race with it.
+    pub(crate) fn word_changes(&mut self) {
+        self.version += 1;
+        self.ready.append(&mut self.parked);
+    }
+
+    fn action(&mut self, site: u32, tap: Option<&str>) -> Option<Action> {
+        let (cta, lane) = (self.cta().number, self.current.lane as u32);
+        let index = self.cta().index;
+        for &number in &self.sites.get(site).mutations {
+            let mutation = &self.schedule.mutations[number];
+            let at = &mutation.site;
+            if at.cta.is_some_and(|cta| cta != index)
+                || at.lane.is_some_and(|wanted| wanted != lane)
+                || at.tap.is_some_and(|name| Some(name) != tap)
+            {
+                continue;
+            }
+            if let Some(wanted) = at.occurrence {
+                let count = self.occurrences.entry((number, cta, lane)).or_default();
+                *count += 1;
+                if *count != wanted + 1 {
+                    continue;
+                }
+            }
+            self.stats.mutated += 1;
+            return Some(mutation.action);
+        }
+        None
+    }
+
+    /// Leaves a report of the current lane.
+    #[cold]
+    pub(crate) fn fail(&mut self, site: u32, kind: Kind) -> Stop {
+        let location = self.sites.get(site).location;
+        self.failure = Some(self.report(self.current, location, kind));
+        Stop
+    }
+
+    pub(crate) fn report(&self, lane: LaneRef, location: &'static Location<'static>, kind: Kind) -> Report {
+        let cta = self.slots[lane.slot].as_ref().expect("a lane that fails is resident");
+        let kernel = self.launches[cta.launch].name.clone();
+        Report { kernel, cta: cta.index, lane: lane.lane as u32, location, kind }
+    }
+
+    /// The other side of a race.
+    pub(crate) fn party(&self, access: &Access) -> Party {
+        let (cta, actor) = match access.who.actor() {
+            Actor::Lane { cta, lane } => (cta, PartyActor::Lane(lane)),
+            Actor::Warp { cta, warp } => (cta, PartyActor::Warp(warp)),
+            Actor::Group(number) => {
+                let group = self.groups[number as usize];
+                (group.cta, PartyActor::Copy { lane: group.lane, completed: group.completed != 0 })
+            }
+        };
+        let launch =
+            self.launches.iter().rfind(|launch| launch.first_cta <= cta).expect("CTAs belong to launches");
+        let entry = self.sites.get(access.site());
+        Party {
+            kernel: launch.name.clone(),
+            cta: cta - launch.first_cta,
+            actor,
+            op: entry.info.op,
+            location: entry.location,
+        }
+    }
+
+    fn deadlock(&self) -> Report {
+        let mut waiting: Vec<Wait> = Vec::new();
+        let mut first = None;
+        for (slot, cta) in self.slots.iter().enumerate() {
+            let Some(cta) = cta else { continue };
+            for (number, lane) in cta.lanes.iter().enumerate().filter(|(_, lane)| !lane.exited) {
+                let at = LaneRef { slot, lane: number };
+                let polls = self.parked.contains(&at) || self.ready.contains(&at);
+                let (site, address) = match (lane.waiting, lane.poll) {
+                    (Some(site), _) => (site, None),
+                    (None, Some((site, address, _))) if polls => (site, Some(self.global.describe(address))),
+                    // A lane that can go on, and polls for the first time.
+                    _ => continue,
+                };
+                let entry = self.sites.get(site);
+                first.get_or_insert((at, entry.location));
+                let kernel = &self.launches[cta.launch].name;
+                match waiting.last_mut() {
+                    Some(last)
+                        if last.cta == cta.index
+                            && last.kernel == *kernel
+                            && last.location == entry.location
+                            && last.address == address =>
+                    {
+                        last.lanes.push(number as u32);
+                    }
+                    _ => waiting.push(Wait {
+                        kernel: kernel.clone(),
+                        cta: cta.index,
+                        lanes: vec![number as u32],
+                        op: entry.info.op,
+                        address,
+                        location: entry.location,
+                    }),
+                }
+            }
+        }
+        let (at, location) = first.unwrap_or((self.current, Location::caller()));
+        self.report(at, location, Kind::Deadlock { waiting })
+    }
+
+    /// The current lane comes to a collective instruction. True when all that take part have come; they are then
+    /// ready again. What they exchange is the caller's.
+    pub(crate) fn arrive(&mut self, op: Op, site: u32) -> Outcome<bool> {
+        let LaneRef { slot, lane } = self.current;
+        let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
+        let warp_number = lane / WARP as usize;
+        let warp = &mut cta.warps[warp_number];
+        let exited = if op == Op::BarSync { cta.exited } else { warp.exited };
+        let elsewhere = warp.at.filter(|&at| at != (op, site));
+        if exited > 0 || elsewhere.is_some() {
+            let other = match elsewhere {
+                Some((_, other)) => {
+                    format!("others of warp {warp_number} are at {}", self.sites.get(other).info)
+                }
+                None if op == Op::BarSync => format!("{exited} lanes of the CTA have exited"),
+                None => format!("{exited} lanes of warp {warp_number} have exited"),
+            };
+            return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
+        }
+        warp.at = Some((op, site));
+        warp.arrived += 1;
+        cta.lanes[lane].waiting = Some(site);
+        let (arrived, expected, first) = if op == Op::BarSync {
+            cta.at_barrier += 1;
+            (cta.at_barrier, cta.lanes.len(), 0)
+        } else {
+            (warp.arrived, WARP as usize, warp_number * WARP as usize)
+        };
+        if (arrived as usize) < expected {
+            return Ok(false);
+        }
+        if op == Op::BarSync {
+            cta.at_barrier = 0;
+        }
+        for lane in first..first + expected {
+            cta.lanes[lane].waiting = None;
+            self.ready.push(LaneRef { slot, lane });
+        }
+        for warp in &mut cta.warps[first / WARP as usize..(first + expected) / WARP as usize] {
+            warp.at = None;
+            warp.arrived = 0;
+        }
+        Ok(true)
+    }
+
+    /// The kernel returned in the current lane, or panicked.
+    pub(crate) fn exit(&mut self, result: Result<(), String>) {
+        self.idle_polls = 0;
+        self.idle_rounds = 0;
+        let LaneRef { slot, lane } = self.current;
+        if let Err(message) = result {
+            // Where the panic was is not to be had without a hook; the message that was printed has it.
+            let latest = self.lane_mut().latest;
+            let location = latest.map_or(Location::caller(), |site| self.sites.get(site).location);
+            self.failure = Some(self.report(self.current, location, Kind::Panic { message }));
+            return;
+        }
+        let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
+        let copies = &cta.lanes[lane].copies;
+        if let Some((site, copies)) = copies.unfinished() {
+            self.fail(site, Kind::NotWaited { copies });
+            return;
+        }
+        let warp = &mut cta.warps[lane / WARP as usize];
+        // At bar.sync, or at an instruction of its warp: either can no longer be completed.
+        let stranded =
+            warp.at.or_else(|| cta.warps.iter().find_map(|warp| warp.at.filter(|at| at.0 == Op::BarSync)));
+        if let Some((_, site)) = stranded {
+            let other = format!("others are at {}", self.sites.get(site).info);
+            self.fail(site, Kind::Divergence { this: "exits".to_owned(), other });
+            return;
+        }
+        cta.warps[lane / WARP as usize].exited += 1;
+        cta.lanes[lane].exited = true;
+        cta.exited += 1;
+        if cta.exited as usize == cta.lanes.len() {
+            let cta = self.slots[slot].take().expect("it was there");
+            self.spare_shared.push(cta.shared);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The instructions of a kernel's source: each kind at each place.
+
+use std::{collections::HashMap, fmt, panic::Location};
+
+use crate::fault::Mutation;
+
+/// The kinds of instructions. Displayed as PTX writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // Their names are those of `ops`.
+pub enum Op {
+    BarSync,
+    BarWarpSync,
+    CpAsync,
+    CpAsyncCommitGroup,
+    CpAsyncWaitGroup,
+    LdGlobal,
+    StGlobal,
+    LdAcquire,
+    StRelaxed,
+    AtomInc,
+    RedAddRelease,
+    LdShared,
+    StShared,
+    Ldmatrix,
+    Mma,
+    Tap,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BarSync => "bar.sync",
+            Self::BarWarpSync => "bar.warp.sync",
+            Self::CpAsync => "cp.async",
+            Self::CpAsyncCommitGroup => "cp.async.commit_group",
+            Self::CpAsyncWaitGroup => "cp.async.wait_group",
+            Self::LdGlobal => "ld.global",
+            Self::StGlobal => "st.global",
+            Self::LdAcquire => "ld.acquire.gpu",
+            Self::StRelaxed => "st.relaxed.gpu",
+            Self::AtomInc => "atom.relaxed.gpu.inc",
+            Self::RedAddRelease => "red.release.gpu.add",
+            Self::LdShared => "ld.shared",
+            Self::StShared => "st.shared",
+            Self::Ldmatrix => "ldmatrix",
+            Self::Mma => "mma.sync",
+            Self::Tap => "tap",
+        })
+    }
+}
+
+/// An instruction at a place in the source, and how often lanes came to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SiteInfo {
+    /// Path as the compiler was given it.
+    pub file: &'static str,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// The instruction.
+    pub op: Op,
+    /// How often, over all lanes.
+    pub count: u64,
+}
+
+impl fmt::Display for SiteInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}:{}:{}", self.op, self.file, self.line, self.column)
+    }
+}
+
+/// What is known of a site during a run.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) info: SiteInfo,
+    pub(crate) location: &'static Location<'static>,
+    /// The mutations that may apply, by number.
+    pub(crate) mutations: Vec<usize>,
+}
+
+/// All sites of a run, by number.
+#[derive(Debug)]
+pub(crate) struct Sites {
+    entries: Vec<Entry>,
+    /// Number of a site by the address of its location, a guess: one location may have several addresses.
+    recent: Vec<(usize, u32)>,
+    numbers: HashMap<(&'static str, u32, u32, Op), u32>,
+}
+
+const RECENT: usize = 512;
+
+impl Sites {
+    pub(crate) fn new() -> Self {
+        Self { entries: Vec::new(), recent: vec![(0, 0); RECENT], numbers: HashMap::new() }
+    }
+
+    /// The number of a site, counted.
+    #[inline]
+    pub(crate) fn visit(
+        &mut self,
+        op: Op,
+        location: &'static Location<'static>,
+        mutations: &[Mutation],
+    ) -> u32 {
+        // 17 instructions fit into the bits that the shift makes free.
+        let key = (std::ptr::from_ref(location) as usize) << 5 | op as usize;
+        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) % RECENT;
+        let number = if self.recent[slot].0 == key {
+            self.recent[slot].1
+        } else {
+            let number = self.find(op, location, mutations);
+            self.recent[slot] = (key, number);
+            number
+        };
+        self.entries[number as usize].info.count += 1;
+        number
+    }
+
+    #[cold]
+    fn find(&mut self, op: Op, location: &'static Location<'static>, mutations: &[Mutation]) -> u32 {
+        let (file, line, column) = (location.file(), location.line(), location.column());
+        *self.numbers.entry((file, line, column, op)).or_insert_with(|| {
+            let info = SiteInfo { op, file, line, column, count: 0 };
+            let matching = mutations.iter().enumerate().filter(|(_, m)| m.site.matches(&info));
+            let mutations = matching.map(|(i, _)| i).collect();
+            self.entries.push(Entry { info, location, mutations });
+            self.entries.len() as u32 - 1
+        })
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> &Entry {
+        &self.entries[number as usize]
+    }
+
+    /// All, by file, line, column.
+    pub(crate) fn list(&self) -> Vec<SiteInfo> {
+        let mut list: Vec<_> = self.entries.iter().map(|entry| entry.info).collect();
+        list.sort();
+        list
+    }
+}

@@ -1,0 +1,53 @@
+//! Who am I? PTX ISA 10.1 ff., special registers.
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::{asm, nvptx};
+
+macro_rules! special_register {
+    ($(#[$attr:meta])* $name:ident, $intrinsic:ident) => {
+        $(#[$attr])*
+        #[inline(always)]
+        #[must_use]
+        pub fn $name() -> u32 {
+            #[cfg(target_arch = "nvptx64")]
+            // SAFETY: reading a special register has no precondition.
+            unsafe { nvptx::$intrinsic() as u32 }
+            #[cfg(not(target_arch = "nvptx64"))]
+            simt::ops::$name()
+        }
+    };
+}
+
+special_register! {
+    /// `%tid.x`: number of this thread in its CTA.
+    thread_idx_x, _thread_idx_x
+}
+special_register! {
+    /// `%ctaid.x`: number of this CTA in the grid. Promises nothing about the order of dispatch.
+    block_idx_x, _block_idx_x
+}
+special_register! {
+    /// `%ntid.x`: threads in a CTA.
+    block_dim_x, _block_dim_x
+}
+special_register! {
+    /// `%nctaid.x`: CTAs in the grid.
+    grid_dim_x, _grid_dim_x
+}
+
+/// `value`, of which the compiler knows nothing. What is computed from it inside a loop stays there: an
+/// address hoisted out of the loop over work items would take a register from the sums, all the time. No
+/// instruction.
+#[inline(always)]
+#[must_use]
+pub fn opaque(value: u32) -> u32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        let mut value = value;
+        // SAFETY: no instruction. Not `pure`: else it could be hoisted itself.
+        unsafe { asm!("// {0}", inout(reg32) value, options(nomem, nostack)) };
+        value
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    value
+}

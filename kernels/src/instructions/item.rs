@@ -1,0 +1,82 @@
+//! The part of a launch that one CTA has.
+
+use super::Params;
+use crate::{
+    Global,
+    device::{SharedAddr, block_idx_x, dynamic_shared, thread_idx_x},
+};
+
+/// Lanes of a warp.
+pub(super) const WARP: u32 = 32;
+
+/// An item, as one of its lanes sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Item {
+    /// Items of the launch.
+    pub count: u32,
+    /// Its inputs.
+    pub input: Global<u32>,
+    /// Its outputs.
+    pub output: Global<u32>,
+    /// Those of all items.
+    pub outputs: Global<u32>,
+    /// Words that all items share.
+    pub counters: Global<u32>,
+    /// This lane, among those of the CTA.
+    pub lane: u32,
+    /// The CTA's shared memory.
+    pub shared: SharedAddr,
+}
+
+impl Item {
+    /// This CTA's; none if there are fewer.
+    #[inline(always)]
+    pub(super) fn of_this_cta(params: Params, input_words: u32, output_words: u32) -> Option<Self> {
+        let index = block_idx_x();
+        (index < params.count).then(|| Self {
+            count: params.count,
+            input: params.input.offset(u64::from(index) * u64::from(input_words)),
+            output: params.output.offset(u64::from(index) * u64::from(output_words)),
+            outputs: params.output,
+            counters: params.output.offset(u64::from(params.count) * u64::from(output_words)),
+            lane: thread_idx_x(),
+            shared: dynamic_shared(),
+        })
+    }
+
+    /// Where input word `word` is.
+    #[inline(always)]
+    pub(super) fn input_at(self, word: u32) -> Global<u32> {
+        self.input.offset(u64::from(word))
+    }
+
+    /// Where output word `word` goes.
+    #[inline(always)]
+    pub(super) fn output_at(self, word: u32) -> Global<u32> {
+        self.output.offset(u64::from(word))
+    }
+
+    /// Input word `word`.
+    ///
+    /// # Safety
+    ///
+    /// It is one of this item's.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    pub(super) unsafe fn get(self, word: u32) -> u32 {
+        // SAFETY: inputs are readable and nobody writes them.
+        unsafe { self.input_at(word).load() }
+    }
+
+    /// Sets output word `word`. (Device code has no weak store of 32 bits, so this one is strong.)
+    ///
+    /// # Safety
+    ///
+    /// It is one of this item's, and no other lane touches it.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    pub(super) unsafe fn set(self, word: u32, value: u32) {
+        // SAFETY: outputs are writable, this one by this lane alone.
+        unsafe { self.output_at(word).store_relaxed(value) }
+    }
+}

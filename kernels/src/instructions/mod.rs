@@ -1,0 +1,49 @@
+//! Entries that run one device instruction each: what tests compare between the strict machine, a GPU and the
+//! PTX manual.
+//!
+//! Every instruction of [`device`](crate::device) has one, `instruction_<name>` in [`table`]. A CTA does one
+//! *item*: it takes the item's words of the input, gives them to the instruction, lane by lane, and stores
+//! what came back as the item's words of the output. Around it stand as few other instructions as will do.
+//! What the words mean is documented at each function; all of them are `unsafe` for one reason: they trust the
+//! launch to be that of their row, with [`Params`] as documented there.
+//!
+//! They make a PTX file of their own (feature `instructions` of the device build), so that nothing in the one
+//! that is shipped is there for tests alone.
+
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod barrier;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod convert;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod cp_async;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod global;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod item;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod matrix;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod shared;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod strong;
+pub mod table;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod thread;
+
+use crate::Global;
+
+pub use table::{INSTRUCTIONS, Instruction};
+
+/// What a launch of any of these entries gets. Item i has the `input_words` from `i * input_words` on, and
+/// likewise for the output.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Params {
+    /// `[count, input_words]`, only read. The base is a multiple of 16 bytes.
+    pub input: Global<u32>,
+    /// `[count, output_words]`, then `counters` words that are 0 before the launch. The base is a multiple of
+    /// 16 bytes.
+    pub output: Global<u32>,
+    /// Items. CTAs with a higher number do nothing.
+    pub count: u32,
+}

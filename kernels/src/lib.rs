@@ -1,0 +1,49 @@
+//! GPU kernels of fused-lora, in Rust: a linear layer with an un-merged LoRA adapter in one launch.
+//!
+//! ```text
+//! h = f16( s · x Aᵀ )              x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
+//! y = f16( x Wᵀ + h Bᵀ + bias )    h: [M, r]   y: [M, N]
+//! ```
+//!
+//! One source, three ways to build it:
+//!
+//! | build | what there is |
+//! |---|---|
+//! | `nvptx64-nvidia-cuda` (by `cuda-builder`) | the kernels as PTX entries; [`ptx`] is the result, checked in |
+//! | host | [`params`], [`tile`], [`table`], [`ptx`]: what a launcher needs, never repeated there |
+//! | host with the feature `simt` | also the kernels as functions that the strict machine of `fused-lora-simt` runs lane by lane |
+//!
+//! The crate is `no_std` and depends on nothing but `core` (and on the machine, for tests).
+
+#![no_std]
+#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
+#![warn(missing_docs)]
+
+#[cfg(feature = "simt")]
+extern crate fused_lora_simt as simt;
+
+mod address;
+pub mod counters;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+pub mod device;
+#[cfg(any(not(target_arch = "nvptx64"), feature = "instructions"))]
+pub mod instructions;
+pub mod params;
+#[cfg(not(target_arch = "nvptx64"))]
+pub mod ptx;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+pub mod sm80;
+#[cfg(not(all(target_arch = "nvptx64", feature = "instructions")))]
+pub mod table;
+pub mod tile;
+
+pub use address::Global;
+
+/// Bounds checks and overflow checks are off in a kernel, and nothing else can panic; a `.func` in the PTX
+/// would mean that something did, and the builder rejects it.
+#[cfg(target_arch = "nvptx64")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: ends the launch with an error.
+    unsafe { core::arch::nvptx::trap() }
+}

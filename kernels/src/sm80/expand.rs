@@ -1,0 +1,43 @@
+//! The third launch of `unfused`: y += h Bᵀ.
+
+use super::{
+    board::Board,
+    output_tile::output_tile,
+    schedule::{Grid, Strided, output},
+};
+use crate::{
+    device::{dynamic_shared, thread_idx_x},
+    params::Params,
+    tile::Tile,
+};
+
+/// `y = f16( h Bᵀ + residual )`, with h from the launch before; the residual is what y holds.
+///
+/// # Parameters
+///
+/// [`Params`] with h in the workspace and `epilogue.residual`, as a rule y itself. x and W are not read.
+///
+/// # Tiling
+///
+/// As `T` says; any number of CTAs.
+///
+/// # Safety
+///
+/// As [`gemm`](super::gemm), and h is there.
+#[inline(always)]
+pub unsafe fn expand<T: Tile, const MT: usize, const NT: usize>(params: Params) {
+    let shared = dynamic_shared();
+    // SAFETY: the caller's contract; the board is written behind the barriers of the tile before, and the ring
+    // behind the barrier that follows it.
+    unsafe {
+        let grid = Grid::new::<T>(&params);
+        let mut tiles = Strided::new(grid.outputs());
+        while let Some(index) = tiles.next() {
+            let (row_tile, column_tile) = grid.output(index);
+            if thread_idx_x() == 0 {
+                Board::new::<T>(shared).set_work(output::<T>(&params, row_tile, column_tile));
+            }
+            output_tile::<T, true, false, true, MT, NT>(&params, row_tile, column_tile, shared);
+        }
+    }
+}

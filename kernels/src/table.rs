@@ -1,0 +1,113 @@
+//! All entries: what a launcher must know of each, and the entries themselves.
+
+use crate::tile::{T64x64, T64x64h16, T64x64h32, T64x128, T64x128h16, T128x128, T128x128h16, T128x256, Tile};
+
+/// What a kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `y = x Wᵀ`.
+    Gemm,
+    /// Base, shrink and expand in one launch, h shared between CTAs.
+    Fused,
+    /// The same, every CTA makes its own h: row tiles with one segment that has an adapter at most, of rank
+    /// `h` at most.
+    FusedRecompute,
+    /// `h = s · x Aᵀ`.
+    Shrink,
+    /// `y += h Bᵀ`.
+    Expand,
+}
+
+/// An entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Its name in the PTX.
+    pub name: &'static str,
+    /// What it computes.
+    pub operation: Operation,
+    /// Whether x must be a multiple of 16 bytes with a row stride that is a multiple of 8.
+    pub aligned: bool,
+    /// Rows of a tile.
+    pub block_m: u32,
+    /// Columns of a tile.
+    pub block_n: u32,
+    /// Steps of K in a slot of the ring.
+    pub block_k: u32,
+    /// Slots of the ring.
+    pub stages: u32,
+    /// Columns of h that each CTA makes for itself.
+    pub h: u32,
+    /// Threads of a CTA: its only launch bound that is exact.
+    pub threads: u32,
+    /// CTAs that must fit on an SM as far as registers go.
+    pub min_ctas: u32,
+    /// Registers a thread may have; the build fails above.
+    pub max_registers: u32,
+    /// Dynamic shared memory, in bytes.
+    pub shared_bytes: u32,
+    /// The kernel, for the strict machine.
+    #[cfg(feature = "simt")]
+    pub run: unsafe fn(crate::params::Params),
+}
+
+macro_rules! kernels {
+    ($($name:ident: $operation:ident, $tile:ty, $function:ident<$($argument:tt),*>, aligned $aligned:literal, $registers:literal registers, $ctas:literal CTAs;)*) => {
+        /// All entries of the PTX.
+        pub static KERNELS: &[Kernel] = &[$(
+            Kernel {
+                name: stringify!($name),
+                operation: Operation::$operation,
+                aligned: $aligned,
+                block_m: <$tile>::BLOCK_M,
+                block_n: <$tile>::BLOCK_N,
+                block_k: <$tile>::BLOCK_K,
+                stages: <$tile>::STAGES,
+                h: <$tile>::H,
+                threads: <$tile>::THREADS,
+                min_ctas: $ctas,
+                max_registers: $registers,
+                shared_bytes: <$tile>::SHARED_BYTES,
+                #[cfg(feature = "simt")]
+                run: crate::sm80::$function::<$tile $(, $argument)*>,
+            },
+        )*];
+
+        $(
+            /// Entry; see [`KERNELS`].
+            ///
+            /// # Safety
+            ///
+            /// That of the function it names.
+            #[cfg(target_arch = "nvptx64")]
+            #[unsafe(no_mangle)]
+            pub unsafe extern "ptx-kernel" fn $name(params: crate::params::Params) {
+                // SAFETY: the launcher's contract.
+                unsafe { crate::sm80::$function::<$tile $(, $argument)*>(params) }
+            }
+        )*
+    };
+}
+
+// The last arguments are the fragments of a warp: BLOCK_M / WARPS_M / 16, BLOCK_N / WARPS_N / 8, H / WARPS_N
+// / 8.
+kernels! {
+    gemm_128x256: Gemm, T128x256, gemm<true, 4, 8>, aligned true, 255 registers, 1 CTAs;
+    gemm_128x128: Gemm, T128x128, gemm<true, 4, 8>, aligned true, 255 registers, 2 CTAs;
+    gemm_64x128: Gemm, T64x128, gemm<true, 2, 8>, aligned true, 168 registers, 3 CTAs;
+    gemm_64x64: Gemm, T64x64, gemm<true, 2, 4>, aligned true, 128 registers, 4 CTAs;
+    gemm_64x64_any: Gemm, T64x64, gemm<false, 2, 4>, aligned false, 168 registers, 3 CTAs;
+    fused_128x256: Fused, T128x256, fused<true, 4, 8>, aligned true, 255 registers, 1 CTAs;
+    fused_128x128: Fused, T128x128, fused<true, 4, 8>, aligned true, 255 registers, 2 CTAs;
+    fused_64x128: Fused, T64x128, fused<true, 2, 8>, aligned true, 168 registers, 3 CTAs;
+    fused_64x64: Fused, T64x64, fused<true, 2, 4>, aligned true, 128 registers, 4 CTAs;
+    fused_64x64_any: Fused, T64x64, fused<false, 2, 4>, aligned false, 168 registers, 3 CTAs;
+    fused_recompute_128x128_h16: FusedRecompute, T128x128h16, fused_recompute<true, 4, 8, 1>, aligned true, 255 registers, 2 CTAs;
+    fused_recompute_64x128_h16: FusedRecompute, T64x128h16, fused_recompute<true, 2, 8, 1>, aligned true, 255 registers, 2 CTAs;
+    fused_recompute_64x64_h16: FusedRecompute, T64x64h16, fused_recompute<true, 2, 4, 1>, aligned true, 168 registers, 3 CTAs;
+    fused_recompute_64x64_h32: FusedRecompute, T64x64h32, fused_recompute<true, 2, 4, 2>, aligned true, 168 registers, 3 CTAs;
+    shrink_128x128: Shrink, T128x128, shrink<true, 4, 8>, aligned true, 255 registers, 2 CTAs;
+    shrink_64x64: Shrink, T64x64, shrink<true, 2, 4>, aligned true, 128 registers, 4 CTAs;
+    shrink_64x64_any: Shrink, T64x64, shrink<false, 2, 4>, aligned false, 168 registers, 3 CTAs;
+    expand_128x128: Expand, T128x128, expand<4, 8>, aligned true, 255 registers, 2 CTAs;
+    expand_64x64: Expand, T64x64, expand<2, 4>, aligned true, 128 registers, 4 CTAs;
+}

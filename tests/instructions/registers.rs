@@ -1,0 +1,49 @@
+//! Special registers, and what must not be seen at all.
+
+use crate::{
+    inputs,
+    launch::{check, grid},
+};
+
+const ITEMS: usize = 9;
+const THREADS: u32 = 64;
+
+/// Holds `name` to a number for each item and lane.
+#[track_caller]
+fn numbers(name: &str, value: impl Fn(u32, u32) -> u32) {
+    let all = (0..ITEMS as u32).flat_map(|item| (0..THREADS).map(move |lane| (item, lane)));
+    let expected: Vec<u32> = all.map(|(item, lane)| value(item, lane)).collect();
+    check(name, ITEMS, &[], &expected);
+}
+
+#[test]
+fn thread_idx_x() {
+    numbers("thread_idx_x", |_, lane| lane);
+}
+
+#[test]
+fn block_idx_x() {
+    numbers("block_idx_x", |item, _| item);
+}
+
+#[test]
+fn block_dim_x() {
+    numbers("block_dim_x", |_, _| THREADS);
+}
+
+#[test]
+fn grid_dim_x() {
+    numbers("grid_dim_x", |_, _| grid(ITEMS));
+}
+
+#[test]
+fn dynamic_shared_starts_at_a_multiple_of_1024() {
+    numbers("dynamic_shared", |_, _| 0);
+}
+
+#[test]
+fn opaque_and_tap_change_nothing() {
+    let input = inputs::words(ITEMS * THREADS as usize, 1);
+    check("opaque", ITEMS, &input, &input);
+    check("tap", ITEMS, &input, &input);
+}

@@ -1,0 +1,121 @@
+//! One product: its sizes, its adapters, how its operands lie in memory.
+
+use std::ops::Range;
+
+pub(crate) use crate::setup::{Failure, Setup, Workspace, kernel, set_up};
+
+/// An adapter of a case.
+#[derive(Clone, Debug)]
+pub(crate) struct AdapterCase {
+    pub(crate) rank: usize,
+    pub(crate) scale: f32,
+    /// Columns of y that it adds to; all if None.
+    pub(crate) columns: Option<Range<usize>>,
+}
+
+impl AdapterCase {
+    pub(crate) fn new(rank: usize) -> Self {
+        Self { rank, scale: 0.5, columns: None }
+    }
+}
+
+/// Which rows have which adapter.
+#[derive(Clone, Debug)]
+pub(crate) enum Rows {
+    /// The first adapter for all, by the parameters.
+    Uniform,
+    /// By table: rows, number of the adapter.
+    Table(Vec<(Range<usize>, usize)>),
+}
+
+/// An operand that a value can be planted in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operand {
+    X,
+    W,
+    /// A of this adapter.
+    A(usize),
+}
+
+/// A product. Operands are normally distributed, but for what is planted.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) adapters: Vec<AdapterCase>,
+    pub(crate) rows: Rows,
+    /// Row strides beyond K and N, and elements before the first row.
+    pub(crate) pad_x: usize,
+    pub(crate) pad_y: usize,
+    pub(crate) shift_x: usize,
+    pub(crate) shift_y: usize,
+    /// Row strides of W, A, B and h beyond what they need; a multiple of 8.
+    pub(crate) pad_operands: usize,
+    pub(crate) bias: bool,
+    pub(crate) residual: bool,
+    /// The residual is what y holds.
+    pub(crate) in_place: bool,
+    /// Row stride of the residual beyond N, and elements before it and before the bias.
+    pub(crate) pad_residual: usize,
+    pub(crate) shift_epilogue: usize,
+    /// Values at row, column of an operand.
+    pub(crate) planted: Vec<(Operand, usize, usize, f32)>,
+    pub(crate) seed: u64,
+    /// CTAs of a launch; None for one a work item.
+    pub(crate) grid: Option<u32>,
+}
+
+impl Case {
+    pub(crate) fn new(m: usize, n: usize, k: usize, rank: usize) -> Self {
+        Self {
+            m,
+            n,
+            k,
+            adapters: vec![AdapterCase::new(rank)],
+            rows: Rows::Uniform,
+            pad_x: 0,
+            pad_y: 0,
+            shift_x: 0,
+            shift_y: 0,
+            pad_operands: 0,
+            bias: false,
+            residual: false,
+            in_place: false,
+            pad_residual: 0,
+            shift_epilogue: 0,
+            planted: Vec::new(),
+            seed: 1,
+            grid: None,
+        }
+    }
+
+    /// The adapter of a row, if it has one.
+    fn row_adapter(&self, row: usize) -> Option<usize> {
+        match &self.rows {
+            Rows::Uniform => Some(0),
+            Rows::Table(rows) => {
+                rows.iter().find(|(rows, _)| rows.contains(&row)).map(|&(_, adapter)| adapter)
+            }
+        }
+        .filter(|&adapter| self.adapters[adapter].rank > 0)
+    }
+
+    /// All rows, cut where the adapter changes.
+    pub(crate) fn runs(&self) -> Vec<(Range<usize>, Option<usize>)> {
+        let mut runs: Vec<(Range<usize>, Option<usize>)> = Vec::new();
+        for row in 0..self.m {
+            let adapter = self.row_adapter(row);
+            match runs.last_mut() {
+                Some((rows, last)) if *last == adapter => rows.end = row + 1,
+                _ => runs.push((row..row + 1, adapter)),
+            }
+        }
+        runs
+    }
+
+    /// The columns of y that an adapter adds to.
+    pub(crate) fn columns(&self, adapter: usize) -> Range<usize> {
+        self.adapters[adapter].columns.clone().unwrap_or(0..self.n)
+    }
+}

@@ -1,0 +1,422 @@
+//! The kernels that faults are seeded into, the named faults, and what may be left out without harm.
+
+use fused_lora_simt::{
+    Action::{self, AddressXor, ByteDelta, Drop, NonCoherent, WaitGroup, Weaken},
+    Mutation,
+    Op::{
+        AtomInc, BarSync, CpAsync, CpAsyncCommitGroup, CpAsyncWaitGroup, LdAcquire, LdGlobal, Ldmatrix, Mma,
+        RedAddRelease, StGlobal, StRelaxed,
+    },
+    Site,
+};
+
+use super::{
+    source::{Located, Place, at},
+    subject::{By, Subject},
+};
+use crate::case::{AdapterCase, Case, Rows};
+
+// Each has tails in M and N, fewer CTAs than work items, and more steps of K than the ring has slots or
+// fewer.
+
+/// Seven steps of K through four slots; stores in 16 bytes and, at the edge, in 2.
+pub(super) static GEMM: Subject = Subject::new("gemm", &["gemm_64x64"], 0, || Case {
+    pad_x: 8,
+    pad_y: 6,
+    bias: true,
+    grid: Some(2),
+    ..Case::new(100, 90, 200, 0)
+});
+/// Two steps of K.
+pub(super) static GEMM_SHORT: Subject =
+    Subject::new("gemm, short K", &["gemm_64x64"], 0, || Case { grid: Some(1), ..Case::new(100, 90, 40, 0) });
+/// x copied element by element.
+pub(super) static GEMM_ANY: Subject = Subject::new("gemm, unaligned x", &["gemm_64x64_any"], 0, || Case {
+    pad_x: 3,
+    shift_x: 1,
+    grid: Some(2),
+    ..Case::new(70, 90, 205, 0)
+});
+/// Three slots, and a tile whose f32 sums cross the ring in two passes.
+pub(super) static GEMM_WIDE: Subject = Subject::new("gemm, wide tile", &["gemm_128x256"], 0, || Case {
+    grid: Some(1),
+    ..Case::new(100, 260, 104, 0)
+});
+/// Two tiles of h a row tile, and steps of K enough to look for h early: it is there, or not, as the schedule
+/// has it.
+pub(super) static FUSED: Subject = Subject::new("fused", &["fused_64x64"], 0, || Case {
+    grid: Some(8),
+    bias: true,
+    ..Case::new(140, 90, 200, 80)
+});
+/// Too few steps of K to look early: every tile of y waits for h behind its base.
+pub(super) static FUSED_SHORT: Subject = Subject::new("fused, short K", &["fused_64x64"], 0, || Case {
+    grid: Some(3),
+    ..Case::new(140, 90, 40, 80)
+});
+/// Several adapters in a row tile, cuts inside of it, rows without, a column range. Waits for h behind the
+/// base, too.
+pub(super) static FUSED_SEGMENTS: Subject =
+    Subject::new("fused, several adapters", &["fused_64x64"], 0, || Case {
+        grid: Some(3),
+        ..segments(140, 90, 72)
+    });
+/// x copied element by element.
+pub(super) static FUSED_ANY: Subject = Subject::new("fused, unaligned x", &["fused_64x64_any"], 0, || Case {
+    pad_x: 3,
+    shift_x: 1,
+    grid: Some(4),
+    ..Case::new(70, 90, 205, 23)
+});
+/// Three slots, two passes.
+pub(super) static FUSED_WIDE: Subject = Subject::new("fused, wide tile", &["fused_128x256"], 0, || Case {
+    grid: Some(5),
+    ..Case::new(140, 260, 168, 40)
+});
+/// Every CTA makes its own h.
+pub(super) static RECOMPUTE: Subject =
+    Subject::new("fused_recompute", &["fused_recompute_64x64_h16"], 0, || Case {
+        grid: Some(2),
+        ..Case::new(140, 90, 200, 13)
+    });
+/// With 32 columns of h, by table; the row tiles have an adapter, another, and none.
+pub(super) static RECOMPUTE_SEGMENTS: Subject =
+    Subject::new("fused_recompute, several adapters", &["fused_recompute_64x64_h32"], 0, || Case {
+        adapters: vec![AdapterCase::new(29), AdapterCase { columns: Some(20..75), ..AdapterCase::new(9) }],
+        rows: Rows::Table(vec![(0..50, 0), (70..120, 1)]),
+        grid: Some(2),
+        ..Case::new(200, 90, 40, 0)
+    });
+/// The second launch of `unfused`.
+pub(super) static SHRINK: Subject =
+    Subject::new("shrink, several adapters", UNFUSED, 1, || Case { grid: Some(2), ..segments(140, 90, 200) });
+/// The third.
+pub(super) static EXPAND: Subject =
+    Subject::new("expand", UNFUSED, 2, || Case { grid: Some(2), ..Case::new(140, 90, 72, 80) });
+/// Several parts of a row tile, one after another.
+pub(super) static EXPAND_SEGMENTS: Subject =
+    Subject::new("expand, several adapters", UNFUSED, 2, || Case { grid: Some(2), ..segments(140, 90, 200) });
+
+const UNFUSED: &[&str] = &["gemm_64x64", "shrink_64x64", "expand_64x64"];
+
+fn segments(m: usize, n: usize, k: usize) -> Case {
+    Case {
+        adapters: vec![
+            AdapterCase::new(10),
+            AdapterCase::new(140),
+            AdapterCase { columns: Some(20..75), ..AdapterCase::new(7) },
+        ],
+        rows: Rows::Table(vec![(0..20, 0), (20..50, 1), (90..m, 2)]),
+        ..Case::new(m, n, k, 0)
+    }
+}
+
+/// A kernel with one thing wrong.
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    pub(super) subject: &'static Subject,
+    seed: Seed,
+    /// Who has to catch it.
+    pub(super) by: By,
+}
+
+#[derive(Clone, Copy)]
+enum Seed {
+    Instruction(Instruction, Action),
+    Value(&'static str, fn(u32) -> u32),
+}
+
+/// Which of the times that an instruction is executed.
+#[derive(Clone, Copy)]
+struct Instruction {
+    place: Place,
+    cta: Option<u32>,
+    lane: Option<u32>,
+    occurrence: Option<u32>,
+}
+
+/// Every time.
+const fn always(place: Place) -> Instruction {
+    Instruction { place, cta: None, lane: None, occurrence: None }
+}
+
+/// By one lane.
+const fn by_lane(lane: u32, place: Place) -> Instruction {
+    Instruction { lane: Some(lane), ..always(place) }
+}
+
+/// The `n`-th time of one lane of one CTA.
+const fn once(cta: u32, lane: u32, n: u32, place: Place) -> Instruction {
+    Instruction { cta: Some(cta), occurrence: Some(n), ..by_lane(lane, place) }
+}
+
+/// The `n`-th time of all lanes of a CTA.
+const fn time(cta: u32, n: u32, place: Place) -> Instruction {
+    Instruction { cta: Some(cta), occurrence: Some(n), ..always(place) }
+}
+
+const fn fault(
+    name: &'static str,
+    subject: &'static Subject,
+    instruction: Instruction,
+    action: Action,
+    by: By,
+) -> Fault {
+    Fault { name, subject, seed: Seed::Instruction(instruction, action), by }
+}
+
+const fn value(
+    name: &'static str,
+    subject: &'static Subject,
+    tap: &'static str,
+    change: fn(u32) -> u32,
+    by: By,
+) -> Fault {
+    Fault { name, subject, seed: Seed::Value(tap, change), by }
+}
+
+impl Fault {
+    /// For the machine; None if the instruction is not among those that were met.
+    pub(super) fn mutation(&self, sites: &Located) -> Option<Mutation> {
+        Some(match self.seed {
+            Seed::Value(name, change) => Site::tap(name).does(Action::Tap(change)),
+            Seed::Instruction(Instruction { place, cta, lane, occurrence }, action) => {
+                Site { cta, lane, occurrence, ..sites.find(&place)? }.does(action)
+            }
+        })
+    }
+}
+
+// Instructions that several faults are seeded into.
+const FILL_COMMIT: Place = at("mainloop.rs", "mainloop", CpAsyncCommitGroup, 0);
+const LOOP_COMMIT: Place = at("mainloop.rs", "mainloop", CpAsyncCommitGroup, 1);
+const FILL_WAIT: Place = at("mainloop.rs", "mainloop", CpAsyncWaitGroup, 0);
+const LOOP_WAIT: Place = at("mainloop.rs", "mainloop", CpAsyncWaitGroup, 1);
+const LAST_WAIT: Place = at("mainloop.rs", "mainloop", CpAsyncWaitGroup, 2);
+const FILL_BARRIER: Place = at("mainloop.rs", "mainloop", BarSync, 0);
+const LOOP_BARRIER: Place = at("mainloop.rs", "mainloop", BarSync, 1);
+const EARLY_LOOK: Place = at("mainloop.rs", "mainloop", LdAcquire, 0);
+const LATE_LOOK: Place = at("mainloop.rs", "fetch_late_h", LdAcquire, 0);
+const LATE_ACQUIRED: Place = at("mainloop.rs", "fetch_late_h", BarSync, 0);
+const LATE_COMMIT: Place = at("mainloop.rs", "fetch_late_h", CpAsyncCommitGroup, 0);
+const LATE_WAIT: Place = at("mainloop.rs", "fetch_late_h", CpAsyncWaitGroup, 0);
+const LATE_FETCHED: Place = at("mainloop.rs", "fetch_late_h", BarSync, 1);
+const BEFORE_STAGING: Place = at("store.rs", "store_tile", BarSync, 0);
+const STAGED: Place = at("store.rs", "store_tile", BarSync, 1);
+const BETWEEN_TILES: Place = at("gemm.rs", "gemm", BarSync, 0);
+const TICKET_SHOWN: Place = at("schedule.rs", "Tickets::next", BarSync, 0);
+const FIRST_DRAW: Place = at("schedule.rs", "Tickets::new", AtomInc, 0);
+const NEXT_DRAW: Place = at("schedule.rs", "Tickets::next", AtomInc, 0);
+const BEFORE_PUBLISH: Place = at("fused.rs", "fused", BarSync, 0);
+const PUBLISH: Place = at("hand_over.rs", "publish", RedAddRelease, 0);
+const PASS: Place = at("hand_over.rs", "pass", AtomInc, 0);
+const RESET: Place = at("hand_over.rs", "pass", StRelaxed, 0);
+const H_SHOWN: Place = at("fused_recompute.rs", "output_tile", BarSync, 1);
+const PART_SHOWN: Place = at("output_tile.rs", "output_tile", BarSync, 0);
+const BETWEEN_PARTS: Place = at("output_tile.rs", "output_tile", BarSync, 1);
+const SHRINK_PART_SHOWN: Place = at("h_tile.rs", "h_tile", BarSync, 0);
+const RECOMPUTE_PART_SHOWN: Place = at("fused_recompute.rs", "output_tile", BarSync, 0);
+/// x, and behind it h.
+const COPY_FIRST: Place = at("output_tile.rs", "TileOperands::copy_first", CpAsync, 0);
+/// W, and behind it B.
+const COPY_SECOND: Place = at("output_tile.rs", "TileOperands::copy_second", CpAsync, 0);
+const FIRST_ROWS: Place = at("mainloop.rs", "mainloop", Ldmatrix, 0);
+const SECOND_HALF_ROWS: Place = at("mainloop.rs", "mainloop", Ldmatrix, 2);
+const PRODUCT: Place = at("mainloop.rs", "mainloop", Mma, 0);
+/// h on its way to the products.
+const H_ROWS: Place = at("fused_recompute.rs", "expand_from_shared", Ldmatrix, 0);
+const B_COPY: Place = at("fused_recompute.rs", "output_tile", CpAsync, 0);
+const ADD_BIAS: Place = at("output_tile.rs", "add", LdGlobal, 0);
+const STORE: Place = at("store.rs", "store_pass", StGlobal, 0);
+
+pub(super) static FAULTS: &[Fault] = &[
+    // The ring.
+    fault("no barrier before the first step", &GEMM, always(FILL_BARRIER), Drop, By::Race),
+    fault("a slot of the ring is overwritten early", &GEMM, always(LOOP_BARRIER), Drop, By::Race),
+    fault("one lane misses a barrier", &GEMM, by_lane(40, LOOP_BARRIER), Drop, By::Divergence),
+    fault("the wait for the first step is one group short", &GEMM, always(FILL_WAIT), WaitGroup(1), By::Race),
+    fault("the wait for the next step is one group short", &GEMM, always(LOOP_WAIT), WaitGroup(1), By::Race),
+    fault("the wait for the next step is gone", &GEMM_SHORT, always(LOOP_WAIT), Drop, By::Race),
+    fault("the wait behind the last step is gone", &GEMM, always(LAST_WAIT), Drop, By::Race),
+    fault(
+        "of three slots, the wait is one group short",
+        &GEMM_WIDE,
+        always(LOOP_WAIT),
+        WaitGroup(1),
+        By::Race,
+    ),
+    fault("steps that fill the ring are not committed", &GEMM, always(FILL_COMMIT), Drop, By::Race),
+    fault("steps are not committed", &GEMM, always(LOOP_COMMIT), Drop, By::Race),
+    fault("unaligned x is written to a slot in use", &GEMM_ANY, always(LOOP_BARRIER), Drop, By::Race),
+    // The way out.
+    fault("sums are staged while the ring is read", &GEMM, always(BEFORE_STAGING), Drop, By::Race),
+    fault("sums leave before all are staged", &GEMM, always(STAGED), Drop, By::Race),
+    fault(
+        "the second pass of staging overwrites the first",
+        &GEMM_WIDE,
+        always(BEFORE_STAGING),
+        Drop,
+        By::Race,
+    ),
+    fault("the next tile's ring overwrites staged sums", &GEMM, always(BETWEEN_TILES), Drop, By::Race),
+    fault("a chunk of y is not stored", &GEMM, once(0, 7, 0, STORE), Drop, By::Reference),
+    fault("the bias is not loaded", &GEMM, always(ADD_BIAS), Drop, By::Reference),
+    // Tails. Lane l of 128 copies chunk l mod 4 of rows l / 4 and l / 4 + 32 of each step.
+    fault(
+        "a row behind the last of x is read",
+        &GEMM,
+        once(1, 16, 1, COPY_FIRST),
+        ByteDelta(16),
+        By::OutOfBounds,
+    ),
+    fault("the last row of x is not", &GEMM, once(1, 12, 1, COPY_FIRST), ByteDelta(-16), By::Reference),
+    fault(
+        "a chunk behind the last of K is read",
+        &GEMM,
+        once(0, 1, 12, COPY_FIRST),
+        ByteDelta(16),
+        By::Reference,
+    ),
+    fault("the last chunk of K is not", &GEMM, once(0, 0, 12, COPY_FIRST), ByteDelta(-16), By::Reference),
+    fault(
+        "a row behind the last of W is read",
+        &GEMM,
+        once(0, 104, 20, COPY_SECOND),
+        ByteDelta(16),
+        By::OutOfBounds,
+    ),
+    fault("chunks are one element short", &GEMM, always(COPY_SECOND), ByteDelta(-2), By::Reference),
+    // Swizzle and arithmetic.
+    fault("x is swizzled on its way in, not out", &GEMM, always(FIRST_ROWS), AddressXor(16), By::Reference),
+    fault("x is swizzled otherwise on its way in", &GEMM, always(COPY_FIRST), AddressXor(32), By::Reference),
+    fault(
+        "W is swizzled otherwise on its way in",
+        &FUSED,
+        always(COPY_SECOND),
+        AddressXor(16),
+        By::Reference,
+    ),
+    fault(
+        "a step's second half has the fragments of another",
+        &GEMM,
+        always(SECOND_HALF_ROWS),
+        AddressXor(32),
+        By::Reference,
+    ),
+    fault(
+        "a chunk of a slot is that of four steps before",
+        &GEMM,
+        once(0, 5, 9, COPY_FIRST),
+        Drop,
+        By::Reference,
+    ),
+    fault("one product of each warp is missing", &GEMM, time(0, 3, PRODUCT), Drop, By::Reference),
+    // h, handed from CTA to CTA.
+    fault("the flag is without release", &FUSED, always(PUBLISH), Weaken, By::Race),
+    fault("the early look is without acquire", &FUSED, always(EARLY_LOOK), Weaken, By::Race),
+    fault("the late look is without acquire", &FUSED_SHORT, always(LATE_LOOK), Weaken, By::Race),
+    fault("the flag is published before h is stored", &FUSED, always(BEFORE_PUBLISH), Drop, By::Race),
+    fault("the flag is not published", &FUSED_SHORT, always(PUBLISH), Drop, By::Deadlock),
+    fault("h is read as non-coherent", &FUSED, always(COPY_FIRST), NonCoherent, By::NonCoherent),
+    fault("late h is read as non-coherent", &FUSED_SHORT, always(COPY_FIRST), NonCoherent, By::NonCoherent),
+    fault("only the leader knows that h is there", &FUSED_SHORT, always(LATE_ACQUIRED), Drop, By::Race),
+    fault("late h is not committed", &FUSED_SHORT, always(LATE_COMMIT), Drop, By::Race),
+    fault("the wait for late h is one group short", &FUSED_SHORT, always(LATE_WAIT), WaitGroup(1), By::Race),
+    fault("late h is read before all have fetched it", &FUSED_SHORT, always(LATE_FETCHED), Drop, By::Race),
+    value("one tile of h too few is awaited", &FUSED, "items awaited", |items| items - 1, By::Race),
+    value(
+        "one tile of h too many is awaited",
+        &FUSED_SHORT,
+        "items awaited",
+        |items| items + 1,
+        By::Deadlock,
+    ),
+    // Tickets and counters. `FUSED_SHORT` has 12.
+    value("a ticket waits for larger ones", &FUSED_SHORT, "ticket", |ticket| 11 - ticket, By::Deadlock),
+    value(
+        "a ticket is drawn twice, another never",
+        &FUSED_SHORT,
+        "ticket",
+        |ticket| ticket - ticket % 2,
+        By::Race,
+    ),
+    fault("the first ticket is not taken off the counter", &FUSED, always(FIRST_DRAW), Drop, By::Race),
+    fault("tickets are not taken off the counter", &FUSED, always(NEXT_DRAW), Drop, By::Race),
+    fault("a ticket is shown before all can see it", &FUSED, always(TICKET_SHOWN), Drop, By::Race),
+    fault("the count of finished tiles is not reset", &FUSED, always(RESET), Drop, By::Reference),
+    fault("tiles of y do not count themselves", &FUSED, always(PASS), Drop, By::Reference),
+    // Adapters.
+    fault("the part is read before it is on the board", &FUSED_SEGMENTS, always(PART_SHOWN), Drop, By::Race),
+    fault("the shrink's part is read too early", &SHRINK, always(SHRINK_PART_SHOWN), Drop, By::Race),
+    value("a segment is a row too long", &FUSED_SEGMENTS, "segment end", |end| end + 1, By::Race),
+    value("a segment is a row too short", &FUSED_SEGMENTS, "segment end", |end| end - 1, By::Reference),
+    value("a segment of the shrink is a row too short", &SHRINK, "segment end", |end| end - 1, By::Poison),
+    value(
+        "a segment of the expand is a row too long",
+        &EXPAND_SEGMENTS,
+        "segment end",
+        |end| end + 1,
+        By::Poison,
+    ),
+    value("padding of the rank is computed", &SHRINK, "rank", |rank| rank + 1, By::Reference),
+    value("the last column of h is not", &FUSED, "rank", |rank| rank - 1, By::Reference),
+    // Recomputed h.
+    fault("h crosses shared memory without a barrier", &RECOMPUTE, always(H_SHOWN), Drop, By::Race),
+    fault(
+        "A is multiplied before its copy has arrived",
+        &RECOMPUTE,
+        always(FILL_WAIT),
+        WaitGroup(1),
+        By::Race,
+    ),
+    fault(
+        "the part is read too early, with recomputed h",
+        &RECOMPUTE,
+        always(RECOMPUTE_PART_SHOWN),
+        Drop,
+        By::Race,
+    ),
+    fault("h is swizzled on one side", &RECOMPUTE, always(H_ROWS), AddressXor(16), By::Reference),
+    fault("B is swizzled on one side", &RECOMPUTE_SEGMENTS, always(B_COPY), AddressXor(16), By::Reference),
+    value("padding of a recomputed rank is computed", &RECOMPUTE, "rank", |rank| rank + 1, By::Reference),
+    value(
+        "a recomputed segment is a row too long",
+        &RECOMPUTE_SEGMENTS,
+        "segment end",
+        |end| end + 1,
+        By::Reference,
+    ),
+];
+
+/// Instructions that may be left out without harm, and why they are there nevertheless.
+pub(super) static REDUNDANT: &[Redundant] = &[
+    Redundant {
+        place: EARLY_LOOK,
+        action: "gone",
+        subjects: &[&FUSED, &FUSED_ANY, &FUSED_WIDE],
+        reason: "left out, it finds h not ready, which is always right: the look saves time",
+    },
+    Redundant {
+        place: BETWEEN_PARTS,
+        action: "gone",
+        subjects: &[&FUSED_SEGMENTS, &EXPAND_SEGMENTS],
+        reason: "with three slots or more the K loop reads the board before its last barrier, and the \
+                 barrier behind the next part is before the ring",
+    },
+    Redundant {
+        place: BEFORE_STAGING,
+        action: "gone",
+        subjects: &[&RECOMPUTE, &EXPAND_SEGMENTS],
+        reason: "the ring was read before the barrier behind h, or behind the last part; without h, or \
+                 with one part alone, there is none",
+    },
+];
+
+/// See [`REDUNDANT`].
+pub(super) struct Redundant {
+    pub(super) place: Place,
+    pub(super) action: &'static str,
+    /// Where it is not missed.
+    pub(super) subjects: &'static [&'static Subject],
+    pub(super) reason: &'static str,
+}

@@ -1,0 +1,42 @@
+//! GPU kernels, run from their own source on the strict machine, held to the reference.
+//!
+//! Every case checks twice: the machine that nothing was left to chance (races, memory nobody wrote, waits too
+//! short, deadlocks), the reference that the numbers are right. Kernels come from their table, so that a new one is
+//! tested by itself. y and h are poisoned before every launch; counters are held to zero after it.
+//!
+//! ```text
+//! cargo test -p fused-lora-tests --test kernels
+//! FUSED_LORA_SCHEDULES=20 cargo test --release -p fused-lora-tests --test kernels   # the larger set
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `case.rs`, `operands.rs` | a product; its matrices and tables |
+//! | `setup.rs`, `check.rs` | it in a machine's memory, and its launches; what is expected of them |
+//! | `suite.rs` | cases × kernels × schedules |
+//! | `tails.rs` | M, N, K and r around the sizes of tiles |
+//! | `strides.rs` | leading dimensions, unaligned operands, bias, residual |
+//! | `segments.rs` | adapter tables |
+//! | `grids.rs` | groups of row tiles, numbers of CTAs |
+//! | `values.rs` | NaN, infinities, overflow |
+//! | `workspace.rs` | one workspace for many launches, two streams, launches that were aborted |
+//! | `cost.rs` | how many `mma` a launch executes |
+//! | `unfused.rs` | base, shrink and expand one after another |
+//! | `random.rs` | random cases |
+//! | `faults.rs` | seeded faults |
+
+mod case;
+mod check;
+mod cost;
+mod faults;
+mod grids;
+mod operands;
+mod random;
+mod segments;
+mod setup;
+mod strides;
+mod suite;
+mod tails;
+mod unfused;
+mod values;
+mod workspace;

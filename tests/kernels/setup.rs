@@ -1,0 +1,342 @@
+//! A case in the memory of a machine, as a launcher lays it out, and the launches.
+
+use std::rc::Rc;
+
+use fused_lora::Strategy;
+use fused_lora_kernels::{
+    Global, counters,
+    params::{Adapter, Epilogue, Lora, Params},
+    table::{KERNELS, Kernel, Operation},
+};
+use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
+
+use crate::{
+    case::{Case, Rows},
+    operands::{Matrices, padded, rank16, row_tiles, slabs, widened},
+};
+
+/// A kernel by name.
+pub(crate) fn kernel(name: &str) -> &'static Kernel {
+    KERNELS.iter().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("no kernel {name}"))
+}
+
+/// A machine with a case in it.
+pub(crate) fn set_up(case: &Case, kernel: &Kernel) -> (Machine, Setup) {
+    let mut machine = Machine::new();
+    let setup = Setup::new(&mut machine, case, kernel.block_m, kernel.block_n);
+    (machine, setup)
+}
+
+/// Who caught it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The machine.
+    Machine(Report),
+    /// The reference, or a counter.
+    Numbers(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Machine(report) => write!(f, "machine: {report}"),
+            Failure::Numbers(what) => write!(f, "reference: {what}"),
+        }
+    }
+}
+
+/// What the caller of `fused` owns: h, and the counters.
+#[derive(Clone, Copy)]
+pub(crate) struct Workspace {
+    pub(crate) h: u64,
+    /// Rows and row stride of h.
+    rows: usize,
+    pitch: usize,
+    counters: u64,
+    words: usize,
+}
+
+impl Workspace {
+    /// For so many tokens, in so many row tiles, of ranks up to `pitch`; zeroed as before the first launch.
+    pub(crate) fn new(machine: &mut Machine, tokens: usize, row_tiles: u32, pitch: usize) -> Self {
+        let words = counters::words(row_tiles) as usize;
+        let (h, counters) = (machine.buffer(2 * tokens * pitch), machine.buffer(4 * words));
+        machine.name(h, "h");
+        machine.name(counters, "counters");
+        let workspace = Self { h, rows: tokens, pitch, counters, words };
+        workspace.reset(machine);
+        workspace
+    }
+
+    /// Counters to zero: what is due after a launch that did not end.
+    pub(crate) fn reset(&self, machine: &mut Machine) {
+        machine.write(self.counters, &vec![0u32; self.words]).unwrap();
+    }
+
+    /// Holds the counters to zero.
+    pub(crate) fn check(&self, machine: &Machine) -> Result<(), String> {
+        let words: Vec<u32> = machine.read(self.counters, self.words).map_err(|report| report.to_string())?;
+        match words.iter().position(|&word| word != 0) {
+            Some(word) => Err(format!("counter {word} is left at {}", words[word])),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A case laid out in a machine's memory.
+pub(crate) struct Setup {
+    pub(crate) case: Case,
+    pub(crate) matrices: Rc<Matrices>,
+    pub(crate) params: Params,
+    pub(crate) workspace: Workspace,
+    /// Columns of a tile of y.
+    pub(crate) block_n: usize,
+    /// Where y's buffer starts, and its elements; `params.y` is `shift_y` elements further.
+    pub(crate) y: u64,
+    y_elements: usize,
+}
+
+impl Setup {
+    /// Lays a case out for kernels with these tiles.
+    pub(crate) fn new(machine: &mut Machine, case: &Case, block_m: u32, block_n: u32) -> Self {
+        let Case { m, n, k, .. } = *case;
+        let matrices = Rc::new(Matrices::new(case));
+        let input = |machine: &mut Machine, values: &[u16], name: &str| {
+            if values.is_empty() {
+                return Global::NULL;
+            }
+            let address = machine.input(values);
+            machine.name(address, name);
+            Global::<u16>::from_address(address)
+        };
+        let words = |machine: &mut Machine, values: &[u32]| machine.input(values);
+
+        let (ldx, ldy, ldr) = (k + case.pad_x, n + case.pad_y, n + case.pad_residual);
+        let k8 = k.next_multiple_of(8);
+        // Strides that differ, so that none can stand in for another.
+        let (ldw, lda) = (k8 + case.pad_operands, k8 + 2 * case.pad_operands);
+        let x = input(machine, &padded(&matrices.x, ldx, case.shift_x), "x");
+        let w = input(machine, &padded(&widened(&matrices.w, k8), ldw, 0), "W");
+        let (slab_a, slab_b, entries) = slabs(case, &matrices);
+        let ldb = slab_b.ncols() + case.pad_operands;
+        let (mut a, mut b) = (Global::NULL, Global::NULL);
+        if slab_a.nrows() > 0 {
+            a = input(machine, &padded(&slab_a, lda, 0), "A");
+            b = input(machine, &padded(&slab_b, ldb, 0), "B");
+        }
+        let mut epilogue = Epilogue::default();
+        let shift = case.shift_epilogue;
+        if case.bias {
+            let bias = matrices.bias.clone().insert_axis(ndarray::Axis(0));
+            epilogue.bias = input(machine, &padded(&bias, n, shift), "bias").offset(shift as u64);
+        }
+        if case.residual {
+            let residual = padded(&matrices.residual, ldr, shift);
+            epilogue.residual = input(machine, &residual, "residual").offset(shift as u64);
+            epilogue.ld_residual = ldr as u32;
+        }
+
+        let y_elements = case.shift_y + (m - 1) * ldy + n;
+        let y = y_buffer(machine, y_elements);
+        let pitch = entries.iter().map(|e| rank16(e.rank as usize)).max().unwrap_or(0) + case.pad_operands;
+        let workspace = Workspace::new(machine, m, count_row_tiles(m, block_m), pitch);
+
+        let mut lora =
+            Lora { a, b, lda: lda as u32, ldb: ldb as u32, uniform: entries[0], ..Lora::default() };
+        match &case.rows {
+            Rows::Uniform => {
+                let chunks = rank16(case.adapters[0].rank).div_ceil(block_n as usize);
+                lora.h_items = count_row_tiles(m, block_m) * chunks as u32;
+            }
+            Rows::Table(rows) => {
+                // Whoever reads it nevertheless reads nonsense.
+                lora.uniform =
+                    Adapter { offset: 1 << 20, rank: 1, last_column: u32::MAX, ..Adapter::default() };
+                let tiles = row_tiles(case, rows, block_m as usize, block_n as usize);
+                lora.h_items = tiles.last().map_or(0, |tile| tile.first_item);
+                lora.segment_count = rows.len() as u32;
+                let segments: Vec<u32> = rows
+                    .iter()
+                    .flat_map(|(rows, adapter)| [rows.start as u32, rows.end as u32, *adapter as u32, 0])
+                    .collect();
+                let adapters: Vec<u32> = entries
+                    .iter()
+                    .flat_map(|e| {
+                        [e.offset, e.rank, e.scale.to_bits(), e.first_column, e.last_column, 0, 0, 0]
+                    })
+                    .collect();
+                let tiles: Vec<u32> = tiles.iter().flat_map(|t| [t.first_segment, t.first_item]).collect();
+                // Behind them one that nobody may read: it names an adapter that is not there.
+                let behind = [0, u32::MAX, 1 << 20, 0];
+                lora.segments = Global::from_address(words(machine, &[&*segments, &behind].concat()));
+                lora.adapters = Global::from_address(words(machine, &adapters));
+                lora.row_tiles = Global::from_address(words(machine, &tiles));
+            }
+        }
+        let params = Params {
+            x: x.offset(case.shift_x as u64),
+            w,
+            y: Global::NULL,
+            m: m as u32,
+            n: n as u32,
+            k: k as u32,
+            ldx: ldx as u32,
+            ldw: ldw as u32,
+            ldy: ldy as u32,
+            epilogue,
+            lora,
+        };
+        let block_n = block_n as usize;
+        Self { case: case.clone(), matrices, params, workspace, block_n, y, y_elements }.on(workspace).to(y)
+    }
+
+    /// The same with another workspace.
+    pub(crate) fn on(mut self, workspace: Workspace) -> Self {
+        self.params.lora.h = Global::from_address(workspace.h);
+        self.params.lora.counters = Global::from_address(workspace.counters);
+        self.params.lora.ldh = workspace.pitch as u32;
+        self.workspace = workspace;
+        self
+    }
+
+    fn to(mut self, y: u64) -> Self {
+        self.y = y;
+        self.params.y = Global::from_address(y).offset(self.case.shift_y as u64);
+        if self.case.in_place {
+            self.params.epilogue.residual = self.params.y;
+            self.params.epilogue.ld_residual = self.params.ldy;
+        }
+        self
+    }
+
+    /// The same inputs with a workspace and a y of their own: another stream.
+    pub(crate) fn beside(&self, machine: &mut Machine, block_m: u32) -> Self {
+        let Workspace { pitch, .. } = self.workspace;
+        let workspace = Workspace::new(machine, self.case.m, count_row_tiles(self.case.m, block_m), pitch);
+        let y = y_buffer(machine, self.y_elements);
+        let copy = Self {
+            case: self.case.clone(),
+            matrices: Rc::clone(&self.matrices),
+            params: self.params,
+            workspace,
+            block_n: self.block_n,
+            y,
+            y_elements: self.y_elements,
+        };
+        copy.on(workspace).to(y)
+    }
+
+    /// Forgets y and h, as if nobody had written them; but y holds the residual where that is its place.
+    pub(crate) fn poison(&self, machine: &mut Machine) {
+        machine.poison(self.y, 2 * self.y_elements).unwrap();
+        let Workspace { h, rows, pitch, .. } = self.workspace;
+        machine.poison(h, 2 * rows * pitch).unwrap();
+        if self.case.in_place {
+            for (i, row) in self.matrices.residual.rows().into_iter().enumerate() {
+                let bits: Vec<u16> = row.iter().map(|v| v.to_bits()).collect();
+                machine.write(self.y_row(i), &bits).unwrap();
+            }
+        }
+    }
+
+    /// Where row `i` of y starts.
+    pub(crate) fn y_row(&self, i: usize) -> u64 {
+        self.params.y.offset(i as u64 * u64::from(self.params.ldy)).address()
+    }
+
+    /// Elements of y's buffer that are not y: before the first row, and between rows.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = u64> {
+        let Case { n, m, shift_y, pad_y, .. } = self.case;
+        let between =
+            (0..m - 1).flat_map(move |i| (0..pad_y).map(move |j| shift_y + i * (n + pad_y) + n + j));
+        (0..shift_y).chain(between).map(|element| self.y + 2 * element as u64)
+    }
+
+    /// Where row `i` of h starts.
+    pub(crate) fn h_row(&self, i: usize) -> u64 {
+        self.workspace.h + 2 * (i * self.workspace.pitch) as u64
+    }
+
+    /// A launch of a kernel with these parameters; what the kernel does not touch is null.
+    pub(crate) fn launch(&self, kernel: &'static Kernel, mut params: Params) -> Launch {
+        let tiles = params.m.div_ceil(kernel.block_m) * params.n.div_ceil(kernel.block_n);
+        let h_items = params.lora.h_items;
+        let items = match kernel.operation {
+            Operation::Gemm => {
+                params.lora = Lora::default();
+                tiles
+            }
+            Operation::Fused => tiles + h_items,
+            Operation::FusedRecompute => {
+                (params.lora.h, params.lora.counters) = (Global::NULL, Global::NULL);
+                tiles
+            }
+            Operation::Shrink => {
+                (params.w, params.y, params.lora.b) = (Global::NULL, Global::NULL, Global::NULL);
+                params.lora.counters = Global::NULL;
+                h_items.max(1)
+            }
+            Operation::Expand => {
+                (params.x, params.w, params.lora.a) = (Global::NULL, Global::NULL, Global::NULL);
+                params.lora.counters = Global::NULL;
+                tiles
+            }
+        };
+        let grid = self.case.grid.unwrap_or(items);
+        let run = kernel.run;
+        // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
+        Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe { run(params) })
+    }
+
+    /// The launches of `unfused`, one after another, on a y and an h that nobody wrote.
+    pub(crate) fn run_unfused(
+        &self,
+        machine: &mut Machine,
+        kernels: [&'static Kernel; 3],
+        schedule: &Schedule,
+    ) -> Result<(), Report> {
+        let [base, shrink, expand] = kernels;
+        self.poison(machine);
+        machine.run(&[self.launch(base, self.params)], schedule)?;
+        if self.params.lora.h_items > 0 {
+            machine.run(&[self.launch(shrink, self.params)], schedule)?;
+            let mut params = self.params;
+            params.epilogue = Epilogue { residual: params.y, ld_residual: params.ldy, ..Epilogue::default() };
+            machine.run(&[self.launch(expand, params)], schedule)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one kernel on a y and an h that nobody wrote (`expand`: on an h from the host), and checks what it
+    /// computed.
+    pub(crate) fn run(
+        &self,
+        machine: &mut Machine,
+        kernel: &'static Kernel,
+        schedule: &Schedule,
+    ) -> Result<Stats, Failure> {
+        self.poison(machine);
+        if kernel.operation == Operation::Expand {
+            self.provide_h(machine);
+        }
+        let stats = machine.run(&[self.launch(kernel, self.params)], schedule).map_err(Failure::Machine)?;
+        match kernel.operation {
+            Operation::Gemm => self.check(machine, Strategy::Base),
+            Operation::Fused | Operation::FusedRecompute => self.check(machine, Strategy::Fused),
+            Operation::Shrink => self.check_h(machine),
+            Operation::Expand => self.check_expand(machine),
+        }
+        .map_err(Failure::Numbers)?;
+        Ok(stats)
+    }
+}
+
+fn y_buffer(machine: &mut Machine, elements: usize) -> u64 {
+    let y = machine.buffer(2 * elements);
+    machine.name(y, "y");
+    y
+}
+
+fn count_row_tiles(m: usize, block_m: u32) -> u32 {
+    (m as u32).div_ceil(block_m)
+}
