@@ -14,7 +14,8 @@
 //! All are checked against the reference first. A peer that breaks its tolerance is named with how far it is
 //! off, timed all the same, and marked.
 //!
-//! The environment is that of `grid`, and `FUSED_LORA_GRID`: `sizes` for a few sizes, `full` for all cells.
+//! All of them run on the CPU; `FUSED_LORA_BACKEND=cuda` is refused. The environment is else that of `grid`, and
+//! `FUSED_LORA_GRID`: `sizes` for a few sizes, `full` for all cells.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -127,6 +127,7 @@ impl Contest for Graphs {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora::cuda::Workspace;
     use fused_lora_sweep::Workload;
 
     use super::*;
@@ -202,9 +203,11 @@ mod tests {
         assert!(matches!(error, Wrong::NotWritten { missing: 8192, .. }), "{error}");
     }
 
+    /// Each slot's x with that slot's weights, or with the first one's where they stay warm.
     #[test]
     fn a_call_goes_round_the_whole_ring() {
         let Some(gpu) = gpu() else { return };
+        let mut workspace = Workspace::new(&gpu.device, 0).unwrap();
         for (cache, weights) in [(Cache::Cold, 3), (Cache::WarmW, 1)] {
             let size = size(cache);
             let mut model = Model::new(size.workload, gpu.clone());
@@ -216,13 +219,22 @@ mod tests {
             assert_eq!(lineup.passes(), 6);
             lineup.round().unwrap();
             drop(lineup);
+            let mut read = tokens::slot(size.workload, size.m, &mut Normals::new(1));
             let mut seen = Vec::new();
             for slot in 0..3 {
-                let mut read = tokens::slot(size.workload, size.m, &mut Normals::new(1));
                 bed.operands().read(slot, &mut read).unwrap();
-                assert!(read[0].y.iter().all(|y| y.is_finite()), "slot {slot} was not written");
-                assert!(!seen.contains(&read[0].y), "slot {slot} has the x of another");
-                seen.push(read.remove(0).y);
+                let found = read[0].y.clone();
+                assert!(found.iter().all(|y| y.is_finite()), "slot {slot} was not written");
+                assert!(!seen.contains(&found), "slot {slot} has the x of another");
+
+                let layer = slots[slot % weights][0].adapter(0).layer.clone();
+                let forward = |layers: &[Layer], workspace: &mut Workspace| {
+                    bed.operands().forward(slot, Strategy::Base, layers, workspace, &gpu.stream)
+                };
+                forward(&[layer], &mut workspace).unwrap();
+                bed.operands().read(slot, &mut read).unwrap();
+                assert_eq!(read[0].y, found, "slot {slot} has the weights of another");
+                seen.push(found);
             }
         }
     }

@@ -17,7 +17,7 @@ const LAUNCHES: usize = 51;
 pub struct Overhead {
     /// Of a graph without a node.
     pub empty: f64,
-    /// Of one with [`NODES`] in a row, each of which sets one element.
+    /// Of one with 20 in a row, each of which sets one element.
     pub chain: f64,
 }
 

@@ -100,9 +100,7 @@ impl Workspace {
             return Err(Error::WorkspaceStream);
         }
         self.stream = Some(stream.identity());
-        let counters = self.memory.address();
-        let h = counters + counter_bytes(self.bytes()) as u64;
-        Ok(Layout { counters: Global::from_address(counters), h: Global::from_address(h) })
+        Ok(Layout::of(self.memory.address(), self.bytes()))
     }
 }
 
@@ -111,6 +109,14 @@ impl Workspace {
 pub(super) struct Layout {
     pub(super) counters: Global<u32>,
     pub(super) h: Global<u16>,
+}
+
+impl Layout {
+    /// Of a workspace of `bytes` at `address`.
+    fn of(address: u64, bytes: usize) -> Self {
+        let h = address + counter_bytes(bytes) as u64;
+        Self { counters: Global::from_address(address), h: Global::from_address(h) }
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +162,19 @@ mod tests {
                 assert!(now.1 >= m.div_ceil(64));
                 before = (before.0.min(now.0), now.1);
             }
+        }
+    }
+
+    #[test]
+    fn h_lies_behind_the_counters_of_all_row_tiles_and_within_the_workspace() {
+        for (m, rank) in [(1, 1), (1025, 16), (5000, 16), (16384, 250), (1 << 20, 1)] {
+            let bytes = workspace_size(m, rank);
+            let Layout { counters, h } = Layout::of(0x1000, bytes);
+            assert_eq!(counters.address(), 0x1000);
+            let words = counters::words(m.div_ceil(64) as u32);
+            assert!(h.address() >= 0x1000 + 4 * u64::from(words), "m {m} rank {rank}: {h:?}");
+            let end = h.address() + (m * rank.next_multiple_of(16) * 2) as u64;
+            assert!(end <= 0x1000 + bytes as u64 && h.address().is_multiple_of(256), "m {m} rank {rank}");
         }
     }
 

@@ -18,12 +18,15 @@ use super::Operands;
 /// Held by the one test that is on the device: while one captures a graph, no other can wait for all work.
 pub(crate) type Alone = MutexGuard<'static, ()>;
 
-/// The first device, for one test at a time; None, and a line that says why, where there is none.
+/// The first device, for one test at a time; None, and a line that says why, where there is none. With
+/// `FUSED_LORA_REQUIRE_DEVICE=1` that is a failure.
 pub(crate) fn device() -> Option<(Device, Alone)> {
     static ALONE: Mutex<()> = Mutex::new(());
     match Device::open(0) {
         Ok(device) => Some((device, ALONE.lock().unwrap_or_else(PoisonError::into_inner))),
         Err(error @ (Error::NoDriver(_) | Error::NoDevice)) => {
+            let required = std::env::var_os("FUSED_LORA_REQUIRE_DEVICE").is_some_and(|value| value == "1");
+            assert!(!required, "{error}");
             eprintln!("skipped: {error}");
             None
         }
