@@ -1,12 +1,14 @@
 //! `forward` allocates nothing after the first call of a size.
 //!
-//! Alone in its process and without libtest, whose own thread allocates when it likes: the counter counts every
-//! thread.
+//! Alone in its process and without libtest, whose own thread allocates when it likes: the counters count every
+//! thread, the main one apart. While it waits for a pool it is not `forward` that runs on it, and how long it
+//! takes to begin to wait depends on the machine's load.
 
 mod common;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     sync::{
         Barrier,
         atomic::{AtomicUsize, Ordering},
@@ -22,24 +24,35 @@ use fused_lora::{
 
 struct Counting;
 
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// By the main thread, and by all others.
+static ALLOCATIONS: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+thread_local! {
+    static IS_MAIN: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    // Gone only when its thread is about to be.
+    let is_main = IS_MAIN.try_with(Cell::get).unwrap_or(false);
+    ALLOCATIONS[usize::from(!is_main)].fetch_add(1, Ordering::Relaxed);
+}
 
 // SAFETY: every call goes on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: the caller's contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -53,10 +66,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fn allocations(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+/// Allocations during `f`: by the main thread, by all others.
+fn allocations(f: impl FnOnce()) -> [usize; 2] {
+    let now = || ALLOCATIONS.each_ref().map(|count| count.load(Ordering::SeqCst));
+    let before = now();
     f();
-    ALLOCATIONS.load(Ordering::SeqCst) - before
+    let after = now();
+    [after[0] - before[0], after[1] - before[1]]
 }
 
 /// A thread sets up its part of rayon's work stealing, once, when it first looks for something to steal.
@@ -73,7 +89,11 @@ fn have_both_threads_steal() {
 
 fn main() {
     const CALLS: usize = 130;
-    assert!(allocations(|| drop(std::hint::black_box(vec![1u8; 10]))) > 0, "the counter does not count");
+    IS_MAIN.set(true);
+    let allocate = || drop(std::hint::black_box(vec![1u8; 10]));
+    assert_eq!(allocations(allocate), [1, 0], "the counters do not count");
+    let of_a_thread = std::thread::spawn(move || allocations(allocate)).join().unwrap();
+    assert!(of_a_thread[1] > 0, "the counters do not count other threads");
 
     // A few rows and many, one K block and several: each way through the loops.
     for (m, k, threads) in [(3, 40, 1), (8, 1500, 2), (70, 300, 2), (200, 1500, 2)] {
@@ -94,13 +114,13 @@ fn main() {
                     || layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace).unwrap();
 
                 pool.install(&mut call);
-                let inside = pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())));
+                let [_, inside] = pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())));
                 assert_eq!(inside, 0, "{simd} {strategy} m {m} k {k}: {inside} allocations in {CALLS} calls");
 
                 // From a thread outside the pool each call is one job put into rayon's queue, whose blocks hold
                 // 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
                 call();
-                let outside = allocations(|| (0..CALLS).for_each(|_| call()));
+                let outside: usize = allocations(|| (0..CALLS).for_each(|_| call())).iter().sum();
                 assert!(
                     outside <= 3 * CALLS / 63 + 1,
                     "{simd} {strategy} m {m} k {k}: {outside} allocations outside"
