@@ -16,6 +16,10 @@ pub enum Operand {
     B,
     /// The bias, `[N]`.
     Bias,
+    /// Queries, keys and values side by side, `[M, 3 · heads · head_dim]`.
+    Qkv,
+    /// What is added to the output, `[M, N]`.
+    Residual,
     /// The output, `[M, N]`.
     Y,
 }
@@ -28,6 +32,8 @@ impl fmt::Display for Operand {
             Operand::A => "A [r, K]",
             Operand::B => "B [N, r]",
             Operand::Bias => "bias [N]",
+            Operand::Qkv => "qkv [M, 3 heads head_dim]",
+            Operand::Residual => "residual [M, N]",
             Operand::Y => "y [M, N]",
         })
     }
@@ -64,6 +70,22 @@ pub enum Error {
         operand: Operand,
         /// The stride found, in elements.
         stride: isize,
+    },
+    /// Attention without heads, or heads without columns.
+    #[error("attention with {heads} heads of {head_dim} columns: both must be at least 1")]
+    Heads {
+        /// Number of heads.
+        heads: usize,
+        /// Columns of one.
+        head_dim: usize,
+    },
+    /// The rows are no whole number of sequences.
+    #[error("{rows} rows are no whole number of sequences of {seq_len} tokens")]
+    Sequences {
+        /// Rows, M.
+        rows: usize,
+        /// Tokens of a sequence.
+        seq_len: usize,
     },
     /// The adapter's scale is NaN or infinite.
     #[error("the adapter's scale is {scale}: it must be finite")]

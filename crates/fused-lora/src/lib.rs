@@ -48,6 +48,6 @@ mod problem;
 pub mod reference;
 mod shape;
 
-pub use epilogue::Epilogue;
+pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Operand};
 pub use problem::{DType, Granule, Problem, Strategy, UnknownStrategy};

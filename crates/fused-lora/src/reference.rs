@@ -13,12 +13,16 @@
 //!
 //! [`Strategy::Unfused`] rounds `x Wᵀ + bias` to f16 on its way through memory; that is part of what it
 //! computes, so its bound has `u·|x Wᵀ + bias|` on top.
+//!
+//! With an activation g the bound of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through it: δ becomes the larger
+//! of |g(t ± δ) − g(t)|. (GELU falls and then rises, once: what lies between is nearer.) An activation or a residual
+//! add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and the sum, both in f32.
 
 use half::f16;
 use ndarray::{Array2, ArrayView2};
 
 use crate::{
-    epilogue::Epilogue,
+    epilogue::{Activation, Epilogue},
     error::{Error, Operand},
     problem::Strategy,
 };
@@ -111,7 +115,20 @@ pub enum Mismatch {
 ///
 /// [`Error::Shape`] where shapes do not fit.
 pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Error> {
-    let Inputs { x, w, adapter, epilogue: Epilogue { bias } } = *inputs;
+    forward_residual(inputs, &[], strategy)
+}
+
+/// As [`forward`], with residuals, `[M, N]` each, added after the activation.
+///
+/// # Errors
+///
+/// As [`forward`].
+pub fn forward_residual(
+    inputs: &Inputs<'_>,
+    residuals: &[ArrayView2<'_, f16>],
+    strategy: Strategy,
+) -> Result<Expected, Error> {
+    let Inputs { x, w, adapter, epilogue: Epilogue { bias, activation } } = *inputs;
     let ((m, k), n) = (x.dim(), w.nrows());
     let shape = |operand, axis, expected, found| {
         if expected == found { Ok(()) } else { Err(Error::Shape { operand, axis, expected, found }) }
@@ -125,6 +142,10 @@ pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Erro
         shape(Operand::A, "columns", k, a.ncols())?;
         shape(Operand::B, "rows", n, b.nrows())?;
         shape(Operand::B, "columns", a.nrows(), b.ncols())?;
+    }
+    for residual in residuals {
+        shape(Operand::Residual, "rows", m, residual.nrows())?;
+        shape(Operand::Residual, "columns", n, residual.ncols())?;
     }
 
     let [x, w] = [x, w].map(|view| view.mapv(f64::from));
@@ -155,15 +176,41 @@ pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Erro
                     b_magnitude += b[[j, l]].abs();
                 }
             }
-            let reference = base + expand;
-            y[[i, j]] = reference;
-            tolerance[[i, j]] = 2.0 * U * (reference.abs() + expand_magnitude)
-                + 2f64.powi(-24) * (1.0 + b_magnitude)
+            let sum = base + expand;
+            let of_sum = 2.0 * U * expand_magnitude
+                + 2f64.powi(-24) * b_magnitude
                 + (k as f64 / 16.0 + 32.0) * 2f64.powi(-23) * magnitude
                 + if strategy == Strategy::Unfused { U * base.abs() } else { 0.0 };
+            let (activated, of_activated) = match activation {
+                None => (sum, of_sum),
+                Some(Activation::GeluTanh) => carried(gelu_tanh, sum, of_sum),
+            };
+            let residual = residuals.iter().map(|residual| residual[[i, j]].to_f64());
+            let in_f32 = if activation.is_some() || !residuals.is_empty() {
+                2f64.powi(-20) * (activated.abs() + residual.clone().map(f64::abs).sum::<f64>())
+            } else {
+                0.0
+            };
+            let reference = activated + residual.sum::<f64>();
+            y[[i, j]] = reference;
+            tolerance[[i, j]] = 2.0 * U * reference.abs() + 2f64.powi(-24) + of_activated + in_f32;
         }
     }
     Ok(Expected { y, tolerance })
+}
+
+/// g(t), and how far an error of δ in t carries.
+fn carried(g: impl Fn(f64) -> f64, t: f64, delta: f64) -> (f64, f64) {
+    let value = g(t);
+    (value, [t - delta, t + delta].map(|end| (g(end) - value).abs()).into_iter().fold(0.0, f64::max))
+}
+
+/// [`Activation::GeluTanh`], with its limit at −∞.
+fn gelu_tanh(t: f64) -> f64 {
+    if t == f64::NEG_INFINITY {
+        return 0.0;
+    }
+    t / (1.0 + (-(8.0 / std::f64::consts::PI).sqrt() * (t + 0.044715 * t.powi(3))).exp())
 }
 
 /// Checks an output against the reference, element by element and, from 256 elements on, by
@@ -265,8 +312,48 @@ mod tests {
         assert_eq!(base.y, arr2(&[[4., 2., 5.], [3., 6., -9.]]));
         // 2u(|3| + |-0.5·2|) + 2⁻²⁴(1 + 2) + (2/16 + 32) 2⁻²³ · 3
         let bound = 2. * U * (3. + 1.) + 2f64.powi(-24) * 3. + 32.125 * 2f64.powi(-23) * 3.;
-        assert_eq!(expected.tolerance[[0, 0]], bound);
-        assert_eq!(forward(&inputs, Strategy::Unfused).unwrap().tolerance[[0, 0]], bound + U * 4.);
+        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12 * expected;
+        assert!(close(expected.tolerance[[0, 0]], bound));
+        let unfused = forward(&inputs, Strategy::Unfused).unwrap().tolerance[[0, 0]];
+        assert!(close(unfused, bound + U * 4.));
+
+        // 3 goes through GELU, whose slope there is 1.0116, and meets residuals of 0.5 and -3.
+        let epilogue = epilogue.clone().with_activation(Activation::GeluTanh);
+        let [one, other] = [0.5, -3.0].map(|value| f(Array2::from_elem((2, 3), value)));
+        let inputs = Inputs { epilogue: &epilogue, ..inputs };
+        let gelu = forward_residual(&inputs, &[one.view(), other.view()], Strategy::Fused).unwrap();
+        let y = gelu.y[[0, 0]];
+        assert!((y - (2.996_363 - 2.5)).abs() < 1e-6, "{y}");
+        // All of the bound but what is said of y itself, through the slope.
+        let of_sum = bound - 2. * U * 3. - 2f64.powi(-24);
+        let bound = 2. * U * y + 2f64.powi(-24) + 1.0116 * of_sum + 2f64.powi(-20) * (2.996_363 + 3.5);
+        assert!((gelu.tolerance[[0, 0]] / bound - 1.0).abs() < 1e-4, "{} {bound}", gelu.tolerance[[0, 0]]);
+        // -11 is so far down that nothing is left but the residuals, and no error of the sum either.
+        assert_eq!(gelu.y[[1, 2]], -2.5);
+    }
+
+    /// GELU of PyTorch 2.15, `torch.nn.functional.gelu(t, approximate="tanh")` in f64.
+    #[test]
+    fn gelu_is_that_of_pytorch() {
+        for (t, expected) in [
+            (-60000.0, -0.0),
+            (-5.0, -2.2917961972623857e-07),
+            (-0.75, -0.17003944483437966),
+            (-0.001, -0.000499601057786418),
+            (0.0, 0.0),
+            (0.5, 0.34571400982514394),
+            (1.0, 0.8411919906082768),
+            (3.0, 2.996362607918227),
+            (20.0, 20.0),
+        ] {
+            assert!(
+                (gelu_tanh(t) - expected).abs() <= 1e-15 * t.abs().max(1.0),
+                "{t}: {} {expected}",
+                gelu_tanh(t)
+            );
+        }
+        assert_eq!((gelu_tanh(f64::NEG_INFINITY), gelu_tanh(f64::INFINITY)), (0.0, f64::INFINITY));
+        assert!(gelu_tanh(f64::NAN).is_nan());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{
 
 use common::{Operands, Strided};
 use fused_lora::{
-    Epilogue, Strategy,
+    Activation, Epilogue, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
 };
 
@@ -105,13 +105,16 @@ fn main() {
         for simd in Simd::available() {
             let adapter = Adapter::with_simd(simd, operands.a.view(), operands.b.view(), 1.0).unwrap();
             let layer = Layer::with_simd(simd, operands.w.view()).unwrap().with_adapter(adapter).unwrap();
-            let layer = layer.with_epilogue(&Epilogue::bias(operands.bias.clone())).unwrap();
+            let epilogue = Epilogue::bias(operands.bias.clone()).with_activation(Activation::GeluTanh);
+            let layer = layer.with_epilogue(&epilogue).unwrap();
             let x = Strided::copy_of(&operands.x, 3, 1);
             let mut y = Strided::poisoned(m, 150, 3, 1);
             for strategy in Strategy::ALL {
                 let mut workspace = Workspace::new();
-                let mut call =
-                    || layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace).unwrap();
+                let mut call = || {
+                    let (y, workspace) = (y.view_mut(), &mut workspace);
+                    layer.forward_residual(strategy, x.view(), Residual::Output, y, workspace).unwrap();
+                };
 
                 pool.install(&mut call);
                 let [_, inside] = pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())));

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Operands, Strided, normal, rng};
 use fused_lora::{
-    Epilogue, Strategy,
+    Activation, Epilogue, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
     reference::{self, Inputs, LoraView},
 };
@@ -19,23 +19,49 @@ struct Setting {
     gap_y: usize,
     offset: usize,
     bias: bool,
+    gelu: bool,
+    residual: Held,
     threads: usize,
 }
 
-const PLAIN: Setting = Setting { gap_x: 0, gap_y: 0, offset: 0, bias: false, threads: 2 };
+/// Where the residual is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Held {
+    Nowhere,
+    InY,
+    InOne,
+    InTwo,
+}
+
+const PLAIN: Setting =
+    Setting { gap_x: 0, gap_y: 0, offset: 0, bias: false, gelu: false, residual: Held::Nowhere, threads: 2 };
 
 fn layer(simd: Simd, operands: &Operands, bias: bool) -> Layer {
     let layer = Layer::with_simd(simd, operands.w.view()).unwrap();
     let adapter = Adapter::with_simd(simd, operands.a.view(), operands.b.view(), operands.scale).unwrap();
     let layer = layer.with_adapter(adapter).unwrap();
-    if bias { layer.with_epilogue(&Epilogue::bias(operands.bias.clone())).unwrap() } else { layer }
+    layer.with_epilogue(&epilogue(operands, bias, false)).unwrap()
 }
 
 fn expected(operands: &Operands, strategy: Strategy, bias: bool) -> reference::Expected {
+    expected_of(operands, strategy, &epilogue(operands, bias, false), &[])
+}
+
+fn epilogue(operands: &Operands, bias: bool, gelu: bool) -> Epilogue {
+    let epilogue = if bias { Epilogue::bias(operands.bias.clone()) } else { Epilogue::default() };
+    if gelu { epilogue.with_activation(Activation::GeluTanh) } else { epilogue }
+}
+
+fn expected_of(
+    operands: &Operands,
+    strategy: Strategy,
+    epilogue: &Epilogue,
+    residuals: &[ArrayView2<'_, f16>],
+) -> reference::Expected {
     let Operands { x, w, a, b, scale, .. } = operands;
     let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: *scale });
-    let epilogue = if bias { Epilogue::bias(operands.bias.clone()) } else { Epilogue::default() };
-    reference::forward(&Inputs { x: x.view(), w: w.view(), adapter, epilogue: &epilogue }, strategy).unwrap()
+    let inputs = Inputs { x: x.view(), w: w.view(), adapter, epilogue };
+    reference::forward_residual(&inputs, residuals, strategy).unwrap()
 }
 
 /// Runs all strategies at all levels.
@@ -43,13 +69,37 @@ fn agrees_with_the_reference(seed: u64, [m, n, k, rank]: [usize; 4], setting: Se
     let operands = Operands::random(seed, m, n, k, rank);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(setting.threads).build().unwrap();
     let x = Strided::copy_of(&operands.x, setting.gap_x, setting.offset);
+    let epilogue = epilogue(&operands, setting.bias, setting.gelu);
+    let mut rng = rng(!seed);
+    let matrices = [(); 2].map(|()| normal(&mut rng, m, n, 1.0));
+    let [one, two] = [(0, 3), (1, 2)].map(|(i, gap)| Strided::copy_of(&matrices[i], gap, setting.offset + i));
+    let count = match setting.residual {
+        Held::Nowhere => 0,
+        Held::InY | Held::InOne => 1,
+        Held::InTwo => 2,
+    };
+    let residuals = &[one.view(), two.view()][..count];
     for strategy in Strategy::ALL {
-        let expected = expected(&operands, strategy, setting.bias);
+        let expected = expected_of(&operands, strategy, &epilogue, residuals);
         for simd in Simd::available() {
-            let layer = layer(simd, &operands, setting.bias);
+            let layer = layer(simd, &operands, false).with_epilogue(&epilogue).unwrap();
             let mut y = Strided::poisoned(m, n, setting.gap_y, setting.offset);
             let mut workspace = Workspace::new();
-            pool.install(|| layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace)).unwrap();
+            let mut call = |y: &mut Strided| {
+                let residual = match setting.residual {
+                    Held::Nowhere => Residual::None,
+                    Held::InY => Residual::Output,
+                    Held::InOne => Residual::Matrix(one.view()),
+                    Held::InTwo => Residual::Sum(one.view(), two.view()),
+                };
+                if setting.residual == Held::InY {
+                    y.view_mut().assign(&one.view());
+                }
+                pool.install(|| {
+                    layer.forward_residual(strategy, x.view(), residual, y.view_mut(), &mut workspace)
+                })
+            };
+            call(&mut y).unwrap();
             let case = || format!("{simd} {strategy} m {m} n {n} k {k} rank {rank} {setting:?}");
             if let Err(mismatch) = reference::check(&expected, y.view()) {
                 panic!("{}: {mismatch}", case());
@@ -57,7 +107,7 @@ fn agrees_with_the_reference(seed: u64, [m, n, k, rank]: [usize; 4], setting: Se
             assert!(y.gaps_are_untouched(), "{}: wrote between the rows of y", case());
             // The second call finds a workspace in use, and y holding the first one's result.
             let first = y.view().to_owned();
-            pool.install(|| layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace)).unwrap();
+            call(&mut y).unwrap();
             assert_eq!(y.view(), first, "{}: the second call differs", case());
         }
     }
@@ -85,20 +135,25 @@ proptest! {
         gap_y in 0usize..5,
         offset in 0usize..4,
         bias: bool,
+        gelu: bool,
+        residual in proptest::sample::select(vec![Held::Nowhere, Held::InY, Held::InOne, Held::InTwo]),
         threads in 1usize..=5,
         seed: u64,
     ) {
-        agrees_with_the_reference(seed, [m, n, k, rank], Setting { gap_x, gap_y, offset, bias, threads });
+        let setting = Setting { gap_x, gap_y, offset, bias, gelu, residual, threads };
+        agrees_with_the_reference(seed, [m, n, k, rank], setting);
     }
 }
 
 #[test]
 fn every_tile_height_and_width() {
-    for m in 1..=17 {
-        agrees_with_the_reference(m as u64, [m, 3 * m + 1, 33, m], PLAIN);
-    }
-    for n in 1..=97 {
-        agrees_with_the_reference(n as u64, [5, n, 9, 3], PLAIN);
+    for setting in [PLAIN, Setting { bias: true, gelu: true, residual: Held::InOne, ..PLAIN }] {
+        for m in 1..=17 {
+            agrees_with_the_reference(m as u64, [m, 3 * m + 1, 33, m], setting);
+        }
+        for n in 1..=97 {
+            agrees_with_the_reference(n as u64, [5, n, 9, 3], setting);
+        }
     }
 }
 
@@ -107,7 +162,10 @@ fn every_tile_height_and_width() {
 fn every_way_to_split_the_work() {
     for (m, threads) in [(200, 2), (40, 2), (200, 7), (1, 3), (131, 1)] {
         for k in [1024, 2051] {
-            agrees_with_the_reference(m as u64, [m, 150, k, 17], Setting { bias: true, threads, ..PLAIN });
+            for (gelu, residual) in [(false, Held::Nowhere), (false, Held::InY), (true, Held::InTwo)] {
+                let setting = Setting { bias: true, gelu, residual, threads, ..PLAIN };
+                agrees_with_the_reference(m as u64, [m, 150, k, 17], setting);
+            }
         }
     }
 }
@@ -243,6 +301,51 @@ fn overflow_is_infinity_in_y_and_in_h() {
         // The scale is in h before it is rounded: half of 120000 is no overflow.
         layer.set_adapter(Some(Adapter::with_simd(simd, a.view(), b.view(), 0.5).unwrap())).unwrap();
         assert_eq!(run(&layer, Strategy::Fused, x.view())[[0, 2]], f16::from_f32(60000.0), "{simd}");
+    }
+}
+
+/// Bias, activation, residual, in this order, and one rounding: on numbers that tell each of it from the others.
+#[test]
+fn the_order_of_the_epilogue() {
+    let [one, minus_two] = [1.0, -2.0].map(f16::from_f32);
+    let (x, w) = (array![[one]], array![[one], [minus_two]]);
+    let epilogue = Epilogue::bias(array![minus_two, one]).with_activation(Activation::GeluTanh);
+    // 1 - 2 and -2 + 1; GELU(-1) is -0.158808.
+    let residual = array![[f16::from_f32(0.5), f16::from_f32(-3.0)]];
+    for simd in Simd::available() {
+        let layer = Layer::with_simd(simd, w.view()).unwrap().with_epilogue(&epilogue).unwrap();
+        let mut y = residual.clone();
+        let mut workspace = Workspace::new();
+        layer
+            .forward_residual(Strategy::Base, x.view(), Residual::Output, y.view_mut(), &mut workspace)
+            .unwrap();
+        assert_eq!(y, array![[f16::from_f32(0.341_192), f16::from_f32(-3.158_808)]], "{simd}");
+        // Without a residual what y holds is of no account, and without an epilogue there is none.
+        layer.forward(x.view(), y.view_mut(), &mut workspace).unwrap();
+        assert_eq!(y, Array2::from_elem((1, 2), f16::from_f32(-0.158_808)), "{simd}");
+        let bare = layer.clone().with_epilogue(Epilogue::NONE).unwrap();
+        bare.forward(x.view(), y.view_mut(), &mut workspace).unwrap();
+        assert_eq!(y, array![[one, minus_two]], "{simd}");
+    }
+}
+
+#[test]
+fn a_residual_may_run_backwards_and_repeat() {
+    let operands = Operands::random(11, 20, 50, 40, 6);
+    let residual = normal(&mut rng(12), 20, 50, 1.0);
+    for simd in Simd::available() {
+        let layer = layer(simd, &operands, true);
+        let with = |residual: ArrayView2<'_, f16>| {
+            let mut y = Array2::from_elem((20, 50), f16::NAN);
+            let (x, residual) = (operands.x.view(), Residual::Matrix(residual));
+            layer
+                .forward_residual(Strategy::Fused, x, residual, y.view_mut(), &mut Workspace::new())
+                .unwrap();
+            y
+        };
+        for view in [residual.slice(s![..;-1, ..]), residual.row(3).broadcast((20, 50)).unwrap()] {
+            assert_eq!(with(view), with(view.to_owned().view()), "{simd}");
+        }
     }
 }
 

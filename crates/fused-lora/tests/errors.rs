@@ -1,7 +1,7 @@
 //! What does not fit is refused by name, and y stays as it was.
 
 use fused_lora::{
-    Epilogue, Error, Operand, Strategy,
+    Epilogue, Error, Operand, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
     reference::{self, Inputs, LoraView},
 };
@@ -68,6 +68,20 @@ fn shapes_that_do_not_fit() {
         assert!(y.iter().all(|&v| v == f16::ONE), "y was written");
     }
     assert_eq!(shape(Operand::Y, "rows", 3, 2).to_string(), "y [M, N] has 2 rows, expected 3");
+
+    let (good, x, mut y) = (matrix(3, 6), matrix(3, 4), matrix(3, 6));
+    for (rows, columns, refused) in
+        [(2, 6, shape(Operand::Residual, "rows", 3, 2)), (3, 5, shape(Operand::Residual, "columns", 6, 5))]
+    {
+        let bad = matrix(rows, columns);
+        for residual in [Residual::Matrix(bad.view()), Residual::Sum(good.view(), bad.view())] {
+            let (strategy, workspace) = (Strategy::Fused, &mut Workspace::new());
+            let found = layer().forward_residual(strategy, x.view(), residual, y.view_mut(), workspace);
+            assert_eq!(found.unwrap_err(), refused);
+        }
+    }
+    assert!(y.iter().all(|&v| v == f16::ONE), "y was written");
+    assert_eq!(shape(Operand::Residual, "rows", 3, 2).to_string(), "residual [M, N] has 2 rows, expected 3");
 }
 
 #[test]
@@ -88,6 +102,15 @@ fn columns_apart() {
     let refused =
         layer().forward(matrix(3, 4).view(), transposed.view_mut().reversed_axes(), &mut Workspace::new());
     assert_eq!(refused.unwrap_err(), Error::ColumnStride { operand: Operand::Y, stride: 3 });
+    let residual = matrix(6, 3);
+    let refused = layer().forward_residual(
+        Strategy::Fused,
+        matrix(3, 4).view(),
+        Residual::Matrix(residual.t()),
+        y.view_mut(),
+        &mut Workspace::new(),
+    );
+    assert_eq!(refused.unwrap_err(), Error::ColumnStride { operand: Operand::Residual, stride: 3 });
 }
 
 /// A weight is packed, so it may lie in any order.

@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::Operands;
+use common::{Operands, normal, rng};
 use fused_lora::{
-    Strategy,
+    Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
 };
 use half::f16;
@@ -82,16 +82,31 @@ fn nothing_is_touched_beyond_x_and_y() {
             let adapter = Adapter::with_simd(simd, operands.a.view(), operands.b.view(), 1.0).unwrap();
             let layer = Layer::with_simd(simd, operands.w.view()).unwrap().with_adapter(adapter).unwrap();
             for strategy in Strategy::ALL {
+                let residual = normal(&mut rng(2), m, n, 1.0);
+                let with_residual =
+                    |x: ArrayView2<'_, f16>, residual: Residual<'_>, y: ArrayViewMut2<'_, f16>| {
+                        layer.forward_residual(strategy, x, residual, y, &mut Workspace::new()).unwrap();
+                    };
                 let mut expected = Array2::from_elem((m, n), f16::NAN);
                 layer
                     .forward_with(strategy, operands.x.view(), expected.view_mut(), &mut Workspace::new())
                     .unwrap();
+                let mut expected_sum = Array2::from_elem((m, n), f16::NAN);
+                with_residual(operands.x.view(), Residual::Matrix(residual.view()), expected_sum.view_mut());
                 for (flush, gap) in [(Flush::Front, 0), (Flush::Back, 0), (Flush::Front, 3), (Flush::Back, 3)]
                 {
                     let (mut x, mut y) = (Guarded::new((m, k), gap, flush), Guarded::new((m, n), gap, flush));
                     x.view_mut().assign(&operands.x);
                     layer.forward_with(strategy, x.view(), y.view_mut(), &mut Workspace::new()).unwrap();
                     assert_eq!(y.view(), expected, "{simd} {strategy} m {m} n {n} k {k} gap {gap}");
+                    // The residual in y, and in a matrix of its own.
+                    y.view_mut().assign(&residual);
+                    with_residual(x.view(), Residual::Output, y.view_mut());
+                    assert_eq!(y.view(), expected_sum, "{simd} {strategy} m {m} n {n} k {k} gap {gap}");
+                    let mut apart = Guarded::new((m, n), gap, flush);
+                    apart.view_mut().assign(&residual);
+                    with_residual(x.view(), Residual::Matrix(apart.view()), y.view_mut());
+                    assert_eq!(y.view(), expected_sum, "{simd} {strategy} m {m} n {n} k {k} gap {gap}");
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::{
     panels::Panels,
     parallel::{Shared, for_each},
     product::Product,
-    sweep::{Expand, Sweep, Target, pack_rows, tile_len},
+    sweep::{Expand, Sweep, Target, pack_rows, sums_len},
     workspace::{Block, Slot},
 };
 
@@ -27,8 +27,7 @@ impl Product<'_> {
         let blocks = RowBlocks::new::<K>(m, 1);
         shared.x.reserve::<f32>(&[m.div_ceil(K::MR), self.x.columns, K::PITCH]);
         for slot in &mut *slots {
-            let tiles = if k_blocks.count > 1 { blocks.tiles::<K>() } else { 0 };
-            slot.partial.reserve::<f32>(&[tiles, tile_len::<K>()]);
+            slot.partial.reserve::<f32>(&sums_len::<K>(&k_blocks, 1, blocks.tiles::<K>(), &self.finishing));
         }
         let columns = Columns { x: Shared(shared.x.as_mut_ptr()), m, blocks, k_blocks };
 
@@ -75,7 +74,7 @@ impl Columns {
     /// # Safety
     ///
     /// x is packed; `to` has m rows and a column for each row of `panels`, and nobody else touches it; the slots'
-    /// `partial` has room for the tiles of a block, if there is more than one K block; packed h has m rows.
+    /// `partial` has room for what [`sums_len`] says of a block; packed h has m rows.
     unsafe fn run<K: MicroKernel<Element: Plain>>(
         &self,
         slots: &mut [Slot],
@@ -106,7 +105,7 @@ impl Columns {
 /// A target whose parts several threads write.
 struct SharedTarget(Target);
 
-// SAFETY: tasks write disjoint parts of it, and read the bias.
+// SAFETY: tasks write disjoint parts of it, and read bias, addend and residuals, of which what they share with y is theirs.
 unsafe impl Sync for SharedTarget {}
 
 impl SharedTarget {

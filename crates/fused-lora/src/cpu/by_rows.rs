@@ -3,10 +3,10 @@
 use super::{
     blocks::{KBlocks, RowBlocks},
     buffer::Plain,
-    kernel::MicroKernel,
+    kernel::{Finishing, MicroKernel},
     parallel::for_each,
     product::Product,
-    sweep::{Expand, Sweep, pack_rows, tile_len},
+    sweep::{Expand, Sweep, pack_rows, sums_len},
     workspace::Slot,
 };
 
@@ -19,18 +19,19 @@ impl Product<'_> {
         let k_blocks = KBlocks::new(self.x.columns);
         let w_panels = self.weight.count::<K>();
         let (rank, a_panels) = self.lora.map_or((0, 0), |lora| (lora.a.rows(), lora.a.count::<K>()));
-        // f32 sums between K blocks: those of h, then those of y.
-        let tiles_with_sums = if k_blocks.count > 1 { blocks.tiles::<K>() } else { 0 };
+        // f32 sums: those of h, then those of y.
+        let tiles = blocks.tiles::<K>();
+        let [h_sums, tile_len] = sums_len::<K>(&k_blocks, a_panels, tiles, &Finishing::NONE);
+        let [y_sums, _] = sums_len::<K>(&k_blocks, w_panels, tiles, &self.finishing);
         for slot in &mut *slots {
-            slot.block.x.reserve::<f32>(&[blocks.tiles::<K>(), k_blocks.longest(), K::PITCH]);
+            slot.block.x.reserve::<f32>(&[tiles, k_blocks.longest(), K::PITCH]);
             slot.block.reserve_h::<K>(blocks.size, rank);
-            slot.partial.reserve::<f32>(&[a_panels + w_panels, tiles_with_sums, tile_len::<K>()]);
+            slot.partial.reserve::<f32>(&[h_sums + y_sums, tile_len]);
         }
-        let h_sums = a_panels * tiles_with_sums * tile_len::<K>();
         for_each(slots, blocks.count, |block, slot| {
             let rows = blocks.range(block);
             let h_partial = slot.partial.as_mut_ptr::<f32>();
-            let y_partial = h_partial.wrapping_add(h_sums);
+            let y_partial = h_partial.wrapping_add(h_sums * tile_len);
             for k in k_blocks.iter() {
                 let x = slot.block.x.as_mut_ptr::<f32>();
                 // SAFETY: rows and k lie inside x, and `x` was reserved for that many tiles and steps.

@@ -6,13 +6,14 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use super::{
     Adapter, Simd, Workspace,
     buffer::Buffer,
+    kernel::{Finishing, Input},
     panels::Panels,
     product::{Lora, Product},
     simd::dispatch,
     view::{Rows, RowsMut},
 };
 use crate::{
-    epilogue::Epilogue,
+    epilogue::{Activation, Epilogue, Residual},
     error::{Error, Operand},
     problem::{DType, Problem, Strategy},
     shape::{require, require_nonzero},
@@ -49,6 +50,7 @@ pub struct Layer {
     adapter: Option<Adapter>,
     /// f32, padded with zeros to whole vectors.
     bias: Option<Arc<Buffer>>,
+    activation: Option<Activation>,
 }
 
 impl Layer {
@@ -70,7 +72,7 @@ impl Layer {
         let simd = simd.require()?;
         require_nonzero(Operand::W, w.shape())?;
         let weight = Arc::new(dispatch!(simd, Kernel => Panels::pack::<Kernel>(w)));
-        Ok(Self { simd, weight, adapter: None, bias: None })
+        Ok(Self { simd, weight, adapter: None, bias: None, activation: None })
     }
 
     /// [`set_adapter`](Self::set_adapter) on the way.
@@ -116,7 +118,7 @@ impl Layer {
     ///
     /// [`Error::Shape`] if the bias has not N elements. The layer keeps its epilogue then.
     pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
-        let Epilogue { bias } = epilogue;
+        let Epilogue { bias, activation } = epilogue;
         if let Some(bias) = bias {
             require(Operand::Bias, "elements", self.out_features(), bias.len())?;
         }
@@ -128,6 +130,7 @@ impl Layer {
             }
             Arc::new(padded)
         });
+        self.activation = *activation;
         Ok(())
     }
 
@@ -166,7 +169,7 @@ impl Layer {
         Problem::new(m, self.out_features(), self.in_features(), self.rank())
     }
 
-    /// `y = f16( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias )` in one pass: `x: [M, K]`, `y: [M, N]`.
+    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) )` in one pass: `x: [M, K]`, `y: [M, N]`.
     ///
     /// Rows of x and y may be any distance apart; within a row elements are adjacent. What y held is
     /// overwritten, and nothing between its rows is touched. Which threads work is said in [`cpu`](crate::cpu).
@@ -193,6 +196,23 @@ impl Layer {
         &self,
         strategy: Strategy,
         x: ArrayView2<'_, f16>,
+        y: ArrayViewMut2<'_, f16>,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        self.forward_residual(strategy, x, Residual::None, y, workspace)
+    }
+
+    /// As [`forward_with`](Self::forward_with), and `residual: [M, N]` is added in the same pass:
+    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )`.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        strategy: Strategy,
+        x: ArrayView2<'_, f16>,
+        residual: Residual<'_>,
         mut y: ArrayViewMut2<'_, f16>,
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
@@ -202,6 +222,18 @@ impl Layer {
         require(Operand::Y, "columns", self.out_features(), y.ncols())?;
         let rows = Rows::new(Operand::X, &x)?;
         let output = RowsMut::new(Operand::Y, &mut y)?;
+        let input = |view: &ArrayView2<'_, f16>| {
+            require(Operand::Residual, "rows", rows.rows, view.nrows())?;
+            require(Operand::Residual, "columns", self.out_features(), view.ncols())?;
+            let Rows { ptr, ld, .. } = Rows::new(Operand::Residual, view)?;
+            Ok(Input { ptr, ld })
+        };
+        let residuals = match &residual {
+            Residual::None => [Input::NONE; 2],
+            Residual::Output => [Input { ptr: output.ptr, ld: output.ld }, Input::NONE],
+            Residual::Matrix(view) => [input(view)?, Input::NONE],
+            Residual::Sum(one, other) => [input(one)?, input(other)?],
+        };
 
         let adapter = self.adapter.as_ref().filter(|adapter| adapter.rank() > 0).map(Adapter::packed);
         let base = Product {
@@ -211,10 +243,11 @@ impl Layer {
             y: output,
             scale: 1.0,
             bias: self.bias.as_deref(),
-            accumulate: false,
+            addend: Input::NONE,
+            finishing: Finishing { activation: self.activation, residuals },
         };
-        // SAFETY: the shapes of x and y were checked above against W's, those of A, B and the bias when they were set;
-        // `y` is borrowed mutably until this function returns; layer and adapter are packed for `self.simd`, which was
+        // SAFETY: the shapes of x, y and the residuals were checked above against W's, those of A, B and the bias when they were set;
+        // `y` is borrowed mutably until this function returns, so a residual is y itself or shares nothing with it; layer and adapter are packed for `self.simd`, which was
         // required of this machine when they were made.
         dispatch!(self.simd, Kernel => unsafe {
             match (strategy, adapter) {
@@ -238,6 +271,7 @@ impl fmt::Debug for Layer {
             .field("simd", &self.simd)
             .field("adapter", &self.adapter)
             .field("bias", &self.bias.is_some())
+            .field("activation", &self.activation)
             .finish()
     }
 }

@@ -17,6 +17,7 @@
 //! pool, rayon's queue allocates a block for itself, once in some sixty calls; called from a thread of the pool, nothing does.
 
 mod adapter;
+mod attention;
 mod blocks;
 mod buffer;
 mod by_columns;
@@ -32,6 +33,7 @@ mod view;
 mod workspace;
 
 pub use adapter::Adapter;
+pub use attention::CausalAttention;
 pub use layer::Layer;
 pub use simd::{SIMD_VARIABLE, Simd};
 pub use workspace::Workspace;

@@ -20,7 +20,7 @@ use half::f16;
 use super::{
     adapter::Packed,
     buffer::{Buffer, Plain},
-    kernel::{Init, MicroKernel},
+    kernel::{Finishing, Input, MicroKernel},
     panels::Panels,
     parallel::in_pool,
     sweep::Target,
@@ -33,7 +33,7 @@ const MIN_ROWS_PER_THREAD: usize = 32;
 /// Multiply-adds below which waking another thread costs more than it brings: some 10 µs of one.
 const MIN_PARALLEL_WORK: usize = 1 << 19;
 
-/// `y = f16( scale · (x Wᵀ + h Bᵀ) + bias )`, all in one pass over x and y.
+/// `y = f16( activation(scale · (addend + x Wᵀ + h Bᵀ) + bias) + residuals )`, all in one pass over x and y.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     pub(crate) x: Rows,
@@ -43,8 +43,10 @@ pub(crate) struct Product<'a> {
     pub(crate) y: RowsMut,
     pub(crate) scale: f32,
     pub(crate) bias: Option<&'a Buffer>,
-    /// Start from what y holds; asks for scale 1.
-    pub(crate) accumulate: bool,
+    /// Where the sums start, `[x.rows, weight.rows]`; asks for scale 1. May be y itself.
+    pub(crate) addend: Input,
+    /// Residuals are `[x.rows, weight.rows]`, and may be y itself.
+    pub(crate) finishing: Finishing,
 }
 
 /// `h = f16( scale · x Aᵀ )` and `B`.
@@ -60,6 +62,8 @@ impl Product<'_> {
     ///
     /// - x can be read, y can be read and written, and nobody else touches y until this returns.
     /// - x has as many columns as the weight has steps, y as many rows as x and as many columns as the weight has rows.
+    /// - Addend and residuals are none, or can be read and have y's rows and columns; what they share with y lies in the same
+    ///   place in both.
     /// - The bias is as long as the weight has rows, padded to whole vectors; A and B fit x and y, and each other.
     /// - All of it is packed for K, and this CPU has K's instructions.
     pub(crate) unsafe fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
@@ -73,7 +77,8 @@ impl Product<'_> {
         }
     }
 
-    /// The same as three products that know nothing of each other, as PEFT runs them.
+    /// The same as three products that know nothing of each other, as PEFT runs them. Activation and residuals belong to the
+    /// last one.
     ///
     /// # Safety
     ///
@@ -87,26 +92,44 @@ impl Product<'_> {
         let mut h = std::mem::take(&mut workspace.h);
         h.reserve::<f16>(&[m, rank]);
         let (ptr, ld) = (h.as_mut_ptr(), rank as isize);
-        let shrink =
-            Product { weight: &adapter.a, y: RowsMut { ptr, ld }, scale: adapter.scale, bias: None, ..*self };
+        // The base's y lies in y, unless that still holds a residual.
+        let mut buffer = std::mem::take(&mut workspace.base);
+        let y_is_residual =
+            self.finishing.residuals.iter().any(|residual| residual.ptr == self.y.ptr.cast_const());
+        let base_y = if y_is_residual {
+            buffer.reserve::<f16>(&[m, self.weight.rows()]);
+            RowsMut { ptr: buffer.as_mut_ptr(), ld: self.weight.rows() as isize }
+        } else {
+            self.y
+        };
+        let base = Product { y: base_y, finishing: Finishing::NONE, ..*self };
+        let shrink = Product {
+            weight: &adapter.a,
+            y: RowsMut { ptr, ld },
+            scale: adapter.scale,
+            bias: None,
+            addend: Input::NONE,
+            finishing: Finishing::NONE,
+            ..*self
+        };
         let h_rows = Rows { ptr, ld, rows: m, columns: rank };
-        let expand = Product { x: h_rows, weight: &adapter.b, bias: None, accumulate: true, ..*self };
-        for product in [self, &shrink, &expand] {
-            // SAFETY: the caller's contract; h has m rows of `rank`, and is this call's own.
+        let addend = Input { ptr: base_y.ptr, ld: base_y.ld };
+        let expand = Product { x: h_rows, weight: &adapter.b, bias: None, addend, ..*self };
+        for product in [&base, &shrink, &expand] {
+            // SAFETY: the caller's contract; h has m rows of `rank`, the base's y is y or has its shape, and both are this
+            // call's own.
             unsafe { product.run::<K>(workspace) };
         }
         workspace.h = h;
+        workspace.base = buffer;
     }
 
     /// # Safety
     ///
     /// As [`run`](Self::run).
     unsafe fn run_on<K: MicroKernel<Element: Plain>>(&self, threads: usize, workspace: &mut Workspace) {
-        debug_assert!(self.x.columns == self.weight.k() && (!self.accumulate || self.scale == 1.0));
-        if workspace.slots.len() < threads {
-            workspace.slots.resize_with(threads, Slot::default);
-        }
-        let slots = &mut workspace.slots[..threads];
+        debug_assert!(self.x.columns == self.weight.k() && (self.addend.is_none() || self.scale == 1.0));
+        let slots = Slot::first(&mut workspace.slots, threads);
         let by_rows = threads == 1 || self.x.rows / threads >= MIN_ROWS_PER_THREAD;
         // SAFETY: the caller's contract is the same.
         unsafe {
@@ -124,7 +147,8 @@ impl Product<'_> {
             y: self.y,
             scale: self.scale,
             bias: self.bias.map_or(std::ptr::null(), Buffer::as_ptr),
-            init: if self.accumulate { Init::Output } else { Init::Zero },
+            addend: self.addend,
+            finishing: self.finishing,
         }
     }
 }
@@ -133,7 +157,13 @@ impl Lora<'_> {
     /// h, `[rows, r]`, whose first element is at `ptr`.
     pub(crate) fn h(&self, ptr: *mut f16) -> Target {
         let y = RowsMut { ptr, ld: self.a.rows() as isize };
-        Target { y, scale: self.scale, bias: std::ptr::null(), init: Init::Zero }
+        Target {
+            y,
+            scale: self.scale,
+            bias: std::ptr::null(),
+            addend: Input::NONE,
+            finishing: Finishing::NONE,
+        }
     }
 }
 
@@ -208,7 +238,8 @@ mod tests {
             y: RowsMut::new(Operand::Y, &mut y.view_mut()).unwrap(),
             scale: 1.0,
             bias: None::<&Buffer>,
-            accumulate: false,
+            addend: Input::NONE,
+            finishing: Finishing::NONE,
         };
         let fused = Product { lora: Some(Lora { a: &packed.a, b: &packed.b, scale: packed.scale }), ..base };
         let mut slots: Vec<_> = (0..threads).map(|_| Slot::default()).collect();

@@ -5,9 +5,9 @@ use std::{marker::PhantomData, ops::Range};
 use half::f16;
 
 use super::{
-    blocks::KBlock,
+    blocks::{KBlock, KBlocks},
     buffer::Plain,
-    kernel::{Finish, Init, MicroKernel, Output, Segment, Tile},
+    kernel::{Finish, Finishing, Init, Input, MicroKernel, Output, Segment, Tile, store::Store},
     panels::Panels,
     view::{Rows, RowsMut},
     workspace::Block,
@@ -29,16 +29,42 @@ pub(crate) struct Target {
     pub(crate) scale: f32,
     /// As long as the weight has rows, padded to whole vectors; or null.
     pub(crate) bias: *const f32,
-    /// Where the sums start in the first K block.
-    pub(crate) init: Init,
+    /// Where the sums start in the first K block, from zero if there is none. May be y itself.
+    pub(crate) addend: Input,
+    /// Its residuals begin where y does.
+    pub(crate) finishing: Finishing,
 }
 
 impl Target {
     /// The same, `row` rows further down.
     pub(crate) fn below(self, row: usize) -> Self {
         let ptr = self.y.ptr.wrapping_offset(row as isize * self.y.ld);
-        Self { y: RowsMut { ptr, ..self.y }, ..self }
+        Self {
+            y: RowsMut { ptr, ..self.y },
+            addend: self.addend.at(row, 0),
+            finishing: self.finishing.at(row, 0),
+            ..self
+        }
     }
+}
+
+impl Finishing {
+    /// The same, for the tile that begins there.
+    fn at(self, row: usize, column: usize) -> Self {
+        Self { residuals: self.residuals.map(|residual| residual.at(row, column)), ..self }
+    }
+}
+
+/// Elements of f32 sums that a sweep through `panels` needs for `tiles` tiles a panel: all of them between K blocks, one on
+/// its way to a store that does more than the micro-kernel's.
+pub(crate) fn sums_len<K: MicroKernel>(
+    k_blocks: &KBlocks,
+    panels: usize,
+    tiles: usize,
+    finishing: &Finishing,
+) -> [usize; 2] {
+    let tiles = if k_blocks.count > 1 { panels * tiles } else { usize::from(!finishing.is_none()) };
+    [tiles, tile_len::<K>()]
 }
 
 /// The end of the last K block's loop: h, packed, and B.
@@ -59,9 +85,9 @@ impl<K: MicroKernel<Element: Plain>> Sweep<K> {
     /// # Safety
     ///
     /// - Packed x and h hold `rows` rows; `panels` and B have the same rows.
-    /// - `to.y` has these rows and as many columns as `panels` has rows, `to.bias` likewise or null.
-    /// - Unless there is one K block only, `partial` has room for the tiles of `range` ([`tile_len`] each), and nobody else
-    ///   touches it from the first K block to the last.
+    /// - `to.y` has these rows and as many columns as `panels` has rows, so do addend and residuals, and `to.bias` likewise
+    ///   or null.
+    /// - `partial` has the room that [`sums_len`] says, and nobody else touches it from the first K block to the last.
     /// - Nobody else touches the columns of `range` in `to.y` meanwhile.
     pub(crate) unsafe fn run(
         &self,
@@ -73,6 +99,8 @@ impl<K: MicroKernel<Element: Plain>> Sweep<K> {
     ) {
         let expand = expand.filter(|_| self.k.last);
         let tiles = self.rows.div_ceil(K::MR);
+        let only = self.k.first && self.k.last;
+        let store_by_kernel = to.finishing.is_none();
         for (index, p) in range.enumerate() {
             let column = p * Panels::nr::<K>();
             let (w, b) = (panels.at::<K>(p, self.k.range.start), expand.map(|expand| expand.b.at::<K>(p, 0)));
@@ -88,9 +116,18 @@ impl<K: MicroKernel<Element: Plain>> Sweep<K> {
                                 .zip(b)
                                 .map_or(Segment::EMPTY, |(expand, b)| segment(expand.h, b, expand.b.k())),
                         ],
-                        init: if self.k.first { to.init } else { Init::Partial },
-                        finish: if self.k.last { Finish::Output } else { Finish::Partial },
-                        partial: partial.wrapping_add((index * tiles + t) * tile_len::<K>()),
+                        init: match (self.k.first, to.addend.is_none()) {
+                            (true, true) => Init::Zero,
+                            (true, false) => Init::Addend,
+                            (false, _) => Init::Partial,
+                        },
+                        addend: to.addend.at(row, column),
+                        finish: if self.k.last && store_by_kernel { Finish::Output } else { Finish::Partial },
+                        partial: partial.wrapping_add(if only {
+                            0
+                        } else {
+                            (index * tiles + t) * tile_len::<K>()
+                        }),
                         output: Output {
                             y: to.y.ptr.offset(row as isize * to.y.ld).add(column),
                             ld: to.y.ld,
@@ -99,7 +136,13 @@ impl<K: MicroKernel<Element: Plain>> Sweep<K> {
                             bias: if to.bias.is_null() { to.bias } else { to.bias.add(column) },
                         },
                     };
-                    K::run((self.rows - row).min(K::MR), panels.vectors::<K>(p), &tile);
+                    let (rows, vectors) = ((self.rows - row).min(K::MR), panels.vectors::<K>(p));
+                    K::run(rows, vectors, &tile);
+                    if self.k.last && !store_by_kernel {
+                        let finishing = &to.finishing.at(row, column);
+                        let (sums, output) = (tile.partial.cast_const(), &tile.output);
+                        K::vectorize(Store { rows, vectors, sums, output, finishing });
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
-use super::buffer::Buffer;
+use super::{attention::Scratch, buffer::Buffer};
 
-/// Scratch memory for [`Layer::forward`](super::Layer::forward): packed rows of x and h, and f32 sums
+/// Scratch memory for [`Layer::forward`](super::Layer::forward) and
+/// [`CausalAttention::forward`](super::CausalAttention::forward): packed rows of x and h, and f32 sums
 /// between K blocks.
 ///
 /// It belongs to the caller, serves any layer, one call at a time, and grows to what the largest call has
@@ -13,6 +14,8 @@ pub struct Workspace {
     pub(crate) shared: Block,
     /// h of the unfused strategy: `[M, r]`.
     pub(crate) h: Buffer,
+    /// Its `x Wᵀ + bias`, where y must not be written yet: `[M, N]`.
+    pub(crate) base: Buffer,
 }
 
 /// What one thread works in.
@@ -21,6 +24,17 @@ pub(crate) struct Slot {
     pub(crate) block: Block,
     /// f32 sums between K blocks, tile by tile.
     pub(crate) partial: Buffer,
+    pub(crate) attention: Scratch,
+}
+
+impl Slot {
+    /// One for each thread, made where there are fewer.
+    pub(crate) fn first(slots: &mut Vec<Slot>, threads: usize) -> &mut [Slot] {
+        if slots.len() < threads {
+            slots.resize_with(threads, Slot::default);
+        }
+        &mut slots[..threads]
+    }
 }
 
 /// A block of rows, packed.

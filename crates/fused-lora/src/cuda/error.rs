@@ -1,7 +1,7 @@
 use fused_lora_kernels::table::Operation;
 use fused_lora_libcuda::LoadError;
 
-use crate::Strategy;
+use crate::{Activation, Strategy};
 
 /// Why a device, an operand or a call was refused. Unless it says otherwise, nothing has been launched or
 /// written then.
@@ -71,6 +71,12 @@ pub enum Error {
         expected: u32,
         /// Its own.
         found: u32,
+    },
+    /// The kernels have no such activation.
+    #[error("the GPU kernels have no activation {activation:?}")]
+    Activation {
+        /// The one asked for.
+        activation: Activation,
     },
     /// Shapes that do not fit, or a scale that is not finite.
     #[error(transparent)]

@@ -94,10 +94,13 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if the bias has not N elements, [`Error::OutOfMemory`], [`Error::Driver`]. The
-    /// layer keeps its epilogue then.
+    /// [`Error::Problem`] if the bias has not N elements, [`Error::Activation`], [`Error::OutOfMemory`],
+    /// [`Error::Driver`]. The layer keeps its epilogue then.
     pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
-        let Epilogue { bias } = epilogue;
+        let Epilogue { bias, activation } = epilogue;
+        if let Some(activation) = *activation {
+            return Err(Error::Activation { activation });
+        }
         let Some(bias) = bias else {
             self.bias = None;
             return Ok(());

@@ -4,12 +4,12 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{MicroKernel, Run, Tile, Vector, table};
+use super::{Job, MicroKernel, Run, Tile, Vector, table};
 
 pub(crate) struct Avx2;
 
 #[derive(Clone, Copy)]
-struct Ymm(__m256);
+pub(crate) struct Ymm(__m256);
 
 impl Vector for Ymm {
     type Element = f16;
@@ -56,10 +56,56 @@ impl Vector for Ymm {
         // SAFETY: the trait's contract.
         Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
     }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm256_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm256_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_of_rounded(self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let biased = _mm256_add_epi32(_mm256_castps_si256(self.0), _mm256_set1_epi32(127));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel(self, to: *mut f16) {
+        // SAFETY: the trait's contract.
+        unsafe { self.store_f16(to) }
+    }
 }
 
 impl MicroKernel for Avx2 {
     type Element = f16;
+    type Vector = Ymm;
     const LANES: usize = Ymm::LANES;
     const MR: usize = 6;
     const NV: usize = 2;
@@ -78,6 +124,12 @@ impl MicroKernel for Avx2 {
         // SAFETY: the caller's contract is the same.
         unsafe { pack8(x, ld, rows, k, packed) }
     }
+
+    #[inline]
+    unsafe fn vectorize<J: Job<Ymm>>(job: J) -> J::Output {
+        // SAFETY: the caller's contract is the same.
+        unsafe { vectorize(job) }
+    }
 }
 
 /// # Safety
@@ -87,6 +139,15 @@ impl MicroKernel for Avx2 {
 unsafe fn run<const R: usize, const V: usize>(t: &Tile<f16>) {
     // SAFETY: the caller's contract is the same.
     unsafe { super::tile::<Ymm, R, V, { Avx2::PITCH }>(t) }
+}
+
+/// # Safety
+///
+/// As [`MicroKernel::vectorize`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn vectorize<J: Job<Ymm>>(job: J) -> J::Output {
+    // SAFETY: the caller's contract is the same.
+    unsafe { job.run() }
 }
 
 /// [`MicroKernel::pack`] for a pitch of 8: blocks of 8 × 8 are widened and transposed in registers.

@@ -8,12 +8,12 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{MicroKernel, Run, Tile, Vector, avx2, table};
+use super::{Job, MicroKernel, Run, Tile, Vector, avx2, table};
 
 pub(crate) struct Avx512;
 
 #[derive(Clone, Copy)]
-struct Zmm(__m512);
+pub(crate) struct Zmm(__m512);
 
 impl Vector for Zmm {
     type Element = f16;
@@ -60,10 +60,56 @@ impl Vector for Zmm {
         // SAFETY: the trait's contract.
         Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
     }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_of_rounded(self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_castps_si512(self.0), _mm512_set1_epi32(127));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel(self, to: *mut f16) {
+        // SAFETY: the trait's contract.
+        unsafe { self.store_f16(to) }
+    }
 }
 
 impl MicroKernel for Avx512 {
     type Element = f16;
+    type Vector = Zmm;
     const LANES: usize = Zmm::LANES;
     const MR: usize = 8;
     const NV: usize = 3;
@@ -81,6 +127,12 @@ impl MicroKernel for Avx512 {
         // SAFETY: the caller's contract is the same, and AVX-512F implies AVX2 and F16C.
         unsafe { avx2::pack8(x, ld, rows, k, packed) }
     }
+
+    #[inline]
+    unsafe fn vectorize<J: Job<Zmm>>(job: J) -> J::Output {
+        // SAFETY: the caller's contract is the same.
+        unsafe { vectorize(job) }
+    }
 }
 
 /// # Safety
@@ -90,4 +142,13 @@ impl MicroKernel for Avx512 {
 unsafe fn run<const R: usize, const V: usize>(t: &Tile<f16>) {
     // SAFETY: the caller's contract is the same.
     unsafe { super::tile::<Zmm, R, V, { Avx512::PITCH }>(t) }
+}
+
+/// # Safety
+///
+/// As [`MicroKernel::vectorize`].
+#[target_feature(enable = "avx512f")]
+unsafe fn vectorize<J: Job<Zmm>>(job: J) -> J::Output {
+    // SAFETY: the caller's contract is the same.
+    unsafe { job.run() }
 }

@@ -5,11 +5,15 @@
 //! for segment in [(x, W), (h, B)]:     the augmented K: [x | h] · [W | B]ᵀ
 //!     for k in 0..segment.k:
 //!         acc[r][v] += segment.x[k][r] · segment.w[k][v]
-//! y = f16(scale · acc + bias)          or acc, for the next K block
+//! y = f16(scale · acc + bias)          or acc, for the next K block or for `store`
 //! ```
 //!
 //! That body stands once, in [`tile`], over a [`Vector`] of a handful of operations; a SIMD level is a
 //! `Vector`, a tile size and a way to pack x, each in a file of its own.
+//!
+//! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which [`store`]
+//! takes through activation and residual into y while it is in the first-level cache. So the body of the base
+//! product is the same with and without, and GELU stands in the binary once for each level, not once for each tile size.
 //!
 //! Panels of W, A and B hold f16 on x86-64 and are widened in the K loop, 3 conversions to 24 FMAs.
 //! Measured beside f32 panels with AVX-512 (Zen 4, one thread, 64×1008×1024, peak 118 GFLOP/s): f16 112.5 cold and
@@ -20,9 +24,13 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod exp;
 pub(crate) mod portable;
+pub(crate) mod store;
 
 use half::f16;
+
+use crate::epilogue::Activation;
 
 /// A run of the K loop: `acc += x[k][0..R] ⊗ w[k][0..V·LANES]` for `k` steps.
 #[derive(Clone, Copy)]
@@ -44,17 +52,64 @@ pub(crate) enum Init {
     Zero,
     /// What an earlier K block left in [`Tile::partial`].
     Partial,
-    /// What stands in y; `scale` must be 1.
-    Output,
+    /// What stands in [`Tile::addend`]; `scale` must be 1.
+    Addend,
 }
 
 /// Where the accumulators go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// To [`Tile::partial`], unscaled, for the next K block.
+    /// To [`Tile::partial`], unscaled, for the next K block or for [`store`].
     Partial,
     /// To y, scaled, with bias, rounded.
     Output,
+}
+
+/// Rows of f16 that a tile reads, from its corner on.
+#[derive(Clone, Copy)]
+pub(crate) struct Input {
+    /// Null for none.
+    pub(crate) ptr: *const f16,
+    /// From row to row, in elements.
+    pub(crate) ld: isize,
+}
+
+// SAFETY: a shared view of f16, which is Sync; whoever makes one sees to it that the memory outlives it, and that where it
+// is also an output only the task that writes a part reads that part.
+unsafe impl Send for Input {}
+// SAFETY: as above.
+unsafe impl Sync for Input {}
+
+impl Input {
+    pub(crate) const NONE: Self = Self { ptr: std::ptr::null(), ld: 0 };
+
+    pub(crate) fn is_none(self) -> bool {
+        self.ptr.is_null()
+    }
+
+    /// The same, `row` rows further down and `column` columns to the right; none stays none.
+    pub(crate) fn at(self, row: usize, column: usize) -> Self {
+        if self.is_none() {
+            return self;
+        }
+        Self { ptr: self.ptr.wrapping_offset(row as isize * self.ld).wrapping_add(column), ..self }
+    }
+}
+
+/// What happens to scaled sums with their bias, before they are rounded.
+#[derive(Clone, Copy)]
+pub(crate) struct Finishing {
+    pub(crate) activation: Option<Activation>,
+    /// Added after the activation.
+    pub(crate) residuals: [Input; 2],
+}
+
+impl Finishing {
+    pub(crate) const NONE: Self = Self { activation: None, residuals: [Input::NONE; 2] };
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.activation.is_none() && self.residuals.iter().all(|residual| residual.is_none())
+    }
 }
 
 /// The corner of the output that a tile writes.
@@ -75,6 +130,8 @@ pub(crate) struct Tile<E> {
     /// The second one is empty, or the expand.
     pub(crate) segments: [Segment<E>; 2],
     pub(crate) init: Init,
+    /// Where sums start from with [`Init::Addend`], its columns as those of y.
+    pub(crate) addend: Input,
     pub(crate) finish: Finish,
     /// `[R][V·LANES]`, touched only if `init` or `finish` says so.
     pub(crate) partial: *mut f32,
@@ -85,6 +142,8 @@ pub(crate) struct Tile<E> {
 pub(crate) trait MicroKernel {
     /// What panels of W, A and B hold.
     type Element: Copy + Send + Sync + From<f16>;
+    /// What it computes with.
+    type Vector: Vector<Element = Self::Element>;
     /// f32 in a vector.
     const LANES: usize;
     /// Most rows of a tile.
@@ -112,6 +171,25 @@ pub(crate) trait MicroKernel {
     /// - This CPU has the level's instructions.
     /// - `1 ≤ rows ≤ MR`; each row can be read for `k` elements, `packed` written for `k · PITCH`.
     unsafe fn pack(x: *const f16, ld: isize, rows: usize, k: usize, packed: *mut f32);
+
+    /// Runs a job in a function that has the level's instructions enabled.
+    ///
+    /// # Safety
+    ///
+    /// This CPU has them, and the job's own contract holds.
+    unsafe fn vectorize<J: Job<Self::Vector>>(job: J) -> J::Output;
+}
+
+/// Vector code that is not the micro-kernel.
+pub(crate) trait Job<X: Vector> {
+    type Output;
+
+    /// To be inlined into [`MicroKernel::vectorize`].
+    ///
+    /// # Safety
+    ///
+    /// The job's own, and this CPU has the instructions of `X`.
+    unsafe fn run(self) -> Self::Output;
 }
 
 /// The operations that a tile is made of.
@@ -133,6 +211,16 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_f16(self, to: *mut f16);
     /// `self · factor + addend`
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// The larger one; `other` where either is NaN.
+    unsafe fn max(self, other: Self) -> Self;
+    /// 2ⁿ, where a lane holds `n + `[`exp::ROUND`], −126 ≤ n ≤ 127; anything for other lanes.
+    unsafe fn exp2_of_rounded(self) -> Self;
+    /// Rounds, if panels are narrower, and writes a vector of one.
+    unsafe fn store_panel(self, to: *mut Self::Element);
 
     /// Reads n elements; the other lanes are zero.
     #[inline(always)]
@@ -205,10 +293,10 @@ pub(crate) unsafe fn tile<X: Vector, const R: usize, const V: usize, const PITCH
                     });
                 });
             }
-            Init::Output => {
+            Init::Addend => {
                 unroll!(r < R => {
                     unroll!(v < V => {
-                        let from = y.offset(r as isize * ld).add(v * X::LANES);
+                        let from = t.addend.ptr.offset(r as isize * t.addend.ld).add(v * X::LANES);
                         acc[r][v] = if exist(v) == X::LANES {
                             X::load_f16(from)
                         } else {

@@ -3,14 +3,14 @@
 
 use half::f16;
 
-use super::{MicroKernel, Run, Tile, Vector, table};
+use super::{Job, MicroKernel, Run, Tile, Vector, table};
 
 pub(crate) struct Portable;
 
 const LANES: usize = 4;
 
 #[derive(Clone, Copy)]
-struct Lanes([f32; LANES]);
+pub(crate) struct Lanes([f32; LANES]);
 
 impl Vector for Lanes {
     type Element = f32;
@@ -60,10 +60,54 @@ impl Vector for Lanes {
             if FMA { a.mul_add(b, c) } else { a * b + c }
         }))
     }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_of_rounded(self) -> Self {
+        Self(self.0.map(|rounded| f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)))
+    }
+
+    #[inline(always)]
+    unsafe fn store_panel(self, to: *mut f32) {
+        // SAFETY: the trait's contract.
+        unsafe { self.store(to) }
+    }
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
 }
 
 impl MicroKernel for Portable {
     type Element = f32;
+    type Vector = Lanes;
     const LANES: usize = LANES;
     const MR: usize = 4;
     const NV: usize = 2;
@@ -86,6 +130,12 @@ impl MicroKernel for Portable {
                 }
             }
         }
+    }
+
+    #[inline]
+    unsafe fn vectorize<J: Job<Lanes>>(job: J) -> J::Output {
+        // SAFETY: the caller's contract is the same.
+        unsafe { job.run() }
     }
 }
 
