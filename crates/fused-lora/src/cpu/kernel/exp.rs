@@ -87,9 +87,10 @@ mod tests {
     }
 
     fn evaluate(simd: Simd, gelu: bool, t: f32) -> f64 {
-        // SAFETY: the level is available.
-        let value =
-            dispatch!(simd, Kernel => unsafe { <Kernel as MicroKernel>::vectorize(Evaluate { gelu, t }) });
+        let value = dispatch!(simd, Kernel => {
+            // SAFETY: the level is available.
+            unsafe { <Kernel as MicroKernel>::vectorize(Evaluate { gelu, t }) }
+        });
         f64::from(value)
     }
 

@@ -1,0 +1,192 @@
+use std::{fmt, str::FromStr};
+
+use fused_lora::Strategy;
+
+use crate::{Config, Error};
+
+/// What is done to a layer to adapt it. The names are those of the CSV and the figures.
+///
+/// Each has a *floor*: the multiply-adds that it adds for a token, over those of the layer's products
+/// ([`Config::product_mul_adds`], 12 d² with mlp = 4 d), in percent: what it would cost at the products' speed. Attention,
+/// LayerNorm and the rest are not in it.
+///
+/// | method | multiply-adds a token and layer | GPT-2 medium, r = 10, 100, 250 |
+/// |---|---|---|
+/// | `none` | 0 | |
+/// | `adapter-h` | 2 adapters · 2 r d = 4 r d | 0.3, 3.3, 8.1 % |
+/// | `adapter-l` | 1 adapter · 2 r d = 2 r d | 0.2, 1.6, 4.1 % |
+/// | `lora-*`, all projections | Σ r (K + N) = r (8 d + 2 mlp) = 16 r d | 1.3, 13.0, 32.6 % |
+/// | `lora-*`, q and v | 2 · r (d + d) = 4 r d | 0.3, 3.3, 8.1 % |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// The bare layer.
+    None,
+    /// Two bottlenecks in sequence, one before each residual sum (Houlsby et al. 2019).
+    AdapterH,
+    /// One bottleneck in sequence after the layer, behind a LayerNorm of its own (Lin et al. 2020).
+    AdapterL,
+    /// LoRA as three products one after another.
+    LoraUnfused,
+    /// LoRA in one pass.
+    LoraFused,
+}
+
+/// Which projections LoRA is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Targets {
+    /// qkv (one adapter for all its 3 d columns), the attention's projection, and both of the MLP.
+    #[default]
+    All,
+    /// q and v, each with an adapter of rank r: what Hu et al. 2021 use on GPT-2.
+    ///
+    /// An adapter of the CPU's layers covers all columns of its product. So the fused QKV product is split in three, q, k and v, of
+    /// which the first and the last have adapters: the arithmetic is the floor's, but the normalised x is read and packed three
+    /// times. (One adapter of rank 2 r with zeros in B would cost 2 r d + 6 r d instead of 4 r d.) The bare layer, with which it
+    /// is compared, keeps its one product.
+    QueryValue,
+}
+
+impl Method {
+    /// All of them; the bare layer first.
+    pub const ALL: [Method; 5] =
+        [Method::None, Method::AdapterH, Method::AdapterL, Method::LoraUnfused, Method::LoraFused];
+
+    /// The name used in command lines, CSV files and figures.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::None => "none",
+            Method::AdapterH => "adapter-h",
+            Method::AdapterL => "adapter-l",
+            Method::LoraUnfused => "lora-unfused",
+            Method::LoraFused => "lora-fused",
+        }
+    }
+
+    pub(crate) fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// How the products are run: [`Strategy::Base`] where none has an adapter of its own.
+    pub const fn strategy(self) -> Strategy {
+        match self {
+            Method::None | Method::AdapterH | Method::AdapterL => Strategy::Base,
+            Method::LoraUnfused => Strategy::Unfused,
+            Method::LoraFused => Strategy::Fused,
+        }
+    }
+
+    /// The multiply-adds that it adds for one token, of all layers. `targets` is read for LoRA alone.
+    pub fn mul_adds(self, config: &Config, targets: Targets, rank: usize) -> f64 {
+        let Config { d, mlp, layers, .. } = *config;
+        let widths = match (self, targets) {
+            (Method::None, _) => 0,
+            (Method::AdapterH, _) => 4 * d,
+            (Method::AdapterL, _) => 2 * d,
+            (Method::LoraUnfused | Method::LoraFused, Targets::All) => 8 * d + 2 * mlp,
+            (Method::LoraUnfused | Method::LoraFused, Targets::QueryValue) => 4 * d,
+        };
+        layers as f64 * rank as f64 * widths as f64
+    }
+
+    /// The floor in percent: [`mul_adds`](Self::mul_adds) over [`Config::product_mul_adds`].
+    pub fn floor_pct(self, config: &Config, targets: Targets, rank: usize) -> f64 {
+        100.0 * self.mul_adds(config, targets, rank) / config.product_mul_adds()
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = Self::ALL.into_iter().find(|method| method.name() == name);
+        found.ok_or_else(|| Error::UnknownMethod { name: name.to_owned() })
+    }
+}
+
+impl Targets {
+    /// Both of them.
+    pub const ALL: [Targets; 2] = [Targets::All, Targets::QueryValue];
+
+    /// The name used in command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Targets::All => "all",
+            Targets::QueryValue => "q,v",
+        }
+    }
+
+    pub(crate) fn names() -> String {
+        Self::ALL.map(Self::name).map(|name| format!("{name:?}")).join(", ")
+    }
+}
+
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Targets {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = Self::ALL.into_iter().find(|targets| targets.name() == name);
+        found.ok_or_else(|| Error::UnknownTargets { name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of [`Method`].
+    #[test]
+    fn floors_of_gpt2_medium() {
+        let config = Config::GPT2_MEDIUM_LAYER;
+        for (method, targets, floors) in [
+            (Method::None, Targets::All, [0.0, 0.0, 0.0]),
+            (Method::AdapterH, Targets::All, [0.3, 3.3, 8.1]),
+            (Method::AdapterL, Targets::All, [0.2, 1.6, 4.1]),
+            (Method::LoraUnfused, Targets::All, [1.3, 13.0, 32.6]),
+            (Method::LoraFused, Targets::All, [1.3, 13.0, 32.6]),
+            (Method::LoraFused, Targets::QueryValue, [0.3, 3.3, 8.1]),
+        ] {
+            for (rank, floor) in [10, 100, 250].into_iter().zip(floors) {
+                let found = method.floor_pct(&config, targets, rank);
+                assert!((found - floor).abs() <= 0.05, "{method} {targets} {rank}: {found} is not {floor}");
+                let model = Config { layers: 24, ..config };
+                assert_eq!(
+                    method.mul_adds(&model, targets, rank),
+                    24.0 * method.mul_adds(&config, targets, rank)
+                );
+            }
+        }
+        // Where mlp is not 4 d, the two must not be swapped: qkv (10 + 30), proj (10 + 10), up and down (10 + 50).
+        let odd = Config { d: 10, heads: 1, mlp: 50, layers: 1 };
+        assert_eq!(Method::LoraFused.mul_adds(&odd, Targets::All, 3), 3.0 * (40.0 + 20.0 + 60.0 + 60.0));
+    }
+
+    #[test]
+    fn names_parse_back() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse(), Ok(method));
+        }
+        for targets in Targets::ALL {
+            assert_eq!(targets.to_string().parse(), Ok(targets));
+        }
+        assert_eq!(
+            "lora".parse::<Method>().unwrap_err().to_string(),
+            "unknown method \"lora\"; known are none, adapter-h, adapter-l, lora-unfused, lora-fused"
+        );
+        assert_eq!(
+            "qv".parse::<Targets>().unwrap_err().to_string(),
+            "unknown projections \"qv\" for LoRA; known are \"all\", \"q,v\""
+        );
+    }
+}

@@ -1,0 +1,121 @@
+use fused_lora::cpu::Simd;
+use half::f16;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use crate::{AdapterWeights, Config, Error, Layer, LayerWeights, Method, Targets, Workspace, layer::check};
+
+/// Layers, one after another. Clones share the weights.
+#[derive(Clone, Debug)]
+pub struct Model {
+    config: Config,
+    layers: Vec<Layer>,
+}
+
+impl Model {
+    /// A model of these layers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these sizes.
+    pub fn new(config: Config, layers: Vec<Layer>) -> Result<Self, Error> {
+        let config = config.validated()?;
+        let sizes = |config: Config| vec![config.d, config.heads, config.mlp];
+        if layers.len() != config.layers {
+            return Err(Error::Shape {
+                tensor: "the model",
+                expected: vec![config.layers],
+                found: vec![layers.len()],
+            });
+        }
+        for layer in &layers {
+            if sizes(layer.config()) != sizes(config) {
+                return Err(Error::Shape {
+                    tensor: "a layer",
+                    expected: sizes(config),
+                    found: sizes(layer.config()),
+                });
+            }
+        }
+        Ok(Self { config, layers })
+    }
+
+    /// [Random](LayerWeights::random) layers without adapters, for this machine.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layer::new`].
+    pub fn random(config: Config, seed: u64) -> Result<Self, Error> {
+        Self::random_with_simd(Simd::detect()?, config, seed)
+    }
+
+    /// As [`random`](Self::random), for the given level.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layer::with_simd`].
+    pub fn random_with_simd(simd: Simd, config: Config, seed: u64) -> Result<Self, Error> {
+        let layers = (0..config.layers as u64)
+            .map(|i| Layer::with_simd(simd, config, &LayerWeights::random(config, of_layer(seed, i))?))
+            .collect::<Result<_, _>>()?;
+        Self::new(config, layers)
+    }
+
+    /// The same model, its weights shared, with [random](AdapterWeights::random) adapters in every layer. Rank 0 is [`Method::None`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layer::with_adapters`].
+    pub fn with_random_adapters(
+        &self,
+        method: Method,
+        targets: Targets,
+        rank: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let with_adapters = |(layer, i): (&Layer, u64)| {
+            let adapters = AdapterWeights::random(self.config, method, targets, rank, of_layer(seed, i))?;
+            layer.with_adapters(&adapters)
+        };
+        let layers = self.layers.iter().zip(0..).map(with_adapters).collect::<Result<_, _>>()?;
+        Ok(Self { config: self.config, layers })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Its layers.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// All layers: as [`Layer::forward`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::forward`].
+    pub fn forward(
+        &self,
+        x: ArrayView2<'_, f16>,
+        seq_len: usize,
+        mut y: ArrayViewMut2<'_, f16>,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
+        check(&self.config, x, seq_len, y.view())?;
+        let Workspace { buffers, hidden: [from, to] } = workspace;
+        let (m, last) = (x.nrows(), self.layers.len() - 1);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let x = if i == 0 { x } else { from.view() };
+            let y = if i == last { y.view_mut() } else { to.shaped(m, self.config.d) };
+            layer.run(x, seq_len, y, buffers, |_, _| {})?;
+            std::mem::swap(from, to);
+        }
+        Ok(())
+    }
+}
+
+/// A seed of its own for each layer.
+fn of_layer(seed: u64, layer: u64) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(layer)
+}
