@@ -21,7 +21,9 @@ fn main() -> Result<(), Error> {
     let layer = Layer::new(config, &weights)?;
     let mut workspace = Workspace::new();
     let matrix = |columns| {
-        Array2::from_shape_fn((M, columns), |(i, j)| f16::from_f32(((i * 31 + j * 17) % 23) as f32 / 8.0 - 1.4))
+        Array2::from_shape_fn((M, columns), |(i, j)| {
+            f16::from_f32(((i * 31 + j * 17) % 23) as f32 / 8.0 - 1.4)
+        })
     };
     let (x, mut y) = (matrix(config.d), matrix(config.d));
 
@@ -68,7 +70,8 @@ fn main() -> Result<(), Error> {
             }
         }
         let time = median(&mut times);
-        let gflops = 2e-9 * (config.product_mul_adds() + config.attention_mul_adds(seq_len)) * M as f64 / time;
+        let gflops =
+            2e-9 * (config.product_mul_adds() + config.attention_mul_adds(seq_len)) * M as f64 / time;
         let share = 100.0 * median(&mut shares);
         println!(
             "seq_len {seq_len:4}: {:.1} ms, {gflops:.0} GFLOP/s with attention's; products alone {share:.1} % of it",
