@@ -94,7 +94,6 @@ pub enum LoraTargets {
 
 /// A layer's adapters.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them, each owning megabytes")]
 pub enum AdapterWeights {
     /// [`Method::None`]
     None,

@@ -2,7 +2,10 @@
 //!
 //! A [`Layer`] packs W once, an [`Adapter`] packs A and B once; [`Layer::forward`] then makes one pass over x
 //! and y. A block of rows of x is widened and packed, its h is made while it is in cache, and the K loop of
-//! every output tile runs on over r more steps.
+//! every output tile runs on over r more steps. What an [`Epilogue`](crate::Epilogue) and a [`Residual`](crate::Residual) ask for happens to
+//! a tile's f32 sums on their way into y.
+//!
+//! [`CausalAttention`] is not a part of that operation, but is made of its micro-kernels.
 //!
 //! # Threads
 //!
