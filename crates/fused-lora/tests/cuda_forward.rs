@@ -8,8 +8,8 @@ mod on_device;
 
 use common::Operands;
 use fused_lora::{
-    Strategy,
-    cuda::{Adapter, Device, KERNELS, Kernel, Layer, Operation, Stream, Workspace},
+    Activation, Epilogue, Strategy,
+    cuda::{Adapter, Device, Error, KERNELS, Kernel, Layer, Operation, Stream, Workspace},
     reference,
 };
 use half::f16;
@@ -151,6 +151,20 @@ fn rank_zero_is_the_base_product_bit_for_bit() {
     for strategy in [Strategy::Fused, Strategy::Unfused] {
         assert_eq!(run(&layer, strategy, &operands.x, &stream), base, "{strategy}");
     }
+}
+
+/// The kernels have none yet: refused by name, and the epilogue that was there stays.
+#[test]
+fn an_activation_is_refused() {
+    let Some((device, _alone)) = device() else { return };
+    let operands = Operands::random(3, 7, 20, 33, 4);
+    let stream = Stream::new(&device).unwrap();
+    let mut layer = layer(&device, &operands, true);
+    let before = run(&layer, Strategy::Fused, &operands.x, &stream);
+    let activation = Activation::GeluTanh;
+    let refused = layer.set_epilogue(&Epilogue::default().with_activation(activation)).unwrap_err();
+    assert_eq!(refused, Error::Activation { activation });
+    assert_eq!(run(&layer, Strategy::Fused, &operands.x, &stream), before);
 }
 
 #[test]

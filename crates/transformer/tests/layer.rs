@@ -1,8 +1,11 @@
 //! What a layer and a model are asked, and what they refuse.
 
-use fused_lora::{Error as LibraryError, Operand, cpu::Simd};
+use fused_lora::{
+    Epilogue, Error as LibraryError, Operand, Strategy,
+    cpu::{self, Simd},
+};
 use fused_lora_transformer::{
-    AdapterWeights, Config, Error, Layer, LayerWeights, Method, Model, Targets, Workspace,
+    AdapterWeights, Config, Error, Layer, LayerWeights, LoraTargets, Method, Model, Stage, Targets, Workspace,
 };
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
@@ -74,6 +77,42 @@ fn a_rank_of_zero_is_the_bare_model_bit_for_bit() {
             assert_eq!(forward(&dropped, x.view(), 7), expected, "{method} {targets}");
         }
     }
+}
+
+/// Fused and unfused agree to rounding, so PyTorch cannot tell which ran: bit for bit it is the library's strategy of that name.
+#[test]
+fn lora_runs_with_the_strategy_of_its_name() {
+    let x = tokens(12);
+    let weights = LayerWeights::random(CONFIG, 1).unwrap();
+    let layer = Layer::new(CONFIG, &weights).unwrap();
+    let mut seen = Vec::new();
+    for (method, strategy) in [(Method::LoraUnfused, Strategy::Unfused), (Method::LoraFused, Strategy::Fused)]
+    {
+        assert_eq!(method.strategy(), strategy);
+        let adapters = AdapterWeights::random(CONFIG, method, Targets::All, 5, 2).unwrap();
+        let AdapterWeights::Lora { targets: LoraTargets::All { qkv: lora, .. }, .. } = &adapters else {
+            panic!("{adapters:?}")
+        };
+        let adapter = cpu::Adapter::new(lora.a.view(), lora.b.view(), lora.scale).unwrap();
+        let qkv = cpu::Layer::new(weights.qkv.weight.view()).unwrap().with_adapter(adapter).unwrap();
+        let qkv = qkv.with_epilogue(&Epilogue::bias(weights.qkv.bias.clone())).unwrap();
+        let (mut input, mut y) = (None, x.clone());
+        let mut expected = Array2::from_elem((12, 3 * CONFIG.d), f16::NAN);
+        let observe = |stage, value: ArrayView2<'_, f16>| match stage {
+            Stage::Norm1 => input = Some(value.to_owned()),
+            Stage::Qkv => {
+                let input = input.as_ref().unwrap().view();
+                qkv.forward_with(strategy, input, expected.view_mut(), &mut cpu::Workspace::new()).unwrap();
+                assert_eq!(value, expected, "{method}");
+                seen.push(expected.clone());
+            }
+            _ => {}
+        };
+        let layer = layer.with_adapters(&adapters).unwrap();
+        layer.forward_observed(x.view(), 6, y.view_mut(), &mut Workspace::new(), observe).unwrap();
+    }
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0], seen[1], "the case tells them apart");
 }
 
 #[test]
