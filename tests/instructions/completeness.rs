@@ -52,7 +52,7 @@ const PRODUCTS: [(&str, &str); 4] = [
     ("multiply_64", "wgmma_multiply_64"),
     ("multiply_16", "wgmma_multiply_16"),
     ("wait", "wgmma_multiply_64"),
-    ("wait_for_all_but_one", "wgmma_chain"),
+    ("wait_for_all_but", "wgmma_chain"),
 ];
 
 /// The names that entries have after `instruction_`, from the functions of a module.

@@ -7,6 +7,11 @@ use fused_lora_kernels::table::{Kernel, Operation, Target};
 use crate::operands::rank16;
 pub(crate) use crate::setup::{Failure, Setup, Workspace, kernel, set_up};
 
+/// Whether a kernel is launched in clusters at all.
+pub(crate) fn in_cluster(kernel: &Kernel) -> bool {
+    kernel.clusters() || kernel.operation == Operation::GemmSplitK
+}
+
 /// An adapter of a case.
 #[derive(Clone, Debug)]
 pub(crate) struct AdapterCase {
@@ -142,7 +147,7 @@ impl Case {
 
     /// CTAs of a cluster in a launch of a kernel.
     pub(crate) fn cluster_for(&self, kernel: &Kernel) -> u32 {
-        if !kernel.clusters() {
+        if !in_cluster(kernel) {
             return 1;
         }
         let holds = |ctas: &u32| self.most_ranks(kernel.block_m) <= (kernel.h * ctas) as usize;

@@ -78,7 +78,9 @@ fn predicted_wgmma(kernel: &Kernel, case: &Case) -> u64 {
     let warpgroups = kernel.block_m as usize / WGMMA_M;
     let cooperative = kernel.operation == Operation::FusedCooperative;
     let slots = case.k.div_ceil(block_k as usize).max(if cooperative { 2 } else { 1 });
-    let late = (kernel.stages as usize - 1).min(slots - 1);
+    // Where A does not fit beside W, all of its products are its own.
+    let one_operand = block_n + kernel.h <= 256;
+    let late = if one_operand { (kernel.stages as usize - 1).min(slots - 1) } else { slots };
     let [base, late] = [slots, late].map(|slots| slots * (block_k as usize / MMA_K));
     let cluster = case.cluster_for(kernel);
     let mut column_tiles = (case.n as u32).div_ceil(block_n);

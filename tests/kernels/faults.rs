@@ -233,6 +233,7 @@ macro_rules! sm90_subjects {
 
 sm90_subjects! {
     gemm_short: GEMM_SHORT;
+    gemm_in_place: GEMM_IN_PLACE;
     gemm: GEMM;
     gemm_cluster: GEMM_CLUSTER;
     split_k: SPLIT_K;
@@ -243,6 +244,7 @@ sm90_subjects! {
     fused_short: FUSED_SHORT;
     fused_segments: FUSED_SEGMENTS;
     fused: SHARED;
+    cooperative_wide: COOPERATIVE_WIDE;
     gemm_warpgroups: GEMM_WARPGROUPS;
 }
 

@@ -44,9 +44,7 @@ fn grids(operation: Operation) {
 /// step nevertheless.
 #[test]
 fn clusters_with_several_tiles() {
-    for kernel in
-        all_kernels().filter(|kernel| kernel.clusters() && kernel.operation != Operation::GemmSplitK)
-    {
+    for kernel in all_kernels().filter(|kernel| kernel.clusters()) {
         let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
         for (turn, cluster) in [2, 4, 8].into_iter().enumerate() {
             let all = Case { cluster: Some(cluster), grid: Some(cluster), ..Case::new(m + 3, n + 5, 77, 13) };

@@ -319,8 +319,8 @@ impl Setup {
         let grid = self.case.grid.filter(|_| persistent).unwrap_or(items).next_multiple_of(cluster);
         let Kernel { name, threads, shared_bytes, .. } = *kernel;
         match kernel.run {
-            // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
             Run::Params(run) => {
+                // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
                 Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(params) })
             }
             Run::TensorParams(run) => {

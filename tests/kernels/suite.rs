@@ -3,7 +3,7 @@
 use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
 use fused_lora_simt::{Machine, Schedule, Stats};
 
-use crate::case::{Case, Setup, set_up};
+use crate::case::{Case, Setup, in_cluster, set_up};
 
 /// `default` schedules, or as many as FUSED_LORA_SCHEDULES says if that is more. The extreme ones come round: case number `turn`
 /// begins with another one than its neighbours.
@@ -127,7 +127,7 @@ fn most_parts(kernel: &Kernel, case: &Case) -> u32 {
 /// and of twice as many.
 fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
     let cluster = match kernel.operation {
-        _ if !kernel.clusters() || case.cluster.is_some() => return case,
+        _ if !in_cluster(kernel) || case.cluster.is_some() => return case,
         Operation::FusedCooperative => (case.cluster_for(kernel) << (turn % 2)).min(8),
         Operation::GemmSplitK => [2, 4, 8][turn % 3].min(most_parts(kernel, &case)),
         _ => [1, 2, 4][turn % 3],

@@ -322,7 +322,7 @@ where
         Self(unsafe { self.0.multiply_16(a, b) })
     }
 
-    /// `wgmma.wait_group 1`: waits for all groups of the warpgroup but the latest.
+    /// `wgmma.wait_group PENDING`: waits for all groups of the warpgroup but the latest PENDING.
     ///
     /// # Safety
     ///
@@ -330,9 +330,9 @@ where
     #[inline(always)]
     #[must_use]
     #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-    pub unsafe fn wait_for_all_but_one(self) -> Self {
+    pub unsafe fn wait_for_all_but<const PENDING: u32>(self) -> Self {
         // SAFETY: the caller's contract.
-        Self(unsafe { self.0.wait::<1>() })
+        Self(unsafe { self.0.wait::<PENDING>() })
     }
 
     /// `wgmma.wait_group 0`: waits for all groups of the warpgroup.

@@ -104,7 +104,7 @@ impl<T: Tile> Consumer<T> {
             // SAFETY: the slot is full until it is released, which it is when its products are over.
             unsafe {
                 let (rows, columns) = self.slot(self.turn);
-                sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but_one();
+                sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
                 self.release_previous();
             }
             left -= 1;
@@ -133,11 +133,11 @@ impl<T: Tile> Consumer<T> {
     {
         let mut left = steps;
         loop {
-            // SAFETY: the slot is full until it is released; all groups but W's of this step are over then.
+            // SAFETY: the slot is full until it is released; all groups but this step's two are over then.
             unsafe {
                 let (rows, columns) = self.slot(self.turn);
                 h = h.multiply_64::<STEP_BYTES>(rows, columns.offset(T::A_OFFSET - T::W_OFFSET));
-                y = y.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but_one();
+                y = y.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<2>();
                 self.release_previous();
             }
             left -= 1;
@@ -166,7 +166,7 @@ impl<T: Tile> Consumer<T> {
             unsafe {
                 let (rows, columns) = self.slot(ahead);
                 let columns = columns.offset(T::A_OFFSET - T::W_OFFSET);
-                sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but_one();
+                sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
             }
             ahead.advance(T::STAGES);
             left -= 1;
@@ -206,7 +206,7 @@ impl<T: Tile> Consumer<T> {
                 }
             }
             // All but the newest group are over, those of the slot before among them.
-            sums = sums.wait_for_all_but_one();
+            sums = sums.wait_for_all_but::<1>();
             self.release_previous();
         }
         sums

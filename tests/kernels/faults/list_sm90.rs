@@ -32,6 +32,14 @@ pub(super) static GEMM: Subject = Subject::new("sm_90 gemm", &["sm90_gemm_64x16"
     grid: Some(2),
     ..Case::new(100, 36, 600, 0)
 });
+/// y holds the residual: threads read what the copy engine writes.
+pub(super) static GEMM_IN_PLACE: Subject =
+    Subject::new("sm_90 gemm, in place", &["sm90_gemm_64x16"], 0, || Case {
+        pad_y: 4,
+        in_place: true,
+        grid: Some(2),
+        ..Case::new(100, 36, 72, 0)
+    });
 /// One step of K: the boards are all that holds the producer up.
 pub(super) static GEMM_SHORT: Subject = Subject::new("sm_90 gemm, short K", &["sm90_gemm_64x16"], 0, || {
     Case { pad_y: 4, grid: Some(1), ..Case::new(100, 36, 40, 0) }
@@ -97,6 +105,12 @@ pub(super) static COOPERATIVE_FOUR: Subject =
     Subject::new("sm_90 fused_cooperative, clusters of 4", &["sm90_fused_cooperative_64x32_h32"], 0, || {
         Case { grid: Some(4), cluster: Some(4), ..Case::new(100, 88, 72, 90) }
     });
+/// Two consumer warpgroups, three slots, A multiplied apart from W.
+pub(super) static COOPERATIVE_WIDE: Subject =
+    Subject::new("sm_90 fused_cooperative, wide tile", &["sm90_fused_cooperative_128x256_h16"], 0, || Case {
+        grid: Some(1),
+        ..Case::new(150, 264, 328, 13)
+    });
 /// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has none.
 pub(super) static COOPERATIVE_SEGMENTS: Subject = Subject::new(
     "sm_90 fused_cooperative, several adapters",
@@ -132,6 +146,7 @@ const SLOT_FULL: Place = at("consumer.rs", "Consumer::multiply", MbarrierTryWait
 const PRODUCT: Place = at("consumer.rs", "Consumer::multiply", WgmmaF16, 0);
 const PRODUCT_WAIT: Place = at("consumer.rs", "Consumer::multiply", WgmmaWaitGroup, 0);
 const SLOT_RELEASE: Place = at("consumer.rs", "Consumer::multiply", MbarrierArriveCluster, 0);
+const APART_WAIT: Place = at("consumer.rs", "Consumer::multiply_apart", WgmmaWaitGroup, 0);
 const AHEAD_WAIT: Place = at("consumer.rs", "Consumer::multiply_ahead", WgmmaWaitGroup, 0);
 /// By four panels at a time or by one, whichever the subject comes to first.
 const EXPAND: Place = at("consumer.rs", "Consumer::expand", WgmmaF16, 0);
@@ -157,6 +172,7 @@ const PLACE_FREE: Place = at("store.rs", "store_tile", BarSyncNamed, 0);
 const STAGE: Place = at("store.rs", "store_tile", Stmatrix, 0);
 const STAGED_FENCE: Place = at("store.rs", "store_tile", FenceProxyAsyncShared, 0);
 const STAGED: Place = at("store.rs", "store_tile", BarSyncNamed, 1);
+const RESIDUAL_FENCE: Place = at("store.rs", "store_tile", FenceProxyAsyncGlobal, 0);
 const STORE: Place = at("store.rs", "store_tile", CpAsyncBulkTensor2dStore, 0);
 const STORE_COMMIT: Place = at("store.rs", "store_tile", CpAsyncBulkCommitGroup, 0);
 const ALL_READ: Place = at("store.rs", "wait_for_stores", CpAsyncBulkWaitGroupRead, 0);
@@ -223,6 +239,7 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("one step's products are missing", &GEMM, time(0, 3, PRODUCT), Drop, By::Race),
     // The way out.
     fault("a box is stored unfenced", &GEMM, always(STAGED_FENCE), Drop, By::Proxy),
+    fault("y is stored over its residual unfenced", &GEMM_IN_PLACE, always(RESIDUAL_FENCE), Drop, By::Proxy),
     fault("a box is stored before all have staged it", &GEMM, always(STAGED), Drop, By::Race),
     fault("a box is overwritten while it is stored", &GEMM, always(PLACE_READ), Drop, By::Race),
     fault(
@@ -358,6 +375,13 @@ pub(super) static FAULTS: &[Fault] = &[
         "segment end",
         |end| end + 1,
         By::Reference,
+    ),
+    fault(
+        "a slot is released while A's products run",
+        &COOPERATIVE_WIDE,
+        always(APART_WAIT),
+        WaitGroup(1),
+        By::Race,
     ),
     // Parts of K.
     fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, By::Proxy),

@@ -96,7 +96,7 @@ where
         let (a, b) = (item.shared, Descriptor::rows_of_128(item.shared.offset(b_at)));
         let panel = Descriptor::rows_of_32(a.offset(A));
         let sums = Pending::from_sums(Sums::<R>::zero()).multiply_64::<PANEL>(Descriptor::rows_of_32(a), b);
-        let sums = sums.multiply_16(panel, b.offset(STEP_BYTES)).wait_for_all_but_one();
+        let sums = sums.multiply_16(panel, b.offset(STEP_BYTES)).wait_for_all_but::<1>();
         // All warps have waited for the first group when they come out of this.
         bar_sync();
         place(item, end / 4, 0, A);
