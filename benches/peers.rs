@@ -14,10 +14,9 @@
 //! All are checked against the reference first. A peer that breaks its tolerance is named with how far it is
 //! off, timed all the same, and marked.
 //!
-//! All of them run on the CPU; `FUSED_LORA_BACKEND=cuda` is refused. The environment is else that of `grid`, and
+//! All of them run on the CPU; `FUSED_LORA_BACKEND=cuda` is refused, and is what `gpu_peers` is for. The environment is else that of `grid`, and
 //! `FUSED_LORA_GRID`: `sizes` for a few sizes, `full` for all cells.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,21 +24,19 @@ use anyhow::Context as _;
 use criterion::Criterion;
 use fused_lora::Strategy;
 use fused_lora_benches::budget::Job;
-use fused_lora_benches::check::{Deviation, Wrong};
+use fused_lora_benches::check::Wrong;
 use fused_lora_benches::lineup::Lineup;
 use fused_lora_benches::method::{Method, Ours};
 use fused_lora_benches::model::Model;
 use fused_lora_benches::peak::Peak;
-use fused_lora_benches::peers::Peer;
+use fused_lora_benches::peers::{Inexact, Peer, cells};
 use fused_lora_benches::records::{Subject, flops};
 use fused_lora_benches::session::{self, Bench, Id, Session};
-use fused_lora_benches::settings::{Backend, Selection, Settings};
+use fused_lora_benches::settings::{Backend, Settings};
 use fused_lora_benches::stage::Stage;
 use fused_lora_benches::table::{self, Contender, Entry, Role};
-use fused_lora_sweep::{Cell, grid};
+use fused_lora_sweep::Cell;
 
-/// The sizes of [`Selection::Sizes`]: M = 128, 512, 4096 and 16384.
-const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
 /// Place of our base in every round.
 const BASE: usize = 0;
 
@@ -47,16 +44,6 @@ const PEERS: Bench = Bench { name: "peers", budget: Duration::from_secs(170), ba
 
 fn main() -> ExitCode {
     session::main(PEERS, jobs, measure)
-}
-
-/// The cells of this host's shard.
-fn cells(settings: &Settings) -> Vec<Cell> {
-    let selected = |cell: &Cell| match settings.selection {
-        Selection::Full => true,
-        Selection::Sizes => SIZES.contains(&(cell.seq_len, cell.batch)),
-    };
-    let cells = grid().filter(selected).enumerate();
-    cells.filter(|&(ordinal, _)| settings.shard.holds(ordinal)).map(|(_, cell)| cell).collect()
 }
 
 fn id(settings: &Settings, cell: Cell) -> Id {
@@ -108,7 +95,7 @@ fn measure(session: &mut Session, criterion: &mut Criterion) -> anyhow::Result<(
     let settings = session.settings().clone();
     let simd = session.target().simd().context("the peers run on a CPU")?;
     let mut model = Model::new(settings.workload, simd);
-    let mut inexact = BTreeMap::new();
+    let mut inexact = Inexact::default();
     let mut entries = Vec::new();
     for cells in cells(&settings).chunk_by(|a, b| (a.seq_len, a.batch) == (b.seq_len, b.batch)) {
         let mut stage = session.rig(&simd, cells[0].m());
@@ -126,7 +113,7 @@ fn measure(session: &mut Session, criterion: &mut Criterion) -> anyhow::Result<(
             });
             let Some(rounds) = rounds else { continue };
             for (place, method) in methods.iter_mut().enumerate() {
-                method.inexact = inexact.contains_key(&method.name);
+                method.inexact = inexact.holds(&method.name);
                 // The base does not depend on the rank, and is recorded at 0.
                 if place == BASE && cell.rank > 0 {
                     continue;
@@ -151,7 +138,7 @@ fn measure(session: &mut Session, criterion: &mut Criterion) -> anyhow::Result<(
 fn prepare<'a>(
     stage: &'a mut Stage,
     model: &'a mut Model,
-    inexact: &mut BTreeMap<String, Deviation>,
+    inexact: &mut Inexact,
     settings: &Settings,
     cell: Cell,
 ) -> anyhow::Result<Lineup<'a>> {
@@ -167,23 +154,11 @@ fn prepare<'a>(
         let mut method = if cell.rank == 0 { peer.base(slots) } else { peer.unfused(slots, cell.rank) };
         match stage.check(&mut *method, slots, cell.rank) {
             Ok(()) => (),
-            Err(Wrong::Mismatch { method, deviation, .. }) => note(inexact, method, deviation),
+            Err(Wrong::Mismatch { method, deviation, .. }) => inexact.note(method, deviation),
             Err(error) => return Err(error.into()),
         }
         methods.push(method);
     }
     methods.push(Box::new(Peak::new(flops(settings, cell, Strategy::Base))));
     Ok(stage.line_up(methods))
-}
-
-/// Says once of a peer that it is less exact than the reference asks for.
-fn note(inexact: &mut BTreeMap<String, Deviation>, method: String, deviation: Deviation) {
-    inexact.entry(method).or_insert_with_key(|method| {
-        let Deviation { element, norm } = deviation;
-        eprintln!(
-            "{method} breaks the tolerance, and is timed all the same: its worst element is off by {element:.2} times \
-             what is allowed, all of them together by {norm:.2} times"
-        );
-        deviation
-    });
 }

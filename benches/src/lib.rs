@@ -1,4 +1,4 @@
-//! The harness of the benches: what both of them need to measure a grid of cells on interleaved rounds, check
+//! The harness of the benches: what all of them need to measure a grid of cells on interleaved rounds, check
 //! what is measured, keep to a budget of time, and write records.
 //!
 //! | module | job |
@@ -7,7 +7,7 @@
 //! | [`target`], [`machine`], [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
 //! | [`engine`], [`cpu`], `cuda` | what a backend has to offer, and those there are |
 //! | [`normals`], [`model`], [`tokens`], [`ring`], [`stage`] | operands, in buffers that have left the caches |
-//! | [`method`], [`peers`], [`peak`] | what is timed |
+//! | [`method`], [`peers`], `gpu_peers`, [`peak`] | what is timed |
 //! | [`check`] | whether it computes what it should |
 //! | [`lineup`], [`on_host`], [`calls`], [`stats`], [`records`] | rounds, which of them count, and what becomes of them |
 //! | [`ids`], [`budget`] | which ids there are, and how long each may take |
@@ -25,6 +25,8 @@ pub mod cpu;
 pub mod cuda;
 pub mod engine;
 pub mod fingerprint;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod gpu_peers;
 pub mod host;
 pub mod ids;
 pub mod lineup;

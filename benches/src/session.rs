@@ -36,7 +36,7 @@ pub struct Bench {
     pub name: &'static str,
     /// Its time where `FUSED_LORA_BUDGET_S` does not set one.
     pub budget: Duration,
-    /// The backends that it measures.
+    /// The backends that it measures; the first where `FUSED_LORA_BACKEND` names none.
     pub backends: &'static [Backend],
 }
 
@@ -66,10 +66,10 @@ enum Usage {
     #[error(transparent)]
     Simd(fused_lora::Error),
     #[error(
-        "FUSED_LORA_BACKEND={}: this bench measures on the CPU alone; peers on a GPU come with another bench",
-        .0.name()
+        "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
+        .asked.name()
     )]
-    Backend(Backend),
+    Backend { asked: Backend, bench: &'static str },
 }
 
 /// Runs a bench: reads Criterion's arguments and the environment, lists the ids that are to be measured, and
@@ -113,13 +113,13 @@ impl Session {
         started: Instant,
         jobs: impl FnOnce(&Settings) -> Vec<Job>,
     ) -> anyhow::Result<Session> {
-        let settings = Settings::from_env().map_err(Usage::from)?;
+        let settings = Settings::from_env(bench.backends[0]).map_err(Usage::from)?;
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for name in settings::unknown(names) {
             eprintln!("warning: {name} is no setting of this bench");
         }
         if !bench.backends.contains(&settings.backend) {
-            return Err(Usage::Backend(settings.backend).into());
+            return Err(Usage::Backend { asked: settings.backend, bench: bench.name }.into());
         }
         let arguments = Arguments::from_env();
         let target = Target::open(&settings).map_err(|error| match error {

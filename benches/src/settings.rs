@@ -48,7 +48,7 @@ impl Cache {
     }
 }
 
-/// Which cells of the grid `peers` measures.
+/// Which cells of the grid `peers` and `gpu_peers` measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// A few sizes, from smallest to large, at every rank.
@@ -140,18 +140,21 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the process's environment.
+    /// Reads the process's environment. Where it names no backend, that is `backend`.
     ///
     /// # Errors
     ///
     /// The first variable whose value means nothing.
-    pub fn from_env() -> Result<Settings, BadSetting> {
-        Settings::read(|name| std::env::var(name))
+    pub fn from_env(backend: Backend) -> Result<Settings, BadSetting> {
+        Settings::read(backend, |name| std::env::var(name))
     }
 
-    fn read(lookup: impl Fn(&str) -> Result<String, VarError>) -> Result<Settings, BadSetting> {
+    fn read(
+        backend: Backend,
+        lookup: impl Fn(&str) -> Result<String, VarError>,
+    ) -> Result<Settings, BadSetting> {
         let variables = Variables { lookup };
-        let default = Settings::default();
+        let default = Settings { backend, ..Settings::default() };
         Ok(Settings {
             workload: variables
                 .get(WORKLOAD, |text| Workload::by_name(text).map_err(said))?
@@ -245,7 +248,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, BadSetting> {
-        Settings::read(|name| {
+        Settings::read(Backend::Cpu, |name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         })
@@ -293,6 +296,19 @@ mod tests {
                 measurements: "elsewhere".into(),
                 revision: Some("0123abc-dirty".to_owned()),
             }
+        );
+    }
+
+    #[test]
+    fn a_bench_has_a_backend_of_its_own_unless_one_is_named() {
+        let backend = |named: &str| {
+            let lookup =
+                |name: &str| if name == BACKEND { Ok(named.to_owned()) } else { Err(VarError::NotPresent) };
+            Settings::read(Backend::Cuda, lookup).unwrap().backend
+        };
+        assert_eq!(
+            [backend(""), backend("cuda"), backend("cpu")],
+            [Backend::Cuda, Backend::Cuda, Backend::Cpu]
         );
     }
 

@@ -39,6 +39,8 @@ pub enum Role {
     OurBase,
     /// This library's fused strategy.
     OurFused,
+    /// This library's unfused strategy: in the records, not in the tables.
+    OurUnfused,
     /// Another library.
     Peer,
     /// The machine's limit.

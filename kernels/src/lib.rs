@@ -33,8 +33,12 @@ pub mod params;
 pub mod ptx;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 pub mod sm80;
-#[cfg(not(all(target_arch = "nvptx64", feature = "instructions")))]
+pub mod sm90;
+#[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", not(feature = "sm90")))))]
+pub mod sm90_table;
+#[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", feature = "sm90"))))]
 pub mod table;
+pub mod tensor_map;
 pub mod tile;
 
 pub use address::Global;

@@ -57,9 +57,10 @@ pub struct Lora {
     /// `[R_total, K]`, row stride `lda`, a multiple of 8; base a multiple of 16 bytes; zeros from column K to
     /// the next multiple of 8.
     pub a: Global<u16>,
-    /// `[N, R_total]`, row stride `ldb`, a multiple of 8; base a multiple of 16 bytes.
+    /// `[N, R_total]`, row stride `ldb`, a multiple of 8; base a multiple of 16 bytes. For compute capability 9.0, zero
+    /// in rows outside its adapter's columns.
     pub b: Global<u16>,
-    /// Workspace, `[M, max r₁₆]`, row stride `ldh`, a multiple of 8; base a multiple of 16 bytes. `fused`
+    /// Workspace, `[M, max r₁₆]`, for compute capability 9.0 of the sums of r₁₆ over a row tile's segments; row stride `ldh`, a multiple of 8; base a multiple of 16 bytes. `fused`
     /// with recomputed h does not touch it.
     pub h: Global<u16>,
     /// Workspace, zero before the first launch and after every one: a ticket, then two counters for each row
@@ -96,7 +97,8 @@ pub struct Adapter {
     /// s
     pub scale: f32,
     /// The first column of y that it adds to. Where an h overflows to infinity, that row's columns up to a
-    /// tile's width outside the range become NaN: there B is zero, and infinity times zero is not.
+    /// tile's width outside the range become NaN, or the tiles' of a cluster: there B is zero, and infinity times zero
+    /// is not.
     pub first_column: u32,
     /// The column after its last: beyond the first if the rank is not 0, and at most N.
     pub last_column: u32,

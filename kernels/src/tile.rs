@@ -9,12 +9,18 @@ pub const WARP: u32 = 32;
 /// Bytes by which one thread tells the others of its CTA what it found out.
 pub const BOARD_BYTES: u32 = 64;
 
-/// How a CTA cuts a product into tiles, and its warps a tile.
-pub trait Tile {
+/// How a product is cut into work items.
+pub trait Blocks {
     /// Rows of x and y in a tile.
     const BLOCK_M: u32;
     /// Rows of W, columns of y.
     const BLOCK_N: u32;
+    /// Columns of h in a work item of the shrink.
+    const H_COLUMNS: u32;
+}
+
+/// How a CTA cuts a product into tiles, and its warps a tile.
+pub trait Tile: Blocks {
     /// Slots of the ring of shared memory: how many K steps are under way, less one.
     const STAGES: u32;
     /// Warps along M.
@@ -45,9 +51,12 @@ macro_rules! tiles {
             $(#[$attr])*
             #[derive(Clone, Copy, Debug)]
             pub enum $name {}
-            impl Tile for $name {
+            impl Blocks for $name {
                 const BLOCK_M: u32 = $m;
                 const BLOCK_N: u32 = $n;
+                const H_COLUMNS: u32 = $n;
+            }
+            impl Tile for $name {
                 const STAGES: u32 = $stages;
                 const WARPS_M: u32 = $wm;
                 const WARPS_N: u32 = $wn;

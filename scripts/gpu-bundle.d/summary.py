@@ -1,6 +1,6 @@
-"""A short table of the grid's records: what an adapter costs at a few sizes, beside the floor.
+"""A short table of the records: what an adapter costs at a few sizes, beside the floor; and the ratios to the peers.
 
-    python3 summary.py grid-a.csv grid-b.csv
+    python3 summary.py grid-a.csv gpu_peers-a.csv torch_cuda.csv
 
 Reads the CSV that `crates/sweep` defines; standard library only. Prints nothing but a line where there are no
 records, which is no error: what went wrong before was said then.
@@ -13,12 +13,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ratios import Row, ratios
+
 VERSION_LINE = "# fused-lora-records 1"
 # (seq_len, batch): M = 128, 512, 4096 and 16384.
 SIZES = ((128, 1), (128, 4), (128, 32), (512, 32))
 RANKS = (0, 10, 100, 250)
-
-Row = dict[str, str]
+# Before the names of this library's strategies, where they ran in the same rounds as peers.
+OURS = "fused-lora/"
 
 
 def read(path: Path) -> list[Row]:
@@ -43,7 +45,11 @@ def percent(row: Row | None) -> str:
 
 def table(rows: Iterable[Row]) -> list[str]:
     """The lines for one workload, backend, device and state of the caches."""
-    of = {(int(r["seq_len"]), int(r["batch"]), int(r["rank"]), r["method"]): r for r in rows}
+    # The grid's own where there are both.
+    rows = sorted(rows, key=lambda row: not row["method"].startswith(OURS))
+    of = {
+        (int(r["seq_len"]), int(r["batch"]), int(r["rank"]), r["method"].removeprefix(OURS)): r for r in rows
+    }
     lines = [f"{'M':>6} {'rank':>5} {'base us':>9} {'TFLOP/s':>8} {'fused %':>14} {'unfused %':>14} {'floor %':>8}"]
     for seq_len, batch in SIZES:
         base = of.get((seq_len, batch, 0, "base"))
@@ -66,16 +72,17 @@ def table(rows: Iterable[Row]) -> list[str]:
 def summary(rows: Sequence[Row]) -> list[str]:
     """A table for everything that was measured apart."""
     if not rows:
-        return ["no grid was measured"]
+        return ["nothing was measured"]
     lines: list[str] = []
     keys = ("workload", "backend", "device", "driver", "cache")
-    for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
-        same = [row for row in rows if tuple(row[k] for k in keys) == key]
+    ours = [row for row in rows if row["method"].removeprefix(OURS) in ("base", "fused", "unfused")]
+    for key in dict.fromkeys(tuple(row[k] for k in keys) for row in ours):
+        same = [row for row in ours if tuple(row[k] for k in keys) == key]
         clocks = sorted(float(row["clock_mhz"]) for row in same if row["clock_mhz"])
         clock = f", SM clock {clocks[0]:.0f} to {clocks[-1]:.0f} MHz" if clocks else ""
         workload, backend, device, driver, cache = key
         lines += ["", f"{workload}, {cache}: {device}, {backend} {driver}{clock}, {len(same)} records", *table(same)]
-    return lines
+    return lines + ratios(rows)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -25,8 +25,19 @@ fn bar_warp_sync() {
 }
 
 #[test]
+fn bar_sync_some() {
+    let input = inputs::words(ITEMS * 128, 4);
+    let expected: Vec<u32> = input.chunks(64).flat_map(|words| words.iter().rev().copied()).collect();
+    check("bar_sync_some", ITEMS, &input, &expected);
+}
+
+#[test]
 fn without_the_barrier_it_is_a_race() {
-    for (name, op, words) in [("bar_sync", Op::BarSync, 128), ("bar_warp_sync", Op::BarWarpSync, 64)] {
+    for (name, op, words) in [
+        ("bar_sync", Op::BarSync, 128),
+        ("bar_sync_some", Op::BarSyncNamed, 128),
+        ("bar_warp_sync", Op::BarWarpSync, 64),
+    ] {
         for schedule in Schedule::standard(12) {
             let fault = schedule.with(Site::all(op).does(Action::Drop));
             let report = strict::run_under(entry(name), ITEMS, &inputs::words(ITEMS * words, 3), &fault);

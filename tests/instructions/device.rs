@@ -22,14 +22,16 @@ use crate::launch::{Outcome, grid};
 const REQUIRE: &str = "FUSED_LORA_REQUIRE_DEVICE";
 
 /// What is in output memory before a run, and behind it after one.
-const POISON: u32 = 0xffff_dead;
+pub(crate) const POISON: u32 = 0xffff_dead;
 
 /// Words behind the output that must stay as they are.
-const GUARD: usize = 64;
+pub(crate) const GUARD: usize = 64;
 
 /// The first GPU, with the entries loaded.
 pub(crate) struct Device {
-    name: String,
+    pub(crate) name: String,
+    /// Major and minor.
+    pub(crate) capability: [i32; 2],
     module: Module,
     context: Context,
 }
@@ -63,23 +65,29 @@ fn open() -> Result<Device, String> {
     let name = device.name().expect("a device has a name");
     let attribute = |attribute| device.get_attribute(attribute).expect("an attribute");
     let capability = [DeviceAttribute::ComputeCapabilityMajor, DeviceAttribute::ComputeCapabilityMinor];
-    let [major, minor] = capability.map(attribute);
+    let capability @ [major, minor] = capability.map(attribute);
     if major < 8 {
         return Err(format!("{name} has compute capability {major}.{minor}, and the kernels need 8.0"));
     }
     let context = Context::new(device).expect("a context");
     let module = Module::from_ptx(ptx::SM80_INSTRUCTIONS, &[]).expect("the driver compiles the PTX");
     println!("device: {name}, compute capability {major}.{minor}");
-    Ok(Device { name, module, context })
+    Ok(Device { name, capability, module, context })
 }
 
 impl Device {
+    /// Makes its context that of this thread: each test has one of its own.
+    #[track_caller]
+    pub(crate) fn enter(&self) {
+        CurrentContext::set_current(&self.context)
+            .unwrap_or_else(|e| panic!("the context of {}: {e}", self.name));
+    }
+
     /// Runs `entry` on `[items, input_words]`.
     #[track_caller]
     pub(crate) fn run(&self, entry: &Instruction, items: usize, input: &[u32]) -> Outcome {
         let what = |what: &str| format!("{} on {}: {what}", entry.name, self.name);
-        // Each test has a thread of its own.
-        CurrentContext::set_current(&self.context).unwrap_or_else(|e| panic!("{}: {e}", what("context")));
+        self.enter();
 
         let (words, counters) = (items * entry.output_words as usize, entry.counters as usize);
         let mut output = vec![POISON; words + counters + GUARD];
@@ -120,6 +128,6 @@ impl Device {
             what("wrote behind the output")
         );
         let counters = output.split_off(words);
-        Outcome { by: self.name.clone(), on_device: true, output, counters }
+        Outcome { by: self.name.clone(), on_device: true, output, counters, matrix: Vec::new() }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Outcome {
     pub output: Vec<u32>,
     /// The words that all items share.
     pub counters: Vec<u32>,
+    /// The elements of the map's matrix, where there is one in memory of its own.
+    pub matrix: Vec<u16>,
 }
 
 /// The row of the table.

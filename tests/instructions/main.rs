@@ -2,6 +2,8 @@
 //! machine, and bit for bit the same on a GPU where there is one. (Sums of tensor cores by a bound: the manual
 //! leaves their rounding open. Which NaN a conversion gives, too.)
 //!
+//! Those of compute capability 9.0 alone are in `sm90`.
+//!
 //! Expected values are formulas from the manual, written here once more, without the machine or `half`.
 //!
 //! ```text
@@ -20,4 +22,5 @@ mod matrices;
 mod memory;
 mod order;
 mod registers;
+mod sm90;
 mod strict;

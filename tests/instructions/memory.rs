@@ -8,9 +8,14 @@ const THREADS: usize = 64;
 #[test]
 fn global() {
     let input = inputs::words(ITEMS * 4 * THREADS, 1);
-    for name in
-        ["global_load_u16", "global_store_u16", "global_load_u32", "global_load_v4", "global_store_v4"]
-    {
+    for name in [
+        "global_load_u16",
+        "global_store_u16",
+        "global_load_u32",
+        "global_store_u32",
+        "global_load_v4",
+        "global_store_v4",
+    ] {
         check(name, ITEMS, &input, &input);
     }
 }

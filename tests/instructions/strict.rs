@@ -48,6 +48,7 @@ pub(crate) fn run_under(
         on_device: false,
         output: machine.read(to, words)?,
         counters: machine.read(to + 4 * words as u64, counters)?,
+        matrix: Vec::new(),
     };
     Ok((outcome, stats))
 }

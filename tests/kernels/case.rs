@@ -2,7 +2,15 @@
 
 use std::ops::Range;
 
+use fused_lora_kernels::table::{Kernel, Operation, Target};
+
+use crate::operands::rank16;
 pub(crate) use crate::setup::{Failure, Setup, Workspace, kernel, set_up};
+
+/// Whether a kernel is launched in clusters at all.
+pub(crate) fn in_cluster(kernel: &Kernel) -> bool {
+    kernel.clusters() || kernel.operation == Operation::GemmSplitK
+}
 
 /// An adapter of a case.
 #[derive(Clone, Debug)]
@@ -62,8 +70,10 @@ pub(crate) struct Case {
     /// Values at row, column of an operand.
     pub(crate) planted: Vec<(Operand, usize, usize, f32)>,
     pub(crate) seed: u64,
-    /// CTAs of a launch; None for one a work item.
+    /// CTAs of a launch, rounded up to whole clusters, of kernels that take any number; None for one a work item.
     pub(crate) grid: Option<u32>,
+    /// CTAs of a cluster, for kernels that take any; None for as few as hold the ranks.
+    pub(crate) cluster: Option<u32>,
 }
 
 impl Case {
@@ -87,7 +97,65 @@ impl Case {
             planted: Vec::new(),
             seed: 1,
             grid: None,
+            cluster: None,
         }
+    }
+
+    /// The case such that a kernel can address its x and y: tensor maps want them, and their pitches, at multiples of
+    /// 16 bytes. And with a K that can be split.
+    pub(crate) fn adapted_to(&self, kernel: &Kernel) -> Self {
+        if kernel.target == Target::Sm80 {
+            return self.clone();
+        }
+        let splits = kernel.operation == Operation::GemmSplitK && self.k <= kernel.block_k as usize;
+        let k = if splits { self.k + 2 * kernel.block_k as usize } else { self.k };
+        let pad = |columns: usize, pad: usize| (columns + pad).next_multiple_of(8) - columns;
+        Self {
+            k,
+            pad_x: pad(k, self.pad_x),
+            pad_y: pad(self.n, self.pad_y),
+            shift_x: self.shift_x.next_multiple_of(8),
+            shift_y: self.shift_y.next_multiple_of(8),
+            ..self.clone()
+        }
+    }
+
+    /// The segments that have an adapter, with their rows.
+    pub(crate) fn segments(&self) -> Vec<(Range<usize>, usize)> {
+        let all = match &self.rows {
+            Rows::Uniform => vec![(0..self.m, 0)],
+            Rows::Table(rows) => rows.clone(),
+        };
+        all.into_iter().filter(|(_, adapter)| self.adapters[*adapter].rank > 0).collect()
+    }
+
+    /// The segments of each row tile that have an adapter, by the adapter's number.
+    pub(crate) fn row_tile_adapters(&self, block_m: u32) -> Vec<Vec<usize>> {
+        let (segments, block_m) = (self.segments(), block_m as usize);
+        let touching = |first: usize| {
+            let touches = |rows: &Range<usize>| rows.start < first + block_m && rows.end > first;
+            segments.iter().filter(|(rows, _)| touches(rows)).map(|&(_, adapter)| adapter).collect()
+        };
+        (0..self.m).step_by(block_m).map(touching).collect()
+    }
+
+    /// The most columns of h that a row tile has, all its segments side by side.
+    pub(crate) fn most_ranks(&self, block_m: u32) -> usize {
+        let ranks = |adapters: &Vec<usize>| adapters.iter().map(|&i| rank16(self.adapters[i].rank)).sum();
+        self.row_tile_adapters(block_m).iter().map(ranks).max().unwrap_or(0)
+    }
+
+    /// CTAs of a cluster in a launch of a kernel.
+    pub(crate) fn cluster_for(&self, kernel: &Kernel) -> u32 {
+        if !in_cluster(kernel) {
+            return 1;
+        }
+        let holds = |ctas: &u32| self.most_ranks(kernel.block_m) <= (kernel.h * ctas) as usize;
+        self.cluster.unwrap_or_else(|| match kernel.operation {
+            Operation::FusedCooperative => [1, 2, 4].into_iter().find(holds).unwrap_or(8),
+            Operation::GemmSplitK => 2,
+            _ => 1,
+        })
     }
 
     /// The adapter of a row, if it has one.

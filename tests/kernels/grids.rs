@@ -4,7 +4,7 @@ use fused_lora_kernels::table::{Kernel, Operation};
 
 use crate::{
     case::{AdapterCase, Case, Rows},
-    suite::{for_each_operation, hold_all},
+    suite::{all_kernels, for_each_operation, hold, hold_all, schedules, takes},
 };
 
 /// So many row tiles and a bit, in two columns of tiles; K and rank are as small as they can be.
@@ -40,7 +40,31 @@ fn grids(operation: Operation) {
     });
 }
 
-for_each_operation!(groups: groups_of_gemm Gemm, groups_of_fused Fused, groups_of_recompute FusedRecompute,
+/// Several tiles for each cluster, the last CTAs of which have no columns, or none of an adapter's: all must go on in
+/// step nevertheless.
+#[test]
+fn clusters_with_several_tiles() {
+    for kernel in all_kernels().filter(|kernel| kernel.clusters()) {
+        let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
+        for (turn, cluster) in [2, 4, 8].into_iter().enumerate() {
+            let all = Case { cluster: Some(cluster), grid: Some(cluster), ..Case::new(m + 3, n + 5, 77, 13) };
+            let adapters = vec![
+                AdapterCase { columns: Some(0..9), ..AdapterCase::new(9) },
+                AdapterCase { columns: Some(n..2 * n), ..AdapterCase::new(16) },
+            ];
+            let rows = Rows::Table(vec![(3..m - 1, 0), (m - 1..m + 2, 1)]);
+            let ranges = Case { adapters, rows, n: 2 * n + 5, ..all.clone() };
+            for case in [all, ranges] {
+                let case = case.adapted_to(kernel);
+                if takes(kernel, &case) {
+                    hold(kernel, &case, &schedules(turn, 2));
+                }
+            }
+        }
+    }
+}
+
+for_each_operation!(groups: groups_of_gemm Gemm, groups_of_fused Fused, groups_of_recompute FusedRecompute, groups_of_cooperative FusedCooperative,
     groups_of_shrink Shrink, groups_of_expand Expand);
-for_each_operation!(grids: grids_of_gemm Gemm, grids_of_fused Fused, grids_of_recompute FusedRecompute,
+for_each_operation!(grids: grids_of_gemm Gemm, grids_of_fused Fused, grids_of_recompute FusedRecompute, grids_of_cooperative FusedCooperative,
     grids_of_shrink Shrink, grids_of_expand Expand);

@@ -12,13 +12,14 @@
 //! | file | what |
 //! |---|---|
 //! | `case.rs`, `operands.rs` | a product; its matrices and tables |
-//! | `setup.rs`, `check.rs` | it in a machine's memory, and its launches; what is expected of them |
+//! | `setup.rs`, `maps.rs`, `check.rs` | it in a machine's memory, its launches, their tensor maps; what is expected of them |
 //! | `suite.rs` | cases × kernels × schedules |
 //! | `tails.rs` | M, N, K and r around the sizes of tiles |
 //! | `strides.rs` | leading dimensions, unaligned operands, bias, residual |
 //! | `segments.rs` | adapter tables |
 //! | `grids.rs` | groups of row tiles, numbers of CTAs |
 //! | `values.rs` | NaN, infinities, overflow |
+//! | `dependent.rs` | a launch that begins before the one ahead has ended |
 //! | `workspace.rs` | one workspace for many launches, two streams, launches that were aborted |
 //! | `cost.rs` | how many `mma` a launch executes |
 //! | `unfused.rs` | base, shrink and expand one after another |
@@ -28,8 +29,10 @@
 mod case;
 mod check;
 mod cost;
+mod dependent;
 mod faults;
 mod grids;
+mod maps;
 mod operands;
 mod random;
 mod segments;

@@ -77,8 +77,13 @@ pub(crate) fn widened(matrix: &Array2<f16>, columns: usize) -> Array2<f16> {
     out
 }
 
-/// The slabs of a case's adapters, A `[R_total, K₈]` and B `[N, R_total]`, and where each lies in them.
-pub(crate) fn slabs(case: &Case, matrices: &Matrices) -> (Array2<f16>, Array2<f16>, Vec<Adapter>) {
+/// The slabs of a case's adapters, A `[R_total, K₈]` and B `[N, R_total]`, and where each lies in them. With
+/// `cleared`, B is zero in rows outside its adapter's columns; else they hold what nobody may use.
+pub(crate) fn slabs(
+    case: &Case,
+    matrices: &Matrices,
+    cleared: bool,
+) -> (Array2<f16>, Array2<f16>, Vec<Adapter>) {
     let total = case.adapters.iter().map(|adapter| rank16(adapter.rank)).sum::<usize>();
     let mut a = Array2::zeros((total, case.k.next_multiple_of(8)));
     let mut b = Array2::zeros((case.n, total));
@@ -87,8 +92,9 @@ pub(crate) fn slabs(case: &Case, matrices: &Matrices) -> (Array2<f16>, Array2<f1
     for (i, adapter) in case.adapters.iter().enumerate() {
         let ranks = offset..offset + adapter.rank;
         a.slice_mut(s![ranks.clone(), ..case.k]).assign(&matrices.a[i]);
-        b.slice_mut(s![.., ranks]).assign(&matrices.b[i]);
         let columns = case.columns(i);
+        let rows = if cleared { columns.clone() } else { 0..case.n };
+        b.slice_mut(s![rows.clone(), ranks]).assign(&matrices.b[i].slice(s![rows, ..]));
         entries.push(Adapter {
             offset: offset as u32,
             rank: adapter.rank as u32,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use fused_lora_kernels::table::{KERNELS, Kernel, Operation};
+use fused_lora_kernels::table::{Kernel, Operation};
 use fused_lora_simt::Schedule;
 use proptest::{
     collection::vec,
@@ -12,7 +12,7 @@ use proptest::{
 
 use crate::{
     case::{AdapterCase, Case, Rows},
-    suite::{enlarged, hold, kernels, takes},
+    suite::{all_kernels, enlarged, hold, kernels, takes},
 };
 
 /// Ranks around the granule, and a few large ones.
@@ -48,13 +48,18 @@ fn segments(m: usize, cuts: &[(usize, usize, usize)], adapters: usize) -> Vec<(R
 /// Cases that a kernel takes.
 fn case(kernel: &'static Kernel) -> BoxedStrategy<Case> {
     let (block_m, block_n) = (kernel.block_m as usize, kernel.block_n as usize);
-    let recompute = kernel.operation == Operation::FusedRecompute;
-    let most = if recompute { kernel.h as usize } else { usize::MAX };
+    let shortest = if kernel.operation == Operation::GemmSplitK { 65 } else { 1 };
+    let most = match kernel.operation {
+        Operation::FusedRecompute => kernel.h as usize,
+        // Of several in a row tile the sum counts.
+        Operation::FusedCooperative => kernel.max_rank as usize / 2,
+        _ => usize::MAX,
+    };
     let unit = if kernel.aligned { 8 } else { 1 };
     let sizes = (
         1..=2 * block_m + 20,
         1..=2 * block_n + 20,
-        (1..=200usize).prop_map(move |k| k.div_ceil(unit) * unit),
+        (shortest..=200usize).prop_map(move |k| k.div_ceil(unit) * unit),
     );
     sizes
         .prop_flat_map(move |(m, n, k)| {
@@ -66,8 +71,10 @@ fn case(kernel: &'static Kernel) -> BoxedStrategy<Case> {
             let pads = (0..4usize, 0..4usize, 0..10usize, 0..10usize, 0..3usize, 0..3usize);
             let epilogue = (any::<bool>(), 0..3u8, 0..3usize);
             let grid = prop_oneof![Just(None), (1..12u32).prop_map(Some)];
-            (adapters, cuts, pads, epilogue, grid, any::<u64>()).prop_map(
-                move |(adapters, cuts, pads, (bias, residual, shift_epilogue), grid, seed)| {
+            let cluster = prop_oneof![Just(None), (0..4u32).prop_map(|log| Some(1 << log))];
+            (adapters, cuts, pads, epilogue, (grid, cluster), any::<u64>()).prop_map(
+                move |(adapters, cuts, pads, epilogue, (grid, cluster), seed)| {
+                    let (bias, residual, shift_epilogue) = epilogue;
                     let (pad_x, shift_x, pad_y, shift_y, pad_operands, pad_residual) = pads;
                     let rows =
                         cuts.map_or(Rows::Uniform, |cuts| Rows::Table(segments(m, &cuts, adapters.len())));
@@ -86,8 +93,10 @@ fn case(kernel: &'static Kernel) -> BoxedStrategy<Case> {
                         shift_epilogue,
                         seed,
                         grid,
+                        cluster,
                         ..Case::new(m, n, k, 0)
                     }
+                    .adapted_to(kernel)
                 },
             )
         })
@@ -117,13 +126,13 @@ fn random(operation: Operation) {
     }
 }
 
-crate::suite::for_each_operation!(random: random_gemm Gemm, random_fused Fused, random_recompute FusedRecompute,
+crate::suite::for_each_operation!(random: random_gemm Gemm, random_split_k GemmSplitK, random_fused Fused, random_recompute FusedRecompute, random_cooperative FusedCooperative,
     random_shrink Shrink, random_expand Expand);
 
 #[test]
 fn every_kernel_has_random_cases() {
     let mut runner = TestRunner::deterministic();
-    for kernel in KERNELS {
+    for kernel in all_kernels() {
         let tree = case(kernel).new_tree(&mut runner).expect("not all are filtered out");
         assert!(takes(kernel, &proptest::strategy::ValueTree::current(&tree)));
     }

@@ -96,6 +96,27 @@ fn tables(operation: Operation) {
     });
 }
 
+/// As many segments in a row tile as the kernel takes, of one row or a few each.
+fn many_segments(operation: Operation) {
+    for kernel in kernels(operation) {
+        let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
+        let adapters = vec![adapter(1, 0.5, None), adapter(3, -2.0, Some(1..n)), adapter(2, 1.0, None)];
+        let case = (0..8).rev().map(|log| {
+            let (count, rows) = (1 << log, m >> log);
+            let rows = (0..count).map(|i| (i * rows..(i + 1) * rows, i % 3)).collect();
+            let case = Case {
+                adapters: adapters.clone(),
+                rows: Rows::Table(rows),
+                ..Case::new(m + 1, n + 1, 40, 0)
+            };
+            case.adapted_to(kernel)
+        });
+        let case = case.filter(|case| !case.segments()[0].0.is_empty()).find(|case| takes(kernel, case));
+        let case = case.unwrap_or_else(|| panic!("{} takes no segments", kernel.name));
+        hold(kernel, &case, &schedules(0, 1));
+    }
+}
+
 /// The table with one segment and the parameters' adapter take the same way through other code: bit for bit.
 fn one_segment_is_uniform(operation: Operation) {
     for kernel in kernels(operation) {
@@ -116,7 +137,9 @@ fn one_segment_is_uniform(operation: Operation) {
     }
 }
 
-for_each_operation!(tables: tables_of_fused Fused, tables_of_recompute FusedRecompute, tables_of_shrink Shrink,
+for_each_operation!(many_segments: many_segments_of_fused Fused, many_segments_of_recompute FusedRecompute,
+    many_segments_of_cooperative FusedCooperative);
+for_each_operation!(tables: tables_of_fused Fused, tables_of_recompute FusedRecompute, tables_of_cooperative FusedCooperative, tables_of_shrink Shrink,
     tables_of_expand Expand);
-for_each_operation!(one_segment_is_uniform: one_segment_of_fused Fused, one_segment_of_recompute FusedRecompute,
+for_each_operation!(one_segment_is_uniform: one_segment_of_fused Fused, one_segment_of_recompute FusedRecompute, one_segment_of_cooperative FusedCooperative,
     one_segment_of_shrink Shrink, one_segment_of_expand Expand);

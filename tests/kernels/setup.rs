@@ -6,24 +6,28 @@ use fused_lora::Strategy;
 use fused_lora_kernels::{
     Global, counters,
     params::{Adapter, Epilogue, Lora, Params},
-    table::{KERNELS, Kernel, Operation},
+    table::{Kernel, Operation, Run, Target},
+    tensor_map::TensorParams,
 };
 use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
+use half::f16;
 
 use crate::{
     case::{Case, Rows},
+    maps::maps,
     operands::{Matrices, padded, rank16, row_tiles, slabs, widened},
+    suite::all_kernels,
 };
 
 /// A kernel by name.
 pub(crate) fn kernel(name: &str) -> &'static Kernel {
-    KERNELS.iter().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("no kernel {name}"))
+    all_kernels().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("no kernel {name}"))
 }
 
 /// A machine with a case in it.
 pub(crate) fn set_up(case: &Case, kernel: &Kernel) -> (Machine, Setup) {
     let mut machine = Machine::new();
-    let setup = Setup::new(&mut machine, case, kernel.block_m, kernel.block_n);
+    let setup = Setup::new(&mut machine, case, kernel);
     (machine, setup)
 }
 
@@ -89,17 +93,22 @@ pub(crate) struct Setup {
     pub(crate) matrices: Rc<Matrices>,
     pub(crate) params: Params,
     pub(crate) workspace: Workspace,
-    /// Columns of a tile of y.
+    /// Rows of a tile of y.
+    block_m: u32,
+    /// Columns that are told apart by adapter: those of a tile, or of a cluster's tiles.
     pub(crate) block_n: usize,
+    /// Rows of the slab A, columns of the slab B.
+    slab_rows: u32,
     /// Where y's buffer starts, and its elements; `params.y` is `shift_y` elements further.
     pub(crate) y: u64,
     y_elements: usize,
 }
 
 impl Setup {
-    /// Lays a case out for kernels with these tiles.
-    pub(crate) fn new(machine: &mut Machine, case: &Case, block_m: u32, block_n: u32) -> Self {
+    /// Lays a case out for a kernel, and others with its target and tiles.
+    pub(crate) fn new(machine: &mut Machine, case: &Case, kernel: &Kernel) -> Self {
         let Case { m, n, k, .. } = *case;
+        let Kernel { block_m, block_n, h_columns, target, .. } = *kernel;
         let matrices = Rc::new(Matrices::new(case));
         let input = |machine: &mut Machine, values: &[u16], name: &str| {
             if values.is_empty() {
@@ -117,7 +126,7 @@ impl Setup {
         let (ldw, lda) = (k8 + case.pad_operands, k8 + 2 * case.pad_operands);
         let x = input(machine, &padded(&matrices.x, ldx, case.shift_x), "x");
         let w = input(machine, &padded(&widened(&matrices.w, k8), ldw, 0), "W");
-        let (slab_a, slab_b, entries) = slabs(case, &matrices);
+        let (slab_a, slab_b, entries) = slabs(case, &matrices, target == Target::Sm90a);
         let ldb = slab_b.ncols() + case.pad_operands;
         let (mut a, mut b) = (Global::NULL, Global::NULL);
         if slab_a.nrows() > 0 {
@@ -138,21 +147,27 @@ impl Setup {
 
         let y_elements = case.shift_y + (m - 1) * ldy + n;
         let y = y_buffer(machine, y_elements);
-        let pitch = entries.iter().map(|e| rank16(e.rank as usize)).max().unwrap_or(0) + case.pad_operands;
+        let columns = match target {
+            // Every row has the columns of its adapter,
+            Target::Sm80 => entries.iter().map(|e| rank16(e.rank as usize)).max().unwrap_or(0),
+            // or those of its row tile.
+            Target::Sm90a => case.most_ranks(block_m),
+        };
+        let pitch = columns + case.pad_operands;
         let workspace = Workspace::new(machine, m, count_row_tiles(m, block_m), pitch);
 
         let mut lora =
             Lora { a, b, lda: lda as u32, ldb: ldb as u32, uniform: entries[0], ..Lora::default() };
         match &case.rows {
             Rows::Uniform => {
-                let chunks = rank16(case.adapters[0].rank).div_ceil(block_n as usize);
+                let chunks = rank16(case.adapters[0].rank).div_ceil(h_columns as usize);
                 lora.h_items = count_row_tiles(m, block_m) * chunks as u32;
             }
             Rows::Table(rows) => {
                 // Whoever reads it nevertheless reads nonsense.
                 lora.uniform =
                     Adapter { offset: 1 << 20, rank: 1, last_column: u32::MAX, ..Adapter::default() };
-                let tiles = row_tiles(case, rows, block_m as usize, block_n as usize);
+                let tiles = row_tiles(case, rows, block_m as usize, h_columns as usize);
                 lora.h_items = tiles.last().map_or(0, |tile| tile.first_item);
                 lora.segment_count = rows.len() as u32;
                 let segments: Vec<u32> = rows
@@ -186,8 +201,18 @@ impl Setup {
             epilogue,
             lora,
         };
-        let block_n = block_n as usize;
-        Self { case: case.clone(), matrices, params, workspace, block_n, y, y_elements }.on(workspace).to(y)
+        let setup = Self {
+            case: case.clone(),
+            matrices,
+            params,
+            workspace,
+            block_m,
+            block_n: (block_n * case.cluster_for(kernel)) as usize,
+            slab_rows: slab_a.nrows() as u32,
+            y,
+            y_elements,
+        };
+        setup.on(workspace).to(y)
     }
 
     /// The same with another workspace.
@@ -196,6 +221,15 @@ impl Setup {
         self.params.lora.counters = Global::from_address(workspace.counters);
         self.params.lora.ldh = workspace.pitch as u32;
         self.workspace = workspace;
+        self
+    }
+
+    /// The same with x where `before` has its y, and with the values that this has now.
+    pub(crate) fn behind(mut self, machine: &Machine, before: &Self) -> Self {
+        let matrices = Rc::get_mut(&mut self.matrices).expect("nobody else has these matrices yet");
+        matrices.x = before.y_bits(machine).mapv(f16::from_bits);
+        self.params.x = before.params.y;
+        self.params.ldx = before.params.ldy;
         self
     }
 
@@ -210,19 +244,11 @@ impl Setup {
     }
 
     /// The same inputs with a workspace and a y of their own: another stream.
-    pub(crate) fn beside(&self, machine: &mut Machine, block_m: u32) -> Self {
-        let Workspace { pitch, .. } = self.workspace;
-        let workspace = Workspace::new(machine, self.case.m, count_row_tiles(self.case.m, block_m), pitch);
+    pub(crate) fn beside(&self, machine: &mut Machine) -> Self {
+        let Workspace { rows, pitch, .. } = self.workspace;
+        let workspace = Workspace::new(machine, rows, count_row_tiles(self.case.m, self.block_m), pitch);
         let y = y_buffer(machine, self.y_elements);
-        let copy = Self {
-            case: self.case.clone(),
-            matrices: Rc::clone(&self.matrices),
-            params: self.params,
-            workspace,
-            block_n: self.block_n,
-            y,
-            y_elements: self.y_elements,
-        };
+        let copy = Self { case: self.case.clone(), matrices: Rc::clone(&self.matrices), ..*self };
         copy.on(workspace).to(y)
     }
 
@@ -259,15 +285,22 @@ impl Setup {
 
     /// A launch of a kernel with these parameters; what the kernel does not touch is null.
     pub(crate) fn launch(&self, kernel: &'static Kernel, mut params: Params) -> Launch {
-        let tiles = params.m.div_ceil(kernel.block_m) * params.n.div_ceil(kernel.block_n);
+        let cluster = self.case.cluster_for(kernel);
+        let (row_tiles, column_tiles) =
+            (params.m.div_ceil(kernel.block_m), params.n.div_ceil(kernel.block_n));
+        let tiles = row_tiles * column_tiles.next_multiple_of(cluster);
         let h_items = params.lora.h_items;
         let items = match kernel.operation {
             Operation::Gemm => {
                 params.lora = Lora::default();
                 tiles
             }
+            Operation::GemmSplitK => {
+                params.lora = Lora::default();
+                row_tiles * column_tiles * cluster
+            }
             Operation::Fused => tiles + h_items,
-            Operation::FusedRecompute => {
+            Operation::FusedRecompute | Operation::FusedCooperative => {
                 (params.lora.h, params.lora.counters) = (Global::NULL, Global::NULL);
                 tiles
             }
@@ -282,10 +315,31 @@ impl Setup {
                 tiles
             }
         };
-        let grid = self.case.grid.unwrap_or(items);
-        let run = kernel.run;
-        // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
-        Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe { run(params) })
+        let persistent = kernel.operation != Operation::GemmSplitK;
+        let grid = self.case.grid.filter(|_| persistent).unwrap_or(items).next_multiple_of(cluster);
+        let Kernel { name, threads, shared_bytes, .. } = *kernel;
+        match kernel.run {
+            Run::Params(run) => {
+                // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
+                Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(params) })
+            }
+            Run::TensorParams(run) => {
+                let maps = maps(kernel, &params, self.slab_rows, cluster);
+                // What is in the maps is not here; but partial sums leave without the copy engine.
+                let Params { x, w, y, lora, .. } = &mut params;
+                for address in [x, w, &mut lora.a, &mut lora.b] {
+                    *address = Global::NULL;
+                }
+                if persistent {
+                    *y = Global::NULL;
+                }
+                let params = TensorParams { maps, params };
+                // SAFETY: as above.
+                Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(&params) })
+                    .cluster(cluster)
+                    .registers(launch_registers(threads))
+            }
+        }
     }
 
     /// The launches of `unfused`, one after another, on a y and an h that nobody wrote.
@@ -321,14 +375,22 @@ impl Setup {
         }
         let stats = machine.run(&[self.launch(kernel, self.params)], schedule).map_err(Failure::Machine)?;
         match kernel.operation {
-            Operation::Gemm => self.check(machine, Strategy::Base),
-            Operation::Fused | Operation::FusedRecompute => self.check(machine, Strategy::Fused),
+            Operation::Gemm | Operation::GemmSplitK => self.check(machine, Strategy::Base),
+            Operation::Fused | Operation::FusedRecompute | Operation::FusedCooperative => {
+                self.check(machine, Strategy::Fused)
+            }
             Operation::Shrink => self.check_h(machine),
             Operation::Expand => self.check_expand(machine),
         }
         .map_err(Failure::Numbers)?;
         Ok(stats)
     }
+}
+
+/// Registers of a thread when a CTA with an SM for itself starts: ptxas gives as many as `maxntid` allows, in steps of 8.
+const fn launch_registers(threads: u32) -> u32 {
+    let all = 64 * 1024 / threads / 8 * 8;
+    if all > 248 { 248 } else { all }
 }
 
 fn y_buffer(machine: &mut Machine, elements: usize) -> u64 {

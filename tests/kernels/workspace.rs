@@ -24,9 +24,9 @@ fn m_changes_from_launch_to_launch() {
             Case::new(2 * m, 24, 24, 0),
         ];
         let mut machine = Machine::new();
-        let workspace = Workspace::new(&mut machine, 3 * m + 2, 4, 56);
+        let workspace = Workspace::new(&mut machine, 3 * m + 2, 4, 72);
         let setups =
-            cases.map(|case| Setup::new(&mut machine, &case, kernel.block_m, kernel.block_n).on(workspace));
+            cases.map(|case| Setup::new(&mut machine, &case.adapted_to(kernel), kernel).on(workspace));
         for (i, schedule) in [0, 1, 2, 1, 3, 0, 4, 2, 3].into_iter().zip(schedules(2, 9)) {
             if let Err(failure) = setups[i].run(&mut machine, kernel, &schedule) {
                 panic!("{}, launch {i}: {failure}\n{schedule:?}", kernel.name);
@@ -43,7 +43,7 @@ fn kernels_change_from_launch_to_launch() {
     let workspace = Workspace::new(&mut machine, 200, 4, 32);
     for turn in 0..2 {
         for (i, kernel) in kernels(Operation::Fused).enumerate() {
-            let setup = Setup::new(&mut machine, &case, kernel.block_m, kernel.block_n).on(workspace);
+            let setup = Setup::new(&mut machine, &case.adapted_to(kernel), kernel).on(workspace);
             for schedule in schedules(3 * turn + i, 1) {
                 if let Err(failure) = setup.run(&mut machine, kernel, &schedule) {
                     panic!("{}: {failure}\n{schedule:?}", kernel.name);
@@ -56,7 +56,7 @@ fn kernels_change_from_launch_to_launch() {
 /// What fits into several row and column tiles, with h in several chunks or not.
 fn medium(kernel: &Kernel, rank: usize) -> Case {
     let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
-    Case { seed: 15, ..Case::new(m + 3, n + 5, 40, rank) }
+    Case { seed: 15, ..Case::new(m + 3, n + 5, 40, rank) }.adapted_to(kernel)
 }
 
 /// Two streams: launches of one layer beside each other, each with its own workspace and y. Also of two kernels.
@@ -65,10 +65,11 @@ fn two_streams() {
     let all: Vec<_> = kernels(Operation::Fused).collect();
     for (i, first) in all.iter().enumerate() {
         // The next one with the same rows, or itself.
-        let same_tiles = |k: &&&Kernel| (k.block_m, k.block_n) == (first.block_m, first.block_n);
+        let tiles = |k: &Kernel| (k.target, k.block_m, k.block_n);
+        let same_tiles = |k: &&&Kernel| tiles(k) == tiles(first);
         let second = all.iter().skip(i + 1).find(same_tiles).unwrap_or(first);
         let (mut machine, setup) = set_up(&medium(first, 37), first);
-        let other = setup.beside(&mut machine, first.block_m);
+        let other = setup.beside(&mut machine);
         for schedule in schedules(i, 5) {
             setup.poison(&mut machine);
             other.poison(&mut machine);
@@ -84,19 +85,20 @@ fn two_streams() {
 /// Two launches at once on one workspace: what the contract forbids, and the machine sees.
 #[test]
 fn one_workspace_for_two_streams_is_caught() {
-    let kernel = crate::case::kernel("fused_64x64");
-    let (mut machine, setup) = set_up(&medium(kernel, 37), kernel);
-    let workspace = setup.workspace;
-    let other = setup.beside(&mut machine, kernel.block_m).on(workspace);
-    let caught = schedules(0, 4).iter().any(|schedule| {
-        setup.workspace.reset(&mut machine);
-        setup.poison(&mut machine);
-        other.poison(&mut machine);
-        let launches = [&setup, &other].map(|setup| setup.launch(kernel, setup.params));
-        machine.run(&launches, schedule).is_err()
-            || [&setup, &other].iter().any(|setup| setup.check(&machine, Strategy::Fused).is_err())
-    });
-    assert!(caught);
+    for kernel in ["fused_64x64", "sm90_fused_64x64"].map(crate::case::kernel) {
+        let (mut machine, setup) = set_up(&medium(kernel, 37), kernel);
+        let workspace = setup.workspace;
+        let other = setup.beside(&mut machine).on(workspace);
+        let caught = schedules(0, 4).iter().any(|schedule| {
+            setup.workspace.reset(&mut machine);
+            setup.poison(&mut machine);
+            other.poison(&mut machine);
+            let launches = [&setup, &other].map(|setup| setup.launch(kernel, setup.params));
+            machine.run(&launches, schedule).is_err()
+                || [&setup, &other].iter().any(|setup| setup.check(&machine, Strategy::Fused).is_err())
+        });
+        assert!(caught, "{}", kernel.name);
+    }
 }
 
 /// Runs until `instructions` are executed.

@@ -9,9 +9,10 @@ use fused_lora::cuda::{Error, Event, Layer};
 
 use crate::check::{Wrong, check};
 use crate::cuda::operands::Operands;
-use crate::cuda::{Captured, Gpu, Span};
+use crate::cuda::{Captured, Gpu, Replay, Span};
 use crate::engine::{COLD, Rig, Size};
 use crate::lineup::{Contest, Lineup};
+use crate::method::Method;
 use crate::model::{Model, Slots};
 use crate::normals::Normals;
 use crate::settings::Cache;
@@ -41,6 +42,57 @@ impl Bed {
     fn operands(&self) -> &Rc<Operands> {
         self.operands.as_ref().expect("a rig is furnished before anything runs on it")
     }
+
+    /// What a method of another library needs to run on the same buffers.
+    ///
+    /// # Panics
+    ///
+    /// If the rig was not furnished.
+    #[must_use]
+    pub fn ground(&self) -> Ground<'_> {
+        Ground { operands: self.operands(), m: self.size.m, passes: self.span.passes() }
+    }
+
+    /// As [`Rig::check`], of any method on these buffers.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check_method(
+        &mut self,
+        method: &mut dyn Method,
+        slots: &Slots<Layer>,
+        rank: usize,
+    ) -> Result<(), Wrong> {
+        check(method, &slots[0], rank, &mut self.first)
+    }
+
+    /// As [`Rig::line_up`], of any graphs on these buffers.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be timed.
+    pub fn line_up_graphs<'a>(&'a mut self, methods: Vec<Box<dyn Replay + 'a>>) -> Result<Lineup<'a>, Error> {
+        let event = || Event::new(&self.gpu.device);
+        Ok(Lineup::new(Graphs {
+            methods,
+            passes: self.span.passes(),
+            gpu: self.gpu.clone(),
+            start: event()?,
+            stop: event()?,
+        }))
+    }
+}
+
+/// The buffers of a furnished rig, and what to do on them.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// x and y, by slot.
+    pub operands: &'a Rc<Operands>,
+    /// Tokens.
+    pub m: usize,
+    /// Forward passes of a call: round and round over all slots, from the first on.
+    pub passes: usize,
 }
 
 impl Rig<Gpu> for Bed {
@@ -77,33 +129,26 @@ impl Rig<Gpu> for Bed {
     }
 
     fn check(&mut self, ours: &mut Captured, slots: &Slots<Layer>, rank: usize) -> Result<(), Wrong> {
-        check(ours, &slots[0], rank, &mut self.first)
+        self.check_method(ours, slots, rank)
     }
 
     fn line_up(&mut self, ours: Vec<Captured>) -> Result<Lineup<'_>, Error> {
-        let event = || Event::new(&self.gpu.device);
-        Ok(Lineup::new(Graphs {
-            ours,
-            passes: self.span.passes(),
-            gpu: self.gpu.clone(),
-            start: event()?,
-            stop: event()?,
-        }))
+        self.line_up_graphs(ours.into_iter().map(|ours| -> Box<dyn Replay> { Box::new(ours) }).collect())
     }
 }
 
 /// Graphs against each other, each between two events.
-struct Graphs {
-    ours: Vec<Captured>,
+struct Graphs<'a> {
+    methods: Vec<Box<dyn Replay + 'a>>,
     passes: usize,
     gpu: Gpu,
     start: Event,
     stop: Event,
 }
 
-impl Contest for Graphs {
+impl Contest for Graphs<'_> {
     fn methods(&self) -> usize {
-        self.ours.len()
+        self.methods.len()
     }
 
     fn passes(&self) -> usize {
@@ -113,7 +158,7 @@ impl Contest for Graphs {
     fn time(&mut self, place: usize, _: usize) -> anyhow::Result<Duration> {
         let stream = &self.gpu.stream;
         self.start.record(stream)?;
-        self.ours[place].launch()?;
+        self.methods[place].launch()?;
         self.stop.record(stream)?;
         self.gpu.clock.sample();
         self.stop.synchronize()?;

@@ -11,6 +11,16 @@ use crate::method::Method;
 use crate::model::{Linear, Slots};
 use crate::tokens::Tokens;
 
+/// A method whose passes are in a graph.
+pub trait Replay: Method {
+    /// Puts all passes into the stream.
+    ///
+    /// # Errors
+    ///
+    /// If the driver refuses it.
+    fn launch(&self) -> Result<(), Error>;
+}
+
 /// Forward passes of a strategy, round and round over all slots of a ring, captured once.
 pub struct Captured {
     strategy: Strategy,
@@ -59,13 +69,10 @@ impl Captured {
             _workspace: workspace,
         })
     }
+}
 
-    /// Puts all passes into the stream.
-    ///
-    /// # Errors
-    ///
-    /// If the driver refuses it.
-    pub fn launch(&self) -> Result<(), Error> {
+impl Replay for Captured {
+    fn launch(&self) -> Result<(), Error> {
         // SAFETY: layers and workspace are this strategy's own and the buffers are kept by `operands`, which
         // never lets go of one. The workspace is in no other graph, and launches of this one follow each other
         // on the one stream.

@@ -20,8 +20,8 @@ const FLOPS_PER_CYCLE: f64 = 2048.0;
 /// An open GPU, with the one stream that everything runs on. Clones share both.
 #[derive(Clone)]
 pub struct Gpu {
-    pub(super) device: Device,
-    pub(super) stream: Rc<Stream>,
+    pub(crate) device: Device,
+    pub(crate) stream: Rc<Stream>,
     pub(super) clock: Rc<Clock>,
 }
 

@@ -21,8 +21,8 @@ pub mod operands;
 pub mod overhead;
 pub mod span;
 
-pub use bed::Bed;
-pub use captured::Captured;
+pub use bed::{Bed, Ground};
+pub use captured::{Captured, Replay};
 pub use gpu::Gpu;
 pub use overhead::Overhead;
 pub use span::Span;

@@ -49,6 +49,12 @@ impl Operands {
         self.slots.len()
     }
 
+    /// Where x and y of each projection of a slot are on the device; for a library that takes addresses.
+    #[must_use]
+    pub fn addresses(&self, slot: usize) -> Vec<(u64, u64)> {
+        self.slots[slot].borrow().iter().map(|Pair { x, y }| (x.address(), y.address())).collect()
+    }
+
     /// Puts one forward pass on a slot into the stream, with those weights.
     ///
     /// # Errors

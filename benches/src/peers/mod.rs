@@ -6,10 +6,54 @@ mod gemm_f16;
 mod gemmkit_f16;
 mod gemmkit_packed;
 
-use fused_lora::Strategy;
+use std::collections::BTreeSet;
 
+use fused_lora::Strategy;
+use fused_lora_sweep::{Cell, grid};
+
+use crate::check::Deviation;
 use crate::method::Method;
 use crate::model::Linear;
+use crate::settings::{Selection, Settings};
+
+/// The sizes of [`Selection::Sizes`]: M = 128, 512, 4096 and 16384.
+const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
+
+/// The cells that peers are measured in: those that are selected, of this host's shard.
+#[must_use]
+pub fn cells(settings: &Settings) -> Vec<Cell> {
+    let selected = |cell: &Cell| match settings.selection {
+        Selection::Full => true,
+        Selection::Sizes => SIZES.contains(&(cell.seq_len, cell.batch)),
+    };
+    let cells = grid().filter(selected).enumerate();
+    cells.filter(|&(ordinal, _)| settings.shard.holds(ordinal)).map(|(_, cell)| cell).collect()
+}
+
+/// The peers that are less exact than the reference asks for: timed all the same, and marked.
+#[derive(Default)]
+pub struct Inexact(BTreeSet<String>);
+
+impl Inexact {
+    /// Says of a peer that it is one of them; once.
+    pub fn note(&mut self, method: String, deviation: Deviation) {
+        if self.holds(&method) {
+            return;
+        }
+        let Deviation { element, norm } = deviation;
+        eprintln!(
+            "{method} breaks the tolerance, and is timed all the same: its worst element is off by {element:.2} times \
+             what is allowed, all of them together by {norm:.2} times"
+        );
+        self.0.insert(method);
+    }
+
+    /// Whether a peer is one of them.
+    #[must_use]
+    pub fn holds(&self, method: &str) -> bool {
+        self.0.contains(method)
+    }
+}
 
 /// A library that is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

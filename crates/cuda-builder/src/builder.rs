@@ -27,6 +27,7 @@ pub struct CudaBuilder {
     folder: PathBuf,
     arch: Arch,
     bounds: Option<Vec<LaunchBounds>>,
+    tensor_maps: Vec<String>,
     features: Vec<String>,
     flags: Vec<String>,
     target_dir: PathBuf,
@@ -52,6 +53,7 @@ impl CudaBuilder {
             folder,
             arch: Arch::Sm80,
             bounds: None,
+            tensor_maps: Vec::new(),
             features: Vec::new(),
             flags: RUSTC_FLAGS.iter().map(|&flag| flag.to_owned()).collect(),
             copy_to: None,
@@ -68,6 +70,13 @@ impl CudaBuilder {
     /// Launch bounds, one for each entry. Without this call, entries stay without them.
     pub fn launch_bounds(mut self, bounds: impl IntoIterator<Item = LaunchBounds>) -> Self {
         self.bounds = Some(bounds.into_iter().collect());
+        self
+    }
+
+    /// Entries whose first parameter is a struct with tensor maps in it, at multiples of 64 bytes: it is
+    /// aligned as they must be.
+    pub fn tensor_maps(mut self, entries: impl IntoIterator<Item = String>) -> Self {
+        self.tensor_maps = entries.into_iter().collect();
         self
     }
 
@@ -115,7 +124,8 @@ impl CudaBuilder {
     /// # Errors
     ///
     /// [`Error`]: no toolchain, a source that does not compile, a function or local memory left over, an entry without
-    /// launch bounds or the other way round.
+    /// launch bounds or the other way round, tensor maps
+    /// where no parameter could hold them.
     pub fn build(&self) -> Result<Ptx, Error> {
         let toolchain = match &self.toolchain {
             Some(toolchain) => toolchain.clone(),
@@ -134,7 +144,8 @@ impl CudaBuilder {
         let raw = fs::read_to_string(&path).map_err(Error::read(&path))?;
         let header =
             Header { sources, compiler: toolchain.compiler().clone(), flags: self.all_flags().join(" ") };
-        let text = finish(&raw, self.bounds.as_deref()).map_err(|found| Error::Ptx { path, found })?;
+        let text = finish(&raw, self.bounds.as_deref(), &self.tensor_maps)
+            .map_err(|found| Error::Ptx { path, found })?;
         let text = format!("{header}{text}");
         if let Some(path) = &self.copy_to {
             write(path, text.as_bytes())?;
@@ -154,12 +165,17 @@ impl CudaBuilder {
 }
 
 /// From LLVM's text to ours, without the header.
-fn finish(raw: &str, bounds: Option<&[LaunchBounds]>) -> Result<String, Vec<PtxError>> {
+fn finish(
+    raw: &str,
+    bounds: Option<&[LaunchBounds]>,
+    tensor_maps: &[String],
+) -> Result<String, Vec<PtxError>> {
     let text = ptx::tidy(raw);
     let leftovers = ptx::leftovers(&text);
     if !leftovers.is_empty() {
         return Err(leftovers);
     }
+    let text = ptx::align_tensor_maps(&text, tensor_maps).map_err(|error| vec![error])?;
     match bounds {
         Some(bounds) => ptx::insert_bounds(&text, bounds).map_err(|error| vec![error]),
         None => Ok(text),
@@ -172,4 +188,36 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         fs::create_dir_all(folder).map_err(Error::write(folder))?;
     }
     fs::write(path, bytes).map_err(Error::write(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RAW: &str = "\t// .globl\tgemm\n.visible .entry gemm(\n\t.param .align 8 .b8 gemm_param_0[320]\n)\n{\n\tret;\n}\n";
+
+    fn bounds() -> Vec<LaunchBounds> {
+        vec![LaunchBounds { entry: "gemm".to_owned(), threads: 384, min_ctas: 1, max_cluster: None }]
+    }
+
+    #[test]
+    fn bounds_and_alignment_go_in_where_they_are_asked_for() {
+        let plain =
+            RAW.split_once(".visible").map(|(_, after)| format!(".visible{after}")).expect("an entry");
+        assert_eq!(finish(RAW, None, &[]), Ok(plain.clone()));
+        let bounded = plain.replace(")\n{", ")\n.maxntid 384, 1, 1\n.minnctapersm 1\n{");
+        assert_eq!(finish(RAW, Some(&bounds()), &[]), Ok(bounded.clone()));
+        let aligned = bounded.replace(".align 8 ", ".align 64 ");
+        assert_eq!(finish(RAW, Some(&bounds()), &["gemm".to_owned()]), Ok(aligned));
+    }
+
+    #[test]
+    fn what_will_not_do_is_refused() {
+        let gem = || "gem".to_owned();
+        assert_eq!(finish(RAW, None, &[gem()]), Err(vec![PtxError::NoEntry { entry: gem() }]));
+        let nobody = finish(RAW, Some(&[]), &[]);
+        assert_eq!(nobody, Err(vec![PtxError::NoBounds { entry: "gemm".to_owned() }]));
+        let called = format!("{RAW}.func helper()\n");
+        assert_eq!(finish(&called, None, &[]), Err(vec![PtxError::Function { name: "helper".to_owned() }]));
+    }
 }

@@ -1,6 +1,8 @@
 //! What a build must keep to. All faults are found, not the first alone.
 
-use crate::{Arch, Header, HeaderError, KernelSpec, Ptx, SourceHash, ptxas::Assembled, ptxas::Cubin, sass};
+use crate::{
+    Arch, Header, HeaderError, KernelSpec, Product, Ptx, SourceHash, ptxas::Assembled, ptxas::Cubin,
+};
 
 /// The command that mends a file that is out of date.
 const REBUILD: &str = "rebuild with `cargo run -p cuda-builder`";
@@ -91,14 +93,33 @@ pub enum Fault {
     },
 
     /// A product without tensor cores.
-    #[error("{kernel} on {arch}: multiplies matrices, and has no HMMA in a loop ({hmma} at all)")]
+    #[error(
+        "{kernel} on {arch}: multiplies matrices, and has no {instruction} in a loop ({anywhere} at all)"
+    )]
     NoTensorCores {
         /// The kernel.
         kernel: String,
         /// The architecture.
         arch: Arch,
-        /// HMMA anywhere.
-        hmma: u32,
+        /// What is missing there.
+        instruction: &'static str,
+        /// How many there are anywhere.
+        anywhere: u32,
+    },
+
+    /// Products that are waited for too early.
+    #[error(
+        "{kernel} on {arch}: its main loops leave {found} groups of wgmma in flight, {demanded} in its row of the table"
+    )]
+    InFlight {
+        /// The kernel.
+        kernel: String,
+        /// The architecture.
+        arch: Arch,
+        /// What they leave.
+        found: u32,
+        /// What they must leave.
+        demanded: u32,
     },
 
     /// Narrow loads where operands are aligned.
@@ -179,7 +200,7 @@ pub fn inspect(specs: &[KernelSpec], cubin: &Cubin) -> Vec<Fault> {
 }
 
 fn inspect_kernel(spec: &KernelSpec, arch: Arch, kernel: &Assembled, faults: &mut Vec<Fault>) {
-    let Assembled { resources, instructions, mnemonics } = kernel;
+    let Assembled { resources, instructions, .. } = kernel;
     let name = || spec.name().to_owned();
     if resources.spill_stores > 0 || resources.spill_loads > 0 {
         faults.push(Fault::Spill {
@@ -205,8 +226,18 @@ fn inspect_kernel(spec: &KernelSpec, arch: Arch, kernel: &Assembled, faults: &mu
             budget: spec.max_registers,
         });
     }
-    if spec.product && instructions.main_loops == 0 {
-        faults.push(Fault::NoTensorCores { kernel: name(), arch, hmma: instructions.hmma });
+    if let Some(product) = spec.product {
+        let (loops, anywhere, demanded) = match product {
+            Product::Mma => (instructions.main_loops, instructions.hmma, 0),
+            Product::Wgmma { in_flight } => (instructions.wgmma_loops, instructions.hgmma, in_flight),
+        };
+        if loops == 0 {
+            let instruction = product.mnemonic();
+            faults.push(Fault::NoTensorCores { kernel: name(), arch, instruction, anywhere });
+        } else if instructions.wgmma_in_flight < demanded {
+            let found = instructions.wgmma_in_flight;
+            faults.push(Fault::InFlight { kernel: name(), arch, found, demanded });
+        }
     }
     if spec.aligned && (instructions.ldgsts.narrow() > 0 || instructions.narrow_loads > 0) {
         faults.push(Fault::Narrow {
@@ -216,10 +247,8 @@ fn inspect_kernel(spec: &KernelSpec, arch: Arch, kernel: &Assembled, faults: &mu
             loads: instructions.narrow_loads,
         });
     }
-    // Parts of nothing are in every mnemonic.
-    if !mnemonics.iter().any(|mnemonic| sass::has_parts(mnemonic, &spec.machine_code)) {
-        let machine_code = spec.machine_code.clone();
-        faults.push(Fault::Instruction { kernel: name(), arch, machine_code });
+    for machine_code in spec.machine_code.iter().filter(|parts| kernel.count(parts) == 0) {
+        faults.push(Fault::Instruction { kernel: name(), arch, machine_code: machine_code.clone() });
     }
 }
 
@@ -232,12 +261,14 @@ mod tests {
 
     fn spec() -> KernelSpec {
         KernelSpec {
-            bounds: LaunchBounds { entry: "gemm".to_owned(), threads: 256, min_ctas: 1 },
+            bounds: LaunchBounds { entry: "gemm".to_owned(), threads: 256, min_ctas: 1, max_cluster: None },
             max_registers: 128,
             dynamic_shared: 98_304,
-            product: true,
+            cluster: 1,
+            product: Some(Product::Mma),
             aligned: true,
-            machine_code: "LDSM M88".to_owned(),
+            tensor_maps: false,
+            machine_code: vec!["LDSM M88".to_owned()],
         }
     }
 
@@ -251,10 +282,14 @@ mod tests {
                 main_loops: 1,
                 ..Instructions::default()
             },
-            mnemonics: ["LDSM.16.M88.4", "EXIT"].map(str::to_owned).into(),
+            mnemonics: mnemonics(&["LDSM.16.M88.4", "EXIT"]),
         };
         let kernels = BTreeMap::from([("gemm".to_owned(), kernel)]);
         Cubin { arch: Arch::Sm80, bytes: Vec::new(), kernels, warnings: Vec::new() }
+    }
+
+    fn mnemonics(of: &[&str]) -> BTreeMap<String, u32> {
+        of.iter().map(|&mnemonic| (mnemonic.to_owned(), 1)).collect()
     }
 
     #[test]
@@ -295,7 +330,7 @@ mod tests {
         );
         assert_eq!(
             faults(|k| k.instructions.main_loops = 0),
-            [Fault::NoTensorCores { kernel: k(), arch, hmma: 64 }]
+            [Fault::NoTensorCores { kernel: k(), arch, instruction: "HMMA", anywhere: 64 }]
         );
         assert_eq!(
             faults(|k| k.instructions.ldgsts.wide = 7),
@@ -306,18 +341,86 @@ mod tests {
             [Fault::Narrow { kernel: k(), arch, copies: 0, loads: 2 }]
         );
         assert_eq!(
-            faults(|k| k.mnemonics = ["LDSM.16.4", "LDS.M88"].map(str::to_owned).into()),
+            faults(|k| k.mnemonics = mnemonics(&["LDSM.16.4", "LDS.M88"])),
             [Fault::Instruction { kernel: k(), arch, machine_code: "LDSM M88".to_owned() }]
         );
     }
 
     #[test]
     fn kernels_without_the_demand_may_lack_it() {
-        let spec = KernelSpec { product: false, aligned: false, machine_code: String::new(), ..spec() };
+        let spec = KernelSpec { product: None, aligned: false, machine_code: Vec::new(), ..spec() };
         let mut cubin = cubin();
         let kernel = cubin.kernels.get_mut("gemm").expect("the kernel");
         (kernel.instructions.main_loops, kernel.instructions.narrow_loads) = (0, 3);
         assert_eq!(inspect(&[spec], &cubin), []);
+    }
+
+    /// A kernel for Hopper: loads by multicast and stores by tensor copies, one group of products in flight.
+    fn hopper() -> (KernelSpec, Cubin) {
+        let spec = KernelSpec {
+            max_registers: 168,
+            product: Some(Product::Wgmma { in_flight: 1 }),
+            tensor_maps: true,
+            machine_code: ["UTMALDG", "UTMALDG MULTICAST", "UTMASTG"].map(str::to_owned).into(),
+            ..spec()
+        };
+        let kernel = Assembled {
+            resources: Resources { registers: 168, barriers: 1, ..Resources::default() },
+            instructions: Instructions {
+                hgmma: 4,
+                wgmma_loops: 1,
+                wgmma_in_flight: 1,
+                ..Instructions::default()
+            },
+            mnemonics: mnemonics(&["UTMALDG.2D", "UTMALDG.2D.MULTICAST", "UTMASTG.2D", "EXIT"]),
+        };
+        let kernels = BTreeMap::from([("gemm".to_owned(), kernel)]);
+        (spec, Cubin { arch: Arch::Sm90a, bytes: Vec::new(), kernels, warnings: Vec::new() })
+    }
+
+    #[test]
+    fn each_fault_of_a_kernel_for_hopper_is_found() {
+        let faults = |change: fn(&mut Assembled)| {
+            let (spec, mut cubin) = hopper();
+            change(cubin.kernels.get_mut("gemm").expect("the kernel"));
+            inspect(&[spec], &cubin)
+        };
+        let (arch, kernel) = (Arch::Sm90a, || "gemm".to_owned());
+        assert_eq!(faults(|_| ()), []);
+        // HMMA in a loop does not do for HGMMA.
+        assert_eq!(
+            faults(|k| k.instructions = Instructions { hmma: 64, main_loops: 1, ..Instructions::default() }),
+            [Fault::NoTensorCores { kernel: kernel(), arch, instruction: "HGMMA", anywhere: 0 }]
+        );
+        assert_eq!(
+            faults(|k| k.instructions.wgmma_loops = 0),
+            [Fault::NoTensorCores { kernel: kernel(), arch, instruction: "HGMMA", anywhere: 4 }]
+        );
+        assert_eq!(
+            faults(|k| k.instructions.wgmma_in_flight = 0),
+            [Fault::InFlight { kernel: kernel(), arch, found: 0, demanded: 1 }]
+        );
+        assert_eq!(
+            faults(|k| k.resources.registers = 176),
+            [Fault::Registers { kernel: kernel(), arch, used: 176, budget: 168 }]
+        );
+        let missing = |machine_code: &str| Fault::Instruction {
+            kernel: kernel(),
+            arch,
+            machine_code: machine_code.to_owned(),
+        };
+        assert_eq!(
+            faults(|k| k.mnemonics.retain(|mnemonic, _| mnemonic != "UTMALDG.2D.MULTICAST")),
+            [missing("UTMALDG MULTICAST")]
+        );
+        assert_eq!(
+            faults(|k| k.mnemonics.retain(|mnemonic, _| mnemonic != "UTMASTG.2D")),
+            [missing("UTMASTG")]
+        );
+        assert_eq!(
+            faults(|k| k.mnemonics.retain(|mnemonic, _| !mnemonic.starts_with("UTMALDG"))),
+            [missing("UTMALDG"), missing("UTMALDG MULTICAST")]
+        );
     }
 
     #[test]

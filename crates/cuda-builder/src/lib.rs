@@ -9,7 +9,7 @@
 //! | toolchain | `toolchain` | finds a compiler with unstable features and the source of its library, or says how to get one |
 //! | hash | `source_hash` | one number for sources, flags and post-processing, to tell stale PTX anywhere |
 //! | compile | `compile` | cargo and rustc: `core` from source, fat link-time optimisation, assembly instead of an object |
-//! | finish | `ptx` | comments go, launch bounds come in, leftover functions and local memory are refused, a header says what made it |
+//! | finish | `ptx` | comments go, launch bounds and the alignment of tensor maps come in, leftover functions and local memory are refused, a header says what made it |
 //! | assemble | `ptxas`, `sass` | registers, spills, stack; tensor-core and copy instructions in the machine code |
 //! | judge | `check`, `report` | faults of a build, and a table for people |
 //!
@@ -42,8 +42,8 @@ pub use compile::{RUSTC_FLAGS, TARGET};
 pub use error::Error;
 pub use ptx::{Header, HeaderError, LaunchBounds, POST_PROCESSING, PtxError, leftovers};
 pub use ptxas::{Assembled, Cubin, PTXAS_VARIABLE, Resources, Tools};
-pub use report::report;
+pub use report::{Section, report};
 pub use sass::{Instructions, Wide};
 pub use source_hash::SourceHash;
-pub use spec::KernelSpec;
+pub use spec::{KernelSpec, Product};
 pub use toolchain::{Compiler, PINNED_NIGHTLY, TOOLCHAIN_VARIABLE, Toolchain, ToolchainError};

@@ -7,16 +7,17 @@ use std::{fs, process::ExitCode, thread};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cuda_builder::{
-    Arch, Cubin, Fault, Header, PTXAS_VARIABLE, Ptx, Tools, compare, inspect, leftovers, report,
+    Cubin, Fault, Header, PTXAS_VARIABLE, Ptx, Section, Tools, compare, inspect, leftovers, report,
 };
 
-use workspace::{Module, Workspace};
+use workspace::{Kernels, Workspace};
 
 /// Compiles kernels/ to PTX, writes kernels/ptx/ and reports what ptxas makes of it.
 ///
 /// Needs a Rust toolchain that can compile for GPUs, and for the report NVIDIA's ptxas and nvdisasm;
-/// scripts/install-gpu-toolchain gets both. Exits with 1 if a kernel spills, has stack, exceeds its registers, lacks tensor
-/// cores or loads narrowly.
+/// scripts/install-gpu-toolchain gets both. Exits with 1 if a kernel spills, has stack, exceeds its
+/// registers, has no tensor-core instructions in a loop, waits for wgmma too early, lacks another instruction
+/// of its row, or loads narrowly; also if ptxas warns.
 #[derive(Parser)]
 struct Arguments {
     /// Writes nothing; fails, too, if kernels/ptx/ is not what the sources make now.
@@ -32,19 +33,18 @@ struct Arguments {
     cubins: bool,
 }
 
+/// A module, assembled.
+struct Built<'a> {
+    kernels: Kernels<'a>,
+    ptx: Ptx,
+    cubins: Vec<Cubin>,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let faults = Module::ALL.into_iter().map(|module| {
-        let workspace = Workspace::find(module);
-        if arguments.check {
-            check(&workspace)
-        } else if arguments.report {
-            report_only(&workspace, arguments.cubins)
-        } else {
-            build(&workspace, arguments.cubins)
-        }
-    });
-    match faults.collect::<Result<Vec<_>>>().map(|faults| faults.concat()) {
+    let workspace = Workspace::find();
+    let faults = if arguments.check { check(&workspace) } else { write(&workspace, &arguments) };
+    match faults {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
         Ok(faults) => {
             eprintln!("{} faults:", faults.len());
@@ -58,117 +58,162 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compiles and writes everything, faults or not: they are easier to find with the files at hand.
-fn build(workspace: &Workspace, all_cubins: bool) -> Result<Vec<Fault>> {
-    let ptx = workspace.builder().copy_to(workspace.ptx()).build()?;
-    println!("{}: {} KiB, {}", workspace.ptx().display(), ptx.text.len() / 1024, ptx.header.compiler);
-    match Tools::find(&workspace.tools())? {
-        Some(tools) => assemble_and_write(workspace, &tools, &ptx.header, &ptx.text, all_cubins),
-        None => {
+/// Compiles, or reads what is there, and writes everything, faults or not: they are easier to find with the
+/// files at hand.
+fn write(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Fault>> {
+    let modules: Vec<_> = workspace
+        .kernels()
+        .map(|kernels| {
+            let ptx = if arguments.report { read(&kernels)? } else { build(&kernels)? };
+            Ok((kernels, ptx))
+        })
+        .collect::<Result<_>>()?;
+    let tools = match Tools::find(&workspace.tools())? {
+        None if !arguments.report => {
             println!(
                 "no ptxas here, so neither report nor check of registers: get it with `scripts/install-gpu-toolchain`, or name \
                  it in {PTXAS_VARIABLE}"
             );
-            Ok(Vec::new())
+            return Ok(Vec::new());
+        }
+        tools => needed(tools)?,
+    };
+    let modules: Vec<_> =
+        modules.into_iter().map(|(kernels, ptx)| assemble(&tools, kernels, ptx)).collect::<Result<_>>()?;
+
+    for built in &modules {
+        for cubin in &built.cubins {
+            let path = built.kernels.cubin(cubin.arch).filter(|path| arguments.cubins || path.is_file());
+            if let Some(path) = path {
+                fs::write(&path, &cubin.bytes).with_context(|| format!("cannot write {}", path.display()))?;
+                println!("{}: {} KiB", path.display(), cubin.bytes.len() / 1024);
+            }
         }
     }
+    let path = workspace.report();
+    fs::write(&path, report_of(&tools, &modules))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}: {}", path.display(), tools.versions());
+    Ok(modules.iter().flat_map(faults).collect())
 }
 
-/// From the PTX that is there.
-fn report_only(workspace: &Workspace, all_cubins: bool) -> Result<Vec<Fault>> {
-    let text = read(workspace)?;
-    assemble_and_write(workspace, &tools(workspace)?, &Header::parse(&text)?, &text, all_cubins)
+fn build(kernels: &Kernels<'_>) -> Result<Ptx> {
+    let ptx = kernels.builder().copy_to(kernels.ptx()).build()?;
+    println!("{}: {} KiB, {}", kernels.ptx().display(), ptx.text.len() / 1024, ptx.header.compiler);
+    Ok(ptx)
 }
 
 /// Rebuilds beside what is checked in, and compares.
 fn check(workspace: &Workspace) -> Result<Vec<Fault>> {
-    let tools = tools(workspace)?;
-    let fresh = workspace.builder().build()?;
-    let checked_in = read(workspace)?;
-    let mut faults = compare(&checked_in, &fresh);
+    let tools = needed(Tools::find(&workspace.tools())?)?;
+    let mut found = Vec::new();
+    let mut modules = Vec::new();
+    // Whether the files beside the PTX are of it.
+    let mut same = true;
+    for kernels in workspace.kernels() {
+        let fresh = kernels.builder().build()?;
+        let checked_in = read(&kernels)?;
+        found.extend(compare(&checked_in.text, &fresh));
+        let built = assemble(&tools, kernels, fresh)?;
+        found.extend(faults(&built));
 
-    let cubins = assemble(&tools, &fresh.text)?;
-    faults.extend(cubins.iter().flat_map(|cubin| inspect(&workspace.specs(), cubin)));
-
-    if checked_in == fresh.text {
-        println!("{}: the same bytes", workspace.ptx().display());
-        faults.extend(compare_files(workspace, &tools, &fresh, &cubins)?);
-    } else if Header::parse(&checked_in).is_ok_and(|header| header.compiler != fresh.header.compiler) {
-        // Then what is shipped has not been looked at yet.
-        println!(
-            "{}: another compiler is at work here ({}), so bytes are not compared",
-            workspace.ptx().display(),
-            fresh.header.compiler
-        );
-        if let Some(leftover) = leftovers(&checked_in).first() {
-            bail!("{}: {leftover}", workspace.ptx().display());
+        if checked_in.text == built.ptx.text {
+            println!("{}: the same bytes", built.kernels.ptx().display());
+        } else {
+            same &= !built.kernels.shipped();
+            found.extend(check_shipped(&tools, &built, checked_in)?);
         }
-        let shipped = assemble(&tools, &checked_in)?;
-        for fault in shipped.iter().flat_map(|cubin| inspect(&workspace.specs(), cubin)) {
-            if !faults.contains(&fault) {
-                faults.push(fault);
-            }
-        }
+        modules.push(built);
     }
-    Ok(faults)
+    if same {
+        found.extend(compare_files(workspace, &tools, &modules)?);
+    }
+    Ok(found)
+}
+
+/// What is wrong with PTX that is checked in and of another compiler than the one at work here, beyond what
+/// is wrong with a fresh build: nobody has looked at it yet.
+fn check_shipped(tools: &Tools, fresh: &Built<'_>, checked_in: Ptx) -> Result<Vec<Fault>> {
+    let path = fresh.kernels.ptx();
+    if checked_in.header.compiler == fresh.ptx.header.compiler {
+        return Ok(Vec::new());
+    }
+    println!(
+        "{}: another compiler is at work here ({}), so bytes are not compared",
+        path.display(),
+        fresh.ptx.header.compiler
+    );
+    if let Some(leftover) = leftovers(&checked_in.text).first() {
+        bail!("{}: {leftover}", path.display());
+    }
+    let known = faults(fresh);
+    let shipped = assemble(tools, fresh.kernels.clone(), checked_in)?;
+    Ok(faults(&shipped).into_iter().filter(|fault| !known.contains(fault)).collect())
 }
 
 /// Compares the report, which names the tools that made it, and the cubins that are there.
-fn compare_files(workspace: &Workspace, tools: &Tools, fresh: &Ptx, cubins: &[Cubin]) -> Result<Vec<Fault>> {
-    let Some(path) = workspace.report() else { return Ok(Vec::new()) };
+fn compare_files(workspace: &Workspace, tools: &Tools, modules: &[Built<'_>]) -> Result<Vec<Fault>> {
+    let path = workspace.report();
     let checked_in = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if !checked_in.contains(tools.versions()) {
         println!("{}: made with other tools than {}, not compared", path.display(), tools.versions());
         return Ok(Vec::new());
     }
     let mut faults = Vec::new();
-    if checked_in != report(&fresh.header, tools.versions(), &workspace.specs(), cubins) {
+    if checked_in != report_of(tools, modules) {
         faults.push(Fault::File { file: path.display().to_string() });
     }
-    for cubin in cubins {
-        if let Some(path) = workspace.cubin(cubin.arch).filter(|path| path.is_file()) {
-            let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            if bytes != cubin.bytes {
-                faults.push(Fault::File { file: path.display().to_string() });
+    for built in modules {
+        for cubin in &built.cubins {
+            if let Some(path) = built.kernels.cubin(cubin.arch).filter(|path| path.is_file()) {
+                let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                if bytes != cubin.bytes {
+                    faults.push(Fault::File { file: path.display().to_string() });
+                }
             }
         }
     }
     Ok(faults)
 }
 
-fn assemble_and_write(
-    workspace: &Workspace,
-    tools: &Tools,
-    header: &Header,
-    text: &str,
-    all_cubins: bool,
-) -> Result<Vec<Fault>> {
-    let cubins = assemble(tools, text)?;
-    for cubin in &cubins {
-        if let Some(path) = workspace.cubin(cubin.arch).filter(|path| all_cubins || path.is_file()) {
-            fs::write(&path, &cubin.bytes).with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{}: {} KiB", path.display(), cubin.bytes.len() / 1024);
-        }
-    }
-    let specs = workspace.specs();
-    if let Some(path) = workspace.report() {
-        fs::write(&path, report(header, tools.versions(), &specs, &cubins))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{}: {}", path.display(), tools.versions());
-    }
-    Ok(cubins.iter().flat_map(|cubin| inspect(&specs, cubin)).collect())
+/// Assembles for all architectures that a module must run on, all at once.
+fn assemble<'a>(tools: &Tools, kernels: Kernels<'a>, ptx: Ptx) -> Result<Built<'a>> {
+    let text = ptx.text.as_str();
+    let cubins = thread::scope(|scope| {
+        let start = |arch| scope.spawn(move || tools.assemble(text, arch));
+        let running: Vec<_> = kernels.targets().into_iter().map(start).collect();
+        running
+            .into_iter()
+            .map(|one| one.join().expect("assembling does not panic"))
+            .collect::<Result<_, _>>()
+    })?;
+    Ok(Built { kernels, ptx, cubins })
 }
 
-/// Assembles for all architectures, all at once.
-fn assemble(tools: &Tools, ptx: &str) -> Result<Vec<Cubin>> {
-    thread::scope(|scope| {
-        let running = Arch::ALL.map(|arch| scope.spawn(move || tools.assemble(ptx, arch)));
-        running.into_iter().map(|one| Ok(one.join().expect("assembling does not panic")?)).collect()
-    })
+fn faults(built: &Built<'_>) -> Vec<Fault> {
+    let specs = built.kernels.specs();
+    built.cubins.iter().flat_map(|cubin| inspect(&specs, cubin)).collect()
 }
 
-fn tools(workspace: &Workspace) -> Result<Tools> {
-    match Tools::find(&workspace.tools())? {
+/// The report on all that is shipped.
+fn report_of(tools: &Tools, modules: &[Built<'_>]) -> String {
+    let shipped = || modules.iter().filter(|built| built.kernels.shipped());
+    let rows: Vec<_> = shipped().map(|built| (built.kernels.file(), built.kernels.specs())).collect();
+    let sections: Vec<_> = shipped()
+        .zip(&rows)
+        .map(|(built, (file, specs))| Section {
+            file,
+            header: &built.ptx.header,
+            specs,
+            cubins: &built.cubins,
+        })
+        .collect();
+    report(tools.versions(), &sections)
+}
+
+/// Those that there are, or how to get them.
+fn needed(tools: Option<Tools>) -> Result<Tools> {
+    match tools {
         Some(tools) => Ok(tools),
         None => bail!(
             "no ptxas here: get it with `scripts/install-gpu-toolchain`, or name one that has nvdisasm beside it in {PTXAS_VARIABLE}"
@@ -176,7 +221,10 @@ fn tools(workspace: &Workspace) -> Result<Tools> {
     }
 }
 
-fn read(workspace: &Workspace) -> Result<String> {
-    let path = workspace.ptx();
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+/// The PTX that is checked in.
+fn read(kernels: &Kernels<'_>) -> Result<Ptx> {
+    let path = kernels.ptx();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let header = Header::parse(&text).with_context(|| path.display().to_string())?;
+    Ok(Ptx { text, header })
 }

@@ -1,7 +1,7 @@
 //! ptxas: from PTX to a cubin, and what it says about each kernel on the way.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -44,8 +44,21 @@ pub struct Assembled {
     pub resources: Resources,
     /// What it is made of.
     pub instructions: Instructions,
-    /// The mnemonics of all its instructions, with their suffixes.
-    pub mnemonics: BTreeSet<String>,
+    /// The mnemonics of all its instructions, with their suffixes, and how often each is in the text.
+    pub mnemonics: BTreeMap<String, u32>,
+}
+
+impl Assembled {
+    /// How many instructions have all `parts` in their mnemonics: `LDG 128` is in `LDG.E.128`, nothing is in
+    /// all.
+    #[must_use]
+    pub fn count(&self, parts: &str) -> u32 {
+        self.mnemonics
+            .iter()
+            .filter(|(mnemonic, _)| sass::has_parts(mnemonic, parts))
+            .map(|(_, &count)| count)
+            .sum()
+    }
 }
 
 /// A whole file as machine code.
@@ -182,10 +195,15 @@ fn number_before(line: &str, unit: &str) -> Option<u32> {
     line[..line.find(unit)?].split_whitespace().next_back()?.parse().ok()
 }
 
-/// Lines that warn, or that tell of lost performance: ptxas calls the latter `info`, with a number such as (C7510).
+/// Lines that warn, that tell of lost performance, or that tell of an instruction that ptxas put in or left
+/// out. It calls the latter `info`, and gives them a number: (C7508) for a `setmaxnreg` that is ignored,
+/// (C7510) for wgmma one after another, (C7517) and (C7519) for a wait or a fence of wgmma that was missing.
+/// Plain information has none.
 fn warnings(said: &str) -> Vec<String> {
+    let numbered =
+        |line: &str| line.split("(C").skip(1).any(|after| after.starts_with(|c: char| c.is_ascii_digit()));
     said.lines()
-        .filter(|line| line.contains("warning") || line.contains("(C7") || line.contains("Performance Loss"))
+        .filter(|line| line.contains("warning") || numbered(line) || line.contains("Performance Loss"))
         .map(|line| line.trim().to_owned())
         .collect()
 }
@@ -231,6 +249,40 @@ mod tests {
         let no_sizes: String =
             SAID.lines().filter(|line| !line.contains("stack frame")).map(|l| l.to_owned() + "\n").collect();
         assert!(matches!(parse(&no_sizes), Err(Error::Output { program: "ptxas", .. })));
+    }
+
+    #[test]
+    fn report_of_a_kernel_that_trades_registers() {
+        let said = include_str!("../tests/fixtures/ptxas-sm_90a.txt");
+        let expected = Resources { registers: 168, barriers: 1, ..Resources::default() };
+        assert_eq!(parse(said).expect("a report"), BTreeMap::from([("gemm".to_owned(), expected)]));
+        assert_eq!(warnings(said), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_wgmma_and_setmaxnreg_is_a_warning() {
+        // As ptxas 13.0.88 says.
+        for line in [
+            "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at entry.",
+            "ptxas info    : (C7517) warpgroup.wait is injected in around line 527 by compiler to allow use of registers defined by GMMA in function 'gemm'",
+            "ptxas info    : (C7519) warpgroup.arrive is injected in around line 555 by compiler to allow use of registers in GMMA in function 'gemm'",
+            "ptxas warning : Value of threads per SM for entry probe is out of range. .minnctapersm will be ignored",
+            "ptxas k.ptx, line 57; warning : .minnctapersm is ignored when neither .maxntid nor .reqntid is specified.",
+            "Potential Performance Loss: wgmma.mma_async instructions are serialized",
+        ] {
+            assert_eq!(warnings(&format!("{SAID}{line}\n")), [line]);
+        }
+        assert_eq!(warnings("ptxas info    : Compiling entry function 'f(C)' for 'sm_90a'\n"), [""; 0]);
+    }
+
+    #[test]
+    fn instructions_are_counted_by_parts_of_their_mnemonics() {
+        let mnemonics = [("UTMALDG.2D", 3), ("UTMALDG.2D.MULTICAST", 2), ("UTMASTG.2D", 1)];
+        let mnemonics = mnemonics.map(|(mnemonic, count)| (mnemonic.to_owned(), count)).into();
+        let kernel = Assembled { mnemonics, ..Assembled::default() };
+        let counts =
+            ["UTMALDG", "UTMALDG MULTICAST", "UTMASTG", "UTMAREDG", ""].map(|parts| kernel.count(parts));
+        assert_eq!(counts, [5, 2, 1, 0, 6]);
     }
 
     #[test]

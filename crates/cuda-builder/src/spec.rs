@@ -3,20 +3,49 @@
 use crate::LaunchBounds;
 
 /// One row of the table of kernels: how an entry is launched, and what its code must keep to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelSpec {
     /// Its name, and how it is launched.
     pub bounds: LaunchBounds,
-    /// Registers that a thread may have.
+    /// Registers that a thread may have. Where warps trade theirs by `setmaxnreg`, ptxas counts what the
+    /// launch bounds leave to each thread at the start: 168 of 384 threads.
     pub max_registers: u32,
     /// Dynamic shared memory, in bytes: ptxas does not know it.
     pub dynamic_shared: u32,
-    /// Whether it multiplies matrices, so that its code must have `HMMA`.
-    pub product: bool,
+    /// The most CTAs of a cluster at launch; 1 without clusters. For the report.
+    pub cluster: u32,
+    /// What it multiplies matrices with, if it does: those instructions must be in a loop.
+    pub product: Option<Product>,
     /// Whether all its operands are aligned, so that its main loops must load 16 bytes at a time.
     pub aligned: bool,
-    /// An instruction that its code must have, by parts of the mnemonic: `LDG 128` is in `LDG.E.128`. Empty for none.
-    pub machine_code: String,
+    /// Whether its first parameter is a struct with tensor maps in it.
+    pub tensor_maps: bool,
+    /// Instructions that its code must have, each by parts of the mnemonic: `LDG 128` is in `LDG.E.128`.
+    pub machine_code: Vec<String>,
+}
+
+/// What matrices are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// `mma.sync`, by a warp: `HMMA`.
+    Mma,
+    /// `wgmma.mma_async`, by four warps: `HGMMA`.
+    Wgmma {
+        /// Groups that must stay in flight over a step of a main loop: 0 if each step may wait for its own
+        /// products.
+        in_flight: u32,
+    },
+}
+
+impl Product {
+    /// The mnemonic in machine code.
+    #[must_use]
+    pub const fn mnemonic(self) -> &'static str {
+        match self {
+            Self::Mma => "HMMA",
+            Self::Wgmma { .. } => "HGMMA",
+        }
+    }
 }
 
 impl KernelSpec {

@@ -1,97 +1,103 @@
 //! What is checked in under `kernels/ptx/` was made of the sources that are checked in beside it. Needs neither a
 //! toolchain for GPUs nor ptxas, so that a forgotten rebuild fails everywhere.
 
-use std::{fs, path::Path};
+// The command's own list of modules, which uses all of it.
+#[allow(dead_code)]
+#[path = "../src/workspace.rs"]
+mod workspace;
 
-use cuda_builder::{Arch, CudaBuilder, Header, leftovers};
-use fused_lora_kernels::{instructions::INSTRUCTIONS, table::KERNELS};
+use std::fs;
 
-/// A PTX file that is checked in.
-struct Module {
-    file: &'static str,
-    feature: Option<&'static str>,
-    /// Its entries: name, threads of a CTA, CTAs that must fit on a multiprocessor.
-    entries: Vec<(&'static str, u32, u32)>,
-}
+use cuda_builder::{Header, leftovers};
 
-fn modules() -> [Module; 2] {
-    [
-        Module {
-            file: "sm_80.ptx",
-            feature: None,
-            entries: KERNELS.iter().map(|kernel| (kernel.name, kernel.threads, kernel.min_ctas)).collect(),
-        },
-        Module {
-            file: "sm_80_instructions.ptx",
-            feature: Some("instructions"),
-            entries: INSTRUCTIONS.iter().map(|entry| (entry.name, entry.threads, 1)).collect(),
-        },
-    ]
-}
+use workspace::{Kernels, Workspace};
 
-/// The workspace's kernels.
-fn kernels() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels")
-}
-
-fn checked_in(file: &str) -> String {
-    let path = kernels().join("ptx").join(file);
+fn checked_in(kernels: &Kernels<'_>) -> String {
+    let path = kernels.ptx();
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn header(kernels: &Kernels<'_>) -> Header {
+    Header::parse(&checked_in(kernels)).unwrap_or_else(|error| panic!("{}: {error}", kernels.file()))
+}
+
+/// What stands between the name of an entry and its body.
+fn declaration<'a>(ptx: &'a str, entry: &str) -> &'a str {
+    let (_, after) =
+        ptx.split_once(&format!(".entry {entry}(")).unwrap_or_else(|| panic!("there is no entry {entry}"));
+    after.split_once('{').expect("a body").0
+}
+
+#[test]
+fn there_is_ptx_for_ampere_and_its_instructions_at_least() {
+    let workspace = Workspace::find();
+    let files: Vec<_> = workspace.kernels().map(|kernels| kernels.file()).collect();
+    assert!(files.starts_with(&["sm_80.ptx".to_owned(), "sm_80_instructions.ptx".to_owned()]), "{files:?}");
 }
 
 #[test]
 fn ptx_is_of_these_sources() {
-    for Module { file, feature, .. } in modules() {
-        let header = Header::parse(&checked_in(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let builder = CudaBuilder::new(kernels()).arch(Arch::Sm80);
-        let builder = feature.into_iter().fold(builder, CudaBuilder::feature);
+    for kernels in Workspace::find().kernels() {
         assert_eq!(
-            header.sources,
-            builder.source_hash().expect("the sources are there"),
-            "kernels/ptx/{file} was made of other sources or with other flags: run `cargo run -p cuda-builder`, and commit \
-             kernels/ptx"
+            header(&kernels).sources,
+            kernels.builder().source_hash().expect("the sources are there"),
+            "kernels/ptx/{} was made of other sources or with other flags: run `cargo run -p cuda-builder`, and commit \
+             kernels/ptx",
+            kernels.file()
         );
     }
 }
 
 #[test]
 fn report_is_of_these_sources() {
-    let header = Header::parse(&checked_in("sm_80.ptx")).unwrap_or_else(|error| panic!("{error}"));
-    assert!(
-        checked_in("REPORT.md").contains(&header.sources.to_string()),
-        "kernels/ptx/REPORT.md is of another build than sm_80.ptx: run `cargo run -p cuda-builder` where there is a ptxas"
-    );
+    let workspace = Workspace::find();
+    let path = workspace.report();
+    let report = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for kernels in workspace.kernels().filter(Kernels::shipped) {
+        assert!(
+            report.contains(&header(&kernels).sources.to_string()),
+            "kernels/ptx/REPORT.md is of another build than {}: run `cargo run -p cuda-builder` where there is a ptxas",
+            kernels.file()
+        );
+    }
 }
 
 #[test]
 fn ptx_has_the_entries_of_its_table_and_nothing_else() {
-    for Module { file, entries: rows, .. } in modules() {
-        let ptx = checked_in(file);
-        assert_eq!(leftovers(&ptx), [], "{file}");
+    for kernels in Workspace::find().kernels() {
+        let ptx = checked_in(&kernels);
+        assert_eq!(leftovers(&ptx), [], "{}", kernels.file());
         let mut entries: Vec<_> = ptx
             .lines()
             .filter_map(|line| line.strip_prefix(".visible .entry "))
-            .map(|rest| rest.trim_end_matches("()").trim_end_matches('('))
+            .map(|rest| rest.trim_end_matches("()").trim_end_matches('(').to_owned())
             .collect();
-        let mut rows: Vec<_> = rows.into_iter().map(|(name, ..)| name).collect();
+        let mut rows: Vec<_> = kernels.specs().iter().map(|spec| spec.name().to_owned()).collect();
         entries.sort_unstable();
         rows.sort_unstable();
-        assert_eq!(entries, rows, "{file}");
+        assert_eq!(entries, rows, "{}", kernels.file());
     }
 }
 
 #[test]
 fn every_entry_has_the_launch_bounds_of_its_row() {
-    for Module { file, entries, .. } in modules() {
-        let ptx = checked_in(file);
-        for (name, threads, min_ctas) in entries {
-            let entry = ptx
-                .split_once(&format!(".entry {name}("))
-                .unwrap_or_else(|| panic!("{file}: no entry {name}"))
-                .1;
-            let declaration = entry.split_once('{').expect("a body").0;
-            let bounds = format!(".maxntid {threads}, 1, 1\n.minnctapersm {min_ctas}\n");
-            assert!(declaration.ends_with(&bounds), "{name}: {declaration}");
+    for kernels in Workspace::find().kernels() {
+        let ptx = checked_in(&kernels);
+        for spec in kernels.specs() {
+            let declaration = declaration(&ptx, spec.name());
+            assert!(declaration.ends_with(&format!(")\n{}", spec.bounds.directives())), "{declaration}");
+        }
+    }
+}
+
+#[test]
+fn tensor_maps_are_aligned_where_there_are_any() {
+    for kernels in Workspace::find().kernels() {
+        let ptx = checked_in(&kernels);
+        for spec in kernels.specs() {
+            let parameter = format!(".param .align 64 .b8 {}_param_0[", spec.name());
+            let aligned = declaration(&ptx, spec.name()).contains(&parameter);
+            assert_eq!(aligned, spec.tensor_maps, "{}: {}", kernels.file(), spec.name());
         }
     }
 }

@@ -216,6 +216,66 @@ mod with_cuda {
         }
     }
 
+    /// On compute capability 9.0: where its own kernels cannot be had, those for 8.0 serve; what fails later is said.
+    #[test]
+    fn hopper_without_its_own_kernels_uses_those_for_8_0() {
+        let Some(library) = library() else { return };
+        if !library.to_string_lossy().contains("simt_driver") {
+            eprintln!("skipped: what a GPU lacks cannot be chosen");
+            return;
+        }
+        let run = |variable: &str, value: &str| {
+            let case = Case::new("r10");
+            let mut command = case.command_anywhere(&["--device", "cuda:0"]);
+            command.env(LIBRARY, &library).env("FUSED_LORA_SIMT_CAPABILITY", "9.0").env(variable, value);
+            let output = command.output().unwrap();
+            (case, output)
+        };
+        let expected = read_matrix(&fixture("r10").join("expected.safetensors"), "y");
+        for (variable, value) in [
+            ("FUSED_LORA_SIMT_DRIVER_VERSION", "11.8"),
+            ("FUSED_LORA_SIMT_FAIL", "cuModuleLoadDataEx:218@2"),
+            // Without clusters, not without the kernels.
+            ("FUSED_LORA_SIMT_FAIL", "cuOccupancyMaxActiveClusters:912"),
+        ] {
+            let (case, output) = run(variable, value);
+            assert_success(&output);
+            let error = relative_error(&read_matrix(&case.output, "y"), &expected);
+            assert!(error <= 1e-3, "{variable}={value}: {error:e}");
+        }
+        for (value, part) in [
+            ("cuTensorMapEncodeTiled:1", "no tensor map for x: the driver refuses it with 1: "),
+            ("cuLaunchKernelEx:701", "cuLaunchKernelEx failed with 701: "),
+        ] {
+            let (case, output) = run("FUSED_LORA_SIMT_FAIL", value);
+            assert_eq!(output.status.code(), Some(1), "{value}");
+            assert!(stderr(&output).contains(part) && !case.output.exists(), "{value}: {}", stderr(&output));
+        }
+    }
+
+    #[test]
+    fn info_tells_which_kernels_a_device_is_given() {
+        let Some(library) = library() else { return };
+        if !library.to_string_lossy().contains("simt_driver") {
+            eprintln!("skipped: a GPU's generation cannot be chosen");
+            return;
+        }
+        for (capability, driver, kernels) in [
+            ("8.0", "12.4", "sm_80"),
+            ("9.0", "11.8", "sm_80"),
+            ("9.0", "12.0", "sm_80 and sm_90a"),
+            ("10.0", "13.0", "sm_80"),
+        ] {
+            let mut command = fused_lora();
+            command.args(["info", "--json"]).env(LIBRARY, &library);
+            command
+                .env("FUSED_LORA_SIMT_CAPABILITY", capability)
+                .env("FUSED_LORA_SIMT_DRIVER_VERSION", driver);
+            let object: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+            assert_eq!(object["cuda:0"]["kernels"], kernels, "{capability} {driver}");
+        }
+    }
+
     #[test]
     fn every_generation_computes_what_peft_computed() {
         let Some(library) = library() else { return };

@@ -11,8 +11,8 @@ use common::{Operands, normal, rng};
 use fused_lora::{
     Epilogue, Strategy,
     cuda::{
-        AdapterTable, Device, Error, KERNELS, Kernel, Layer, Operation, Segments, Stream, TableEntry,
-        Workspace, workspace_size,
+        AdapterTable, Device, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Segments, Stream,
+        TableEntry, Workspace, workspace_size,
     },
     reference::{self, Expected, Inputs, LoraView},
 };
@@ -100,14 +100,28 @@ impl Batch {
         whole.tolerance.slice_mut(rows).assign(&part.tolerance);
     }
 
-    fn agrees(&self, rows: &[Rows], strategy: Strategy, allow: impl Fn(&Kernel) -> bool, x_memory: Memory) {
+    fn agrees(&self, rows: &[Rows], strategy: Strategy, allow: impl Fn(&Launch) -> bool, x_memory: Memory) {
+        self.agrees_in(rows, strategy, allow, x_memory, self.table.max_rank());
+    }
+
+    /// The same with a workspace for h of so many columns.
+    fn agrees_in(
+        &self,
+        rows: &[Rows],
+        strategy: Strategy,
+        allow: impl Fn(&Launch) -> bool,
+        x_memory: Memory,
+        columns: usize,
+    ) {
         let (m, n) = (self.x.nrows(), self.w.nrows());
         let segments = Segments::new(&self.table, m, rows).unwrap();
         let expected = self.expected(rows, strategy);
         let x = Placed::copy_of(&self.device, &self.x, x_memory);
-        let mut workspace = Workspace::new(&self.device, workspace_size(m, self.table.max_rank())).unwrap();
+        let mut workspace = Workspace::new(&self.device, workspace_size(m, columns)).unwrap();
+        // Rows that the copy engine can store.
+        let y_memory = Memory { gap: n.next_multiple_of(8) - n, offset: 0 };
         for _ in 0..2 {
-            let mut y = Placed::poisoned(&self.device, m, n, Memory::default());
+            let mut y = Placed::poisoned(&self.device, m, n, y_memory);
             self.layer
                 .forward_batch_among(
                     &allow,
@@ -162,22 +176,58 @@ fn every_kernel_with_shared_h_takes_a_mixed_batch() {
     for kernel in KERNELS.iter().filter(|kernel| batch.device.resident(kernel) > 0) {
         match kernel.operation {
             Operation::Fused => {
-                batch.agrees(&rows, Strategy::Fused, |k| k.name == kernel.name, Memory::default());
+                batch.agrees(&rows, Strategy::Fused, |l| l.kernel.name == kernel.name, Memory::default());
             }
             Operation::Shrink | Operation::Expand => {
-                let only = |k: &Kernel| k.name == kernel.name || k.operation != kernel.operation;
+                let only = |launch: &Launch| {
+                    launch.kernel.name == kernel.name || launch.kernel.operation != kernel.operation
+                };
                 batch.agrees(&rows, Strategy::Unfused, only, Memory::default());
             }
-            Operation::Gemm | Operation::FusedRecompute => {}
+            _ => {}
         }
     }
+    // Up to 16 + 256 + 48 + 16 columns meet in a row tile, side by side in the workspace.
+    let shared = |operation| operation == Operation::Fused;
+    for kernel in SM90_KERNELS.iter().filter(|k| shared(k.operation) && batch.device.resident(k) > 0) {
+        let only = |launch: &Launch| launch.kernel.name == kernel.name;
+        batch.agrees_in(&rows, Strategy::Fused, only, Memory::default(), 16 + 256 + 48 + 16);
+    }
+}
+
+/// All segments of a row tile together, in clusters that just hold them and in larger ones.
+#[test]
+fn cooperative_h_takes_a_mixed_batch() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = Batch::new(device, [150, 140, 72], &[(10, 0..140), (33, 30..101), (16, 0..140)]);
+    let rows = [(0..20, Some(0)), (20..33, None), (33..60, Some(1)), (60..97, Some(2)), (100..150, Some(1))];
+    let cooperative = |operation| operation == Operation::FusedCooperative;
+    for kernel in SM90_KERNELS.iter().filter(|kernel| cooperative(kernel.operation)) {
+        // 16 + 48 + 16 columns meet in the first 64 rows, and 48 more in the first 128.
+        let sizes =
+            [4, 8].into_iter().filter(|size| size * kernel.h >= if kernel.block_m == 64 { 80 } else { 128 });
+        for cluster in sizes.filter(|&size| batch.device.gpu().clusters(kernel, size) > 0) {
+            let only = |launch: &Launch| launch.kernel.name == kernel.name && launch.cluster == cluster;
+            batch.agrees(&rows, Strategy::Fused, only, Memory::default());
+        }
+    }
+}
+
+/// A workspace for the largest rank alone is enough for every batch, whatever meets in a row tile.
+#[test]
+fn the_least_workspace_serves_every_batch() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = Batch::new(device, [150, 136, 72], &[(100, 0..136)]);
+    let rows: Vec<Rows> = (0..7).map(|i| (20 * i..20 * i + 15, Some(0))).collect();
+    batch.agrees(&rows, Strategy::Fused, |_| true, Memory::default());
+    batch.agrees_in(&rows, Strategy::Fused, |_| true, Memory::default(), 7 * 112);
 }
 
 #[test]
 fn recomputed_h_takes_one_small_adapter_in_a_row_tile() {
     let Some((device, _alone)) = device() else { return };
     let batch = Batch::new(device, [200, 140, 72], &[(10, 0..140), (16, 70..71), (1, 0..64)]);
-    let recomputes = |kernel: &Kernel| kernel.operation == Operation::FusedRecompute;
+    let recomputes = |launch: &Launch| launch.kernel.operation == Operation::FusedRecompute;
     for rows in [
         vec![(0..64, Some(0)), (64..128, Some(1)), (130..150, Some(2)), (150..200, None)],
         vec![(5..60, Some(2)), (128..129, Some(0))],

@@ -9,7 +9,9 @@ mod on_device;
 use common::Operands;
 use fused_lora::{
     Activation, Epilogue, Strategy,
-    cuda::{Adapter, Device, Error, KERNELS, Kernel, Layer, Operation, Stream, Workspace},
+    cuda::{
+        Adapter, Device, Error, KERNELS, Kernel, Launch, Layer, Operation, SM90_KERNELS, Stream, Target, Workspace,
+    },
     reference,
 };
 use half::f16;
@@ -27,7 +29,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn agrees(&self, strategy: Strategy, allow: impl Fn(&Kernel) -> bool, name: &str) {
+    fn agrees(&self, strategy: Strategy, allow: impl Fn(&Launch) -> bool, name: &str) {
         let Case { device, stream, operands, bias, .. } = *self;
         let (m, n) = (operands.x.nrows(), operands.w.nrows());
         let layer = layer(device, operands, bias);
@@ -58,15 +60,17 @@ fn runs(device: &Device, stream: &Stream, kernel: &Kernel, rank: usize, [m, n, k
     let memory = Memory::default();
     let case = Case { device, stream, operands: &operands, bias: true, x: memory, y: memory };
     // The others of an unfused call are the smallest.
-    let only = |other: &Kernel| {
+    let only = |launch: &Launch| {
+        let other = launch.kernel;
         other.name == kernel.name
             || kernel.operation != other.operation
                 && (other.name.ends_with("_64x64") || other.name.ends_with("_64x64_any"))
     };
+    let alone = |launch: &Launch| launch.kernel.name == kernel.name;
     match kernel.operation {
-        Operation::Gemm => case.agrees(Strategy::Base, |k| k.name == kernel.name, kernel.name),
-        Operation::Fused | Operation::FusedRecompute => {
-            case.agrees(Strategy::Fused, |k| k.name == kernel.name, kernel.name);
+        Operation::Gemm | Operation::GemmSplitK => case.agrees(Strategy::Base, alone, kernel.name),
+        Operation::Fused | Operation::FusedRecompute | Operation::FusedCooperative => {
+            case.agrees(Strategy::Fused, alone, kernel.name);
         }
         Operation::Shrink | Operation::Expand => case.agrees(Strategy::Unfused, only, kernel.name),
     }
@@ -88,6 +92,52 @@ fn every_kernel_at_every_rank_it_is_for() {
         for &rank in ranks {
             if kernel.operation != Operation::FusedRecompute || rank <= kernel.h as usize {
                 runs(&device, &stream, kernel, rank, [m, n, k]);
+            }
+        }
+    }
+}
+
+/// Those for compute capability 9.0, in clusters of every size that they are for: a tile and a bit along M and N, whole
+/// and broken steps of K, rows of x and y that are not a multiple of 16 bytes long, but that far apart.
+#[test]
+fn every_kernel_for_9_0_in_every_cluster() {
+    let Some((device, _alone)) = device() else { return };
+    assert_eq!(
+        device.target() == Target::Sm90a,
+        device.properties().compute_capability == (9, 0),
+        "a driver of CUDA 12"
+    );
+    let stream = Stream::new(&device).unwrap();
+    for kernel in SM90_KERNELS {
+        let (m, n) = (kernel.block_m as usize + 3, kernel.block_n as usize + 5);
+        for cluster in [1, 2, 4, 8].into_iter().filter(|&size| device.gpu().clusters(kernel, size) > 0) {
+            let (k, ranks) = match kernel.operation {
+                Operation::Gemm => (77, vec![0]),
+                // A step for each CTA, the last one broken.
+                Operation::GemmSplitK => (64 * cluster as usize - 5, vec![0]),
+                Operation::FusedCooperative => {
+                    let most = kernel.max_rank.min(kernel.h * cluster) as usize;
+                    (77, vec![10, most - 1])
+                }
+                _ => (77, vec![10, 100]),
+            };
+            if kernel.operation == Operation::GemmSplitK && cluster > kernel.block_n / 16 {
+                continue;
+            }
+            for rank in ranks {
+                let operands = Operands::random(rank as u64 + 1, m, n, k, rank);
+                let apart = |columns: usize| columns.next_multiple_of(8) - columns;
+                let case = Case {
+                    device: &device,
+                    stream: &stream,
+                    operands: &operands,
+                    bias: true,
+                    x: Memory { gap: apart(k), offset: 8 },
+                    y: Memory { gap: 8 + apart(n), offset: 16 },
+                };
+                let strategy = if rank == 0 { Strategy::Base } else { Strategy::Fused };
+                let only = |launch: &Launch| launch.kernel.name == kernel.name && launch.cluster == cluster;
+                case.agrees(strategy, only, &format!("{} in clusters of {cluster}", kernel.name));
             }
         }
     }

@@ -8,7 +8,7 @@ mod on_device;
 use common::{Operands, normal, rng};
 use fused_lora::{
     Strategy,
-    cuda::{Buffer, Error, Event, Graph, Kernel, Operation, Stream, Workspace, workspace_size},
+    cuda::{Buffer, Error, Event, Graph, Launch, Operation, Stream, Workspace, workspace_size},
     reference::{self, Inputs, LoraView},
 };
 use half::f16;
@@ -16,8 +16,8 @@ use ndarray::Array2;
 use on_device::{Memory, Placed, assert_agrees, device, expected, layer};
 
 /// Those whose h goes through the workspace.
-fn shared_h(kernel: &Kernel) -> bool {
-    kernel.operation != Operation::FusedRecompute
+fn shared_h(launch: &Launch) -> bool {
+    !matches!(launch.kernel.operation, Operation::FusedRecompute | Operation::FusedCooperative)
 }
 
 #[test]
@@ -92,6 +92,56 @@ fn a_graph_replays_with_what_is_in_x_then() {
             unsafe { graph.launch(&stream).unwrap() };
             stream.synchronize().unwrap();
             assert_agrees(&y, &expected(&operands, strategy, true), &format!("{strategy} replay {seed}"));
+        }
+    }
+}
+
+/// What a layer reads, the one before it writes: on compute capability 9.0 kernels are launched before the one in front
+/// of them has ended, and wait for it themselves.
+#[test]
+fn layers_in_a_chain_wait_for_each_other() {
+    let Some((device, _alone)) = device() else { return };
+    // 72 and 136 columns: what the copy engine addresses. The workspace is shared by all.
+    let widths = [72, 136, 72, 136];
+    let chain: Vec<_> = widths
+        .windows(2)
+        .enumerate()
+        .map(|(i, width)| Operands::random(30 + i as u64, 70, width[1], width[0], 20))
+        .collect();
+    let layers: Vec<_> = chain.iter().map(|operands| layer(&device, operands, true)).collect();
+    for programmatic in [true, false] {
+        let stream = Stream::new(&device).unwrap().with_programmatic_launches(programmatic);
+        let mut workspace = Workspace::new(&device, workspace_size(70, 20)).unwrap();
+        let mut placed = vec![Placed::copy_of(&device, &chain[0].x, Memory::default())];
+        placed.extend(widths[1..].iter().map(|n| Placed::poisoned(&device, 70, *n, Memory::default())));
+        for strategy in Strategy::ALL {
+            for captured in [false, true] {
+                for (y, n) in placed.iter_mut().zip(widths).skip(1) {
+                    y.write(&Array2::from_elem((70, n), f16::NAN));
+                }
+                let mut run = |stream: &Stream| {
+                    for (i, layer) in layers.iter().enumerate() {
+                        let (before, after) = placed.split_at_mut(i + 1);
+                        let (x, y) = (before[i].view(), after[0].view_mut());
+                        layer.forward_with(strategy, x, y, &mut workspace, stream)?;
+                    }
+                    Ok(())
+                };
+                if captured {
+                    let graph = Graph::capture(&stream, run).unwrap();
+                    // SAFETY: all that was recorded is alive, and nothing else is under way.
+                    unsafe { graph.launch(&stream).unwrap() };
+                } else {
+                    run(&stream).unwrap();
+                }
+                stream.synchronize().unwrap();
+                for (i, operands) in chain.iter().enumerate() {
+                    let (x, _) = placed[i].read();
+                    let operands = Operands { x, ..Operands::clone(operands) };
+                    let case = format!("layer {i} {strategy} programmatic {programmatic} graph {captured}");
+                    assert_agrees(&placed[i + 1], &expected(&operands, strategy, true), &case);
+                }
+            }
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! [`cust`] links the driver's library the plain way. A binary built so needs that library to be linked at
 //! all, and does not start on a machine without a driver. This crate defines every driver function that
-//! `cust_raw` declares (`cuInit`, `cuLaunchKernel`, …, 353 of them) as a trampoline. The first call of any of
-//! them opens `libcuda.so.1`, the first call of each looks its name up, and from then on a call costs one
+//! `cust_raw` declares (`cuInit`, `cuLaunchKernel`, …, 353 of them), and three of later drivers
+//! (`cuLaunchKernelEx`, `cuOccupancyMaxActiveClusters`, `cuTensorMapEncodeTiled`; whoever calls them declares
+//! them), as a trampoline. The first call of any of them opens `libcuda.so.1`, the first call of each looks its name up, and from then on a call costs one
 //! more indirect jump. What cannot be had is an error code, never a panic:
 //!
 //! | what is missing | every call returns |

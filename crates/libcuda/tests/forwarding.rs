@@ -131,6 +131,46 @@ fn eleven_arguments_of_a_launch() {
 }
 
 #[test]
+fn twelve_arguments_of_a_function_that_cust_does_not_declare() {
+    unsafe extern "C" {
+        #[rustfmt::skip]
+        fn cuTensorMapEncodeTiled(
+            map: u64,
+            data_type: u32,
+            rank: u32,
+            address: u64,
+            dimensions: u64,
+            strides: u64,
+            box_dimensions: u64,
+            element_strides: u64,
+            interleave: u32,
+            swizzle: u32,
+            promotion: u32,
+            fill: u32,
+        ) -> u32;
+    }
+    let name = "twelve_arguments_of_a_function_that_cust_does_not_declare";
+    with_driver(name, Driver::Current, || {
+        for round in [0, 0x30] {
+            let p: [u64; 6] = std::array::from_fn(|i| bits(round + i as u64));
+            let [data_type, rank, interleave, swizzle, promotion, fill] =
+                [6, 2, 10, 11, 12, 13].map(|value| round as u32 + value);
+            // SAFETY: the fake driver dereferences nothing.
+            let result = unsafe {
+                cuTensorMapEncodeTiled(
+                    p[0], data_type, rank, p[1], p[2], p[3], p[4], p[5], interleave, swizzle, promotion, fill,
+                )
+            };
+            assert_eq!(result, 0);
+            let modes = [interleave, swizzle, promotion, fill].map(u64::from);
+            let [data_type, rank] = [data_type, rank].map(u64::from);
+            let places = [p[0], data_type, rank, p[1], p[2], p[3], p[4], p[5]];
+            assert_eq!(last_call(), [places.as_slice(), &modes].concat());
+        }
+    });
+}
+
+#[test]
 fn every_argument_register_and_the_stack() {
     #[rustfmt::skip]
     type Everything = unsafe extern "C" fn(

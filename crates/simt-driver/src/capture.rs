@@ -32,10 +32,20 @@ impl Mode {
     }
 }
 
-/// Operations in the order of calls, each with those that it comes directly after, by number.
+/// An operation of a graph.
+#[derive(Clone)]
+struct Node {
+    op: Op,
+    /// Those that it comes directly after.
+    after: Vec<usize>,
+    /// The launch among them that it may overlap.
+    overlaps: Option<usize>,
+}
+
+/// Operations in the order of calls, by number.
 #[derive(Clone, Default)]
 pub(crate) struct Graph {
-    nodes: Vec<(Op, Vec<usize>)>,
+    nodes: Vec<Node>,
 }
 
 impl Graph {
@@ -49,7 +59,7 @@ impl Graph {
         let mut open = nodes.to_vec();
         while let Some(node) = open.pop() {
             if found.insert(node) {
-                open.extend(&self.nodes[node].1);
+                open.extend(&self.nodes[node].after);
             }
         }
         found
@@ -57,7 +67,7 @@ impl Graph {
 
     /// The nodes that nothing comes after.
     fn last(&self) -> Vec<usize> {
-        let before: BTreeSet<usize> = self.nodes.iter().flat_map(|(_, after)| after).copied().collect();
+        let before: BTreeSet<usize> = self.nodes.iter().flat_map(|node| &node.after).copied().collect();
         (0..self.len()).filter(|node| !before.contains(node)).collect()
     }
 }
@@ -158,6 +168,7 @@ impl Driver {
     fn set_capture(&mut self, stream: Handle, capture: Option<(Handle, Vec<usize>)>) {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.capture = capture;
+            stream.ends_with_launch = false;
         }
     }
 
@@ -166,10 +177,13 @@ impl Driver {
         let Some((handle, after)) = self.streams[&stream].capture.clone() else {
             return Err(Code::ILLEGAL_STATE);
         };
+        let is_launch = op.is_launch();
+        let overlaps = self.streams[&stream].overlapped(&after, &op);
         let graph = &mut self.valid_capture(handle)?.graph;
-        graph.nodes.push((op, after));
+        graph.nodes.push(Node { op, after, overlaps });
         let node = graph.len() - 1;
         self.set_capture(stream, Some((handle, vec![node])));
+        self.set_ends_with_launch(stream, is_launch);
         Ok(())
     }
 
@@ -221,6 +235,7 @@ impl Driver {
         for stream in self.streams.values_mut() {
             if stream.capture.as_ref().is_some_and(|(of, _)| *of == handle) {
                 stream.capture = None;
+                stream.ends_with_launch = false;
             }
         }
         if invalid {
@@ -245,13 +260,15 @@ impl Driver {
         if let Some((handle, after)) = self.streams[&stream].capture.clone() {
             let into = &mut self.valid_capture(handle)?.graph;
             let first = into.len();
-            for (op, before) in &graph.nodes {
-                let before = if before.is_empty() {
+            for node in &graph.nodes {
+                let inside = |n: &usize| n + first;
+                let after = if node.after.is_empty() {
                     after.clone()
                 } else {
-                    before.iter().map(|n| n + first).collect()
+                    node.after.iter().map(inside).collect()
                 };
-                into.nodes.push((op.clone(), before));
+                let overlaps = node.overlaps.as_ref().map(inside);
+                into.nodes.push(Node { op: node.op.clone(), after, overlaps });
             }
             let end = graph.last().iter().map(|node| node + first).collect();
             self.set_capture(stream, Some((handle, if graph.len() == 0 { after } else { end })));
@@ -261,10 +278,11 @@ impl Driver {
         let mut start = self.before(stream);
         start.extend(last);
         let mut ids: Vec<WorkId> = Vec::with_capacity(graph.len());
-        for (op, before) in &graph.nodes {
-            let before =
-                if before.is_empty() { start.clone() } else { before.iter().map(|&n| ids[n]).collect() };
-            ids.push(self.add_work(op.clone(), &before));
+        for Node { op, after, overlaps } in &graph.nodes {
+            let after =
+                if after.is_empty() { start.clone() } else { after.iter().map(|&n| ids[n]).collect() };
+            let overlaps = overlaps.map(|n| ids[n]);
+            ids.push(self.add_work(op.clone(), &after, overlaps));
         }
         let end: Vec<WorkId> = graph.last().iter().map(|&node| ids[node]).collect();
         if graph.len() > 0 {

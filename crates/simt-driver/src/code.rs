@@ -43,6 +43,7 @@ impl Code {
     pub(crate) const STREAM_CAPTURE_IMPLICIT: Self = Self(906);
     pub(crate) const CAPTURED_EVENT: Self = Self(907);
     pub(crate) const STREAM_CAPTURE_WRONG_THREAD: Self = Self(908);
+    pub(crate) const INVALID_CLUSTER_SIZE: Self = Self(912);
     pub(crate) const UNKNOWN: Self = Self(999);
 
     /// The code with this number, if the driver has one.
@@ -159,6 +160,7 @@ const CODES: &[(u32, &CStr, &CStr)] = &[
     (909, c"CUDA_ERROR_TIMEOUT", c"wait operation timed out"),
     (910, c"CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE", c"the graph update was not performed because it included changes which violated constraints specific to instantiated graph update"),
     (911, c"CUDA_ERROR_EXTERNAL_DEVICE", c"an async error has occured in external entity outside of CUDA"),
+    (912, c"CUDA_ERROR_INVALID_CLUSTER_SIZE", c"cluster misconfiguration"),
     (999, c"CUDA_ERROR_UNKNOWN", c"unknown error"),
 ];
 

@@ -20,7 +20,8 @@ pub(crate) struct Config {
     pub(crate) driver_version: u32,
     pub(crate) devices: u32,
     pub(crate) memory: u64,
-    pub(crate) multiprocessors: u32,
+    /// Of a device; else the capability's.
+    pub(crate) multiprocessors: Option<u32>,
     /// The opt-in limit of shared memory of a CTA; else the device's own.
     pub(crate) shared: Option<u32>,
     pub(crate) failures: Vec<Failure>,
@@ -36,7 +37,7 @@ impl Default for Config {
             driver_version: 12_040,
             devices: 1,
             memory: 2 << 30,
-            multiprocessors: 4,
+            multiprocessors: None,
             shared: None,
             failures: Vec::new(),
             trace: false,
@@ -93,8 +94,7 @@ impl Config {
             devices: variables.number("DEVICES")?.unwrap_or(default.devices),
             memory: variables.number("MEMORY")?.unwrap_or(default.memory),
             multiprocessors: variables
-                .get("MULTIPROCESSORS", "a number from 1 on", |text| text.parse().ok().filter(|&n| n > 0))?
-                .unwrap_or(default.multiprocessors),
+                .get("MULTIPROCESSORS", "a number from 1 on", |text| text.parse().ok().filter(|&n| n > 0))?,
             shared: variables.get("SHARED", "a number of bytes from 49152 to 232448", |text| {
                 text.parse().ok().filter(|bytes| (SHARED_WITHOUT_OPT_IN..=227 * 1024).contains(bytes))
             })?,
@@ -193,7 +193,7 @@ mod tests {
             driver_version: 11_080,
             devices: 2,
             memory: 1000,
-            multiprocessors: 1,
+            multiprocessors: Some(1),
             shared: Some(101_376),
             failures: vec![failure("cuMemAlloc", 2, None), failure("cuLaunchKernel", 719, Some(3))],
             trace: true,

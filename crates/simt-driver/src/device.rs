@@ -1,8 +1,6 @@
 //! What the devices say of themselves: figures of real ones, but for their number of multiprocessors, memory and
 //! cache, which are small so that tests are quick.
 
-use fused_lora_kernels::table::Kernel;
-
 use crate::{
     code::{Code, Outcome},
     config::{Config, SHARED_WITHOUT_OPT_IN},
@@ -13,6 +11,18 @@ const RESERVED_SHARED: u32 = 1024;
 /// Registers are given to warps in units of so many.
 const REGISTER_GRANULE: u32 = 256;
 const WARP: u32 = 32;
+/// Most CTAs of a cluster that every device with clusters takes.
+pub(crate) const PORTABLE_CLUSTER: u32 = 8;
+
+/// What a CTA takes of a multiprocessor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footprint {
+    pub(crate) threads: u32,
+    /// Of a lane.
+    pub(crate) registers: u32,
+    /// Dynamic shared memory.
+    pub(crate) shared_bytes: u32,
+}
 
 /// Limits of a compute capability (CUDA C++ programming guide, *Technical Specifications per Compute Capability*).
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +50,11 @@ impl Device {
             (12.., _) => (100 * kib, 1536, 24),
             _ => (228 * kib, 2048, 32),
         };
+        let few = if config.capability.0 >= 9 { PORTABLE_CLUSTER } else { 4 };
         let reserved_shared = if config.capability.0 < 8 { 0 } else { RESERVED_SHARED };
         Self {
             capability: config.capability,
-            multiprocessors: config.multiprocessors,
+            multiprocessors: config.multiprocessors.unwrap_or(few),
             memory: config.memory,
             shared_per_multiprocessor: shared,
             shared_opt_in: config.shared.unwrap_or(shared - reserved_shared),
@@ -102,6 +113,7 @@ impl Device {
             106 => self.ctas_per_multiprocessor,
             108 | 109 => 0, // persisting L2, access policy windows: not here
             111 => self.reserved_shared,
+            120 | 127 => u32::from(self.has_clusters()), // CLUSTER_LAUNCH, TENSOR_MAP_ACCESS_SUPPORTED
             _ => {
                 eprintln!("fused-lora-simt-driver: no device attribute {attribute}");
                 return Err(Code::INVALID_VALUE);
@@ -109,13 +121,25 @@ impl Device {
         })
     }
 
-    /// How many CTAs of a kernel are resident on a multiprocessor at once.
-    pub(crate) fn occupancy(&self, kernel: &Kernel, threads: u32, shared_bytes: u32) -> u32 {
+    /// Whether there are clusters, tensor maps, and programmatic dependent launches.
+    pub(crate) fn has_clusters(&self) -> bool {
+        self.capability.0 >= 9
+    }
+
+    /// How many clusters of so many CTAs are resident on the device at once. On a GPU each lies within one group of
+    /// multiprocessors, so that some may be left over; here all are one group.
+    pub(crate) fn active_clusters(&self, footprint: Footprint, ctas: u32) -> u32 {
+        self.multiprocessors * self.occupancy(footprint) / ctas
+    }
+
+    /// How many CTAs are resident on a multiprocessor at once.
+    pub(crate) fn occupancy(&self, footprint: Footprint) -> u32 {
+        let Footprint { threads, registers, shared_bytes } = footprint;
         if threads == 0 || threads > 1024 || shared_bytes > self.shared_opt_in {
             return 0;
         }
         let warps = threads.div_ceil(WARP);
-        let registers = warps * (kernel.max_registers * WARP).next_multiple_of(REGISTER_GRANULE);
+        let registers = warps * (registers * WARP).next_multiple_of(REGISTER_GRANULE);
         let shared = shared_bytes.next_multiple_of(128) + self.reserved_shared;
         self.ctas_per_multiprocessor
             .min(self.threads_per_multiprocessor / (warps * WARP))
@@ -139,7 +163,6 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fused_lora_kernels::table::KERNELS;
 
     fn device(capability: (u32, u32)) -> Device {
         Device::new(&Config { capability, ..Config::default() })
@@ -160,14 +183,45 @@ mod tests {
         }
     }
 
+    const fn footprint(threads: u32, registers: u32, shared_bytes: u32) -> Footprint {
+        Footprint { threads, registers, shared_bytes }
+    }
+
     #[test]
     fn occupancy_is_bounded_by_registers_threads_and_shared_memory() {
-        let kernel = Kernel { max_registers: 255, ..KERNELS[0] };
         let device = device((8, 0));
-        assert_eq!(device.occupancy(&kernel, 256, 0), 1, "256 · 256 registers");
-        assert_eq!(device.occupancy(&kernel, 128, 60 * 1024), 2, "registers and shared memory");
-        assert_eq!(device.occupancy(&Kernel { max_registers: 32, ..kernel }, 1024, 0), 2, "threads");
-        assert_eq!(device.occupancy(&Kernel { max_registers: 32, ..kernel }, 32, 0), 32, "CTAs");
-        assert_eq!(device.occupancy(&kernel, 128, 164 * 1024), 0, "beyond the limit");
+        let occupancy = |threads, registers, shared| device.occupancy(footprint(threads, registers, shared));
+        assert_eq!(occupancy(256, 255, 0), 1, "256 · 256 registers");
+        assert_eq!(occupancy(128, 255, 60 * 1024), 2, "registers and shared memory");
+        assert_eq!(occupancy(1024, 32, 0), 2, "threads");
+        assert_eq!(occupancy(32, 32, 0), 32, "CTAs");
+        assert_eq!(occupancy(128, 255, 164 * 1024), 0, "beyond the limit");
+    }
+
+    #[test]
+    fn clusters_are_resident_as_a_whole() {
+        let clusters = |multiprocessors, shared, ctas| {
+            let config =
+                Config { capability: (9, 0), multiprocessors: Some(multiprocessors), ..Config::default() };
+            Device::new(&config).active_clusters(footprint(384, 168, shared), ctas)
+        };
+        let (one, two) = (200 * 1024, 100 * 1024);
+        assert_eq!(clusters(4, one, 8), 0, "too few multiprocessors");
+        assert_eq!(clusters(8, one, 8), 1);
+        assert_eq!(clusters(15, one, 8), 1);
+        assert_eq!(clusters(132, one, 8), 16, "the last 4 multiprocessors hold none");
+        assert_eq!(clusters(132, one, 4), 33);
+        assert_eq!(clusters(132, one, 1), 132);
+        assert_eq!(clusters(4, two, 8), 0, "registers for one CTA, if not for its shared memory");
+        assert_eq!(clusters(8, 228 * 1024, 1), 0, "beyond the limit");
+    }
+
+    /// Enough for the largest cluster of kernels of which a multiprocessor holds one CTA.
+    #[test]
+    fn multiprocessors_are_few() {
+        assert_eq!(device((8, 0)).multiprocessors, 4);
+        assert_eq!(device((9, 0)).multiprocessors, 8);
+        let config = Config { capability: (9, 0), multiprocessors: Some(3), ..Config::default() };
+        assert_eq!(Device::new(&config).multiprocessors, 3);
     }
 }

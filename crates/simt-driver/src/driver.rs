@@ -5,7 +5,6 @@ use std::{
     time::Instant,
 };
 
-use fused_lora_kernels::table::Kernel;
 use fused_lora_simt::{Launch, Schedule};
 
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     current,
     device::Device,
     fault::Fault,
+    kernel::Entry,
     memory::Memory,
     pinned::Pinned,
     stream::{Event, Stream},
@@ -44,13 +44,14 @@ pub(crate) struct Context {
 /// A loaded image.
 pub(crate) struct Module {
     pub(crate) context: Handle,
-    pub(crate) kernels: Vec<&'static Kernel>,
+    pub(crate) entries: Vec<Entry>,
 }
 
-/// A kernel of a module.
+/// An entry of a module.
+#[derive(Clone, Copy)]
 pub(crate) struct Function {
     pub(crate) module: Handle,
-    pub(crate) kernel: &'static Kernel,
+    pub(crate) entry: Entry,
     /// `MAX_DYNAMIC_SHARED_SIZE_BYTES`.
     pub(crate) dynamic_shared_limit: u32,
     /// `PREFERRED_SHARED_MEMORY_CARVEOUT`.
@@ -174,10 +175,10 @@ impl Driver {
         result
     }
 
-    /// Adds work. Used by streams and graphs, which know what it comes after.
-    pub(crate) fn add_work(&mut self, op: Op, after: &[WorkId]) -> WorkId {
+    /// Adds work. Used by streams and graphs, which know what it comes after, and which of that it may overlap.
+    pub(crate) fn add_work(&mut self, op: Op, after: &[WorkId], overlaps: Option<WorkId>) -> WorkId {
         let event = if let Op::Record(event) = op { Some(event) } else { None };
-        let id = self.queue.push(op, after);
+        let id = self.queue.push(op, after, overlaps);
         if let Some(event) = event.and_then(|event| self.events.get_mut(&event)) {
             event.recorded_by(id);
         }
@@ -208,17 +209,16 @@ impl Driver {
     fn run(&mut self, launches: &[Launch]) -> Result<(), Fault> {
         let run = self.runs;
         let schedule = self.schedule();
-        let describe = || {
-            let launches: Vec<String> =
-                launches.iter().map(|launch| format!("{} of {} CTAs", launch.name, launch.grid)).collect();
+        let text = || {
+            let launches: Vec<String> = launches.iter().map(describe).collect();
             format!("run {run}: {}, seed {}, slots {}", launches.join(", "), schedule.seed, schedule.slots)
         };
         if self.config.trace {
-            eprintln!("fused-lora-simt-driver: {}", describe());
+            eprintln!("fused-lora-simt-driver: {}", text());
         }
         match self.memory.run(launches, &schedule) {
             Ok(_) => Ok(()),
-            Err(fault) => Err(Fault { text: format!("{}\n  in {}", fault.text, describe()), ..fault }),
+            Err(fault) => Err(Fault { text: format!("{}\n  in {}", fault.text, text()), ..fault }),
         }
     }
 
@@ -253,4 +253,12 @@ impl Driver {
         self.broken = Some(fault.code);
         fault.code
     }
+}
+
+/// A launch, for traces and reports.
+fn describe(launch: &Launch) -> String {
+    let Launch { name, grid, cluster, programmatic, .. } = launch;
+    let clusters = if *cluster > 1 { format!(" in clusters of {cluster}") } else { String::new() };
+    let overlapping = if *programmatic { ", overlapping" } else { "" };
+    format!("{name} of {grid} CTAs{clusters}{overlapping}")
 }

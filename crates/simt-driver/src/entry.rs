@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    api::symbols,
     code::{Code, Outcome},
     config::Config,
     driver::Driver,
@@ -84,6 +85,9 @@ fn check(driver: &mut Driver, function: &'static str, needs: Needs) -> Outcome {
     });
     if let Some(failure) = failure {
         return Err(failure.code);
+    }
+    if symbols::since(function) > driver.config.driver_version {
+        return Err(Code::NOT_FOUND);
     }
     if needs >= Needs::Init && !driver.initialised {
         return Err(Code::NOT_INITIALIZED);

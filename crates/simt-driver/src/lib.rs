@@ -21,11 +21,11 @@
 //! |---|---|---|
 //! | `FUSED_LORA_SIMT_SEED` | of all random choices; run n of the process takes seed + n | 0 |
 //! | `FUSED_LORA_SIMT_SLOTS` | how many CTAs are resident at a time | drawn for each run |
-//! | `FUSED_LORA_SIMT_CAPABILITY` | compute capability, and with it the limits of a device | 8.0 |
+//! | `FUSED_LORA_SIMT_CAPABILITY` | compute capability, and with it the limits of a device; from 9.0 on it has clusters, tensor maps and programmatic launches | 8.0 |
 //! | `FUSED_LORA_SIMT_DRIVER_VERSION` | of CUDA; PTX newer than it knows is rejected | 12.4 |
 //! | `FUSED_LORA_SIMT_DEVICES` | how many devices, all alike; with 0 `cuInit` finds none | 1 |
 //! | `FUSED_LORA_SIMT_MEMORY` | bytes of a device | 2 GiB |
-//! | `FUSED_LORA_SIMT_MULTIPROCESSORS` | of a device; few, so that persistent kernels persist | 4 |
+//! | `FUSED_LORA_SIMT_MULTIPROCESSORS` | of a device; few, so that persistent kernels persist | 4; from 9.0 on 8, for the largest cluster |
 //! | `FUSED_LORA_SIMT_SHARED` | bytes of shared memory that a CTA can opt in to | the capability's |
 //! | `FUSED_LORA_SIMT_FAIL` | failures, see below | none |
 //! | `FUSED_LORA_SIMT_TRACE` | 1 writes a line for each run to standard error | 0 |
@@ -47,13 +47,21 @@
 //!   and written when the copy is done, other host memory at the call.
 //! - *Streams* are ordered by events and the rules of the default stream alone. Launches that nothing orders run
 //!   beside each other on the machine, which finds their races.
+//! - *Programmatic launches* run beside the launch before them in their stream, or in their graph, if nothing lies
+//!   between, and `griddepcontrol.wait` alone orders them: a kernel that does not wait races.
 //! - *Capture* forbids what the driver's does, and one spoilt gives no graph. Graphs run their operations anew at
 //!   every launch.
 //! - *Launches* are checked against shared memory as opted in to, and against what the kernel's table demands: its
-//!   threads exactly, its shared memory at least.
-//! - *Modules* are PTX or cubins that name our kernels. PTX is checked for its target, its version and the size of the
-//!   parameters, a cubin for its target. The code in them does not matter: what runs is the Rust source that this
-//!   library was built with.
+//!   threads exactly, its shared memory at least, a size of cluster that it is made for. A cluster must fit the device.
+//!   What a launch attribute asks for is done or is an error: `CUDA_ERROR_NOT_SUPPORTED` for those that are not here,
+//!   and for all on a device that has no clusters.
+//! - *Tensor maps* are of f16 in two dimensions, checked as the manual has it. What they hold is the machine's own: a
+//!   map that was changed, or made elsewhere, is a fault of the launch that uses it.
+//! - *Modules* are PTX or cubins that name our kernels, or the entries of single instructions, which are for tests.
+//!   PTX is checked for its target (`sm_90a` is for compute capability 9.0 alone), its version, and the size and the
+//!   alignment of the parameters, a cubin for its target. The code in them does not matter: what runs is the Rust
+//!   source that this library was built with.
+//! - *Functions* that came with a later CUDA than `FUSED_LORA_SIMT_DRIVER_VERSION` return `CUDA_ERROR_NOT_FOUND`.
 //!
 //! # What it does not do
 //!
@@ -62,6 +70,9 @@
 //!   peers, linking, cooperative launches, building or changing graphs by hand, fat binaries.
 //! - A kernel's *write* to freed memory is not found, and freed memory is not given back to the host: the machine has
 //!   no way to remove a region.
+//! - A programmatic launch that waits is ordered after *all* launches before it in the run. So it is not found that a
+//!   chain of three is only as safe as its second is: where that ends without waiting, the third may overlap the first
+//!   on a GPU. At most eight launches of a run overlap the one before them; later ones wait.
 //! - Races between a launch and a copy of another stream are not found: copies are done between runs.
 //! - An allocation is at most 4 GiB.
 //! - Several devices share one address space: a kernel on one that reads another's memory is not found.
@@ -80,6 +91,7 @@
 //! | `stream`, `capture` | streams and events, captures and graphs: they make that order |
 //! | `memory`, `pinned` | device memory, page-locked memory |
 //! | `device`, `module` | limits and attributes, images |
+//! | `kernel`, `launch_config` | the entries of our tables and their parameters, launch attributes |
 //! | `config`, `code`, `fault` | settings, `CUresult`, what a report becomes |
 #![deny(missing_docs)]
 
@@ -92,6 +104,8 @@ mod device;
 mod driver;
 mod entry;
 mod fault;
+mod kernel;
+mod launch_config;
 mod memory;
 mod module;
 mod pinned;

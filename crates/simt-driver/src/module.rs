@@ -2,14 +2,12 @@
 
 use std::ffi::{CStr, c_void};
 
-use fused_lora_kernels::{
-    params::Params,
-    table::{KERNELS, Kernel},
-};
+use fused_lora_kernels::table::Target;
 
 use crate::{
     code::{Code, Outcome},
     device::Device,
+    kernel::{Entry, Parameter},
 };
 
 /// Bytes of the header of a 64-bit ELF file.
@@ -51,60 +49,110 @@ impl<'a> Image<'a> {
         Ok(Self::Elf(unsafe { std::slice::from_raw_parts(image.cast::<u8>(), length) }))
     }
 
-    /// The kernels in it that are ours.
-    pub(crate) fn kernels(
-        &self,
-        device: &Device,
-        driver_version: u32,
-    ) -> Result<Vec<&'static Kernel>, Rejection> {
-        let reject = |code, reason| Err(Rejection { code, reason });
-        let (major, minor) = device.capability;
+    /// The entries in it that are ours.
+    pub(crate) fn entries(&self, device: &Device, driver_version: u32) -> Result<Vec<Entry>, Rejection> {
         match self {
             Self::Ptx(text) => {
                 let text = text.to_string_lossy();
-                let Some(version) = directive(&text, ".version ").and_then(tenths) else {
-                    return reject(
-                        Code::INVALID_PTX,
-                        "neither PTX with a .version nor a 64-bit ELF file".to_owned(),
-                    );
-                };
-                if version > Device::newest_ptx(driver_version) {
-                    let reason = format!(
-                        "PTX {}.{} is newer than driver {}.{}",
-                        version / 10,
-                        version % 10,
-                        driver_version / 1000,
-                        driver_version % 1000 / 10
-                    );
-                    return reject(Code::UNSUPPORTED_PTX_VERSION, reason);
-                }
-                let target = directive(&text, ".target ").and_then(|target| {
-                    target.strip_prefix("sm_")?.trim_end_matches(['a', 'f']).parse::<u32>().ok()
-                });
-                match target {
-                    Some(target) if target <= 10 * major + minor => {}
-                    Some(target) => {
-                        let reason = format!("PTX for sm_{target} on compute capability {major}.{minor}");
-                        return reject(Code::INVALID_PTX, reason);
-                    }
-                    None => return reject(Code::INVALID_PTX, "PTX without .target".to_owned()),
-                }
-                ptx_kernels(&text)
+                let target = checked_target(&text, device, driver_version)?;
+                ptx_entries(&text, target)
             }
             Self::Elf(bytes) => {
+                let (major, minor) = device.capability;
                 let target = elf_target(bytes);
                 if target / 10 != major || target % 10 > minor {
                     let reason = format!("a cubin for sm_{target} on compute capability {major}.{minor}");
-                    return reject(Code::NO_BINARY_FOR_GPU, reason);
+                    return Err(Rejection { code: Code::NO_BINARY_FOR_GPU, reason });
                 }
-                let holds = |kernel: &&Kernel| {
-                    let section = format!(".text.{}\0", kernel.name);
+                let holds = |entry: &Entry| {
+                    let section = format!(".text.{}\0", entry.name());
                     bytes.windows(section.len()).any(|window| window == section.as_bytes())
                 };
-                Ok(KERNELS.iter().filter(holds).collect())
+                Ok(Entry::all().filter(holds).collect())
             }
         }
     }
+}
+
+impl Rejection {
+    fn invalid_ptx(reason: impl Into<String>) -> Self {
+        Self { code: Code::INVALID_PTX, reason: reason.into() }
+    }
+}
+
+/// What follows `sm_`: `90a` is 90 and [`Devices::One`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PtxTarget {
+    number: u32,
+    devices: Devices,
+}
+
+/// On which devices PTX of a target runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Devices {
+    /// Its own and all later ones.
+    Later,
+    /// Its own and later ones of the same major version, `f`.
+    Family,
+    /// Its own, `a`.
+    One,
+}
+
+impl PtxTarget {
+    fn parse(target: &str) -> Option<Self> {
+        let target = target.strip_prefix("sm_")?;
+        let (number, devices) = match target.strip_suffix('a') {
+            Some(number) => (number, Devices::One),
+            None => match target.strip_suffix('f') {
+                Some(number) => (number, Devices::Family),
+                None => (target, Devices::Later),
+            },
+        };
+        Some(Self { number: number.parse().ok()?, devices })
+    }
+
+    fn runs_on(self, (major, minor): (u32, u32)) -> bool {
+        let device = 10 * major + minor;
+        match self.devices {
+            Devices::Later => self.number <= device,
+            Devices::Family => self.number / 10 == major && self.number <= device,
+            Devices::One => self.number == device,
+        }
+    }
+
+    /// The first PTX ISA that has it, 10 times the version (PTX ISA, *.target*), if it is one of our kernels'.
+    fn first_version(self) -> Option<u32> {
+        match self {
+            Self { number: 80, devices: Devices::Later } => Some(70),
+            Self { number: 90, devices: Devices::Later } => Some(78),
+            Self { number: 90, devices: Devices::One } => Some(80),
+            _ => None,
+        }
+    }
+}
+
+/// The target of PTX that the driver compiles.
+fn checked_target(text: &str, device: &Device, driver_version: u32) -> Result<PtxTarget, Rejection> {
+    let version = directive(text, ".version ")
+        .and_then(tenths)
+        .ok_or_else(|| Rejection::invalid_ptx("neither PTX with a .version nor a 64-bit ELF file"))?;
+    let (major, minor) = (version / 10, version % 10);
+    if version > Device::newest_ptx(driver_version) {
+        let driver = (driver_version / 1000, driver_version % 1000 / 10);
+        let reason = format!("PTX {major}.{minor} is newer than driver {}.{}", driver.0, driver.1);
+        return Err(Rejection { code: Code::UNSUPPORTED_PTX_VERSION, reason });
+    }
+    let name = directive(text, ".target ").unwrap_or_default();
+    let target = PtxTarget::parse(name).ok_or_else(|| Rejection::invalid_ptx("PTX without .target"))?;
+    if target.first_version().is_some_and(|first| version < first) {
+        return Err(Rejection::invalid_ptx(format!("PTX {major}.{minor} has no target {name}")));
+    }
+    if !target.runs_on(device.capability) {
+        let (major, minor) = device.capability;
+        let reason = format!("PTX for {name} on compute capability {major}.{minor}");
+        return Err(Rejection::invalid_ptx(reason));
+    }
+    Ok(target)
 }
 
 /// The word after the first `name`.
@@ -119,27 +167,52 @@ fn tenths(version: &str) -> Option<u32> {
     Some(10 * major.parse::<u32>().ok()? + minor.parse::<u32>().ok()?)
 }
 
-/// The entries of PTX that are ours. One whose parameter has another size was compiled from other sources.
-fn ptx_kernels(text: &str) -> Result<Vec<&'static Kernel>, Rejection> {
-    let mut kernels = Vec::new();
-    for entry in text.split(".entry ").skip(1) {
-        let name =
-            entry.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).next().unwrap_or_default();
-        let Some(kernel) = KERNELS.iter().find(|kernel| kernel.name == name) else { continue };
-        let parameters = entry.split(')').next().unwrap_or_default();
-        let size = parameters
-            .split_once("param_0[")
-            .and_then(|(_, rest)| rest.split(']').next()?.trim().parse::<usize>().ok());
-        if let Some(size) = size.filter(|&size| size != size_of::<Params>()) {
-            let reason = format!(
-                "{name} takes {size} bytes of parameters in the PTX and {} in its source: the PTX is of other sources",
-                size_of::<Params>()
-            );
-            return Err(Rejection { code: Code::INVALID_PTX, reason });
+/// The entries of PTX that are ours. One whose parameter differs was compiled from other sources, and one that is not
+/// aligned would do something undefined on a GPU.
+fn ptx_entries(text: &str, target: PtxTarget) -> Result<Vec<Entry>, Rejection> {
+    let mut entries = Vec::new();
+    for declaration in text.split(".entry ").skip(1) {
+        let name = declaration
+            .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+            .next()
+            .unwrap_or_default();
+        let Some(entry) = Entry::all().find(|entry| entry.name() == name) else { continue };
+        if entry.target() == Target::Sm90a && target != (PtxTarget { number: 90, devices: Devices::One }) {
+            return Err(Rejection::invalid_ptx(format!("{name} is for sm_90a alone")));
         }
-        kernels.push(kernel);
+        let Parameter { bytes, align } = entry.parameter();
+        let found = ptx_parameter(declaration).ok_or_else(|| {
+            Rejection::invalid_ptx(format!("{name} takes other parameters than one of {bytes} bytes"))
+        })?;
+        if found.bytes != bytes {
+            return Err(Rejection::invalid_ptx(format!(
+                "{name} takes {} bytes of parameters in the PTX and {bytes} in its source: the PTX is of other sources",
+                found.bytes
+            )));
+        }
+        if !found.align.is_multiple_of(align) {
+            return Err(Rejection::invalid_ptx(format!(
+                "{name} has its parameter at a multiple of {} bytes, and needs one of {align}",
+                found.align
+            )));
+        }
+        entries.push(entry);
     }
-    Ok(kernels)
+    Ok(entries)
+}
+
+/// The parameter of an entry that has one, an array of bytes: `name(.param .align 16 .b8 name_param_0[192])`.
+fn ptx_parameter(declaration: &str) -> Option<Parameter> {
+    let (parameters, _) = declaration.split_once('(')?.1.split_once(')')?;
+    let mut words = parameters.trim().strip_prefix(".param ")?.split_whitespace();
+    let mut word = words.next()?;
+    let mut align = 1;
+    if word == ".align" {
+        align = words.next()?.parse().ok().filter(|&align: &usize| align.is_power_of_two())?;
+        word = words.next()?;
+    }
+    let (_, bytes) = words.next().filter(|_| word == ".b8")?.strip_suffix(']')?.split_once('[')?;
+    words.next().is_none().then_some(Parameter { bytes: bytes.parse().ok()?, align })
 }
 
 /// Where an ELF file's section and program headers end: cubins have one of them last.
@@ -170,33 +243,95 @@ mod tests {
     ) -> Result<Vec<&'static str>, (u32, String)> {
         let text = CString::new(text).expect("no NUL");
         let device = Device::new(&Config { capability, ..Config::default() });
-        match Image::Ptx(&text).kernels(&device, driver_version) {
-            Ok(kernels) => Ok(kernels.iter().map(|kernel| kernel.name).collect()),
+        match Image::Ptx(&text).entries(&device, driver_version) {
+            Ok(entries) => Ok(entries.into_iter().map(Entry::name).collect()),
             Err(Rejection { code, reason }) => Err((code.0, reason)),
         }
     }
 
+    /// PTX with one entry.
+    fn ptx(head: &str, name: &str, align: usize, bytes: usize) -> String {
+        format!(
+            "{head}\n.visible .entry {name}(\n\t.param .align {align} .b8 {name}_param_0[{bytes}]\n)\n{{ret;}}\n"
+        )
+    }
+
+    const SM80: &str = ".version 7.0\n.target sm_80\n.address_size 64";
+    const SM90A: &str = ".version 8.0\n.target sm_90a\n.address_size 64";
+
     #[test]
     fn our_entries_are_found_in_ptx() {
-        let ptx = format!(
-            ".version 7.0\n.target sm_80\n.visible .entry gemm_64x64(\n.param .align 16 .b8 gemm_64x64_param_0[{}]\n)\n\
-             .visible .entry of_others()\n.visible .entry gemm_64x64_any(.param .b32 x)",
-            size_of::<Params>()
-        );
-        assert_eq!(load(&ptx, (8, 0), 12_000), Ok(vec!["gemm_64x64", "gemm_64x64_any"]));
-        assert_eq!(load(&ptx, (9, 0), 11_000), Ok(vec!["gemm_64x64", "gemm_64x64_any"]));
+        let ptx = ptx(SM80, "gemm_64x64", 16, 192)
+            + ".visible .entry of_others()\n.entry gemm_64(.param .b32 x)\n"
+            + &ptx("", "gemm_64x64_any", 32, 192)
+            + &ptx("", "instruction_tap", 8, 24);
+        let ours = vec!["gemm_64x64", "gemm_64x64_any", "instruction_tap"];
+        assert_eq!(load(&ptx, (8, 0), 12_000), Ok(ours.clone()));
+        assert_eq!(load(&ptx, (9, 0), 11_000), Ok(ours));
     }
 
     #[test]
     fn what_the_driver_would_not_compile_is_rejected() {
         let code = |text: &str, capability, driver| load(text, capability, driver).expect_err(text).0;
-        assert_eq!(code(".version 7.0\n.target sm_80", (7, 5), 12_000), 218);
+        assert_eq!(code(SM80, (7, 5), 12_000), 218);
         assert_eq!(code(".version 8.7\n.target sm_80", (8, 0), 12_060), 222);
         assert_eq!(load(".version 8.7\n.target sm_80", (8, 0), 12_080), Ok(vec![]));
         assert_eq!(code("no PTX", (8, 0), 12_000), 218);
         assert_eq!(code(".version 7.0\n", (8, 0), 12_000), 218);
-        let stale = ".version 7.0\n.target sm_80\n.entry gemm_64x64(.param .b8 gemm_64x64_param_0[8])";
-        assert!(load(stale, (8, 0), 12_000).expect_err("stale").1.contains("other sources"));
+        assert_eq!(code(".version 7.0\n.target compute_80", (8, 0), 12_000), 218);
+        assert_eq!(code(".version 6.5\n.target sm_80", (8, 0), 12_000), 218);
+    }
+
+    #[test]
+    fn code_for_one_device_runs_on_that_alone() {
+        let ptx = ptx(SM90A, "sm90_gemm_64x64", 64, 960);
+        assert_eq!(load(&ptx, (9, 0), 12_000), Ok(vec!["sm90_gemm_64x64"]));
+        let code = |text: &str, capability, driver| load(text, capability, driver).expect_err(text).0;
+        for capability in [(8, 0), (8, 9), (10, 0), (12, 0)] {
+            let (code, reason) = load(&ptx, capability, 13_000).expect_err("another device");
+            assert_eq!(code, 218);
+            let (major, minor) = capability;
+            assert_eq!(reason, format!("PTX for sm_90a on compute capability {major}.{minor}"));
+        }
+        assert_eq!(code(&ptx, (9, 0), 11_080), 222, "a driver of before");
+        assert_eq!(code(&ptx.replace("8.0", "7.8"), (9, 0), 12_000), 218, "PTX of before");
+        // Such code would not compile for what it says.
+        assert_eq!(code(&ptx.replace("sm_90a", "sm_90"), (9, 0), 12_000), 218);
+        assert_eq!(code(&ptx.replace("sm_90a", "sm_80"), (9, 0), 12_000), 218);
+        // By family: the same major version, from its own minor one on.
+        let family = ".version 8.8\n.target sm_100f";
+        assert_eq!(load(family, (10, 0), 13_000), Ok(vec![]));
+        assert_eq!(load(family, (10, 3), 13_000), Ok(vec![]));
+        assert_eq!(code(family, (12, 0), 13_000), 218);
+        assert_eq!(code(&family.replace("100", "103"), (10, 0), 13_000), 218);
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_sources() {
+        let rejected = |head: &str, name: &str, align, bytes| {
+            load(&ptx(head, name, align, bytes), (9, 0), 12_000).expect_err("another parameter").1
+        };
+        assert!(rejected(SM80, "gemm_64x64", 16, 8).contains("other sources"));
+        assert!(rejected(SM90A, "sm90_gemm_64x64", 64, 192).contains("960 in its source"));
+        assert!(rejected(SM80, "instruction_tap", 8, 192).contains("24 in its source"));
+        assert!(rejected(SM80, "gemm_64x64", 8, 192).contains("needs one of 16"));
+        let reason = rejected(SM90A, "sm90_gemm_64x64", 32, 960);
+        assert_eq!(
+            reason,
+            "sm90_gemm_64x64 has its parameter at a multiple of 32 bytes, and needs one of 64"
+        );
+        for parameters in [
+            "",
+            ".param .b32 x",
+            ".param .b8 x[192]",
+            ".param .align 16 .b8 x[192], .param .b32 y",
+            ".param .align 16 .b8 x[192] , .param .b32 y",
+            ".param .align 16 .b16 x[192]",
+            ".param .align 3 .b8 x[192]",
+        ] {
+            let text = format!("{SM80}\n.entry gemm_64x64({parameters})");
+            assert_eq!(load(&text, (8, 0), 12_000).expect_err(parameters).0, 218, "{parameters}");
+        }
     }
 
     #[test]
@@ -212,15 +347,15 @@ mod tests {
         let image = unsafe { Image::from_pointer(elf.as_ptr().cast()) };
         let Ok(image @ Image::Elf(bytes)) = image else { panic!("an ELF file") };
         assert_eq!(bytes.len(), elf.len());
-        let kernels = |capability| {
+        let entries = |capability| {
             image
-                .kernels(&Device::new(&Config { capability, ..Config::default() }), 12_000)
-                .map(|kernels| kernels.iter().map(|kernel| kernel.name).collect::<Vec<_>>())
+                .entries(&Device::new(&Config { capability, ..Config::default() }), 12_000)
+                .map(|entries| entries.into_iter().map(Entry::name).collect::<Vec<_>>())
                 .map_err(|rejection| rejection.code.0)
         };
-        assert_eq!(kernels((8, 0)), Ok(vec!["gemm_64x64"]));
-        assert_eq!(kernels((8, 6)), Ok(vec!["gemm_64x64"]));
-        assert_eq!(kernels((9, 0)), Err(209));
-        assert_eq!(kernels((7, 5)), Err(209));
+        assert_eq!(entries((8, 0)), Ok(vec!["gemm_64x64"]));
+        assert_eq!(entries((8, 6)), Ok(vec!["gemm_64x64"]));
+        assert_eq!(entries((9, 0)), Err(209));
+        assert_eq!(entries((7, 5)), Err(209));
     }
 }

@@ -37,16 +37,23 @@ pub(crate) struct Stream {
     pub(crate) tail: Vec<WorkId>,
     /// The capture that it is part of, and what its next operation comes after there.
     pub(crate) capture: Option<(Handle, Vec<usize>)>,
+    /// Whether that, here or there, is one launch of its own and nothing else, which a programmatic one may overlap.
+    pub(crate) ends_with_launch: bool,
 }
 
 impl Stream {
     pub(crate) fn new(context: Handle, flags: u32, priority: i32) -> Self {
         let kind = if flags & NON_BLOCKING == 0 { Kind::Blocking } else { Kind::NonBlocking };
-        Self { context, kind, flags, priority, tail: Vec::new(), capture: None }
+        Self { context, kind, flags, priority, tail: Vec::new(), capture: None, ends_with_launch: false }
     }
 
     pub(crate) fn legacy(context: Handle) -> Self {
         Self { kind: Kind::Legacy, ..Self::new(context, 0, 0) }
+    }
+
+    /// Which of the stream's end an operation may overlap.
+    pub(crate) fn overlapped<T: Copy>(&self, end: &[T], op: &Op) -> Option<T> {
+        end.first().copied().filter(|_| self.ends_with_launch && op.is_programmatic())
     }
 }
 
@@ -146,14 +153,25 @@ impl Driver {
         }
         self.forbid_implicit_dependency(stream)?;
         let before = self.before(stream);
-        let id = self.add_work(op, &before);
+        let is_launch = op.is_launch();
+        let this = &self.streams[&stream];
+        let overlaps = this.overlapped(&this.tail, &op);
+        let id = self.add_work(op, &before, overlaps);
         self.set_tail(stream, vec![id]);
+        self.set_ends_with_launch(stream, is_launch);
         Ok(())
     }
 
     pub(crate) fn set_tail(&mut self, stream: Handle, tail: Vec<WorkId>) {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.tail = tail;
+            stream.ends_with_launch = false;
+        }
+    }
+
+    pub(crate) fn set_ends_with_launch(&mut self, stream: Handle, is_launch: bool) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.ends_with_launch = is_launch;
         }
     }
 

@@ -11,32 +11,46 @@ use std::{
     sync::Arc,
 };
 
-use fused_lora_kernels::{params::Params, table::Kernel};
 use fused_lora_simt::Launch;
 
-use crate::{driver::Handle, fault::Fault, memory::Memory};
+use crate::{
+    driver::Handle,
+    fault::Fault,
+    kernel::{Call, Entry},
+    memory::Memory,
+};
 
 /// A piece of work, numbered in the order of calls.
 pub(crate) type WorkId = u64;
 
+/// Most launches of a run that overlap the one before them, so that a long chain does not become one run.
+const OVERLAPPING: usize = 8;
+
 /// A launch.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct KernelLaunch {
-    pub(crate) kernel: &'static Kernel,
+    pub(crate) entry: Entry,
+    pub(crate) call: Call,
     pub(crate) grid: u32,
     pub(crate) threads: u32,
     pub(crate) shared_bytes: u32,
-    pub(crate) params: Params,
+    /// CTAs of a cluster.
+    pub(crate) cluster: u32,
+    /// Whether it may overlap the launch before it in its stream.
+    pub(crate) programmatic: bool,
 }
 
 impl KernelLaunch {
-    /// For the machine. With `label`, reports tell it from others of the same name.
-    fn on_machine(&self, label: Option<WorkId>) -> Launch {
-        let Self { kernel, grid, threads, shared_bytes, params } = *self;
-        let name = label.map_or_else(|| kernel.name.to_owned(), |id| format!("{} (work {id})", kernel.name));
-        // SAFETY: the machine checks every access of the kernel; nothing that a kernel does with wrong parameters
-        // leaves it.
-        Launch::new(name, grid, threads, shared_bytes, move || unsafe { (kernel.run)(params) })
+    /// For the machine. With `label`, reports tell it from others of the same name. `overlaps` says that the launch
+    /// before it in the run is the one that it may overlap.
+    fn on_machine(self, label: Option<WorkId>, overlaps: bool) -> Launch {
+        let Self { entry, call, grid, threads, shared_bytes, cluster, .. } = self;
+        let name = entry.name();
+        let name = label.map_or_else(|| name.to_owned(), |id| format!("{name} (work {id})"));
+        // SAFETY: this is the machine.
+        let launch = Launch::new(name, grid, threads, shared_bytes, move || unsafe { call.run() });
+        let launch = launch.cluster(cluster).registers(entry.registers());
+        if overlaps { launch.programmatic() } else { launch }
     }
 }
 
@@ -88,6 +102,8 @@ pub(crate) enum Op {
 struct Work {
     op: Op,
     after: Vec<WorkId>,
+    /// The launch among `after` that may still run.
+    overlaps: Option<WorkId>,
 }
 
 /// What is to be done next.
@@ -96,7 +112,7 @@ pub(crate) enum Next {
     Nothing,
     /// This, which is no launch.
     One(WorkId, Op),
-    /// These launches, beside each other.
+    /// These launches, beside each other; one that overlaps another comes directly behind it.
     Launches(Vec<Launch>),
 }
 
@@ -108,12 +124,12 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds work that comes after other work.
-    pub(crate) fn push(&mut self, op: Op, after: &[WorkId]) -> WorkId {
+    /// Adds work that comes after other work, but may overlap one of that, if both are launches.
+    pub(crate) fn push(&mut self, op: Op, after: &[WorkId], overlaps: Option<WorkId>) -> WorkId {
         let after = after.iter().copied().filter(|&id| !self.is_done(id)).collect();
         let id = self.next;
         self.next += 1;
-        self.pending.insert(id, Work { op, after });
+        self.pending.insert(id, Work { op, after, overlaps });
         id
     }
 
@@ -136,8 +152,7 @@ impl Queue {
         if needed.is_empty() {
             return Next::Nothing;
         }
-        let launches =
-            self.pending.iter().filter(|(_, work)| matches!(work.op, Op::Launch(_))).map(|(&id, _)| id);
+        let launches = self.pending.iter().filter(|(_, work)| work.op.is_launch()).map(|(&id, _)| id);
         let before_launches = self.with_what_comes_before(launches);
         let other = [&needed, &before_launches]
             .into_iter()
@@ -146,17 +161,42 @@ impl Queue {
             return Next::One(id, work.op);
         }
         // The first of the needed ones is ready, since work comes after earlier work only; and it is a launch.
-        let ready: Vec<WorkId> = before_launches.into_iter().filter(|&id| self.is_ready(id)).collect();
+        let ready = self.ready_launches(&before_launches);
         let several = ready.len() > 1;
-        let launches = ready.into_iter().filter_map(|id| match self.pending.remove(&id)?.op {
-            Op::Launch(launch) => Some(launch.on_machine(several.then_some(id))),
+        let launches = ready.iter().filter_map(|&(id, overlaps)| match self.pending.remove(&id)?.op {
+            Op::Launch(launch) => Some(launch.on_machine(several.then_some(id), overlaps)),
             _ => None,
         });
         Next::Launches(launches.collect())
     }
 
+    /// The launches of these that may run now, in the order of the run, and whether each overlaps the one before it.
+    ///
+    /// On the machine, who overlaps waits for all launches before it in the run. So what is not ordered before it
+    /// comes behind, as far as can be.
+    fn ready_launches(&self, ids: &BTreeSet<WorkId>) -> Vec<(WorkId, bool)> {
+        let mut ready: Vec<(WorkId, bool)> = Vec::new();
+        let mut overlapping = 0;
+        // By number, so that what is overlapped is found before what overlaps it.
+        for &id in ids.iter().filter(|&&id| self.is_launch(id)) {
+            let Work { after, overlaps, .. } = &self.pending[&id];
+            if after.iter().all(|&id| self.is_done(id)) {
+                ready.push((id, false));
+                continue;
+            }
+            let Some(overlapped) = *overlaps else { continue };
+            let others_done = after.iter().all(|&id| id == overlapped || self.is_done(id));
+            let place = ready.iter().position(|&(id, _)| id == overlapped);
+            if let Some(place) = place.filter(|_| others_done && overlapping < OVERLAPPING) {
+                ready.insert(place + 1, (id, true));
+                overlapping += 1;
+            }
+        }
+        ready
+    }
+
     fn is_launch(&self, id: WorkId) -> bool {
-        self.pending.get(&id).is_some_and(|work| matches!(work.op, Op::Launch(_)))
+        self.pending.get(&id).is_some_and(|work| work.op.is_launch())
     }
 
     fn is_ready(&self, id: WorkId) -> bool {
@@ -179,6 +219,15 @@ impl Queue {
 }
 
 impl Op {
+    pub(crate) fn is_launch(&self) -> bool {
+        matches!(self, Self::Launch(_))
+    }
+
+    /// Whether it may overlap the launch before it.
+    pub(crate) fn is_programmatic(&self) -> bool {
+        matches!(self, Self::Launch(launch) if launch.programmatic)
+    }
+
     /// Does it, if it is a copy.
     pub(crate) fn copy(&self, memory: &mut Memory) -> Result<(), Fault> {
         match self {
@@ -207,25 +256,35 @@ impl Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fused_lora_kernels::table::KERNELS;
+    use fused_lora_kernels::params::Params;
 
     fn launch() -> Op {
-        let kernel = &KERNELS[0];
-        let (threads, shared_bytes) = (kernel.threads, kernel.shared_bytes);
+        let entry = Entry::all().next().expect("there are some");
+        let (threads, shared_bytes) = (entry.threads(), entry.shared_bytes());
         let params = Params::default();
-        Op::Launch(Box::new(KernelLaunch { kernel, grid: 1, threads, shared_bytes, params }))
+        // SAFETY: what the first kernel takes.
+        let call = unsafe { entry.call((&raw const params).cast()) };
+        let launch =
+            KernelLaunch { entry, call, grid: 1, threads, shared_bytes, cluster: 1, programmatic: false };
+        Op::Launch(Box::new(launch))
     }
 
     fn other() -> Op {
         Op::Record(0)
     }
 
-    /// The order in which work is done: `a` and up for what is no launch, its number for launches.
+    /// The order in which work is done: its number for what is no launch; launches together by theirs, as far as they
+    /// have one, with a `+` at those that overlap.
     fn order(queue: &mut Queue, goal: &[WorkId]) -> Vec<String> {
+        let number = |launch: &Launch| {
+            let number =
+                launch.name.split_once("(work ").map_or("launch", |(_, rest)| rest.trim_end_matches(')'));
+            format!("{}{number}", if launch.programmatic { "+" } else { "" })
+        };
         std::iter::from_fn(|| match queue.take_next(goal) {
             Next::Nothing => None,
             Next::One(id, _) => Some(format!("{id}")),
-            Next::Launches(launches) => Some(format!("{} launches", launches.len())),
+            Next::Launches(launches) => Some(launches.iter().map(number).collect::<Vec<_>>().join(" ")),
         })
         .collect()
     }
@@ -233,9 +292,9 @@ mod tests {
     #[test]
     fn only_what_is_waited_for_is_done() {
         let mut queue = Queue::default();
-        let a = queue.push(other(), &[]);
-        let b = queue.push(other(), &[]);
-        let c = queue.push(other(), &[a]);
+        let a = queue.push(other(), &[], None);
+        let b = queue.push(other(), &[], None);
+        let c = queue.push(other(), &[a], None);
         assert_eq!(order(&mut queue, &[c]), ["0", "2"]);
         assert!(queue.is_done(a) && !queue.is_done(b) && queue.is_done(c));
         assert_eq!(order(&mut queue, &[c]), Vec::<String>::new());
@@ -244,17 +303,52 @@ mod tests {
     #[test]
     fn launches_run_beside_each_other_unless_ordered() {
         let mut queue = Queue::default();
-        let a = queue.push(launch(), &[]);
-        let copy = queue.push(other(), &[]);
-        queue.push(launch(), &[copy]);
-        let result = queue.push(other(), &[copy + 1]);
-        let after = queue.push(launch(), &[a]);
-        assert_eq!(
-            order(&mut queue, &[a]),
-            ["1", "2 launches"],
-            "the copy that a launch waits for is done before"
-        );
+        let a = queue.push(launch(), &[], None);
+        let copy = queue.push(other(), &[], None);
+        queue.push(launch(), &[copy], None);
+        let result = queue.push(other(), &[copy + 1], None);
+        let after = queue.push(launch(), &[a], None);
+        assert_eq!(order(&mut queue, &[a]), ["1", "0 2"], "the copy that a launch waits for is done before");
         assert!(!queue.is_done(result), "what only reads a result is not");
-        assert_eq!(order(&mut queue, &[after, result]), ["3", "1 launches"]);
+        assert_eq!(order(&mut queue, &[after, result]), ["3", "launch"]);
+    }
+    #[test]
+    fn who_overlaps_runs_directly_behind_what_it_overlaps() {
+        let mut queue = Queue::default();
+        let a = queue.push(launch(), &[], None);
+        let other_stream = queue.push(launch(), &[], None);
+        let b = queue.push(launch(), &[a], Some(a));
+        let c = queue.push(launch(), &[b], Some(b));
+        let d = queue.push(launch(), &[c], None);
+        assert_eq!((a, other_stream, b, c, d), (0, 1, 2, 3, 4));
+        assert_eq!(order(&mut queue, &[d]), ["0 +2 +3 1", "launch"]);
+    }
+
+    #[test]
+    fn nothing_else_is_overlapped() {
+        // Behind a launch that is done.
+        let mut queue = Queue::default();
+        let a = queue.push(launch(), &[], None);
+        assert_eq!(order(&mut queue, &[a]), ["launch"]);
+        let b = queue.push(launch(), &[a], Some(a));
+        assert_eq!(order(&mut queue, &[b]), ["launch"]);
+
+        // Behind a launch and another that come one after the other.
+        let mut queue = Queue::default();
+        let a = queue.push(launch(), &[], None);
+        let b = queue.push(launch(), &[a], None);
+        let c = queue.push(launch(), &[a, b], Some(a));
+        assert_eq!(order(&mut queue, &[c]), ["launch", "launch", "launch"]);
+    }
+
+    #[test]
+    fn a_long_chain_is_cut() {
+        let mut queue = Queue::default();
+        let mut last = queue.push(launch(), &[], None);
+        for _ in 0..OVERLAPPING + 1 {
+            last = queue.push(launch(), &[last], Some(last));
+        }
+        let runs = order(&mut queue, &[last]);
+        assert_eq!(runs, ["0 +1 +2 +3 +4 +5 +6 +7 +8", "launch"]);
     }
 }

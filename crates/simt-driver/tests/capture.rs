@@ -6,7 +6,11 @@ mod common;
 
 use std::ptr::null_mut;
 
-use common::{Product, module, non_blocking_stream, ok, stream, this_test, with_driver};
+use common::{
+    Product,
+    hopper::{self, Config, PROGRAMMATIC, clusters_of, tensor_params},
+    module, non_blocking_stream, ok, stream, this_test, with_driver,
+};
 use cust::{
     error::CudaError,
     event::{Event, EventFlags},
@@ -284,4 +288,116 @@ fn a_capture_belongs_to_its_thread() {
         assert_eq!(other, Err(CUresult::CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD));
         assert_eq!(end(&stream), Err(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
     });
+}
+
+/// A launch keeps its attributes in a graph: clusters, and that it may overlap the one before it.
+#[test]
+fn a_graph_keeps_attributes() {
+    let text = with_driver(this_test!(), &[("CAPABILITY", "9.0"), ("TRACE", "1")], || {
+        let _context = cust::quick_init().expect("a driver");
+        let (module, stream) = (hopper::module().expect("PTX"), stream());
+        let (function, kernel) =
+            (hopper::function(&module, "sm90_gemm_64x64"), hopper::kernel("sm90_gemm_64x64"));
+        let (mut product, other) = (Product::new(1), Product::new(2));
+        let params = tensor_params(&product, kernel, 2);
+        begin(&stream);
+        for attributes in [&[clusters_of(2)][..], &[clusters_of(2), PROGRAMMATIC]] {
+            let code = Config::of(kernel, 4, attributes).launch(&function, &stream, &params);
+            assert_eq!(code, 0, "captured");
+        }
+        let executable = instantiate(end(&stream).expect("nothing illegal in it"));
+        for data in [&other, &Product::new(3)] {
+            product.x.copy_from(&data.x).expect("as long");
+            product.w.copy_from(&data.w).expect("as long");
+            // SAFETY: an executable and a stream.
+            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            stream.synchronize().expect("no fault");
+            product.assert_is_product_of(data);
+        }
+
+        begin(&stream);
+        // SAFETY: an executable and a stream.
+        unsafe {
+            ok(sys::cuMemsetD16Async(product.y.as_device_ptr().as_raw(), 0, 1, stream.as_inner()));
+            ok(sys::cuGraphLaunch(executable, stream.as_inner()));
+        }
+        let outer = instantiate(end(&stream).expect("nothing illegal in it"));
+        // SAFETY: an executable and a stream.
+        ok(unsafe { sys::cuGraphLaunch(outer, stream.as_inner()) });
+        stream.synchronize().expect("no fault");
+    });
+    let both = |run, work| {
+        let name = "sm90_gemm_64x64 (work";
+        let clusters = "of 4 CTAs in clusters of 2";
+        format!("run {run}: {name} {work}) {clusters}, {name} {}) {clusters}, overlapping, seed", work + 1)
+    };
+    let Some(text) = text else { return };
+    // Twice by itself, once inside another graph.
+    for run in 0..3 {
+        assert!((0..30).any(|work| text.contains(&both(run, work))), "run {run}: {text}");
+    }
+}
+
+/// Who does not wait races in a graph as it does in a stream; and only there where the capture has it so.
+#[test]
+fn launches_overlap_in_a_graph_as_captured() {
+    let text = with_driver(this_test!(), &[("CAPABILITY", "9.0")], || {
+        let _context = cust::quick_init().expect("a driver");
+        let (module, stream, other) = (module().expect("PTX"), stream(), stream());
+        let function = module.get_function("gemm_64x64").expect("ours");
+        let (product, kernel) = (Product::new(0), common::kernel("gemm_64x64"));
+        let launch = |stream: &Stream, attributes: &[_]| {
+            let code = Config::of(kernel, 3, attributes).launch(&function, stream, &product.params);
+            assert_eq!(code, 0, "captured");
+        };
+        let run = |graph| {
+            let executable = instantiate(graph);
+            // SAFETY: an executable and a stream.
+            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            stream.synchronize()
+        };
+        // By way of an event.
+        let [fork, join] = [(); 2].map(|()| Event::new(EventFlags::DISABLE_TIMING).expect("an event"));
+        // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
+        let raw = |event: &Event| unsafe { std::mem::transmute_copy::<Event, sys::CUevent>(event) };
+        let wait = |stream: &Stream, event: &Event| {
+            // SAFETY: a stream and an event.
+            ok(unsafe { sys::cuStreamWaitEvent(stream.as_inner(), raw(event), 0) });
+        };
+        begin(&stream);
+        launch(&stream, &[]);
+        fork.record(&stream).expect("captured");
+        wait(&other, &fork);
+        launch(&other, &[PROGRAMMATIC]);
+        join.record(&other).expect("captured");
+        wait(&stream, &join);
+        launch(&stream, &[PROGRAMMATIC]);
+        assert_eq!(run(end(&stream).expect("nothing illegal in it")), Ok(()), "events lie between");
+
+        // A graph, then a launch of the stream's own; both in a stream and in another capture.
+        begin(&stream);
+        launch(&stream, &[PROGRAMMATIC]);
+        let executable = instantiate(end(&stream).expect("nothing illegal in it"));
+        launch(&stream, &[]);
+        // SAFETY: an executable and a stream.
+        ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+        launch(&stream, &[PROGRAMMATIC]);
+        stream.synchronize().expect("graphs do not overlap");
+        begin(&stream);
+        launch(&stream, &[]);
+        // SAFETY: an executable and a stream.
+        ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+        launch(&stream, &[PROGRAMMATIC]);
+        assert_eq!(run(end(&stream).expect("nothing illegal in it")), Ok(()), "nor inside one");
+        launch(&stream, &[PROGRAMMATIC]);
+        stream.synchronize().expect("nor does what comes behind one");
+        product.assert_right();
+
+        begin(&stream);
+        launch(&stream, &[]);
+        launch(&stream, &[PROGRAMMATIC]);
+        let graph = end(&stream).expect("nothing illegal in it");
+        assert_eq!(run(graph), Err(CudaError::LaunchFailed));
+    });
+    common::assert_wrote(text, &["race: "]);
 }

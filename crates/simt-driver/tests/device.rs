@@ -198,3 +198,50 @@ fn the_shipped_ptx_holds_all_kernels() {
         }
     });
 }
+
+/// Entries of single instructions, which the kernels' tests run on devices.
+#[test]
+fn entries_of_single_instructions_run() {
+    with_driver(this_test!(), &[], || {
+        use fused_lora_kernels::{
+            Global,
+            instructions::{INSTRUCTIONS, Params},
+            ptx,
+        };
+        let _context = cust::quick_init().expect("a driver");
+        let module = Module::from_ptx(ptx::SM80_INSTRUCTIONS, &[]).expect("PTX of these sources");
+        let tap = INSTRUCTIONS.iter().find(|entry| entry.name == "instruction_tap").expect("there is one");
+        let function = module.get_function(tap.name).expect("ours");
+        let input: Vec<u32> = (0..2 * tap.input_words).map(|i| i * 0x0101).collect();
+        let from = DeviceBuffer::from_slice(&input).expect("memory");
+        let to = DeviceBuffer::from_slice(&vec![0u32; input.len()]).expect("memory");
+        let mut params = Params {
+            input: Global::from_address(from.as_device_ptr().as_raw()),
+            output: Global::from_address(to.as_device_ptr().as_raw()),
+            count: 2,
+        };
+        let stream = common::stream();
+        let mut launch = |threads, shared_bytes| {
+            let parameter = (&raw mut params).cast();
+            // SAFETY: the entry takes one such `Params`, and the driver checks what that says.
+            unsafe { stream.launch(&function, 3, threads, shared_bytes, &[parameter]) }
+        };
+        assert_eq!(launch(tap.threads + 32, tap.shared_bytes), Err(CudaError::InvalidValue), "other CTAs");
+        launch(tap.threads, tap.shared_bytes).expect("a launch");
+        stream.synchronize().expect("no fault");
+        assert_eq!(to.as_host_vec().expect("written"), input);
+    });
+}
+
+/// As above, of those for tests.
+#[test]
+fn the_ptx_for_tests_holds_all_instructions() {
+    with_driver(this_test!(), &[], || {
+        let _context = cust::quick_init().expect("a driver");
+        let ptx = fused_lora_kernels::ptx::SM80_INSTRUCTIONS;
+        let module = Module::from_ptx(ptx, &[]).expect("PTX of these sources");
+        for instruction in fused_lora_kernels::instructions::INSTRUCTIONS {
+            assert!(module.get_function(instruction.name).is_ok(), "{}", instruction.name);
+        }
+    });
+}

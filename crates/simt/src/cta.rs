@@ -1,14 +1,21 @@
 //! What is resident: CTAs, their warps and lanes, and the copies that these have under way.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
 
 use corosensei::Yielder;
+use smallvec::SmallVec;
 
 use crate::{
     banks::Stores,
-    clock::{LaneClock, WARP},
+    bulk::BulkGroups,
+    clock::{LaneClock, View, WARP},
+    collective::Named,
+    mbarrier::Mbarrier,
     memory::{Global, Tracked},
+    registers::Registers,
+    shadow::{Access, Completion},
     site::Op,
+    warpgroup::Warpgroup,
 };
 
 /// A resident CTA.
@@ -25,16 +32,37 @@ pub(crate) struct Cta {
     /// Lanes that wait at bar.sync.
     pub(crate) at_barrier: u32,
     pub(crate) exited: u32,
+    /// The slots of the CTAs of its cluster, by rank.
+    pub(crate) peers: Rc<[usize]>,
+    /// The barriers that `bar.sync id` names, by id.
+    pub(crate) named: [Named; 16],
+    pub(crate) mbarriers: Vec<Mbarrier>,
+    pub(crate) warpgroups: Vec<Warpgroup>,
+    pub(crate) registers: Registers,
+    /// Accesses to its shared memory that it must not end before: by other CTAs, and by bulk copies.
+    pub(crate) inbound: Vec<Inbound>,
+    /// What the lanes that have exited knew.
+    pub(crate) ended: View,
+}
+
+/// An access to the shared memory of a CTA by somebody else than its lanes.
+pub(crate) struct Inbound {
+    pub(crate) access: Access,
+    /// For an arrival: whoever knows this has seen it.
+    pub(crate) seen: Option<Completion>,
 }
 
 /// A lane, its clock aside.
 pub(crate) struct Lane {
     pub(crate) yielder: *const Yielder<(), ()>,
     pub(crate) copies: Copies,
+    pub(crate) bulk: BulkGroups,
     /// The site of its latest instruction.
     pub(crate) latest: Option<u32>,
-    /// The site of the collective instruction that it waits at.
+    /// The site of the instruction that it waits at, for others or for an event.
     pub(crate) waiting: Option<u32>,
+    /// The mbarrier that it waits for, by number, and for which parity.
+    pub(crate) waits_for: Option<(usize, u32)>,
     /// Its latest acquire: site, address, and `Run::version` when it read.
     pub(crate) poll: Option<(u32, u64, u64)>,
     /// What a collective instruction gave it.
@@ -80,6 +108,14 @@ pub(crate) struct Warp {
     pub(crate) arrived: u32,
     pub(crate) exited: u32,
     pub(crate) inbox: Box<Inbox>,
+    /// The operands that its lanes must agree on, by the first of them that has come.
+    pub(crate) operands: Option<SmallVec<[u64; 4]>>,
+    /// Whether one of its lanes orders nothing there.
+    pub(crate) weak: bool,
+    /// The phase of the cluster's barrier in which it has arrived, until it has waited.
+    pub(crate) cluster_phase: Option<u32>,
+    /// How many wgmma groups it has waited for.
+    pub(crate) waited: u32,
     /// The epochs of its lanes, by number in `Run::snapshots`, as long as they stay.
     pub(crate) snapshot: Option<u32>,
     pub(crate) stores: Stores,
@@ -94,13 +130,32 @@ pub(crate) struct Inbox {
     pub(crate) rows: [u32; WARP as usize],
 }
 
+impl Cta {
+    /// In its cluster.
+    pub(crate) fn rank(&self) -> u32 {
+        self.index % self.peers.len() as u32
+    }
+
+    /// Its virtual lane for the wgmma groups of a warpgroup.
+    pub(crate) fn lane_of_warpgroup(&self, number: usize) -> u32 {
+        (self.lanes.len() + number) as u32
+    }
+
+    /// Its virtual lane for an mbarrier.
+    pub(crate) fn lane_of_mbarrier(&self, number: usize) -> u32 {
+        (self.lanes.len() + self.warpgroups.len() + number) as u32
+    }
+}
+
 impl Lane {
     pub(crate) fn new() -> Self {
         Self {
             yielder: std::ptr::null(),
             copies: Copies::default(),
+            bulk: BulkGroups::default(),
             latest: None,
             waiting: None,
+            waits_for: None,
             poll: None,
             result: [0; 4],
             exited: false,
@@ -115,6 +170,10 @@ impl Warp {
             arrived: 0,
             exited: 0,
             inbox: Box::default(),
+            operands: None,
+            weak: false,
+            cluster_phase: None,
+            waited: 0,
             snapshot: None,
             stores: Stores::default(),
         }

@@ -12,17 +12,17 @@ use crate::{
     fault::Action,
     memory::Content,
     run::{Outcome, Run, SHARED_BASE, Stop},
-    shadow::{Access, CELL, Group, Kind as How, Observer, Order},
+    shadow::{Access, CELL, Completion, Group, GroupKind, Kind as How, Observer, Order},
     site::Op,
     tensor,
 };
 
 /// An access to global memory that was checked: region and offset.
-type Place = (usize, usize);
+pub(crate) type Place = (usize, usize);
 
 impl Run {
     /// Finds global memory.
-    fn locate(&mut self, site: u32, address: u64, bytes: usize, align: usize) -> Outcome<Place> {
+    pub(crate) fn locate(&mut self, site: u32, address: u64, bytes: usize, align: usize) -> Outcome<Place> {
         let op = self.sites.get(site).info.op;
         let found = self.global.find(address);
         let limit = found.map_or(0, |(region, _)| self.global.region(region).len());
@@ -42,7 +42,7 @@ impl Run {
     }
 
     /// Finds shared memory.
-    fn locate_shared(&mut self, site: u32, address: u32, bytes: usize) -> Outcome<usize> {
+    pub(crate) fn locate_shared(&mut self, site: u32, address: u32, bytes: usize) -> Outcome<usize> {
         let op = self.sites.get(site).info.op;
         let limit = self.cta().shared.bytes().len();
         let describe = || format!("shared address {address:#x}, which starts at {SHARED_BASE:#x}");
@@ -99,7 +99,7 @@ impl Run {
     }
 
     /// Likewise for shared memory.
-    fn touch_shared(
+    pub(crate) fn touch_shared(
         &mut self,
         site: u32,
         offset: usize,
@@ -107,6 +107,7 @@ impl Run {
         how: How,
         group: Option<u32>,
     ) -> Outcome<()> {
+        self.keeps_off_mbarriers(site, self.current.slot, offset, bytes)?;
         let Self { groups, snapshots, slots, current, .. } = self;
         let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         let clock = &cta.clocks[current.lane];
@@ -124,7 +125,7 @@ impl Run {
         Ok(())
     }
 
-    fn race(&mut self, site: u32, how: How, address: String, old: &Access) -> Stop {
+    pub(crate) fn race(&mut self, site: u32, how: How, address: String, old: &Access) -> Stop {
         let op = self.sites.get(site).info.op;
         let other = self.party(old);
         let non_coherent = how == How::NonCoherentRead || old.kind() == How::NonCoherentRead;
@@ -152,7 +153,7 @@ impl Run {
         Ok(bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + bytes]))
     }
 
-    fn write_global(&mut self, (region, offset): Place, bytes: &[u8]) {
+    pub(crate) fn write_global(&mut self, (region, offset): Place, bytes: &[u8]) {
         let Content::Buffer(tracked) = &mut self.global.region_mut(region).content else {
             unreachable!("inputs were refused");
         };
@@ -160,7 +161,7 @@ impl Run {
     }
 
     /// The end of a release sequence: a write that is no read-modify-write. Words are 4 bytes.
-    fn break_release(&mut self, address: u64, bytes: usize) {
+    pub(crate) fn break_release(&mut self, address: u64, bytes: usize) {
         if !self.released.is_empty() {
             for word in (address & !3..address + bytes as u64).step_by(4) {
                 self.released.remove(&word);
@@ -185,7 +186,9 @@ impl Run {
         if !matches!(action, Some(Action::Weaken))
             && let Some(view) = self.released.get(&address).cloned()
         {
-            self.cta_mut().clocks[lane].acquire(&view);
+            let Self { slots, current, joins, .. } = self;
+            let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+            cta.clocks[lane].acquire(&view, joins);
         }
         self.lane_mut().poll = Some((site, address, self.version));
         Ok(bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + 4]))
@@ -266,7 +269,7 @@ impl Run {
         let actor = open.actor;
         let group = copies.completed + copies.groups.len() as u32;
         if actor == next_actor {
-            self.groups.push(Group { cta, lane, completed: 0 });
+            self.groups.push(Group { cta, lane, kind: GroupKind::Copy, completed: None });
         }
         if bytes > 0 {
             let non_coherent = matches!(action, Some(Action::NonCoherent));
@@ -306,10 +309,11 @@ impl Run {
         let current = self.current;
         let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         let epoch = cta.clocks[current.lane].epoch();
+        let completion = Completion { cta: cta.number, lane: current.lane as u32, epoch };
         let copies = &mut cta.lanes[current.lane].copies;
         while copies.groups.len() > pending as usize {
             if let Some(group) = copies.groups.pop_front().flatten() {
-                self.groups[group.actor as usize].completed = epoch;
+                self.groups[group.actor as usize].completed = Some(completion);
             }
             copies.completed += 1;
         }
@@ -325,7 +329,8 @@ impl Run {
     pub(crate) fn bar_sync(&mut self, site: u32) -> Outcome<()> {
         if self.arrive(Op::BarSync, site)? {
             let cta = self.cta_mut();
-            LaneClock::barrier(&mut cta.clocks);
+            let lanes = cta.clocks.len();
+            LaneClock::barrier(&mut cta.clocks, std::iter::once(0..lanes));
             for warp in &mut cta.warps {
                 warp.snapshot = None;
             }
@@ -339,7 +344,7 @@ impl Run {
         if self.arrive(Op::BarWarpSync, site)? {
             let warp = self.current.lane / WARP as usize;
             let cta = self.cta_mut();
-            LaneClock::barrier(&mut cta.clocks[lanes(warp)]);
+            LaneClock::barrier(&mut cta.clocks, std::iter::once(lanes(warp)));
             cta.warps[warp].snapshot = None;
             self.stats.barriers += 1;
         }
@@ -371,13 +376,73 @@ impl Run {
     pub(crate) fn ldmatrix(&mut self, site: u32, row: u32) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         // A bad address is its own lane's fault.
-        self.locate_shared(site, row, CELL)?;
+        self.locate_row(site, row)?;
         self.cta_mut().warps[warp].inbox.rows[lane] = row;
         if !self.arrive(Op::Ldmatrix, site)? {
             return Ok(());
         }
-        let Self { groups, snapshots, slots, current, .. } = self;
-        let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        self.touch_rows(site, warp, How::Read)?;
+        let cta = self.cta_mut();
+        let addresses = cta.warps[warp].inbox.rows;
+        let rows = addresses.map(|address| {
+            let offset = (address - SHARED_BASE) as usize;
+            let mut row = [0; CELL];
+            row.copy_from_slice(&cta.shared.bytes()[offset..offset + CELL]);
+            row
+        });
+        for (lane, registers) in cta.lanes[lanes(warp)].iter_mut().zip(tensor::ldmatrix_x4(&rows)) {
+            lane.result = registers;
+        }
+        self.stats.ldmatrix += 1;
+        self.stats.ldmatrix_conflicts += banks::conflicts(&addresses);
+        Ok(())
+    }
+
+    /// The current lane comes to stmatrix. The rows are written by the warp, as ldmatrix reads them: a lane that goes
+    /// on is ordered after its own part alone.
+    pub(crate) fn stmatrix(&mut self, site: u32, row: u32, values: [u32; 4]) -> Outcome<()> {
+        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        self.locate_row(site, row)?;
+        let inbox = &mut self.cta_mut().warps[warp].inbox;
+        inbox.rows[lane] = row;
+        inbox.a[lane] = values;
+        if !self.arrive(Op::Stmatrix, site)? {
+            return Ok(());
+        }
+        let addresses = self.cta().warps[warp].inbox.rows;
+        for (lane, address) in addresses.iter().enumerate() {
+            if addresses[..lane].contains(address) {
+                let name = shared_name((address - SHARED_BASE) as usize);
+                return Err(self.operand(
+                    Op::Stmatrix,
+                    site,
+                    format!("the row of lane {lane} goes to {name}, as another"),
+                ));
+            }
+        }
+        self.touch_rows(site, warp, How::Write)?;
+        let cta = self.cta_mut();
+        let rows = tensor::stmatrix_x4(&cta.warps[warp].inbox.a);
+        for (address, row) in addresses.iter().zip(&rows) {
+            cta.shared.write((address - SHARED_BASE) as usize, row);
+        }
+        self.stats.stmatrix += 1;
+        self.stats.stmatrix_conflicts += banks::conflicts(&addresses);
+        Ok(())
+    }
+
+    /// Checks the address of a row.
+    fn locate_row(&mut self, site: u32, row: u32) -> Outcome<()> {
+        let offset = self.locate_shared(site, row, CELL)?;
+        self.keeps_off_mbarriers(site, self.current.slot, offset, CELL)
+    }
+
+    /// Checks and records the access of a warp to the rows that its lanes have named.
+    fn touch_rows(&mut self, site: u32, warp: usize, how: How) -> Outcome<()> {
+        let slot = self.current.slot;
+        let addresses = self.cta().warps[warp].inbox.rows;
+        let Self { groups, snapshots, slots, .. } = self;
+        let cta = slots[slot].as_mut().expect("the current lane's CTA is resident");
         let clocks = &cta.clocks[lanes(warp)];
         let snapshot = *cta.warps[warp].snapshot.get_or_insert_with(|| {
             snapshots.push(std::array::from_fn(|lane| clocks[lane].epoch()));
@@ -387,44 +452,36 @@ impl Run {
         let who = Who::warp(cta.number, warp as u32);
         let me = Observer::Warp { who, lanes: clocks, view: same.then(|| &**clocks[0].view()) };
         let order = Order { groups, snapshots, me };
-        let access = Access::new(who, snapshot, How::Read, site);
+        let access = Access::new(who, snapshot, how, site);
 
-        let addresses = cta.warps[warp].inbox.rows;
-        let mut rows = [[0; CELL]; WARP as usize];
-        let mut fault = None;
-        for (lane, &address) in addresses.iter().enumerate() {
+        let fault = addresses.iter().enumerate().find_map(|(lane, &address)| {
             let offset = (address - SHARED_BASE) as usize;
             if let Err((byte, old)) = cta.shared.admit(offset, CELL, access, &order) {
-                fault = Some((lane, byte, Some(old)));
-                break;
+                return Some((lane, byte, Some(old)));
             }
-            if let Some(byte) = cta.shared.first_poisoned(offset, CELL) {
-                fault = Some((lane, byte, None));
-                break;
-            }
-            rows[lane].copy_from_slice(&cta.shared.bytes()[offset..offset + CELL]);
-        }
+            let poisoned = if how == How::Read { cta.shared.first_poisoned(offset, CELL) } else { None };
+            poisoned.map(|byte| (lane, byte, None))
+        });
         if let Some((lane, byte, old)) = fault {
-            // Reported for the lane that gave the address.
+            // Reported for the lane that gave the address; the one that runs is the current one again.
+            let current = self.current.lane;
             self.current.lane = warp * WARP as usize + lane;
-            return Err(match old {
-                Some(old) => self.race(site, How::Read, shared_name(byte), &old),
+            let stop = match old {
+                Some(old) => self.race(site, how, shared_name(byte), &old),
                 None => {
-                    self.fail(site, Kind::Poison { op: Op::Ldmatrix.to_string(), address: shared_name(byte) })
+                    let op = self.sites.get(site).info.op.to_string();
+                    self.fail(site, Kind::Poison { op, address: shared_name(byte) })
                 }
-            });
+            };
+            self.current.lane = current;
+            return Err(stop);
         }
-        for (lane, registers) in cta.lanes[lanes(warp)].iter_mut().zip(tensor::ldmatrix_x4(&rows)) {
-            lane.result = registers;
-        }
-        self.stats.ldmatrix += 1;
-        self.stats.ldmatrix_conflicts += banks::conflicts(&addresses);
         Ok(())
     }
 }
 
 /// The lanes of a warp in its CTA.
-fn lanes(warp: usize) -> std::ops::Range<usize> {
+pub(crate) fn lanes(warp: usize) -> std::ops::Range<usize> {
     warp * WARP as usize..(warp + 1) * WARP as usize
 }
 
@@ -435,10 +492,10 @@ fn access(clock: &LaneClock, group: Option<u32>, how: How, site: u32) -> Access 
     }
 }
 
-fn address(region: usize, offset: usize) -> u64 {
+pub(crate) fn address(region: usize, offset: usize) -> u64 {
     (2 * region as u64 + 1) << 32 | offset as u64
 }
 
-fn shared_name(offset: usize) -> String {
+pub(crate) fn shared_name(offset: usize) -> String {
     format!("shared memory + {offset:#x}")
 }

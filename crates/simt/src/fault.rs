@@ -108,18 +108,34 @@ impl Site {
 /// What a seeded fault does. One that does not apply to an instruction leaves it as it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Action {
-    /// The instruction does nothing. One with a result gives zero; atomics give what is there, mma gives c.
+    /// The instruction does nothing. One with a result gives zero; atomics give what is there, mma gives c, wgmma
+    /// and its wait leave the accumulators as they are, `mbarrier.try_wait` is true at once, `mapa` gives the address
+    /// that it was given. A tensor load that does nothing never completes.
     Drop,
-    /// `cp.async.wait_group` leaves so many groups more under way.
+    /// `cp.async.wait_group`, `cp.async.bulk.wait_group` (also `.read`) and `wgmma.wait_group` leave so many groups
+    /// more under way.
     WaitGroup(u32),
     /// A release or acquire is only relaxed: it orders nothing.
     Weaken,
     /// A read of global memory, or the read of an asynchronous copy, is as by `ld.global.nc`.
     NonCoherent,
-    /// Flips bits of an address in shared memory.
+    /// Flips bits of an address in shared memory: of the data or the rows, or of the mbarrier where there is no data.
     AddressXor(u32),
-    /// Adds to the number of bytes of an asynchronous copy.
+    /// Adds to the number of bytes of an asynchronous copy, or of those that an `expect_tx` expects.
     ByteDelta(i32),
+    /// `mbarrier.try_wait.parity` waits for the other parity.
+    ParityFlip,
+    /// Adds to the matrix descriptors of each wgmma, in their units of 16 bytes.
+    DescriptorAdd {
+        /// To those of the first operand.
+        a: i64,
+        /// To those of the second one.
+        b: i64,
+    },
+    /// Flips bits of the mask of CTAs of a multicast.
+    MaskXor(u16),
+    /// Adds to the number of arrivals that `mbarrier.init` sets.
+    CountDelta(i32),
     /// Changes a value that the kernel names by [`ops::tap`](crate::ops::tap).
     Tap(fn(u32) -> u32),
 }

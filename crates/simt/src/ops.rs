@@ -15,6 +15,16 @@ use crate::{
     site::Op,
 };
 
+mod bulk;
+mod cluster;
+mod mbarrier;
+mod wgmma;
+
+pub use bulk::*;
+pub use cluster::*;
+pub use mbarrier::*;
+pub use wgmma::*;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u16 {}

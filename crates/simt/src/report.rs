@@ -34,6 +34,43 @@ pub enum Kind {
         /// The earlier one.
         other: Party,
     },
+    /// Two conflicting accesses in an order, the later one in the asynchronous proxy, that no fence makes one across
+    /// proxies.
+    #[error(
+        "race across proxies: {op} of {address} is ordered after {other}, but without a {fence} between, by somebody \
+         who is ordered after that access and before this one"
+    )]
+    Proxy {
+        /// The later access.
+        op: Op,
+        /// The first byte in question.
+        address: String,
+        /// The earlier one.
+        other: Party,
+        /// The fence that is missing.
+        fence: Op,
+    },
+    /// A CTA uses the shared memory of another one of its cluster without knowing that it has started.
+    #[error("{op} on CTA {peer}, of which nothing is ordered before: it may not have started")]
+    NotStarted {
+        /// The instruction.
+        op: Op,
+        /// The number of the other CTA in its grid.
+        peer: u32,
+    },
+    /// A CTA's shared memory is used by somebody else when it may have ended.
+    #[error(
+        "shared memory of CTA {peer}, which {}, is used by {access}",
+        if *ended { "has ended" } else { "ends without any of its lanes being ordered after that" }
+    )]
+    Departed {
+        /// The number of the CTA in its grid whose shared memory it is.
+        peer: u32,
+        /// The access.
+        access: Party,
+        /// Whether it had ended before the access, or ends without being ordered after it.
+        ended: bool,
+    },
     /// A non-coherent read of a byte that is written in the same launch.
     #[error("{op} of {address}, a byte read as non-coherent and written in one launch; the other is {other}")]
     NonCoherent {
@@ -104,9 +141,9 @@ pub enum Kind {
         /// Who waits where.
         waiting: Vec<Wait>,
     },
-    /// A lane ended with copies under way that it had not waited for.
+    /// A lane ended with copies, or wgmma groups, under way that it had not waited for.
     #[error(
-        "the lane ends with {copies} asynchronous copies under way that it has not waited for; this is the first"
+        "the lane ends with {copies} asynchronous operations under way that it has not waited for; this is the first"
     )]
     NotWaited {
         /// How many.
@@ -161,6 +198,8 @@ pub enum PartyActor {
     },
     /// A warp of a CTA.
     Warp(u32),
+    /// wgmma of a warpgroup of a CTA.
+    Warpgroup(u32),
 }
 
 impl fmt::Display for Party {
@@ -172,6 +211,7 @@ impl fmt::Display for Party {
             PartyActor::Copy { lane, completed: true } => write!(f, "lane {lane} (an awaited copy)")?,
             PartyActor::Copy { lane, completed: false } => write!(f, "lane {lane} (a copy under way)")?,
             PartyActor::Warp(warp) => write!(f, "warp {warp}")?,
+            PartyActor::Warpgroup(warpgroup) => write!(f, "warpgroup {warpgroup}")?,
         }
         write!(f, ", {location}")
     }

@@ -5,13 +5,19 @@ use std::{collections::HashMap, panic::Location, rc::Rc};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::SliceRandom};
 
 use crate::{
-    Asynchrony, Kind, Order, Party, PartyActor, Report, Schedule, Stats, Wait,
-    clock::{Actor, LaneClock, View, WARP},
+    Asynchrony, Kind, Order, Party, PartyActor, Report, Schedule, Stats,
+    clock::{Actor, Joins, LaneClock, View, WARP},
+    cluster::ClusterBarrier,
+    collective::Named,
     cta::{Cta, Lane, Warp},
+    dependent::Dependent,
     fault::Action,
     memory::{Global, Tracked},
-    shadow::{Access, Group},
+    registers::Registers,
+    shadow::{Access, Group, GroupKind},
     site::{Op, Sites},
+    transfer::Transfer,
+    warpgroup::{WARPGROUP, Warpgroup},
 };
 
 /// Where dynamic shared memory starts: not at 0, so that a null address is nobody's.
@@ -31,8 +37,16 @@ pub(crate) struct LaunchInfo {
     pub(crate) grid: u32,
     pub(crate) block: u32,
     pub(crate) shared_bytes: usize,
+    pub(crate) cluster: u32,
+    pub(crate) registers: u32,
+    pub(crate) programmatic: bool,
     /// The number of its first CTA among all CTAs of the run.
     pub(crate) first_cta: u32,
+    /// CTAs that were not dispatched yet, and that have not ended yet.
+    pub(crate) undispatched: u32,
+    pub(crate) running: u32,
+    /// What the end of all launches before it publishes, once it was asked for.
+    pub(crate) boundary: Option<Rc<View>>,
 }
 
 /// A resident lane.
@@ -53,11 +67,11 @@ pub(crate) struct Run {
     pub(crate) global: Global,
     pub(crate) launches: Vec<LaunchInfo>,
     pub(crate) slots: Vec<Option<Cta>>,
-    /// CTAs to be dispatched, the next one last: launch and index.
-    waiting: Vec<(usize, u32)>,
-    ready: Vec<LaneRef>,
+    /// Clusters to be dispatched, the next one last: launch and index.
+    pub(crate) waiting: Vec<(usize, u32)>,
+    pub(crate) ready: Vec<LaneRef>,
     /// Lanes that poll, and nobody has written a word since they read theirs.
-    parked: Vec<LaneRef>,
+    pub(crate) parked: Vec<LaneRef>,
     pub(crate) current: LaneRef,
     pub(crate) rng: Xoshiro256PlusPlus,
     pub(crate) schedule: Schedule,
@@ -65,6 +79,13 @@ pub(crate) struct Run {
     until_preempt: u64,
     pub(crate) sites: Sites,
     pub(crate) groups: Vec<Group>,
+    /// Bulk copies that have not moved all their data.
+    pub(crate) transfers: Vec<Transfer>,
+    /// The barriers of clusters, by the number of their first CTA.
+    pub(crate) clusters: HashMap<u32, ClusterBarrier>,
+    /// Lanes that wait for the launches before theirs.
+    pub(crate) dependents: Vec<Dependent>,
+    pub(crate) joins: Joins,
     pub(crate) snapshots: Vec<[u32; WARP as usize]>,
     /// What the latest release to a word published, joined over its chain of read-modify-writes.
     pub(crate) released: HashMap<u64, Rc<View>>,
@@ -99,14 +120,17 @@ impl Run {
         let mut waiting: Vec<_> = launches
             .iter()
             .enumerate()
-            .flat_map(|(i, launch)| (0..launch.grid).map(move |cta| (i, cta)))
+            .flat_map(|(i, launch)| (0..launch.grid / launch.cluster).map(move |cluster| (i, cluster)))
             .collect();
         match schedule.order {
             Order::Random => waiting.shuffle(&mut rng),
             Order::Ascending => waiting.reverse(),
             Order::Descending => {}
         }
-        let slots = (0..schedule.slots.clamp(1, waiting.len().max(1))).map(|_| None).collect();
+        // A cluster is dispatched as a whole, so that there is room for the largest one.
+        let ctas: usize = launches.iter().map(|launch| launch.grid as usize).sum();
+        let cluster = launches.iter().map(|launch| launch.cluster as usize).max().unwrap_or(1);
+        let slots = (0..schedule.slots.clamp(cluster, ctas.max(cluster))).map(|_| None).collect();
         let mut run = Self {
             global,
             launches,
@@ -120,6 +144,10 @@ impl Run {
             until_preempt: 0,
             sites: Sites::new(),
             groups: Vec::new(),
+            transfers: Vec::new(),
+            clusters: HashMap::new(),
+            dependents: Vec::new(),
+            joins: Joins::default(),
             snapshots: Vec::new(),
             released: HashMap::new(),
             version: 0,
@@ -156,29 +184,47 @@ impl Run {
         &mut self.cta_mut().lanes[lane]
     }
 
-    /// Puts a CTA that waits into a free slot. The caller starts its lanes.
-    pub(crate) fn dispatch(&mut self) -> Option<(usize, usize)> {
-        let slot = self.slots.iter().position(Option::is_none)?;
-        let (launch, index) = self.waiting.pop()?;
+    /// Puts a cluster that waits into free slots. The caller starts its lanes.
+    pub(crate) fn dispatch(&mut self) -> Option<(Rc<[usize]>, usize)> {
+        let next = self.next_to_dispatch()?;
+        let (launch, cluster) = self.waiting[next];
         let info = &self.launches[launch];
-        let number = info.first_cta + index;
-        let mut shared = self.spare_shared.pop().unwrap_or_default();
-        shared.reset(info.shared_bytes);
-        let view = Rc::new(View::new(number, info.block));
-        self.slots[slot] = Some(Cta {
-            launch,
-            index,
-            number,
-            clocks: (0..info.block).map(|lane| LaneClock::new(number, lane, view.clone())).collect(),
-            lanes: (0..info.block).map(|_| Lane::new()).collect(),
-            warps: (0..info.block / WARP).map(|_| Warp::new()).collect(),
-            shared,
-            at_barrier: 0,
-            exited: 0,
-        });
-        self.ready.extend((0..info.block as usize).map(|lane| LaneRef { slot, lane }));
-        self.stats.ctas += 1;
-        Some((slot, launch))
+        let free = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_none());
+        let peers: Rc<[usize]> = free.take(info.cluster as usize).collect();
+        if peers.len() < info.cluster as usize {
+            return None;
+        }
+        self.waiting.remove(next);
+        self.launches[launch].undispatched -= peers.len() as u32;
+        let info = &self.launches[launch];
+        let block = info.block;
+        for (index, &slot) in (cluster * info.cluster..).zip(&*peers) {
+            let number = info.first_cta + index;
+            let mut shared = self.spare_shared.pop().unwrap_or_default();
+            shared.reset(info.shared_bytes);
+            let view = Rc::new(View::new(number, block));
+            self.slots[slot] = Some(Cta {
+                launch,
+                index,
+                number,
+                clocks: (0..block).map(|lane| LaneClock::new(number, lane, view.clone())).collect(),
+                lanes: (0..block).map(|_| Lane::new()).collect(),
+                warps: (0..block / WARP).map(|_| Warp::new()).collect(),
+                shared,
+                at_barrier: 0,
+                exited: 0,
+                peers: peers.clone(),
+                named: std::array::from_fn(|_| Named::default()),
+                mbarriers: Vec::new(),
+                warpgroups: (0..block / WARPGROUP).map(|_| Warpgroup::default()).collect(),
+                registers: Registers::new(info.registers, block),
+                inbound: Vec::new(),
+                ended: View::clone(&view),
+            });
+            self.ready.extend((0..block as usize).map(|lane| LaneRef { slot, lane }));
+            self.stats.ctas += 1;
+        }
+        Some((peers, launch))
     }
 
     /// The lane to go on with.
@@ -189,15 +235,21 @@ impl Run {
         if self.schedule.asynchrony == Asynchrony::Random && self.rng.random_ratio(1, 4) {
             self.perform_some();
         }
-        if self.ready.is_empty() {
+        while self.ready.is_empty() {
             if self.slots.iter().all(Option::is_none) {
                 return Next::Done;
             }
+            // Whoever waits may wait for data.
+            if self.perform_one() {
+                if let Some(report) = self.failure.take() {
+                    return Next::Failed(report);
+                }
+                continue;
+            }
             self.idle_rounds += 1;
-            if self.parked.is_empty() || self.idle_rounds > IDLE_ROUNDS {
+            if self.idle_rounds > IDLE_ROUNDS || !self.wake_polls() {
                 return Next::Failed(self.deadlock());
             }
-            self.ready.append(&mut self.parked);
         }
         let chosen = self.rng.random_range(0..self.ready.len());
         let lane = self.ready.swap_remove(chosen);
@@ -209,14 +261,33 @@ impl Run {
         Next::Resume(lane)
     }
 
-    /// Moves the data of some asynchronous copies of a random lane.
+    /// Lets all that poll try again. Says whether there is anybody.
+    fn wake_polls(&mut self) -> bool {
+        self.ready.append(&mut self.parked);
+        for cta in self.slots.iter_mut().flatten() {
+            for mbarrier in &mut cta.mbarriers {
+                self.ready.append(&mut mbarrier.waiters);
+            }
+        }
+        !self.ready.is_empty()
+    }
+
+    /// Moves the data of some asynchronous copies of a random lane, and perhaps of a bulk copy or of wgmma.
     fn perform_some(&mut self) {
         let slot = self.rng.random_range(0..self.slots.len());
-        let Some(cta) = &mut self.slots[slot] else { return };
-        let lane = self.rng.random_range(0..cta.lanes.len());
-        let rng = &mut self.rng;
-        for copy in cta.lanes[lane].copies.pending.extract_if(.., |_| rng.random_bool(0.5)) {
-            copy.perform(&self.global, &mut cta.shared);
+        if let Some(cta) = &mut self.slots[slot] {
+            let lane = self.rng.random_range(0..cta.lanes.len());
+            let rng = &mut self.rng;
+            for copy in cta.lanes[lane].copies.pending.extract_if(.., |_| rng.random_bool(0.5)) {
+                copy.perform(&self.global, &mut cta.shared);
+            }
+            if !cta.warpgroups.is_empty() {
+                let warpgroup = self.rng.random_range(0..cta.warpgroups.len());
+                cta.warpgroups[warpgroup].perform(&cta.shared, 1);
+            }
+        }
+        if !self.transfers.is_empty() && self.rng.random_bool(0.5) {
+            self.perform_any();
         }
     }
 
@@ -252,7 +323,16 @@ impl Run {
         let action = if self.sites.get(site).mutations.is_empty() { None } else { self.action(site, tap) };
         let current = self.current;
         let pause = match op {
-            Op::LdGlobal | Op::LdShared | Op::StGlobal | Op::StShared | Op::CpAsync => {
+            Op::LdGlobal
+            | Op::LdShared
+            | Op::StGlobal
+            | Op::StShared
+            | Op::CpAsync
+            | Op::CpAsyncBulkTensor2dLoad
+            | Op::CpAsyncBulkTensor2dLoadMulticast
+            | Op::CpAsyncBulkTensor2dStore
+            | Op::CpAsyncBulkSharedCluster
+            | Op::WgmmaF16 => {
                 self.until_preempt -= 1;
                 let pause = self.until_preempt == 0;
                 if pause {
@@ -261,13 +341,18 @@ impl Run {
                 }
                 pause
             }
-            Op::StRelaxed | Op::AtomInc | Op::RedAddRelease => {
+            Op::StRelaxed
+            | Op::AtomInc
+            | Op::RedAddRelease
+            | Op::MbarrierArrive
+            | Op::MbarrierArriveCluster
+            | Op::MbarrierArriveExpectTx => {
                 self.ready.push(current);
                 true
             }
             _ => false,
         };
-        if !matches!(op, Op::LdAcquire | Op::LdGlobal | Op::LdShared | Op::Tap) {
+        if !matches!(op, Op::LdAcquire | Op::LdGlobal | Op::LdShared | Op::MbarrierTryWaitParity | Op::Tap) {
             self.idle_polls = 0;
             self.idle_rounds = 0;
         }
@@ -277,12 +362,7 @@ impl Run {
     /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something must change.
     pub(crate) fn before_poll(&mut self, site: u32, address: u64) -> Outcome<()> {
         let current = self.current;
-        self.idle_polls += 1;
-        if self.idle_polls > IDLE_POLLS {
-            self.ready.push(current);
-            self.failure = Some(self.deadlock());
-            return Err(Stop);
-        }
+        self.count_poll()?;
         let version = self.version;
         let lane = self.lane_mut();
         let again = lane.poll == Some((site, address, version));
@@ -292,6 +372,32 @@ impl Run {
             self.ready.push(current);
         }
         Ok(())
+    }
+
+    /// A read that a loop may repeat. So many in a row that nothing else happens are a deadlock; before that data
+    /// that is under way arrives.
+    pub(crate) fn count_poll(&mut self) -> Outcome<()> {
+        self.idle_polls += 1;
+        if self.idle_polls.is_multiple_of(IDLE_POLLS / 256) && self.perform_one() {
+            self.idle_polls = 0;
+        }
+        if self.idle_polls > IDLE_POLLS {
+            self.ready.push(self.current);
+            self.failure = Some(self.deadlock());
+            return Err(Stop);
+        }
+        Ok(())
+    }
+
+    /// What waits may go on.
+    pub(crate) fn something_happened(&mut self) {
+        self.idle_polls = 0;
+        self.idle_rounds = 0;
+    }
+
+    /// The current lane gives way, and may go on at any time. The caller suspends it.
+    pub(crate) fn yield_lane(&mut self) {
+        self.ready.push(self.current);
     }
 
     /// A strong write: poll loops go on. Those that wait for a weak one race with it.
@@ -345,8 +451,14 @@ impl Run {
             Actor::Lane { cta, lane } => (cta, PartyActor::Lane(lane)),
             Actor::Warp { cta, warp } => (cta, PartyActor::Warp(warp)),
             Actor::Group(number) => {
-                let group = self.groups[number as usize];
-                (group.cta, PartyActor::Copy { lane: group.lane, completed: group.completed != 0 })
+                let Group { cta, lane, kind, completed } = self.groups[number as usize];
+                let actor = match kind {
+                    GroupKind::Wgmma => PartyActor::Warpgroup(lane / WARPGROUP),
+                    GroupKind::Copy | GroupKind::Bulk => {
+                        PartyActor::Copy { lane, completed: completed.is_some() }
+                    }
+                };
+                (cta, actor)
             }
         };
         let launch =
@@ -359,92 +471,6 @@ impl Run {
             op: entry.info.op,
             location: entry.location,
         }
-    }
-
-    fn deadlock(&self) -> Report {
-        let mut waiting: Vec<Wait> = Vec::new();
-        let mut first = None;
-        for (slot, cta) in self.slots.iter().enumerate() {
-            let Some(cta) = cta else { continue };
-            for (number, lane) in cta.lanes.iter().enumerate().filter(|(_, lane)| !lane.exited) {
-                let at = LaneRef { slot, lane: number };
-                let polls = self.parked.contains(&at) || self.ready.contains(&at);
-                let (site, address) = match (lane.waiting, lane.poll) {
-                    (Some(site), _) => (site, None),
-                    (None, Some((site, address, _))) if polls => (site, Some(self.global.describe(address))),
-                    // A lane that can go on, and polls for the first time.
-                    _ => continue,
-                };
-                let entry = self.sites.get(site);
-                first.get_or_insert((at, entry.location));
-                let kernel = &self.launches[cta.launch].name;
-                match waiting.last_mut() {
-                    Some(last)
-                        if last.cta == cta.index
-                            && last.kernel == *kernel
-                            && last.location == entry.location
-                            && last.address == address =>
-                    {
-                        last.lanes.push(number as u32);
-                    }
-                    _ => waiting.push(Wait {
-                        kernel: kernel.clone(),
-                        cta: cta.index,
-                        lanes: vec![number as u32],
-                        op: entry.info.op,
-                        address,
-                        location: entry.location,
-                    }),
-                }
-            }
-        }
-        let (at, location) = first.unwrap_or((self.current, Location::caller()));
-        self.report(at, location, Kind::Deadlock { waiting })
-    }
-
-    /// The current lane comes to a collective instruction. True when all that take part have come; they are then
-    /// ready again. What they exchange is the caller's.
-    pub(crate) fn arrive(&mut self, op: Op, site: u32) -> Outcome<bool> {
-        let LaneRef { slot, lane } = self.current;
-        let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
-        let warp_number = lane / WARP as usize;
-        let warp = &mut cta.warps[warp_number];
-        let exited = if op == Op::BarSync { cta.exited } else { warp.exited };
-        let elsewhere = warp.at.filter(|&at| at != (op, site));
-        if exited > 0 || elsewhere.is_some() {
-            let other = match elsewhere {
-                Some((_, other)) => {
-                    format!("others of warp {warp_number} are at {}", self.sites.get(other).info)
-                }
-                None if op == Op::BarSync => format!("{exited} lanes of the CTA have exited"),
-                None => format!("{exited} lanes of warp {warp_number} have exited"),
-            };
-            return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
-        }
-        warp.at = Some((op, site));
-        warp.arrived += 1;
-        cta.lanes[lane].waiting = Some(site);
-        let (arrived, expected, first) = if op == Op::BarSync {
-            cta.at_barrier += 1;
-            (cta.at_barrier, cta.lanes.len(), 0)
-        } else {
-            (warp.arrived, WARP as usize, warp_number * WARP as usize)
-        };
-        if (arrived as usize) < expected {
-            return Ok(false);
-        }
-        if op == Op::BarSync {
-            cta.at_barrier = 0;
-        }
-        for lane in first..first + expected {
-            cta.lanes[lane].waiting = None;
-            self.ready.push(LaneRef { slot, lane });
-        }
-        for warp in &mut cta.warps[first / WARP as usize..(first + expected) / WARP as usize] {
-            warp.at = None;
-            warp.arrived = 0;
-        }
-        Ok(true)
     }
 
     /// The kernel returned in the current lane, or panicked.
@@ -474,12 +500,37 @@ impl Run {
             self.fail(site, Kind::Divergence { this: "exits".to_owned(), other });
             return;
         }
-        cta.warps[lane / WARP as usize].exited += 1;
+        if let Some((site, copies)) = cta.lanes[lane].bulk.unfinished(&self.groups) {
+            self.fail(site, Kind::NotWaited { copies });
+            return;
+        }
+        let warp = &cta.warps[lane / WARP as usize];
+        if let Some(warpgroup) = cta.warpgroups.get(lane / WARPGROUP as usize)
+            && let Some((site, copies)) = warpgroup.unfinished(warp.waited)
+        {
+            self.fail(site, Kind::NotWaited { copies });
+            return;
+        }
+        if !cta.mbarriers.is_empty() || cta.peers.len() > 1 {
+            let view = cta.clocks[lane].view().clone();
+            cta.ended.join(&view);
+        }
+        let leader = cta.number - cta.rank();
+        let warp = &mut cta.warps[lane / WARP as usize];
+        warp.exited += 1;
+        let warp_exited = warp.exited == WARP;
         cta.lanes[lane].exited = true;
         cta.exited += 1;
         if cta.exited as usize == cta.lanes.len() {
+            if self.may_end(slot).is_err() {
+                return;
+            }
             let cta = self.slots[slot].take().expect("it was there");
             self.spare_shared.push(cta.shared);
+            self.cta_ended(cta.launch);
+        }
+        if warp_exited {
+            self.cluster_progress(leader);
         }
     }
 }

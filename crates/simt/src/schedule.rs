@@ -2,12 +2,12 @@
 
 use crate::fault::Mutation;
 
-/// When an asynchronous copy moves its data, between issue and completion.
+/// When asynchronous copies and wgmma move their data, between issue and completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asynchrony {
     /// At once.
     Early,
-    /// When its lane waits for it.
+    /// When its lane waits for it; if an mbarrier is told of it, when nobody can go on otherwise.
     Late,
     /// At random moments in between.
     Random,
@@ -30,7 +30,7 @@ pub enum Order {
 pub struct Schedule {
     /// Of all random choices.
     pub seed: u64,
-    /// How many CTAs are resident at a time; at least 1. The launches of a run share them.
+    /// How many CTAs are resident at a time; at least 1, and at least a cluster. The launches of a run share them.
     pub slots: usize,
     /// When asynchronous copies move data.
     pub asynchrony: Asynchrony,

@@ -92,16 +92,18 @@ pub(crate) fn drive(run: Box<Run>, launches: &[Launch]) -> (Box<Run>, Result<(),
     };
     let mut lanes = Lanes((0..slots).map(|_| Vec::new()).collect());
     let result = loop {
-        while let Some((slot, launch)) = with(Run::dispatch) {
-            let block = launches[launch].block as usize;
-            lanes.0[slot].clear();
-            for _ in 0..block {
-                match start(&launches[launch]) {
-                    Ok(lane) => lanes.0[slot].push(Some(lane)),
-                    Err(error) => {
-                        let reason = format!("no stack for a lane: {error}");
-                        with(|run| run.failure = Some(Report::host(Kind::Launch { reason })));
-                        break;
+        while let Some((slots, launch)) = with(Run::dispatch) {
+            for &slot in &*slots {
+                let block = launches[launch].block as usize;
+                lanes.0[slot].clear();
+                for _ in 0..block {
+                    match start(&launches[launch]) {
+                        Ok(lane) => lanes.0[slot].push(Some(lane)),
+                        Err(error) => {
+                            let reason = format!("no stack for a lane: {error}");
+                            with(|run| run.failure = Some(Report::host(Kind::Launch { reason })));
+                            break;
+                        }
                     }
                 }
             }

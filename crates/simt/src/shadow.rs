@@ -10,7 +10,7 @@
 
 use smallvec::SmallVec;
 
-use crate::clock::{Actor, LaneClock, View, WARP, Who};
+use crate::clock::{Actor, LaneClock, Space, View, WARP, Who};
 
 /// Bytes of a cell.
 pub(crate) const CELL: usize = 16;
@@ -56,7 +56,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     pub(crate) who: Who,
-    /// The epoch of a lane; the number of a snapshot of epochs for a warp; nothing for a group of copies.
+    /// The epoch of a lane; the number of a snapshot of epochs for a warp; nothing for an asynchronous operation.
     pub(crate) clock: u32,
     tag: u32,
 }
@@ -82,14 +82,34 @@ impl Access {
     }
 }
 
-/// A commit group of asynchronous copies: an actor of its own, from issue until its lane has waited for it.
+/// An asynchronous operation, or a commit group of them: an actor of its own, from issue until it is completed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     /// The CTA, by its number in the run, and the lane that issued it.
     pub(crate) cta: u32,
     pub(crate) lane: u32,
-    /// The epoch in which the lane had waited for it; 0 before.
-    pub(crate) completed: u32,
+    pub(crate) kind: GroupKind,
+    /// When it was completed; nothing before.
+    pub(crate) completed: Option<Completion>,
+}
+
+/// Which asynchronous operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupKind {
+    /// cp.async, which acts in the generic proxy.
+    Copy,
+    /// Bulk and tensor copies, in the asynchronous proxy.
+    Bulk,
+    /// wgmma, in the asynchronous proxy.
+    Wgmma,
+}
+
+/// Completed for whoever knows this epoch of a lane, maybe a virtual one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    pub(crate) cta: u32,
+    pub(crate) lane: u32,
+    pub(crate) epoch: u32,
 }
 
 /// Decides whether an access is ordered before what `me` does next.
@@ -110,25 +130,49 @@ pub(crate) enum Observer<'a> {
         lanes: &'a [LaneClock],
         view: Option<&'a View>,
     },
+    /// An operation in the asynchronous proxy, which all these lanes issue together. Without a space, fences do not
+    /// matter.
+    Async {
+        issuers: &'a [LaneClock],
+        space: Option<Space>,
+    },
+    /// Whoever holds this view.
+    View(&'a View),
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
     #[inline]
     fn lane(&self, cta: u32, lane: u32, epoch: u32) -> bool {
         match self.me {
             Observer::Lane(clock) => clock.is_after(cta, lane, epoch),
-            Observer::Warp { view: Some(view), .. } => view.knows(cta, lane) >= epoch,
-            Observer::Warp { lanes, .. } => lanes.iter().all(|clock| clock.is_after(cta, lane, epoch)),
+            Observer::Warp { view: Some(view), .. } | Observer::View(view) => view.knows(cta, lane) >= epoch,
+            Observer::Warp { lanes, .. } | Observer::Async { issuers: lanes, .. } => {
+                lanes.iter().all(|clock| clock.is_after(cta, lane, epoch))
+            }
+        }
+    }
+
+    /// Likewise for what was done in the generic proxy.
+    #[inline]
+    fn generic(&self, cta: u32, lane: u32, epoch: u32) -> bool {
+        match self.me {
+            Observer::Async { issuers, space: Some(space) } => {
+                issuers.iter().all(|clock| clock.is_fenced_after(space, cta, lane, epoch))
+            }
+            _ => self.lane(cta, lane, epoch),
         }
     }
 
     /// Whether `access` happens before.
     pub(crate) fn is_after(&self, access: &Access) -> bool {
         match access.who.actor() {
-            Actor::Lane { cta, lane } => self.lane(cta, lane, access.clock),
+            Actor::Lane { cta, lane } => self.generic(cta, lane, access.clock),
             Actor::Group(number) => {
-                let group = &self.groups[number as usize];
-                group.completed != 0 && self.lane(group.cta, group.lane, group.completed)
+                let Group { kind, completed, .. } = self.groups[number as usize];
+                completed.is_some_and(|Completion { cta, lane, epoch }| match kind {
+                    GroupKind::Copy => self.generic(cta, lane, epoch),
+                    GroupKind::Bulk | GroupKind::Wgmma => self.lane(cta, lane, epoch),
+                })
             }
             Actor::Warp { cta, warp } => {
                 if let Observer::Warp { who, .. } = self.me
@@ -137,8 +181,16 @@ impl Order<'_> {
                     return true;
                 }
                 let epochs = &self.snapshots[access.clock as usize];
-                epochs.iter().zip(warp * WARP..).all(|(&epoch, lane)| self.lane(cta, lane, epoch))
+                epochs.iter().zip(warp * WARP..).all(|(&epoch, lane)| self.generic(cta, lane, epoch))
             }
+        }
+    }
+
+    /// The same with all fences in place.
+    pub(crate) fn without_proxies(self) -> Order<'a> {
+        match self.me {
+            Observer::Async { issuers, .. } => Order { me: Observer::Async { issuers, space: None }, ..self },
+            _ => self,
         }
     }
 }

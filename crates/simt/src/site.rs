@@ -23,6 +23,33 @@ pub enum Op {
     StShared,
     Ldmatrix,
     Mma,
+    BarSyncNamed,
+    BarrierClusterArrive,
+    BarrierClusterWait,
+    Mapa,
+    MbarrierInit,
+    FenceMbarrierInit,
+    MbarrierArrive,
+    MbarrierArriveCluster,
+    MbarrierArriveExpectTx,
+    MbarrierTryWaitParity,
+    FenceProxyAsyncShared,
+    FenceProxyAsyncGlobal,
+    CpAsyncBulkTensor2dLoad,
+    CpAsyncBulkTensor2dLoadMulticast,
+    CpAsyncBulkTensor2dStore,
+    CpAsyncBulkSharedCluster,
+    CpAsyncBulkCommitGroup,
+    CpAsyncBulkWaitGroup,
+    CpAsyncBulkWaitGroupRead,
+    PrefetchTensormap,
+    WgmmaF16,
+    WgmmaWaitGroup,
+    Stmatrix,
+    SetmaxnregDec,
+    SetmaxnregInc,
+    GriddepcontrolWait,
+    GriddepcontrolLaunchDependents,
     Tap,
 }
 
@@ -44,6 +71,33 @@ impl fmt::Display for Op {
             Self::StShared => "st.shared",
             Self::Ldmatrix => "ldmatrix",
             Self::Mma => "mma.sync",
+            Self::BarSyncNamed => "bar.sync id",
+            Self::BarrierClusterArrive => "barrier.cluster.arrive.release",
+            Self::BarrierClusterWait => "barrier.cluster.wait.acquire",
+            Self::Mapa => "mapa.shared::cluster",
+            Self::MbarrierInit => "mbarrier.init",
+            Self::FenceMbarrierInit => "fence.mbarrier_init.release.cluster",
+            Self::MbarrierArrive => "mbarrier.arrive.release.cta",
+            Self::MbarrierArriveCluster => "mbarrier.arrive.shared::cluster",
+            Self::MbarrierArriveExpectTx => "mbarrier.arrive.expect_tx",
+            Self::MbarrierTryWaitParity => "mbarrier.try_wait.parity",
+            Self::FenceProxyAsyncShared => "fence.proxy.async.shared::cta",
+            Self::FenceProxyAsyncGlobal => "fence.proxy.async.global",
+            Self::CpAsyncBulkTensor2dLoad => "cp.async.bulk.tensor.2d.shared::cluster.global",
+            Self::CpAsyncBulkTensor2dLoadMulticast => "cp.async.bulk.tensor.2d.multicast::cluster",
+            Self::CpAsyncBulkTensor2dStore => "cp.async.bulk.tensor.2d.global.shared::cta",
+            Self::CpAsyncBulkSharedCluster => "cp.async.bulk.shared::cluster.shared::cta",
+            Self::CpAsyncBulkCommitGroup => "cp.async.bulk.commit_group",
+            Self::CpAsyncBulkWaitGroup => "cp.async.bulk.wait_group",
+            Self::CpAsyncBulkWaitGroupRead => "cp.async.bulk.wait_group.read",
+            Self::PrefetchTensormap => "prefetch.tensormap",
+            Self::WgmmaF16 => "wgmma.mma_async",
+            Self::WgmmaWaitGroup => "wgmma.wait_group",
+            Self::Stmatrix => "stmatrix",
+            Self::SetmaxnregDec => "setmaxnreg.dec",
+            Self::SetmaxnregInc => "setmaxnreg.inc",
+            Self::GriddepcontrolWait => "griddepcontrol.wait",
+            Self::GriddepcontrolLaunchDependents => "griddepcontrol.launch_dependents",
             Self::Tap => "tap",
         })
     }
@@ -103,8 +157,8 @@ impl Sites {
         location: &'static Location<'static>,
         mutations: &[Mutation],
     ) -> u32 {
-        // 17 instructions fit into the bits that the shift makes free.
-        let key = (std::ptr::from_ref(location) as usize) << 5 | op as usize;
+        // There are fewer than 64 instructions, which fit into the bits that the shift makes free.
+        let key = (std::ptr::from_ref(location) as usize) << 6 | op as usize;
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) % RECENT;
         let number = if self.recent[slot].0 == key {
             self.recent[slot].1

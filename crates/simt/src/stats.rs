@@ -27,6 +27,20 @@ pub struct Stats {
     pub copies_at_wait: u64,
     /// Barriers of CTAs and of warps that all lanes passed.
     pub barriers: u64,
+    /// wgmma instructions, counted once for a warpgroup and step.
+    pub wgmma: u64,
+    /// stmatrix instructions, counted once for a warp.
+    pub stmatrix: u64,
+    /// Turns that stmatrix took beyond one for each matrix: 0 without bank conflicts.
+    pub stmatrix_conflicts: u64,
+    /// Bulk and tensor copies; a multicast counts once for each CTA that it goes to.
+    pub bulk_copies: u64,
+    /// Bytes that these brought to shared memory, zeros for what is out of bounds among them, or to global memory.
+    pub bulk_bytes: u64,
+    /// Successful waits for an mbarrier, counted for each lane.
+    pub mbarrier_waits: u64,
+    /// Barriers of clusters that all lanes arrived at.
+    pub cluster_barriers: u64,
     /// Atomic read-modify-writes.
     pub atomics: u64,
     /// Bytes that lanes loaded from global memory.

@@ -78,3 +78,33 @@ pub(crate) fn ldmatrix_x4(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
         })
     })
 }
+
+/// `stmatrix.x4` (PTX ISA 9.7.14.5.16), the inverse of [`ldmatrix_x4`]: `rows[8 i + r]` is row r of matrix i; register
+/// i of lane l goes to elements 2 (l mod 4) and the next of row l / 4 of matrix i.
+pub(crate) fn stmatrix_x4(values: &[[u32; 4]; LANES]) -> [[u8; 16]; LANES] {
+    let mut rows = [[0; 16]; LANES];
+    for (lane, registers) in values.iter().enumerate() {
+        for (i, register) in registers.iter().enumerate() {
+            let at = 4 * (lane % 4);
+            rows[8 * i + lane / 4][at..at + 4].copy_from_slice(&register.to_le_bytes());
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stmatrix_inverts_ldmatrix() {
+        let values: [[u32; 4]; LANES] =
+            std::array::from_fn(|lane| std::array::from_fn(|i| (lane * 4 + i) as u32 * 0x0102_0305));
+        let rows = stmatrix_x4(&values);
+        assert_eq!(ldmatrix_x4(&rows), values);
+        assert_eq!(stmatrix_x4(&ldmatrix_x4(&rows)), rows);
+        // As drawn: lane 5 holds elements 2 and 3 of row 1 of each matrix, the lower half first.
+        assert_eq!(rows[8 * 2 + 1][4..8], values[5][2].to_le_bytes());
+        assert_eq!(rows[31][12..], values[31][3].to_le_bytes());
+    }
+}

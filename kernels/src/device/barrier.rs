@@ -29,3 +29,15 @@ instruction! {
         host: simt::ops::bar_warp_sync(),
     }
 }
+
+instruction! {
+    /// `bar.sync ID, THREADS`: the same among THREADS threads, whole warps, that agree on barrier ID, 1 to 15.
+    ///
+    /// # Safety
+    ///
+    /// So many threads of the CTA execute it with this ID, and nobody else uses that barrier at the time.
+    pub unsafe fn bar_sync_some(id: u32, threads: u32) {
+        ptx: asm!("bar.sync {0}, {1};", in(reg32) id, in(reg32) threads, options(nostack)),
+        host: simt::ops::bar_sync_named(id, threads),
+    }
+}

@@ -71,6 +71,18 @@ impl Global<u32> {
     }
 
     instruction! {
+        /// `st.global.u32`, weak.
+        ///
+        /// # Safety
+        ///
+        /// A multiple of 4, writable; no other access races with it.
+        pub unsafe fn store(self, value: u32) {
+            ptx: asm!("st.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack)),
+            host: simt::ops::st_global::<u32>(self.address(), value),
+        }
+    }
+
+    instruction! {
         /// `st.relaxed.gpu.global.u32`: strong, orders nothing.
         ///
         /// # Safety

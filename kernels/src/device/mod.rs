@@ -6,23 +6,48 @@
 //! 9.0.
 
 mod barrier;
+mod bulk;
+mod cluster;
 mod convert;
 mod cp_async;
+mod dependent;
 mod global;
 mod ldmatrix;
+mod mbarrier;
 mod mma;
+mod proxy;
+mod registers;
 mod shared;
+mod stmatrix;
 mod tap;
 mod thread;
+mod wgmma;
 
-pub use barrier::{bar_sync, bar_warp_sync};
+pub use barrier::{bar_sync, bar_sync_some, bar_warp_sync};
+pub use bulk::{
+    bulk_commit_group, bulk_wait_group_read, copy_to_cluster, load_box, load_box_multicast,
+    prefetch_tensor_map, store_box,
+};
+pub use cluster::{
+    ClusterAddr, barrier_cluster_arrive, barrier_cluster_wait, cluster_ctarank, cluster_nctarank,
+    clusterid_x, mapa, nclusterid_x,
+};
 pub use convert::{f16_to_f32, pack_f16x2};
 pub use cp_async::{cp_async_16, cp_async_commit_group, cp_async_wait_group};
+pub use dependent::{griddepcontrol_launch_dependents, griddepcontrol_wait};
 pub use ldmatrix::ldmatrix_x4;
+pub use mbarrier::{
+    fence_mbarrier_init, mbarrier_arrive, mbarrier_arrive_cluster, mbarrier_arrive_expect_tx, mbarrier_init,
+    mbarrier_try_wait,
+};
 pub use mma::mma_m16n8k16_f16;
+pub use proxy::{fence_proxy_async_global, fence_proxy_async_shared};
+pub use registers::{setmaxnreg_dec, setmaxnreg_inc};
 pub use shared::{SharedAddr, dynamic_shared};
+pub use stmatrix::stmatrix_x4;
 pub use tap::tap;
 pub use thread::{block_dim_x, block_idx_x, grid_dim_x, opaque, thread_idx_x};
+pub use wgmma::{Descriptor, Pending, Registers, STEP_BYTES, Sums};
 
 /// Defines an instruction: its documentation, its signature, the PTX body and the host body.
 ///

@@ -20,7 +20,8 @@ pub(super) struct Item {
     pub output: Global<u32>,
     /// Those of all items.
     pub outputs: Global<u32>,
-    /// Words that all items share.
+    /// Words that all items share. No instruction of compute capability 9.0 needs any.
+    #[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
     pub counters: Global<u32>,
     /// This lane, among those of the CTA.
     pub lane: u32,
@@ -38,6 +39,7 @@ impl Item {
             input: params.input.offset(u64::from(index) * u64::from(input_words)),
             output: params.output.offset(u64::from(index) * u64::from(output_words)),
             outputs: params.output,
+            #[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
             counters: params.output.offset(u64::from(params.count) * u64::from(output_words)),
             lane: thread_idx_x(),
             shared: dynamic_shared(),
@@ -68,7 +70,7 @@ impl Item {
         unsafe { self.input_at(word).load() }
     }
 
-    /// Sets output word `word`. (Device code has no weak store of 32 bits, so this one is strong.)
+    /// Sets output word `word`.
     ///
     /// # Safety
     ///
@@ -77,6 +79,6 @@ impl Item {
     #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
     pub(super) unsafe fn set(self, word: u32, value: u32) {
         // SAFETY: outputs are writable, this one by this lane alone.
-        unsafe { self.output_at(word).store_relaxed(value) }
+        unsafe { self.output_at(word).store(value) }
     }
 }

@@ -1,38 +1,28 @@
 //! Entries that run one device instruction each: what tests compare between the strict machine, a GPU and the
 //! PTX manual.
 //!
-//! Every instruction of [`device`](crate::device) has one, `instruction_<name>` in [`table`]. A CTA does one
-//! *item*: it takes the item's words of the input, gives them to the instruction, lane by lane, and stores
-//! what came back as the item's words of the output. Around it stand as few other instructions as will do.
-//! What the words mean is documented at each function; all of them are `unsafe` for one reason: they trust the
-//! launch to be that of their row, with [`Params`] as documented there.
+//! Every instruction of [`device`](crate::device) has one, `instruction_<name>`, in the table of the oldest GPU that has
+//! it: [`INSTRUCTIONS`] or [`SM90_INSTRUCTIONS`]. A CTA does one *item*: it takes the item's words of the input, gives
+//! them to the instruction, lane by lane, and stores what came back as the item's words of the output. Around it stand
+//! as few other instructions as will do. What the words mean is documented at each function; all of them are `unsafe`
+//! for one reason: they trust the launch to be that of their row, with [`Params`] as documented there.
 //!
-//! They make a PTX file of their own (feature `instructions` of the device build), so that nothing in the one
-//! that is shipped is there for tests alone.
+//! They make PTX files of their own (feature `instructions` of the device build), so that nothing in those that are
+//! shipped is there for tests alone.
 
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod barrier;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod convert;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod cp_async;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod global;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod item;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod matrix;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod shared;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod strong;
-pub mod table;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod thread;
+#[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
+pub mod sm80;
+#[cfg(any(not(target_arch = "nvptx64"), feature = "sm90"))]
+pub mod sm90;
 
 use crate::Global;
 
-pub use table::{INSTRUCTIONS, Instruction};
+#[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
+pub use sm80::{INSTRUCTIONS, Instruction};
+#[cfg(any(not(target_arch = "nvptx64"), feature = "sm90"))]
+pub use sm90::{SM90_INSTRUCTIONS, Sm90Instruction, Sm90Params};
 
 /// What a launch of any of these entries gets. Item i has the `input_words` from `i * input_words` on, and
 /// likewise for the output.

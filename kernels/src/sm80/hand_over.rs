@@ -16,7 +16,7 @@ use crate::{Global, counters, device::tap, params::Lora};
 ///
 /// The counters are as [`Lora`] says; the stores of the CTA's other threads are ordered before.
 #[inline(always)]
-pub(super) unsafe fn publish(lora: &Lora, row_tile: u32) {
+pub(crate) unsafe fn publish(lora: &Lora, row_tile: u32) {
     // SAFETY: the caller's contract.
     unsafe { word(lora, counters::finished(row_tile)).red_add_release(1) }
 }
@@ -29,7 +29,7 @@ pub(super) unsafe fn publish(lora: &Lora, row_tile: u32) {
 /// The counters are as [`Lora`] says.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-pub(super) unsafe fn is_ready(lora: &Lora, row_tile: u32, items: u32) -> bool {
+pub(crate) unsafe fn is_ready(lora: &Lora, row_tile: u32, items: u32) -> bool {
     // SAFETY: the caller's contract.
     unsafe { word(lora, counters::finished(row_tile)).load_acquire() >= tap("items awaited", items) }
 }
@@ -40,7 +40,7 @@ pub(super) unsafe fn is_ready(lora: &Lora, row_tile: u32, items: u32) -> bool {
 ///
 /// The counters are as [`Lora`] says; this CTA has seen its row tile ready, or does not need it.
 #[inline(always)]
-pub(super) unsafe fn pass(lora: &Lora, row_tile: u32, tiles: u32) {
+pub(crate) unsafe fn pass(lora: &Lora, row_tile: u32, tiles: u32) {
     // SAFETY: the caller's contract. `atom.inc` wraps `passed` itself. Nobody looks at `finished` any more:
     // all tiles have passed, and the next launch starts after this one.
     unsafe {

@@ -154,10 +154,12 @@ pub(super) unsafe fn store_y<T: Tile, const MT: usize, const NT: usize>(
 }
 
 /// Bias and residual.
-struct Epilogued<'a> {
-    params: &'a Params,
-    first_row: u32,
-    first_column: u32,
+pub(crate) struct Epilogued<'a> {
+    pub params: &'a Params,
+    /// Of the tile.
+    pub first_row: u32,
+    /// Of the tile.
+    pub first_column: u32,
 }
 
 impl Finish for Epilogued<'_> {

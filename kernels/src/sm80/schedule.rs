@@ -20,7 +20,7 @@ use crate::{
     counters,
     device::{bar_sync, block_idx_x, grid_dim_x, tap, thread_idx_x},
     params::Params,
-    tile::Tile,
+    tile::{Blocks, Tile},
 };
 
 /// Row tiles of a group.
@@ -37,7 +37,7 @@ pub(super) enum Work {
 
 /// A tile of h: some columns of one segment's adapter.
 #[derive(Clone, Copy)]
-pub(super) struct HItem {
+pub(crate) struct HItem {
     pub row_tile: u32,
     /// Number of the segment.
     pub segment: u32,
@@ -54,32 +54,32 @@ impl HItem {
 
     /// From the board.
     #[inline(always)]
-    pub(super) fn from_board([_, row_tile, segment, chunk]: [u32; 4]) -> Self {
+    pub(crate) fn from_board([_, row_tile, segment, chunk]: [u32; 4]) -> Self {
         Self { row_tile, segment, chunk }
     }
 }
 
 /// Sizes in tiles.
 #[derive(Clone, Copy)]
-pub(super) struct Grid {
+pub(crate) struct Grid {
     pub row_tiles: u32,
     pub column_tiles: u32,
 }
 
 impl Grid {
     #[inline(always)]
-    pub(super) fn new<T: Tile>(params: &Params) -> Self {
+    pub(crate) fn new<T: Blocks>(params: &Params) -> Self {
         Self { row_tiles: params.m.div_ceil(T::BLOCK_M), column_tiles: params.n.div_ceil(T::BLOCK_N) }
     }
 
     #[inline(always)]
-    pub(super) fn outputs(self) -> u32 {
+    pub(crate) fn outputs(self) -> u32 {
         self.row_tiles * self.column_tiles
     }
 
     /// Output tile number `index`, group by group, in a group column by column.
     #[inline(always)]
-    pub(super) fn output(self, index: u32) -> (u32, u32) {
+    pub(crate) fn output(self, index: u32) -> (u32, u32) {
         // `checked_div`, here and below: a plain one would bring the panic of a division by zero.
         let group = index.checked_div(GROUP * self.column_tiles).unwrap_or(0);
         self.output_in_group(group, index - group * GROUP * self.column_tiles)
@@ -188,9 +188,12 @@ impl<'a, T: Tile> Tickets<'a, T> {
     }
 }
 
-const DONE: u32 = 0;
-const OUTPUT: u32 = 1;
-const H: u32 = 2;
+/// Kinds of work on a board: none is left,
+pub(crate) const DONE: u32 = 0;
+/// a tile of y,
+pub(crate) const OUTPUT: u32 = 1;
+/// a tile of h.
+pub(crate) const H: u32 = 2;
 
 /// A tile of y as the board shows it: with the number of work items that its row tile's h consists of.
 ///
@@ -198,11 +201,11 @@ const H: u32 = 2;
 ///
 /// The tables are as [`Lora`](crate::params::Lora) says.
 #[inline(always)]
-pub(super) unsafe fn output<T: Tile>(params: &Params, row_tile: u32, column_tile: u32) -> [u32; 4] {
+pub(crate) unsafe fn output<T: Blocks>(params: &Params, row_tile: u32, column_tile: u32) -> [u32; 4] {
     // SAFETY: row tiles up to and with their number have an entry in the table.
     let items = unsafe {
-        items_before(&params.lora, T::BLOCK_N, row_tile + 1)
-            - items_before(&params.lora, T::BLOCK_N, row_tile)
+        items_before(&params.lora, T::H_COLUMNS, row_tile + 1)
+            - items_before(&params.lora, T::H_COLUMNS, row_tile)
     };
     [OUTPUT, row_tile, column_tile, items]
 }
@@ -213,13 +216,13 @@ pub(super) unsafe fn output<T: Tile>(params: &Params, row_tile: u32, column_tile
 ///
 /// The tables are as [`Lora`](crate::params::Lora) says.
 #[inline(always)]
-unsafe fn encode<T: Tile>(params: &Params, grid: Grid, ticket: u32, tickets: u32) -> [u32; 4] {
+pub(crate) unsafe fn encode<T: Blocks>(params: &Params, grid: Grid, ticket: u32, tickets: u32) -> [u32; 4] {
     if ticket >= tickets {
         return [DONE, 0, 0, 0];
     }
     let ticket = tap("ticket", ticket);
     // SAFETY: row tiles up to and with their number have an entry in the table.
-    let items_before = |row_tile| unsafe { items_before(&params.lora, T::BLOCK_N, row_tile) };
+    let items_before = |row_tile| unsafe { items_before(&params.lora, T::H_COLUMNS, row_tile) };
     let first_ticket = |group: u32| {
         let row_tile = (group * GROUP).min(grid.row_tiles);
         items_before(row_tile) + row_tile * grid.column_tiles
@@ -246,7 +249,7 @@ unsafe fn encode<T: Tile>(params: &Params, grid: Grid, ticket: u32, tickets: u32
 ///
 /// The tables are as [`Lora`](crate::params::Lora) says.
 #[inline(always)]
-pub(super) unsafe fn h_item<T: Tile>(
+pub(crate) unsafe fn h_item<T: Blocks>(
     params: &Params,
     first_row_tile: u32,
     row_tiles: u32,
@@ -255,14 +258,14 @@ pub(super) unsafe fn h_item<T: Tile>(
     let lora = &params.lora;
     // SAFETY: row tiles up to and with their number have an entry in the table.
     unsafe {
-        let items_before = |row_tile| items_before(lora, T::BLOCK_N, row_tile);
+        let items_before = |row_tile| items_before(lora, T::H_COLUMNS, row_tile);
         let row_tile =
             first_row_tile + last_not_above(row_tiles, index, |i| items_before(first_row_tile + i));
         let mut chunk = index - items_before(row_tile);
         let mut segment = first_segment(lora, row_tile);
         loop {
             let part = next_part(params, row_tile * T::BLOCK_M, T::BLOCK_M, &mut segment);
-            let chunks = part.rank16().div_ceil(T::BLOCK_N);
+            let chunks = part.rank16().div_ceil(T::H_COLUMNS);
             if chunk < chunks || part.is_none() {
                 // `next_part` has moved on. (None is not reached: `items_before` counts what `next_part`
                 // finds.)

@@ -8,7 +8,7 @@ use crate::{
 
 /// A segment's part of one row tile.
 #[derive(Clone, Copy)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// First row of the tile that belongs to it.
     pub begin: u32,
     /// The row after the last.
@@ -19,7 +19,7 @@ pub(super) struct Part {
 impl Part {
     /// No part. Not an `Option`: what is not initialised in its `None` would keep its registers through the K
     /// loop.
-    pub(super) const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         begin: 0,
         end: 0,
         adapter: Adapter {
@@ -34,13 +34,13 @@ impl Part {
 
     /// Whether there is no adapter.
     #[inline(always)]
-    pub(super) fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.adapter.rank == 0
     }
 
     /// r rounded up to the granule.
     #[inline(always)]
-    pub(super) fn rank16(&self) -> u32 {
+    pub(crate) fn rank16(&self) -> u32 {
         self.adapter.rank.next_multiple_of(RANK_GRANULE)
     }
 }
@@ -51,7 +51,7 @@ impl Part {
 ///
 /// The tables of `lora` are as [`Lora`] says.
 #[inline(always)]
-pub(super) unsafe fn first_segment(lora: &Lora, row_tile: u32) -> u32 {
+pub(crate) unsafe fn first_segment(lora: &Lora, row_tile: u32) -> u32 {
     if lora.segments.is_null() {
         0
     } else {
@@ -66,7 +66,7 @@ pub(super) unsafe fn first_segment(lora: &Lora, row_tile: u32) -> u32 {
 ///
 /// As [`first_segment`]; `row_tile` may be the number of row tiles.
 #[inline(always)]
-pub(super) unsafe fn items_before(lora: &Lora, block_n: u32, row_tile: u32) -> u32 {
+pub(crate) unsafe fn items_before(lora: &Lora, block_n: u32, row_tile: u32) -> u32 {
     if lora.segments.is_null() {
         row_tile * lora.uniform.rank.next_multiple_of(RANK_GRANULE).div_ceil(block_n)
     } else {
@@ -82,7 +82,7 @@ pub(super) unsafe fn items_before(lora: &Lora, block_n: u32, row_tile: u32) -> u
 ///
 /// As [`first_segment`].
 #[inline(always)]
-pub(super) unsafe fn next_part(params: &Params, first_row: u32, block_m: u32, segment: &mut u32) -> Part {
+pub(crate) unsafe fn next_part(params: &Params, first_row: u32, block_m: u32, segment: &mut u32) -> Part {
     let lora = &params.lora;
     let last_row = params.m.min(first_row + block_m);
     let mut part = Part::NONE;

@@ -15,7 +15,7 @@ use crate::{
 /// f32 in a chunk of 16 bytes.
 const CHUNK: u32 = 4;
 /// Elements that a thread finishes and stores at once.
-pub(super) const WIDTH: u32 = 8;
+pub(crate) const WIDTH: u32 = 8;
 
 /// Where a tile goes.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ pub(super) struct Target {
 }
 
 /// What is done to sums before they are rounded.
-pub(super) trait Finish {
+pub(crate) trait Finish {
     /// Finishes the sums of columns `column` to `column + 8` of a row, of which `present` are stored.
     ///
     /// # Safety
@@ -134,17 +134,32 @@ unsafe fn store_pass<T: Tile>(
                     staged::<T>(staging, staged_row, column + if late { 0 } else { CHUNK }).load_v4();
                 let ([a, b, c, d], [e, f, g, h]) = if late { (second, first) } else { (first, second) };
                 let sums = [a, b, c, d, e, f, g, h].map(f32::from_bits);
-                let [a, b, c, d, e, f, g, h] = finish.finish(row, column, present, sums);
-                let words = [pack_f16x2(a, b), pack_f16x2(c, d), pack_f16x2(e, f), pack_f16x2(g, h)];
+                let sums = finish.finish(row, column, present, sums);
                 let to = target.first.offset(u64::from(row) * u64::from(target.stride) + u64::from(column));
-                if whole && present == WIDTH {
-                    to.cast::<[u32; 4]>().store(words);
-                } else {
-                    scatter(to, words, present);
-                }
+                store_row(to, sums, present, whole);
             }
         }
         staged_row += T::THREADS / groups;
+    }
+}
+
+/// Rounds and stores the first `present` of eight sums; `whole` says whether eight may be stored at once.
+///
+/// # Safety
+///
+/// `to` is writable for `present` elements, and with `whole` a multiple of 16 bytes.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+pub(crate) unsafe fn store_row(to: Global<u16>, sums: [f32; WIDTH as usize], present: u32, whole: bool) {
+    let [a, b, c, d, e, f, g, h] = sums;
+    let words = [pack_f16x2(a, b), pack_f16x2(c, d), pack_f16x2(e, f), pack_f16x2(g, h)];
+    // SAFETY: the caller's contract.
+    unsafe {
+        if whole && present == WIDTH {
+            to.cast::<[u32; 4]>().store(words);
+        } else {
+            scatter(to, words, present);
+        }
     }
 }
 

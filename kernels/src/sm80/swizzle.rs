@@ -8,13 +8,13 @@
 use crate::device::SharedAddr;
 
 /// Bytes of a chunk.
-pub(super) const CHUNK: u32 = 16;
+pub(crate) const CHUNK: u32 = 16;
 /// f16 in a chunk.
-pub(super) const CHUNK_ELEMENTS: u32 = CHUNK / 2;
+pub(crate) const CHUNK_ELEMENTS: u32 = CHUNK / 2;
 
 /// Where chunk `chunk` of row `row` lies in a tile whose rows have ROW_BYTES, a power of two from 32 on.
 #[inline(always)]
-pub(super) fn chunk_at<const ROW_BYTES: u32>(tile: SharedAddr, row: u32, chunk: u32) -> SharedAddr {
+pub(crate) fn chunk_at<const ROW_BYTES: u32>(tile: SharedAddr, row: u32, chunk: u32) -> SharedAddr {
     const { assert!(ROW_BYTES.is_power_of_two() && ROW_BYTES >= 2 * CHUNK) };
     let chunks = ROW_BYTES / CHUNK;
     let mixed = if chunks >= 8 { chunk ^ (row & 7) } else { chunk ^ ((row / (8 / chunks)) & (chunks - 1)) };
@@ -23,6 +23,6 @@ pub(super) fn chunk_at<const ROW_BYTES: u32>(tile: SharedAddr, row: u32, chunk: 
 
 /// From chunk c of a row to chunk c + 2, if bit 1 of c is not set.
 #[inline(always)]
-pub(super) fn two_chunks_further(at: SharedAddr) -> SharedAddr {
+pub(crate) fn two_chunks_further(at: SharedAddr) -> SharedAddr {
     at.xor(2 * CHUNK)
 }

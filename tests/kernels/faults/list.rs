@@ -1,17 +1,17 @@
-//! The kernels that faults are seeded into, the named faults, and what may be left out without harm.
+//! Compute capability 8.0: the kernels that faults are seeded into, the named faults, and what may be left out without
+//! harm.
 
 use fused_lora_simt::{
-    Action::{self, AddressXor, ByteDelta, Drop, NonCoherent, WaitGroup, Weaken},
-    Mutation,
+    Action::{AddressXor, ByteDelta, Drop, NonCoherent, WaitGroup, Weaken},
     Op::{
         AtomInc, BarSync, CpAsync, CpAsyncCommitGroup, CpAsyncWaitGroup, LdAcquire, LdGlobal, Ldmatrix, Mma,
         RedAddRelease, StGlobal, StRelaxed,
     },
-    Site,
 };
 
 use super::{
-    source::{Located, Place, at},
+    seed::{Fault, Redundant, always, by_lane, fault, once, time, value},
+    source::{Place, sm80 as at},
     subject::{By, Subject},
 };
 use crate::case::{AdapterCase, Case, Rows};
@@ -108,82 +108,6 @@ fn segments(m: usize, n: usize, k: usize) -> Case {
         ],
         rows: Rows::Table(vec![(0..20, 0), (20..50, 1), (90..m, 2)]),
         ..Case::new(m, n, k, 0)
-    }
-}
-
-/// A kernel with one thing wrong.
-pub(super) struct Fault {
-    pub(super) name: &'static str,
-    pub(super) subject: &'static Subject,
-    seed: Seed,
-    /// Who has to catch it.
-    pub(super) by: By,
-}
-
-#[derive(Clone, Copy)]
-enum Seed {
-    Instruction(Instruction, Action),
-    Value(&'static str, fn(u32) -> u32),
-}
-
-/// Which of the times that an instruction is executed.
-#[derive(Clone, Copy)]
-struct Instruction {
-    place: Place,
-    cta: Option<u32>,
-    lane: Option<u32>,
-    occurrence: Option<u32>,
-}
-
-/// Every time.
-const fn always(place: Place) -> Instruction {
-    Instruction { place, cta: None, lane: None, occurrence: None }
-}
-
-/// By one lane.
-const fn by_lane(lane: u32, place: Place) -> Instruction {
-    Instruction { lane: Some(lane), ..always(place) }
-}
-
-/// The `n`-th time of one lane of one CTA.
-const fn once(cta: u32, lane: u32, n: u32, place: Place) -> Instruction {
-    Instruction { cta: Some(cta), occurrence: Some(n), ..by_lane(lane, place) }
-}
-
-/// The `n`-th time of all lanes of a CTA.
-const fn time(cta: u32, n: u32, place: Place) -> Instruction {
-    Instruction { cta: Some(cta), occurrence: Some(n), ..always(place) }
-}
-
-const fn fault(
-    name: &'static str,
-    subject: &'static Subject,
-    instruction: Instruction,
-    action: Action,
-    by: By,
-) -> Fault {
-    Fault { name, subject, seed: Seed::Instruction(instruction, action), by }
-}
-
-const fn value(
-    name: &'static str,
-    subject: &'static Subject,
-    tap: &'static str,
-    change: fn(u32) -> u32,
-    by: By,
-) -> Fault {
-    Fault { name, subject, seed: Seed::Value(tap, change), by }
-}
-
-impl Fault {
-    /// For the machine; None if the instruction is not among those that were met.
-    pub(super) fn mutation(&self, sites: &Located) -> Option<Mutation> {
-        Some(match self.seed {
-            Seed::Value(name, change) => Site::tap(name).does(Action::Tap(change)),
-            Seed::Instruction(Instruction { place, cta, lane, occurrence }, action) => {
-                Site { cta, lane, occurrence, ..sites.find(&place)? }.does(action)
-            }
-        })
     }
 }
 
@@ -411,12 +335,3 @@ pub(super) static REDUNDANT: &[Redundant] = &[
                  with one part alone, there is none",
     },
 ];
-
-/// See [`REDUNDANT`].
-pub(super) struct Redundant {
-    pub(super) place: Place,
-    pub(super) action: &'static str,
-    /// Where it is not missed.
-    pub(super) subjects: &'static [&'static Subject],
-    pub(super) reason: &'static str,
-}

@@ -13,7 +13,9 @@ use syn::{
 /// One instruction of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Name of the file in `kernels/src/sm80`.
+    /// Folder in `kernels/src`.
+    pub(super) folder: &'static str,
+    /// Name of the file.
     pub(super) file: &'static str,
     /// Function, or `Type::method`.
     pub(super) function: &'static str,
@@ -22,74 +24,93 @@ pub(super) struct Place {
     pub(super) nth: usize,
 }
 
-/// Shorthand for tables.
-pub(super) const fn at(file: &'static str, function: &'static str, op: Op, nth: usize) -> Place {
-    Place { file, function, op, nth }
+/// Shorthand for tables: a place in `sm80/`.
+pub(super) const fn sm80(file: &'static str, function: &'static str, op: Op, nth: usize) -> Place {
+    Place { folder: "sm80", file, function, op, nth }
+}
+
+/// A place in `sm90/`.
+pub(super) const fn sm90(file: &'static str, function: &'static str, op: Op, nth: usize) -> Place {
+    Place { folder: "sm90", ..sm80(file, function, op, nth) }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} in {} of {}", self.op, self.nth, self.function, self.file)
+        let Self { folder, file, function, op, nth } = self;
+        write!(f, "{op} {nth} in {function} of {folder}/{file}")
     }
 }
 
 /// The sites that runs have met, with their functions.
 pub(super) struct Located {
     /// In the order of the source.
-    sites: Vec<(SiteInfo, String, String)>,
+    sites: Vec<(SiteInfo, Function)>,
+}
+
+/// A function of the kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Function {
+    folder: String,
+    file: String,
+    /// Its name, or `Type::method`.
+    name: String,
 }
 
 impl Located {
-    /// Finds the functions of sites. Those outside of `sm80/` (taps have names of their own) are left out.
+    /// Finds the functions of sites. Those outside of `sm80/` and `sm90/` (taps have names of their own) are left out.
     pub(super) fn new(mut sites: Vec<SiteInfo>) -> Self {
         sites.sort();
         sites.dedup_by_key(|site| (site.file, site.line, site.column, site.op));
-        let mut functions = HashMap::new();
+        let mut files = HashMap::new();
         let sites = sites
             .into_iter()
-            .filter(|site| site.file.contains("sm80"))
-            .map(|site| {
-                let file = Path::new(site.file).file_name().unwrap().to_string_lossy().into_owned();
-                let functions = functions.entry(site.file).or_insert_with(|| functions_of(&file));
+            .filter_map(|site| {
+                let path = Path::new(site.file);
+                let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+                let (folder, file) = (name(path.parent()?)?, name(path)?);
+                if folder != "sm80" && folder != "sm90" {
+                    return None;
+                }
+                let functions = files.entry(site.file).or_insert_with(|| functions_of(&folder, &file));
                 // The innermost one begins last.
                 let function = functions.iter().filter(|f| f.lines.contains(&(site.line as usize)));
                 let function = function.max_by_key(|f| *f.lines.start());
                 let name = function.unwrap_or_else(|| panic!("{site} is in no function")).name.clone();
-                (site, file, name)
+                Some((site, Function { folder, file, name }))
             })
             .collect();
         Self { sites }
     }
 
-    /// All instructions of some kinds, each with a mutation's site and its place.
-    pub(super) fn all<'a>(&'a self, ops: &'a [Op]) -> impl Iterator<Item = (Op, Site, String)> + 'a {
-        self.sites.iter().filter(|(site, ..)| ops.contains(&site.op)).map(|(site, file, function)| {
-            let nth = self.alike(site.op, file, function).position(|other| other == site).unwrap();
-            (site.op, Site::at(site), format!("{} {nth} in {function} of {file}", site.op))
+    /// All instructions, each with a mutation's site and its place.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Op, Site, String)> {
+        self.sites.iter().map(|(site, function)| {
+            let nth = self.alike(site.op, |f| f == function).position(|other| other == site).unwrap();
+            let Function { folder, file, name } = function;
+            (site.op, Site::at(site), format!("{} {nth} in {name} of {folder}/{file}", site.op))
         })
     }
 
     /// The site of a place, if it was met.
     pub(super) fn find(&self, place: &Place) -> Option<Site> {
-        self.alike(place.op, place.file, place.function).nth(place.nth).map(Site::at)
+        let Place { folder, file, function, op, nth } = *place;
+        self.alike(op, |f| f.folder == folder && f.file == file && f.name == function).nth(nth).map(Site::at)
     }
 
-    fn alike<'a>(&'a self, op: Op, file: &'a str, function: &'a str) -> impl Iterator<Item = &'a SiteInfo> {
-        self.sites
-            .iter()
-            .filter(move |(s, f, name)| s.op == op && f == file && name == function)
-            .map(|(s, ..)| s)
+    fn alike(&self, op: Op, wanted: impl Fn(&Function) -> bool) -> impl Iterator<Item = &SiteInfo> {
+        self.sites.iter().filter(move |(site, f)| site.op == op && wanted(f)).map(|(site, _)| site)
     }
 }
 
-struct Function {
+/// Where a function lies in its file.
+struct Lines {
     name: String,
     lines: std::ops::RangeInclusive<usize>,
 }
 
 #[derive(Default)]
 struct Functions {
-    found: Vec<Function>,
+    found: Vec<Lines>,
     of: Option<String>,
 }
 
@@ -105,19 +126,20 @@ impl<'ast> Visit<'ast> for Functions {
     fn visit_impl_item_fn(&mut self, node: &'ast ImplItemFn) {
         let of = self.of.as_deref().unwrap_or_default();
         let name = format!("{of}::{}", node.sig.ident);
-        self.found.push(Function { name, lines: node.span().start().line..=node.span().end().line });
+        self.found.push(Lines { name, lines: node.span().start().line..=node.span().end().line });
         visit::visit_impl_item_fn(self, node);
     }
 
     fn visit_item_fn(&mut self, node: &'ast ItemFn) {
         let name = node.sig.ident.to_string();
-        self.found.push(Function { name, lines: node.span().start().line..=node.span().end().line });
+        self.found.push(Lines { name, lines: node.span().start().line..=node.span().end().line });
         visit::visit_item_fn(self, node);
     }
 }
 
-fn functions_of(file: &str) -> Vec<Function> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("kernels/src/sm80").join(file);
+fn functions_of(folder: &str, file: &str) -> Vec<Lines> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("kernels/src");
+    let path = src.join(folder).join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut functions = Functions::default();
     functions.visit_file(&syn::parse_file(&text).expect("it compiles"));

@@ -3,7 +3,11 @@
 use std::{fmt, sync::OnceLock};
 
 use fused_lora::Strategy;
-use fused_lora_kernels::{params, table::Operation, tile::RANK_GRANULE};
+use fused_lora_kernels::{
+    params,
+    table::{Kernel, Operation},
+    tile::RANK_GRANULE,
+};
 use fused_lora_simt::{Kind, Machine, Mutation, Op, Schedule, Stats};
 use half::f16;
 
@@ -47,6 +51,14 @@ pub(super) enum By {
     Poison,
     /// The machine: an access outside of memory.
     OutOfBounds,
+    /// The machine: an access of the asynchronous proxy that no fence orders after one of a thread.
+    Proxy,
+    /// The machine: an operand that the instruction does not take.
+    Operand,
+    /// The machine: shared memory of a CTA that may not have started.
+    NotStarted,
+    /// The machine: shared memory of a CTA that may have ended.
+    Departed,
     /// The machine: nobody can go on.
     Deadlock,
     /// The machine: a barrier or a collective that not all execute.
@@ -73,6 +85,10 @@ impl By {
                 Kind::NonCoherent { .. } => Self::NonCoherent,
                 Kind::Poison { .. } => Self::Poison,
                 Kind::OutOfBounds { .. } => Self::OutOfBounds,
+                Kind::Proxy { .. } => Self::Proxy,
+                Kind::Operand { .. } => Self::Operand,
+                Kind::NotStarted { .. } => Self::NotStarted,
+                Kind::Departed { .. } => Self::Departed,
                 Kind::Deadlock { .. } => Self::Deadlock,
                 Kind::Divergence { .. } => Self::Divergence,
                 Kind::NotWaited { .. } => Self::NotWaited,
@@ -116,9 +132,9 @@ impl Subject {
         Self { name, kernels, faulty, case, clean: OnceLock::new() }
     }
 
-    /// What the kernel with the fault computes.
-    pub(super) fn operation(&self) -> Operation {
-        kernel(self.kernels[self.faulty]).operation
+    /// The kernel with the fault.
+    pub(super) fn kernel(&self) -> &'static Kernel {
+        kernel(self.kernels[self.faulty])
     }
 
     /// Runs the unmodified kernel once under all schedules; the first who asks does it.
@@ -145,14 +161,19 @@ impl Subject {
         })
     }
 
-    /// Seeds a fault and runs until it is caught.
-    pub(super) fn seed(&self, mutation: &Mutation) -> Outcome {
+    /// Seeds a fault, which may be several instructions, and runs until it is caught.
+    pub(super) fn seed(&self, mutations: &[Mutation]) -> Outcome {
+        self.seed_under(mutations, SCHEDULES)
+    }
+
+    /// The same under fewer schedules.
+    pub(super) fn seed_under(&self, mutations: &[Mutation], schedules: usize) -> Outcome {
         let limit = PATIENCE * self.clean().instructions;
         let (mut machine, setup) = self.set_up();
         let mut met = false;
-        for schedule in Schedule::standard(SCHEDULES) {
+        for schedule in Schedule::standard(schedules) {
             setup.poison(&mut machine);
-            let schedule = schedule.with(mutation.clone()).abort_after(limit);
+            let schedule = Schedule { mutations: mutations.to_vec(), ..schedule }.abort_after(limit);
             let (stats, result) = self.run(&mut machine, &setup, &schedule);
             match result {
                 Ok(()) => met |= stats.mutated > 0,
@@ -196,8 +217,8 @@ impl Subject {
             let kernel = kernel(name);
             let mut params = setup.params;
             strategy = match kernel.operation {
-                Operation::Gemm => Strategy::Base,
-                Operation::Fused | Operation::FusedRecompute => Strategy::Fused,
+                Operation::Gemm | Operation::GemmSplitK => Strategy::Base,
+                Operation::Fused | Operation::FusedRecompute | Operation::FusedCooperative => Strategy::Fused,
                 Operation::Shrink | Operation::Expand => Strategy::Unfused,
             };
             if kernel.operation == Operation::Expand {

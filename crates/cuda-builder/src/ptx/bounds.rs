@@ -2,8 +2,8 @@
 
 use super::{PtxError, entries, entry_name};
 
-/// How an entry is launched. PTX ISA 11.4, `.maxntid` and `.minnctapersm`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How an entry is launched. PTX ISA 11.4, `.maxntid` and `.minnctapersm`; 11.5, `.maxclusterrank`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchBounds {
     /// The entry's name.
     pub entry: String,
@@ -11,9 +11,20 @@ pub struct LaunchBounds {
     pub threads: u32,
     /// CTAs that must fit into a multiprocessor at once: with `threads`, this bounds the registers of a thread.
     pub min_ctas: u32,
+    /// The most CTAs of a cluster, where that is to be fixed. It does not make clusters: the launch does.
+    pub max_cluster: Option<u32>,
 }
 
-/// Puts `.maxntid` and `.minnctapersm` after the parameters of each entry.
+impl LaunchBounds {
+    /// The directives, a line each.
+    #[must_use]
+    pub fn directives(&self) -> String {
+        let cluster = self.max_cluster.map(|ctas| format!(".maxclusterrank {ctas}\n")).unwrap_or_default();
+        format!(".maxntid {}, 1, 1\n.minnctapersm {}\n{cluster}", self.threads, self.min_ctas)
+    }
+}
+
+/// Puts [`LaunchBounds::directives`] after the parameters of each entry.
 ///
 /// # Errors
 ///
@@ -45,7 +56,7 @@ pub(crate) fn insert(ptx: &str, bounds: &[LaunchBounds]) -> Result<String, PtxEr
                 .iter()
                 .find(|row| row.entry == entry)
                 .ok_or_else(|| PtxError::NoBounds { entry: entry.to_owned() })?;
-            out.push_str(&format!(".maxntid {}, 1, 1\n.minnctapersm {}\n", row.threads, row.min_ctas));
+            out.push_str(&row.directives());
             open = None;
         }
     }
@@ -74,7 +85,7 @@ mod tests {
 ";
 
     fn row(entry: &str, threads: u32, min_ctas: u32) -> LaunchBounds {
-        LaunchBounds { entry: entry.to_owned(), threads, min_ctas }
+        LaunchBounds { entry: entry.to_owned(), threads, min_ctas, max_cluster: None }
     }
 
     #[test]
@@ -83,6 +94,14 @@ mod tests {
         assert!(out.contains("gemm_param_0[200]\n)\n.maxntid 256, 1, 1\n.minnctapersm 1\n{\n"), "{out}");
         assert!(out.contains(".entry shrink()\n.maxntid 64, 1, 1\n.minnctapersm 4\n{\n"), "{out}");
         assert_eq!(out.lines().count(), PTX.lines().count() + 4);
+    }
+
+    #[test]
+    fn the_largest_cluster_goes_in_where_it_is_given() {
+        let clustered = LaunchBounds { max_cluster: Some(8), ..row("gemm", 384, 1) };
+        let out = insert(PTX, &[row("shrink", 64, 4), clustered]).expect("both are there");
+        assert!(out.contains(".maxntid 384, 1, 1\n.minnctapersm 1\n.maxclusterrank 8\n{\n"), "{out}");
+        assert!(out.contains(".maxntid 64, 1, 1\n.minnctapersm 4\n{\n"), "{out}");
     }
 
     #[test]

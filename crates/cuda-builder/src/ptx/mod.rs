@@ -1,13 +1,16 @@
-//! The compiler's PTX made into what is checked in: noise taken away, launch bounds put in, leftovers refused.
+//! The compiler's PTX made into what is checked in: noise taken away, launch bounds and alignments put in,
+//! leftovers refused.
 
 mod bounds;
 mod header;
+mod params;
 mod tidy;
 
 pub use bounds::LaunchBounds;
 pub use header::{Header, HeaderError};
 
 pub(crate) use bounds::insert as insert_bounds;
+pub(crate) use params::align as align_tensor_maps;
 pub(crate) use tidy::tidy;
 
 /// Counted up whenever this module makes other text of the same compiler output.
@@ -57,6 +60,15 @@ pub enum PtxError {
     #[error("the table of kernels has more than one row for `{entry}`")]
     Twice {
         /// What both name.
+        entry: String,
+    },
+
+    /// Nowhere to put tensor maps.
+    #[error(
+        "entry `{entry}` has no struct of 128 bytes or more as its first parameter, where tensor maps could be"
+    )]
+    NoTensorMaps {
+        /// The entry.
         entry: String,
     },
 

@@ -3,7 +3,8 @@
 use fused_lora_kernels::{
     Global,
     params::Lora,
-    table::{Kernel, Operation},
+    sm90::tile::{BLOCK_K, MAX_CHUNKS},
+    table::{Kernel, Operation, Target},
 };
 
 use super::{adapter::rank16, assignment::Assignment, workspace::Layout};
@@ -50,11 +51,20 @@ impl<'a> Adapters<'a> {
         }
     }
 
-    /// The mean r₁₆ of all rows.
-    pub(super) fn mean_rank16(self) -> f64 {
-        match self {
-            Self::Batch(_, assignment) => assignment.mean_rank16,
-            _ => f64::from(self.max_rank16()),
+    /// Columns of h that a row tile has, those of all its segments together, on the average over row tiles.
+    pub(super) fn rank_of_tiles(self, kernel: &Kernel, m: u32) -> f64 {
+        let columns = self.h_work(kernel, m).columns;
+        columns as f64 / f64::from(m.div_ceil(kernel.block_m).max(1))
+    }
+
+    /// Columns of h in the workspace, as the kernel lays it out: that of a row tile's segments side by side for those of
+    /// compute capability 9.0, each segment's from the first column on otherwise.
+    pub(super) fn ldh(self, kernel: &Kernel) -> u32 {
+        match (kernel.target, self) {
+            (Target::Sm90a, Self::Batch(_, assignment)) => {
+                assignment.tiles(kernel).map_or(0, |tiles| tiles.most_columns)
+            }
+            _ => self.max_rank16(),
         }
     }
 
@@ -65,30 +75,46 @@ impl<'a> Adapters<'a> {
             Self::Uniform(_) => {
                 let (row_tiles, rank16) = (u64::from(m.div_ceil(kernel.block_m)), self.max_rank16());
                 HWork {
-                    items: row_tiles * u64::from(rank16.div_ceil(kernel.block_n)),
+                    items: row_tiles * u64::from(rank16.div_ceil(kernel.h_columns)),
                     columns: row_tiles * u64::from(rank16),
                 }
             }
             Self::Batch(_, assignment) => assignment.tiles(kernel).map_or(HWork::default(), |tiles| HWork {
                 items: u64::from(tiles.h_items),
-                columns: tiles.h_columns,
+                columns: tiles.columns,
             }),
         }
     }
 
-    /// Whether a kernel computes what these adapters ask for. One that makes its own h has room for one
-    /// segment in a row tile, and for so many columns.
-    pub(super) fn suit(self, kernel: &Kernel) -> bool {
-        if kernel.operation != Operation::FusedRecompute {
-            return true;
-        }
-        let one_segment = match self {
-            Self::None | Self::Uniform(_) => true,
-            Self::Batch(_, assignment) => {
-                assignment.tiles(kernel).is_some_and(|tiles| tiles.most_segments <= 1)
+    /// Whether a kernel, in clusters of so many CTAs, computes what these adapters ask for.
+    pub(super) fn suit(self, kernel: &Kernel, cluster: u32) -> bool {
+        match (kernel.operation, kernel.target) {
+            // Room for one segment in a row tile, and for so many columns.
+            (Operation::FusedRecompute, _) => {
+                let one_segment = match self {
+                    Self::None | Self::Uniform(_) => true,
+                    Self::Batch(_, assignment) => {
+                        assignment.tiles(kernel).is_some_and(|tiles| tiles.most_segments <= 1)
+                    }
+                };
+                one_segment && self.max_rank16() <= kernel.h
             }
-        };
-        one_segment && self.max_rank16() <= kernel.h
+            (Operation::FusedCooperative, _) => {
+                self.ldh(kernel) <= kernel.max_rank.min(kernel.h.saturating_mul(cluster))
+            }
+            (Operation::Fused, Target::Sm90a) => {
+                // What a CTA has room for on its board. With as many columns as that at most, since steps are of up to
+                // BLOCK_K of one segment.
+                let steps = match self {
+                    Self::Batch(_, assignment) => {
+                        assignment.tiles(kernel).map_or(0, |tiles| tiles.most_steps)
+                    }
+                    _ => self.max_rank16().div_ceil(BLOCK_K),
+                };
+                steps <= MAX_CHUNKS
+            }
+            _ => true,
+        }
     }
 
     /// The kernel's parameters for a call with `m` rows, with the workspace at `layout`.
@@ -105,7 +131,7 @@ impl<'a> Adapters<'a> {
         Lora {
             h: layout.h,
             counters: layout.counters,
-            ldh: self.max_rank16(),
+            ldh: self.ldh(kernel),
             // Not above the number of all work items, which the plan has counted.
             h_items: self.h_work(kernel, m).items as u32,
             ..lora

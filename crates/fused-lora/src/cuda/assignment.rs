@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use fused_lora_kernels::{
     params::{RowTile, Segment},
-    table::{KERNELS, Kernel, Operation},
+    sm90::tile::BLOCK_K,
+    table::{KERNELS, Kernel, Operation, SM90_KERNELS},
 };
 
 use super::{
@@ -24,8 +25,6 @@ pub(super) struct Assignment {
     pub(super) segments: Vec<Segment>,
     /// The largest r₁₆ that a row has.
     pub(super) max_rank16: u32,
-    /// The mean r₁₆ of all rows.
-    pub(super) mean_rank16: f64,
     tiles: Vec<TileTable>,
     /// Bytes of all tables.
     pub(super) bytes: usize,
@@ -35,16 +34,21 @@ pub(super) struct Assignment {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TileTable {
     block_m: u32,
-    block_n: u32,
+    /// Columns of h in a work item of the shrink.
+    chunk: u32,
     /// Where they start, in bytes.
     pub(super) offset: usize,
     pub(super) entries: Vec<RowTile>,
     /// Work items of the shrink.
     pub(super) h_items: u32,
     /// Columns of h that those make, over all of them.
-    pub(super) h_columns: u64,
+    pub(super) columns: u64,
     /// The most segments that a row tile has.
     pub(super) most_segments: u32,
+    /// The most columns of h that a row tile has, those of all its segments together.
+    pub(super) most_columns: u32,
+    /// The most steps of the expand that a row tile has, of up to [`BLOCK_K`] columns of one segment.
+    pub(super) most_steps: u32,
 }
 
 impl Assignment {
@@ -60,25 +64,18 @@ impl Assignment {
         let rank16_of = |segment: &Segment| rank16(ranks[segment.adapter as usize]);
         let mut bytes = size_of_val(&*segments);
         let mut tiles = Vec::new();
-        for (block_m, block_n) in shapes() {
+        for (block_m, chunk) in shapes() {
             let offset = bytes.next_multiple_of(ALIGNMENT);
-            let table = TileTable { offset, ..row_tiles(&segments, rank16_of, m_count, block_m, block_n)? };
+            let table = TileTable { offset, ..row_tiles(&segments, rank16_of, m_count, block_m, chunk)? };
             bytes = offset + size_of_val(&*table.entries);
             tiles.push(table);
         }
-        let h = |s: &Segment| u64::from(s.last_row - s.first_row) * u64::from(rank16_of(s));
-        Ok(Self {
-            max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0),
-            mean_rank16: segments.iter().map(h).sum::<u64>() as f64 / m.max(1) as f64,
-            segments,
-            tiles,
-            bytes,
-        })
+        Ok(Self { max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0), segments, tiles, bytes })
     }
 
     /// The row tiles for a kernel; None for one that knows no adapters.
     pub(super) fn tiles(&self, kernel: &Kernel) -> Option<&TileTable> {
-        self.tiles.iter().find(|tiles| (tiles.block_m, tiles.block_n) == (kernel.block_m, kernel.block_n))
+        self.tiles.iter().find(|tiles| (tiles.block_m, tiles.chunk) == shape(kernel))
     }
 
     /// All of them.
@@ -87,10 +84,20 @@ impl Assignment {
     }
 }
 
+/// Rows of a kernel's tiles, and columns of its work items of the shrink.
+fn shape(kernel: &Kernel) -> (u32, u32) {
+    (kernel.block_m, kernel.h_columns)
+}
+
+/// Whether a kernel has adapters.
+fn has_adapters(kernel: &Kernel) -> bool {
+    !matches!(kernel.operation, Operation::Gemm | Operation::GemmSplitK)
+}
+
 /// The shapes of tile for which tables are needed, each once.
 fn shapes() -> Vec<(u32, u32)> {
-    let with_adapters = KERNELS.iter().filter(|kernel| kernel.operation != Operation::Gemm);
-    let mut shapes: Vec<_> = with_adapters.map(|kernel| (kernel.block_m, kernel.block_n)).collect();
+    let kernels = KERNELS.iter().chain(SM90_KERNELS);
+    let mut shapes: Vec<_> = kernels.filter(|kernel| has_adapters(kernel)).map(shape).collect();
     shapes.sort_unstable();
     shapes.dedup();
     shapes
@@ -124,10 +131,21 @@ fn row_tiles(
     rank16: impl Fn(&Segment) -> u32,
     m: u32,
     block_m: u32,
-    block_n: u32,
+    chunk: u32,
 ) -> Result<TileTable, Error> {
     let mut entries = Vec::with_capacity(m.div_ceil(block_m) as usize + 1);
-    let (mut first, mut items, mut columns, mut most) = (0, 0u64, 0, 0);
+    let (mut first, mut items, mut columns) = (0, 0u64, 0);
+    let mut table = TileTable {
+        block_m,
+        chunk,
+        offset: 0,
+        entries: Vec::new(),
+        h_items: 0,
+        columns: 0,
+        most_segments: 0,
+        most_columns: 0,
+        most_steps: 0,
+    };
     for row_tile in 0..m.div_ceil(block_m) {
         let first_row = row_tile * block_m;
         while segments.get(first).is_some_and(|segment| segment.last_row <= first_row) {
@@ -135,17 +153,21 @@ fn row_tiles(
         }
         entries.push(RowTile { first_segment: first as u32, first_item: count_u64("work items", items)? });
         let within = segments[first..].iter().take_while(|segment| segment.first_row < first_row + block_m);
-        let mut found = 0;
+        let (mut found, mut tile_columns, mut tile_steps) = (0, 0, 0);
         for rank16 in within.map(&rank16) {
-            items += u64::from(rank16.div_ceil(block_n));
-            columns += u64::from(rank16);
+            items += u64::from(rank16.div_ceil(chunk));
+            tile_columns += u64::from(rank16);
+            tile_steps += u64::from(rank16.div_ceil(BLOCK_K));
             found += 1;
         }
-        most = most.max(found);
+        columns += tile_columns;
+        table.most_segments = table.most_segments.max(found);
+        table.most_columns = table.most_columns.max(count_u64("the ranks of a row tile", tile_columns)?);
+        table.most_steps = table.most_steps.max(count_u64("the ranks of a row tile", tile_steps)?);
     }
     let h_items = count_u64("work items", items)?;
     entries.push(RowTile { first_segment: segments.len() as u32, first_item: h_items });
-    Ok(TileTable { block_m, block_n, offset: 0, entries, h_items, h_columns: columns, most_segments: most })
+    Ok(TileTable { entries, h_items, columns, ..table })
 }
 
 #[cfg(test)]
@@ -188,10 +210,10 @@ mod tests {
             // Gap before, length, adapter.
             parts in proptest::collection::vec((0usize..200, 0usize..300, 0usize..6), 0..12),
             tail in 0usize..200,
-            shape in 0usize..4,
+            shape in 0usize..shapes().len(),
         ) {
             let ranks = [0, 1, 10, 64, 250, 300];
-            let (block_m, block_n) = shapes()[shape];
+            let (block_m, chunk) = shapes()[shape];
             let mut rows = Vec::new();
             let mut end = 0;
             for &(gap, length, adapter) in &parts {
@@ -201,32 +223,38 @@ mod tests {
             let m = (end + tail).max(1);
             let segments = check(m, &rows, &ranks).unwrap();
             let rank16_of = |segment: &Segment| rank16(ranks[segment.adapter as usize]);
-            let sums = row_tiles(&segments, rank16_of, m as u32, block_m, block_n).unwrap();
+            let sums = row_tiles(&segments, rank16_of, m as u32, block_m, chunk).unwrap();
             let table = &sums.entries;
 
             // What is there, counted without the table.
             let mut expected = Vec::new();
             let (mut most, mut columns) = (0, 0);
+            let (mut most_columns, mut most_steps) = (0, 0);
             for row_tile in 0..m.div_ceil(block_m as usize) {
                 let tile = row_tile * block_m as usize..m.min((row_tile + 1) * block_m as usize);
                 let mut found = 0;
+                let (columns_before, mut steps) = (columns, 0);
                 for (number, segment) in segments.iter().enumerate() {
                     if tile.clone().any(|row| (segment.first_row..segment.last_row).contains(&(row as u32))) {
                         found += 1;
                         columns += u64::from(rank16_of(segment));
-                        for chunk in 0..rank16_of(segment).div_ceil(block_n) {
-                            expected.push((row_tile as u32, number as u32, chunk));
+                        steps += rank16_of(segment).div_ceil(64);
+                        for number_of in 0..rank16_of(segment).div_ceil(chunk) {
+                            expected.push((row_tile as u32, number as u32, number_of));
                         }
                     }
                 }
                 most = most.max(found);
+                most_columns = most_columns.max(columns - columns_before);
+                most_steps = most_steps.max(steps);
             }
             prop_assert_eq!(sums.h_items as usize, expected.len());
-            prop_assert_eq!((sums.h_columns, sums.most_segments), (columns, most));
+            prop_assert_eq!((sums.columns, sums.most_segments), (columns, most));
+            prop_assert_eq!((u64::from(sums.most_columns), sums.most_steps), (most_columns, most_steps));
             prop_assert_eq!(table.len(), m.div_ceil(block_m as usize) + 1);
             prop_assert_eq!(table.last().unwrap().first_item, sums.h_items);
             let found: Vec<_> = (0..sums.h_items)
-                .map(|index| h_item(table, &segments, &ranks, m as u32, (block_m, block_n), index))
+                .map(|index| h_item(table, &segments, &ranks, m as u32, (block_m, chunk), index))
                 .collect();
             prop_assert_eq!(found, expected);
         }
@@ -259,33 +287,33 @@ mod tests {
 
     #[test]
     fn every_kernel_with_adapters_has_a_table() {
-        for kernel in KERNELS.iter().filter(|kernel| kernel.operation != Operation::Gemm) {
-            assert_eq!(
-                shapes().iter().filter(|shape| **shape == (kernel.block_m, kernel.block_n)).count(),
-                1
-            );
+        let shapes = shapes();
+        for kernel in KERNELS.iter().chain(SM90_KERNELS).filter(|kernel| has_adapters(kernel)) {
+            let tables = shapes.iter().filter(|found| **found == shape(kernel)).count();
+            assert_eq!(tables, 1, "{}", kernel.name);
         }
     }
+
     #[test]
-    fn tables_lie_behind_each_other_and_means_are_over_all_rows() {
+    fn tables_lie_behind_each_other() {
         let rows = [(0..5, Some(1)), (60..70, Some(2)), (70..100, None)];
         let assignment = Assignment::new(200, &rows, &[0, 10, 250]).unwrap();
-        assert_eq!(
-            (assignment.max_rank16, assignment.mean_rank16),
-            (256, (5.0 * 16.0 + 10.0 * 256.0) / 200.0)
-        );
+        assert_eq!(assignment.max_rank16, 256);
         let mut end = 2 * 16;
         for table in assignment.tables() {
             assert!(table.offset >= end && table.offset < end + 16 && table.offset.is_multiple_of(16));
             assert_eq!(table.entries.len(), 200usize.div_ceil(table.block_m as usize) + 1);
             end = table.offset + table.entries.len() * 8;
             // Rows 0 to 4 and 60 to 63 meet in any tile.
-            assert_eq!(table.most_segments, 2);
+            assert_eq!((table.most_segments, table.most_columns), (2, 16 + 256));
+            assert_eq!(table.most_steps, 1 + 4);
+            // The second one reaches into the next tile of 64.
+            assert_eq!(table.columns, 16 + if table.block_m == 64 { 2 * 256 } else { 256 });
         }
         assert_eq!(assignment.bytes, end);
         assert_eq!(assignment.tables().len(), shapes().len());
 
         let none = Assignment::new(7, &[(0..7, Some(0))], &[0]).unwrap();
-        assert_eq!((none.max_rank16, none.mean_rank16, none.segments.len()), (0, 0.0, 0));
+        assert_eq!((none.max_rank16, none.segments.len()), (0, 0));
     }
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use cust::sys::{CUcontext, CUdevice, CUstream};
-use fused_lora_kernels::table::{KERNELS, Kernel};
+use fused_lora_kernels::table::{Kernel, Target};
 
 use super::{
     driver::{self, call},
     error::Error,
+    gpu::Gpu,
     module::Module,
-    plan::Gpu,
     properties::{Properties, handle},
     stream,
 };
@@ -38,7 +38,6 @@ struct Inner {
     module: Module,
     /// For copies that are waited for.
     transfers: CUstream,
-    properties: Properties,
     context: PrimaryContext,
 }
 
@@ -95,7 +94,19 @@ impl Device {
 
     /// What the driver says of it.
     pub fn properties(&self) -> &Properties {
-        &self.inner.properties
+        self.gpu().properties()
+    }
+
+    /// What the newest of its kernels are compiled for. On compute capability 9.0 [`Target::Sm80`] means slower kernels;
+    /// [`without_sm90a`](Self::without_sm90a) says why.
+    pub fn target(&self) -> Target {
+        self.gpu().target()
+    }
+
+    /// Why the kernels for compute capability 9.0 are not used, where the device is one of that and the driver new
+    /// enough, but would not load them. Those for 8.0 serve then.
+    pub fn without_sm90a(&self) -> Option<&Error> {
+        self.module().without_sm90a()
     }
 
     /// Device memory that is free now, in bytes.
@@ -126,13 +137,12 @@ impl Device {
     /// How many CTAs of a kernel an SM of this device holds at a time, as registers and shared memory allow.
     /// 0 if it cannot run it.
     pub fn resident(&self, kernel: &Kernel) -> u32 {
-        let mut entries = KERNELS.iter().zip(self.module().resident());
-        entries.find(|(entry, _)| entry.name == kernel.name).map_or(0, |(_, resident)| *resident)
+        self.gpu().resident(kernel)
     }
 
     /// As a plan sees it.
-    pub(super) fn gpu(&self) -> Gpu<'_> {
-        Gpu { properties: self.properties(), resident: self.module().resident() }
+    pub fn gpu(&self) -> &Gpu {
+        self.module().gpu()
     }
 
     /// A stream for copies that are waited for. Nothing else is in it: the default stream would wait for
@@ -171,9 +181,10 @@ impl Inner {
         let context = PrimaryContext::retain(handle(ordinal)?)?;
         let (module, transfers) = {
             let _entered = context.enter()?;
-            (Module::load(&properties)?, stream::create()?)
+            let module = Module::load(properties)?;
+            (module, stream::create()?)
         };
-        Ok(Self { module, transfers, properties, context })
+        Ok(Self { module, transfers, context })
     }
 }
 
@@ -189,7 +200,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Device").field(&self.inner.properties).finish()
+        f.debug_tuple("Device").field(self.properties()).finish()
     }
 }
 

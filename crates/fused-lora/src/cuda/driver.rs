@@ -5,6 +5,8 @@
 //! one. A value outside of an enum is undefined behaviour, in `cust`'s own wrappers too. So [`call!`] takes
 //! the result as the number that it is.
 
+pub(super) mod ext;
+
 use std::{
     ffi::{CStr, c_char},
     sync::OnceLock,

@@ -184,6 +184,15 @@ pub enum Error {
         /// Its compiler's words, or those of the call.
         log: String,
     },
+    /// The copy engine of compute capability 9.0 cannot address a matrix. Not for any x and y that safe functions take:
+    /// what it cannot address, other kernels read and write.
+    #[error("no tensor map for {operand}: {reason}")]
+    TensorMap {
+        /// The matrix: x, W, y, A, B or h.
+        operand: &'static str,
+        /// What is in the way.
+        reason: Unaddressable,
+    },
     /// Any other failure of the driver.
     #[error("{call} failed with {code}: {text}")]
     Driver {
@@ -192,6 +201,44 @@ pub enum Error {
         /// Its result, a `CUresult`.
         code: u32,
         /// What the driver says of it.
+        text: String,
+    },
+}
+
+/// What the copy engine cannot address (*CUDA Driver API*, `cuTensorMapEncodeTiled`).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unaddressable {
+    /// Where it starts.
+    #[error("its address {address:#x} is not a multiple of 16")]
+    Address {
+        /// Of its first element.
+        address: u64,
+    },
+    /// How far its rows are apart.
+    #[error(
+        "its rows are {bytes} bytes apart, not a multiple of 16 below 2^40 that is at least a row of {row}"
+    )]
+    Stride {
+        /// Bytes from row to row.
+        bytes: u64,
+        /// Bytes of a row.
+        row: u64,
+    },
+    /// It has no elements.
+    #[error("it has {rows} rows of {columns}")]
+    Empty {
+        /// Its rows.
+        rows: u32,
+        /// Its columns.
+        columns: u32,
+    },
+    /// Any other reason, the driver's.
+    #[error("the driver refuses it with {code}: {text}")]
+    Refused {
+        /// Its result, a `CUresult`.
+        code: u32,
+        /// What it says of it.
         text: String,
     },
 }

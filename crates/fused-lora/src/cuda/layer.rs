@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use fused_lora_kernels::{Global, table::Kernel};
+use fused_lora_kernels::Global;
 use half::f16;
 use ndarray::ArrayView2;
 
@@ -13,7 +13,7 @@ use super::{
     error::Error,
     launch::Operands,
     matrix::{Matrix, MatrixMut, Place},
-    plan::{Plan, Request},
+    plan::{Launch, Plan, Request},
     segments::Segments,
     stream::Stream,
     table::AdapterTable,
@@ -40,8 +40,8 @@ pub struct Layer {
     bias: Option<Arc<Buffer>>,
 }
 
-/// Lets every kernel pass.
-fn any(_: &Kernel) -> bool {
+/// Lets every launch pass.
+fn any(_: &Launch) -> bool {
     true
 }
 
@@ -159,7 +159,8 @@ impl Layer {
     /// # Errors
     ///
     /// [`Error::Problem`], [`Error::TooLarge`], [`Error::OtherDevice`], [`Error::WorkspaceTooSmall`],
-    /// [`Error::WorkspaceStream`]: nothing is queued then. [`Error::Driver`] if the launch fails.
+    /// [`Error::WorkspaceStream`]: nothing is queued then. [`Error::Driver`] or [`Error::TensorMap`] if the launch
+    /// fails.
     pub fn forward(
         &self,
         x: Matrix<'_>,
@@ -187,15 +188,15 @@ impl Layer {
         self.forward_among(any, strategy, x, y, workspace, stream)
     }
 
-    /// As [`forward_with`](Self::forward_with), with the fastest of the kernels that `allow` lets pass: for
-    /// tests of each, and for tuning.
+    /// As [`forward_with`](Self::forward_with), with the fastest of the launches that `allow` lets pass: for
+    /// tests of each kernel, each size of clusters, and for tuning.
     ///
     /// # Errors
     ///
     /// As [`forward`](Self::forward), and [`Error::NoKernel`].
     pub fn forward_among(
         &self,
-        allow: impl Fn(&Kernel) -> bool,
+        allow: impl Fn(&Launch) -> bool,
         strategy: Strategy,
         x: Matrix<'_>,
         y: MatrixMut<'_>,
@@ -242,7 +243,7 @@ impl Layer {
         self.forward_batch_among(any, strategy, x, y, table, segments, workspace, stream)
     }
 
-    /// As [`forward_batch_with`](Self::forward_batch_with), with the fastest of the kernels that `allow` lets
+    /// As [`forward_batch_with`](Self::forward_batch_with), with the fastest of the launches that `allow` lets
     /// pass.
     ///
     /// # Errors
@@ -251,7 +252,7 @@ impl Layer {
     #[expect(clippy::too_many_arguments, reason = "one operand each, all of different types")]
     pub fn forward_batch_among(
         &self,
-        allow: impl Fn(&Kernel) -> bool,
+        allow: impl Fn(&Launch) -> bool,
         strategy: Strategy,
         x: Matrix<'_>,
         y: MatrixMut<'_>,
@@ -264,27 +265,29 @@ impl Layer {
         self.run(&allow, strategy, x, y, adapters, workspace, stream)
     }
 
-    /// What a call with `m` rows launches, if x is aligned as far as K allows.
+    /// What a call with `m` rows launches, if x and y are without gaps and aligned as far as K and N allow, and the
+    /// workspace is of the size that [`workspace_size`](Self::workspace_size) says.
     ///
     /// # Errors
     ///
     /// [`Error::TooLarge`].
     pub fn plan(&self, m: usize, strategy: Strategy) -> Result<Plan, Error> {
         let k = self.in_features();
-        let place = Place { address: 0, rows: m, columns: k, stride: k, device: None };
-        self.plan_of(&any, strategy, place, self.adapters())
+        let x = Place { address: 0, rows: m, columns: k, stride: k, device: None };
+        self.plan_of(&any, strategy, x, self.usual_y(m), self.adapters(), 0)
     }
 
-    /// What a call with this x launches.
+    /// What a call with this x launches, if y and the workspace are as [`plan`](Self::plan) says.
     ///
     /// # Errors
     ///
     /// [`Error::Problem`], [`Error::TooLarge`], [`Error::OtherDevice`].
     pub fn plan_for(&self, x: &Matrix<'_>, strategy: Strategy) -> Result<Plan, Error> {
-        self.plan_of(&any, strategy, x.place(), self.adapters())
+        self.plan_of(&any, strategy, x.place(), self.usual_y(x.rows()), self.adapters(), 0)
     }
 
-    /// What a call with this x and these segments launches.
+    /// What a call with this x and these segments launches, if y is as [`plan`](Self::plan) says and the workspace of
+    /// the size that [`workspace_size`] says for the largest rank.
     ///
     /// # Errors
     ///
@@ -296,7 +299,14 @@ impl Layer {
         table: &AdapterTable,
         segments: &Segments,
     ) -> Result<Plan, Error> {
-        self.plan_of(&any, strategy, x.place(), self.batch(x.rows(), table, segments)?)
+        let adapters = self.batch(x.rows(), table, segments)?;
+        self.plan_of(&any, strategy, x.place(), self.usual_y(x.rows()), adapters, 0)
+    }
+
+    /// A y without gaps, aligned as far as N allows.
+    fn usual_y(&self, m: usize) -> Place {
+        let n = self.out_features();
+        Place { address: 0, rows: m, columns: n, stride: n, device: None }
     }
 
     fn adapters(&self) -> Adapters<'_> {
@@ -320,12 +330,15 @@ impl Layer {
         Ok(segments.adapters())
     }
 
+    /// `workspace` in bytes; one that is too small for the call counts as just large enough.
     fn plan_of(
         &self,
-        allow: &dyn Fn(&Kernel) -> bool,
+        allow: &dyn Fn(&Launch) -> bool,
         strategy: Strategy,
         x: Place,
+        y: Place,
         adapters: Adapters<'_>,
+        workspace: usize,
     ) -> Result<Plan, Error> {
         require_nonzero(Operand::X, &[x.rows, x.columns])?;
         require(Operand::X, "columns", self.in_features(), x.columns)?;
@@ -337,8 +350,10 @@ impl Layer {
             n: self.weight.rows,
             k: self.weight.columns,
             aligned: x.is_aligned(),
+            boxed: x.is_boxed() && y.is_boxed(),
             strategy,
             adapters,
+            workspace: workspace.max(workspace_size(x.rows, adapters.max_rank16() as usize)),
         };
         Plan::new(&request, self.device().gpu(), allow)
     }
@@ -346,7 +361,7 @@ impl Layer {
     #[expect(clippy::too_many_arguments, reason = "one operand each, all of different types")]
     fn run(
         &self,
-        allow: &dyn Fn(&Kernel) -> bool,
+        allow: &dyn Fn(&Launch) -> bool,
         strategy: Strategy,
         x: Matrix<'_>,
         y: MatrixMut<'_>,
@@ -357,7 +372,7 @@ impl Layer {
         let device = self.device();
         let (x, y) = (x.place(), y.place());
         let adapters = if strategy == Strategy::Base { Adapters::None } else { adapters };
-        let plan = self.plan_of(allow, strategy, x, adapters)?;
+        let plan = self.plan_of(allow, strategy, x, y, adapters, workspace.bytes())?;
         require(Operand::Y, "rows", x.rows, y.rows)?;
         require(Operand::Y, "columns", self.out_features(), y.columns)?;
         if let Some(ordinal) = y.device {
@@ -387,13 +402,14 @@ impl Layer {
         };
         let _entered = device.enter()?;
         for launch in plan.launches() {
+            let arguments = operands.arguments(launch)?;
             // SAFETY: the context is entered, and the stream of its device. Shapes, strides and bounds were
             // checked above and when matrices, layer, adapter, table and segments were made; the plan took
-            // x's alignment into account. x, W, A, B and tables stay until the launch is over: dropping them
-            // waits for it, and of matrices of somebody else, and of graphs, it is promised. The workspace is
-            // as large as the call needs, ours while it is borrowed, and bound to this stream, where launches
-            // run one after another.
-            unsafe { device.module().launch(launch, &operands.params(launch.kernel), stream.raw())? };
+            // x's and y's alignment into account. x, W, A, B and tables stay until the launch is over: dropping
+            // them waits for it, and of matrices of somebody else, and of graphs, it is promised. The workspace is
+            // as large as the plan's kernel needs, ours while it is borrowed, and bound to this stream, where
+            // launches run one after another, or wait for the one before.
+            unsafe { device.module().launch(launch, &arguments, stream)? };
         }
         Ok(())
     }

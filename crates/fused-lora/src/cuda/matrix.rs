@@ -190,6 +190,14 @@ impl Place {
             && self.columns.is_multiple_of(8)
             && self.row_stride().is_multiple_of(8)
     }
+
+    /// Whether the copy engine of compute capability 9.0 can address it: any number of columns, rows that do not
+    /// overlap.
+    pub(super) fn is_boxed(&self) -> bool {
+        self.address.is_multiple_of(16)
+            && self.row_stride().is_multiple_of(8)
+            && self.row_stride() >= self.columns
+    }
 }
 
 #[cfg(test)]
@@ -238,5 +246,17 @@ mod tests {
         assert!(single.is_aligned());
         assert_eq!(single.row_stride(), 16);
         assert!(!Place { columns: 12, ..single }.is_aligned());
+    }
+
+    #[test]
+    fn boxes_are_cut_from_rows_of_any_length() {
+        let place = Place { address: 32, rows: 2, columns: 13, stride: 24, device: None };
+        assert!(place.is_boxed() && !place.is_aligned());
+        assert!(!Place { address: 40, ..place }.is_boxed());
+        assert!(!Place { stride: 20, ..place }.is_boxed());
+        // Rows that overlap, or are one.
+        assert!(!Place { stride: 8, ..place }.is_boxed());
+        assert!(!Place { stride: 0, ..place }.is_boxed());
+        assert!(Place { rows: 1, stride: 0, ..place }.is_boxed());
     }
 }

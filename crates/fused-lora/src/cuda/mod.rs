@@ -33,6 +33,21 @@
 //! A program with this module starts without a driver; [`Device::open`] says then what is missing. The
 //! driver's library is looked for when the first device is asked for (`fused_lora_libcuda` says where).
 //!
+//! # Hopper
+//!
+//! On compute capability 9.0, with a driver for CUDA 12.0 or later, kernels with `wgmma`, tensor copies and clusters
+//! serve beside those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y where the copy engine can
+//! address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes apart and do not overlap, however
+//! long they are. Other x and y take the kernels for 8.0: slower, never wrong. From CUDA 12.3 on they are launched
+//! *programmatically*, before the kernel in front of them has ended ([`Stream::with_programmatic_launches`]); they touch
+//! no memory before it has.
+//!
+//! Where adapters of several segments meet in one row tile, those kernels either make all their h in a cluster, up to
+//! 256 columns together, or want a workspace in which it fits side by side ([`workspace_size`]); the kernels for 8.0
+//! serve what neither can.
+//!
+//! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`] tells.
+//!
 //! # Waiting
 //!
 //! What goes into a stream returns at once: [`Layer::forward`], [`Buffer::fill`], [`Graph::launch`]. Making
@@ -63,10 +78,12 @@ mod assignment;
 mod buffer;
 pub mod cost;
 mod count;
+mod data_sheet;
 mod device;
 mod driver;
 mod error;
 mod event;
+mod gpu;
 mod graph;
 mod launch;
 mod layer;
@@ -82,14 +99,15 @@ mod table;
 mod weight;
 mod workspace;
 
-pub use fused_lora_kernels::table::{KERNELS, Kernel, Operation};
+pub use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
 pub use fused_lora_libcuda::LoadError;
 
 pub use adapter::Adapter;
 pub use buffer::Buffer;
 pub use device::Device;
-pub use error::Error;
+pub use error::{Error, Unaddressable};
 pub use event::Event;
+pub use gpu::Gpu;
 pub use graph::Graph;
 pub use layer::Layer;
 pub use matrix::{Matrix, MatrixMut};

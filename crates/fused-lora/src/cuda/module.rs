@@ -2,29 +2,36 @@
 
 use std::ffi::{CStr, CString, c_void};
 
-use cust::sys::{CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUstream};
+use cust::sys::{CUfunction, CUfunction_attribute, CUjit_option, CUmodule};
 use fused_lora_kernels::{
-    params::Params,
     ptx,
-    table::{KERNELS, Kernel},
+    table::{KERNELS, Kernel, SM90_KERNELS, Target},
 };
 
 use super::{
-    driver::{call, result},
+    driver::{
+        call,
+        ext::{self, LaunchAttribute, LaunchConfig},
+        result,
+    },
     error::Error,
+    gpu::{CLUSTER_SIZES, Entry, Gpu, Occupancy, has_clusters},
+    launch::Arguments,
     plan::Launch,
     properties::Properties,
+    stream::Stream,
 };
 
 /// Bytes for what the driver's compiler has to say.
 const LOG_BYTES: usize = 8192;
 
 pub(super) struct Module {
-    module: CUmodule,
-    /// The entries, one for each of [`KERNELS`].
+    images: Vec<Image>,
+    /// The entries, one for each of the GPU's.
     functions: Vec<CUfunction>,
-    /// For each of them, how many of its CTAs an SM holds at a time.
-    resident: Vec<u32>,
+    gpu: Gpu,
+    /// Why the kernels for compute capability 9.0 are not there, where they could have been.
+    without_sm90a: Option<Error>,
 }
 
 // SAFETY: the handles are the driver's, which may be called from any thread.
@@ -32,109 +39,191 @@ unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
 
+/// PTX that the driver has compiled, unloaded when it is dropped.
+struct Image(CUmodule);
+
+/// Entries of an image.
+type Functions = Vec<(CUfunction, Entry)>;
+
 impl Module {
     /// Loads the kernels into the current context, looks up every entry, and asks for the shared memory it
     /// needs.
     ///
-    /// There is one image: PTX for compute capability 8.0, which the driver compiles for whatever is there.
-    pub(super) fn load(properties: &Properties) -> Result<Self, Error> {
-        let needed = first_cuda_version(ptx::SM80);
-        if properties.driver_version < needed {
-            return Err(Error::DriverTooOld { found: properties.driver_version, needed });
-        }
-        let image =
-            CString::new(ptx::SM80).map_err(|_| Error::Module { log: "the PTX has a NUL in it".into() })?;
-        let module = load_image(&image, needed, properties)?;
-        let mut module = Self { module, functions: Vec::new(), resident: Vec::new() };
-        for kernel in KERNELS {
-            match module.function(kernel, properties) {
-                Ok((function, resident)) => {
-                    module.functions.push(function);
-                    module.resident.push(resident);
+    /// There is PTX for compute capability 8.0, which the driver compiles for whatever is there; and on 9.0 that for its
+    /// own instructions. If the driver does not take the latter, the former serve.
+    pub(super) fn load(properties: Properties) -> Result<Self, Error> {
+        let (image, mut entries) = load(ptx::SM80, KERNELS, &properties)?;
+        let mut images = vec![image];
+        let mut without_sm90a = None;
+        if properties.target() == Target::Sm90a {
+            match load(ptx::SM90A, SM90_KERNELS, &properties) {
+                Ok((image, more)) => {
+                    images.push(image);
+                    entries.extend(more);
                 }
-                Err(error) => {
-                    module.unload();
-                    return Err(error);
-                }
+                Err(error) => without_sm90a = Some(error),
             }
         }
-        Ok(module)
+        let (functions, entries) = entries.into_iter().unzip();
+        Ok(Self { images, functions, gpu: Gpu::new(properties, entries), without_sm90a })
     }
 
-    /// A kernel's entry, and how many of its CTAs an SM holds.
-    fn function(&self, kernel: &Kernel, properties: &Properties) -> Result<(CUfunction, u32), Error> {
-        let missing = || Error::Module { log: format!("it has no entry {}", kernel.name) };
-        let name = CString::new(kernel.name).map_err(|_| missing())?;
-        let mut function = std::ptr::null_mut();
-        // SAFETY: the module is loaded, the name a C string, `function` writable.
-        unsafe { call!(cuModuleGetFunction(&mut function, self.module, name.as_ptr())) }
-            .map_err(|_| missing())?;
-        if kernel.shared_bytes > properties.shared_bytes_per_cta {
-            return Ok((function, 0));
-        }
-        let mut resident = 0;
-        // SAFETY: the function is the module's, `resident` writable.
-        unsafe {
-            call!(cuFuncSetAttribute(
-                function,
-                CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                kernel.shared_bytes as i32,
-            ))?;
-            call!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
-                &mut resident,
-                function,
-                kernel.threads as i32,
-                kernel.shared_bytes as usize,
-            ))?;
-        }
-        Ok((function, u32::try_from(resident).unwrap_or(0)))
+    /// The device with the kernels that were loaded.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
-    /// For each of [`KERNELS`], how many of its CTAs an SM holds at a time; 0 where it does not fit.
-    pub(super) fn resident(&self) -> &[u32] {
-        &self.resident
+    pub(super) fn without_sm90a(&self) -> Option<&Error> {
+        self.without_sm90a.as_ref()
     }
 
     /// Queues a launch on `stream` and returns at once.
     ///
     /// # Safety
     ///
-    /// The module's context is current. The stream is of it. The operands are as [`Params`] says for the
-    /// launch's kernel, until the launch is over; no other launch uses the same workspace at the same time.
+    /// The module's context is current. The stream is of it. The operands are as
+    /// [`Params`](fused_lora_kernels::params::Params) says for the launch's kernel, until the launch is over; no other
+    /// launch uses the same workspace at the same time.
     pub(super) unsafe fn launch(
         &self,
         launch: &Launch,
-        params: &Params,
-        stream: CUstream,
+        arguments: &Arguments,
+        stream: &Stream,
     ) -> Result<(), Error> {
-        let kernel = launch.kernel;
+        let Launch { kernel, grid, cluster, index, .. } = *launch;
+        // Plans number kernels as `load` did.
+        let function = self.functions[index];
         // The driver copies what the pointer points to before it returns, and does not write to it.
-        let mut arguments = [std::ptr::from_ref(params).cast_mut().cast::<c_void>()];
-        // SAFETY: the entry is the kernel's: plans number kernels as `load` did. It takes one argument, a
-        // `Params` of the same layout; the rest is the caller's contract.
-        unsafe {
-            call!(cuLaunchKernel(
-                self.functions[launch.index],
-                launch.grid,
-                1,
-                1,
-                kernel.threads,
-                1,
-                1,
-                kernel.shared_bytes,
-                stream,
-                arguments.as_mut_ptr(),
-                std::ptr::null_mut(),
-            ))
+        let mut parameters = [arguments.as_ptr().cast_mut()];
+        match arguments {
+            // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the caller's
+            // contract.
+            Arguments::Params(_) => unsafe {
+                call!(cuLaunchKernel(
+                    function,
+                    grid,
+                    1,
+                    1,
+                    kernel.threads,
+                    1,
+                    1,
+                    kernel.shared_bytes,
+                    stream.raw(),
+                    parameters.as_mut_ptr(),
+                    std::ptr::null_mut(),
+                ))
+            },
+            Arguments::TensorParams(_) => {
+                let all = [LaunchAttribute::cluster(cluster), LaunchAttribute::programmatic()];
+                let attributes = match (cluster > 1, stream.is_programmatic()) {
+                    (true, true) => &all[..],
+                    (true, false) => &all[..1],
+                    (false, true) => &all[1..],
+                    (false, false) => &[],
+                };
+                let config =
+                    LaunchConfig::new(grid, kernel.threads, kernel.shared_bytes, stream.raw(), attributes);
+                // SAFETY: as above. Kernels of this kind wait for the one before them before they touch memory, so
+                // that they may be launched programmatically.
+                unsafe { ext::launch_kernel(&config, function, &mut parameters) }
+            }
         }
     }
 
     /// Once, with the module's context current. Nothing can be launched afterwards.
     pub(super) fn unload(&mut self) {
         self.functions.clear();
-        // SAFETY: loaded once, unloaded once. Nobody is there to hear of a failure.
-        let _ = unsafe { call!(cuModuleUnload(self.module)) };
+        self.images.clear();
     }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // SAFETY: loaded once, unloaded once, in the same context. Nobody is there to hear of a failure.
+        let _ = unsafe { call!(cuModuleUnload(self.0)) };
+    }
+}
+
+/// Loads PTX and looks up all of `kernels` in it.
+fn load(
+    text: &str,
+    kernels: &'static [Kernel],
+    properties: &Properties,
+) -> Result<(Image, Functions), Error> {
+    let needed = first_cuda_version(text);
+    if properties.driver_version < needed {
+        return Err(Error::DriverTooOld { found: properties.driver_version, needed });
+    }
+    let text = CString::new(text).map_err(|_| Error::Module { log: "the PTX has a NUL in it".into() })?;
+    let image = Image(load_image(&text, needed, properties)?);
+    let functions =
+        kernels.iter().map(|kernel| image.function(kernel, properties)).collect::<Result<_, _>>()?;
+    Ok((image, functions))
+}
+
+impl Image {
+    /// A kernel's entry, and how much of it the device holds.
+    fn function(
+        &self,
+        kernel: &'static Kernel,
+        properties: &Properties,
+    ) -> Result<(CUfunction, Entry), Error> {
+        let missing = || Error::Module { log: format!("it has no entry {}", kernel.name) };
+        let name = CString::new(kernel.name).map_err(|_| missing())?;
+        let mut function = std::ptr::null_mut();
+        // SAFETY: the module is loaded, the name a C string, `function` writable.
+        unsafe { call!(cuModuleGetFunction(&mut function, self.0, name.as_ptr())) }.map_err(|_| missing())?;
+        let mut occupancy = Occupancy::default();
+        if kernel.shared_bytes <= properties.shared_bytes_per_cta {
+            // SAFETY: the function is this module's, and the kernel's.
+            occupancy = unsafe { occupancy_of(function, kernel, properties)? };
+        }
+        Ok((function, Entry { kernel, occupancy }))
+    }
+}
+
+/// Asks for a kernel's shared memory, and how much of it the device holds then.
+///
+/// # Safety
+///
+/// The function is the kernel's, of a module of the current context.
+unsafe fn occupancy_of(
+    function: CUfunction,
+    kernel: &Kernel,
+    properties: &Properties,
+) -> Result<Occupancy, Error> {
+    let mut resident = 0;
+    // SAFETY: the caller's contract; `resident` is writable.
+    unsafe {
+        call!(cuFuncSetAttribute(
+            function,
+            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            kernel.shared_bytes as i32,
+        ))?;
+        call!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            &mut resident,
+            function,
+            kernel.threads as i32,
+            kernel.shared_bytes as usize,
+        ))?;
+    }
+    let mut occupancy = Occupancy::without_clusters(u32::try_from(resident).unwrap_or(0), properties);
+    if has_clusters(kernel) {
+        for (size, clusters) in CLUSTER_SIZES.iter().zip(&mut occupancy.clusters).skip(1) {
+            let attributes = [LaunchAttribute::cluster(*size)];
+            let config = LaunchConfig::new(
+                *size,
+                kernel.threads,
+                kernel.shared_bytes,
+                std::ptr::null_mut(),
+                &attributes,
+            );
+            // A size that the driver refuses is one of which the device holds none.
+            // SAFETY: the caller's contract; the attributes are alive.
+            *clusters = unsafe { ext::max_active_clusters(function, &config) }.unwrap_or(0);
+        }
+    }
+    Ok(occupancy)
 }
 
 fn load_image(image: &CStr, needed: (u32, u32), properties: &Properties) -> Result<CUmodule, Error> {
@@ -187,6 +276,8 @@ fn first_cuda_version(ptx: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora_kernels::{params::Params, tensor_map::TensorParams};
+
     use super::*;
 
     #[test]
@@ -205,22 +296,27 @@ mod tests {
     }
 
     /// The size and alignment that the PTX gives an entry's parameter are those of the structure that is
-    /// passed.
+    /// passed. That of tensor maps is aligned for the copy engine.
     #[test]
     fn entries_take_what_is_passed() {
-        let parameter = format!(".param .align {} .b8", align_of::<Params>());
-        let size = format!("[{}]", size_of::<Params>());
-        for kernel in KERNELS {
-            let Some((_, entry)) = ptx::SM80.split_once(&format!(".entry {}(", kernel.name)) else {
-                assert!(ptx::SM80.is_empty(), "the PTX has no entry {}", kernel.name);
-                continue;
-            };
-            let declared = entry.split(')').next().unwrap_or_default().trim();
-            assert!(
-                declared.starts_with(&parameter) && declared.ends_with(&size),
-                "{}: {declared}",
-                kernel.name
-            );
+        let params = (align_of::<Params>(), size_of::<Params>());
+        let tensor_params = (64, size_of::<TensorParams>());
+        for (text, kernels, (align, size)) in
+            [(ptx::SM80, KERNELS, params), (ptx::SM90A, SM90_KERNELS, tensor_params)]
+        {
+            let (parameter, size) = (format!(".param .align {align} .b8"), format!("[{size}]"));
+            for kernel in kernels {
+                let Some((_, entry)) = text.split_once(&format!(".entry {}(", kernel.name)) else {
+                    panic!("the PTX has no entry {}", kernel.name);
+                };
+                let declared = entry.split(')').next().unwrap_or_default().trim();
+                assert!(
+                    declared.starts_with(&parameter) && declared.ends_with(&size),
+                    "{}: {declared}",
+                    kernel.name
+                );
+            }
         }
+        assert_eq!(first_cuda_version(ptx::SM90A), (12, 0));
     }
 }

@@ -1,13 +1,17 @@
 use std::fmt;
 
-use fused_lora_kernels::table::{KERNELS, Kernel, Operation};
+use fused_lora_kernels::{
+    params::{Adapter, Lora},
+    table::{Kernel, Operation, Target},
+};
 
 use super::{
     adapters::Adapters,
-    cost::{self, Work},
+    cost::{self, Placement, Work},
     count::count_u64,
     error::Error,
-    properties::Properties,
+    gpu::{Gpu, cluster_sizes},
+    workspace::workspace_size,
 };
 use crate::Strategy;
 
@@ -27,13 +31,16 @@ pub struct Plan {
 pub struct Launch {
     /// What is launched.
     pub kernel: &'static Kernel,
-    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many.
+    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many. Whole clusters. Only
+    /// kernels that split K have as many as there is work.
     pub grid: u32,
+    /// CTAs of a cluster; 1 without clusters.
+    pub cluster: u32,
     /// Work items: tiles of y and of h.
     pub items: u32,
     /// The cost model's estimate.
     pub seconds: f64,
-    /// Of the kernel in [`KERNELS`].
+    /// Of the kernel among the GPU's.
     pub(super) index: usize,
 }
 
@@ -45,24 +52,38 @@ pub(super) struct Request<'a> {
     pub(super) k: u32,
     /// Whether x can be read 16 bytes at a time.
     pub(super) aligned: bool,
+    /// Whether the copy engine can address x and y.
+    pub(super) boxed: bool,
     pub(super) strategy: Strategy,
     pub(super) adapters: Adapters<'a>,
+    /// Bytes of the workspace.
+    pub(super) workspace: usize,
 }
 
-/// A device, as far as a plan depends on it.
-#[derive(Clone, Copy)]
-pub(super) struct Gpu<'a> {
-    pub(super) properties: &'a Properties,
-    /// For each of [`KERNELS`], how many of its CTAs an SM holds at a time.
-    pub(super) resident: &'a [u32],
+impl Request<'_> {
+    /// One adapter for all rows, x and y without gaps and as aligned as K and N allow, and the least workspace.
+    pub(super) fn uniform(m: u32, n: u32, k: u32, rank: u32, strategy: Strategy) -> Self {
+        let uniform = Adapter { rank, last_column: n, ..Adapter::default() };
+        let aligned = k.is_multiple_of(8);
+        Self {
+            m,
+            n,
+            k,
+            aligned,
+            boxed: aligned && n.is_multiple_of(8),
+            strategy,
+            adapters: Adapters::uniform(Lora { uniform, ..Lora::default() }),
+            workspace: workspace_size(m as usize, rank as usize),
+        }
+    }
 }
 
 impl Plan {
     /// The fastest, by the cost model, of what `allow` lets pass.
     pub(super) fn new(
         request: &Request<'_>,
-        gpu: Gpu<'_>,
-        allow: &dyn Fn(&Kernel) -> bool,
+        gpu: &Gpu,
+        allow: &dyn Fn(&Launch) -> bool,
     ) -> Result<Self, Error> {
         let steps = steps(request);
         let first = Launch::choose(steps[0], request, gpu, allow)?;
@@ -86,12 +107,13 @@ impl Plan {
 
 /// The launches of a strategy, each as the operations that can do it.
 fn steps(request: &Request<'_>) -> &'static [&'static [Operation]] {
+    const GEMM: &[Operation] = &[Operation::Gemm, Operation::GemmSplitK];
     match request.strategy {
         // Nothing to add costs nothing.
-        _ if request.adapters.is_none() => &[&[Operation::Gemm]],
-        Strategy::Base => &[&[Operation::Gemm]],
-        Strategy::Fused => &[&[Operation::Fused, Operation::FusedRecompute]],
-        Strategy::Unfused => &[&[Operation::Gemm], &[Operation::Shrink], &[Operation::Expand]],
+        _ if request.adapters.is_none() => &[GEMM],
+        Strategy::Base => &[GEMM],
+        Strategy::Fused => &[&[Operation::Fused, Operation::FusedRecompute, Operation::FusedCooperative]],
+        Strategy::Unfused => &[GEMM, &[Operation::Shrink], &[Operation::Expand]],
     }
 }
 
@@ -99,21 +121,29 @@ impl Launch {
     fn choose(
         operations: &[Operation],
         request: &Request<'_>,
-        gpu: Gpu<'_>,
-        allow: &dyn Fn(&Kernel) -> bool,
+        gpu: &Gpu,
+        allow: &dyn Fn(&Launch) -> bool,
     ) -> Result<Self, Error> {
         let mut best: Option<Launch> = None;
-        for (index, (kernel, &resident)) in KERNELS.iter().zip(gpu.resident).enumerate() {
-            let fits = resident > 0
+        for (index, entry) in gpu.entries().iter().enumerate() {
+            let kernel = entry.kernel;
+            let fits = entry.occupancy.resident > 0
                 && operations.contains(&kernel.operation)
-                && (request.aligned || !needs_aligned_x(kernel))
-                && request.adapters.suit(kernel);
-            if !fits || !allow(kernel) {
+                && addresses(kernel, request)
+                && has_room(kernel, request);
+            if !fits {
                 continue;
             }
-            let launch = Launch::of(index, kernel, resident, request, gpu.properties)?;
-            if best.is_none_or(|best| launch.seconds < best.seconds) {
-                best = Some(launch);
+            for cluster in cluster_sizes(kernel, request.k) {
+                let (clusters, resident) = (entry.occupancy.of_size(cluster), entry.occupancy.resident);
+                let placement = Placement { cluster, clusters, resident };
+                if placement.clusters == 0 || !request.adapters.suit(kernel, cluster) {
+                    continue;
+                }
+                let launch = Launch::of(index, kernel, placement, request, gpu)?;
+                if allow(&launch) && best.is_none_or(|best| launch.seconds < best.seconds) {
+                    best = Some(launch);
+                }
             }
         }
         best.ok_or(Error::NoKernel { strategy: request.strategy, operation: operations[0] })
@@ -122,39 +152,72 @@ impl Launch {
     fn of(
         index: usize,
         kernel: &'static Kernel,
-        resident: u32,
+        placement: Placement,
         request: &Request<'_>,
-        properties: &Properties,
+        gpu: &Gpu,
     ) -> Result<Self, Error> {
         let h = request.adapters.h_work(kernel, request.m);
         let work = Work {
             m: request.m,
             n: request.n,
             k: request.k,
-            rank: request.adapters.mean_rank16(),
+            rank: request.adapters.rank_of_tiles(kernel, request.m),
             h_items: h.items,
             h_columns: h.columns,
         };
+        let outputs = cost::outputs(kernel, &work);
         let h_items = if cost::makes_h(kernel) { h.items } else { 0 };
-        let items = count_u64("work items", cost::outputs(kernel, &work) + h_items)?;
-        let ctas = properties.multiprocessors.max(1).saturating_mul(resident);
-        let seconds = cost::seconds(kernel, resident, &work, properties);
-        Ok(Self { kernel, grid: items.min(ctas), items, seconds, index })
+        let items = count_u64("work items", outputs + h_items)?;
+        let Placement { cluster, clusters, .. } = placement;
+        let grid = match kernel.operation {
+            // One cluster for each tile.
+            Operation::GemmSplitK => count_u64("CTAs", u64::from(items) * u64::from(cluster))?,
+            // What does not run at once would only wait; a cluster takes neighbouring tiles of a row tile.
+            _ => {
+                let parts = cost::cluster_items(kernel, cluster, &work) + h_items;
+                parts.min(u64::from(clusters)) as u32 * cluster
+            }
+        };
+        let seconds = cost::seconds(kernel, placement, &work, gpu.properties());
+        Ok(Self { kernel, grid, cluster, items, seconds, index })
     }
 }
 
-/// Whether a kernel reads x, 16 bytes at a time.
-fn needs_aligned_x(kernel: &Kernel) -> bool {
-    kernel.aligned && kernel.operation != Operation::Expand
+/// Whether a kernel reads x, and writes y, where they lie.
+fn addresses(kernel: &Kernel, request: &Request<'_>) -> bool {
+    match kernel.target {
+        Target::Sm90a => request.boxed,
+        Target::Sm80 => request.aligned || !kernel.aligned || kernel.operation == Operation::Expand,
+    }
 }
 
-/// `gemm_64x64 × 16 CTAs (16 items) + …`
+/// Whether the workspace holds the kernel's h. Of a call's own size it does, but that of a row tile with several
+/// adapters is wider where they lie side by side in it.
+fn has_room(kernel: &Kernel, request: &Request<'_>) -> bool {
+    let shared = kernel.target == Target::Sm90a && kernel.operation == Operation::Fused;
+    let needed = || workspace_size(request.m as usize, request.adapters.ldh(kernel) as usize);
+    !shared || needed() <= request.workspace
+}
+
+/// `gemm_64x64 × 16 CTAs (16 items) + …`, `sm90_gemm_128x256 × 132 CTAs in clusters of 2 (512 items)`
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, launch) in self.launches().iter().enumerate() {
-            let plus = if i > 0 { " + " } else { "" };
-            write!(f, "{plus}{} × {} CTAs ({} items)", launch.kernel.name, launch.grid, launch.items)?;
+            if i > 0 {
+                f.write_str(" + ")?;
+            }
+            write!(f, "{launch}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} × {} CTAs", self.kernel.name, self.grid)?;
+        if self.cluster > 1 {
+            write!(f, " in clusters of {}", self.cluster)?;
+        }
+        write!(f, " ({} items)", self.items)
     }
 }

@@ -1,11 +1,18 @@
 use std::{ffi::c_char, fmt};
 
 use cust::sys::{CUdevice, CUdevice_attribute, CUuuid};
+use fused_lora_kernels::table::Target;
 
 use super::{
     driver::{self, call},
     error::Error,
 };
+
+/// The first CUDA version whose driver loads the kernels for compute capability 9.0, and has the functions that they
+/// are launched with: tensor maps came with 12.0.
+const FIRST_SM90A_DRIVER: (u32, u32) = (12, 0);
+/// The first one that captures programmatic launches in graphs. For simplicity older ones get none at all.
+const FIRST_PROGRAMMATIC_DRIVER: (u32, u32) = (12, 3);
 
 /// What the driver says of a device.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +100,21 @@ impl Properties {
         2.0 * 1e3 * f64::from(self.memory_clock_khz) * f64::from(self.memory_bus_bits) / 8.0
     }
 
+    /// What kernels the device is given: those for compute capability 9.0 too, if that is its own and the driver is
+    /// for CUDA 12.0 or later. [`Device::target`](super::Device::target) tells whether they could be loaded.
+    pub fn target(&self) -> Target {
+        let hopper = self.compute_capability == (9, 0) && self.driver_version >= FIRST_SM90A_DRIVER;
+        if hopper { Target::Sm90a } else { Target::Sm80 }
+    }
+
+    /// Whether kernels for compute capability 9.0 are launched *programmatically*: before the kernel in front of them
+    /// has ended, for which they wait themselves. Needs a driver for CUDA 12.3 or later, the first to capture such
+    /// launches in graphs; [`Stream::with_programmatic_launches`](super::Stream::with_programmatic_launches) turns it
+    /// off.
+    pub fn launches_programmatically(&self) -> bool {
+        self.target() == Target::Sm90a && self.driver_version >= FIRST_PROGRAMMATIC_DRIVER
+    }
+
     /// The identity as `nvidia-smi -L` prints it: `GPU-` and 32 hexadecimal digits in five groups.
     pub fn uuid_text(&self) -> String {
         let mut text = "GPU".to_owned();
@@ -138,7 +160,12 @@ fn attribute_of(device: CUdevice, attribute: CUdevice_attribute) -> Result<u32, 
 
 #[cfg(test)]
 mod tests {
-    use crate::cuda::cost::tests::h100;
+    use super::*;
+    use crate::cuda::Gpu;
+
+    fn h100() -> Properties {
+        Gpu::from_data_sheet("h100").unwrap().properties().clone()
+    }
 
     #[test]
     fn bandwidth_and_identity_are_those_of_the_data_sheet_and_of_nvidia_smi() {
@@ -146,5 +173,22 @@ mod tests {
         assert_eq!(gpu.memory_bandwidth(), 3.35232e12);
         gpu.uuid = std::array::from_fn(|i| 0x10 * i as u8 + 1);
         assert_eq!(gpu.uuid_text(), "GPU-01112131-4151-6171-8191-a1b1c1d1e1f1");
+    }
+
+    #[test]
+    fn what_is_launched_and_how_depends_on_capability_and_driver() {
+        let of = |compute_capability, driver_version| {
+            let gpu = Properties { compute_capability, driver_version, ..h100() };
+            (gpu.target(), gpu.launches_programmatically())
+        };
+        assert_eq!(of((9, 0), (13, 0)), (Target::Sm90a, true));
+        assert_eq!(of((9, 0), (12, 3)), (Target::Sm90a, true));
+        assert_eq!(of((9, 0), (12, 2)), (Target::Sm90a, false));
+        assert_eq!(of((9, 0), (12, 0)), (Target::Sm90a, false));
+        assert_eq!(of((9, 0), (11, 8)), (Target::Sm80, false));
+        // `sm_90a` runs on 9.0 alone.
+        for capability in [(8, 0), (8, 9), (10, 0), (12, 0)] {
+            assert_eq!(of(capability, (13, 0)), (Target::Sm80, false), "{capability:?}");
+        }
     }
 }

@@ -13,6 +13,8 @@ pub struct Stream {
     device: Device,
     raw: CUstream,
     identity: Identity,
+    /// Whether launches may be programmatic.
+    programmatic: bool,
 }
 
 /// Which stream it is. An address alone would not say: the driver uses them again.
@@ -38,7 +40,7 @@ impl Stream {
         let _entered = device.enter()?;
         let raw = create()?;
         let identity = Identity::Own(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { device: device.clone(), raw, identity })
+        Ok(Self { device: device.clone(), raw, identity, programmatic: true })
     }
 
     /// A stream of somebody else, a framework's `CUstream` or `cudaStream_t`; null is the default stream. It
@@ -48,7 +50,21 @@ impl Stream {
     ///
     /// `raw` is a stream of the device's primary context, and stays one while this is in use.
     pub unsafe fn from_raw(device: &Device, raw: *mut c_void) -> Self {
-        Self { device: device.clone(), raw: raw.cast(), identity: Identity::Foreign(raw as usize) }
+        let identity = Identity::Foreign(raw as usize);
+        Self { device: device.clone(), raw: raw.cast(), identity, programmatic: true }
+    }
+
+    /// Whether kernels for compute capability 9.0 may be launched programmatically here (*CUDA C++ Programming Guide*,
+    /// Programmatic Dependent Launch): they begin while the kernel before them in the stream still runs, prepare
+    /// themselves, and touch nothing of memory until it has ended. So chains of layers lose less between launches. On
+    /// at first, where [the driver can](super::Properties::launches_programmatically); elsewhere it changes nothing.
+    ///
+    /// To be turned off for graphs that are edited or updated afterwards by somebody who does not know such edges, and
+    /// to measure what it gains.
+    #[must_use]
+    pub fn with_programmatic_launches(mut self, allowed: bool) -> Self {
+        self.programmatic = allowed;
+        self
     }
 
     /// Waits until all that was put in is done.
@@ -74,6 +90,11 @@ impl Stream {
 
     pub(super) fn raw(&self) -> CUstream {
         self.raw
+    }
+
+    /// Whether the next launch may be programmatic.
+    pub(super) fn is_programmatic(&self) -> bool {
+        self.programmatic && self.device.properties().launches_programmatically()
     }
 
     pub(super) fn identity(&self) -> Identity {

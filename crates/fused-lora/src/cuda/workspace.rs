@@ -1,6 +1,6 @@
 use fused_lora_kernels::{
     Global, counters,
-    table::{KERNELS, Operation},
+    table::{KERNELS, Operation, SM90_KERNELS},
     tile::RANK_GRANULE,
 };
 
@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = (4 * counters::FIRST_ROW_TILE as usize).next_multiple_
 
 /// Bytes of a unit's counters.
 fn unit_counter_bytes() -> usize {
-    let fused = KERNELS.iter().filter(|kernel| kernel.operation == Operation::Fused);
+    let fused = KERNELS.iter().chain(SM90_KERNELS).filter(|kernel| kernel.operation == Operation::Fused);
     let least_block_m = fused.map(|kernel| kernel.block_m as usize).min().unwrap_or(1);
     let row_tiles = UNIT_H_BYTES.div_ceil(LEAST_ROW_BYTES * least_block_m);
     // As many words as these row tiles take beside the ticket.
@@ -32,6 +32,10 @@ fn unit_counter_bytes() -> usize {
 }
 
 /// Bytes that calls with up to `m_max` rows and adapters of ranks up to `rank_max` need. 0 for rank 0.
+///
+/// That is enough for every call. Of batches with several adapters in one row tile some are faster with more, on compute
+/// capability 9.0: with `rank_max` the ranks that meet in 256 rows together, each rounded up to 16, they can run on its
+/// own kernels whatever those ranks are.
 pub fn workspace_size(m_max: usize, rank_max: usize) -> usize {
     let h = m_max.saturating_mul(rank_max.next_multiple_of(RANK_GRANULE as usize).saturating_mul(2));
     if h == 0 {

@@ -23,6 +23,8 @@ pub(crate) type Alone = MutexGuard<'static, ()>;
 pub(crate) fn device() -> Option<(Device, Alone)> {
     static ALONE: Mutex<()> = Mutex::new(());
     match Device::open(0) {
+        // The slower kernels would be right, too, and nobody would notice.
+        Ok(device) if device.without_sm90a().is_some() => panic!("{:?}", device.without_sm90a()),
         Ok(device) => Some((device, ALONE.lock().unwrap_or_else(PoisonError::into_inner))),
         Err(error @ (Error::NoDriver(_) | Error::NoDevice)) => {
             let required = std::env::var_os("FUSED_LORA_REQUIRE_DEVICE").is_some_and(|value| value == "1");

@@ -18,6 +18,7 @@ pub(crate) fn normal(rng: &mut SmallRng, rows: usize, columns: usize, deviation:
 }
 
 /// One product's operands, scaled like a trained layer's: x ~ 1, x Wᵀ ~ 1, h ~ 1, h Bᵀ ~ 1.
+#[derive(Clone)]
 pub(crate) struct Operands {
     pub(crate) x: Array2<f16>,
     pub(crate) w: Array2<f16>,

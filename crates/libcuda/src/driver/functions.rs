@@ -4,6 +4,9 @@
 //! grep -oE '^    pub fn cu[A-Za-z0-9_]+' cust_raw-0.11.3/src/cuda.rs | sed 's/.* //'
 //! ```
 //!
+//! Behind them are those that it does not know and that Hopper's kernels are launched with: of CUDA 11.8, and
+//! `cuTensorMapEncodeTiled` of CUDA 12.0.
+//!
 //! All of them return a `CUresult`, and none is variadic. A name that is missing here fails the link of a
 //! binary that calls it; add it at the end.
 
@@ -364,6 +367,9 @@ macro_rules! for_each_driver_function {
             cuProfilerInitialize
             cuProfilerStart
             cuProfilerStop
+            cuLaunchKernelEx
+            cuOccupancyMaxActiveClusters
+            cuTensorMapEncodeTiled
         }
     };
 }

@@ -168,6 +168,29 @@ pub extern "C" fn cuLaunchKernel(
     SUCCESS
 }
 
+#[cfg(not(old))]
+#[unsafe(no_mangle)]
+pub extern "C" fn cuTensorMapEncodeTiled(
+    map: u64,
+    data_type: u32,
+    rank: u32,
+    address: u64,
+    dimensions: u64,
+    strides: u64,
+    box_dimensions: u64,
+    element_strides: u64,
+    interleave: u32,
+    swizzle: u32,
+    promotion: u32,
+    fill: u32,
+) -> u32 {
+    let [data_type, rank] = [data_type, rank].map(u64::from);
+    let modes = [interleave, swizzle, promotion, fill].map(u64::from);
+    let places = [map, data_type, rank, address, dimensions, strides, box_dimensions, element_strides];
+    record(&[places.as_slice(), &modes].concat());
+    SUCCESS
+}
+
 /// Not the driver's signature: it takes every register that can hold an argument, on x86-64 and on aarch64,
 /// and some of each kind on the stack.
 #[unsafe(no_mangle)]

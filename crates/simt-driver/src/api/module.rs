@@ -60,7 +60,7 @@ unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: 
     driver.forbid_unsafe()?;
     // SAFETY: the caller's.
     let image = unsafe { Image::from_pointer(image)? };
-    let kernels = image.kernels(&driver.device, driver.config.driver_version).map_err(|rejection| {
+    let entries = image.entries(&driver.device, driver.config.driver_version).map_err(|rejection| {
         eprintln!("fused-lora-simt-driver: module not loaded: {}", rejection.reason);
         if let Some(log) = log {
             log.write(&rejection.reason);
@@ -71,7 +71,7 @@ unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: 
     let handle = driver.new_handle();
     // SAFETY: the caller's.
     unsafe { store(to, handle)? };
-    driver.modules.insert(handle, Module { context, kernels });
+    driver.modules.insert(handle, Module { context, entries });
     Ok(())
 }
 
@@ -131,16 +131,16 @@ exports! {
         // SAFETY: the caller's.
         let name = unsafe { CStr::from_ptr(name) }.to_bytes();
         let loaded = driver.modules.get(&module).ok_or(Code::INVALID_HANDLE)?;
-        let kernel =
-            *loaded.kernels.iter().find(|kernel| kernel.name.as_bytes() == name).ok_or(Code::NOT_FOUND)?;
+        let entry =
+            *loaded.entries.iter().find(|entry| entry.name().as_bytes() == name).ok_or(Code::NOT_FOUND)?;
         let known = driver
             .functions
             .iter()
-            .find(|(_, function)| function.module == module && function.kernel.name == kernel.name)
+            .find(|(_, function)| function.module == module && function.entry.name() == entry.name())
             .map(|(&handle, _)| handle);
         let handle = known.unwrap_or_else(|| {
             let handle = driver.new_handle();
-            let function = Function { module, kernel, dynamic_shared_limit: SHARED_WITHOUT_OPT_IN, carveout: -1 };
+            let function = Function { module, entry, dynamic_shared_limit: SHARED_WITHOUT_OPT_IN, carveout: -1 };
             driver.functions.insert(handle, function);
             handle
         });

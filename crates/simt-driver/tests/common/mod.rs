@@ -26,6 +26,8 @@ use fused_lora_kernels::{
 use fused_lora_libcuda::LIBRARY_VARIABLE;
 use half::f16;
 
+pub(crate) mod hopper;
+
 const CHILD_VARIABLE: &str = "FUSED_LORA_SIMT_DRIVER_TEST_CHILD";
 
 /// The driver, which Cargo builds with this package's tests.
@@ -126,9 +128,9 @@ pub(crate) struct Product {
     pub(crate) expected: Vec<f32>,
 }
 
-const M: usize = 70;
-const N: usize = 72;
-const K: usize = 40;
+pub(crate) const M: usize = 70;
+pub(crate) const N: usize = 72;
+pub(crate) const K: usize = 40;
 
 impl Product {
     /// Values differ by `seed`. All are small integers, so that the product is exact.

@@ -1,10 +1,12 @@
-//! The command `fused-lora`: applies an adapter as PEFT saved it, and says what this machine offers.
+//! The command `fused-lora`: applies an adapter as PEFT saved it, says what this machine offers, and estimates what a
+//! GPU would take.
 //!
 //! Exit codes: 2 for a wrong command line, 1 for a failure. Data goes to stdout or `--output`, everything
 //! else to stderr. Only clap colours anything, and it honours NO_COLOR.
 
 mod apply;
 mod device;
+mod estimate;
 mod info;
 mod machine;
 mod output;
@@ -27,12 +29,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Apply(apply::Args),
+    Estimate(estimate::Args),
     Info(info::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Apply(args) => apply::run(&args),
+        Command::Estimate(args) => estimate::run(&args),
         Command::Info(args) => info::run(&args),
     };
     match result {

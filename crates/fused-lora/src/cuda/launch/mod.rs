@@ -2,17 +2,22 @@
 
 mod expand;
 mod fused;
+mod fused_cooperative;
 mod fused_recompute;
 mod gemm;
 mod shrink;
+mod tensor_maps;
+
+use std::ffi::c_void;
 
 use fused_lora_kernels::{
     Global,
     params::{Epilogue, Params},
-    table::{Kernel, Operation},
+    table::{Kernel, Operation, Target},
+    tensor_map::TensorParams,
 };
 
-use super::{adapters::Adapters, workspace::Layout};
+use super::{adapters::Adapters, error::Error, plan::Launch, workspace::Layout};
 
 /// The operands of a call, checked against each other.
 #[derive(Clone, Copy)]
@@ -32,12 +37,45 @@ pub(super) struct Operands<'a> {
     pub(super) layout: Layout,
 }
 
+/// What an entry gets, its one parameter.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack, for a launch")]
+pub(super) enum Arguments {
+    Params(Params),
+    TensorParams(TensorParams),
+}
+
+impl Arguments {
+    pub(super) fn as_ptr(&self) -> *const c_void {
+        match self {
+            Self::Params(params) => std::ptr::from_ref(params).cast(),
+            Self::TensorParams(params) => std::ptr::from_ref(params).cast(),
+        }
+    }
+}
+
 impl Operands<'_> {
-    /// The parameters of one of the call's launches.
-    pub(super) fn params(&self, kernel: &Kernel) -> Params {
+    /// What one of the call's launches gets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TensorMap`]; none for operands that the plan took into account.
+    pub(super) fn arguments(&self, launch: &Launch) -> Result<Arguments, Error> {
+        let params = self.params(launch.kernel);
+        Ok(match launch.kernel.target {
+            Target::Sm80 => Arguments::Params(params),
+            Target::Sm90a => {
+                let maps = tensor_maps::encode(launch.kernel, launch.cluster, &params)?;
+                Arguments::TensorParams(TensorParams { maps, params })
+            }
+        })
+    }
+
+    /// Sizes, addresses, tables.
+    fn params(&self, kernel: &Kernel) -> Params {
         match kernel.operation {
-            Operation::Gemm => gemm::params(self),
+            Operation::Gemm | Operation::GemmSplitK => gemm::params(self),
             Operation::Fused => fused::params(self, kernel),
+            Operation::FusedCooperative => fused_cooperative::params(self, kernel),
             Operation::FusedRecompute => fused_recompute::params(self, kernel),
             Operation::Shrink => shrink::params(self, kernel),
             Operation::Expand => expand::params(self, kernel),

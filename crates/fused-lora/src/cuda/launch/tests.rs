@@ -1,6 +1,6 @@
 use fused_lora_kernels::{
     params::{Adapter, Lora},
-    table::KERNELS,
+    table::{KERNELS, SM90_KERNELS},
 };
 
 use super::*;
@@ -39,7 +39,7 @@ fn uniform(rank: u32) -> Adapters<'static> {
 }
 
 fn kernel(name: &str) -> &'static Kernel {
-    KERNELS.iter().find(|kernel| kernel.name == name).unwrap()
+    KERNELS.iter().chain(SM90_KERNELS).find(|kernel| kernel.name == name).unwrap()
 }
 
 /// The first words of the parameters, as the driver copies them: those before `lora`.
@@ -75,16 +75,26 @@ fn fused_gets_the_adapter_and_the_workspace() {
     assert_eq!(lora.h_items, 6);
     assert_eq!(params.epilogue.bias.address(), 0x4000);
     // And by the chunks of the kernel's own tile.
-    for (name, items) in [("fused_64x64", 3 * 4), ("fused_128x128", 2 * 2), ("fused_128x256", 2)] {
+    for (name, items) in [
+        ("fused_64x64", 3 * 4),
+        ("fused_128x128", 2 * 2),
+        ("fused_128x256", 2),
+        // Tiles of h of 64 columns, whatever those of y have.
+        ("sm90_fused_64x128", 3 * 4),
+        ("sm90_fused_128x256", 2 * 4),
+        ("sm90_fused_256x128", 4),
+    ] {
         assert_eq!(operands(uniform(250)).params(kernel(name)).lora.h_items, items, "{name}");
     }
 }
 
 #[test]
-fn recomputed_h_gets_no_workspace() {
-    let lora = operands(uniform(10)).params(kernel("fused_recompute_64x64_h16")).lora;
-    assert!(lora.h.is_null() && lora.counters.is_null());
-    assert_eq!((lora.a.address(), lora.uniform.rank), (0x6000, 10));
+fn recomputed_and_cooperative_h_get_no_workspace() {
+    for name in ["fused_recompute_64x64_h16", "sm90_fused_cooperative_64x64_h16"] {
+        let lora = operands(uniform(10)).params(kernel(name)).lora;
+        assert!(lora.h.is_null() && lora.counters.is_null());
+        assert_eq!((lora.a.address(), lora.uniform.rank), (0x6000, 10));
+    }
 }
 
 #[test]
@@ -112,7 +122,9 @@ fn a_batch_gets_its_tables_for_the_kernels_own_tile() {
     let assignment = Assignment::new(130, &rows, &[0, 10, 250]).unwrap();
     let lora =
         Lora { segments: Global::from_address(0x8000), adapters: Global::from_address(0x9000), ..slabs() };
-    for kernel in KERNELS.iter().filter(|kernel| kernel.operation != Operation::Gemm) {
+    let with_adapters =
+        |kernel: &&Kernel| !matches!(kernel.operation, Operation::Gemm | Operation::GemmSplitK);
+    for kernel in KERNELS.iter().chain(SM90_KERNELS).filter(with_adapters) {
         let lora = operands(Adapters::batch(lora, &assignment)).params(kernel).lora;
         let tiles = assignment.tiles(kernel).unwrap();
         assert_eq!(
@@ -120,8 +132,25 @@ fn a_batch_gets_its_tables_for_the_kernels_own_tile() {
             (0x8000, 0x9000, 2)
         );
         assert_eq!(lora.row_tiles.address(), 0x8000 + tiles.offset as u64);
-        // Rank 10 in the first row tile, 250 in the last two, be they of 64 or of 128.
-        assert_eq!(lora.h_items, 1 + 2 * 256u32.div_ceil(kernel.block_n), "{}", kernel.name);
-        assert_eq!((lora.ldh, lora.uniform.rank), (256, 0));
+        // Rank 10 in the first row tile, 250 in the last two, be they of 64 or of 128; in one of 256 rows both.
+        let items = 256u32.div_ceil(kernel.h_columns);
+        let row_tiles = if kernel.block_m == 256 { 1 } else { 2 };
+        assert_eq!(lora.h_items, 1 + row_tiles * items, "{}", kernel.name);
+        // On 9.0 those of a row tile lie side by side.
+        let together = kernel.target == Target::Sm90a && kernel.block_m > 64;
+        let ldh = if together { 16 + 256 } else { 256 };
+        assert_eq!((lora.ldh, lora.uniform.rank), (ldh, 0), "{}", kernel.name);
     }
+}
+
+#[test]
+fn h_of_a_row_tiles_segments_lies_side_by_side_on_9_0() {
+    // 16 and 112 columns meet in rows 0 to 63.
+    let assignment = Assignment::new(130, &[(0..5, Some(0)), (5..30, Some(1))], &[10, 100]).unwrap();
+    let ldh = |name| operands(Adapters::batch(slabs(), &assignment)).params(kernel(name)).lora.ldh;
+    assert_eq!([ldh("fused_64x64"), ldh("shrink_128x128")], [112, 112]);
+    assert_eq!(
+        [ldh("sm90_fused_64x64"), ldh("sm90_fused_128x256"), ldh("sm90_fused_cooperative_64x64_h16")],
+        [128; 3]
+    );
 }

@@ -1,5 +1,7 @@
 use anyhow::{Result, anyhow};
-use fused_lora::cuda::{Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Properties, Stream, Workspace};
+use fused_lora::cuda::{
+    Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
+};
 use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
@@ -45,5 +47,9 @@ fn properties(device: &Properties) -> Value {
         "multiprocessors": device.multiprocessors,
         "memory-mib": device.memory_bytes >> 20,
         "driver": format!("CUDA {cuda}.{cuda_minor}"),
+        "kernels": match device.target() {
+            Target::Sm80 => "sm_80",
+            Target::Sm90a => "sm_80 and sm_90a",
+        },
     })
 }

@@ -1,0 +1,86 @@
+//! What the cost model says of the grid of the benches.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use clap::builder::PossibleValuesParser;
+use fused_lora_sweep::Workload;
+
+#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod model;
+#[cfg(not(all(
+    feature = "cuda",
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+#[path = "estimate/no_model.rs"]
+mod model;
+mod table;
+
+/// What every output says first.
+const LABEL: &str = "estimate, not measured";
+/// For builds without the model, too: a wrong name is a wrong command line everywhere.
+const GPUS: [&str; 5] = ["h100", "h200", "a100", "l4", "rtx4090"];
+
+/// Estimate the time and the slow-down of every cell of the benches' grid on a GPU, which need not be there.
+///
+/// The cost model that picks kernels says how long each would take, at the GPU's highest clock. It ranks kernels;
+/// nothing in it was fitted to a measurement, and none replaces one.
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true)))]
+pub(crate) struct Args {
+    /// A GPU by its data sheet
+    #[arg(long, group = "which", value_name = "NAME", value_parser = PossibleValuesParser::new(GPUS))]
+    gpu: Option<String>,
+    /// The CUDA device of this number
+    #[arg(long, group = "which", value_name = "N")]
+    device: Option<u32>,
+    /// The layers of a forward pass, run one after another [default: all]
+    #[arg(long, value_name = "NAME", value_parser = workloads())]
+    workload: Vec<String>,
+    /// CSV instead of a table
+    #[arg(long)]
+    csv: bool,
+}
+
+fn workloads() -> PossibleValuesParser {
+    PossibleValuesParser::new(Workload::ALL.iter().map(Workload::name))
+}
+
+/// One cell of the grid.
+struct Estimate {
+    workload: &'static str,
+    seq_len: usize,
+    batch: usize,
+    rank: usize,
+    /// Seconds of the base product, the three launches, the one.
+    base: f64,
+    unfused: f64,
+    fused: f64,
+    /// The least slow-down at equal efficiency, with the rank as the tensor cores take it, in percent.
+    floor_pad_pct: f64,
+    /// What `base` and `fused` would launch, layer by layer.
+    base_kernels: Vec<String>,
+    kernels: Vec<String>,
+}
+
+impl Estimate {
+    fn m(&self) -> usize {
+        self.seq_len * self.batch
+    }
+
+    fn slowdown_pct(&self, seconds: f64) -> f64 {
+        100.0 * (seconds / self.base - 1.0)
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let chosen = |workload: &&Workload| {
+        args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name())
+    };
+    let workloads: Vec<_> = Workload::ALL.iter().filter(chosen).collect();
+    let (gpu, estimates) = model::estimate(args.gpu.as_deref(), args.device, &workloads)?;
+    let text = if args.csv { table::csv(&gpu, &estimates) } else { table::text(&gpu, &estimates) };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}

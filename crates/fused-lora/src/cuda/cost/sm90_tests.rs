@@ -1,0 +1,223 @@
+//! The choices on compute capability 9.0.
+
+use std::fmt::Write as _;
+
+use fused_lora_kernels::{
+    params::Lora,
+    sm90::tile::{OTHER_REGISTERS, PRODUCER_REGISTERS},
+    table::SM90_KERNELS,
+};
+
+use super::*;
+use crate::{
+    Problem, Strategy,
+    cuda::{
+        Error, Gpu,
+        adapters::Adapters,
+        assignment::Assignment,
+        plan::{Plan, Request},
+        workspace::workspace_size,
+    },
+};
+
+/// N and K of the benches' projections.
+const SHAPES: [[usize; 2]; 5] = [[1024, 1024], [4096, 4096], [3072, 1024], [4096, 1024], [1024, 4096]];
+const RANKS: [usize; 4] = [0, 10, 100, 250];
+
+fn h200() -> Gpu {
+    Gpu::from_data_sheet("h200").unwrap()
+}
+
+fn plan(gpu: &Gpu, [m, n, k]: [usize; 3], rank: usize, strategy: Strategy) -> Plan {
+    gpu.plan(&Problem::new(m, n, k, rank), strategy).unwrap()
+}
+
+/// `gemm_128x256/2`: the kernel without `sm90_`, and the CTAs of its clusters.
+fn short(plan: &Plan) -> String {
+    let launch = plan.launches()[0];
+    let name = launch.kernel.name.strip_prefix("sm90_").unwrap_or_else(|| panic!("{plan} on an H200"));
+    format!("{name}/{}", launch.cluster)
+}
+
+/// What the model decides over the grid of the benches, as `sm90_choices.txt` has it:
+///
+/// - Tiles as large as fill the chip, and the smallest for a few tokens, where the SM that loads the least is the
+///   fastest.
+/// - K is split where it is long and the tiles are few.
+/// - Of the fused kernels cooperative h while one wave of 128 × 128 does, in clusters that just hold the rank;
+///   shared h with larger tiles above, where an exchange in every tile costs more than the tiles of h.
+#[test]
+fn choices() {
+    let gpu = h200();
+    let mut table = String::new();
+    for [n, k] in SHAPES {
+        for m in [128, 256, 512, 1024, 2048, 4096, 8192, 16384] {
+            let chosen = RANKS.map(|rank| short(&plan(&gpu, [m, n, k], rank, Strategy::Fused)));
+            let [r0, r10, r100, r250] = chosen;
+            writeln!(table, "{k:4} {n:4} {m:5}  {r0:22} {r10:34} {r100:34} {r250}").unwrap();
+        }
+    }
+    let expected = include_str!("sm90_choices.txt");
+    let expected: Vec<_> = expected.lines().filter(|line| !line.starts_with('#')).collect();
+    let found: Vec<_> = table.lines().collect();
+    assert_eq!(found, expected, "\n{table}");
+}
+
+/// More arithmetic, more bytes, never less time; and the three launches of `unfused` do not beat one here.
+#[test]
+fn fused_is_never_faster_than_base_nor_slower_than_unfused() {
+    for gpu in ["h100", "h200"].map(|name| Gpu::from_data_sheet(name).unwrap()) {
+        for [n, k] in SHAPES.into_iter().chain([[96, 8192], [8192, 96], [40, 40], [12288, 4096]]) {
+            for m in [1, 64, 65, 128, 200, 512, 1000, 1024, 2048, 4000, 4096, 8192, 16384] {
+                let base = plan(&gpu, [m, n, k], 0, Strategy::Base).seconds();
+                for rank in [1, 16, 17, 32, 100, 250, 1000] {
+                    let of = |strategy| plan(&gpu, [m, n, k], rank, strategy).seconds();
+                    let (fused, unfused) = (of(Strategy::Fused), of(Strategy::Unfused));
+                    assert!(fused > base, "m {m} n {n} k {k} r {rank}: {fused:e} {base:e}");
+                    // Where N or K are small beside the rank, the adapter is most of the work.
+                    if rank <= 250 && n >= 1024 && k >= 1024 {
+                        assert!(fused < unfused, "m {m} n {n} k {k} r {rank}: {fused:e} {unfused:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_estimate_is_above_what_the_chip_can_do() {
+    let gpu = h200();
+    let clock = f64::from(gpu.properties().clock_khz) * 1e3;
+    let peak = 2048.0 * clock * 132.0;
+    for [n, k] in SHAPES {
+        for m in [128, 1024, 16384] {
+            for rank in RANKS {
+                let fused = plan(&gpu, [m, n, k], rank, Strategy::Fused);
+                let [m, n, k, r] = [m, n, k, rank].map(|size| size as f64);
+                let products = m * (n * k + r * (n + k));
+                let bytes = 2.0 * (m * k + n * k + m * n + r * (n + k));
+                let least = (products / peak).max(bytes / gpu.properties().memory_bandwidth());
+                assert!(fused.seconds() > least, "{fused}: {:e} {least:e}", fused.seconds());
+            }
+        }
+    }
+    // And not far below it where there is most to do.
+    let base = plan(&gpu, [16384, 4096, 4096], 0, Strategy::Base);
+    let share = 16384.0 * 4096.0 * 4096.0 / peak / base.seconds();
+    assert!((0.85..1.0).contains(&share), "{share}");
+}
+
+/// Sums of y and h together beside everything else, in what `setmaxnreg` leaves a consumer. ptxas has the last word;
+/// `kernels/src/sm90/tile.rs` asserts the same when it is compiled.
+#[test]
+fn sums_of_y_and_h_fit_the_registers_of_a_consumer() {
+    let by_name = [
+        ("sm90_gemm_128x256", 128),
+        ("sm90_gemm_256x128", 64),
+        ("sm90_gemm_128x192", 96),
+        ("sm90_gemm_128x128", 64),
+        ("sm90_gemm_64x128", 64),
+        ("sm90_gemm_64x64", 32),
+        ("sm90_gemm_64x32", 16),
+        ("sm90_gemm_64x16", 8),
+        ("sm90_gemm_split_k_64x128", 64),
+        ("sm90_gemm_split_k_64x64", 32),
+        ("sm90_fused_128x256", 128),
+        ("sm90_fused_256x128", 64),
+        ("sm90_fused_128x256_c256", 128),
+        ("sm90_fused_256x128_c128", 64),
+        ("sm90_fused_128x128", 64),
+        ("sm90_fused_64x128", 64),
+        ("sm90_fused_64x64", 32),
+        ("sm90_fused_cooperative_128x256_h16", 136),
+        ("sm90_fused_cooperative_128x256_h32", 144),
+        ("sm90_fused_cooperative_128x192_h16", 104),
+        ("sm90_fused_cooperative_128x192_h32", 112),
+        ("sm90_fused_cooperative_128x128_h16", 72),
+        ("sm90_fused_cooperative_128x128_h32", 80),
+        ("sm90_fused_cooperative_64x128_h16", 72),
+        ("sm90_fused_cooperative_64x128_h32", 80),
+        ("sm90_fused_cooperative_64x64_h16", 40),
+        ("sm90_fused_cooperative_64x64_h32", 48),
+        ("sm90_fused_cooperative_64x32_h32", 32),
+    ];
+    for kernel in SM90_KERNELS {
+        let name = kernel.name;
+        let (consumers, sums) = (kernel.threads / 128 - 1, (kernel.block_n + kernel.h) / 2);
+        assert!(by_name.contains(&(name, sums)), "{name}: {sums}");
+        assert_eq!(consumers, kernel.block_m / 64, "{name}");
+        let at_launch = (65536 / kernel.threads / 8 * 8).min(248);
+        let consumer = (((consumers + 1) * at_launch - PRODUCER_REGISTERS) / consumers / 8 * 8).min(240);
+        assert!(sums + OTHER_REGISTERS <= consumer, "{name}: {sums} of {consumer}");
+        assert!(kernel.max_registers <= at_launch.next_multiple_of(255), "{name}");
+    }
+}
+
+#[test]
+fn what_the_copy_engine_cannot_address_takes_the_kernels_for_8_0() {
+    let gpu = h200();
+    for strategy in Strategy::ALL {
+        let boxed = Request::uniform(1000, 1024, 1024, 10, strategy);
+        let target =
+            |request: &Request<'_>| Plan::new(request, &gpu, &|_| true).unwrap().launches()[0].kernel.target;
+        assert_eq!(target(&boxed), Target::Sm90a, "{strategy}");
+        assert_eq!(target(&Request { boxed: false, ..boxed }), Target::Sm80, "{strategy}");
+        // Any number of columns in rows that are apart enough: 77 in 80.
+        let odd = Request { k: 77, aligned: false, ..boxed };
+        assert_eq!(target(&odd), Target::Sm90a, "{strategy}");
+    }
+}
+
+#[test]
+fn adapters_that_meet_in_a_row_tile_need_room_together() {
+    let gpu = h200();
+    let chosen = |rows: &[_], m: u32, ranks: &[u32], workspace: usize, name: &str| {
+        let assignment = Assignment::new(m as usize, rows, ranks).unwrap();
+        let request = Request {
+            adapters: Adapters::batch(Lora::default(), &assignment),
+            workspace,
+            ..Request::uniform(m, 1024, 1024, 1, Strategy::Fused)
+        };
+        Plan::new(&request, &gpu, &|launch| launch.kernel.name.starts_with(name))
+            .map(|plan| plan.launches()[0])
+    };
+    let none = Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused };
+    // Three of 112 in 64 rows, and in 256.
+    let rows = [(0..20, Some(0)), (20..40, Some(0)), (50..64, Some(0))];
+    let (least, enough) = (workspace_size(256, 100), workspace_size(256, 3 * 112));
+    for (workspace, found) in [(least, false), (enough - 1, false), (enough, true)] {
+        let launch = chosen(&rows, 256, &[100], workspace, "sm90_fused_64x64");
+        assert_eq!(launch.is_ok(), found, "{workspace}");
+        // Three times 112 are more than cooperative h has room for, whatever the workspace.
+        let refused = chosen(&rows, 256, &[100], workspace, "sm90_fused_cooperative");
+        assert_eq!(refused.unwrap_err(), none);
+        // And the kernels for 8.0 serve in any case.
+        assert!(chosen(&rows, 256, &[100], workspace, "fused_64x64").is_ok());
+        assert!(chosen(&rows, 256, &[100], workspace, "").is_ok());
+    }
+    // Two of 112 fit 256 columns in clusters of 8 by 32, not of 16, and need no workspace.
+    let launch = chosen(&rows[..2], 256, &[100], 0, "sm90_fused_cooperative").unwrap();
+    assert_eq!((launch.kernel.h, launch.cluster), (32, 8));
+    assert!(chosen(&rows[..2], 256, &[100], 0, "sm90_fused_cooperative_64x64_h16").is_err());
+    // 70 segments of one row are 70 steps of the expand, of which a kernel keeps 64; spread over two tiles of 64 rows they
+    // are less.
+    let single: Vec<_> = (0..70).map(|row| (row..row + 1, Some(0))).collect();
+    let room = workspace_size(128, 70 * 16);
+    assert_eq!(chosen(&single, 128, &[1], room, "sm90_fused_128x128").unwrap_err(), none);
+    assert!(chosen(&single, 128, &[1], room, "sm90_fused_64x64").is_ok());
+}
+
+#[test]
+fn programmatic_launches_cost_less() {
+    let gpu = h200();
+    let old = Properties { driver_version: (12, 2), ..gpu.properties().clone() };
+    let old = crate::cuda::data_sheet::gpu(old);
+    let of = |gpu: &Gpu| plan(gpu, [128, 1024, 1024], 0, Strategy::Base).seconds();
+    assert!((of(&old) - of(&gpu) - (LAUNCH_GAP - PROGRAMMATIC_GAP)).abs() < 1e-12);
+}
+
+#[test]
+fn a_plan_tells_its_clusters() {
+    let text = plan(&h200(), [16384, 4096, 4096], 0, Strategy::Base).to_string();
+    assert_eq!(text, "sm90_gemm_128x256 × 132 CTAs in clusters of 2 (2048 items)");
+}

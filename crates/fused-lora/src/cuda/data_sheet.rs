@@ -1,0 +1,189 @@
+//! GPUs of which there need not be one: what their data sheets say, and how many CTAs of each kernel they hold if every
+//! kernel takes the registers that the build allows it.
+
+use fused_lora_kernels::table::Kernel;
+
+use super::{
+    gpu::{CLUSTER_SIZES, Entry, Gpu, Occupancy, has_clusters, kernels},
+    properties::Properties,
+};
+
+/// Shared memory that the system takes for each CTA (*CUDA C++ Programming Guide*, compute capabilities 8.x and 9.0).
+const RESERVED_SHARED_BYTES: u32 = 1024;
+/// Registers are given to a warp in units of so many.
+const REGISTER_UNIT: u32 = 256;
+/// How many SMs a GPC has, in which a cluster lies: of the full chip 18 each (*H100 Tensor Core GPU Architecture*
+/// whitepaper). Which are missing of 144 is not said, and differs from card to card: taken to be two each in six.
+const SMS_OF_GPCS: [u32; 8] = [18, 18, 16, 16, 16, 16, 16, 16];
+
+/// What a data sheet says, in the words of the driver.
+pub(super) struct DataSheet {
+    /// By which it is asked for.
+    pub(super) name: &'static str,
+    full_name: &'static str,
+    compute_capability: (u32, u32),
+    multiprocessors: u32,
+    shared_kib_per_cta: u32,
+    shared_kib_per_sm: u32,
+    threads_per_sm: u32,
+    memory_gib: u64,
+    l2_mib: u32,
+    clock_khz: u32,
+    memory_clock_khz: u32,
+    memory_bus_bits: u32,
+}
+
+impl DataSheet {
+    /// All of them.
+    pub(super) const ALL: &[Self] = &[
+        Self {
+            name: "h100",
+            full_name: "NVIDIA H100 80GB HBM3",
+            compute_capability: (9, 0),
+            multiprocessors: 132,
+            shared_kib_per_cta: 227,
+            shared_kib_per_sm: 228,
+            threads_per_sm: 2048,
+            memory_gib: 80,
+            l2_mib: 50,
+            clock_khz: 1_980_000,
+            memory_clock_khz: 2_619_000,
+            memory_bus_bits: 5120,
+        },
+        Self {
+            name: "h200",
+            full_name: "NVIDIA H200",
+            compute_capability: (9, 0),
+            multiprocessors: 132,
+            shared_kib_per_cta: 227,
+            shared_kib_per_sm: 228,
+            threads_per_sm: 2048,
+            memory_gib: 141,
+            l2_mib: 50,
+            clock_khz: 1_980_000,
+            // 4.8 TB/s
+            memory_clock_khz: 3_125_000,
+            memory_bus_bits: 6144,
+        },
+        Self {
+            name: "a100",
+            full_name: "NVIDIA A100-SXM4-80GB",
+            compute_capability: (8, 0),
+            multiprocessors: 108,
+            shared_kib_per_cta: 163,
+            shared_kib_per_sm: 164,
+            threads_per_sm: 2048,
+            memory_gib: 80,
+            l2_mib: 40,
+            clock_khz: 1_410_000,
+            memory_clock_khz: 1_593_000,
+            memory_bus_bits: 5120,
+        },
+        Self {
+            name: "l4",
+            full_name: "NVIDIA L4",
+            compute_capability: (8, 9),
+            multiprocessors: 58,
+            shared_kib_per_cta: 99,
+            shared_kib_per_sm: 100,
+            threads_per_sm: 1536,
+            memory_gib: 24,
+            l2_mib: 48,
+            clock_khz: 2_040_000,
+            memory_clock_khz: 6_251_000,
+            memory_bus_bits: 192,
+        },
+        Self {
+            name: "rtx4090",
+            full_name: "NVIDIA GeForce RTX 4090",
+            compute_capability: (8, 9),
+            multiprocessors: 128,
+            shared_kib_per_cta: 99,
+            shared_kib_per_sm: 100,
+            threads_per_sm: 1536,
+            memory_gib: 24,
+            l2_mib: 72,
+            clock_khz: 2_520_000,
+            memory_clock_khz: 10_501_000,
+            memory_bus_bits: 384,
+        },
+    ];
+
+    fn properties(&self) -> Properties {
+        Properties {
+            ordinal: 0,
+            name: self.full_name.to_owned(),
+            uuid: [0; 16],
+            compute_capability: self.compute_capability,
+            multiprocessors: self.multiprocessors,
+            shared_bytes_per_cta: self.shared_kib_per_cta << 10,
+            shared_bytes_per_sm: self.shared_kib_per_sm << 10,
+            registers_per_sm: 65536,
+            threads_per_sm: self.threads_per_sm,
+            memory_bytes: self.memory_gib << 30,
+            l2_bytes: self.l2_mib << 20,
+            clock_khz: self.clock_khz,
+            memory_clock_khz: self.memory_clock_khz,
+            memory_bus_bits: self.memory_bus_bits,
+            // A late one.
+            driver_version: (13, 0),
+        }
+    }
+
+    pub(super) fn gpu(&self) -> Gpu {
+        gpu(self.properties())
+    }
+}
+
+/// A GPU of these properties, with the occupancy that they give.
+pub(super) fn gpu(properties: Properties) -> Gpu {
+    let entries = kernels(properties.target())
+        .map(|kernel| Entry { kernel, occupancy: occupancy(kernel, &properties) })
+        .collect();
+    Gpu::new(properties, entries)
+}
+
+/// As the driver counts: by registers, shared memory and threads, and clusters within a GPC.
+fn occupancy(kernel: &Kernel, gpu: &Properties) -> Occupancy {
+    if kernel.shared_bytes > gpu.shared_bytes_per_cta {
+        return Occupancy::default();
+    }
+    let registers = (kernel.max_registers * 32).next_multiple_of(REGISTER_UNIT) * (kernel.threads / 32);
+    let resident = (gpu.registers_per_sm / registers)
+        .min(gpu.shared_bytes_per_sm / (kernel.shared_bytes + RESERVED_SHARED_BYTES))
+        .min(gpu.threads_per_sm / kernel.threads);
+    let alone = Occupancy::without_clusters(resident, gpu);
+    if !has_clusters(kernel) {
+        return alone;
+    }
+    let clusters = CLUSTER_SIZES.map(|size| match size {
+        1 => alone.clusters[0],
+        _ => SMS_OF_GPCS.iter().map(|sms| sms * resident / size).sum(),
+    });
+    Occupancy { clusters, ..alone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bandwidths_are_those_of_the_data_sheets() {
+        for (name, terabytes) in
+            [("h100", 3.35), ("h200", 4.8), ("a100", 2.039), ("l4", 0.3), ("rtx4090", 1.008)]
+        {
+            let bandwidth = Gpu::from_data_sheet(name).unwrap().properties().memory_bandwidth();
+            assert!((bandwidth / 1e12 - terabytes).abs() < 0.005, "{name}: {bandwidth:e}");
+        }
+    }
+
+    #[test]
+    fn hopper_holds_one_large_tile_an_sm_and_whole_clusters_in_its_gpcs() {
+        let gpu = Gpu::from_data_sheet("h200").unwrap();
+        assert_eq!(SMS_OF_GPCS.iter().sum::<u32>(), gpu.properties().multiprocessors);
+        let of = |name: &str| gpu.entries().iter().find(|entry| entry.kernel.name == name).unwrap().occupancy;
+        assert_eq!(of("sm90_gemm_128x256"), Occupancy { resident: 1, clusters: [132, 66, 32, 16] });
+        assert_eq!(of("sm90_fused_128x256"), Occupancy { resident: 1, clusters: [132, 0, 0, 0] });
+        assert_eq!(of("gemm_64x64"), Occupancy { resident: 4, clusters: [528, 0, 0, 0] });
+    }
+}

@@ -1,0 +1,186 @@
+//! Launches.
+
+use std::ffi::c_void;
+
+use crate::{
+    code::{Code, Outcome},
+    device::{Footprint, PORTABLE_CLUSTER},
+    driver::{Driver, Function, Handle},
+    entry::exports,
+    kernel::Call,
+    launch_config::{Geometry, LaunchConfig},
+    work::{HostFunction, KernelLaunch, Op},
+};
+
+impl Driver {
+    /// Launches a kernel.
+    ///
+    /// # Safety
+    ///
+    /// `parameters` is null or valid for a read of a pointer, which is null or valid for reads of as many bytes as the
+    /// kernel's parameter has.
+    unsafe fn launch(
+        &mut self,
+        handle: Handle,
+        geometry: Geometry,
+        stream: Handle,
+        parameters: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) -> Outcome {
+        let stream = self.stream(stream)?;
+        if !extra.is_null() {
+            return Err(Code::NOT_SUPPORTED);
+        }
+        if parameters.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        // SAFETY: the caller's: one pointer for each parameter of the kernel, and it has one.
+        let parameter = unsafe { parameters.read() };
+        if parameter.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        let function = *self.function(handle)?;
+        // SAFETY: the caller's.
+        let call = unsafe { function.entry.call(parameter) };
+        let launch = self.checked_launch(&function, geometry, call).map_err(|(code, reason)| {
+            eprintln!("fused-lora-simt-driver: {} not launched: {reason}", function.entry.name());
+            code
+        })?;
+        self.submit(stream, Op::Launch(Box::new(launch)))
+    }
+
+    /// Checks a launch as the driver does, and also what our kernels want and the driver does not know.
+    fn checked_launch(
+        &self,
+        function: &Function,
+        geometry: Geometry,
+        call: Call,
+    ) -> Result<KernelLaunch, (Code, String)> {
+        let Function { entry, dynamic_shared_limit, .. } = *function;
+        let Geometry { grid, block, shared_bytes, cluster, programmatic } = geometry;
+        let reject = |code: Code, reason: String| Err((code, reason));
+        let [threads, 1, 1] = block else {
+            return reject(Code::INVALID_VALUE, format!("its CTAs have one dimension, not {block:?}"));
+        };
+        let [grid, 1, 1] = grid else {
+            return reject(Code::INVALID_VALUE, format!("its grid has one dimension, not {grid:?}"));
+        };
+        if grid == 0 || grid > i32::MAX as u32 {
+            return reject(Code::INVALID_VALUE, format!("a grid of {grid} CTAs"));
+        }
+        if threads != entry.threads() {
+            return reject(
+                Code::INVALID_VALUE,
+                format!("CTAs of {threads} threads, not {}", entry.threads()),
+            );
+        }
+        if threads * entry.max_registers() > self.device.registers {
+            let reason = "more registers than a multiprocessor has";
+            return reject(Code::LAUNCH_OUT_OF_RESOURCES, reason.to_owned());
+        }
+        if shared_bytes > dynamic_shared_limit.min(self.device.shared_opt_in) {
+            let reason =
+                format!("{shared_bytes} bytes of shared memory, {dynamic_shared_limit} allowed to it");
+            return reject(Code::INVALID_VALUE, reason);
+        }
+        if shared_bytes < entry.shared_bytes() {
+            let reason = format!("{shared_bytes} bytes of shared memory, it uses {}", entry.shared_bytes());
+            return reject(Code::INVALID_VALUE, reason);
+        }
+        if programmatic && !self.device.has_clusters() {
+            let (major, minor) = self.device.capability;
+            let reason = format!("a programmatic dependent launch on compute capability {major}.{minor}");
+            return reject(Code::NOT_SUPPORTED, reason);
+        }
+        let footprint = Footprint { threads, registers: entry.max_registers(), shared_bytes };
+        let cluster = cluster.map_or(Ok(1), |dims| self.checked_cluster(grid, footprint, dims))?;
+        if !entry.takes_clusters_of(cluster) {
+            return reject(Code::INVALID_VALUE, format!("it is not made for clusters of {cluster} CTAs"));
+        }
+        Ok(KernelLaunch { entry, call, grid, threads, shared_bytes, cluster, programmatic })
+    }
+
+    /// CTAs of a cluster.
+    fn checked_cluster(
+        &self,
+        grid: u32,
+        footprint: Footprint,
+        dims: [u32; 3],
+    ) -> Result<u32, (Code, String)> {
+        let ctas = self.cluster(dims)?;
+        if !grid.is_multiple_of(ctas) {
+            return Err((Code::INVALID_CLUSTER_SIZE, format!("{grid} CTAs in clusters of {ctas}")));
+        }
+        if self.device.active_clusters(footprint, ctas) == 0 {
+            let reason = format!("the device has no room for a cluster of {ctas} of its CTAs");
+            return Err((Code::INVALID_CLUSTER_SIZE, reason));
+        }
+        Ok(ctas)
+    }
+
+    /// CTAs of a cluster by its dimensions, of which our grids have one.
+    pub(super) fn cluster(&self, dims: [u32; 3]) -> Result<u32, (Code, String)> {
+        if !self.device.has_clusters() {
+            let (major, minor) = self.device.capability;
+            return Err((Code::NOT_SUPPORTED, format!("clusters on compute capability {major}.{minor}")));
+        }
+        match dims {
+            [ctas @ 1..=PORTABLE_CLUSTER, 1, 1] => Ok(ctas),
+            dims => Err((Code::INVALID_CLUSTER_SIZE, format!("clusters of {dims:?} CTAs"))),
+        }
+    }
+}
+
+exports! {
+    /// Kernels take one parameter, by `parameters`; the buffer of `extra` is not taken.
+    fn cuLaunchKernel(
+        driver,
+        function: Handle,
+        grid_x: u32,
+        grid_y: u32,
+        grid_z: u32,
+        block_x: u32,
+        block_y: u32,
+        block_z: u32,
+        shared_bytes: u32,
+        stream: Handle,
+        parameters: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) needs Health {
+        let geometry = Geometry {
+            grid: [grid_x, grid_y, grid_z],
+            block: [block_x, block_y, block_z],
+            shared_bytes,
+            cluster: None,
+            programmatic: false,
+        };
+        // SAFETY: the caller's.
+        unsafe { driver.launch(function, geometry, stream, parameters, extra) }
+    }
+
+    /// As above. Of the attributes, clusters and programmatic stream serialization are here.
+    fn cuLaunchKernelEx(
+        driver,
+        config: *const LaunchConfig,
+        function: Handle,
+        parameters: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) needs Health {
+        // SAFETY: the caller's.
+        unsafe {
+            let (stream, geometry) = LaunchConfig::read(config)?;
+            driver.launch(function, geometry, stream, parameters, extra)
+        }
+    }
+
+    fn cuLaunchHostFunc(
+        driver,
+        stream: Handle,
+        function: Option<unsafe extern "C" fn(*mut c_void)>,
+        data: *mut c_void,
+    ) needs Health {
+        let stream = driver.stream(stream)?;
+        let function = function.ok_or(Code::INVALID_VALUE)?;
+        driver.submit(stream, Op::Call(HostFunction { function, data }))
+    }
+}

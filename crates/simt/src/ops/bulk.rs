@@ -1,0 +1,89 @@
+//! Bulk and tensor copies.
+
+use std::panic::Location;
+
+use super::{execute, flipped};
+use crate::{fault::Action, site::Op};
+
+fn at_signed(at: [u32; 2]) -> [i32; 2] {
+    at.map(u32::cast_signed)
+}
+
+fn more(action: Option<Action>) -> u32 {
+    if let Some(Action::WaitGroup(more)) = action { more } else { 0 }
+}
+
+/// `cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes` into this CTA: the box whose
+/// first element is at column `at[0]`, row `at[1]`, which are signed.
+#[track_caller]
+pub fn cp_async_bulk_tensor_2d_load(to: u32, map: &[u64; 16], at: [u32; 2], bar: u32) {
+    execute(Op::CpAsyncBulkTensor2dLoad, Location::caller(), (), |run, site, action| {
+        run.tensor_load(site, action, flipped(to, action), map, at_signed(at), bar, None)
+    });
+}
+
+/// Likewise with `.multicast::cluster`: into each CTA of the cluster whose bit is set, at the same address, each
+/// time reported to that CTA's own mbarrier.
+#[track_caller]
+pub fn cp_async_bulk_tensor_2d_load_multicast(to: u32, map: &[u64; 16], at: [u32; 2], bar: u32, ctas: u16) {
+    execute(Op::CpAsyncBulkTensor2dLoadMulticast, Location::caller(), (), |run, site, action| {
+        let ctas = if let Some(Action::MaskXor(bits)) = action { ctas ^ bits } else { ctas };
+        run.tensor_load(site, action, flipped(to, action), map, at_signed(at), bar, Some(ctas))
+    });
+}
+
+/// `cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group`.
+#[track_caller]
+pub fn cp_async_bulk_tensor_2d_store(map: &[u64; 16], at: [u32; 2], from: u32) {
+    execute(Op::CpAsyncBulkTensor2dStore, Location::caller(), (), |run, site, action| {
+        run.tensor_store(site, map, at_signed(at), flipped(from, action))
+    });
+}
+
+/// `cp.async.bulk.commit_group`.
+#[track_caller]
+pub fn cp_async_bulk_commit_group() {
+    execute(Op::CpAsyncBulkCommitGroup, Location::caller(), (), |run, _, _| {
+        run.bulk_commit_group();
+        Ok(())
+    });
+}
+
+/// `cp.async.bulk.wait_group`.
+#[track_caller]
+pub fn cp_async_bulk_wait_group(pending: u32) {
+    execute(Op::CpAsyncBulkWaitGroup, Location::caller(), (), |run, _, action| {
+        run.bulk_wait_group(pending.saturating_add(more(action)), false);
+        Ok(())
+    });
+}
+
+/// `cp.async.bulk.wait_group.read`.
+#[track_caller]
+pub fn cp_async_bulk_wait_group_read(pending: u32) {
+    execute(Op::CpAsyncBulkWaitGroupRead, Location::caller(), (), |run, _, action| {
+        run.bulk_wait_group(pending.saturating_add(more(action)), true);
+        Ok(())
+    });
+}
+
+/// `cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes`; `to` and `bar` are addresses of the
+/// cluster, in one CTA.
+#[track_caller]
+pub fn cp_async_bulk_shared_cluster(to: u32, from: u32, bytes: u32, bar: u32) {
+    execute(Op::CpAsyncBulkSharedCluster, Location::caller(), (), |run, site, action| {
+        let bytes = match action {
+            Some(Action::ByteDelta(delta)) => bytes.saturating_add_signed(delta),
+            _ => bytes,
+        };
+        run.bulk_shared_cluster(site, flipped(to, action), from, bytes, bar)
+    });
+}
+
+/// `prefetch.tensormap`.
+#[track_caller]
+pub fn prefetch_tensormap(map: &[u64; 16]) {
+    execute(Op::PrefetchTensormap, Location::caller(), (), |run, site, _| {
+        run.tensor_map(site, map).map(|_| ())
+    });
+}

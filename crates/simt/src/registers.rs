@@ -1,0 +1,94 @@
+//! setmaxnreg: the registers that the warpgroups of a CTA share out.
+
+use std::collections::VecDeque;
+
+use crate::{
+    clock::WARP,
+    run::{Outcome, Run},
+    site::Op,
+    warpgroup::WARPGROUP,
+};
+
+/// Registers of an SM.
+const SM: u32 = 64 * 1024;
+
+/// The registers of a CTA.
+pub(crate) struct Registers {
+    /// In use at launch.
+    total: u32,
+    /// Those that no warpgroup has.
+    free: u32,
+    /// Of a lane, by warpgroup.
+    counts: Vec<u32>,
+    /// Warpgroups that wait for more, and how many of a lane.
+    waiting: VecDeque<(usize, u32)>,
+}
+
+impl Registers {
+    pub(crate) fn new(registers: u32, block: u32) -> Self {
+        let counts = vec![registers; (block / WARPGROUP) as usize];
+        Self { total: registers.saturating_mul(block), free: 0, counts, waiting: VecDeque::new() }
+    }
+}
+
+impl Run {
+    /// The current lane comes to setmaxnreg.
+    pub(crate) fn setmaxnreg(&mut self, op: Op, site: u32, registers: u32) -> Outcome<()> {
+        if !(24..=256).contains(&registers) || !registers.is_multiple_of(8) {
+            let reason = format!("{registers} registers, not a multiple of 8 from 24 to 256");
+            return Err(self.operand(op, site, reason));
+        }
+        let Some(warpgroup) = self.gather_warpgroup(op, site, &[u64::from(registers)])? else {
+            return Ok(());
+        };
+        let held = &mut self.cta_mut().registers;
+        if held.total > SM {
+            let reason = format!("the CTA starts with {} registers, of {SM}", held.total);
+            return Err(self.operand(op, site, reason));
+        }
+        let count = held.counts[warpgroup];
+        if op == Op::SetmaxnregDec {
+            if registers > count {
+                let reason = format!("{registers} registers, while a lane has {count}");
+                return Err(self.operand(op, site, reason));
+            }
+            held.free += (count - registers) * WARPGROUP;
+            held.counts[warpgroup] = registers;
+            let slot = self.current.slot;
+            self.resume_warpgroup(slot, warpgroup);
+        } else {
+            if registers < count {
+                let reason = format!("{registers} registers, while a lane has {count}");
+                return Err(self.operand(op, site, reason));
+            }
+            held.waiting.push_back((warpgroup, registers));
+        }
+        self.hand_out_registers();
+        Ok(())
+    }
+
+    /// Warpgroups that wait for registers get them, in order.
+    fn hand_out_registers(&mut self) {
+        let slot = self.current.slot;
+        loop {
+            let held = &mut self.cta_mut().registers;
+            let Some(&(warpgroup, registers)) = held.waiting.front() else { return };
+            let more = (registers - held.counts[warpgroup]) * WARPGROUP;
+            if more > held.free {
+                return;
+            }
+            held.free -= more;
+            held.counts[warpgroup] = registers;
+            held.waiting.pop_front();
+            self.resume_warpgroup(slot, warpgroup);
+        }
+    }
+
+    /// Lets the lanes of a warpgroup go on that were gathered.
+    pub(crate) fn resume_warpgroup(&mut self, slot: usize, warpgroup: usize) {
+        let warps = (WARPGROUP / WARP) as usize;
+        for warp in warps * warpgroup..warps * (warpgroup + 1) {
+            self.resume(slot, warp);
+        }
+    }
+}

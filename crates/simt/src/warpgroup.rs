@@ -1,0 +1,335 @@
+//! wgmma: what a warpgroup has under way.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+};
+
+use rand::RngExt;
+use smallvec::SmallVec;
+
+use crate::{
+    Asynchrony, Kind,
+    clock::{LaneClock, WARP},
+    exec::lanes,
+    memory::Tracked,
+    run::{LaneRef, Outcome, Run},
+    shadow::{CELL, Completion, GroupKind, Kind as How},
+    site::Op,
+    wgmma::{Descriptor, K, M, multiply},
+};
+
+/// Lanes of a warpgroup.
+pub(crate) const WARPGROUP: u32 = 128;
+const WARPS: usize = (WARPGROUP / WARP) as usize;
+
+/// A signalling NaN, but for the bits of a number that is not 0: what stands for a sum that is not there yet.
+const PENDING: u32 = 0x7f80_0000;
+const NUMBERS: u32 = 0x003f_ffff;
+
+/// The number of what a value stands for, if it does.
+fn number_of(value: f32) -> Option<u32> {
+    let bits = value.to_bits();
+    (bits & !NUMBERS == PENDING && bits & NUMBERS != 0).then_some(bits & NUMBERS)
+}
+
+/// A warpgroup.
+#[derive(Default)]
+pub(crate) struct Warpgroup {
+    /// The instruction that some of its warps have come to, and its operands.
+    at: Option<(Op, u32, SmallVec<[u64; 4]>)>,
+    arrived: usize,
+    /// The accumulators that its lanes bring to wgmma, lane after lane.
+    inbox: Vec<f32>,
+    /// Groups that were committed, and how many of them have computed.
+    issued: u32,
+    performed: u32,
+    /// Those that have not.
+    queue: VecDeque<Group>,
+    /// Sums that lanes do not have yet, by number.
+    sums: HashMap<u32, Sums>,
+    /// The site of the first wgmma of each group that was committed.
+    sites: Vec<u32>,
+}
+
+/// Where the chunks of the rows of A and of B lie for one step, as offsets in shared memory.
+type Step = [Vec<[usize; 2]>; 2];
+
+/// wgmma of one commit group.
+struct Group {
+    steps: Vec<Step>,
+    /// The number of the sums that it adds to at first: groups behind it in the queue rename them.
+    sums: u32,
+}
+
+/// The accumulators of a warpgroup while wgmma adds to them.
+struct Sums {
+    values: Vec<f32>,
+    /// The last group that adds to them.
+    group: u32,
+    /// Lanes that have got them.
+    delivered: u32,
+}
+
+impl Warpgroup {
+    /// Computes the oldest `groups` of those that have not.
+    pub(crate) fn perform(&mut self, shared: &Tracked, groups: usize) {
+        for _ in 0..groups.min(self.queue.len()) {
+            let Group { steps, sums } = self.queue.pop_front().expect("there are so many");
+            let sums = self.sums.get_mut(&sums).expect("sums stay until their lanes have them");
+            let row = |chunks: &[usize; 2]| {
+                let mut row = [0; 2 * K];
+                for (half, &offset) in row.chunks_exact_mut(CELL).zip(chunks) {
+                    half.copy_from_slice(&shared.bytes()[offset..offset + CELL]);
+                }
+                row
+            };
+            for [a, b] in &steps {
+                let a: [[u8; 2 * K]; M] = std::array::from_fn(|i| row(&a[i]));
+                let b: Vec<[u8; 2 * K]> = b.iter().map(row).collect();
+                multiply(&a, &b, &mut sums.values);
+            }
+            self.performed += 1;
+        }
+    }
+
+    /// The site of the first group that a warp which has waited for so many has not, and how many there are.
+    pub(crate) fn unfinished(&self, waited: u32) -> Option<(u32, usize)> {
+        let site = *self.sites.get(waited as usize)?;
+        Some((site, (self.issued - waited) as usize))
+    }
+}
+
+impl Run {
+    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the number of
+    /// the warpgroup.
+    pub(crate) fn gather_warpgroup(&mut self, op: Op, site: u32, operands: &[u64]) -> Outcome<Option<usize>> {
+        let number = self.current.lane / WARPGROUP as usize;
+        if number >= self.cta().warpgroups.len() {
+            return Err(self.operand(op, site, "the lane is in no whole warpgroup of the CTA"));
+        }
+        self.agree(op, site, operands)?;
+        if !self.gather(op, site)? {
+            return Ok(None);
+        }
+        let first = self.cta_mut().warpgroups[number].at.take();
+        if let Some((other, at, first)) = &first {
+            if (*other, *at) != (op, site) {
+                let other = format!("another warp of warpgroup {number} is at {}", self.sites.get(*at).info);
+                return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
+            }
+            if **first != *operands {
+                let reason = format!("operands {operands:x?}, while another warp has {first:x?}");
+                return Err(self.operand(op, site, reason));
+            }
+        }
+        let warpgroup = &mut self.cta_mut().warpgroups[number];
+        warpgroup.arrived += 1;
+        if warpgroup.arrived < WARPS {
+            warpgroup.at = Some((op, site, SmallVec::from_slice(operands)));
+            return Ok(None);
+        }
+        warpgroup.arrived = 0;
+        Ok(Some(number))
+    }
+
+    /// Which pending sums accumulators stand for, 0 for none.
+    fn pending(&mut self, op: Op, site: u32, acc: &[f32]) -> Outcome<u32> {
+        let first = acc.first().copied().and_then(number_of);
+        if acc.iter().any(|&value| number_of(value) != first) {
+            let reason = "some accumulators are changed, or of another wgmma, while others are under way";
+            return Err(self.operand(op, site, reason));
+        }
+        Ok(first.unwrap_or(0))
+    }
+
+    /// The current lane comes to wgmma; what its accumulators then hold is the bits of its lane's first `result`.
+    pub(crate) fn wgmma(&mut self, site: u32, acc: &[f32], steps: Vec<[u64; 2]>) -> Outcome<()> {
+        let op = Op::WgmmaF16;
+        let n = 2 * acc.len();
+        if !(8..=256).contains(&n) || !n.is_multiple_of(8) {
+            let reason = format!("{} accumulators, which is N = {n}, not a multiple of 8 to 256", acc.len());
+            return Err(self.operand(op, site, reason));
+        }
+        if steps.is_empty() {
+            return Err(self.operand(op, site, "no steps"));
+        }
+        let pending = self.pending(op, site, acc)?;
+        let lane = self.current.lane;
+        let in_group = lane % WARPGROUP as usize;
+        if pending == 0
+            && let Some(warpgroup) = self.cta_mut().warpgroups.get_mut(lane / WARPGROUP as usize)
+        {
+            warpgroup.inbox.resize(WARPGROUP as usize * acc.len(), 0.0);
+            warpgroup.inbox[in_group * acc.len()..][..acc.len()].copy_from_slice(acc);
+        }
+        let operands: SmallVec<[u64; 16]> =
+            [n as u64, u64::from(pending)].into_iter().chain(steps.iter().copied().flatten()).collect();
+        match self.gather_warpgroup(op, site, &operands)? {
+            Some(warpgroup) => {
+                // Reports name the warpgroup's first lane; the one that runs is the current one again.
+                let first = warpgroup * WARPGROUP as usize;
+                let current = std::mem::replace(&mut self.current.lane, first);
+                let outcome = self.issue_wgmma(site, warpgroup, n, pending, &steps);
+                self.current.lane = current;
+                outcome
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// All lanes of a warpgroup have come to wgmma.
+    fn issue_wgmma(
+        &mut self,
+        site: u32,
+        number: usize,
+        n: usize,
+        pending: u32,
+        steps: &[[u64; 2]],
+    ) -> Outcome<()> {
+        let op = Op::WgmmaF16;
+        let LaneRef { slot, .. } = self.current;
+        let first = number * WARPGROUP as usize;
+        let cta = self.cta_mut();
+        let warpgroup = &mut cta.warpgroups[number];
+        let group = warpgroup.issued;
+        let tag = (group + 1) & NUMBERS;
+        if tag != group + 1 {
+            return Err(self.operand(op, site, "more groups than the machine can count"));
+        }
+        let completion =
+            Completion { cta: cta.number, lane: cta.lane_of_warpgroup(number), epoch: group + 1 };
+        // Each view once; what is a lane's own does not matter to the asynchronous proxy.
+        let mut issuers: Vec<LaneClock> = Vec::new();
+        for clock in &cta.clocks[first..first + WARPGROUP as usize] {
+            if !issuers.iter().any(|known| Rc::ptr_eq(known.view(), clock.view())) {
+                issuers.push(clock.clone());
+            }
+        }
+        // It is complete for whoever knows that a warp has waited for it.
+        let actor = self.new_actor(GroupKind::Wgmma, Some(completion));
+        let mut read = Vec::with_capacity(steps.len());
+        for &[a, b] in steps {
+            read.push([
+                self.operand_rows(site, slot, a, M, actor, &issuers)?,
+                self.operand_rows(site, slot, b, n, actor, &issuers)?,
+            ]);
+        }
+        let cta = self.cta_mut();
+        let warpgroup = &mut cta.warpgroups[number];
+        let sums = if pending == 0 {
+            Sums { values: std::mem::take(&mut warpgroup.inbox), group, delivered: 0 }
+        } else {
+            match warpgroup.sums.remove(&pending) {
+                Some(sums) if sums.values.len() == WARPGROUP as usize * n / 2 => {
+                    Sums { group, delivered: 0, ..sums }
+                }
+                _ => {
+                    let reason = "the accumulators stand for sums that were taken already, or for others";
+                    return Err(self.operand(op, site, reason));
+                }
+            }
+        };
+        for earlier in warpgroup.queue.iter_mut().filter(|earlier| earlier.sums == pending) {
+            earlier.sums = tag;
+        }
+        warpgroup.sums.insert(tag, sums);
+        warpgroup.queue.push_back(Group { steps: read, sums: tag });
+        warpgroup.sites.push(site);
+        warpgroup.issued += 1;
+        let now = match self.schedule.asynchrony {
+            Asynchrony::Early => true,
+            Asynchrony::Late => false,
+            Asynchrony::Random => self.rng.random_ratio(1, 4),
+        };
+        let cta = self.cta_mut();
+        if now {
+            cta.warpgroups[number].perform(&cta.shared, usize::MAX);
+        }
+        for lane in &mut cta.lanes[first..first + WARPGROUP as usize] {
+            lane.result[0] = PENDING | tag;
+        }
+        self.stats.wgmma += steps.len() as u64;
+        self.resume_warpgroup(slot, number);
+        Ok(())
+    }
+
+    /// Where the rows of an operand lie, each checked and recorded as read.
+    fn operand_rows(
+        &mut self,
+        site: u32,
+        slot: usize,
+        descriptor: u64,
+        rows: usize,
+        actor: u32,
+        issuers: &[LaneClock],
+    ) -> Outcome<Vec<[usize; 2]>> {
+        let rows = match Descriptor::decode(descriptor) {
+            Ok(descriptor) => descriptor.rows(rows as u32),
+            Err(reason) => return Err(self.operand(Op::WgmmaF16, site, reason)),
+        };
+        let mut offsets = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut places = [0; 2];
+            for (place, address) in places.iter_mut().zip(row) {
+                *place = self.locate_shared(site, address, CELL)?;
+                self.keeps_off_mbarriers(site, slot, *place, CELL)?;
+                self.touch_shared_async(site, slot, *place, CELL, (actor, How::Read), issuers)?;
+            }
+            offsets.push(places);
+        }
+        Ok(offsets)
+    }
+
+    /// The current lane comes to wgmma.wait_group.
+    pub(crate) fn wgmma_wait_group(&mut self, site: u32, pending: u32, acc: &[f32]) -> Outcome<()> {
+        let op = Op::WgmmaWaitGroup;
+        let LaneRef { slot, lane } = self.current;
+        let (number, warp) = (lane / WARPGROUP as usize, lane / WARP as usize);
+        if number >= self.cta().warpgroups.len() {
+            return Err(self.operand(op, site, "the lane is in no whole warpgroup of the CTA"));
+        }
+        self.pending(op, site, acc)?;
+        self.agree(op, site, &[u64::from(pending)])?;
+        if !self.gather(op, site)? {
+            return Ok(());
+        }
+        let cta = self.cta_mut();
+        let warpgroup = &mut cta.warpgroups[number];
+        let waited = cta.warps[warp].waited.max(warpgroup.issued.saturating_sub(pending));
+        warpgroup.perform(&cta.shared, waited.saturating_sub(warpgroup.performed) as usize);
+        if waited > cta.warps[warp].waited {
+            cta.warps[warp].waited = waited;
+            let told = cta.lane_of_warpgroup(number);
+            LaneClock::tell(&mut cta.clocks[lanes(warp)], told, waited);
+        }
+        self.resume(slot, warp);
+        Ok(())
+    }
+
+    /// After the wait: a lane takes its sums, if they are there.
+    pub(crate) fn wgmma_collect(&mut self, site: u32, acc: &mut [f32]) -> Outcome<()> {
+        let Some(tag) = acc.first().copied().and_then(number_of) else { return Ok(()) };
+        let lane = self.current.lane;
+        let cta = self.cta_mut();
+        let waited = cta.warps[lane / WARP as usize].waited;
+        let warpgroup = &mut cta.warpgroups[lane / WARPGROUP as usize];
+        let Some(sums) = warpgroup.sums.get_mut(&tag) else {
+            let reason = "the accumulators stand for sums that were taken already";
+            return Err(self.operand(Op::WgmmaWaitGroup, site, reason));
+        };
+        if sums.values.len() != WARPGROUP as usize * acc.len() {
+            let reason = "the accumulators are only a part of those of their wgmma";
+            return Err(self.operand(Op::WgmmaWaitGroup, site, reason));
+        }
+        if sums.group < waited {
+            let at = lane % WARPGROUP as usize * acc.len();
+            acc.copy_from_slice(&sums.values[at..at + acc.len()]);
+            sums.delivered += 1;
+            if sums.delivered == WARPGROUP {
+                warpgroup.sums.remove(&tag);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Clusters: CTAs that run at the same time and reach each other's shared memory. PTX ISA 9.7.13.4
+//! `barrier.cluster`, 9.7.9.23 `mapa`, 10 *Special Registers*.
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
+
+use super::{SharedAddr, instruction};
+
+/// An address in the shared memory of some CTA of the cluster.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct ClusterAddr(u32);
+
+impl ClusterAddr {
+    /// As the instructions want it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(self) -> u32 {
+        self.0
+    }
+}
+
+macro_rules! special_register {
+    ($(#[$attr:meta])* $name:ident, $register:literal) => {
+        $(#[$attr])*
+        #[inline(always)]
+        #[must_use]
+        pub fn $name() -> u32 {
+            #[cfg(target_arch = "nvptx64")]
+            {
+                let value: u32;
+                // SAFETY: reading a special register has no precondition.
+                unsafe { asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value, options(pure, nomem, nostack)) };
+                value
+            }
+            #[cfg(not(target_arch = "nvptx64"))]
+            simt::ops::$name()
+        }
+    };
+}
+
+special_register! {
+    /// `%cluster_ctarank`: number of this CTA in its cluster.
+    cluster_ctarank, "%cluster_ctarank"
+}
+special_register! {
+    /// `%cluster_nctarank`: CTAs in a cluster.
+    cluster_nctarank, "%cluster_nctarank"
+}
+special_register! {
+    /// `%clusterid.x`: number of this cluster in the grid.
+    clusterid_x, "%clusterid.x"
+}
+special_register! {
+    /// `%nclusterid.x`: clusters in the grid.
+    nclusterid_x, "%nclusterid.x"
+}
+
+instruction! {
+    /// `barrier.cluster.arrive.release.aligned`: says that this thread has come; what it did before is ordered before
+    /// what the others do after their wait.
+    ///
+    /// # Safety
+    ///
+    /// All threads of all CTAs of the cluster execute it, each before its wait.
+    pub unsafe fn barrier_cluster_arrive() {
+        ptx: asm!("barrier.cluster.arrive.release.aligned;", options(nostack)),
+        host: simt::ops::barrier_cluster_arrive(),
+    }
+}
+
+instruction! {
+    /// `barrier.cluster.wait.acquire.aligned`: waits until all threads of the cluster have come.
+    ///
+    /// # Safety
+    ///
+    /// After [`barrier_cluster_arrive`].
+    pub unsafe fn barrier_cluster_wait() {
+        ptx: asm!("barrier.cluster.wait.acquire.aligned;", options(nostack)),
+        host: simt::ops::barrier_cluster_wait(),
+    }
+}
+
+instruction! {
+    /// `mapa.shared::cluster.u32`: the place in CTA `rank` of the cluster that `address` is in this one.
+    ///
+    /// # Safety
+    ///
+    /// The cluster has that CTA.
+    pub unsafe fn mapa(address: SharedAddr, rank: u32) -> ClusterAddr {
+        ptx: {
+            let mapped: u32;
+            asm!("mapa.shared::cluster.u32 {0}, {1}, {2};",
+                out(reg32) mapped, in(reg32) address.address(), in(reg32) rank, options(pure, nomem, nostack));
+            ClusterAddr(mapped)
+        },
+        host: ClusterAddr(simt::ops::mapa(address.address(), rank)),
+    }
+}

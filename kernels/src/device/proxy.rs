@@ -1,0 +1,32 @@
+//! Fences between the generic proxy, through which threads load and store, and the async proxy, through which the copy
+//! engine and `wgmma` do. PTX ISA 9.7.13.4 `fence.proxy.async`, 8.6 *Proxies*.
+
+#[cfg(target_arch = "nvptx64")]
+use core::arch::asm;
+
+use super::instruction;
+
+instruction! {
+    /// `fence.proxy.async.shared::cta`: orders generic accesses to shared memory before it before those of the async
+    /// proxy that come after it.
+    ///
+    /// # Safety
+    ///
+    /// None of its own.
+    pub unsafe fn fence_proxy_async_shared() {
+        ptx: asm!("fence.proxy.async.shared::cta;", options(nostack)),
+        host: simt::ops::fence_proxy_async_shared(),
+    }
+}
+
+instruction! {
+    /// `fence.proxy.async.global`: the same for global memory.
+    ///
+    /// # Safety
+    ///
+    /// None of its own.
+    pub unsafe fn fence_proxy_async_global() {
+        ptx: asm!("fence.proxy.async.global;", options(nostack)),
+        host: simt::ops::fence_proxy_async_global(),
+    }
+}

@@ -1,0 +1,247 @@
+//! A warpgroup that multiplies: 64 rows of x by all columns of a tile.
+
+use core::marker::PhantomData;
+
+use super::{
+    barriers::{Barriers, Turn, wait},
+    board::Chunk,
+    cta::Cluster,
+    tile::{BLOCK_K, PANEL, ROW_BYTES, Tile, WARPGROUP, WARPGROUP_ROWS},
+};
+use crate::device::{
+    Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums, mapa, mbarrier_arrive_cluster, thread_idx_x,
+};
+
+/// Where a consumer is in the ring.
+pub(super) struct Consumer<T> {
+    shared: SharedAddr,
+    cluster: Cluster,
+    barriers: Barriers<T>,
+    turn: Turn,
+    /// The slot whose products may still be under way; [`NONE`] for none.
+    held: u32,
+    pub warpgroup: u32,
+    tile: PhantomData<T>,
+}
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+impl<T: Tile> Consumer<T> {
+    #[inline(always)]
+    pub(super) fn new(shared: SharedAddr, cluster: Cluster, warpgroup: u32) -> Self {
+        Self {
+            shared,
+            cluster,
+            barriers: Barriers::new(shared),
+            turn: Turn::FIRST,
+            held: NONE,
+            warpgroup,
+            tile: PhantomData,
+        }
+    }
+
+    /// Waits for a slot. Its first operand's rows of this warpgroup, and its second operand.
+    ///
+    /// # Safety
+    ///
+    /// The producer fills it.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    unsafe fn slot(&self, turn: Turn) -> (Descriptor, Descriptor) {
+        let slot = self.shared.offset(turn.place * T::SLOT_BYTES);
+        // SAFETY: a barrier of this CTA, whose phases the consumers follow.
+        unsafe { wait(self.barriers.full(turn.place), turn.parity) };
+        let rows = slot.offset(self.warpgroup * WARPGROUP_ROWS * ROW_BYTES);
+        (Descriptor::rows_of_128(rows), Descriptor::rows_of_128(slot.offset(T::W_OFFSET)))
+    }
+
+    /// Says that the slot before is empty, now that its products are over, and holds this one.
+    ///
+    /// # Safety
+    ///
+    /// All groups but those of this slot have been waited for.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    unsafe fn release_previous(&mut self) {
+        // SAFETY: the caller's contract.
+        unsafe { self.release_held() };
+        self.held = self.turn.place;
+        self.turn.advance(T::STAGES);
+    }
+
+    /// Says to all CTAs that copy there that the held slot is empty.
+    ///
+    /// # Safety
+    ///
+    /// All groups of the slot have been waited for.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    pub(super) unsafe fn release_held(&mut self) {
+        let peer = thread_idx_x() % WARPGROUP;
+        if self.held != NONE && peer < self.cluster.size {
+            // SAFETY: one arrival of this warpgroup at each CTA's barrier a phase; the CTA is there until the
+            // cluster's last barrier.
+            unsafe { mbarrier_arrive_cluster(mapa(self.barriers.empty(self.held), peer)) };
+        }
+        self.held = NONE;
+    }
+
+    /// Adds `steps` steps, at least one, of the slots' first operand and 2 R rows of their second. The last step's products
+    /// stay under way, and its slot held.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the warpgroup call it; the producer loads these steps next.
+    #[inline(always)]
+    pub(super) unsafe fn multiply<const R: usize>(&mut self, steps: u32, mut sums: Pending<R>) -> Pending<R>
+    where
+        [f32; R]: Registers,
+    {
+        let mut left = steps;
+        // At least once: with a way around the loop, ptxas sees sums that no product defined, and serialises.
+        loop {
+            // SAFETY: the slot is full until it is released, which it is when its products are over.
+            unsafe {
+                let (rows, columns) = self.slot(self.turn);
+                sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
+                self.release_previous();
+            }
+            left -= 1;
+            if left == 0 {
+                return sums;
+            }
+        }
+    }
+
+    /// Adds `steps` steps, at least one, of W to the first sums and of A to the second, in products of their own. Both stay
+    /// under way, and the last slot held.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply`](Self::multiply).
+    #[inline(always)]
+    pub(super) unsafe fn multiply_apart<const Y: usize, const P: usize>(
+        &mut self,
+        steps: u32,
+        mut y: Pending<Y>,
+        mut h: Pending<P>,
+    ) -> (Pending<Y>, Pending<P>)
+    where
+        [f32; Y]: Registers,
+        [f32; P]: Registers,
+    {
+        let mut left = steps;
+        loop {
+            // SAFETY: the slot is full until it is released; all groups but this step's two are over then.
+            unsafe {
+                let (rows, columns) = self.slot(self.turn);
+                h = h.multiply_64::<STEP_BYTES>(rows, columns.offset(T::A_OFFSET - T::W_OFFSET));
+                y = y.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<2>();
+                self.release_previous();
+            }
+            left -= 1;
+            if left == 0 {
+                return (y, h);
+            }
+        }
+    }
+
+    /// Adds `steps` steps, at least one and at most as many as the ring has slots, of the slots' first operand and the
+    /// rows of their second from A on, and leaves the slots as they are: [`multiply`](Self::multiply) comes to them
+    /// next.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply`](Self::multiply).
+    #[inline(always)]
+    pub(super) unsafe fn multiply_ahead<const P: usize>(&self, steps: u32, mut sums: Pending<P>) -> Pending<P>
+    where
+        [f32; P]: Registers,
+    {
+        let mut ahead = self.turn;
+        let mut left = steps;
+        loop {
+            // SAFETY: the slot is full, and not released before these products are over.
+            unsafe {
+                let (rows, columns) = self.slot(ahead);
+                let columns = columns.offset(T::A_OFFSET - T::W_OFFSET);
+                sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
+            }
+            ahead.advance(T::STAGES);
+            left -= 1;
+            if left == 0 {
+                return sums;
+            }
+        }
+    }
+
+    /// Adds one step of the expand: h from `h` on, A_STEP bytes from panel to panel, or from the slot where that is
+    /// `None`; B from the slot.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply`](Self::multiply); h is complete, and fenced.
+    #[inline(always)]
+    pub(super) unsafe fn expand<const R: usize, const A_STEP: u32>(
+        &mut self,
+        chunk: Chunk,
+        h: Option<Descriptor>,
+        mut sums: Pending<R>,
+    ) -> Pending<R>
+    where
+        [f32; R]: Registers,
+    {
+        // SAFETY: as in `multiply`.
+        unsafe {
+            let (rows, columns) = self.slot(self.turn);
+            let rows = h.unwrap_or(rows);
+            if chunk.panels * PANEL == BLOCK_K {
+                sums = sums.multiply_64::<A_STEP>(rows, columns);
+            } else {
+                let mut i = 0;
+                while i < chunk.panels {
+                    sums = sums.multiply_16(rows.offset(i * A_STEP), columns.offset(i * STEP_BYTES));
+                    i += 1;
+                }
+            }
+            // All but the newest group are over, those of the slot before among them.
+            sums = sums.wait_for_all_but::<1>();
+            self.release_previous();
+        }
+        sums
+    }
+
+    /// Waits for all products and releases the last slot.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the warpgroup call it.
+    #[inline(always)]
+    pub(super) unsafe fn finish<const R: usize>(&mut self, sums: Pending<R>) -> Sums<R>
+    where
+        [f32; R]: Registers,
+    {
+        // SAFETY: all groups are waited for before the slot is released.
+        unsafe {
+            let sums = sums.wait();
+            self.release_held();
+            sums
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn shared(&self) -> SharedAddr {
+        self.shared
+    }
+
+    #[inline(always)]
+    pub(super) fn cluster(&self) -> Cluster {
+        self.cluster
+    }
+
+    #[inline(always)]
+    pub(super) fn barriers(&self) -> Barriers<T> {
+        self.barriers
+    }
+}

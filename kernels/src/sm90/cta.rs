@@ -1,0 +1,123 @@
+//! The life of a CTA: its barriers, its roles, its end.
+
+use super::{
+    barriers::Barriers,
+    tile::{PRODUCER_REGISTERS, Tile, WARPGROUP},
+};
+use crate::{
+    device::{
+        SharedAddr, bar_sync, bar_warp_sync, barrier_cluster_arrive, barrier_cluster_wait, cluster_ctarank,
+        cluster_nctarank, dynamic_shared, griddepcontrol_launch_dependents, griddepcontrol_wait,
+        prefetch_tensor_map, setmaxnreg_dec, setmaxnreg_inc, thread_idx_x,
+    },
+    tensor_map::Maps,
+};
+
+/// The CTAs that share a row tile, and which of them this one is.
+#[derive(Clone, Copy)]
+pub(super) struct Cluster {
+    pub rank: u32,
+    pub size: u32,
+}
+
+impl Cluster {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self { rank: cluster_ctarank(), size: cluster_nctarank() }
+    }
+
+    /// A bit for each of its CTAs.
+    #[inline(always)]
+    pub(super) fn all(self) -> u16 {
+        ((1u32 << self.size) - 1) as u16
+    }
+}
+
+/// What the warpgroups of a CTA do.
+pub(super) trait Roles {
+    /// One thread: starts all copies.
+    ///
+    /// # Safety
+    ///
+    /// Barriers and operands are as the kernel says.
+    unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster);
+
+    /// All 128 threads of consumer warpgroup `warpgroup`: multiply.
+    ///
+    /// # Safety
+    ///
+    /// As [`produce`](Self::produce).
+    unsafe fn consume(&self, shared: SharedAddr, cluster: Cluster, warpgroup: u32);
+}
+
+/// Runs a CTA.
+///
+/// Nothing that a launch before this one may have written is touched before `griddepcontrol.wait`: not x, not the
+/// workspace, and not y either, which that launch may still read or write.
+///
+/// # Safety
+///
+/// All threads of the CTA call it once, launched with `T::THREADS` threads and `T::SHARED_BYTES`; `roles` keeps the
+/// kernel's contract.
+#[inline(always)]
+pub(super) unsafe fn run<T: Tile>(maps: Maps, roles: &impl Roles) {
+    let shared = dynamic_shared();
+    let thread = thread_idx_x();
+    let warpgroup = thread / WARPGROUP;
+    let cluster = Cluster::new();
+    // SAFETY: barriers are made before the cluster's barrier and used behind it; each warpgroup takes one branch with
+    // all of its threads; nobody leaves while others of the cluster may still reach its shared memory.
+    unsafe {
+        if thread == 0 {
+            Barriers::<T>::new(shared).init(if T::SPLIT_K { 1 } else { cluster.size });
+        }
+        if thread == WARPGROUP * T::CONSUMERS {
+            prefetch_tensor_map(maps.x());
+            prefetch_tensor_map(maps.w());
+            prefetch_tensor_map(maps.y());
+        }
+        sync(cluster);
+        griddepcontrol_wait();
+        if warpgroup == T::CONSUMERS {
+            if T::CONSUMERS > 1 {
+                setmaxnreg_dec::<PRODUCER_REGISTERS>();
+            }
+            if thread.is_multiple_of(WARPGROUP) {
+                roles.produce(shared, cluster);
+                // All loads are started: what comes next may prepare itself.
+                griddepcontrol_launch_dependents();
+            }
+        } else {
+            // A consumer alone has what it needs from the start.
+            match T::CONSUMER_REGISTERS {
+                104 => setmaxnreg_inc::<104>(),
+                224 => setmaxnreg_inc::<224>(),
+                _ => const { assert!(matches!(T::CONSUMER_REGISTERS, 104 | 224) || T::CONSUMERS == 1) },
+            }
+            roles.consume(shared, cluster, warpgroup);
+        }
+        if cluster.size > 1 {
+            sync(cluster);
+        }
+    }
+}
+
+/// A barrier of the whole cluster.
+///
+/// # Safety
+///
+/// All threads of its CTAs call it.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+unsafe fn sync(cluster: Cluster) {
+    // SAFETY: the caller's contract. Lanes come together first, as `aligned` demands.
+    unsafe {
+        bar_warp_sync();
+        if cluster.size > 1 {
+            barrier_cluster_arrive();
+            barrier_cluster_wait();
+        } else {
+            bar_sync();
+        }
+    }
+}

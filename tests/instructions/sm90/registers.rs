@@ -1,0 +1,13 @@
+//! `setmaxnreg`: what lanes hold survives it.
+
+use super::launch::check;
+use crate::inputs;
+
+#[test]
+fn setmaxnreg() {
+    const ITEMS: usize = 3;
+    for (name, seed) in [("setmaxnreg_dec", 1), ("setmaxnreg_inc", 2)] {
+        let input = inputs::words(ITEMS * 384, seed);
+        check(name, ITEMS, &input, &input);
+    }
+}
