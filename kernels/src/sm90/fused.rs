@@ -28,7 +28,7 @@ const CONSUMERS_BARRIER: u32 = 15;
 
 /// `y = f16( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias + residual )`, any number of adapters of any rank.
 ///
-/// Tiles of h are work items like tiles of y, in the order of [`schedule`](crate::sm80::schedule). A tile of y runs the
+/// Tiles of h are work items like tiles of y, in the order of `sm80/schedule.rs`. A tile of y runs the
 /// whole K loop of the base before it needs its row tile's h; B is loaded before that is waited for.
 ///
 /// # Parameters
