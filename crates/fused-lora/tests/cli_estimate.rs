@@ -33,6 +33,7 @@ fn a_wrong_command_line_lists_what_there_is() {
 #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod with_the_model {
     use super::*;
+    use std::{fs, path::Path};
 
     fn stdout(args: &[&str]) -> String {
         let output = estimate(args);
@@ -80,6 +81,25 @@ mod with_the_model {
         let alone = stdout(&["--gpu", "h200", "--csv", "--workload", "linear-4096x4096"]);
         let lines: Vec<_> = csv.lines().filter(|line| line.starts_with("linear-4096x4096,")).collect();
         assert_eq!(alone.lines().skip(2).collect::<Vec<_>>(), lines);
+    }
+
+    /// What stands in `figures/` is what the model says now. (A package of this crate alone has no such folder.)
+    #[test]
+    fn the_published_estimates_are_those_of_this_model() {
+        let figures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../figures");
+        if figures.is_dir() {
+            let path = figures.join("estimates/h200.csv");
+            let published = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let now = stdout(&["--gpu", "h200", "--csv"]);
+            let line = now.lines().zip(published.lines()).position(|(now, then)| now != then);
+            let mend = "`cargo run -p fused-lora -- estimate --gpu h200 --csv` writes it";
+            assert!(
+                now == published,
+                "{} differs from line {:?} on: {mend}",
+                path.display(),
+                line.map(|i| i + 1)
+            );
+        }
     }
 
     #[test]

@@ -201,9 +201,6 @@ impl<const R: usize> Sums<R>
 where
     [f32; R]: Registers,
 {
-    /// Columns.
-    pub const COLUMNS: u32 = 2 * R as u32;
-
     /// All zero.
     #[inline(always)]
     #[must_use]

@@ -74,7 +74,9 @@ pub(super) unsafe fn run<T: Tile>(maps: Maps, roles: &impl Roles) {
         if thread == WARPGROUP * T::CONSUMERS {
             prefetch_tensor_map(maps.x());
             prefetch_tensor_map(maps.w());
-            prefetch_tensor_map(maps.y());
+            if !T::SPLIT_K {
+                prefetch_tensor_map(maps.y());
+            }
         }
         sync(cluster);
         griddepcontrol_wait();

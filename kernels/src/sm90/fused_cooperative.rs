@@ -24,8 +24,8 @@ use crate::{
 /// row tile, or H times the CTAs of a cluster, whichever is less.
 ///
 /// While x passes through shared memory for the base, each CTA multiplies it by its panels of A, too: W's and A's rows
-/// are one operand of `wgmma` where its 256 columns suffice. Then h goes around in the cluster, and the expand is more steps from the same ring into
-/// the same sums.
+/// are one operand of `wgmma` where its 256 columns suffice. Then h goes around in the cluster, and the expand is more
+/// steps from the same ring into the same sums.
 ///
 /// # Parameters
 ///

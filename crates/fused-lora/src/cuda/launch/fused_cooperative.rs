@@ -1,10 +1,2 @@
-use fused_lora_kernels::{params::Params, table::Kernel};
-
-use super::Operands;
-use crate::cuda::workspace::Layout;
-
-/// `y = f16( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias )`, every cluster with its own h. No workspace: a kernel that touched it
-/// would fault.
-pub(super) fn params(operands: &Operands<'_>, kernel: &Kernel) -> Params {
-    Params { lora: operands.adapters.lora(kernel, operands.m, Layout::default()), ..operands.base() }
-}
+/// As with recomputed h, but that every cluster has its own, not every CTA: no workspace either.
+pub(super) use super::fused_recompute::params;
