@@ -8,7 +8,10 @@
 use std::time::Instant;
 
 use fused_lora::cpu;
-use fused_lora_transformer::{Config, Error, Layer, LayerWeights, Workspace};
+use fused_lora_transformer::{
+    Config, Error, LayerWeights,
+    cpu::{Layer, Workspace},
+};
 use half::f16;
 use ndarray::Array2;
 

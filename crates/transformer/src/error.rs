@@ -51,4 +51,24 @@ pub enum Error {
     /// A product or attention refused its operands.
     #[error(transparent)]
     Library(#[from] fused_lora::Error),
+    /// A call has more rows than its device workspace was made for.
+    #[error("{rows} rows of x: the workspace was made for {limit}")]
+    WorkspaceRows {
+        /// Rows of x.
+        rows: usize,
+        /// The most that there may be.
+        limit: usize,
+    },
+    /// The device refused something, or failed.
+    #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[error(transparent)]
+    Cuda(#[from] fused_lora::cuda::Error),
+}
+
+/// [`Error::Shape`] unless the two are one.
+pub(crate) fn expect_shape(tensor: &'static str, expected: &[usize], found: &[usize]) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Shape { tensor, expected: expected.to_vec(), found: found.to_vec() })
 }

@@ -31,7 +31,10 @@
 //! second one's store. What is left of its cost is arithmetic and two more passes over `[M, d]`.
 //!
 //! ```
-//! use fused_lora_transformer::{AdapterWeights, Config, Method, Model, Targets, Workspace};
+//! use fused_lora_transformer::{
+//!     Config, Method, Targets,
+//!     cpu::{Model, Workspace},
+//! };
 //! use half::f16;
 //! use ndarray::Array2;
 //!
@@ -50,20 +53,24 @@
 #![warn(missing_docs)]
 
 mod config;
+pub mod cpu;
+#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod cuda;
 mod error;
-mod layer;
 mod method;
-mod model;
-mod norm;
+mod stage;
 mod weights;
-mod workspace;
 
 pub use config::{Config, SEQ_LEN_LIMIT};
 pub use error::Error;
-pub use layer::{Layer, Stage};
 pub use method::{Method, Targets};
-pub use model::Model;
+pub use stage::Stage;
 pub use weights::{
     AdapterWeights, BottleneckWeights, LayerWeights, LinearWeights, LoraTargets, LoraWeights, NormWeights,
 };
-pub use workspace::Workspace;
+
+use error::expect_shape;
+use weights::of_layer;
+
+// TODO(lead): gone when the bench names cpu::*.
+pub use cpu::{Layer, Model, Workspace};

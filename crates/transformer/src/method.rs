@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use fused_lora::Strategy;
+use fused_lora::{Granule, Strategy};
 
 use crate::{Config, Error};
 
@@ -77,20 +77,37 @@ impl Method {
 
     /// The multiply-adds that it adds for one token, of all layers. `targets` is read for LoRA alone.
     pub fn mul_adds(self, config: &Config, targets: Targets, rank: usize) -> f64 {
+        self.mul_adds_of_ranks(config, targets, rank, rank)
+    }
+
+    /// With a rank of its own for the products that the rank is the N of, and for those that it is the K of.
+    fn mul_adds_of_ranks(self, config: &Config, targets: Targets, as_n: usize, as_k: usize) -> f64 {
         let Config { d, mlp, layers, .. } = *config;
-        let widths = match (self, targets) {
-            (Method::None, _) => 0,
-            (Method::AdapterH, _) => 4 * d,
-            (Method::AdapterL, _) => 2 * d,
-            (Method::LoraUnfused | Method::LoraFused, Targets::All) => 8 * d + 2 * mlp,
-            (Method::LoraUnfused | Method::LoraFused, Targets::QueryValue) => 4 * d,
+        // Σ K where the rank is N: an adapter's down projection, LoRA's shrink. Σ N where it is K: up, expand.
+        let (down, up) = match (self, targets) {
+            (Method::None, _) => (0, 0),
+            (Method::AdapterH, _) => (2 * d, 2 * d),
+            (Method::AdapterL, _) => (d, d),
+            (Method::LoraUnfused | Method::LoraFused, Targets::All) => (3 * d + mlp, 5 * d + mlp),
+            (Method::LoraUnfused | Method::LoraFused, Targets::QueryValue) => (2 * d, 2 * d),
         };
-        layers as f64 * rank as f64 * widths as f64
+        (layers * (as_n * down + as_k * up)) as f64
     }
 
     /// The floor in percent: [`mul_adds`](Self::mul_adds) over [`Config::product_mul_adds`].
     pub fn floor_pct(self, config: &Config, targets: Targets, rank: usize) -> f64 {
         100.0 * self.mul_adds(config, targets, rank) / config.product_mul_adds()
+    }
+
+    /// The floor with the rank rounded up to what a backend computes, in percent.
+    ///
+    /// A product that has the rank as its N computes whole vectors (`granule.shrink_n`): LoRA's shrink, and just so an adapter's down
+    /// projection, whose y is `[M, r]`. One that has it as its K runs `granule.expand_k` steps at a time, on the CPU exactly r of them:
+    /// LoRA's expand, and an adapter's up projection.
+    pub fn floor_pad_pct(self, config: &Config, targets: Targets, rank: usize, granule: Granule) -> f64 {
+        let as_n = rank.next_multiple_of(granule.shrink_n);
+        let as_k = rank.next_multiple_of(granule.expand_k);
+        100.0 * self.mul_adds_of_ranks(config, targets, as_n, as_k) / config.product_mul_adds()
     }
 }
 
@@ -170,6 +187,29 @@ mod tests {
         // Where mlp is not 4 d, the two must not be swapped: qkv (10 + 30), proj (10 + 10), up and down (10 + 50).
         let odd = Config { d: 10, heads: 1, mlp: 50, layers: 1 };
         assert_eq!(Method::LoraFused.mul_adds(&odd, Targets::All, 3), 3.0 * (40.0 + 20.0 + 60.0 + 60.0));
+    }
+
+    #[test]
+    fn padding_counts_where_the_rank_is_n_and_where_it_is_k_apart() {
+        let odd = Config { d: 10, heads: 1, mlp: 50, layers: 3 };
+        let (products, granule) = (4.0 * 100.0 + 2.0 * 500.0, Granule { shrink_n: 16, expand_k: 4 });
+        for (method, targets, down, up) in [
+            (Method::None, Targets::All, 0.0, 0.0),
+            (Method::AdapterH, Targets::All, 20.0, 20.0),
+            (Method::AdapterL, Targets::All, 10.0, 10.0),
+            // qkv, proj, up, down: K is 10, 10, 10, 50, N is 30, 10, 50, 10.
+            (Method::LoraUnfused, Targets::All, 80.0, 100.0),
+            (Method::LoraFused, Targets::QueryValue, 20.0, 20.0),
+        ] {
+            let found = method.floor_pad_pct(&odd, targets, 10, granule);
+            assert_eq!(found, 100.0 * (16.0 * down + 12.0 * up) / products, "{method} {targets}");
+            let unpadded = Granule { shrink_n: 1, expand_k: 1 };
+            assert_eq!(
+                method.floor_pad_pct(&odd, targets, 10, unpadded),
+                method.floor_pct(&odd, targets, 10)
+            );
+            assert_eq!(method.floor_pad_pct(&odd, targets, 0, granule), 0.0);
+        }
     }
 
     #[test]

@@ -217,6 +217,11 @@ impl Random {
     }
 }
 
+/// A seed of its own for each layer.
+pub(crate) fn of_layer(seed: u64, layer: u64) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(layer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

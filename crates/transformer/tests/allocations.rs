@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use fused_lora_transformer::{Config, Method, Model, Targets, Workspace};
+use fused_lora_transformer::{
+    Config, Method, Targets,
+    cpu::{Model, Workspace},
+};
 use half::f16;
 use ndarray::Array2;
 

@@ -5,7 +5,8 @@ use fused_lora::{
     cpu::{self, Simd},
 };
 use fused_lora_transformer::{
-    AdapterWeights, Config, Error, Layer, LayerWeights, LoraTargets, Method, Model, Stage, Targets, Workspace,
+    AdapterWeights, Config, Error, LayerWeights, LoraTargets, Method, Stage, Targets,
+    cpu::{Layer, Model, Workspace},
 };
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};

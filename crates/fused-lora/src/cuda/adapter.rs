@@ -1,8 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use fused_lora_kernels::{Global, params, tile::RANK_GRANULE};
 use half::f16;
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2, s};
 
 use super::{
     adapters::Adapters,
@@ -29,6 +29,8 @@ struct Inner {
     scale: f32,
     in_features: usize,
     out_features: usize,
+    /// The columns of y that it adds to.
+    columns: Range<u32>,
 }
 
 /// A `[R_total, K]` and B `[N, R_total]` on the device, of one adapter or of several.
@@ -56,15 +58,40 @@ impl Adapter {
         b: ArrayView2<'_, f16>,
         scale: f32,
     ) -> Result<Self, Error> {
-        check(a, b, scale)?;
-        let (rank, in_features) = a.dim();
         let out_features = b.nrows();
+        Self::on_columns(device, a, b, scale, 0..out_features, out_features)
+    }
+
+    /// As [`new`](Self::new), for some columns of y alone, which has `out_features`: one projection of a fused QKV.
+    /// `b: [columns, r]`. Tiles of y beside those columns cost what the base costs.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and [`Error::Columns`] for columns that are none or beyond y's.
+    pub fn on_columns(
+        device: &Device,
+        a: ArrayView2<'_, f16>,
+        b: ArrayView2<'_, f16>,
+        scale: f32,
+        columns: Range<usize>,
+        out_features: usize,
+    ) -> Result<Self, Error> {
+        check(a, b, scale)?;
+        if columns.is_empty() || columns.end > out_features {
+            return Err(Error::Columns { index: 0, columns: (columns.start, columns.end), out_features });
+        }
+        require(Operand::B, "rows", columns.len(), b.nrows())?;
+        let (rank, in_features) = a.dim();
         let [rank_count, ..] = [count("r", rank)?, count("K", in_features)?, count("N", out_features)?];
         let rank16 = rank16(rank_count) as usize;
         let a = padded(a, rank16, pitch(in_features));
-        let b = padded(b, out_features, rank16);
-        let slabs = Slabs::new(device, elements(&a), pitch(in_features), elements(&b), rank16)?;
-        let inner = Inner { slabs, rank: rank_count, scale, in_features, out_features };
+        // Zero beside its columns, as Hopper's kernels want it.
+        let mut b_slab = Array2::zeros((out_features, rank16));
+        b_slab.slice_mut(s![columns.clone(), ..rank]).assign(&b);
+        let slabs = Slabs::new(device, elements(&a), pitch(in_features), elements(&b_slab), rank16)?;
+        // Columns are at most N, which was counted.
+        let columns = columns.start as u32..columns.end as u32;
+        let inner = Inner { slabs, rank: rank_count, scale, in_features, out_features, columns };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -83,6 +110,11 @@ impl Adapter {
         self.inner.out_features
     }
 
+    /// The columns of y that it adds to.
+    pub fn columns(&self) -> Range<usize> {
+        self.inner.columns.start as usize..self.inner.columns.end as usize
+    }
+
     /// s
     pub fn scale(&self) -> f32 {
         self.inner.scale
@@ -94,10 +126,14 @@ impl Adapter {
     }
 
     pub(super) fn adapters(&self) -> Adapters<'static> {
-        let Inner { slabs, rank, scale, out_features, .. } = &*self.inner;
-        let columns = *out_features as u32; // Counted by `new`.
-        let uniform =
-            params::Adapter { rank: *rank, scale: *scale, last_column: columns, ..Default::default() };
+        let Inner { slabs, rank, scale, columns, .. } = &*self.inner;
+        let uniform = params::Adapter {
+            rank: *rank,
+            scale: *scale,
+            first_column: columns.start,
+            last_column: columns.end,
+            ..Default::default()
+        };
         Adapters::uniform(params::Lora { uniform, ..slabs.lora() })
     }
 }
@@ -139,6 +175,7 @@ impl fmt::Debug for Adapter {
             .field("rank", &self.rank())
             .field("in_features", &self.in_features())
             .field("out_features", &self.out_features())
+            .field("columns", &self.columns())
             .field("scale", &self.scale())
             .field("device", &self.device().ordinal())
             .finish()

@@ -26,6 +26,18 @@ impl Graph {
         stream: &Stream,
         record: impl FnOnce(&Stream) -> Result<(), Error>,
     ) -> Result<Self, Error> {
+        Self::capture_with(stream, record)
+    }
+
+    /// As [`capture`](Self::capture), for what fails with errors of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`capture`](Self::capture).
+    pub fn capture_with<E: From<Error>>(
+        stream: &Stream,
+        record: impl FnOnce(&Stream) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let device = stream.device().clone();
         let entered = device.enter()?;
         let mut capture = Capture::begin(stream)?;

@@ -20,13 +20,13 @@ const ROWS: usize = 16;
 
 /// LayerNorm with its weights in f32.
 #[derive(Clone, Debug)]
-pub(crate) struct LayerNorm {
+pub(super) struct LayerNorm {
     gamma: Vec<f32>,
     beta: Vec<f32>,
 }
 
 impl LayerNorm {
-    pub(crate) fn new(d: usize, weights: &NormWeights) -> Result<Self, Error> {
+    pub(super) fn new(d: usize, weights: &NormWeights) -> Result<Self, Error> {
         let vector = |tensor, from: &ndarray::Array1<f16>| {
             if from.len() == d {
                 Ok(from.iter().map(|value| value.to_f32()).collect())
@@ -38,7 +38,7 @@ impl LayerNorm {
     }
 
     /// `y: [M, d]`, adjacent rows, from `x: [M, d]`, rows any distance apart, columns adjacent. On the threads of the current rayon pool.
-    pub(crate) fn forward(&self, x: ArrayView2<'_, f16>, y: &mut [f16]) {
+    pub(super) fn forward(&self, x: ArrayView2<'_, f16>, y: &mut [f16]) {
         let d = self.gamma.len();
         y.par_chunks_mut(ROWS * d).enumerate().for_each(|(task, rows)| {
             for (i, y) in rows.chunks_mut(d).enumerate() {

@@ -7,30 +7,14 @@ use fused_lora::{
 use half::f16;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
+use super::{
+    norm::LayerNorm,
+    workspace::{Buffer, Buffers, Workspace},
+};
 use crate::{
     AdapterWeights, BottleneckWeights, Config, Error, LayerWeights, LinearWeights, LoraTargets, LoraWeights,
-    SEQ_LEN_LIMIT,
-    norm::LayerNorm,
-    workspace::{Buffers, Workspace},
+    SEQ_LEN_LIMIT, Stage, expect_shape,
 };
-
-/// What [`Layer::forward_observed`] shows, in the order in which it comes to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Stage {
-    /// Behind the first LayerNorm: `[M, d]`.
-    Norm1,
-    /// q, k and v: `[M, 3 d]`.
-    Qkv,
-    /// Behind attention: `[M, d]`.
-    Attention,
-    /// The residual stream behind the attention's projection, and its AdapterH: `[M, d]`.
-    Middle,
-    /// Behind the second LayerNorm: `[M, d]`.
-    Norm2,
-    /// Behind the MLP's first product and GELU: `[M, mlp]`.
-    Mlp,
-}
 
 /// One layer, packed for the CPU. Clones share its weights.
 #[derive(Clone, Debug)]
@@ -88,7 +72,7 @@ impl Bottleneck {
         x: ArrayView2<'_, f16>,
         residual: Residual<'_>,
         y: ArrayViewMut2<'_, f16>,
-        between: &mut crate::workspace::Buffer,
+        between: &mut Buffer,
         products: &mut cpu::Workspace,
     ) -> Result<(), Error> {
         self.down.forward(x, between.shaped(x.nrows(), self.down.out_features()), products)?;
@@ -109,13 +93,6 @@ fn linear(
     let mut epilogue = Epilogue::bias(weights.bias.clone());
     epilogue.activation = activation;
     Ok(cpu::Layer::with_simd(simd, weights.weight.view())?.with_epilogue(&epilogue)?)
-}
-
-fn expect_shape(tensor: &'static str, expected: &[usize], found: &[usize]) -> Result<(), Error> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::Shape { tensor, expected: expected.to_vec(), found: found.to_vec() })
 }
 
 impl Layer {
@@ -254,7 +231,7 @@ impl Layer {
     }
 
     /// [`forward_observed`](Self::forward_observed) of what has been [checked](check).
-    pub(crate) fn run(
+    pub(super) fn run(
         &self,
         x: ArrayView2<'_, f16>,
         seq_len: usize,
@@ -315,7 +292,7 @@ impl Layer {
     }
 }
 
-fn norm_into(norm: &LayerNorm, x: ArrayView2<'_, f16>, y: &mut crate::workspace::Buffer) {
+fn norm_into(norm: &LayerNorm, x: ArrayView2<'_, f16>, y: &mut Buffer) {
     let mut to = y.shaped(x.nrows(), x.ncols());
     norm.forward(x, to.as_slice_mut().expect("rows of a buffer are adjacent"));
 }
@@ -327,7 +304,7 @@ fn set_lora(layer: &mut cpu::Layer, weights: &LoraWeights) -> Result<(), Error> 
 }
 
 /// What every forward pass asks of its operands.
-pub(crate) fn check(
+pub(super) fn check(
     config: &Config,
     x: ArrayView2<'_, f16>,
     seq_len: usize,

@@ -2,7 +2,8 @@ use fused_lora::cpu::Simd;
 use half::f16;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::{AdapterWeights, Config, Error, Layer, LayerWeights, Method, Targets, Workspace, layer::check};
+use super::{Layer, Workspace, layer::check};
+use crate::{AdapterWeights, Config, Error, LayerWeights, Method, Targets, of_layer};
 
 /// Layers, one after another. Clones share the weights.
 #[derive(Clone, Debug)]
@@ -113,9 +114,4 @@ impl Model {
         }
         Ok(())
     }
-}
-
-/// A seed of its own for each layer.
-fn of_layer(seed: u64, layer: u64) -> u64 {
-    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(layer)
 }
