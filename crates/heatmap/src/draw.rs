@@ -4,18 +4,20 @@ mod bar;
 mod hatch;
 mod panel;
 
+use fused_lora_sweep::Cell;
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea as _;
 use plotters::element::Rectangle;
 use plotters::style::{Color as _, RGBColor, ShapeStyle};
 
+use crate::label::RowLabel;
 use crate::layout::{Layout, Rect};
 use crate::text::{Align, Canvas, Label, wrap};
 use crate::{Error, Figure, Rgb};
 
 /// Sizes of text, in pixels of the SVG.
 const TITLE: f64 = 19.0;
-/// A longer name of a row is cut rather than set smaller than this.
+/// A longer label of a row is cut rather than set smaller than this.
 const SMALLEST_TITLE: f64 = 11.0;
 const AXIS_LABEL: f64 = 16.0;
 const TICK_LABEL: f64 = 15.0;
@@ -34,9 +36,7 @@ const OUTLINE: Rgb = Rgb(0x8C, 0x8C, 0x8C);
 ///
 /// If plotters fails.
 pub fn draw_svg(figure: &Figure) -> Result<String, Error> {
-    let broken = |line: &Vec<String>| wrap(line, FOOTER, Layout::footer_width());
-    let footer: Vec<String> = figure.footer.iter().flat_map(broken).collect();
-    let layout = Layout::new(figure.rows.len(), footer.len());
+    let (layout, footer) = lay_out(figure);
     let mut svg = String::new();
     {
         let canvas = SVGBackend::with_string(&mut svg, layout.size()).into_drawing_area();
@@ -54,6 +54,22 @@ pub fn draw_svg(figure: &Figure) -> Result<String, Error> {
         canvas.present().map_err(Error::draw)?;
     }
     Ok(svg)
+}
+
+/// Where each cell stands: row by row of panels, in the order of the grid.
+pub(crate) fn areas(figure: &Figure) -> Vec<(usize, Cell, Rect)> {
+    let (layout, _) = lay_out(figure);
+    let of_row = |row: usize| layout.cells(row).map(move |(cell, rect)| (row, cell, rect));
+    (0..figure.rows.len()).flat_map(of_row).collect()
+}
+
+/// The geometry, and the lines of the footer.
+fn lay_out(figure: &Figure) -> (Layout, Vec<String>) {
+    let has_titles = figure.rows.iter().any(|row| RowLabel::of(&row.label).title.is_some());
+    let layout = Layout::new(figure.rows.len(), has_titles);
+    let broken = |line: &Vec<String>| wrap(line, FOOTER, layout.footer_width());
+    let footer: Vec<String> = figure.footer.iter().flat_map(broken).collect();
+    (layout.with_footer(footer.len()), footer)
 }
 
 impl Error {

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use fused_lora_sweep::{RANKS, Record};
 
-use crate::{Metric, Selection};
+use crate::{Metric, Selection, SelectionRow};
 
 /// Lines of items; each line may be broken between its items.
 pub(crate) fn lines(selection: &Selection, metric: Metric, has_missing: bool) -> Vec<Vec<String>> {
     let mut lines = vec![machine(selection), measurement(selection)];
     let mut notes = Vec::new();
     if matches!(metric, Metric::Slowdown | Metric::OverFloor) {
-        notes.extend(floors(selection));
+        lines.push(floors(selection));
+        notes.extend(intervals(selection));
     }
     if has_missing {
         notes.push("hatched: not measured".to_owned());
     }
-    if !notes.is_empty() {
-        lines.push(notes);
-    }
+    lines.push(notes);
+    lines.retain(|line| !line.is_empty());
     lines
 }
 
@@ -62,15 +62,48 @@ fn measurement(selection: &Selection) -> Vec<String> {
     items
 }
 
-/// The adapter's arithmetic alone, at each rank that costs something.
-fn floors(selection: &Selection) -> Option<String> {
-    let of = |rank: usize| {
-        let floor =
-            selection.drawn().filter(|record| record.rank == rank).find_map(|record| record.floor_pct)?;
-        Some(format!("{floor:.1} % at r = {rank}"))
+/// The adapter's arithmetic alone, at each rank that costs something; where it differs, method by method.
+fn floors(selection: &Selection) -> Vec<String> {
+    let ranks: Vec<usize> = RANKS.into_iter().filter(|&rank| rank > 0).collect();
+    let mut groups: Vec<(Vec<Option<String>>, Vec<&str>)> = Vec::new();
+    for row in &selection.rows {
+        let floors: Vec<Option<String>> = ranks.iter().map(|&rank| floor(row, rank)).collect();
+        match groups.iter_mut().find(|group| group.0 == floors) {
+            Some((_, methods)) => methods.push(&row.method),
+            None => groups.push((floors, vec![&row.method])),
+        }
+    }
+    groups.retain(|(floors, _)| floors.iter().any(Option::is_some));
+    if let [(floors, _)] = groups.as_slice() {
+        let at_rank =
+            |(rank, floor): (&usize, &Option<String>)| Some(format!("{} % at r = {rank}", floor.as_ref()?));
+        let floors: Vec<String> = ranks.iter().zip(floors).filter_map(at_rank).collect();
+        return vec![format!("floor (the adapter's arithmetic alone): {}", floors.join(", "))];
+    }
+    let slashed = |texts: Vec<String>| texts.join(" / ");
+    let ranks = slashed(ranks.iter().map(usize::to_string).collect());
+    let of_methods = |(i, (floors, methods)): (usize, &(Vec<Option<String>>, Vec<&str>))| {
+        let floors =
+            slashed(floors.iter().map(|floor| floor.clone().unwrap_or_else(|| "–".to_owned())).collect());
+        let head = if i == 0 { format!("floor (arithmetic alone) at r = {ranks}: ") } else { String::new() };
+        format!("{head}{} {floors} %", methods.join(", "))
     };
-    let floors: Vec<String> = RANKS.into_iter().filter(|&rank| rank > 0).filter_map(of).collect();
-    (!floors.is_empty()).then(|| format!("floor (the adapter's arithmetic alone): {}", floors.join(", ")))
+    groups.iter().enumerate().map(of_methods).collect()
+}
+
+/// The floor of a method at a rank, to one decimal. It is the same in all cells of that rank.
+fn floor(row: &SelectionRow, rank: usize) -> Option<String> {
+    let mut at_rank = row.records.values().filter(|record| record.rank == rank);
+    at_rank.find_map(|record| record.floor_pct).map(|floor| format!("{floor:.1}"))
+}
+
+/// How sure the slow-downs are: half of the width of their 95 % intervals.
+fn intervals(selection: &Selection) -> Option<String> {
+    let half_width = |record: &Record| Some((record.slowdown_hi_pct? - record.slowdown_lo_pct?) / 2.0);
+    let mut widths: Vec<f64> = selection.drawn().filter_map(half_width).collect();
+    widths.sort_by(f64::total_cmp);
+    let (median, largest) = (widths.get(widths.len() / 2)?, widths.last()?);
+    Some(format!("95 % intervals: ±{median:.1} points in the median cell, ±{largest:.1} in the widest"))
 }
 
 fn commit(record: &Record) -> String {

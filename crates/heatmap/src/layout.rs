@@ -1,6 +1,6 @@
 //! Where everything stands, in pixels of the SVG.
 
-use fused_lora_sweep::{BATCHES, RANKS, SEQ_LENS};
+use fused_lora_sweep::{BATCHES, Cell, RANKS, SEQ_LENS, grid};
 
 /// A cell's width and height.
 const CELL: (i32, i32) = (54, 44);
@@ -8,8 +8,10 @@ const CELL: (i32, i32) = (54, 44);
 const CELL_GAP: i32 = 1;
 /// Between neighbouring panels.
 const PANEL_GAP: (i32, i32) = (20, 24);
-/// Left of the panels: row label, y label, ranks.
-const LEFT: i32 = 120;
+/// Left of the panels: y label, ranks.
+const LEFT: i32 = 84;
+/// Left of these: the rows' titles, where a row has one.
+const ROW_TITLE: i32 = 36;
 /// Above the panels: the titles, and room for the arrow of the colour bar.
 const TOP: i32 = 52;
 /// Below the panels: batch sizes, x label.
@@ -44,16 +46,22 @@ impl Rect {
     }
 }
 
-/// The geometry of a figure with so many rows of panels and lines of footer.
+/// The geometry of a figure with so many rows of panels and lines of footer, with or without titles of rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     rows: usize,
+    left: i32,
     footer_lines: usize,
 }
 
 impl Layout {
-    pub(crate) fn new(rows: usize, footer_lines: usize) -> Layout {
-        Layout { rows, footer_lines }
+    pub(crate) fn new(rows: usize, has_titles: bool) -> Layout {
+        Layout { rows, left: if has_titles { ROW_TITLE + LEFT } else { LEFT }, footer_lines: 0 }
+    }
+
+    /// The same with a footer of so many lines.
+    pub(crate) fn with_footer(self, footer_lines: usize) -> Layout {
+        Layout { footer_lines, ..self }
     }
 
     /// Width and height of the whole picture.
@@ -64,14 +72,14 @@ impl Layout {
     }
 
     /// How wide a line of the footer may be.
-    pub(crate) fn footer_width() -> i32 {
-        panels_right() + BAR.0 + BAR.1 + RIGHT - 2 * 18
+    pub(crate) fn footer_width(&self) -> i32 {
+        self.size().0 as i32 - 2 * 18
     }
 
     /// All cells of one row and one sequence length.
     pub(crate) fn panel(&self, row: usize, column: usize) -> Rect {
         let (width, height) = panel_size();
-        let left = LEFT + column as i32 * (width + PANEL_GAP.0);
+        let left = self.left + column as i32 * (width + PANEL_GAP.0);
         let top = TOP + row as i32 * (height + PANEL_GAP.1);
         Rect { left, top, right: left + width, bottom: top + height }
     }
@@ -84,9 +92,21 @@ impl Layout {
         Rect { left, top, right: left + CELL.0, bottom: top + CELL.1 }
     }
 
+    /// All cells of one row of panels, in the order of the grid.
+    pub(crate) fn cells(self, row: usize) -> impl Iterator<Item = (Cell, Rect)> {
+        fn position<const N: usize>(of: usize, values: [usize; N]) -> usize {
+            values.iter().position(|value| *value == of).expect("the grid is made of these values")
+        }
+        grid().map(move |cell| {
+            let column = position(cell.seq_len, SEQ_LENS);
+            let (batch, rank) = (position(cell.batch, BATCHES), position(cell.rank, RANKS));
+            (cell, self.cell(row, column, batch, rank))
+        })
+    }
+
     /// The colour bar, as high as all rows together.
     pub(crate) fn bar(&self) -> Rect {
-        let left = panels_right() + BAR.0;
+        let left = self.panel(0, SEQ_LENS.len() - 1).right + BAR.0;
         Rect { left, top: TOP, right: left + BAR.1, bottom: self.panels_bottom() }
     }
 
@@ -106,10 +126,6 @@ fn panel_size() -> (i32, i32) {
     (along(BATCHES.len(), CELL.0), along(RANKS.len(), CELL.1))
 }
 
-fn panels_right() -> i32 {
-    LEFT + SEQ_LENS.len() as i32 * (panel_size().0 + PANEL_GAP.0) - PANEL_GAP.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,8 +136,8 @@ mod tests {
 
     #[test]
     fn nothing_overlaps_and_all_is_inside() {
-        for rows in 1..=crate::MAX_ROWS {
-            let layout = Layout::new(rows, 3);
+        for (rows, has_titles) in (1..=crate::MAX_ROWS).flat_map(|rows| [(rows, false), (rows, true)]) {
+            let layout = Layout::new(rows, has_titles).with_footer(3);
             let mut rects = vec![layout.bar()];
             for row in 0..rows {
                 for column in 0..SEQ_LENS.len() {

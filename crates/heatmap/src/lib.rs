@@ -1,6 +1,6 @@
 //! The six-panel figure of a measured grid.
 //!
-//! One row of panels per strategy, one column per sequence length; in a panel the batch size goes right and
+//! One row of panels per method, one column per sequence length; in a panel the batch size goes right and
 //! the adapter's rank goes down, as seaborn would draw it. The road from records to files:
 //!
 //! 1. [`Source::load`]: files of records, the newest measurements, or the published data.
@@ -9,6 +9,8 @@
 //! 4. [`draw_svg`], drawn with plotters.
 //! 5. [`png_from_svg`]: that SVG at twice its size.
 //! 6. [`Output::write`]: `.svg`, `.png` and `.csv`, all or none.
+//!
+//! Or all that can be drawn at once: [`Report::html`], written by [`write_report`].
 //!
 //! Plotters is built without its fonts. Its `ttf` feature needs fontconfig; its `ab_glyph` feature makes
 //! Criterion's own plots fail in the same workspace, and sets malformed text in bitmaps. An SVG needs no font
@@ -21,11 +23,13 @@ mod draw;
 mod error;
 mod figure;
 mod footer;
+mod label;
 mod layout;
 mod metric;
 mod output;
 mod png;
 mod published;
+mod report;
 mod scale;
 mod select;
 mod source;
@@ -36,8 +40,9 @@ pub use draw::draw_svg;
 pub use error::Error;
 pub use figure::{Figure, FigureRow};
 pub use metric::Metric;
-pub use output::Output;
+pub use output::{Output, write_report};
 pub use png::{PNG_SCALE, png_from_svg};
+pub use report::Report;
 pub use scale::{Scale, Vmax};
-pub use select::{DEFAULT_ROWS, MAX_ROWS, Query, Selection, SelectionRow};
+pub use select::{LAYER_ROWS, LINEAR_ROWS, MAX_ROWS, Query, Selection, SelectionRow};
 pub use source::{Origin, Source, workspace_root};

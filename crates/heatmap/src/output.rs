@@ -1,4 +1,4 @@
-//! Writing the figure's files: all of them or none.
+//! Writing files: all of them or none.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -28,24 +28,40 @@ impl Output {
     ///
     /// If the system refuses. Then no file was changed, save where a rename fails after another has succeeded.
     pub fn write(&self, folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Error> {
-        let failed = |path: &Path, source: io::Error| Error::Write { path: path.to_owned(), source };
-        fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
-        let mut staged = Vec::new();
-        for (extension, bytes) in [("svg", self.svg.as_bytes()), ("png", &self.png), ("csv", &self.csv)] {
-            let path = folder.join(format!("{stem}.{extension}"));
-            // A rename onto a folder would fail after others have succeeded.
-            if path.is_dir() {
-                return Err(failed(&path, io::ErrorKind::IsADirectory.into()));
-            }
-            staged.push((stage(folder, bytes).map_err(|source| failed(&path, source))?, path));
-        }
-        let mut written = Vec::new();
-        for (file, path) in staged {
-            file.persist(&path).map_err(|error| failed(&path, error.error))?;
-            written.push(path);
-        }
-        Ok(written)
+        let files = [("svg", self.svg.as_bytes()), ("png", &self.png), ("csv", &self.csv)];
+        write_files(folder, &files.map(|(extension, bytes)| (format!("{stem}.{extension}"), bytes)))
     }
+}
+
+/// Writes `report.html` into the folder, which is made if need be, and returns its path
+/// alone. Another file of that name
+/// is replaced when all is written.
+///
+/// # Errors
+///
+/// If the system refuses. Then no file was changed.
+pub fn write_report(folder: &Path, html: &str) -> Result<Vec<PathBuf>, Error> {
+    write_files(folder, &[("report.html".to_owned(), html.as_bytes())])
+}
+
+fn write_files(folder: &Path, files: &[(String, &[u8])]) -> Result<Vec<PathBuf>, Error> {
+    let failed = |path: &Path, source: io::Error| Error::Write { path: path.to_owned(), source };
+    fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+    let mut staged = Vec::new();
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        // A rename onto a folder would fail after others have succeeded.
+        if path.is_dir() {
+            return Err(failed(&path, io::ErrorKind::IsADirectory.into()));
+        }
+        staged.push((stage(folder, bytes).map_err(|source| failed(&path, source))?, path));
+    }
+    let mut written = Vec::new();
+    for (file, path) in staged {
+        file.persist(&path).map_err(|error| failed(&path, error.error))?;
+        written.push(path);
+    }
+    Ok(written)
 }
 
 /// A file beside its place to be, with its content on the disk. It is removed if it gets no other name.

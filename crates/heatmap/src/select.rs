@@ -2,24 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, newest};
+use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, Workload, newest};
 
 use crate::{Error, Metric};
 
-/// The rows of the figure unless told otherwise.
-pub const DEFAULT_ROWS: [&str; 2] = ["unfused", "fused"];
+/// The rows of the figure of one or several linear layers, unless told otherwise: the strategies.
+pub const LINEAR_ROWS: [&str; 2] = ["unfused", "fused"];
+/// The rows of the figure of a transformer layer, unless told otherwise: the published adapters (Hu et al. 2021,
+/// arXiv 2106.09685, Figure 5), and below them un-merged LoRA on the same axes.
+pub const LAYER_ROWS: [&str; 4] = ["adapter-h", "adapter-l", "lora-unfused", "lora-fused"];
 /// More rows would be a poster.
 pub const MAX_ROWS: usize = 4;
 
-/// The method whose records go into the figure's CSV beside those drawn: every slow-down is against it.
-const BASE: &str = "base";
+/// The methods whose records go into the figure's CSV beside those drawn, since every slow-down is against
+/// them: of linear layers, and of a transformer layer.
+pub(crate) const BASES: [&str; 2] = ["base", "none"];
 /// The state of the caches that is drawn if there is a choice.
 const PRIMARY_CACHE: &str = "cold";
 
 /// What a figure is to show. Where a column is left open, it is that of the newest record of these rows.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The methods of the rows, top to bottom; [`DEFAULT_ROWS`] if none.
+    /// The methods of the rows, top to bottom; if none, [`LINEAR_ROWS`] or [`LAYER_ROWS`], as the workload is.
     pub rows: Vec<String>,
     /// The workload.
     pub workload: Option<String>,
@@ -79,7 +83,7 @@ impl Query {
     ///
     /// If no record has what was asked for, or none has a number of the metric in a cell of the grid.
     pub fn select(&self, records: Vec<Record>, metric: Metric) -> Result<Selection, Error> {
-        let methods = self.methods();
+        let candidates = self.candidates();
         for method in &self.rows {
             if !records.iter().any(|record| record.method == *method) {
                 let present = distinct(records.iter(), |record| &record.method);
@@ -90,7 +94,7 @@ impl Query {
         let mut left_out = Vec::new();
         let mut chosen = Vec::new();
         for (column, wanted) in COLUMNS.iter().zip(self.wanted()) {
-            let is_drawn = |record: &&Record| on_grid(record) && methods.contains(&record.method);
+            let is_drawn = |record: &&Record| on_grid(record) && candidates.contains(&record.method);
             let present = distinct(records.iter().filter(is_drawn), column.of);
             let value = match wanted {
                 Wanted::All => continue,
@@ -101,7 +105,7 @@ impl Query {
                 Wanted::Rather(value) if present.iter().any(|other| other == value) => value.to_owned(),
                 Wanted::Rather(_) | Wanted::Newest => {
                     let newest = records.iter().filter(is_drawn).max_by_key(|record| record.measured_at);
-                    let newest = newest.ok_or_else(|| Error::NothingToDraw { rows: methods.clone() })?;
+                    let newest = newest.ok_or_else(|| Error::NothingToDraw { rows: candidates.clone() })?;
                     (column.of)(newest).to_owned()
                 }
             };
@@ -110,16 +114,20 @@ impl Query {
             records.retain(|record| (column.of)(record) == value);
             chosen.push(value);
         }
-        let row = |method: &String| row(method, &records);
-        let rows: Vec<SelectionRow> = methods.iter().map(row).collect();
+        let [workload, backend, .., cache] = chosen.as_slice() else {
+            unreachable!("three columns are chosen")
+        };
+        let methods: Vec<String> = if self.rows.is_empty() {
+            default_rows(workload).iter().map(|method| (*method).to_owned()).collect()
+        } else {
+            self.rows.clone()
+        };
+        let rows: Vec<SelectionRow> = methods.iter().map(|method| row(method, &records)).collect();
         let mut numbers = rows.iter().flat_map(|row| row.records.values()).filter_map(|r| metric.of(r));
         if numbers.next().is_none() {
             return Err(Error::NothingToDraw { rows: methods });
         }
-        let base = row(&BASE.to_owned()).records.into_values().collect();
-        let [workload, backend, .., cache] = chosen.as_slice() else {
-            unreachable!("three columns are chosen")
-        };
+        let base = BASES.iter().flat_map(|method| row(method, &records).records.into_values()).collect();
         Ok(Selection {
             rows,
             base,
@@ -130,8 +138,13 @@ impl Query {
         })
     }
 
-    fn methods(&self) -> Vec<String> {
-        if self.rows.is_empty() { DEFAULT_ROWS.map(str::to_owned).to_vec() } else { self.rows.clone() }
+    /// The methods whose records decide about a column that is left open.
+    fn candidates(&self) -> Vec<String> {
+        if self.rows.is_empty() {
+            LINEAR_ROWS.iter().chain(&LAYER_ROWS).map(|method| (*method).to_owned()).collect()
+        } else {
+            self.rows.clone()
+        }
     }
 
     /// What is wanted of each of [`COLUMNS`].
@@ -161,13 +174,20 @@ impl Selection {
         self.rows.iter().flat_map(|row| row.records.values())
     }
 
+    /// Whether it is the same choice of records, read for another metric perhaps.
+    pub(crate) fn is_of_the_same(&self, other: &Selection) -> bool {
+        (&self.workload, &self.backend, &self.cache, &self.rows)
+            == (&other.workload, &other.backend, &other.cache, &other.rows)
+    }
+
     /// The figure's name without an extension: workload and backend, and whatever is not the default, so that
     /// another choice does not overwrite this one.
     #[must_use]
     pub fn stem(&self, metric: Metric) -> String {
         let mut parts = vec![self.workload.clone(), self.backend.clone()];
-        if self.rows.iter().map(|row| &row.method).ne(DEFAULT_ROWS) {
-            parts.extend(self.rows.iter().map(|row| row.method.clone()));
+        let methods = || self.rows.iter().map(|row| row.method.as_str());
+        if methods().ne(default_rows(&self.workload).iter().copied()) {
+            parts.extend(methods().map(str::to_owned));
         }
         if self.cache != PRIMARY_CACHE {
             parts.push(self.cache.clone());
@@ -182,6 +202,13 @@ impl Selection {
     }
 }
 
+/// The rows that a workload is drawn in unless told otherwise. One that has no known name is taken for linear
+/// layers.
+pub(crate) fn default_rows(workload: &str) -> &'static [&'static str] {
+    let is_layer = Workload::by_name(workload).is_ok_and(|workload| workload.layers().is_some());
+    if is_layer { &LAYER_ROWS } else { &LINEAR_ROWS }
+}
+
 fn row(method: &str, records: &[Record]) -> SelectionRow {
     let mut cells: BTreeMap<Cell, Record> = BTreeMap::new();
     for record in records.iter().filter(|record| record.method == method && on_grid(record)) {
@@ -194,7 +221,7 @@ fn row(method: &str, records: &[Record]) -> SelectionRow {
     SelectionRow { method: method.to_owned(), records: cells }
 }
 
-fn on_grid(record: &Record) -> bool {
+pub(crate) fn on_grid(record: &Record) -> bool {
     let Cell { seq_len, batch, rank } = record.cell();
     SEQ_LENS.contains(&seq_len) && BATCHES.contains(&batch) && RANKS.contains(&rank)
 }

@@ -10,7 +10,7 @@ use plotters::style::{FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, 
 use crate::{Error, Rgb};
 
 /// The bundled font first; Verdana has its widths; whatever has no serifs will do.
-const FAMILIES: &str = "DejaVu Sans, Verdana, sans-serif";
+pub(crate) const FAMILIES: &str = "DejaVu Sans, Verdana, sans-serif";
 /// Plotters divides a font's size by this for SVG.
 const PLOTTERS_SIZE: f64 = 1.24;
 /// Plotters puts the baseline this far below the top of a text, in units of its size.

@@ -80,7 +80,7 @@ fn the_bundled_font_has_the_signs_that_are_used() {
     let all = Rect { x: 0, y: 0, width: 60, height: 40 };
     let ink = |text: &str| inked(&render(&page(text)), all, "#FFFFFF");
     assert_eq!(ink(" "), 0);
-    for sign in (' '..='~').skip(1).chain("·…µ−®™°²×äéß".chars()) {
+    for sign in (' '..='~').skip(1).chain("·…µ−±–®™°²×ᴴᴸäéß".chars()) {
         let text = match sign {
             '<' => "&lt;".to_owned(),
             '&' => "&amp;".to_owned(),

@@ -1,8 +1,9 @@
 //! Panels of cells, and the axes that they share.
 
-use fused_lora_sweep::{BATCHES, Cell, RANKS, SEQ_LENS};
+use fused_lora_sweep::{BATCHES, RANKS, SEQ_LENS};
 
 use super::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, hatch, tick};
+use crate::label::RowLabel;
 use crate::layout::{Layout, Rect};
 use crate::text::{Align, Canvas, Label, cut, fitting_size};
 use crate::{Error, Figure};
@@ -14,15 +15,10 @@ pub(super) fn draw_row(
     figure: &Figure,
     row: usize,
 ) -> Result<(), Error> {
-    for (column, seq_len) in SEQ_LENS.into_iter().enumerate() {
-        for (i, batch) in BATCHES.into_iter().enumerate() {
-            for (j, rank) in RANKS.into_iter().enumerate() {
-                let rect = layout.cell(row, column, i, j);
-                match figure.rows[row].values.get(&Cell { seq_len, batch, rank }) {
-                    Some(value) => draw_cell(canvas, rect, figure, *value)?,
-                    None => hatch::draw(canvas, rect)?,
-                }
-            }
+    for (cell, rect) in layout.cells(row) {
+        match figure.rows[row].values.get(&cell) {
+            Some(value) => draw_cell(canvas, rect, figure, *value)?,
+            None => hatch::draw(canvas, rect)?,
         }
     }
     let panel = layout.panel(row, 0);
@@ -34,10 +30,12 @@ pub(super) fn draw_row(
         colour: INK,
         upwards: true,
     };
-    let method = &figure.rows[row].label;
-    let size = fitting_size(method, TITLE, panel.height()).max(SMALLEST_TITLE);
-    label(98, size).draw(canvas, &cut(method, size, panel.height()))?;
-    label(62, AXIS_LABEL).draw(canvas, "Adapter r")?;
+    let RowLabel { title, y } = RowLabel::of(&figure.rows[row].label);
+    let y_size = if title.is_some() { AXIS_LABEL } else { TITLE };
+    for (text, x, size) in title.iter().map(|title| (title, 98, TITLE)).chain([(&y, 62, y_size)]) {
+        let size = fitting_size(text, size, panel.height()).max(SMALLEST_TITLE);
+        label(x, size).draw(canvas, &cut(text, size, panel.height()))?;
+    }
     for (j, rank) in RANKS.into_iter().enumerate() {
         let y = layout.cell(row, 0, 0, j).centre().1;
         tick(canvas, (panel.left - TICK - 1, y), (TICK, 1))?;

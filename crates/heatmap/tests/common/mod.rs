@@ -12,9 +12,22 @@ pub(crate) fn fixture_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/made-up-linear-1024x1024.csv")
 }
 
+pub(crate) fn layer_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/made-up-gpt2-medium-layer.csv")
+}
+
 /// The whole made-up grid.
 pub(crate) fn fixture() -> Vec<Record> {
-    let found = read(&[fixture_path()]).unwrap();
+    records(&fixture_path())
+}
+
+/// The whole made-up grid of a transformer layer.
+pub(crate) fn layer_fixture() -> Vec<Record> {
+    records(&layer_path())
+}
+
+fn records(path: &Path) -> Vec<Record> {
+    let found = read(&[path.to_owned()]).unwrap();
     assert_eq!(found.warnings, []);
     found.records
 }

@@ -18,7 +18,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) data: Vec<PathBuf>,
 
-    /// Methods of the rows, top to bottom [default: unfused,fused]
+    /// Methods of the rows, top to bottom [default: unfused,fused; of a transformer layer
+    /// adapter-h,adapter-l,lora-unfused,lora-fused]
     #[arg(long, value_name = "A,B", value_parser = rows)]
     rows: Option<Rows>,
 
@@ -62,6 +63,11 @@ pub(crate) struct Cli {
     /// Write into figures/ in the workspace: the published figure and its data
     #[arg(long, conflicts_with = "out")]
     publish: bool,
+
+    /// Write one page for a browser instead, report.html: every figure, and the numbers behind each cell. What is
+    /// chosen by other options is shown first
+    #[arg(long, conflicts_with_all = ["publish", "mix_devices"])]
+    pub(crate) report: bool,
 }
 
 impl Cli {
@@ -181,6 +187,9 @@ mod tests {
             &["--workload", "linear-1x1"],
             &["--publish", "--out", "here"],
             &["--device", "x", "--mix-devices"],
+            &["--report", "--publish"],
+            &["--report", "--mix-devices"],
+            &["--report", "here"],
             &["--data"],
             &["--out"],
             &["stray"],

@@ -1,4 +1,5 @@
-//! `heatmap`: draws the six-panel figure of a measured grid. Plain `cargo run --release` is this program.
+//! `heatmap`: draws the six-panel figure of a measured grid, or writes the reader's page of all of them. Plain
+//! `cargo run --release` is this program.
 //!
 //! The paths of the written files go to stdout, everything else to stderr. Exit code 2 is a mistake in the
 //! command line, 1 any other failure.
@@ -11,7 +12,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use fused_lora_heatmap::{Figure, Origin, Output, Selection, Source, draw_svg, png_from_svg, workspace_root};
+use fused_lora_heatmap::{
+    Figure, Origin, Output, Report, Selection, Source, draw_svg, png_from_svg, workspace_root, write_report,
+};
 use fused_lora_sweep::to_csv;
 
 use cli::Cli;
@@ -38,6 +41,11 @@ fn run(cli: &Cli) -> Result<()> {
             "note: no measurements in {}; this is the published data. `cargo bench --bench grid` measures here.",
             measurements.display()
         );
+    }
+    if cli.report {
+        let (query, metric, vmax, colormap) = (cli.query(), cli.metric, cli.vmax(), cli.colormap);
+        let html = Report { query, metric, vmax, colormap }.html(source.records)?;
+        return print(&write_report(&cli.folder(root), &html)?).context("stdout cannot be written");
     }
     let read = source.records.len();
     let selection = cli.query().select(source.records, cli.metric)?;

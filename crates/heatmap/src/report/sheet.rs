@@ -1,0 +1,118 @@
+//! What one page can show: per sheet one workload, backend, device, state of the caches, and set of rows.
+
+use std::collections::BTreeSet;
+
+use fused_lora_sweep::Record;
+
+use crate::select::{BASES, default_rows, on_grid};
+use crate::{Error, MAX_ROWS, Metric, Query, Selection};
+
+/// The records of figures that differ in their metric alone.
+#[derive(Clone, Debug)]
+pub(super) struct Sheet {
+    /// Those metrics of which there is a number to draw; at least one.
+    pub(super) selections: Vec<MetricSelection>,
+    pub(super) device: String,
+}
+
+/// A selection with a number of that metric.
+#[derive(Clone, Debug)]
+pub(super) struct MetricSelection {
+    pub(super) metric: Metric,
+    pub(super) selection: Selection,
+}
+
+impl Sheet {
+    /// Every sheet: the rows that are asked for or, without any, all that were measured, those of the plain figure
+    /// first.
+    pub(super) fn all(rows: &[String], records: &[Record]) -> Result<Vec<Sheet>, Error> {
+        let is_wanted = |method: &String| {
+            if rows.is_empty() { !BASES.contains(&method.as_str()) } else { rows.contains(method) }
+        };
+        let drawable = |record: &&Record| on_grid(record) && is_wanted(&record.method);
+        let key = |record: &Record| {
+            let Record { workload, backend, device, cache, .. } = record;
+            [workload, backend, device, cache].map(String::clone)
+        };
+        let keys: BTreeSet<[String; 4]> = records.iter().filter(drawable).map(key).collect();
+        let mut sheets = Vec::new();
+        for [workload, backend, device, cache] in keys {
+            let is_own =
+                |record: &&Record| key(record) == [&workload, &backend, &device, &cache].map(String::clone);
+            let own = records.iter().filter(drawable).filter(is_own);
+            let methods: BTreeSet<&str> = own.map(|record| record.method.as_str()).collect();
+            for rows in row_sets(rows, &workload, &methods) {
+                let query = Query {
+                    rows,
+                    workload: Some(workload.clone()),
+                    backend: Some(backend.clone()),
+                    device: Some(device.clone()),
+                    mix_devices: false,
+                    cache: Some(cache.clone()),
+                };
+                let mut selections = Vec::new();
+                for metric in Metric::ALL {
+                    match query.select(records.to_vec(), metric) {
+                        Ok(selection) => selections.push(MetricSelection { metric, selection }),
+                        // Of peers, say, nobody recorded the floor.
+                        Err(Error::NothingToDraw { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                if !selections.is_empty() {
+                    sheets.push(Sheet { selections, device: device.clone() });
+                }
+            }
+        }
+        Ok(sheets)
+    }
+
+    /// Any of them: they hold the same records.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selections[0].selection
+    }
+}
+
+/// The rows of each sheet of one workload.
+fn row_sets(asked: &[String], workload: &str, methods: &BTreeSet<&str>) -> Vec<Vec<String>> {
+    let owned = |rows: &[&str]| -> Vec<String> { rows.iter().map(|row| (*row).to_owned()).collect() };
+    if !asked.is_empty() {
+        let is_measured = asked.iter().any(|method| methods.contains(method.as_str()));
+        return if is_measured { vec![asked.to_vec()] } else { Vec::new() };
+    }
+    let usual = default_rows(workload);
+    let mut sets = Vec::new();
+    if usual.iter().any(|method| methods.contains(method)) {
+        // An empty set stands for the usual rows, also those that were not measured.
+        sets.push(Vec::new());
+    }
+    let others: Vec<&str> = methods.iter().copied().filter(|method| !usual.contains(method)).collect();
+    sets.extend(others.chunks(MAX_ROWS).map(owned));
+    sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sets(asked: &[&str], methods: &[&str]) -> Vec<Vec<String>> {
+        let asked: Vec<String> = asked.iter().map(|row| (*row).to_owned()).collect();
+        row_sets(&asked, "linear-1024x1024", &methods.iter().copied().collect())
+    }
+
+    #[test]
+    fn every_method_is_on_one_sheet() {
+        assert_eq!(sets(&[], &["fused", "unfused"]), [[""; 0]]);
+        let peers = ["a", "b", "c", "d", "e", "unfused"];
+        let expected: [&[&str]; 3] = [&[], &["a", "b", "c", "d"], &["e"]];
+        assert_eq!(sets(&[], &peers), expected);
+        assert_eq!(sets(&[], &["a"]), [["a"]]);
+    }
+
+    #[test]
+    fn rows_that_are_asked_for_are_the_only_ones() {
+        assert_eq!(sets(&["e", "a"], &["a", "b", "e"]), [["e", "a"]]);
+        assert_eq!(sets(&["e", "x"], &["a", "b", "e"]), [["e", "x"]], "the second is drawn empty");
+        assert!(sets(&["x"], &["a", "b"]).is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! One figure of the page: the SVG of [`draw_svg`], with an area over each cell that a script can find.
+
+use std::fmt::Write as _;
+
+use fused_lora_sweep::Cell;
+
+use super::page::escaped;
+use super::sheet::MetricSelection;
+use crate::draw::areas;
+use crate::text::FAMILIES;
+use crate::{Colormap, Error, Figure, Metric, Vmax, draw_svg};
+
+/// A figure.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    /// Which sheet's records it shows.
+    pub(super) sheet: usize,
+    pub(super) metric: Metric,
+    pub(super) svg: String,
+}
+
+impl View {
+    pub(super) fn draw(
+        selection: &MetricSelection,
+        sheet: usize,
+        vmax: Vmax,
+        colormap: Colormap,
+    ) -> Result<View, Error> {
+        let MetricSelection { metric, selection } = selection;
+        let figure = Figure::new(selection, *metric, vmax, colormap);
+        let drawn = lean(&draw_svg(&figure)?);
+        let (tag, rest) = drawn.split_once('>').ok_or_else(|| Error::draw("there is no tag"))?;
+        let content = rest.trim_end().strip_suffix("</svg>").ok_or_else(|| Error::draw("there is no end"))?;
+        let name = escaped(&format!("{} of {}", figure.scale.label(), selection.workload));
+        let mut svg =
+            format!("{tag} role=\"group\" aria-label=\"{name}\"><g aria-hidden=\"true\">{content}</g>\n");
+        for (row, Cell { seq_len, batch, rank }, rect) in areas(&figure) {
+            let (x, y, width, height) = (rect.left, rect.top, rect.width(), rect.height());
+            let method = escaped(&figure.rows[row].label);
+            writeln!(
+                svg,
+                "<rect class=\"cell\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" \
+                 data-method=\"{method}\" data-seq-len=\"{seq_len}\" data-batch=\"{batch}\" data-rank=\"{rank}\"/>"
+            )
+            .expect("writing to a String cannot fail");
+        }
+        svg.push_str("</svg>");
+        Ok(View { sheet, metric: *metric, svg })
+    }
+}
+
+/// The SVG without the attributes that say what holds anyway: SVG's initial values, and the font and the lines' empty
+/// fill, which the page's style has. In texts plotters escapes quotes, so these are attributes wherever they stand.
+fn lean(svg: &str) -> String {
+    let font = format!(" font-family=\"{FAMILIES}\"");
+    let initial = [" opacity=\"1\"", " stroke=\"none\"", " stroke-width=\"1\"", &font];
+    let lean = initial.iter().fold(svg.to_owned(), |svg, attribute| svg.replace(attribute, ""));
+    lean.replace("<polyline fill=\"none\"", "<polyline")
+}
