@@ -54,13 +54,18 @@ mod on_linux {
     use fused_lora_benches::peers::{Inexact, cells};
     use fused_lora_benches::records::Subject;
     use fused_lora_benches::session::{self, Bench, Session};
-    use fused_lora_benches::settings::Backend;
+    use fused_lora_benches::settings::{Backend, Selection};
     use fused_lora_benches::table::{self, Entry, Role};
     use fused_lora_benches::target::Target;
-    use fused_lora_sweep::Cell;
+    use fused_lora_sweep::{Cell, Workload};
 
-    const GPU_PEERS: Bench =
-        Bench { name: "gpu_peers", budget: Duration::from_secs(120), backends: &[Backend::Cuda] };
+    const GPU_PEERS: Bench = Bench {
+        name: "gpu_peers",
+        budget: |_| Duration::from_secs(120),
+        backends: &[Backend::Cuda],
+        workloads: Workload::LINEARS,
+        selections: &[Selection::Sizes, Selection::Full],
+    };
 
     pub(super) fn main() -> ExitCode {
         if let Some(missing) = nothing_to_run_on() {

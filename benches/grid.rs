@@ -43,12 +43,17 @@ use fused_lora_benches::lineup::Lineup;
 use fused_lora_benches::model::Model;
 use fused_lora_benches::records::{Subject, flops};
 use fused_lora_benches::session::{self, Bench, Session};
-use fused_lora_benches::settings::Backend;
+use fused_lora_benches::settings::{Backend, Selection};
 use fused_lora_benches::target::Target;
-use fused_lora_sweep::Cell;
+use fused_lora_sweep::{Cell, Workload};
 
-const GRID: Bench =
-    Bench { name: "grid", budget: Duration::from_secs(320), backends: &[Backend::Cpu, Backend::Cuda] };
+const GRID: Bench = Bench {
+    name: "grid",
+    budget: |_| Duration::from_secs(320),
+    backends: &[Backend::Cpu, Backend::Cuda],
+    workloads: Workload::LINEARS,
+    selections: &Selection::ALL,
+};
 
 fn main() -> ExitCode {
     session::main(GRID, jobs, measure)

@@ -32,15 +32,21 @@ use fused_lora_benches::peak::Peak;
 use fused_lora_benches::peers::{Inexact, Peer, cells};
 use fused_lora_benches::records::{Subject, flops};
 use fused_lora_benches::session::{self, Bench, Id, Session};
-use fused_lora_benches::settings::{Backend, Settings};
+use fused_lora_benches::settings::{Backend, Selection, Settings};
 use fused_lora_benches::stage::Stage;
 use fused_lora_benches::table::{self, Contender, Entry, Role};
-use fused_lora_sweep::Cell;
+use fused_lora_sweep::{Cell, Workload};
 
 /// Place of our base in every round.
 const BASE: usize = 0;
 
-const PEERS: Bench = Bench { name: "peers", budget: Duration::from_secs(170), backends: &[Backend::Cpu] };
+const PEERS: Bench = Bench {
+    name: "peers",
+    budget: |_| Duration::from_secs(170),
+    backends: &[Backend::Cpu],
+    workloads: Workload::LINEARS,
+    selections: &[Selection::Sizes, Selection::Full],
+};
 
 fn main() -> ExitCode {
     session::main(PEERS, jobs, measure)

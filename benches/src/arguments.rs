@@ -124,6 +124,14 @@ impl Arguments {
         }
     }
 
+    /// A measurement of the ids that match; of all if there is nothing to match.
+    #[cfg(test)]
+    pub(crate) fn with_filter(filter: &str) -> Arguments {
+        Arguments::read(
+            ["--bench", filter].into_iter().filter(|argument| !argument.is_empty()).map(str::to_owned),
+        )
+    }
+
     /// Whether Criterion will run this id.
     #[must_use]
     pub fn selects(&self, id: &str) -> bool {

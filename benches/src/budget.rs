@@ -87,6 +87,12 @@ impl Budget {
         Budget { started, total, samples, fixed_slice, speed: Speed::default(), jobs, done: 0 }
     }
 
+    /// When it began.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The whole time.
     #[must_use]
     pub fn total(&self) -> Duration {

@@ -13,6 +13,7 @@
 //! | [`ids`], [`budget`] | which ids there are, and how long each may take |
 //! | [`progress`], [`run`], [`table`] | what a person sees, and the file of records |
 //! | [`session`] | all of it around Criterion |
+//! | [`layer`] | what of it is other for a transformer's layer: rounds of 14, a budget by size, PyTorch |
 
 #![warn(missing_docs)]
 
@@ -29,6 +30,7 @@ pub mod fingerprint;
 pub mod gpu_peers;
 pub mod host;
 pub mod ids;
+pub mod layer;
 pub mod lineup;
 pub mod machine;
 pub mod method;

@@ -111,7 +111,8 @@ mod tests {
             stub("peak", None),
         ];
         let mut normals = Normals::new(1);
-        let mut tokens: Vec<_> = (0..4).map(|_| tokens::slot(&Workload::ALL[0], 1, &mut normals)).collect();
+        let mut tokens: Vec<_> =
+            (0..4).map(|_| tokens::slot(&Workload::LINEARS[0], 1, &mut normals)).collect();
         let ring = Ring::cold(2, 1, 2);
         assert_eq!(ring.slots(), 4);
         let mut lineup = Lineup::new(OnHost::new(methods, ring, cache, &mut tokens));
@@ -152,7 +153,8 @@ mod tests {
             Box::new(Stub { name: "", computes: Some(Strategy::Base), time, log: Rc::clone(&log) })
         };
         let mut normals = Normals::new(1);
-        let mut tokens: Vec<_> = (0..2).map(|_| tokens::slot(&Workload::ALL[0], 1, &mut normals)).collect();
+        let mut tokens: Vec<_> =
+            (0..2).map(|_| tokens::slot(&Workload::LINEARS[0], 1, &mut normals)).collect();
         let methods = vec![stub(short), stub(long)];
         let mut lineup = Lineup::new(OnHost::new(methods, Ring::cold(2, 1, 0), Cache::Cold, &mut tokens));
         let rounds: Vec<_> = (0..4).map(|_| lineup.round().unwrap()).collect();

@@ -37,6 +37,15 @@ pub struct Subject<'a> {
     pub ours: bool,
 }
 
+/// What a method cannot do without, in percent of the base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// At the rank.
+    pub pct: f64,
+    /// At the rank that its kernels round up to, where that is known.
+    pub pad_pct: Option<f64>,
+}
+
 /// Useful operations of a strategy, a multiply-add counted as two.
 #[must_use]
 pub fn flops(settings: &Settings, cell: Cell, strategy: Strategy) -> f64 {
@@ -54,15 +63,31 @@ impl Template {
         self.settings.workload.floor_pad_pct(cell.rank, granule.shrink_n, granule.expand_k)
     }
 
-    /// The record of a method: the median of its times, and of its ratios to the base of the same round.
+    /// The record of a method: the median of its times, and of its ratios to the base of the same round. Its floor is the workload's.
     ///
     /// # Panics
     ///
     /// If there are no rounds.
     #[must_use]
     pub fn record(&self, subject: &Subject<'_>, rounds: &Rounds) -> Record {
+        let Subject { cell, ours, .. } = *subject;
+        let pad_pct = ours.then(|| self.floor_pad_pct(cell));
+        self.record_with_floor(
+            subject,
+            Floor { pct: self.settings.workload.floor_pct(cell.rank), pad_pct },
+            rounds,
+        )
+    }
+
+    /// The same for a method that has a floor of its own.
+    ///
+    /// # Panics
+    ///
+    /// If there are no rounds.
+    #[must_use]
+    pub fn record_with_floor(&self, subject: &Subject<'_>, floor: Floor, rounds: &Rounds) -> Record {
         let Template { run, settings, machine, revision } = self;
-        let Subject { cell, method, place, base, flops, ours } = *subject;
+        let Subject { cell, method, place, base, flops, .. } = *subject;
         let time = bootstrap_median(&rounds.nanos(place));
         let slowdown =
             base.map(|base| bootstrap_median(&rounds.ratios(place, base)).map(|ratio| 100.0 * (ratio - 1.0)));
@@ -89,8 +114,8 @@ impl Template {
             slowdown_pct: slowdown.map(|s| rounded(s.median, 3)),
             slowdown_lo_pct: slowdown.map(|s| rounded(s.lo, 3)),
             slowdown_hi_pct: slowdown.map(|s| rounded(s.hi, 3)),
-            floor_pct: slowdown.map(|_| rounded(workload.floor_pct(cell.rank), 3)),
-            floor_pad_pct: slowdown.filter(|_| ours).map(|_| rounded(self.floor_pad_pct(cell), 3)),
+            floor_pct: slowdown.map(|_| rounded(floor.pct, 3)),
+            floor_pad_pct: slowdown.and(floor.pad_pct).map(|pct| rounded(pct, 3)),
             gflops: Some(rounded(flops / time.median, 3)),
             samples: rounds.len(),
             commit: revision.commit.clone(),
@@ -167,5 +192,9 @@ mod tests {
 
         let peer = template.record(&Subject { method: "peer/unfused", ours: false, ..fused }, &rounds);
         assert!(peer.floor_pct.is_some() && peer.floor_pad_pct.is_none());
+
+        let floor = Floor { pct: 3.25, pad_pct: Some(3.5) };
+        let adapter = template.record_with_floor(&Subject { method: "adapter-h", ..fused }, floor, &rounds);
+        assert_eq!((adapter.floor_pct, adapter.floor_pad_pct), (Some(3.25), Some(3.5)));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
-use fused_lora_sweep::{Cell, Timestamp};
+use fused_lora_sweep::{Cell, Record, Timestamp, Workload};
 
 use crate::arguments::{Arguments, Mode};
 use crate::budget::{Budget, Job, WARM_UP};
@@ -20,7 +20,7 @@ use crate::progress;
 use crate::records::{Subject, Template};
 use crate::revision::Revision;
 use crate::run::Run;
-use crate::settings::{self, Backend, BadSetting, Settings};
+use crate::settings::{self, Backend, BadSetting, Selection, Settings};
 use crate::target::{NoTarget, Target};
 
 /// Samples of an id unless `--sample-size` says otherwise: the fewest that Criterion takes. Intervals rest on
@@ -35,9 +35,41 @@ pub struct Bench {
     /// Its name, which begins those of its runs.
     pub name: &'static str,
     /// Its time where `FUSED_LORA_BUDGET_S` does not set one.
-    pub budget: Duration,
+    pub budget: fn(&Settings) -> Duration,
     /// The backends that it measures; the first where `FUSED_LORA_BACKEND` names none.
     pub backends: &'static [Backend],
+    /// The workloads that it measures; the first where `FUSED_LORA_WORKLOAD` names none.
+    pub workloads: &'static [Workload],
+    /// The parts of the grid that it knows; the first where `FUSED_LORA_GRID` names none. A bench that has no choice knows all, and
+    /// looks at none.
+    pub selections: &'static [Selection],
+}
+
+impl Bench {
+    fn default_settings(&self) -> Settings {
+        Settings {
+            backend: self.backends[0],
+            workload: &self.workloads[0],
+            selection: self.selections[0],
+            ..Settings::default()
+        }
+    }
+
+    /// Whether it measures what the settings ask for.
+    fn accepts(&self, settings: &Settings) -> Result<(), Usage> {
+        let bench = self.name;
+        if !self.backends.contains(&settings.backend) {
+            return Err(Usage::Backend { asked: settings.backend, bench });
+        }
+        if !self.workloads.contains(settings.workload) {
+            return Err(Usage::Workload { asked: settings.workload, bench });
+        }
+        if !self.selections.contains(&settings.selection) {
+            let names: Vec<&str> = self.selections.iter().map(|selection| selection.name()).collect();
+            return Err(Usage::Selection { asked: settings.selection, bench, known: names.join(" or ") });
+        }
+        Ok(())
+    }
 }
 
 /// One run of a bench.
@@ -66,10 +98,18 @@ enum Usage {
     #[error(transparent)]
     Simd(fused_lora::Error),
     #[error(
-        "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
+        "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` and `layer` are for the CPU, `gpu_peers` for a GPU",
         .asked.name()
     )]
     Backend { asked: Backend, bench: &'static str },
+    #[error(
+        "FUSED_LORA_WORKLOAD={}: the bench {bench} does not measure it; `cargo bench --bench {}` does",
+        .asked.name(),
+        if .asked.layers().is_some() { "layer" } else { "grid" }
+    )]
+    Workload { asked: &'static Workload, bench: &'static str },
+    #[error("FUSED_LORA_GRID={}: the bench {bench} knows {known}", .asked.name())]
+    Selection { asked: Selection, bench: &'static str, known: String },
 }
 
 /// Runs a bench: reads Criterion's arguments and the environment, lists the ids that are to be measured, and
@@ -113,14 +153,12 @@ impl Session {
         started: Instant,
         jobs: impl FnOnce(&Settings) -> Vec<Job>,
     ) -> anyhow::Result<Session> {
-        let settings = Settings::from_env(bench.backends[0]).map_err(Usage::from)?;
+        let settings = Settings::from_env(bench.default_settings()).map_err(Usage::from)?;
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         for name in settings::unknown(names) {
             eprintln!("warning: {name} is no setting of this bench");
         }
-        if !bench.backends.contains(&settings.backend) {
-            return Err(Usage::Backend { asked: settings.backend, bench: bench.name }.into());
-        }
+        bench.accepts(&settings)?;
         let arguments = Arguments::from_env();
         let target = Target::open(&settings).map_err(|error| match error {
             NoTarget::Simd(error) => anyhow::Error::new(Usage::Simd(error)),
@@ -147,7 +185,7 @@ impl Session {
             }
         }
 
-        let total = settings.budget.unwrap_or(bench.budget);
+        let total = settings.budget.unwrap_or_else(|| (bench.budget)(&settings));
         let mut jobs = jobs(&settings);
         jobs.retain(|job| {
             arguments.selects(&job.id) && !job.methods.iter().all(|method| run.has(job.cell, method))
@@ -171,6 +209,24 @@ impl Session {
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The whole time, and when it began.
+    #[must_use]
+    pub fn time(&self) -> (Duration, Instant) {
+        (self.budget.total(), self.budget.started())
+    }
+
+    /// Samples that Criterion takes of an id.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.arguments.sample_size.unwrap_or(SAMPLES)
+    }
+
+    /// The file of the run's records; there is none before the first.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.run.path()
     }
 
     /// A rig for cells of that M; a short one where ids are run once and not measured.
@@ -251,7 +307,7 @@ impl Session {
         } else if is_next {
             self.budget.skip();
         }
-        calls.measured(self.arguments.sample_size.unwrap_or(SAMPLES)).filter(|_| measures)
+        calls.measured(self.samples()).filter(|_| measures)
     }
 
     /// Records one method of a cell. It is on the disk when this returns. A record that a resumed run has
@@ -264,11 +320,28 @@ impl Session {
         if self.has(subject.cell, subject.method) {
             return Ok(());
         }
+        self.note_clock();
+        let record = self.template.record(subject, rounds);
+        self.append(&record)
+    }
+
+    /// Lets records from now on say how fast the device's clock was last seen, where that is read.
+    pub fn note_clock(&mut self) {
         if let Some(clock_mhz) = self.target.clock_mhz() {
             self.template.machine.clock_mhz = Some(clock_mhz);
         }
-        let record = self.template.record(subject, rounds);
-        self.run.append(&record).with_context(|| format!("{}/{} is lost", subject.cell, subject.method))
+    }
+
+    /// Appends a record. It is on the disk when this returns. A record that a resumed run has already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn append(&mut self, record: &Record) -> anyhow::Result<()> {
+        if self.has(record.cell(), &record.method) {
+            return Ok(());
+        }
+        self.run.append(record).with_context(|| format!("{}/{} is lost", record.cell(), record.method))
     }
 
     /// Says where the records are, and what was left out.
@@ -318,6 +391,9 @@ fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> F
         &settings.device.to_string(),
         &settings.shard.to_string(),
         settings.cache.name(),
+        settings.targets.name(),
+        // What else runs in a round is in the caches and on the cores, too.
+        &settings.torch.as_ref().map_or_else(String::new, |python| python.display().to_string()),
         &machine.device,
         &machine.threads.map_or_else(String::new, |threads| threads.to_string()),
         &machine.simd,
@@ -345,9 +421,40 @@ fn fail(error: anyhow::Error, id: &Id) -> ! {
 #[cfg(test)]
 mod tests {
     use fused_lora::Granule;
+    use fused_lora_transformer::Targets;
 
     use super::*;
     use crate::settings::Cache;
+
+    const BENCH: Bench = Bench {
+        name: "some-bench",
+        budget: |_| Duration::from_secs(1),
+        backends: &[Backend::Cpu],
+        workloads: Workload::LINEARS,
+        selections: &[Selection::Full, Selection::Sizes],
+    };
+
+    #[test]
+    fn a_bench_refuses_what_it_does_not_measure_and_says_who_does() {
+        let default = BENCH.default_settings();
+        assert_eq!((default.workload.name(), default.selection), ("linear-1024x1024", Selection::Full));
+        assert!(BENCH.accepts(&default).is_ok());
+        let refusal = |bench: Bench, settings: Settings| bench.accepts(&settings).unwrap_err().to_string();
+        let [linear, layer] = [&Workload::LINEARS[0], &Workload::LAYERS[0]];
+        for (bench, settings, part) in [
+            (BENCH, Settings { workload: layer, ..default.clone() }, "--bench layer`"),
+            (
+                Bench { workloads: Workload::LAYERS, ..BENCH },
+                Settings { workload: linear, ..default.clone() },
+                "--bench grid`",
+            ),
+            (BENCH, Settings { selection: Selection::Reduced, ..default.clone() }, "full or sizes"),
+            (BENCH, Settings { backend: Backend::Cuda, ..default }, "FUSED_LORA_BACKEND=cuda"),
+        ] {
+            let text = refusal(bench, settings);
+            assert!(text.contains(part) && text.contains("some-bench"), "{text}");
+        }
+    }
 
     #[test]
     fn whatever_changes_a_number_changes_the_fingerprint() {
@@ -364,7 +471,7 @@ mod tests {
         let revision = Revision { commit: "0123abc".to_owned(), dirty: false, changes: Fingerprint::new() };
         let same = fingerprint(&settings, &machine, &revision);
 
-        let workload = &fused_lora_sweep::Workload::ALL[1];
+        let workload = &Workload::LINEARS[1];
         let mut changes = Fingerprint::new();
         changes.add("a change");
         let of_settings = |settings: Settings| fingerprint(&settings, &machine, &revision);
@@ -373,6 +480,10 @@ mod tests {
         let others = [
             of_settings(Settings { workload, ..settings.clone() }),
             of_settings(Settings { cache: Cache::WarmW, ..settings.clone() }),
+            of_settings(Settings { workload: &Workload::LAYERS[0], ..settings.clone() }),
+            of_settings(Settings { workload: &Workload::LAYERS[1], ..settings.clone() }),
+            of_settings(Settings { targets: Targets::QueryValue, ..settings.clone() }),
+            of_settings(Settings { torch: Some("python".into()), ..settings.clone() }),
             of_settings(Settings { backend: Backend::Cuda, ..settings.clone() }),
             of_settings(Settings { device: 1, ..settings.clone() }),
             of_settings(Settings { shard: "1/2".parse().unwrap(), ..settings.clone() }),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use fused_lora_sweep::{Shard, Workload};
+use fused_lora_transformer::Targets;
 
 /// Where this library computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +49,30 @@ impl Cache {
     }
 }
 
-/// Which cells of the grid `peers` and `gpu_peers` measure.
+/// Which cells of the grid are measured by a bench that has a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// A few sizes, from smallest to large, at every rank.
+    /// `peers`, `gpu_peers`: a few sizes, from smallest to large, at every rank.
     Sizes,
+    /// `layer`: batches of 1, 4 and 16.
+    Reduced,
     /// The whole grid.
     Full,
+}
+
+impl Selection {
+    /// All of them.
+    pub const ALL: [Selection; 3] = [Selection::Sizes, Selection::Reduced, Selection::Full];
+
+    /// The name in `FUSED_LORA_GRID`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Selection::Sizes => "sizes",
+            Selection::Reduced => "reduced",
+            Selection::Full => "full",
+        }
+    }
 }
 
 /// The settings of one run.
@@ -76,6 +94,10 @@ pub struct Settings {
     pub cache: Cache,
     /// `FUSED_LORA_GRID`
     pub selection: Selection,
+    /// `FUSED_LORA_TARGETS`: which projections LoRA is on in `layer`.
+    pub targets: Targets,
+    /// `FUSED_LORA_TORCH`: the Python interpreter whose PyTorch runs in the rounds of `layer`; none without it.
+    pub torch: Option<PathBuf>,
     /// `FUSED_LORA_MEASUREMENTS`: the folder of the records; if it is relative, below the workspace's root.
     pub measurements: PathBuf,
     /// `FUSED_LORA_REVISION`: the revision that a program was built from, where its work tree is not at hand.
@@ -102,10 +124,13 @@ const SHARD: &str = "FUSED_LORA_SHARD";
 const BUDGET: &str = "FUSED_LORA_BUDGET_S";
 const CACHE: &str = "FUSED_LORA_CACHE";
 const GRID: &str = "FUSED_LORA_GRID";
+const TARGETS: &str = "FUSED_LORA_TARGETS";
+/// Named in the errors of the PyTorch that runs in the rounds.
+pub const TORCH: &str = "FUSED_LORA_TORCH";
 const MEASUREMENTS: &str = "FUSED_LORA_MEASUREMENTS";
 const REVISION: &str = "FUSED_LORA_REVISION";
 /// All of them, with those of the library and of the loader of the CUDA driver.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 14] = [
     WORKLOAD,
     BACKEND,
     DEVICE,
@@ -114,6 +139,8 @@ const KNOWN: [&str; 12] = [
     BUDGET,
     CACHE,
     GRID,
+    TARGETS,
+    TORCH,
     MEASUREMENTS,
     REVISION,
     fused_lora::cpu::SIMD_VARIABLE,
@@ -125,7 +152,7 @@ const SIMULATION: &str = "FUSED_LORA_SIMT_";
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            workload: &Workload::ALL[0],
+            workload: &Workload::LINEARS[0],
             backend: Backend::Cpu,
             device: 0,
             resume: false,
@@ -133,6 +160,8 @@ impl Default for Settings {
             budget: None,
             cache: Cache::Cold,
             selection: Selection::Sizes,
+            targets: Targets::All,
+            torch: None,
             measurements: "measurements".into(),
             revision: None,
         }
@@ -140,21 +169,20 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the process's environment. Where it names no backend, that is `backend`.
+    /// Reads the process's environment. What it does not set is that of `default`.
     ///
     /// # Errors
     ///
     /// The first variable whose value means nothing.
-    pub fn from_env(backend: Backend) -> Result<Settings, BadSetting> {
-        Settings::read(backend, |name| std::env::var(name))
+    pub fn from_env(default: Settings) -> Result<Settings, BadSetting> {
+        Settings::read(default, |name| std::env::var(name))
     }
 
     fn read(
-        backend: Backend,
+        default: Settings,
         lookup: impl Fn(&str) -> Result<String, VarError>,
     ) -> Result<Settings, BadSetting> {
         let variables = Variables { lookup };
-        let default = Settings { backend, ..Settings::default() };
         Ok(Settings {
             workload: variables
                 .get(WORKLOAD, |text| Workload::by_name(text).map_err(said))?
@@ -165,17 +193,21 @@ impl Settings {
             device: variables.get(DEVICE, ordinal)?.unwrap_or(default.device),
             resume: variables.choice(RESUME, &[("1", true), ("0", false)])?.unwrap_or(default.resume),
             shard: variables.get(SHARD, |text| Shard::from_str(text).map_err(said))?.unwrap_or(default.shard),
-            budget: variables.get(BUDGET, seconds)?,
+            budget: variables.get(BUDGET, seconds)?.or(default.budget),
             cache: variables
                 .choice(CACHE, &[("cold", Cache::Cold), ("warm-w", Cache::WarmW), ("warm", Cache::WarmW)])?
                 .unwrap_or(default.cache),
             selection: variables
-                .choice(GRID, &[("sizes", Selection::Sizes), ("full", Selection::Full)])?
+                .choice(GRID, &Selection::ALL.map(|selection| (selection.name(), selection)))?
                 .unwrap_or(default.selection),
+            targets: variables
+                .get(TARGETS, |text| Targets::from_str(text).map_err(said))?
+                .unwrap_or(default.targets),
+            torch: variables.get(TORCH, |text| Ok(text.into()))?.or(default.torch),
             measurements: variables
                 .get(MEASUREMENTS, |text| Ok(text.into()))?
                 .unwrap_or(default.measurements),
-            revision: variables.get(REVISION, |text| Ok(text.to_owned()))?,
+            revision: variables.get(REVISION, |text| Ok(text.to_owned()))?.or(default.revision),
         })
     }
 }
@@ -248,7 +280,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, BadSetting> {
-        Settings::read(Backend::Cpu, |name| {
+        Settings::read(Settings::default(), |name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         })
@@ -278,6 +310,8 @@ mod tests {
             (BUDGET, "12.5"),
             (CACHE, "warm-w"),
             (GRID, "full"),
+            (TARGETS, "q,v"),
+            (TORCH, "venv/bin/python"),
             (MEASUREMENTS, "elsewhere"),
             (REVISION, "0123abc-dirty"),
         ])
@@ -293,6 +327,8 @@ mod tests {
                 budget: Some(Duration::from_millis(12_500)),
                 cache: Cache::WarmW,
                 selection: Selection::Full,
+                targets: Targets::QueryValue,
+                torch: Some("venv/bin/python".into()),
                 measurements: "elsewhere".into(),
                 revision: Some("0123abc-dirty".to_owned()),
             }
@@ -300,11 +336,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bench_has_a_backend_of_its_own_unless_one_is_named() {
+    fn a_bench_has_defaults_of_its_own_unless_one_is_named() {
+        let layer = &Workload::LAYERS[0];
+        let default = Settings {
+            backend: Backend::Cuda,
+            workload: layer,
+            selection: Selection::Full,
+            ..Settings::default()
+        };
+        assert_eq!(Settings::read(default.clone(), |_| Err(VarError::NotPresent)), Ok(default.clone()));
         let backend = |named: &str| {
             let lookup =
                 |name: &str| if name == BACKEND { Ok(named.to_owned()) } else { Err(VarError::NotPresent) };
-            Settings::read(Backend::Cuda, lookup).unwrap().backend
+            Settings::read(default.clone(), lookup).unwrap().backend
         };
         assert_eq!(
             [backend(""), backend("cuda"), backend("cpu")],
@@ -340,7 +384,8 @@ mod tests {
             (BUDGET, "nan", "seconds"),
             (BUDGET, "5 min", "seconds"),
             (CACHE, "hot", "cold or warm-w"),
-            (GRID, "all", "sizes or full"),
+            (GRID, "all", "sizes or reduced or full"),
+            (TARGETS, "qv", "q,v"),
         ] {
             let error = read(&[(variable, value)]).unwrap_err();
             assert_eq!((error.variable, error.value.as_str()), (variable, value));

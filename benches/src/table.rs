@@ -151,7 +151,7 @@ fn table(text: &mut String, title: &str, ours: Role, entries: &[&Entry]) {
 }
 
 /// Columns as wide as their widest field.
-fn markdown(text: &mut String, rows: &[Vec<String>]) {
+pub(crate) fn markdown(text: &mut String, rows: &[Vec<String>]) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     for (number, row) in rows.iter().enumerate() {

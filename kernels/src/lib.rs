@@ -28,6 +28,9 @@ pub mod counters;
 pub mod device;
 #[cfg(any(not(target_arch = "nvptx64"), feature = "instructions"))]
 pub mod instructions;
+pub mod layer_params;
+#[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", feature = "sm90"))))]
+pub mod layer_table;
 pub mod params;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod ptx;

@@ -33,18 +33,41 @@ pub struct Params {
     pub lora: Lora,
 }
 
-/// What happens to the f32 sums before they are rounded to the storage type.
+/// What happens to the f32 sums before they are rounded to the storage type, once, in this order:
+///
+/// ```text
+/// y = f16( activation( sums + addend + bias ) + residual + second_residual )
+/// ```
+///
+/// Matrices may be y itself; what else they share with it they may only read. Any base and stride will do; 16 bytes are
+/// read at a time from those that are multiples of 16 bytes and 8 elements.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Epilogue {
+    /// `[M, N]`, row stride `ld_addend`: where the sums start; null for 0. Read by `expand` alone, whose base product is
+    /// another launch's.
+    pub addend: Global<u16>,
     /// `[N]`, added to every row; null for none.
     pub bias: Global<u16>,
-    /// `[M, N]`, row stride `ld_residual`, added after bias and activation; null for none. May be y itself.
+    /// `[M, N]`, row stride `ld_residual`; null for none.
     pub residual: Global<u16>,
+    /// `[M, N]`, row stride `ld_second_residual`; null for none.
+    pub second_residual: Global<u16>,
+    /// Row stride of the addend.
+    pub ld_addend: u32,
     /// Row stride of the residual.
     pub ld_residual: u32,
-    /// 0 for none. Others are not there yet; the place is.
+    /// Row stride of the second residual.
+    pub ld_second_residual: u32,
+    /// [`NO_ACTIVATION`](Self::NO_ACTIVATION) or [`GELU_TANH`](Self::GELU_TANH).
     pub activation: u32,
+}
+
+impl Epilogue {
+    /// Sums stay as they are.
+    pub const NO_ACTIVATION: u32 = 0;
+    /// GELU in the form with tanh: `t / 2 · (1 + tanh(√(2/π) · (t + 0.044715 t³)))`.
+    pub const GELU_TANH: u32 = 1;
 }
 
 /// The adapters of a launch: slabs, tables, and the workspace.

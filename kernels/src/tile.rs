@@ -9,6 +9,15 @@ pub const WARP: u32 = 32;
 /// Bytes by which one thread tells the others of its CTA what it found out.
 pub const BOARD_BYTES: u32 = 64;
 
+/// Queries of a work item of attention, and keys of a step.
+pub const ATTENTION_BLOCK: u32 = 64;
+
+/// Threads of a CTA of attention: a warp for each 16 queries.
+pub const ATTENTION_THREADS: u32 = ATTENTION_BLOCK / 16 * WARP;
+
+/// Rows of a CTA of LayerNorm, each a warp's.
+pub const LAYER_NORM_ROWS: u32 = 4;
+
 /// How a product is cut into work items.
 pub trait Blocks {
     /// Rows of x and y in a tile.

@@ -1,6 +1,6 @@
 //! Every instruction of `kernels/src/device`, alone: what it gives must be what the PTX manual says, on the strict
-//! machine, and bit for bit the same on a GPU where there is one. (Sums of tensor cores by a bound: the manual
-//! leaves their rounding open. Which NaN a conversion gives, too.)
+//! machine, and bit for bit the same on a GPU where there is one. (Sums of tensor cores and approximations by
+//! a bound: the manual leaves their rounding open. Which NaN a conversion gives, too.)
 //!
 //! Those of compute capability 9.0 alone are in `sm90`.
 //!
@@ -11,6 +11,7 @@
 //! FUSED_LORA_REQUIRE_DEVICE=1 ...                                      # no device is a failure
 //! ```
 
+mod approximations;
 mod barriers;
 mod completeness;
 mod conversions;
@@ -22,5 +23,6 @@ mod matrices;
 mod memory;
 mod order;
 mod registers;
+mod shuffles;
 mod sm90;
 mod strict;

@@ -13,8 +13,9 @@ use crate::{
 const ITEMS: usize = 12;
 const LANES: usize = 32;
 
-#[test]
-fn ldmatrix_x4() {
+/// Holds `name` to the word that `register` finds in the rows of a warp, four words each: by matrix, and lane.
+#[track_caller]
+fn loads(name: &str, register: impl Fn(&dyn Fn(usize, usize) -> u32, usize, usize) -> u32) {
     let mut rng = inputs::generator(1);
     let (mut input, mut expected) = (Vec::new(), Vec::new());
     for number in 0..ITEMS {
@@ -30,15 +31,33 @@ fn ldmatrix_x4() {
             rows.extend(warp);
         }
         for (data, rows) in data.chunks(4 * LANES).zip(rows.chunks(LANES)) {
-            // Lane 8i + j names row j of matrix i. Lane l gets, in register i, elements 2 (l mod 4) and the next,
-            // which are one word, of row l / 4 of matrix i.
-            let register = |lane: usize, i: usize| data[4 * rows[8 * i + lane / 4] as usize + lane % 4];
-            expected.extend((0..LANES).flat_map(|lane| (0..4).map(move |i| register(lane, i))));
+            // Lane 8i + j names row j of matrix i.
+            let word = |row: usize, word: usize| data[4 * rows[row] as usize + word];
+            expected.extend(
+                (0..LANES)
+                    .flat_map(|lane| (0..4).map(move |i| (lane, i)))
+                    .map(|(lane, i)| register(&word, i, lane)),
+            );
         }
         input.extend(data);
         input.extend(rows);
     }
-    check("ldmatrix_x4", ITEMS, &input, &expected);
+    check(name, ITEMS, &input, &expected);
+}
+
+#[test]
+fn ldmatrix_x4() {
+    // Lane l gets, in register i, elements 2 (l mod 4) and the next, which are one word, of row l / 4 of matrix i.
+    loads("ldmatrix_x4", |word, i, lane| word(8 * i + lane / 4, lane % 4));
+}
+
+#[test]
+fn ldmatrix_x4_trans() {
+    // Lane l gets, in register i, element l / 4 of rows 2 (l mod 4) and the next of matrix i.
+    loads("ldmatrix_x4_trans", |word, i, lane| {
+        let element = |row: usize| word(8 * i + row, lane / 8) >> (lane / 4 % 2 * 16) & 0xffff;
+        element(2 * (lane % 4)) | element(2 * (lane % 4) + 1) << 16
+    });
 }
 
 /// The operands of a warp: a is 16 × 16, b 16 × 8, c 16 × 8.

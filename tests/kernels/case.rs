@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use fused_lora::Activation;
 use fused_lora_kernels::table::{Kernel, Operation, Target};
 
 use crate::operands::rank16;
@@ -43,6 +44,7 @@ pub(crate) enum Operand {
     W,
     /// A of this adapter.
     A(usize),
+    Residual,
 }
 
 /// A product. Operands are normally distributed, but for what is planted.
@@ -61,10 +63,13 @@ pub(crate) struct Case {
     /// Row strides of W, A, B and h beyond what they need; a multiple of 8.
     pub(crate) pad_operands: usize,
     pub(crate) bias: bool,
+    pub(crate) activation: Option<Activation>,
     pub(crate) residual: bool,
     /// The residual is what y holds.
     pub(crate) in_place: bool,
-    /// Row stride of the residual beyond N, and elements before it and before the bias.
+    pub(crate) second_residual: bool,
+    /// Row stride of the residual beyond N (of the second one: three times that), and elements before both and before the
+    /// bias.
     pub(crate) pad_residual: usize,
     pub(crate) shift_epilogue: usize,
     /// Values at row, column of an operand.
@@ -90,8 +95,10 @@ impl Case {
             shift_y: 0,
             pad_operands: 0,
             bias: false,
+            activation: None,
             residual: false,
             in_place: false,
+            second_residual: false,
             pad_residual: 0,
             shift_epilogue: 0,
             planted: Vec::new(),
@@ -118,6 +125,11 @@ impl Case {
             shift_y: self.shift_y.next_multiple_of(8),
             ..self.clone()
         }
+    }
+
+    /// Whether there is a residual, in y or elsewhere.
+    pub(crate) fn has_residual(&self) -> bool {
+        self.residual || self.in_place
     }
 
     /// The segments that have an adapter, with their rows.

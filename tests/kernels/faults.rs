@@ -234,6 +234,7 @@ macro_rules! sm90_subjects {
 sm90_subjects! {
     gemm_short: GEMM_SHORT;
     gemm_in_place: GEMM_IN_PLACE;
+    gemm_epilogue: GEMM_EPILOGUE;
     gemm: GEMM;
     gemm_cluster: GEMM_CLUSTER;
     split_k: SPLIT_K;
@@ -266,6 +267,7 @@ sm90_files! {
     of_consumer: "sm90" "consumer.rs";
     of_producer: "sm90" "producer.rs";
     of_store: "sm90" "store.rs";
+    of_epilogue: "sm90" "epilogue.rs";
     of_gemm: "sm90" "gemm.rs";
     of_gemm_split_k: "sm90" "gemm_split_k.rs";
     of_fused: "sm90" "fused.rs";

@@ -16,6 +16,7 @@
 //! | `suite.rs` | cases × kernels × schedules |
 //! | `tails.rs` | M, N, K and r around the sizes of tiles |
 //! | `strides.rs` | leading dimensions, unaligned operands, bias, residual |
+//! | `epilogues.rs` | activation, two residuals; GELU against f64 |
 //! | `segments.rs` | adapter tables |
 //! | `grids.rs` | groups of row tiles, numbers of CTAs |
 //! | `values.rs` | NaN, infinities, overflow |
@@ -25,13 +26,19 @@
 //! | `unfused.rs` | base, shrink and expand one after another |
 //! | `random.rs` | random cases |
 //! | `faults.rs` | seeded faults |
+//! | `attention.rs`, `layer_norm.rs` | the kernels that are no products |
+//! | `layer_faults.rs` | seeded faults in those |
 
+mod attention;
 mod case;
 mod check;
 mod cost;
 mod dependent;
+mod epilogues;
 mod faults;
 mod grids;
+mod layer_faults;
+mod layer_norm;
 mod maps;
 mod operands;
 mod random;

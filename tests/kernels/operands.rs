@@ -21,6 +21,7 @@ pub(crate) struct Matrices {
     pub(crate) b: Vec<Array2<f16>>,
     pub(crate) bias: Array1<f16>,
     pub(crate) residual: Array2<f16>,
+    pub(crate) second_residual: Array2<f16>,
 }
 
 impl Matrices {
@@ -39,12 +40,14 @@ impl Matrices {
             b: case.adapters.iter().map(|adapter| normal(n, adapter.rank, 0.25)).collect(),
             bias: normal(1, n, 1.0).row(0).to_owned(),
             residual: normal(m, n, 1.0),
+            second_residual: normal(m, n, 1.0),
         };
         for &(operand, row, column, value) in &case.planted {
             let matrix = match operand {
                 Operand::X => &mut matrices.x,
                 Operand::W => &mut matrices.w,
                 Operand::A(adapter) => &mut matrices.a[adapter],
+                Operand::Residual => &mut matrices.residual,
             };
             matrix[[row, column]] = f16::from_f32(value);
         }

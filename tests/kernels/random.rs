@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use fused_lora::Activation;
 use fused_lora_kernels::table::{Kernel, Operation};
 use fused_lora_simt::Schedule;
 use proptest::{
@@ -69,12 +70,13 @@ fn case(kernel: &'static Kernel) -> BoxedStrategy<Case> {
                 2 => vec((0..30usize, 1..=block_m + 9, 0..4usize), 0..7).prop_map(Some),
             ];
             let pads = (0..4usize, 0..4usize, 0..10usize, 0..10usize, 0..3usize, 0..3usize);
-            let epilogue = (any::<bool>(), 0..3u8, 0..3usize);
+            let activation = prop_oneof![Just(None), Just(Some(Activation::GeluTanh))];
+            let epilogue = (any::<bool>(), activation, 0..3u8, any::<bool>(), 0..3usize);
             let grid = prop_oneof![Just(None), (1..12u32).prop_map(Some)];
             let cluster = prop_oneof![Just(None), (0..4u32).prop_map(|log| Some(1 << log))];
             (adapters, cuts, pads, epilogue, (grid, cluster), any::<u64>()).prop_map(
                 move |(adapters, cuts, pads, epilogue, (grid, cluster), seed)| {
-                    let (bias, residual, shift_epilogue) = epilogue;
+                    let (bias, activation, residual, second_residual, shift_epilogue) = epilogue;
                     let (pad_x, shift_x, pad_y, shift_y, pad_operands, pad_residual) = pads;
                     let rows =
                         cuts.map_or(Rows::Uniform, |cuts| Rows::Table(segments(m, &cuts, adapters.len())));
@@ -87,8 +89,10 @@ fn case(kernel: &'static Kernel) -> BoxedStrategy<Case> {
                         shift_y,
                         pad_operands: 8 * pad_operands,
                         bias,
+                        activation,
                         residual: residual == 1,
                         in_place: residual == 2,
+                        second_residual,
                         pad_residual,
                         shift_epilogue,
                         seed,

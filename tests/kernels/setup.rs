@@ -11,6 +11,7 @@ use fused_lora_kernels::{
 };
 use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
 use half::f16;
+use ndarray::Array2;
 
 use crate::{
     case::{Case, Rows},
@@ -120,7 +121,7 @@ impl Setup {
         };
         let words = |machine: &mut Machine, values: &[u32]| machine.input(values);
 
-        let (ldx, ldy, ldr) = (k + case.pad_x, n + case.pad_y, n + case.pad_residual);
+        let (ldx, ldy) = (k + case.pad_x, n + case.pad_y);
         let k8 = k.next_multiple_of(8);
         // Strides that differ, so that none can stand in for another.
         let (ldw, lda) = (k8 + case.pad_operands, k8 + 2 * case.pad_operands);
@@ -139,10 +140,20 @@ impl Setup {
             let bias = matrices.bias.clone().insert_axis(ndarray::Axis(0));
             epilogue.bias = input(machine, &padded(&bias, n, shift), "bias").offset(shift as u64);
         }
+        if case.activation.is_some() {
+            epilogue.activation = Epilogue::GELU_TANH;
+        }
+        let mut residual = |matrix: &Array2<f16>, pitch: usize, name: &str| {
+            (input(machine, &padded(matrix, pitch, shift), name).offset(shift as u64), pitch as u32)
+        };
         if case.residual {
-            let residual = padded(&matrices.residual, ldr, shift);
-            epilogue.residual = input(machine, &residual, "residual").offset(shift as u64);
-            epilogue.ld_residual = ldr as u32;
+            let pitch = n + case.pad_residual;
+            (epilogue.residual, epilogue.ld_residual) = residual(&matrices.residual, pitch, "residual");
+        }
+        if case.second_residual {
+            let pitch = n + 3 * case.pad_residual;
+            (epilogue.second_residual, epilogue.ld_second_residual) =
+                residual(&matrices.second_residual, pitch, "second residual");
         }
 
         let y_elements = case.shift_y + (m - 1) * ldy + n;
@@ -342,7 +353,8 @@ impl Setup {
         }
     }
 
-    /// The launches of `unfused`, one after another, on a y and an h that nobody wrote.
+    /// The launches of `unfused`, one after another, on a y and an h that nobody wrote. The base product waits in y for the
+    /// expand, or elsewhere if y holds a residual.
     pub(crate) fn run_unfused(
         &self,
         machine: &mut Machine,
@@ -351,13 +363,24 @@ impl Setup {
     ) -> Result<(), Report> {
         let [base, shrink, expand] = kernels;
         self.poison(machine);
-        machine.run(&[self.launch(base, self.params)], schedule)?;
-        if self.params.lora.h_items > 0 {
-            machine.run(&[self.launch(shrink, self.params)], schedule)?;
-            let mut params = self.params;
-            params.epilogue = Epilogue { residual: params.y, ld_residual: params.ldy, ..Epilogue::default() };
-            machine.run(&[self.launch(expand, params)], schedule)?;
+        if self.params.lora.h_items == 0 {
+            machine.run(&[self.launch(base, self.params)], schedule)?;
+            return Ok(());
         }
+        let Params { y, ldy, epilogue, .. } = self.params;
+        let (addend, ld_addend) = if self.case.in_place {
+            let pitch = (self.case.n + 3).next_multiple_of(8);
+            let buffer = machine.buffer(2 * self.case.m * pitch);
+            (Global::from_address(buffer), pitch as u32)
+        } else {
+            (y, ldy)
+        };
+        let of_base = Epilogue { bias: epilogue.bias, ..Epilogue::default() };
+        let of_expand = Epilogue { addend, ld_addend, bias: Global::NULL, ..epilogue };
+        let base_params = Params { y: addend, ldy: ld_addend, epilogue: of_base, ..self.params };
+        machine.run(&[self.launch(base, base_params)], schedule)?;
+        machine.run(&[self.launch(shrink, self.params)], schedule)?;
+        machine.run(&[self.launch(expand, Params { epilogue: of_expand, ..self.params })], schedule)?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Base, shrink and expand, one launch after another.
 
-use fused_lora::Strategy;
+use fused_lora::{Activation, Strategy};
 use fused_lora_kernels::table::{KERNELS, Operation};
 
 use crate::{
@@ -46,6 +46,27 @@ fn one_adapter() {
         }
         hold(road, 2, &Case { residual: true, pad_y: 3, shift_y: 1, ..Case::new(131, 130, 40, 20) });
         hold(road, 2, &Case { pad_x: 3, shift_x: 5, ..Case::new(65, 66, 37, 20) });
+    }
+}
+
+/// Bias with the base, all else with the expand; without an adapter, all with the base.
+#[test]
+fn epilogues() {
+    for road in ROADS {
+        for rank in [0, 20] {
+            let case = Case {
+                bias: true,
+                activation: Some(Activation::GeluTanh),
+                pad_y: 3,
+                pad_residual: 2,
+                second_residual: true,
+                ..Case::new(70, 75, 72, rank)
+            };
+            hold(road, 1, &Case { residual: true, ..case.clone() });
+            hold(road, 1, &Case { in_place: true, ..case.clone() });
+            hold(road, 1, &Case { activation: None, in_place: true, second_residual: false, ..case.clone() });
+            hold(road, 1, &Case { second_residual: false, ..case });
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const FLOPS_PER_CYCLE: f64 = 2048.0;
 pub struct Gpu {
     pub(crate) device: Device,
     pub(crate) stream: Rc<Stream>,
-    pub(super) clock: Rc<Clock>,
+    pub(crate) clock: Rc<Clock>,
 }
 
 impl Gpu {

@@ -25,12 +25,18 @@ impl Span {
     #[must_use]
     pub fn new(size: Size, distance: usize, peak_flops: f64) -> Span {
         let Size { workload, m, cache, .. } = size;
+        Span::of_pass(rotating_bytes(workload, m, cache), workload.flops_base(m), distance, peak_flops)
+    }
+
+    /// As [`new`](Self::new), for passes of so many operations, on slots of so many bytes that rotate.
+    #[must_use]
+    pub fn of_pass(slot_bytes: usize, flops: f64, distance: usize, peak_flops: f64) -> Span {
         // Each call goes round the whole ring from its first slot on, as if it were the only method.
-        let slots = Ring::cold(1, rotating_bytes(workload, m, cache), distance).slots();
+        let slots = Ring::cold(1, slot_bytes, distance).slots();
         if distance == 0 {
             return Span { slots, passes: 1 };
         }
-        let passes = (CALL * peak_flops / workload.flops_base(m)).ceil() as usize;
+        let passes = (CALL * peak_flops / flops).ceil() as usize;
         // A round of the ring that is not finished would leave its first slots warm.
         Span { slots, passes: passes.clamp(FEWEST, MOST).next_multiple_of(slots) }
     }
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn every_call_is_long_enough_and_ends_where_it_began() {
-        for workload in Workload::ALL {
+        for workload in Workload::LINEARS {
             for cell in grid() {
                 for cache in [Cache::Cold, Cache::WarmW] {
                     let size = size(workload.name(), cell.m(), cache);

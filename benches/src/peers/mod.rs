@@ -24,7 +24,8 @@ const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
 pub fn cells(settings: &Settings) -> Vec<Cell> {
     let selected = |cell: &Cell| match settings.selection {
         Selection::Full => true,
-        Selection::Sizes => SIZES.contains(&(cell.seq_len, cell.batch)),
+        // `Reduced` is another bench's.
+        Selection::Sizes | Selection::Reduced => SIZES.contains(&(cell.seq_len, cell.batch)),
     };
     let cells = grid().filter(selected).enumerate();
     cells.filter(|&(ordinal, _)| settings.shard.holds(ordinal)).map(|(_, cell)| cell).collect()

@@ -5,6 +5,7 @@ use std::{env, path::PathBuf};
 use cuda_builder::{Arch, CudaBuilder, KernelSpec, LaunchBounds, Product};
 use fused_lora_kernels::{
     instructions::{INSTRUCTIONS, Instruction, SM90_INSTRUCTIONS, Sm90Instruction},
+    layer_table::{LAYER_KERNELS, LayerKernel, LayerOperation},
     sm90::tile::MAX_CLUSTER,
     table::{KERNELS, Kernel, Operation, SM90_KERNELS},
 };
@@ -35,7 +36,7 @@ static MODULES: [Module; 4] = [
         arch: Arch::Sm80,
         features: &[],
         shipped: true,
-        specs: || KERNELS.iter().map(kernel).collect(),
+        specs: || KERNELS.iter().map(kernel).chain(LAYER_KERNELS.iter().map(layer_kernel)).collect(),
     },
     Module {
         name: "sm_80_instructions",
@@ -59,6 +60,26 @@ static MODULES: [Module; 4] = [
         specs: || SM90_INSTRUCTIONS.iter().map(sm90_instruction).collect(),
     },
 ];
+
+/// Attention multiplies matrices, and copies and stores 16 bytes at a time where it can; both use the special function
+/// units.
+fn layer_kernel(row: &LayerKernel) -> KernelSpec {
+    let attention = row.operation == LayerOperation::Attention;
+    let machine_code: &[&str] = match row.operation {
+        LayerOperation::Attention => &["MUFU EX2", "MUFU RCP", "SHFL BFLY", "LDSM MT88 4", "STG 128"],
+        LayerOperation::LayerNorm => &["MUFU RSQ", "SHFL BFLY", "LDG 128", "STG 128"],
+    };
+    KernelSpec {
+        bounds: bounds(row.name, row.threads, row.min_ctas),
+        max_registers: row.max_registers,
+        dynamic_shared: row.shared_bytes,
+        cluster: 1,
+        product: attention.then_some(Product::Mma),
+        aligned: attention,
+        tensor_maps: false,
+        machine_code: words(machine_code),
+    }
+}
 
 /// All of them multiply matrices.
 fn kernel(row: &Kernel) -> KernelSpec {

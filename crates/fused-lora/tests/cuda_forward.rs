@@ -8,9 +8,9 @@ mod on_device;
 
 use common::Operands;
 use fused_lora::{
-    Activation, Epilogue, Strategy,
+    Strategy,
     cuda::{
-        Adapter, Device, Error, KERNELS, Kernel, Launch, Layer, Operation, SM90_KERNELS, Stream, Target, Workspace,
+        Adapter, Device, KERNELS, Kernel, Launch, Layer, Operation, SM90_KERNELS, Stream, Target, Workspace,
     },
     reference,
 };
@@ -201,20 +201,6 @@ fn rank_zero_is_the_base_product_bit_for_bit() {
     for strategy in [Strategy::Fused, Strategy::Unfused] {
         assert_eq!(run(&layer, strategy, &operands.x, &stream), base, "{strategy}");
     }
-}
-
-/// The kernels have none yet: refused by name, and the epilogue that was there stays.
-#[test]
-fn an_activation_is_refused() {
-    let Some((device, _alone)) = device() else { return };
-    let operands = Operands::random(3, 7, 20, 33, 4);
-    let stream = Stream::new(&device).unwrap();
-    let mut layer = layer(&device, &operands, true);
-    let before = run(&layer, Strategy::Fused, &operands.x, &stream);
-    let activation = Activation::GeluTanh;
-    let refused = layer.set_epilogue(&Epilogue::default().with_activation(activation)).unwrap_err();
-    assert_eq!(refused, Error::Activation { activation });
-    assert_eq!(run(&layer, Strategy::Fused, &operands.x, &stream), before);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::ffi::c_void;
 
 use fused_lora_kernels::{
     instructions::{self, INSTRUCTIONS, Instruction, SM90_INSTRUCTIONS, Sm90Instruction, Sm90Params},
+    layer_params::{AttentionParams, LayerNormParams},
+    layer_table::{LAYER_KERNELS, LayerKernel, LayerRun},
     params::Params,
     table::{KERNELS, Kernel, Operation, Run, SM90_KERNELS, Target},
     tensor_map::TensorParams,
@@ -20,6 +22,8 @@ const REGISTER_UNIT: u32 = 8;
 pub(crate) enum Entry {
     /// One that the library launches.
     Kernel(&'static Kernel),
+    /// The same, of LayerNorm and attention.
+    Layer(&'static LayerKernel),
     /// One that runs a single instruction, for tests.
     Instruction(&'static Instruction),
     /// The same, for compute capability 9.0.
@@ -44,6 +48,7 @@ impl Entry {
     /// Every one there is.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let kernels = KERNELS.iter().chain(SM90_KERNELS).map(Self::Kernel);
+        let kernels = kernels.chain(LAYER_KERNELS.iter().map(Self::Layer));
         let instructions = INSTRUCTIONS.iter().map(Self::Instruction);
         kernels.chain(instructions).chain(SM90_INSTRUCTIONS.iter().map(Self::Sm90Instruction))
     }
@@ -51,6 +56,7 @@ impl Entry {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kernel(kernel) => kernel.name,
+            Self::Layer(kernel) => kernel.name,
             Self::Instruction(instruction) => instruction.name,
             Self::Sm90Instruction(instruction) => instruction.name,
         }
@@ -60,7 +66,7 @@ impl Entry {
     pub(crate) fn target(self) -> Target {
         match self {
             Self::Kernel(kernel) => kernel.target,
-            Self::Instruction(_) => Target::Sm80,
+            Self::Layer(_) | Self::Instruction(_) => Target::Sm80,
             Self::Sm90Instruction(_) => Target::Sm90a,
         }
     }
@@ -69,6 +75,7 @@ impl Entry {
     pub(crate) fn threads(self) -> u32 {
         match self {
             Self::Kernel(kernel) => kernel.threads,
+            Self::Layer(kernel) => kernel.threads,
             Self::Instruction(instruction) => instruction.threads,
             Self::Sm90Instruction(instruction) => instruction.threads,
         }
@@ -77,6 +84,7 @@ impl Entry {
     pub(crate) fn max_registers(self) -> u32 {
         match self {
             Self::Kernel(kernel) => kernel.max_registers,
+            Self::Layer(kernel) => kernel.max_registers,
             Self::Instruction(instruction) => instruction.max_registers,
             Self::Sm90Instruction(instruction) => instruction.max_registers,
         }
@@ -91,6 +99,7 @@ impl Entry {
     pub(crate) fn shared_bytes(self) -> u32 {
         match self {
             Self::Kernel(kernel) => kernel.shared_bytes,
+            Self::Layer(kernel) => kernel.shared_bytes,
             Self::Instruction(instruction) => instruction.shared_bytes,
             Self::Sm90Instruction(instruction) => instruction.shared_bytes,
         }
@@ -111,6 +120,12 @@ impl Entry {
             Self::Kernel(Kernel { run: Run::Params(_), .. }) => Parameter::of::<Params>(),
             Self::Kernel(Kernel { run: Run::TensorParams(_), .. }) => {
                 Parameter { align: TENSOR_MAP_ALIGN, ..Parameter::of::<TensorParams>() }
+            }
+            Self::Layer(LayerKernel { run: LayerRun::LayerNorm(_), .. }) => {
+                Parameter::of::<LayerNormParams>()
+            }
+            Self::Layer(LayerKernel { run: LayerRun::Attention(_), .. }) => {
+                Parameter::of::<AttentionParams>()
             }
             Self::Instruction(_) => Parameter::of::<instructions::Params>(),
             Self::Sm90Instruction(_) => {
@@ -134,6 +149,12 @@ impl Entry {
                 Self::Kernel(Kernel { run: Run::TensorParams(run), .. }) => {
                     Call::TensorParams(*run, Box::new(parameter.cast::<TensorParams>().read_unaligned()))
                 }
+                Self::Layer(LayerKernel { run: LayerRun::LayerNorm(run), .. }) => {
+                    Call::LayerNorm(*run, parameter.cast::<LayerNormParams>().read_unaligned())
+                }
+                Self::Layer(LayerKernel { run: LayerRun::Attention(run), .. }) => {
+                    Call::Attention(*run, parameter.cast::<AttentionParams>().read_unaligned())
+                }
                 Self::Instruction(Instruction { run, .. }) => {
                     Call::Instruction(*run, parameter.cast::<instructions::Params>().read_unaligned())
                 }
@@ -150,6 +171,8 @@ impl Entry {
 pub(crate) enum Call {
     Params(unsafe fn(Params), Params),
     TensorParams(unsafe fn(&TensorParams), Box<TensorParams>),
+    LayerNorm(unsafe fn(LayerNormParams), LayerNormParams),
+    Attention(unsafe fn(AttentionParams), AttentionParams),
     Instruction(unsafe fn(instructions::Params), instructions::Params),
     Sm90Instruction(unsafe fn(&Sm90Params), Sm90Params),
 }
@@ -166,6 +189,8 @@ impl Call {
             match self {
                 Self::Params(run, params) => run(*params),
                 Self::TensorParams(run, params) => run(params),
+                Self::LayerNorm(run, params) => run(*params),
+                Self::Attention(run, params) => run(*params),
                 Self::Instruction(run, params) => run(*params),
                 Self::Sm90Instruction(run, params) => run(params),
             }
@@ -189,7 +214,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count);
         let instructions = INSTRUCTIONS.len() + SM90_INSTRUCTIONS.len();
-        assert_eq!(count, KERNELS.len() + SM90_KERNELS.len() + instructions);
+        assert_eq!(count, KERNELS.len() + SM90_KERNELS.len() + LAYER_KERNELS.len() + instructions);
     }
 
     #[test]
@@ -200,6 +225,7 @@ mod tests {
             ("sm90_gemm_64x64", &[1, 2, 4, 8]),
             ("sm90_fused_cooperative_64x64_h16", &[1, 2, 4, 8]),
             ("sm90_gemm_split_k_64x128", &[2, 4, 8]),
+            ("attention_64", &[1]),
             ("instruction_tap", &[1]),
         ] {
             let sizes: Vec<u32> = (0..=16).filter(|&ctas| entry(name).takes_clusters_of(ctas)).collect();
@@ -227,6 +253,10 @@ mod tests {
         // SAFETY: a `TensorParams`, which a kernel for compute capability 9.0 takes.
         let call = unsafe { entry("sm90_gemm_64x64").call((&raw const tensor).cast()) };
         assert!(matches!(call, Call::TensorParams(_, params) if params.params.m == 7));
+        let params = AttentionParams { heads: 5, ..AttentionParams::default() };
+        // SAFETY: what attention takes.
+        let call = unsafe { entry("attention_64").call((&raw const params).cast()) };
+        assert!(matches!(call, Call::Attention(_, params) if params.heads == 5));
         let params = instructions::Params { count: 3, ..instructions::Params::default() };
         // SAFETY: what an instruction's entry takes.
         let call = unsafe { entry("instruction_tap").call((&raw const params).cast()) };

@@ -232,6 +232,8 @@ fn elf_target(elf: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora_kernels::{params::Params, tensor_map::TensorParams};
+
     use super::*;
     use crate::config::Config;
     use std::ffi::CString;
@@ -256,14 +258,17 @@ mod tests {
         )
     }
 
+    const PARAMS: usize = size_of::<Params>();
+    const TENSOR_PARAMS: usize = size_of::<TensorParams>();
+
     const SM80: &str = ".version 7.0\n.target sm_80\n.address_size 64";
     const SM90A: &str = ".version 8.0\n.target sm_90a\n.address_size 64";
 
     #[test]
     fn our_entries_are_found_in_ptx() {
-        let ptx = ptx(SM80, "gemm_64x64", 16, 192)
+        let ptx = ptx(SM80, "gemm_64x64", 16, PARAMS)
             + ".visible .entry of_others()\n.entry gemm_64(.param .b32 x)\n"
-            + &ptx("", "gemm_64x64_any", 32, 192)
+            + &ptx("", "gemm_64x64_any", 32, PARAMS)
             + &ptx("", "instruction_tap", 8, 24);
         let ours = vec!["gemm_64x64", "gemm_64x64_any", "instruction_tap"];
         assert_eq!(load(&ptx, (8, 0), 12_000), Ok(ours.clone()));
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn code_for_one_device_runs_on_that_alone() {
-        let ptx = ptx(SM90A, "sm90_gemm_64x64", 64, 960);
+        let ptx = ptx(SM90A, "sm90_gemm_64x64", 64, TENSOR_PARAMS);
         assert_eq!(load(&ptx, (9, 0), 12_000), Ok(vec!["sm90_gemm_64x64"]));
         let code = |text: &str, capability, driver| load(text, capability, driver).expect_err(text).0;
         for capability in [(8, 0), (8, 9), (10, 0), (12, 0)] {
@@ -312,10 +317,13 @@ mod tests {
             load(&ptx(head, name, align, bytes), (9, 0), 12_000).expect_err("another parameter").1
         };
         assert!(rejected(SM80, "gemm_64x64", 16, 8).contains("other sources"));
-        assert!(rejected(SM90A, "sm90_gemm_64x64", 64, 192).contains("960 in its source"));
+        assert!(
+            rejected(SM90A, "sm90_gemm_64x64", 64, PARAMS)
+                .contains(&format!("{TENSOR_PARAMS} in its source"))
+        );
         assert!(rejected(SM80, "instruction_tap", 8, 192).contains("24 in its source"));
-        assert!(rejected(SM80, "gemm_64x64", 8, 192).contains("needs one of 16"));
-        let reason = rejected(SM90A, "sm90_gemm_64x64", 32, 960);
+        assert!(rejected(SM80, "gemm_64x64", 8, PARAMS).contains("needs one of 16"));
+        let reason = rejected(SM90A, "sm90_gemm_64x64", 32, TENSOR_PARAMS);
         assert_eq!(
             reason,
             "sm90_gemm_64x64 has its parameter at a multiple of 32 bytes, and needs one of 64"
@@ -323,14 +331,15 @@ mod tests {
         for parameters in [
             "",
             ".param .b32 x",
-            ".param .b8 x[192]",
-            ".param .align 16 .b8 x[192], .param .b32 y",
-            ".param .align 16 .b8 x[192] , .param .b32 y",
-            ".param .align 16 .b16 x[192]",
-            ".param .align 3 .b8 x[192]",
+            ".param .b8 x[SIZE]",
+            ".param .align 16 .b8 x[SIZE], .param .b32 y",
+            ".param .align 16 .b8 x[SIZE] , .param .b32 y",
+            ".param .align 16 .b16 x[SIZE]",
+            ".param .align 3 .b8 x[SIZE]",
         ] {
+            let parameters = parameters.replace("SIZE", &PARAMS.to_string());
             let text = format!("{SM80}\n.entry gemm_64x64({parameters})");
-            assert_eq!(load(&text, (8, 0), 12_000).expect_err(parameters).0, 218, "{parameters}");
+            assert_eq!(load(&text, (8, 0), 12_000).expect_err(&parameters).0, 218, "{parameters}");
         }
     }
 

@@ -370,15 +370,32 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to ldmatrix; what it gets is its lane's `result`.
+    /// The current lane comes to shfl.sync.bfly; what it gets is its lane's `result`. No memory is touched, and nothing
+    /// ordered.
+    pub(crate) fn shfl_bfly(&mut self, site: u32, value: u32, mask: u32) -> Outcome<()> {
+        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        let inbox = &mut self.cta_mut().warps[warp].inbox;
+        inbox.b[lane] = [value, mask];
+        if self.arrive(Op::ShflBfly, site)? {
+            let cta = self.cta_mut();
+            let inbox = &cta.warps[warp].inbox.b;
+            for (number, lane) in cta.lanes[lanes(warp)].iter_mut().enumerate() {
+                let from = number ^ (inbox[number][1] % WARP) as usize;
+                lane.result = [inbox[from][0]; 4];
+            }
+        }
+        Ok(())
+    }
+
+    /// The current lane comes to ldmatrix, `op` says which; what it gets is its lane's `result`.
     ///
     /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its lanes.
-    pub(crate) fn ldmatrix(&mut self, site: u32, row: u32) -> Outcome<()> {
+    pub(crate) fn ldmatrix(&mut self, site: u32, row: u32, op: Op) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         // A bad address is its own lane's fault.
         self.locate_row(site, row)?;
         self.cta_mut().warps[warp].inbox.rows[lane] = row;
-        if !self.arrive(Op::Ldmatrix, site)? {
+        if !self.arrive(op, site)? {
             return Ok(());
         }
         self.touch_rows(site, warp, How::Read)?;
@@ -390,7 +407,11 @@ impl Run {
             row.copy_from_slice(&cta.shared.bytes()[offset..offset + CELL]);
             row
         });
-        for (lane, registers) in cta.lanes[lanes(warp)].iter_mut().zip(tensor::ldmatrix_x4(&rows)) {
+        let registers = match op {
+            Op::LdmatrixTrans => tensor::ldmatrix_x4_trans(&rows),
+            _ => tensor::ldmatrix_x4(&rows),
+        };
+        for (lane, registers) in cta.lanes[lanes(warp)].iter_mut().zip(registers) {
             lane.result = registers;
         }
         self.stats.ldmatrix += 1;

@@ -37,8 +37,8 @@
 //! until the schedule interrupts it before an ordinary access; then a random lane goes on. All choices come
 //! from the seed: equal schedules take the same course.
 //!
-//! Warps are not in lockstep. A collective instruction (bar.warp.sync, ldmatrix, mma) is executed when all 32
-//! lanes have come to it, at the same source line; bar.sync when all lanes of the CTA have, those of a warp on
+//! Warps are not in lockstep. A collective instruction (bar.warp.sync, shfl.sync, ldmatrix, mma) is executed when
+//! all 32 lanes have come to it, at the same source line; bar.sync when all lanes of the CTA have, those of a warp on
 //! the same line. A lane that comes to another one, or that has exited, is a *divergence*.
 //!
 //! A lane that polls with `ld_acquire_gpu` gives way before each read, and is set aside while nobody writes;
@@ -85,7 +85,7 @@
 //! - the *boundary* between two calls of [`Machine::run`]. Launches of one call are not ordered, but that
 //!   `griddepcontrol.wait` in a programmatic launch is after the launches before it in the call.
 //!
-//! Nothing else does: not ldmatrix or mma, wgmma or setmaxnreg, though the lanes of a warp meet there, not
+//! Nothing else does: not shfl, ldmatrix or mma, wgmma or setmaxnreg, though the lanes of a warp meet there, not
 //! dispatch, not the end of a CTA, not a relaxed access. ldmatrix counts as a read of each row by each lane of
 //! the warp, so that a row must be written before, in this order, for all 32 of them, and may be overwritten
 //! only when all 32 have been ordered before. stmatrix likewise counts as a write of each row by each lane.
@@ -187,7 +187,9 @@
 //! # What is computed
 //!
 //! mma adds the 16 exact products and c in f64 and rounds the sum towards zero to f32, as tensor cores truncate
-//! while they add; it is no model of their bits. wgmma does so in each step of 16. Everything else is exact by
+//! while they add; it is no model of their bits. wgmma does so in each step of 16. An approximation (ex2, rcp, rsqrt)
+//! gives any of the values within the error that the manual names, by the schedule's seed, and within a run the same
+//! for the same input; see [`ops::ex2_approx`]. Everything else is exact by
 //! the manual: tensor copies and wgmma swizzle by the bits of addresses in shared memory, so that a descriptor
 //! or box which is one granule off finds other bytes. A [`TensorMap`] is encoded in the machine's own way, not
 //! in the driver's.
@@ -211,6 +213,7 @@
 //! the compiler says so.
 #![deny(missing_docs)]
 
+mod approx;
 mod banks;
 mod bulk;
 mod clock;

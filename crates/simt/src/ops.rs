@@ -2,7 +2,7 @@
 //!
 //! # Panics
 //!
-//! All but the conversions, outside of a launch.
+//! All but the conversions and [`fma`], outside of a launch.
 
 use std::panic::Location;
 
@@ -15,11 +15,13 @@ use crate::{
     site::Op,
 };
 
+mod approx;
 mod bulk;
 mod cluster;
 mod mbarrier;
 mod wgmma;
 
+pub use approx::*;
 pub use bulk::*;
 pub use cluster::*;
 pub use mbarrier::*;
@@ -264,8 +266,27 @@ pub fn dynamic_shared() -> u32 {
 #[must_use]
 pub fn ldmatrix_x4(row: u32) -> [u32; 4] {
     execute_together(Op::Ldmatrix, Location::caller(), [0; 4], |run, site, action| {
-        run.ldmatrix(site, flipped(row, action))
+        run.ldmatrix(site, flipped(row, action), Op::Ldmatrix)
     })
+}
+
+/// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`.
+#[track_caller]
+#[must_use]
+pub fn ldmatrix_x4_trans(row: u32) -> [u32; 4] {
+    execute_together(Op::LdmatrixTrans, Location::caller(), [0; 4], |run, site, action| {
+        run.ldmatrix(site, flipped(row, action), Op::LdmatrixTrans)
+    })
+}
+
+/// `shfl.sync.bfly.b32` with clamp 31 and all lanes of the warp: the value of the lane whose number is this one's XOR
+/// the lower five bits of `mask`. Each lane may give a mask of its own. Dropped, it gives the lane's own value.
+#[track_caller]
+#[must_use]
+pub fn shfl_bfly(value: u32, mask: u32) -> u32 {
+    execute_together(Op::ShflBfly, Location::caller(), [value; 4], |run, site, _| {
+        run.shfl_bfly(site, value, mask)
+    })[0]
 }
 
 /// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`.

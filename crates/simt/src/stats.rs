@@ -9,7 +9,7 @@ pub struct Stats {
     pub ctas: u64,
     /// mma instructions, counted once for a warp.
     pub mma: u64,
-    /// ldmatrix instructions, counted once for a warp.
+    /// ldmatrix instructions, transposing ones among them, counted once for a warp.
     pub ldmatrix: u64,
     /// Turns that ldmatrix took beyond one for each matrix: 0 without bank conflicts.
     pub ldmatrix_conflicts: u64,

@@ -79,6 +79,17 @@ pub(crate) fn ldmatrix_x4(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
     })
 }
 
+/// `ldmatrix.x4.trans`: register i of lane l gets elements l / 4 of rows 2 (l mod 4) and the next of matrix i, the lower
+/// row in the lower half.
+pub(crate) fn ldmatrix_x4_trans(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
+    std::array::from_fn(|lane| {
+        std::array::from_fn(|i| {
+            let (row, at) = (8 * i + 2 * (lane % 4), 2 * (lane / 4));
+            u32::from_le_bytes([rows[row][at], rows[row][at + 1], rows[row + 1][at], rows[row + 1][at + 1]])
+        })
+    })
+}
+
 /// `stmatrix.x4` (PTX ISA 9.7.14.5.16), the inverse of [`ldmatrix_x4`]: `rows[8 i + r]` is row r of matrix i; register
 /// i of lane l goes to elements 2 (l mod 4) and the next of row l / 4 of matrix i.
 pub(crate) fn stmatrix_x4(values: &[[u32; 4]; LANES]) -> [[u8; 16]; LANES] {

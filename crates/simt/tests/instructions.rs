@@ -134,6 +134,138 @@ fn ldmatrix_gives_each_lane_two_neighbours_of_a_row_of_each_matrix() {
 }
 
 #[test]
+fn ldmatrix_trans_gives_each_lane_two_neighbours_of_a_column_of_each_matrix() {
+    on_every_schedule(
+        1,
+        32,
+        |_| {
+            // Element e of row r is 16 r + e, as u16.
+            let lane = thread_idx_x();
+            let pair = |e: u32| (16 * lane + 2 * e) | (16 * lane + 2 * e + 1) << 16;
+            st_shared(dynamic_shared() + 16 * lane, [pair(0), pair(1), pair(2), pair(3)]);
+            bar_warp_sync();
+            for (i, register) in (0..).zip(ldmatrix_x4_trans(dynamic_shared() + 16 * lane)) {
+                let first = 16 * (8 * i + 2 * (lane % 4)) + lane / 4;
+                assert_eq!(register, first | (first + 16) << 16);
+            }
+        },
+        |result, _, _| {
+            let stats = result.unwrap();
+            assert_eq!((stats.ldmatrix, stats.ldmatrix_conflicts), (1, 0));
+        },
+    );
+}
+
+#[test]
+fn shfl_bfly_gives_the_value_of_the_lane_across() {
+    clean(1, 64, |_| {
+        let lane = thread_idx_x();
+        for mask in 0..32 {
+            assert_eq!(shfl_bfly(lane, mask), lane ^ mask);
+        }
+        // Only five bits count, and each lane may have its own.
+        assert_eq!(shfl_bfly(100 + lane, 32 + 1), 100 + (lane ^ 1));
+        let mask = lane % 3;
+        assert_eq!(shfl_bfly(lane, mask), lane ^ mask);
+    });
+}
+
+#[test]
+fn shfl_is_for_all_lanes_of_the_warp() {
+    let divergence = |kind: &Kind| matches!(kind, Kind::Divergence { .. });
+    caught(1, 32, divergence, |_| {
+        if thread_idx_x() != 7 {
+            let _ = shfl_bfly(1, 1);
+        }
+    });
+    // On another line is another instruction.
+    caught(1, 32, divergence, |_| {
+        if thread_idx_x() < 16 {
+            let _ = shfl_bfly(1, 1);
+        } else {
+            let _ = shfl_bfly(1, 2);
+        }
+    });
+}
+
+#[test]
+fn shfl_orders_nothing() {
+    caught(
+        1,
+        32,
+        |kind| matches!(kind, Kind::Race { .. } | Kind::Poison { .. }),
+        |_| {
+            let at = dynamic_shared() + 4 * thread_idx_x();
+            st_shared(at, 1u32);
+            let _ = shfl_bfly(1, 1);
+            let _ = ld_shared::<u32>(at ^ 4);
+        },
+    );
+}
+
+/// What a schedule of this seed makes of some inputs.
+fn approximated(seed: u64, function: fn(f32) -> f32, inputs: &'static [f32]) -> Vec<f32> {
+    let mut machine = Machine::new();
+    let y = machine.buffer(4 * inputs.len());
+    let schedule = Schedule { seed, ..Schedule::default() };
+    run(&mut machine, &schedule, 1, 32, move || {
+        if thread_idx_x() == 0 {
+            for (i, &x) in inputs.iter().enumerate() {
+                st_global(y + 4 * i as u64, function(x).to_bits());
+                assert_eq!(function(x).to_bits(), function(x).to_bits());
+            }
+        }
+    })
+    .unwrap();
+    machine.read::<f32>(y, inputs.len()).unwrap()
+}
+
+#[test]
+fn approximations_keep_to_the_tables_of_the_manual() {
+    const INF: f32 = f32::INFINITY;
+    const SMALL: f32 = 1e-40;
+    for seed in 0..8 {
+        let ex2 =
+            approximated(seed, ex2_approx, &[-INF, -0.0, 0.0, SMALL, -SMALL, INF, f32::NAN, 128.0, -127.0]);
+        assert_eq!(ex2[..6], [0.0, 1.0, 1.0, 1.0, 1.0, INF]);
+        assert!(ex2[6].is_nan() && ex2[7..] == [INF, 0.0]);
+        let rcp = approximated(seed, rcp_approx, &[-INF, -0.0, 0.0, SMALL, -SMALL, INF, f32::NAN, 1.5e38]);
+        assert_eq!(rcp[..6], [0.0, -INF, INF, INF, -INF, 0.0]);
+        assert!(rcp[0].is_sign_negative() && rcp[6].is_nan() && rcp[7] == 0.0);
+        let rsqrt = approximated(seed, rsqrt_approx, &[-INF, -1.0, -0.0, 0.0, SMALL, INF, f32::NAN]);
+        assert_eq!(rsqrt[2..6], [-INF, INF, INF, 0.0]);
+        assert!([0, 1, 6].iter().all(|&i| rsqrt[i].is_nan()));
+    }
+}
+
+#[test]
+fn the_seed_decides_what_is_approximated() {
+    const INPUTS: &[f32] = &[0.3, 0.7, 1.3, 2.9, 3.3, 11.0, 12.7, 100.1];
+    type Approximation = (fn(f32) -> f32, fn(f64) -> f64, f64);
+    let exact: [Approximation; 3] = [
+        (ex2_approx, f64::exp2, 2.5),
+        (rcp_approx, |x| 1.0 / x, 1.0),
+        (rsqrt_approx, |x| 1.0 / x.sqrt(), 2.0 * 1.072),
+    ];
+    for (function, exact, ulps) in exact {
+        let errors = |seed| -> Vec<f64> {
+            let values = approximated(seed, function, INPUTS);
+            let error = |(&x, &y): (&f32, &f32)| {
+                let exact = exact(f64::from(x));
+                let ulp = 2f64.powi(exact.log2().floor() as i32 - 23);
+                (f64::from(y) - exact) / ulp
+            };
+            INPUTS.iter().zip(&values).map(error).collect()
+        };
+        assert!((0..24).all(|seed| errors(seed).iter().all(|error| error.abs() <= ulps)));
+        assert!(errors(0).iter().all(|error| error.abs() <= 0.5));
+        assert!(errors(1).iter().all(|&error| error < 0.0) && errors(2).iter().all(|&error| error > 0.0));
+        assert!(errors(1).iter().chain(&errors(2)).any(|error| error.abs() > 0.75));
+        assert_ne!(errors(3), errors(7));
+    }
+}
+
+#[test]
 fn ldmatrix_counts_bank_conflicts() {
     // Bytes between rows, and turns beyond the first for each of 4 matrices of 8 rows.
     for (stride, conflicts) in [(16, 0), (128, 4 * 7), (64, 4 * 3), (32, 4), (144, 0), (0, 0)] {

@@ -15,7 +15,7 @@ use fused_lora_sweep::{RANKS, Record, RecordFile, Timestamp, Workload, grid};
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("usage: made-up-grid FILE [WORKLOAD]")?;
-    let name = arguments.next().unwrap_or_else(|| Workload::ALL[0].name().to_owned());
+    let name = arguments.next().unwrap_or_else(|| Workload::LINEARS[0].name().to_owned());
     let workload = Workload::by_name(&name)?;
     let mut file = RecordFile::create(path)?;
     let mut noise = Noise(0x5eed);

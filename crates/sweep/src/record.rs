@@ -56,7 +56,8 @@ record! {
     clock_mhz: Option<f64>,
     /// State of the caches before a call: `cold` or `warm-w`.
     cache: String,
-    /// The strategy (`base`, `unfused`, `fused`), or the name of a peer or kind of adapter.
+    /// The strategy (`base`, `unfused`, `fused`), what is done to a transformer's layer (`none`, `adapter-h`, `adapter-l`,
+    /// `lora-unfused`, `lora-fused`; `-qv` behind LoRA's where it is on q and v alone), or a peer's name.
     method: String,
     /// K, the input width; joined by `+` where a workload has several projections.
     d_in: String,
@@ -66,7 +67,7 @@ record! {
     seq_len: usize,
     /// Sequences per batch.
     batch: usize,
-    /// Rank of the adapter. The base is recorded at 0.
+    /// Rank of the adapter. The base (of a layer, `none`) is recorded at 0.
     rank: usize,
     /// Median time of one forward pass, in nanoseconds.
     time_ns: f64,
@@ -74,7 +75,7 @@ record! {
     time_lo_ns: Option<f64>,
     /// Upper end of the 95 % interval of `time_ns`.
     time_hi_ns: Option<f64>,
-    /// 100·(t/t(base) − 1) as the median over rounds; the base itself has none.
+    /// 100·(t/t(base) − 1) as the median over rounds; the base itself has none. Of a transformer's layer, the base is `none`.
     slowdown_pct: Option<f64>,
     /// Lower end of the 95 % interval of `slowdown_pct`.
     slowdown_lo_pct: Option<f64>,
@@ -84,7 +85,8 @@ record! {
     floor_pct: Option<f64>,
     /// The same with the rank rounded up to the hardware's granules.
     floor_pad_pct: Option<f64>,
-    /// Useful operations (of base, shrink and expand) per nanosecond.
+    /// Useful operations per nanosecond: those of base, shrink and expand; of a transformer's layer, those of its products, its
+    /// adapters and its attention.
     gflops: Option<f64>,
     /// Rounds that the medians are taken over.
     samples: usize,

@@ -71,6 +71,3 @@ pub use weights::{
 
 use error::expect_shape;
 use weights::of_layer;
-
-// TODO(lead): gone when the bench names cpu::*.
-pub use cpu::{Layer, Model, Workspace};

@@ -27,3 +27,24 @@ instruction! {
         host: simt::ops::ldmatrix_x4(row.address()),
     }
 }
+
+instruction! {
+    /// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`: the same, each matrix transposed: register i of lane l gets
+    /// elements l / 4 of rows 2 (l mod 4) and 2 (l mod 4) + 1 of matrix i, the lower row in the lower half.
+    ///
+    /// # Safety
+    ///
+    /// As [`ldmatrix_x4`].
+    pub unsafe fn ldmatrix_x4_trans(row: SharedAddr) -> [u32; 4] {
+        ptx: {
+            let (a, b, c, d): (u32, u32, u32, u32);
+            asm!(
+                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{0}, {1}, {2}, {3}}}, [{4}];",
+                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.address(),
+                options(nostack, readonly),
+            );
+            [a, b, c, d]
+        },
+        host: simt::ops::ldmatrix_x4_trans(row.address()),
+    }
+}

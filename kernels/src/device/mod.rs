@@ -5,6 +5,7 @@
 //! Entries carry the names of their instructions. Section numbers are those of the *PTX ISA* manual, version
 //! 9.0.
 
+mod approx;
 mod barrier;
 mod bulk;
 mod cluster;
@@ -18,11 +19,13 @@ mod mma;
 mod proxy;
 mod registers;
 mod shared;
+mod shuffle;
 mod stmatrix;
 mod tap;
 mod thread;
 mod wgmma;
 
+pub use approx::{ex2_approx, fma, rcp_approx, rsqrt_approx};
 pub use barrier::{bar_sync, bar_sync_some, bar_warp_sync};
 pub use bulk::{
     bulk_commit_group, bulk_wait_group_read, copy_to_cluster, load_box, load_box_multicast,
@@ -35,7 +38,7 @@ pub use cluster::{
 pub use convert::{f16_to_f32, pack_f16x2};
 pub use cp_async::{cp_async_16, cp_async_commit_group, cp_async_wait_group};
 pub use dependent::{griddepcontrol_launch_dependents, griddepcontrol_wait};
-pub use ldmatrix::ldmatrix_x4;
+pub use ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
 pub use mbarrier::{
     fence_mbarrier_init, mbarrier_arrive, mbarrier_arrive_cluster, mbarrier_arrive_expect_tx, mbarrier_init,
     mbarrier_try_wait,
@@ -44,6 +47,7 @@ pub use mma::mma_m16n8k16_f16;
 pub use proxy::{fence_proxy_async_global, fence_proxy_async_shared};
 pub use registers::{setmaxnreg_dec, setmaxnreg_inc};
 pub use shared::{SharedAddr, dynamic_shared};
+pub use shuffle::shfl_bfly;
 pub use stmatrix::stmatrix_x4;
 pub use tap::tap;
 pub use thread::{block_dim_x, block_idx_x, grid_dim_x, opaque, thread_idx_x};

@@ -132,7 +132,7 @@ fn position(thread: u32, width: u32) -> (u32, u32) {
 /// `elements` are readable at `from`.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-unsafe fn gather(from: Global<u16>, elements: u32) -> [u32; 4] {
+pub(super) unsafe fn gather(from: Global<u16>, elements: u32) -> [u32; 4] {
     let mut words = [0; 4];
     let mut i = 0;
     while i < CHUNK_ELEMENTS {

@@ -1,4 +1,4 @@
-//! The third launch of `unfused`: y += h Bᵀ.
+//! The third launch of `unfused`: h Bᵀ added to the base product, and what the epilogue has behind that.
 
 use super::{
     board::Board,
@@ -11,11 +11,12 @@ use crate::{
     tile::Tile,
 };
 
-/// `y = f16( h Bᵀ + residual )`, with h from the launch before; the residual is what y holds.
+/// `y = f16( activation( h Bᵀ + addend ) + residuals )`, with h from the launch before, and the base product, bias
+/// included, from the one before that.
 ///
 /// # Parameters
 ///
-/// [`Params`] with h in the workspace and `epilogue.residual`, as a rule y itself. x and W are not read.
+/// [`Params`] with h in the workspace and `epilogue.addend`, as a rule y itself. x and W are not read.
 ///
 /// # Tiling
 ///

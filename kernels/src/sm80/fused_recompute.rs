@@ -116,7 +116,8 @@ unsafe fn output_tile<T: Tile, const ALIGNED: bool, const MT: usize, const NT: u
             expand_from_shared::<T, MT, NT>(place, &mut products.y, h, b);
         }
         let [_, row_tile, column_tile, _] = board.work();
-        store_y::<T, MT, NT>(params, &products.y, row_tile * T::BLOCK_M, column_tile * T::BLOCK_N, shared);
+        let (first_row, first_column) = (row_tile * T::BLOCK_M, column_tile * T::BLOCK_N);
+        store_y::<T, false, MT, NT>(params, &products.y, first_row, first_column, shared);
     }
 }
 

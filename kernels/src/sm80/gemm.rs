@@ -10,7 +10,7 @@ use crate::{
     tile::Tile,
 };
 
-/// `y = f16( x Wᵀ + bias + residual )`, tiles of y strided by the grid.
+/// `y = f16( activation( x Wᵀ + bias ) + residuals )`, tiles of y strided by the grid.
 ///
 /// # Parameters
 ///

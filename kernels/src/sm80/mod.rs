@@ -6,11 +6,14 @@
 //! | `fused.rs` | base, shrink and expand in one launch, h shared between CTAs |
 //! | `fused_recompute.rs` | the same, every CTA makes its own h |
 //! | `shrink.rs`, `expand.rs` | the second and third launch of `unfused` |
+//! | `layer_norm.rs`, `attention/` | what else a transformer layer has |
 //! | `output_tile.rs`, `h_tile.rs` | one work item: a tile of y, a tile of h |
 //! | `mainloop.rs` | the K loop of all of them |
 //! | `copy.rs`, `swizzle.rs` | tiles on their way to shared memory, and how they lie there |
 //! | `fragments.rs` | from there to registers, and the products |
+//! | `chunks.rs` | eight elements of a row that may lie anywhere |
 //! | `store.rs` | from registers to global memory in whole rows |
+//! | `epilogue.rs` | bias, activation and residuals on the way |
 //! | `segments.rs` | which adapters a row tile needs |
 //! | `board.rs` | what one thread tells the others |
 //! | `schedule.rs`, `hand_over.rs` | which work item is next, and what it waits for |
@@ -36,8 +39,11 @@
 //! | fragments of the next step before its barrier's other half | hides `ldmatrix`, about 4 % where one CTA is resident | not yet |
 //! | decoding the next ticket during the K loop | 200 to 300 cycles of the leader a tile: at most 1.5 % at K = 1024 | not built |
 
+mod attention;
 mod board;
+mod chunks;
 mod copy;
+pub(crate) mod epilogue;
 mod expand;
 mod fragments;
 mod fused;
@@ -45,6 +51,7 @@ mod fused_recompute;
 mod gemm;
 mod h_tile;
 pub(crate) mod hand_over;
+mod layer_norm;
 mod mainloop;
 pub(crate) mod output_tile;
 pub(crate) mod schedule;
@@ -53,4 +60,7 @@ mod shrink;
 pub(crate) mod store;
 pub(crate) mod swizzle;
 
-pub use self::{expand::expand, fused::fused, fused_recompute::fused_recompute, gemm::gemm, shrink::shrink};
+pub use self::{
+    attention::attention, expand::expand, fused::fused, fused_recompute::fused_recompute, gemm::gemm,
+    layer_norm::layer_norm, shrink::shrink,
+};

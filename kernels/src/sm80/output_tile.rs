@@ -3,15 +3,15 @@
 use super::{
     board::Board,
     copy::{Reader, Rows},
+    epilogue::Epilogued,
     fragments::{Place, Sums},
     hand_over,
     mainloop::{Operands, Products, Steps, mainloop},
     segments::{Part, first_segment, next_part},
-    store::{Finish, Target, store_tile},
+    store::{Target, store_tile},
 };
 use crate::{
-    Global,
-    device::{SharedAddr, bar_sync, dynamic_shared, f16_to_f32},
+    device::{SharedAddr, bar_sync, dynamic_shared},
     params::{Adapter, Params},
     tile::Tile,
 };
@@ -103,7 +103,12 @@ pub(super) unsafe fn output_tile<
                 hand_over::pass(&params.lora, row_tile, params.n.div_ceil(T::BLOCK_N));
             }
         }
-        store_y::<T, MT, NT>(params, &products.y, row_tile * T::BLOCK_M, column_tile * T::BLOCK_N, shared);
+        let (first_row, first_column) = (row_tile * T::BLOCK_M, column_tile * T::BLOCK_N);
+        if BASE {
+            store_y::<T, false, MT, NT>(params, &products.y, first_row, first_column, shared);
+        } else {
+            store_y::<T, true, MT, NT>(params, &products.y, first_row, first_column, shared);
+        }
     }
 }
 
@@ -128,13 +133,13 @@ pub(super) unsafe fn next_part_of_tile<T: Tile>(
     }
 }
 
-/// Bias and residual are added to the sums; the tile goes to y.
+/// The sums go through the epilogue, with ADDEND from its addend on; the tile goes to y.
 ///
 /// # Safety
 ///
 /// As [`store_tile`], and the operands are as [`Params`] says.
 #[inline(always)]
-pub(super) unsafe fn store_y<T: Tile, const MT: usize, const NT: usize>(
+pub(super) unsafe fn store_y<T: Tile, const ADDEND: bool, const MT: usize, const NT: usize>(
     params: &Params,
     sums: &Sums<MT, NT>,
     first_row: u32,
@@ -148,65 +153,9 @@ pub(super) unsafe fn store_y<T: Tile, const MT: usize, const NT: usize>(
         end: params.m - first_row,
         columns: params.n - first_column,
     };
-    let finish = Epilogued { params, first_row, first_column };
+    let finish = Epilogued::<ADDEND> { params, first_row, first_column };
     // SAFETY: the caller's contract.
     unsafe { store_tile::<T, MT, NT>(sums, staging, &target, &finish) }
-}
-
-/// Bias and residual.
-pub(crate) struct Epilogued<'a> {
-    pub params: &'a Params,
-    /// Of the tile.
-    pub first_row: u32,
-    /// Of the tile.
-    pub first_column: u32,
-}
-
-impl Finish for Epilogued<'_> {
-    #[inline(always)]
-    unsafe fn finish(&self, row: u32, column: u32, present: u32, mut sums: [f32; 8]) -> [f32; 8] {
-        let epilogue = &self.params.epilogue;
-        let column = u64::from(self.first_column + column);
-        // SAFETY: bias and residual have what y has.
-        unsafe {
-            if !epilogue.bias.is_null() {
-                add(&mut sums, epilogue.bias.offset(column), present);
-            }
-            if !epilogue.residual.is_null() {
-                let row = u64::from(self.first_row + row) * u64::from(epilogue.ld_residual);
-                add(&mut sums, epilogue.residual.offset(row + column), present);
-            }
-        }
-        sums
-    }
-}
-
-/// Adds up to eight elements.
-///
-/// # Safety
-///
-/// `present` are readable at `from`.
-#[inline(always)]
-unsafe fn add(sums: &mut [f32; 8], from: Global<u16>, present: u32) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        if from.address().is_multiple_of(16) && present == 8 {
-            let words = from.cast::<[u32; 4]>().load();
-            let mut i = 0;
-            while i < 8 {
-                sums[i] += f16_to_f32((words[i / 2] >> (16 * (i % 2))) as u16);
-                i += 1;
-            }
-        } else {
-            let mut i = 0;
-            while i < 8 {
-                if (i as u32) < present {
-                    sums[i] += f16_to_f32(from.offset(i as u64).load());
-                }
-                i += 1;
-            }
-        }
-    }
 }
 
 /// x and W, then h and B of one part of the row tile. First and second operand change over at different

@@ -11,7 +11,7 @@ use super::{
     barriers::{Barriers, Turn, wait},
     tile::{BOARDS, Tile},
 };
-use crate::device::{SharedAddr, mbarrier_arrive};
+use crate::device::{SharedAddr, mbarrier_arrive, opaque};
 
 /// Sixteen columns of h in a row tile: whose they are.
 #[derive(Clone, Copy)]
@@ -75,6 +75,8 @@ impl<T: Tile> Board<T> {
     #[inline(always)]
     pub(super) fn advance(&mut self) {
         self.turn.advance(BOARDS);
+        // Opaque: of two places that take turns the compiler makes two loops over tiles, one behind the other.
+        self.turn.place = opaque(self.turn.place);
     }
 
     #[inline(always)]

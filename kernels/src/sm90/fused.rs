@@ -26,7 +26,7 @@ use crate::{
 /// The barrier of all consumers.
 const CONSUMERS_BARRIER: u32 = 15;
 
-/// `y = f16( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias + residual )`, any number of adapters of any rank.
+/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters of any rank.
 ///
 /// Tiles of h are work items like tiles of y, in the order of `sm80/schedule.rs`. A tile of y runs the
 /// whole K loop of the base before it needs its row tile's h; B is loaded before that is waited for.

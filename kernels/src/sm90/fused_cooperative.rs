@@ -20,8 +20,8 @@ use crate::{
     tensor_map::Maps,
 };
 
-/// `y = f16( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias + residual )`, any number of adapters, of ranks of MAX_RANK together in a
-/// row tile, or H times the CTAs of a cluster, whichever is less.
+/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters, of ranks of MAX_RANK
+/// together in a row tile, or H times the CTAs of a cluster, whichever is less.
 ///
 /// While x passes through shared memory for the base, each CTA multiplies it by its panels of A, too: W's and A's rows
 /// are one operand of `wgmma` where its 256 columns suffice. Then h goes around in the cluster, and the expand is more

@@ -16,7 +16,7 @@ use crate::{
     tensor_map::Maps,
 };
 
-/// `y = f16( x Wᵀ + bias + residual )`, tiles of y strided by the grid.
+/// `y = f16( activation( x Wᵀ + bias ) + residuals )`, tiles of y strided by the grid.
 ///
 /// # Parameters
 ///

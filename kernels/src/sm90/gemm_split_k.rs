@@ -17,14 +17,14 @@ use crate::{
     },
     params::Params,
     sm80::{
-        output_tile::Epilogued,
+        epilogue::Epilogued,
         schedule::Grid,
         store::{Finish, WIDTH, store_row},
     },
     tensor_map::Maps,
 };
 
-/// `y = f16( x Wᵀ + bias + residual )`, one tile of y for each cluster.
+/// `y = f16( activation( x Wᵀ + bias ) + residuals )`, one tile of y for each cluster.
 ///
 /// Each CTA multiplies its share of K. Then it owns some columns of the tile: the others send it their sums of these by
 /// the copy engine, and it adds them in the order of their ranks, so that the result does not depend on who is first.
@@ -199,7 +199,7 @@ impl<T: Tile> Partials<T> {
         let first_row = row_tile * T::BLOCK_M + self.warpgroup * WARPGROUP_ROWS;
         let first_column = column_tile * T::BLOCK_N + (rank << self.log_columns);
         let log_groups = self.log_columns - WIDTH.trailing_zeros();
-        let epilogue = Epilogued { params, first_row, first_column };
+        let epilogue = Epilogued::<false> { params, first_row, first_column };
         let mut group = thread_idx_x() % WARPGROUP;
         while group < WARPGROUP_ROWS << log_groups {
             let (row, column) = (group >> log_groups, (group & ((1 << log_groups) - 1)) * WIDTH);

@@ -9,7 +9,7 @@
 //! | `producer.rs` | the thread that starts all copies |
 //! | `consumer.rs` | a warpgroup that multiplies |
 //! | `own_h.rs`, `h_tile.rs` | h on its way to the cluster; to the workspace |
-//! | `store.rs` | y on its way to global memory |
+//! | `store.rs`, `epilogue.rs` | y on its way to global memory; bias, activation and residuals |
 //! | `board.rs` | what the producer tells the consumers of a work item |
 //! | `barriers.rs` | the barriers, and waiting at them |
 //! | `schedule.rs` | which tiles a cluster takes; those of `fused` are in [`sm80`](crate::sm80), with the tables |
@@ -25,6 +25,8 @@ mod board;
 mod consumer;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod cta;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod epilogue;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod fused;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]

@@ -150,7 +150,7 @@ const PRODUCT: Place = at("mainloop.rs", "mainloop", Mma, 0);
 /// h on its way to the products.
 const H_ROWS: Place = at("fused_recompute.rs", "expand_from_shared", Ldmatrix, 0);
 const B_COPY: Place = at("fused_recompute.rs", "output_tile", CpAsync, 0);
-const ADD_BIAS: Place = at("output_tile.rs", "add", LdGlobal, 0);
+const ADD_BIAS: Place = at("epilogue.rs", "Eight::add", LdGlobal, 0);
 const STORE: Place = at("store.rs", "store_pass", StGlobal, 0);
 
 pub(super) static FAULTS: &[Fault] = &[

@@ -1,18 +1,19 @@
 //! Compute capability 9.0: the kernels that faults are seeded into, the named faults, and what may be left out without
 //! harm.
 
+use fused_lora::Activation;
 use fused_lora_simt::{
     Action::{
         AddressXor, ByteDelta, CountDelta, DescriptorAdd, Drop, MaskXor, ParityFlip, WaitGroup, Weaken,
     },
     Op::{
-        AtomInc, BarSync, BarSyncNamed, BarWarpSync, BarrierClusterArrive, BarrierClusterWait,
+        AtomInc, BarSync, BarSyncNamed, BarWarpSync, BarrierClusterArrive, BarrierClusterWait, CpAsync,
         CpAsyncBulkCommitGroup, CpAsyncBulkSharedCluster, CpAsyncBulkTensor2dLoad,
         CpAsyncBulkTensor2dLoadMulticast, CpAsyncBulkTensor2dStore, CpAsyncBulkWaitGroupRead,
-        FenceMbarrierInit, FenceProxyAsyncGlobal, FenceProxyAsyncShared, GriddepcontrolLaunchDependents,
-        GriddepcontrolWait, LdAcquire, LdGlobal, Mapa, MbarrierArrive, MbarrierArriveCluster,
-        MbarrierArriveExpectTx, MbarrierInit, MbarrierTryWaitParity, RedAddRelease, SetmaxnregDec,
-        SetmaxnregInc, StRelaxed, Stmatrix, WgmmaF16, WgmmaWaitGroup,
+        CpAsyncWaitGroup, FenceMbarrierInit, FenceProxyAsyncGlobal, FenceProxyAsyncShared,
+        GriddepcontrolLaunchDependents, GriddepcontrolWait, LdAcquire, Ldmatrix, Mapa, MbarrierArrive,
+        MbarrierArriveCluster, MbarrierArriveExpectTx, MbarrierInit, MbarrierTryWaitParity, RedAddRelease,
+        SetmaxnregDec, SetmaxnregInc, StRelaxed, Stmatrix, WgmmaF16, WgmmaWaitGroup,
     },
 };
 
@@ -39,6 +40,19 @@ pub(super) static GEMM_IN_PLACE: Subject =
         in_place: true,
         grid: Some(2),
         ..Case::new(100, 36, 72, 0)
+    });
+/// All that an epilogue can have, two rows of a warp that are not there, one residual in y; the last tile has four columns
+/// of 16.
+pub(super) static GEMM_EPILOGUE: Subject =
+    Subject::new("sm_90 gemm, epilogue", &["sm90_gemm_64x16"], 0, || Case {
+        pad_y: 4,
+        bias: true,
+        activation: Some(Activation::GeluTanh),
+        in_place: true,
+        second_residual: true,
+        pad_residual: 4,
+        grid: Some(2),
+        ..Case::new(94, 36, 72, 0)
     });
 /// One step of K: the boards are all that holds the producer up.
 pub(super) static GEMM_SHORT: Subject = Subject::new("sm_90 gemm, short K", &["sm90_gemm_64x16"], 0, || {
@@ -176,7 +190,11 @@ const RESIDUAL_FENCE: Place = at("store.rs", "store_tile", FenceProxyAsyncGlobal
 const STORE: Place = at("store.rs", "store_tile", CpAsyncBulkTensor2dStore, 0);
 const STORE_COMMIT: Place = at("store.rs", "store_tile", CpAsyncBulkCommitGroup, 0);
 const ALL_READ: Place = at("store.rs", "wait_for_stores", CpAsyncBulkWaitGroupRead, 0);
-const ADD_BIAS: Place = at("store.rs", "finish", LdGlobal, 0);
+const FETCH: Place = at("epilogue.rs", "BoxEpilogue::fetch", CpAsync, 0);
+const FETCHED: Place = at("epilogue.rs", "BoxEpilogue::fetch", CpAsyncWaitGroup, 0);
+const FETCHED_BY_ALL: Place = at("epilogue.rs", "BoxEpilogue::finish", BarWarpSync, 0);
+const OPERAND_READ: Place = at("epilogue.rs", "BoxEpilogue::finish", BarWarpSync, 1);
+const READ_OPERAND: Place = at("epilogue.rs", "BoxEpilogue::finish", Ldmatrix, 0);
 const H_EMPTY: Place = at("own_h.rs", "send", MbarrierTryWaitParity, 0);
 const H_ROUND: Place = at("own_h.rs", "send", Stmatrix, 0);
 const H_SENT_FENCE: Place = at("own_h.rs", "send", FenceProxyAsyncShared, 0);
@@ -191,6 +209,11 @@ const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProx
 const PARTS_WRITTEN: Place = at("gemm_split_k.rs", "Partials::exchange", BarSyncNamed, 0);
 const PARTS_SEND: Place = at("gemm_split_k.rs", "Partials::exchange", CpAsyncBulkSharedCluster, 0);
 const PARTS_FULL: Place = at("gemm_split_k.rs", "Partials::exchange", MbarrierTryWaitParity, 0);
+
+/// The `n`-th time that the first lane of the first CTA fetches, which it does for each operand of each tile in turn.
+const fn nth_fetch(n: u32) -> super::seed::Instruction {
+    once(0, 0, n, FETCH)
+}
 
 pub(super) static FAULTS: &[Fault] = &[
     // The ring.
@@ -254,7 +277,24 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("a box is not stored", &GEMM, once(0, 0, 0, STORE), Drop, By::Reference),
     fault("boxes are not committed", &GEMM, always(STORE_COMMIT), Drop, By::Race),
     fault("the CTA ends while a box is read", &GEMM, always(ALL_READ), Drop, By::NotWaited),
-    fault("the bias is not added", &GEMM, always(ADD_BIAS), Drop, By::Reference),
+    fault("the bias is not fetched", &GEMM, always(FETCH), Drop, By::Poison),
+    fault("the second residual is not fetched", &GEMM_EPILOGUE, nth_fetch(2), Drop, By::Reference),
+    fault("an operand is read before it is there", &GEMM_EPILOGUE, always(FETCHED), Drop, By::Race),
+    fault(
+        "an operand is read before all have fetched it",
+        &GEMM_EPILOGUE,
+        always(FETCHED_BY_ALL),
+        Drop,
+        By::Race,
+    ),
+    fault("an operand is overwritten unread", &GEMM_EPILOGUE, always(OPERAND_READ), Drop, By::Race),
+    fault(
+        "an operand is swizzled on one side",
+        &GEMM_EPILOGUE,
+        always(READ_OPERAND),
+        AddressXor(16),
+        By::Reference,
+    ),
     fault("the producer keeps its registers", &GEMM_WARPGROUPS, always(GIVE_REGISTERS), Drop, By::Deadlock),
     // Clusters.
     faults(

@@ -223,8 +223,8 @@ impl Subject {
             };
             if kernel.operation == Operation::Expand {
                 params.epilogue = params::Epilogue {
-                    residual: params.y,
-                    ld_residual: params.ldy,
+                    addend: params.y,
+                    ld_addend: params.ldy,
                     ..params::Epilogue::default()
                 };
             }

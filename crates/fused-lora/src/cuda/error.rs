@@ -1,7 +1,7 @@
 use fused_lora_kernels::table::Operation;
 use fused_lora_libcuda::LoadError;
 
-use crate::{Activation, Strategy};
+use crate::Strategy;
 
 /// Why a device, an operand or a call was refused. Unless it says otherwise, nothing has been launched or
 /// written then.
@@ -72,12 +72,6 @@ pub enum Error {
         /// Its own.
         found: u32,
     },
-    /// The kernels have no such activation.
-    #[error("the GPU kernels have no activation {activation:?}")]
-    Activation {
-        /// The one asked for.
-        activation: Activation,
-    },
     /// Shapes that do not fit, or a scale that is not finite.
     #[error(transparent)]
     Problem(#[from] crate::Error),
@@ -91,7 +85,7 @@ pub enum Error {
     },
     /// An entry's columns are none, or not all of y's.
     #[error(
-        "entry {index} of the adapter table adds to columns {} to {} of {out_features}",
+        "adapter {index} adds to columns {} to {} of {out_features}",
         columns.0, columns.1
     )]
     Columns {
@@ -169,6 +163,34 @@ pub enum Error {
         value: u64,
         /// How large it may be.
         limit: u64,
+    },
+    /// LayerNorm without weights, or with a γ and a β that differ in length.
+    #[error("LayerNorm with {gamma} elements of gamma and {beta} of beta: as many of each, and at least 1")]
+    NormWeights {
+        /// Elements of γ.
+        gamma: usize,
+        /// Elements of β.
+        beta: usize,
+    },
+    /// Heads that the attention kernels have no tiles for.
+    #[error("heads of {head_dim} columns: the GPU kernels take multiples of 8 up to {limit}")]
+    HeadDim {
+        /// Columns of a head.
+        head_dim: usize,
+        /// The most that there is a kernel for on this device.
+        limit: usize,
+    },
+    /// A matrix that is read 16 bytes at a time, and nothing else, does not lie so.
+    #[error(
+        "{what} starts at {address:#x} with rows {stride} elements apart: multiples of 16 bytes and of 8 elements are needed"
+    )]
+    Unaligned {
+        /// The matrix.
+        what: &'static str,
+        /// Of its first element.
+        address: u64,
+        /// Elements from row to row.
+        stride: usize,
     },
     /// No kernel is left for a part of a strategy.
     #[error("no kernel for {operation:?} of strategy {strategy} is allowed here")]

@@ -11,9 +11,10 @@ use super::{
     count::count,
     device::Device,
     error::Error,
-    launch::Operands,
+    launch::{Added, Operands},
     matrix::{Matrix, MatrixMut, Place},
     plan::{Launch, Plan, Request},
+    residual::Residual,
     segments::Segments,
     stream::Stream,
     table::AdapterTable,
@@ -21,7 +22,7 @@ use super::{
     workspace::{Layout, Workspace, workspace_size},
 };
 use crate::{
-    Epilogue, Problem, Strategy,
+    Activation, Epilogue, Problem, Strategy,
     error::Operand,
     problem::DType,
     shape::{require, require_nonzero},
@@ -38,6 +39,7 @@ pub struct Layer {
     weight: Arc<Weight>,
     adapter: Option<Adapter>,
     bias: Option<Arc<Buffer>>,
+    activation: Option<Activation>,
 }
 
 /// Lets every launch pass.
@@ -52,7 +54,7 @@ impl Layer {
     ///
     /// [`Error::Problem`] if N or K is zero, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Driver`].
     pub fn new(device: &Device, w: ArrayView2<'_, f16>) -> Result<Self, Error> {
-        Ok(Self { weight: Arc::new(Weight::new(device, w)?), adapter: None, bias: None })
+        Ok(Self { weight: Arc::new(Weight::new(device, w)?), adapter: None, bias: None, activation: None })
     }
 
     /// [`set_adapter`](Self::set_adapter) on the way.
@@ -94,19 +96,18 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if the bias has not N elements, [`Error::Activation`], [`Error::OutOfMemory`],
-    /// [`Error::Driver`]. The layer keeps its epilogue then.
+    /// [`Error::Problem`] if the bias has not N elements, [`Error::OutOfMemory`], [`Error::Driver`]. The layer keeps its
+    /// epilogue then.
     pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
         let Epilogue { bias, activation } = epilogue;
-        if let Some(activation) = *activation {
-            return Err(Error::Activation { activation });
-        }
-        let Some(bias) = bias else {
-            self.bias = None;
-            return Ok(());
+        let bias = match bias {
+            None => None,
+            Some(bias) => {
+                require(Operand::Bias, "elements", self.out_features(), bias.len())?;
+                Some(Arc::new(Buffer::from_slice(self.device(), &bias.to_vec())?))
+            }
         };
-        require(Operand::Bias, "elements", self.out_features(), bias.len())?;
-        self.bias = Some(Arc::new(Buffer::from_slice(self.device(), &bias.to_vec())?));
+        (self.bias, self.activation) = (bias, *activation);
         Ok(())
     }
 
@@ -150,7 +151,7 @@ impl Layer {
         workspace_size(m_max, self.rank())
     }
 
-    /// `y = f16( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias )` in one launch: `x: [M, K]`, `y: [M, N]`.
+    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) )` in one launch: `x: [M, K]`, `y: [M, N]`.
     ///
     /// Queued on the stream; y is there when the stream has passed it. What y held is overwritten, and
     /// nothing between its rows is touched. x, y, the layer and its adapter have to be kept until then:
@@ -188,6 +189,47 @@ impl Layer {
         self.forward_among(any, strategy, x, y, workspace, stream)
     }
 
+    /// As [`forward_with`](Self::forward_with), and `residual: [M, N]` is added before the one rounding:
+    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )`.
+    ///
+    /// Residuals are to be kept as x is. `unfused` rounds the base product on its way, which lies in y; but with an adapter
+    /// and [`Residual::Output`] beside h in the workspace, which then needs
+    /// `workspace_size(m, rank.next_multiple_of(16) + n)` ([`workspace_size`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        strategy: Strategy,
+        x: Matrix<'_>,
+        residual: Residual<'_>,
+        y: MatrixMut<'_>,
+        workspace: &mut Workspace,
+        stream: &Stream,
+    ) -> Result<(), Error> {
+        self.forward_residual_among(any, strategy, x, residual, y, workspace, stream)
+    }
+
+    /// As [`forward_residual`](Self::forward_residual), with the fastest of the launches that `allow` lets pass.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward), and [`Error::NoKernel`].
+    #[expect(clippy::too_many_arguments, reason = "one operand each, all of different types")]
+    pub fn forward_residual_among(
+        &self,
+        allow: impl Fn(&Launch) -> bool,
+        strategy: Strategy,
+        x: Matrix<'_>,
+        residual: Residual<'_>,
+        y: MatrixMut<'_>,
+        workspace: &mut Workspace,
+        stream: &Stream,
+    ) -> Result<(), Error> {
+        self.run(&allow, strategy, x, residual, y, self.adapters(), workspace, stream)
+    }
+
     /// As [`forward_with`](Self::forward_with), with the fastest of the launches that `allow` lets pass: for
     /// tests of each kernel, each size of clusters, and for tuning.
     ///
@@ -203,7 +245,7 @@ impl Layer {
         workspace: &mut Workspace,
         stream: &Stream,
     ) -> Result<(), Error> {
-        self.run(&allow, strategy, x, y, self.adapters(), workspace, stream)
+        self.run(&allow, strategy, x, Residual::None, y, self.adapters(), workspace, stream)
     }
 
     /// As [`forward`](Self::forward), with the adapters that `segments` give the rows of x in place of the
@@ -262,7 +304,7 @@ impl Layer {
         stream: &Stream,
     ) -> Result<(), Error> {
         let adapters = self.batch(x.rows(), table, segments)?;
-        self.run(&allow, strategy, x, y, adapters, workspace, stream)
+        self.run(&allow, strategy, x, Residual::None, y, adapters, workspace, stream)
     }
 
     /// What a call with `m` rows launches, if x and y are without gaps and aligned as far as K and N allow, and the
@@ -358,12 +400,25 @@ impl Layer {
         Plan::new(&request, self.device().gpu(), allow)
     }
 
+    /// A residual of a call with `m` rows.
+    fn added(&self, matrix: Matrix<'_>, m: usize) -> Result<Added, Error> {
+        let place = matrix.place();
+        require(Operand::Residual, "rows", m, place.rows)?;
+        require(Operand::Residual, "columns", self.out_features(), place.columns)?;
+        if let Some(ordinal) = place.device {
+            self.device().require("the residual", ordinal)?;
+        }
+        let ld = count("the stride of the residual", place.row_stride())?;
+        Ok(Added { from: Global::from_address(place.address), ld })
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one operand each, all of different types")]
     fn run(
         &self,
         allow: &dyn Fn(&Launch) -> bool,
         strategy: Strategy,
         x: Matrix<'_>,
+        residual: Residual<'_>,
         y: MatrixMut<'_>,
         adapters: Adapters<'_>,
         workspace: &mut Workspace,
@@ -381,15 +436,39 @@ impl Layer {
         device.require("the stream", stream.device().ordinal())?;
         let (ldx, ldy) =
             (count("the stride of x", x.row_stride())?, count("the stride of y", y.row_stride())?);
-        let layout = match adapters.max_rank16() {
+        let residuals = match residual {
+            Residual::None => [Added::NONE; 2],
+            Residual::Output => [Added { from: Global::from_address(y.address), ld: ldy }, Added::NONE],
+            Residual::Matrix(matrix) => [self.added(matrix, x.rows)?, Added::NONE],
+            Residual::Sum(one, other) => [self.added(one, x.rows)?, self.added(other, x.rows)?],
+        };
+        let rank16 = adapters.max_rank16() as usize;
+        // Of a base product that waits for its expand where y cannot take it, rows are like those of h.
+        let beside_h = match (strategy, residual) {
+            (Strategy::Unfused, Residual::Output) => self.out_features().next_multiple_of(8),
+            _ => 0,
+        };
+        let layout = match rank16 {
             0 => Layout::default(),
-            rank => workspace.lay_out(stream, x.rows, rank as usize)?,
+            rank => workspace.lay_out(stream, x.rows, rank + beside_h)?,
+        };
+        let base = match strategy {
+            Strategy::Unfused if rank16 > 0 && beside_h > 0 => {
+                let h_elements = (x.rows * rank16) as u64;
+                // At most N rounded up to 8, and N was counted.
+                Added { from: layout.h.offset(h_elements), ld: beside_h as u32 }
+            }
+            Strategy::Unfused if rank16 > 0 => Added { from: Global::from_address(y.address), ld: ldy },
+            _ => Added::NONE,
         };
         let operands = Operands {
             x: Global::from_address(x.address),
             w: Global::from_address(self.weight.memory.address()),
             y: Global::from_address(y.address),
             bias: self.bias.as_ref().map_or(Global::NULL, |bias| Global::from_address(bias.address())),
+            activation: self.activation,
+            residuals,
+            base,
             // Counted by the plan.
             m: x.rows as u32,
             n: self.weight.rows,
@@ -405,7 +484,8 @@ impl Layer {
             let arguments = operands.arguments(launch)?;
             // SAFETY: the context is entered, and the stream of its device. Shapes, strides and bounds were
             // checked above and when matrices, layer, adapter, table and segments were made; the plan took
-            // x's and y's alignment into account. x, W, A, B and tables stay until the launch is over: dropping
+            // x's and y's alignment into account. y is borrowed mutably, so that residuals are y itself or share
+            // nothing with it. x, W, A, B, residuals and tables stay until the launch is over: dropping
             // them waits for it, and of matrices of somebody else, and of graphs, it is promised. The workspace is
             // as large as the plan's kernel needs, ours while it is borrowed, and bound to this stream, where
             // launches run one after another, or wait for the one before.
@@ -422,6 +502,7 @@ impl fmt::Debug for Layer {
             .field("out_features", &self.out_features())
             .field("adapter", &self.adapter)
             .field("bias", &self.bias.is_some())
+            .field("activation", &self.activation)
             .field("device", &self.device().ordinal())
             .finish()
     }

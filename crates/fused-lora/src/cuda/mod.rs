@@ -48,6 +48,12 @@
 //!
 //! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`] tells.
 //!
+//! # The rest of a transformer layer
+//!
+//! [`LayerNorm`] and [`CausalAttention`] are one launch each, by the same rules as [`Layer::forward`], of kernels for 8.0
+//! that serve on everything later. They are never launched programmatically: behind a launch that began early they begin
+//! when it has ended, as ever in a stream, and one behind them waits for them before it touches memory.
+//!
 //! # Waiting
 //!
 //! What goes into a stream returns at once: [`Layer::forward`], [`Buffer::fill`], [`Graph::launch`]. Making
@@ -75,6 +81,7 @@
 mod adapter;
 mod adapters;
 mod assignment;
+mod attention;
 mod buffer;
 pub mod cost;
 mod count;
@@ -87,12 +94,14 @@ mod gpu;
 mod graph;
 mod launch;
 mod layer;
+mod layer_norm;
 mod matrix;
 mod memory;
 mod module;
 mod pad;
 mod plan;
 mod properties;
+mod residual;
 mod segments;
 mod stream;
 mod table;
@@ -103,6 +112,7 @@ pub use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Ta
 pub use fused_lora_libcuda::LoadError;
 
 pub use adapter::Adapter;
+pub use attention::CausalAttention;
 pub use buffer::Buffer;
 pub use device::Device;
 pub use error::{Error, Unaddressable};
@@ -110,9 +120,11 @@ pub use event::Event;
 pub use gpu::Gpu;
 pub use graph::Graph;
 pub use layer::Layer;
+pub use layer_norm::LayerNorm;
 pub use matrix::{Matrix, MatrixMut};
 pub use plan::{Launch, Plan};
 pub use properties::Properties;
+pub use residual::Residual;
 pub use segments::Segments;
 pub use stream::Stream;
 pub use table::{AdapterTable, TableEntry};

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_void};
 
 use cust::sys::{CUfunction, CUfunction_attribute, CUjit_option, CUmodule};
 use fused_lora_kernels::{
+    layer_table::{LAYER_KERNELS, LayerKernel},
     ptx,
     table::{KERNELS, Kernel, SM90_KERNELS, Target},
 };
@@ -29,6 +30,8 @@ pub(super) struct Module {
     images: Vec<Image>,
     /// The entries, one for each of the GPU's.
     functions: Vec<CUfunction>,
+    /// Those of LayerNorm and attention.
+    layer_functions: Vec<(&'static LayerKernel, CUfunction)>,
     gpu: Gpu,
     /// Why the kernels for compute capability 9.0 are not there, where they could have been.
     without_sm90a: Option<Error>,
@@ -53,6 +56,10 @@ impl Module {
     /// own instructions. If the driver does not take the latter, the former serve.
     pub(super) fn load(properties: Properties) -> Result<Self, Error> {
         let (image, mut entries) = load(ptx::SM80, KERNELS, &properties)?;
+        let layer_functions = LAYER_KERNELS
+            .iter()
+            .map(|kernel| Ok((kernel, image.layer_function(kernel, &properties)?)))
+            .collect::<Result<_, Error>>()?;
         let mut images = vec![image];
         let mut without_sm90a = None;
         if properties.target() == Target::Sm90a {
@@ -65,7 +72,8 @@ impl Module {
             }
         }
         let (functions, entries) = entries.into_iter().unzip();
-        Ok(Self { images, functions, gpu: Gpu::new(properties, entries), without_sm90a })
+        let gpu = Gpu::new(properties, entries);
+        Ok(Self { images, functions, layer_functions, gpu, without_sm90a })
     }
 
     /// The device with the kernels that were loaded.
@@ -99,19 +107,7 @@ impl Module {
             // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the caller's
             // contract.
             Arguments::Params(_) => unsafe {
-                call!(cuLaunchKernel(
-                    function,
-                    grid,
-                    1,
-                    1,
-                    kernel.threads,
-                    1,
-                    1,
-                    kernel.shared_bytes,
-                    stream.raw(),
-                    parameters.as_mut_ptr(),
-                    std::ptr::null_mut(),
-                ))
+                launch_plainly(function, grid, kernel.threads, kernel.shared_bytes, &mut parameters, stream)
             },
             Arguments::TensorParams(_) => {
                 let all = [LaunchAttribute::cluster(cluster), LaunchAttribute::programmatic()];
@@ -130,10 +126,74 @@ impl Module {
         }
     }
 
+    /// Queues a launch of LayerNorm or attention on `stream` and returns at once. It begins when what is ahead of it in the
+    /// stream has ended, whatever that is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`].
+    ///
+    /// # Safety
+    ///
+    /// The module's context is current. The stream is of it. `P` is what the kernel's
+    /// [operation](fused_lora_kernels::layer_table::LayerOperation) takes, and the operands are as it says, until the launch
+    /// is over.
+    pub(super) unsafe fn launch_layer<P>(
+        &self,
+        kernel: &LayerKernel,
+        grid: u32,
+        params: &P,
+        stream: &Stream,
+    ) -> Result<(), Error> {
+        let found = self.layer_functions.iter().find(|(of, _)| of.name == kernel.name);
+        let Some(&(_, function)) = found else {
+            return Err(Error::Module { log: format!("it has no entry {}", kernel.name) });
+        };
+        let mut parameters = [std::ptr::from_ref(params).cast::<c_void>().cast_mut()];
+        // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the caller's contract.
+        unsafe {
+            launch_plainly(function, grid, kernel.threads, kernel.shared_bytes, &mut parameters, stream)
+        }
+    }
+
     /// Once, with the module's context current. Nothing can be launched afterwards.
     pub(super) fn unload(&mut self) {
         self.functions.clear();
+        self.layer_functions.clear();
         self.images.clear();
+    }
+}
+
+/// A launch without attributes, of one parameter. The driver copies what the pointer points to before it returns, and does
+/// not write to it.
+///
+/// # Safety
+///
+/// The function is of a module of the current context, the stream is of that context, and the parameter is what the
+/// function takes.
+unsafe fn launch_plainly(
+    function: CUfunction,
+    grid: u32,
+    threads: u32,
+    shared_bytes: u32,
+    parameter: &mut [*mut c_void; 1],
+    stream: &Stream,
+) -> Result<(), Error> {
+    // SAFETY: the caller's contract.
+    unsafe {
+        call!(cuLaunchKernel(
+            function,
+            grid,
+            1,
+            1,
+            threads,
+            1,
+            1,
+            shared_bytes,
+            stream.raw(),
+            parameter.as_mut_ptr(),
+            std::ptr::null_mut(),
+        ))
     }
 }
 
@@ -162,23 +222,55 @@ fn load(
 }
 
 impl Image {
+    /// An entry by name.
+    fn find(&self, name: &str) -> Result<CUfunction, Error> {
+        let missing = || Error::Module { log: format!("it has no entry {name}") };
+        let name = CString::new(name).map_err(|_| missing())?;
+        let mut function = std::ptr::null_mut();
+        // SAFETY: the module is loaded, the name a C string, `function` writable.
+        unsafe { call!(cuModuleGetFunction(&mut function, self.0, name.as_ptr())) }.map_err(|_| missing())?;
+        Ok(function)
+    }
+
+    /// The entry of LayerNorm or attention, with the shared memory that it needs, where the device has so much.
+    fn layer_function(&self, kernel: &LayerKernel, properties: &Properties) -> Result<CUfunction, Error> {
+        let function = self.find(kernel.name)?;
+        if kernel.shared_bytes <= properties.shared_bytes_per_cta {
+            // SAFETY: the function is this module's.
+            unsafe { ask_for_shared(function, kernel.shared_bytes)? };
+        }
+        Ok(function)
+    }
+
     /// A kernel's entry, and how much of it the device holds.
     fn function(
         &self,
         kernel: &'static Kernel,
         properties: &Properties,
     ) -> Result<(CUfunction, Entry), Error> {
-        let missing = || Error::Module { log: format!("it has no entry {}", kernel.name) };
-        let name = CString::new(kernel.name).map_err(|_| missing())?;
-        let mut function = std::ptr::null_mut();
-        // SAFETY: the module is loaded, the name a C string, `function` writable.
-        unsafe { call!(cuModuleGetFunction(&mut function, self.0, name.as_ptr())) }.map_err(|_| missing())?;
+        let function = self.find(kernel.name)?;
         let mut occupancy = Occupancy::default();
         if kernel.shared_bytes <= properties.shared_bytes_per_cta {
             // SAFETY: the function is this module's, and the kernel's.
             occupancy = unsafe { occupancy_of(function, kernel, properties)? };
         }
         Ok((function, Entry { kernel, occupancy }))
+    }
+}
+
+/// Asks for dynamic shared memory.
+///
+/// # Safety
+///
+/// The function is of a module of the current context.
+unsafe fn ask_for_shared(function: CUfunction, bytes: u32) -> Result<(), Error> {
+    // SAFETY: the caller's contract.
+    unsafe {
+        call!(cuFuncSetAttribute(
+            function,
+            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            bytes as i32,
+        ))
     }
 }
 
@@ -195,11 +287,7 @@ unsafe fn occupancy_of(
     let mut resident = 0;
     // SAFETY: the caller's contract; `resident` is writable.
     unsafe {
-        call!(cuFuncSetAttribute(
-            function,
-            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-            kernel.shared_bytes as i32,
-        ))?;
+        ask_for_shared(function, kernel.shared_bytes)?;
         call!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
             &mut resident,
             function,
@@ -276,7 +364,12 @@ fn first_cuda_version(ptx: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_kernels::{params::Params, tensor_map::TensorParams};
+    use fused_lora_kernels::{
+        layer_params::{AttentionParams, LayerNormParams},
+        layer_table::LayerOperation,
+        params::Params,
+        tensor_map::TensorParams,
+    };
 
     use super::*;
 
@@ -301,21 +394,20 @@ mod tests {
     fn entries_take_what_is_passed() {
         let params = (align_of::<Params>(), size_of::<Params>());
         let tensor_params = (64, size_of::<TensorParams>());
-        for (text, kernels, (align, size)) in
-            [(ptx::SM80, KERNELS, params), (ptx::SM90A, SM90_KERNELS, tensor_params)]
-        {
+        let of_layer = |kernel: &LayerKernel| match kernel.operation {
+            LayerOperation::LayerNorm => (align_of::<LayerNormParams>(), size_of::<LayerNormParams>()),
+            LayerOperation::Attention => (align_of::<AttentionParams>(), size_of::<AttentionParams>()),
+        };
+        let entries = KERNELS.iter().map(|kernel| (ptx::SM80, kernel.name, params));
+        let entries = entries.chain(SM90_KERNELS.iter().map(|k| (ptx::SM90A, k.name, tensor_params)));
+        let entries = entries.chain(LAYER_KERNELS.iter().map(|k| (ptx::SM80, k.name, of_layer(k))));
+        for (text, name, (align, size)) in entries {
             let (parameter, size) = (format!(".param .align {align} .b8"), format!("[{size}]"));
-            for kernel in kernels {
-                let Some((_, entry)) = text.split_once(&format!(".entry {}(", kernel.name)) else {
-                    panic!("the PTX has no entry {}", kernel.name);
-                };
-                let declared = entry.split(')').next().unwrap_or_default().trim();
-                assert!(
-                    declared.starts_with(&parameter) && declared.ends_with(&size),
-                    "{}: {declared}",
-                    kernel.name
-                );
-            }
+            let Some((_, entry)) = text.split_once(&format!(".entry {name}(")) else {
+                panic!("the PTX has no entry {name}");
+            };
+            let declared = entry.split(')').next().unwrap_or_default().trim();
+            assert!(declared.starts_with(&parameter) && declared.ends_with(&size), "{name}: {declared}");
         }
         assert_eq!(first_cuda_version(ptx::SM90A), (12, 0));
     }

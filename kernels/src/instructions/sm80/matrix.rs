@@ -1,7 +1,10 @@
 //! Warp-wide: matrix loads and products. Each warp has operands of its own.
 
 use crate::{
-    device::{bar_warp_sync, block_dim_x, ldmatrix_x4 as load, mma_m16n8k16_f16 as multiply},
+    device::{
+        SharedAddr, bar_warp_sync, block_dim_x, ldmatrix_x4 as load, ldmatrix_x4_trans as load_transposed,
+        mma_m16n8k16_f16 as multiply,
+    },
     instructions::item::{Item, WARP},
 };
 
@@ -12,6 +15,31 @@ const WARP_BYTES: u32 = WARP * 16;
 /// whose address it gives. Output: the four registers of each lane.
 #[inline(always)]
 pub(super) unsafe fn ldmatrix_x4(item: Item) {
+    // SAFETY: the row is one of this warp's, and the barrier orders its store before this.
+    unsafe {
+        let registers = load(own_row(item));
+        item.output_at(4 * item.lane).cast::<[u32; 4]>().store(registers);
+    }
+}
+
+/// The same, transposed.
+#[inline(always)]
+pub(super) unsafe fn ldmatrix_x4_trans(item: Item) {
+    // SAFETY: as above.
+    unsafe {
+        let registers = load_transposed(own_row(item));
+        item.output_at(4 * item.lane).cast::<[u32; 4]>().store(registers);
+    }
+}
+
+/// Stores the warp's rows, and gives where the one lies that this lane names.
+///
+/// # Safety
+///
+/// All lanes of the warp call it; input and shared memory are as [`ldmatrix_x4`] says.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+unsafe fn own_row(item: Item) -> SharedAddr {
     let rows = item.shared.offset(item.lane / WARP * WARP_BYTES);
     // SAFETY: rows are stored by the lanes of the warp that reads them, and the barrier orders that.
     unsafe {
@@ -19,8 +47,7 @@ pub(super) unsafe fn ldmatrix_x4(item: Item) {
         rows.offset(item.lane % WARP * 16).store_v4(value);
         let row = item.get(4 * block_dim_x() + item.lane);
         bar_warp_sync();
-        let registers = load(rows.offset(row * 16));
-        item.output_at(4 * item.lane).cast::<[u32; 4]>().store(registers);
+        rows.offset(row * 16)
     }
 }
 

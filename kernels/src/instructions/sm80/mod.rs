@@ -1,6 +1,8 @@
 //! The instructions that every GPU from compute capability 8.0 on has.
 
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod approx;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod barrier;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod convert;
@@ -12,6 +14,8 @@ mod global;
 mod matrix;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod shared;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod shuffle;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod strong;
 pub mod table;

@@ -1,7 +1,7 @@
 //! All entries: how each is launched, what it must compile to, and the entries themselves.
 
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-use super::{barrier, convert, cp_async, global, matrix, shared, strong, thread};
+use super::{approx, barrier, convert, cp_async, global, matrix, shared, shuffle, strong, thread};
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 use crate::instructions::{Params, item::Item};
 
@@ -92,6 +92,10 @@ instructions! {
     instruction_bar_sync_some: barrier::bar_sync_some, 128 threads, 512 bytes shared, 128 -> 128 words, 0 counters, "BAR SYNC";
     instruction_pack_f16x2: convert::pack_f16x2, 128 threads, 0 bytes shared, 256 -> 128 words, 0 counters, "F2FP";
     instruction_f16_to_f32: convert::f16_to_f32, 128 threads, 0 bytes shared, 128 -> 256 words, 0 counters, "HADD2 F32";
+    instruction_ex2_approx: approx::ex2_approx, 128 threads, 0 bytes shared, 128 -> 128 words, 0 counters, "MUFU EX2";
+    instruction_rcp_approx: approx::rcp_approx, 128 threads, 0 bytes shared, 128 -> 128 words, 0 counters, "MUFU RCP";
+    instruction_rsqrt_approx: approx::rsqrt_approx, 128 threads, 0 bytes shared, 128 -> 128 words, 0 counters, "MUFU RSQ";
+    instruction_fma: approx::fma, 64 threads, 0 bytes shared, 192 -> 64 words, 0 counters, "FFMA";
     instruction_cp_async_16: cp_async::cp_async_16, 64 threads, 1024 bytes shared, 320 -> 256 words, 0 counters, "LDGSTS 128";
     instruction_cp_async_commit_group: cp_async::cp_async_commit_group, 64 threads, 4096 bytes shared, 768 -> 768 words, 0 counters, "LDGDEPBAR";
     instruction_cp_async_wait_group: cp_async::cp_async_wait_group, 64 threads, 4096 bytes shared, 1024 -> 1024 words, 0 counters, "DEPBAR LE";
@@ -113,5 +117,7 @@ instructions! {
     instruction_shared_load_v4: shared::load_v4, 64 threads, 1024 bytes shared, 256 -> 256 words, 0 counters, "LDS 128";
     instruction_shared_store_v4: shared::store_v4, 64 threads, 1024 bytes shared, 256 -> 256 words, 0 counters, "STS 128";
     instruction_ldmatrix_x4: matrix::ldmatrix_x4, 64 threads, 1024 bytes shared, 320 -> 256 words, 0 counters, "LDSM M88 4";
+    instruction_ldmatrix_x4_trans: matrix::ldmatrix_x4_trans, 64 threads, 1024 bytes shared, 320 -> 256 words, 0 counters, "LDSM MT88 4";
+    instruction_shfl_bfly: shuffle::shfl_bfly, 64 threads, 0 bytes shared, 128 -> 64 words, 0 counters, "SHFL BFLY";
     instruction_mma_m16n8k16_f16: matrix::mma_m16n8k16_f16, 64 threads, 0 bytes shared, 768 -> 256 words, 0 counters, "HMMA 16816 F32";
 }

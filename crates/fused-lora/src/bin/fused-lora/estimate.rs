@@ -44,7 +44,7 @@ pub(crate) struct Args {
 }
 
 fn workloads() -> PossibleValuesParser {
-    PossibleValuesParser::new(Workload::ALL.iter().map(Workload::name))
+    PossibleValuesParser::new(Workload::LINEARS.iter().map(Workload::name))
 }
 
 /// One cell of the grid.
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let chosen = |workload: &&Workload| {
         args.workload.is_empty() || args.workload.iter().any(|name| name == workload.name())
     };
-    let workloads: Vec<_> = Workload::ALL.iter().filter(chosen).collect();
+    let workloads: Vec<_> = Workload::LINEARS.iter().filter(chosen).collect();
     let (gpu, estimates) = model::estimate(args.gpu.as_deref(), args.device, &workloads)?;
     let text = if args.csv { table::csv(&gpu, &estimates) } else { table::text(&gpu, &estimates) };
     io::stdout().lock().write_all(text.as_bytes())?;

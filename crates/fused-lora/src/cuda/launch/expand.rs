@@ -6,9 +6,10 @@ use fused_lora_kernels::{
 
 use super::Operands;
 
-/// `y = f16( h Bᵀ + y )`: y holds the base product, with the bias in it. Neither x nor W.
+/// `y = f16( activation( h Bᵀ + base ) + residuals )`: the base product has the bias in it. Neither x nor W.
 pub(super) fn params(operands: &Operands<'_>, kernel: &Kernel) -> Params {
     let lora = operands.adapters.lora(kernel, operands.m, operands.layout);
-    let epilogue = Epilogue { residual: operands.y, ld_residual: operands.ldy, ..Epilogue::default() };
+    let base = operands.base;
+    let epilogue = Epilogue { addend: base.from, ld_addend: base.ld, ..operands.behind_the_bias() };
     Params { x: Global::NULL, w: Global::NULL, epilogue, lora, ..operands.base() }
 }

@@ -1,10 +1,12 @@
 //! What each kernel is launched with. A kernel and its launcher carry the same name.
 
+pub(super) mod attention;
 mod expand;
 mod fused;
 mod fused_cooperative;
 mod fused_recompute;
 mod gemm;
+pub(super) mod layer_norm;
 mod shrink;
 mod tensor_maps;
 
@@ -18,6 +20,7 @@ use fused_lora_kernels::{
 };
 
 use super::{adapters::Adapters, error::Error, plan::Launch, workspace::Layout};
+use crate::Activation;
 
 /// The operands of a call, checked against each other.
 #[derive(Clone, Copy)]
@@ -27,6 +30,10 @@ pub(super) struct Operands<'a> {
     pub(super) y: Global<u16>,
     /// Null for none.
     pub(super) bias: Global<u16>,
+    pub(super) activation: Option<Activation>,
+    pub(super) residuals: [Added; 2],
+    /// Where a base product waits that another launch goes on with, y or workspace; none where there is no such launch.
+    pub(super) base: Added,
     pub(super) m: u32,
     pub(super) n: u32,
     pub(super) k: u32,
@@ -35,6 +42,19 @@ pub(super) struct Operands<'a> {
     pub(super) ldy: u32,
     pub(super) adapters: Adapters<'a>,
     pub(super) layout: Layout,
+}
+
+/// A matrix that is added to sums, `[M, N]`.
+#[derive(Clone, Copy)]
+pub(super) struct Added {
+    /// Null for none.
+    pub(super) from: Global<u16>,
+    /// Row stride.
+    pub(super) ld: u32,
+}
+
+impl Added {
+    pub(super) const NONE: Self = Self { from: Global::NULL, ld: 0 };
 }
 
 /// What an entry gets, its one parameter.
@@ -82,7 +102,7 @@ impl Operands<'_> {
         }
     }
 
-    /// x, W and y, with the bias, without adapters.
+    /// x, W and y, with the whole epilogue, without adapters.
     fn base(&self) -> Params {
         Params {
             x: self.x,
@@ -94,8 +114,24 @@ impl Operands<'_> {
             ldx: self.ldx,
             ldw: self.ldw,
             ldy: self.ldy,
-            epilogue: Epilogue { bias: self.bias, ..Epilogue::default() },
+            epilogue: Epilogue { bias: self.bias, ..self.behind_the_bias() },
             ..Params::default()
+        }
+    }
+
+    /// Activation and residuals.
+    fn behind_the_bias(&self) -> Epilogue {
+        let [residual, second] = self.residuals;
+        Epilogue {
+            residual: residual.from,
+            second_residual: second.from,
+            ld_residual: residual.ld,
+            ld_second_residual: second.ld,
+            activation: match self.activation {
+                None => Epilogue::NO_ACTIVATION,
+                Some(Activation::GeluTanh) => Epilogue::GELU_TANH,
+            },
+            ..Epilogue::default()
         }
     }
 }

@@ -12,6 +12,9 @@ fn operands(adapters: Adapters<'_>) -> Operands<'_> {
         w: Global::from_address(0x2000),
         y: Global::from_address(0x3000),
         bias: Global::from_address(0x4000),
+        activation: None,
+        residuals: [Added::NONE; 2],
+        base: Added::NONE,
         m: 130,
         n: 300,
         k: 72,
@@ -43,10 +46,20 @@ fn kernel(name: &str) -> &'static Kernel {
 }
 
 /// The first words of the parameters, as the driver copies them: those before `lora`.
-fn words(params: &Params) -> [u32; 18] {
-    const { assert!(std::mem::offset_of!(Params, lora) >= 18 * 4) };
-    // SAFETY: `Params` is `repr(C)`, and its first 18 words are u64 and u32 without a gap.
-    unsafe { std::ptr::from_ref(params).cast::<[u32; 18]>().read() }
+fn words(params: &Params) -> [u32; 24] {
+    const { assert!(std::mem::offset_of!(Params, lora) >= 24 * 4) };
+    // SAFETY: `Params` is `repr(C)`, and its first 24 words are u64 and u32 without a gap.
+    unsafe { std::ptr::from_ref(params).cast::<[u32; 24]>().read() }
+}
+
+/// With an epilogue in which nothing can stand in for anything else.
+fn with_epilogue(operands: Operands<'_>) -> Operands<'_> {
+    let added = |address, ld| Added { from: Global::from_address(address), ld };
+    Operands {
+        activation: Some(Activation::GeluTanh),
+        residuals: [added(0xa000, 302), added(0xb000, 303)],
+        ..operands
+    }
 }
 
 #[test]
@@ -57,10 +70,26 @@ fn the_base_product_gets_x_w_y_and_bias_at_the_offsets_of_the_ptx() {
     assert_eq!(words[..6], [0x1000, 0, 0x2000, 0, 0x3000, 0]);
     // m, n, k, ldx, ldw, ldy.
     assert_eq!(words[6..12], [130, 300, 72, 80, 72, 301]);
-    // Bias, residual, its stride, activation.
-    assert_eq!(words[12..], [0x4000, 0, 0, 0, 0, 0]);
+    // Addend, bias, residuals: 64 bits each; strides of all but the bias, activation.
+    assert_eq!(words[12..20], [0, 0, 0x4000, 0, 0, 0, 0, 0]);
+    assert_eq!(words[20..], [0, 0, 0, 0]);
     assert!(params.lora.a.is_null() && params.lora.h.is_null() && params.lora.counters.is_null());
     assert_eq!((params.lora.h_items, params.lora.uniform.rank), (0, 0));
+}
+
+#[test]
+fn one_launch_gets_the_whole_epilogue() {
+    for (name, adapters) in [
+        ("gemm_64x64", Adapters::None),
+        ("sm90_gemm_split_k_64x64", Adapters::None),
+        ("fused_64x64", uniform(10)),
+        ("fused_recompute_64x64_h16", uniform(10)),
+        ("sm90_fused_cooperative_64x64_h16", uniform(10)),
+    ] {
+        let words = words(&with_epilogue(operands(adapters)).params(kernel(name)));
+        assert_eq!(words[12..20], [0, 0, 0x4000, 0, 0xa000, 0, 0xb000, 0], "{name}");
+        assert_eq!(words[20..], [0, 302, 303, 1], "{name}");
+    }
 }
 
 #[test]
@@ -98,22 +127,30 @@ fn recomputed_and_cooperative_h_get_no_workspace() {
 }
 
 #[test]
-fn unfused_adds_the_bias_once_and_the_expand_to_what_the_base_left_in_y() {
-    let operands = operands(uniform(100));
-    let [gemm, shrink, expand] =
-        ["gemm_128x128", "shrink_64x64", "expand_128x128"].map(|name| operands.params(kernel(name)));
-    assert_eq!(gemm.epilogue.bias.address(), 0x4000);
-    assert!(gemm.epilogue.residual.is_null());
+fn unfused_adds_the_bias_with_the_base_and_all_else_with_the_expand() {
+    // The base product waits in y, or beside h.
+    for (address, ld) in [(0x3000, 301), (0xc000, 304)] {
+        let base = Added { from: Global::from_address(address), ld };
+        let operands = Operands { base, ..with_epilogue(operands(uniform(100))) };
+        let [gemm, shrink, expand] =
+            ["gemm_128x128", "shrink_64x64", "expand_128x128"].map(|name| operands.params(kernel(name)));
+        assert_eq!((gemm.y.address(), gemm.ldy), (address, ld));
+        assert_eq!(words(&gemm)[12..20], [0, 0, 0x4000, 0, 0, 0, 0, 0]);
+        assert_eq!(words(&gemm)[20..], [0, 0, 0, 0]);
 
-    assert!(shrink.w.is_null() && shrink.y.is_null() && shrink.epilogue.bias.is_null());
-    assert_eq!((shrink.x.address(), shrink.lora.h.address(), shrink.lora.h_items), (0x1000, 0x5100, 3 * 2));
+        assert!(shrink.w.is_null() && shrink.y.is_null());
+        assert_eq!(words(&shrink)[12..], [0; 12]);
+        assert_eq!(
+            (shrink.x.address(), shrink.lora.h.address(), shrink.lora.h_items),
+            (0x1000, 0x5100, 3 * 2)
+        );
 
-    assert!(expand.x.is_null() && expand.w.is_null() && expand.epilogue.bias.is_null());
-    assert_eq!((expand.epilogue.residual.address(), expand.epilogue.ld_residual), (0x3000, 301));
-    assert_eq!(
-        (expand.y.address(), expand.lora.h.address(), expand.lora.ldh),
-        (0x3000, 0x5100, shrink.lora.ldh)
-    );
+        assert!(expand.x.is_null() && expand.w.is_null());
+        assert_eq!((expand.y.address(), expand.ldy), (0x3000, 301));
+        assert_eq!(words(&expand)[12..20], [address as u32, 0, 0, 0, 0xa000, 0, 0xb000, 0]);
+        assert_eq!(words(&expand)[20..], [ld, 302, 303, 1]);
+        assert_eq!((expand.lora.h.address(), expand.lora.ldh), (0x5100, shrink.lora.ldh));
+    }
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! The sizes of the grid: a layer's tokens, without a rank.
+
+use std::fmt;
+
+use fused_lora_sweep::{BATCHES, Cell, SEQ_LENS};
+
+use crate::settings::{Selection, Settings};
+
+/// Batches of [`Selection::Reduced`].
+const REDUCED: [usize; 3] = [1, 4, 16];
+
+/// Sequences, and tokens of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Size {
+    /// Tokens per sequence.
+    pub seq_len: usize,
+    /// Sequences.
+    pub batch: usize,
+}
+
+impl Size {
+    /// M: the rows of x.
+    #[must_use]
+    pub fn m(&self) -> usize {
+        self.batch * self.seq_len
+    }
+
+    /// The grid's cell of that size and rank.
+    #[must_use]
+    pub fn cell(&self, rank: usize) -> Cell {
+        Cell { seq_len: self.seq_len, batch: self.batch, rank }
+    }
+}
+
+/// `seq128/batch4`
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seq{}/batch{}", self.seq_len, self.batch)
+    }
+}
+
+/// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are measured in the same rounds.
+#[must_use]
+pub fn sizes(settings: &Settings) -> Vec<Size> {
+    let selected = |size: &Size| match settings.selection {
+        Selection::Reduced => REDUCED.contains(&size.batch),
+        Selection::Full | Selection::Sizes => true,
+    };
+    let all = SEQ_LENS
+        .into_iter()
+        .flat_map(|seq_len| BATCHES.into_iter().map(move |batch| Size { seq_len, batch }));
+    let numbered = all.filter(selected).enumerate();
+    numbered.filter(|&(ordinal, _)| settings.shard.holds(ordinal)).map(|(_, size)| size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fused_lora_sweep::grid;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_the_grids() {
+        let full = Settings { selection: Selection::Full, ..Settings::default() };
+        let mut of_grid: Vec<Size> =
+            grid().map(|Cell { seq_len, batch, .. }| Size { seq_len, batch }).collect();
+        of_grid.dedup();
+        assert_eq!(sizes(&full), of_grid);
+        assert_eq!((of_grid[17].m(), of_grid[17].to_string()), (16_384, "seq512/batch32".to_owned()));
+        assert_eq!(of_grid[0].cell(10).to_string(), "seq128/batch1/r10");
+
+        let reduced = Settings { selection: Selection::Reduced, ..full };
+        let names: Vec<String> = sizes(&reduced).iter().map(Size::to_string).collect();
+        assert_eq!(names.len(), 9);
+        assert_eq!(names[..4], ["seq128/batch1", "seq128/batch4", "seq128/batch16", "seq256/batch1"]);
+    }
+
+    #[test]
+    fn shards_part_the_sizes() {
+        let of = |shard: &str| {
+            let shard = shard.parse().unwrap();
+            sizes(&Settings { selection: Selection::Full, shard, ..Settings::default() })
+        };
+        let mut all = [of("1/4"), of("2/4"), of("3/4"), of("4/4")].concat();
+        assert_eq!((all.len(), of("1/4").len()), (18, 5));
+        all.sort_unstable();
+        assert_eq!(all, of("1/1"));
+    }
+}

@@ -1,0 +1,104 @@
+use std::{fmt, sync::Arc};
+
+use fused_lora_kernels::layer_table::LayerKernel;
+use half::f16;
+use ndarray::ArrayView1;
+
+use super::{
+    buffer::Buffer,
+    device::Device,
+    error::Error,
+    launch::layer_norm as launch,
+    matrix::{Matrix, MatrixMut},
+    stream::Stream,
+};
+use crate::{
+    error::Operand,
+    shape::{require, require_nonzero},
+};
+
+/// GPT-2's ε.
+const EPSILON: f32 = 1e-5;
+
+/// LayerNorm on a device: `y = (x − mean) / √(variance + 1e-5) · γ + β`, row by row. Storage is f16, sums are f32, and the
+/// variance is that of the differences.
+///
+/// A NaN or infinity in a row of x makes that row of y NaN, and no other. Clones share γ and β.
+#[derive(Clone)]
+pub struct LayerNorm {
+    gamma: Arc<Buffer>,
+    beta: Arc<Buffer>,
+    width: usize,
+}
+
+impl LayerNorm {
+    /// Copies γ and β to the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NormWeights`] if they have no elements or not as many, [`Error::OutOfMemory`], [`Error::Driver`].
+    pub fn new(
+        device: &Device,
+        gamma: ArrayView1<'_, f16>,
+        beta: ArrayView1<'_, f16>,
+    ) -> Result<Self, Error> {
+        let width = gamma.len();
+        if width == 0 || width != beta.len() {
+            return Err(Error::NormWeights { gamma: width, beta: beta.len() });
+        }
+        let copy = |vector: ArrayView1<'_, f16>| {
+            let mut elements = vector.to_vec();
+            // Read 16 bytes at a time.
+            elements.resize(width.next_multiple_of(8), f16::ZERO);
+            Buffer::from_slice(device, &elements).map(Arc::new)
+        };
+        Ok(Self { gamma: copy(gamma)?, beta: copy(beta)?, width })
+    }
+
+    /// Elements of γ and β, and columns of x and y.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The device that it is on.
+    pub fn device(&self) -> &Device {
+        self.gamma.device()
+    }
+
+    /// Normalises the rows of `x: [M, width]` into `y: [M, width]`, which may both lie anywhere: rows are read and written
+    /// 16 bytes at a time where address and stride allow it, else element by element.
+    ///
+    /// Queued on the stream, by the rules of [`Layer::forward`](super::Layer::forward).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Problem`], [`Error::TooLarge`], [`Error::OtherDevice`]: nothing is queued then. [`Error::Driver`] if the
+    /// launch fails.
+    pub fn forward(&self, x: Matrix<'_>, y: MatrixMut<'_>, stream: &Stream) -> Result<(), Error> {
+        let device = self.device();
+        let (x, y) = (x.place(), y.place());
+        require_nonzero(Operand::X, &[x.rows, x.columns])?;
+        require(Operand::X, "columns", self.width, x.columns)?;
+        require(Operand::Y, "rows", x.rows, y.rows)?;
+        require(Operand::Y, "columns", self.width, y.columns)?;
+        for (what, of) in [("x", x.device), ("y", y.device), ("the stream", Some(stream.device().ordinal()))]
+        {
+            of.map_or(Ok(()), |ordinal| device.require(what, ordinal))?;
+        }
+        let params = launch::params(x, y, &self.gamma, &self.beta, EPSILON)?;
+        let _entered = device.enter()?;
+        // SAFETY: the context is entered, and the stream of its device. Shapes were checked above, bounds when the matrices
+        // were made; γ and β are as wide, and padded. All of them stay until the launch is over: dropping them waits for
+        // it, and of matrices of somebody else, and of graphs, it is promised.
+        unsafe {
+            device.module().launch_layer(LayerKernel::layer_norm(), launch::grid(&params), &params, stream)
+        }
+    }
+}
+
+impl fmt::Debug for LayerNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = self.device().ordinal();
+        f.debug_struct("LayerNorm").field("width", &self.width).field("device", &device).finish()
+    }
+}
