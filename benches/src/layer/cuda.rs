@@ -197,3 +197,61 @@ fn span(gpu: &Gpu, distance: usize, cache: Cache, size: Size, config: Config) ->
     let flops = Variant::NONE.flops(&config, size.m(), size.seq_len);
     Span::of_pass(rotating_bytes(config, size.m(), cache), flops, distance, gpu.peak_flops())
 }
+
+#[cfg(test)]
+mod tests {
+    use fused_lora::cuda::Error as CudaError;
+    use fused_lora_transformer::{Method, Targets};
+
+    use super::*;
+    use crate::layer::check::References;
+
+    const CONFIG: Config = Config { d: 32, heads: 2, mlp: 64, layers: 2 };
+    const SIZE: Size = Size { seq_len: 4, batch: 3 };
+
+    /// The first device; None, and a line that says why, where there is none. A simulated one will do.
+    fn gpu() -> Option<Gpu> {
+        match Gpu::open(0) {
+            Ok(gpu) => Some(gpu),
+            Err(error @ (CudaError::NoDriver(_) | CudaError::NoDevice)) => {
+                eprintln!("skipped: {error}");
+                None
+            }
+            Err(error) => panic!("there is a driver, but {error}"),
+        }
+    }
+
+    /// Every method is right in the last slot of its call, and poisoned when it was looked at; another method's y is wrong.
+    #[test]
+    fn every_method_is_one_graph_and_right() {
+        let Some(gpu) = gpu() else { return };
+        let mut variants = vec![Variant::NONE];
+        for targets in Targets::ALL {
+            let of = |method| Variant { method, targets, rank: 5 };
+            variants
+                .extend([Method::AdapterH, Method::AdapterL, Method::LoraUnfused, Method::LoraFused].map(of));
+        }
+        let mut weights = Weights::new(CONFIG).unwrap();
+        variants.iter().for_each(|&variant| weights.ensure(variant).unwrap());
+        let sequences = Sequences::new(SIZE.seq_len, CONFIG.d);
+        let mut references = References::new(CONFIG.layers);
+        references.ensure(SIZE.seq_len, variants.iter().copied(), &weights, &sequences);
+        for cache in [Cache::Cold, Cache::WarmW] {
+            let mut cuda = Cuda::new(gpu.clone(), cache, 0).unwrap();
+            cuda.furnish(SIZE, &variants, &weights, &sequences).unwrap();
+            assert_eq!(cuda.passes(SIZE, CONFIG), 1, "a rehearsal");
+            for (place, &variant) in variants.iter().enumerate() {
+                let check = |cuda: &mut Cuda, variant: Variant| {
+                    let name = variant.name();
+                    cuda.inspect(&mut |y| Ok(references.check(&name, SIZE, variant, y)?))
+                };
+                assert!(!cuda.call(place).unwrap().is_zero());
+                check(&mut cuda, variant).unwrap();
+                check(&mut cuda, variant).expect_err("y is poisoned when it was looked at");
+                cuda.call(place).unwrap();
+                let other = if variant == Variant::NONE { variants[1] } else { Variant::NONE };
+                check(&mut cuda, other).expect_err("that is another method's y");
+            }
+        }
+    }
+}

@@ -8,4 +8,5 @@ macro_rules! published {
 }
 
 /// What is drawn where nothing was measured, one line per file.
-pub(crate) const PUBLISHED: &[(&str, &str)] = &[published!("linear-1024x1024-cpu.csv")];
+pub(crate) const PUBLISHED: &[(&str, &str)] =
+    &[published!("linear-1024x1024-cpu.csv"), published!("gpt2-medium-layer-cpu.csv")];
