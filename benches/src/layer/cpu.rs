@@ -1,6 +1,5 @@
 //! The layer on the CPU.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use fused_lora::cpu::Simd;
@@ -10,6 +9,7 @@ use half::f16;
 use ndarray::{Array2, ArrayView2};
 
 use super::backend::{Backend, rotating_bytes};
+use super::models::Models;
 use super::rotation::Rotation;
 use super::sequences::Sequences;
 use super::size::Size;
@@ -25,7 +25,7 @@ pub struct Cpu {
     /// Bytes to be touched between two uses of a slot.
     distance: usize,
     /// By slot, each packed into memory of its own.
-    models: Vec<Models>,
+    models: Vec<Models<Model>>,
     tokens: Vec<Tokens>,
     rotation: Rotation,
     variants: Vec<Variant>,
@@ -41,36 +41,6 @@ pub struct Cpu {
 struct Tokens {
     x: Array2<f16>,
     y: Array2<f16>,
-}
-
-/// The bare model of a slot, and its variants, which share its packed weights.
-struct Models {
-    bare: Model,
-    variants: HashMap<Variant, Model>,
-}
-
-impl Models {
-    fn new(simd: Simd, weights: &Weights) -> Result<Models, Error> {
-        let config = weights.config();
-        let layers = weights.layers().iter().map(|layer| Layer::with_simd(simd, config, layer));
-        let bare = Model::new(config, layers.collect::<Result<_, _>>()?)?;
-        Ok(Models { bare, variants: HashMap::new() })
-    }
-
-    fn ensure(&mut self, variant: Variant, weights: &Weights) -> Result<(), Error> {
-        if variant == Variant::NONE || self.variants.contains_key(&variant) {
-            return Ok(());
-        }
-        let layers = self.bare.layers().iter().zip(weights.adapters(variant));
-        let layers =
-            layers.map(|(layer, adapters)| layer.with_adapters(&adapters)).collect::<Result<_, _>>()?;
-        self.variants.insert(variant, Model::new(self.bare.config(), layers)?);
-        Ok(())
-    }
-
-    fn get(&self, variant: Variant) -> &Model {
-        if variant == Variant::NONE { &self.bare } else { &self.variants[&variant] }
-    }
 }
 
 impl Cpu {
@@ -91,6 +61,12 @@ impl Cpu {
             workspace: Workspace::new(),
             largest: 0,
         }
+    }
+
+    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
+        let config = weights.config();
+        let layers = weights.layers().iter().map(|layer| Layer::with_simd(self.simd, config, layer));
+        Model::new(config, layers.collect::<Result<_, _>>()?)
     }
 
     fn forward(&mut self, place: usize, slot: usize) -> Result<Duration, Error> {
@@ -137,12 +113,10 @@ impl Backend for Cpu {
         let slots = self.rotation.slots();
         let models = if self.cache == Cache::Cold { slots } else { 1 };
         while self.models.len() < models {
-            self.models.push(Models::new(self.simd, weights)?);
+            self.models.push(Models::new(self.bare(weights)?));
         }
         for models in &mut self.models[..models] {
-            for &variant in variants {
-                models.ensure(variant, weights)?;
-            }
+            models.ensure(variants, |bare, variant| bare.with_adapters(&weights.adapters(variant)))?;
         }
         // The last size's go first: at M = 16384 a slot is 67 MB.
         self.tokens.clear();
@@ -174,6 +148,8 @@ impl Backend for Cpu {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use fused_lora_transformer::{Config, Targets};
 
     use super::*;

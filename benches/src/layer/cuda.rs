@@ -1,6 +1,5 @@
 //! The layer on a GPU: each variant one CUDA graph of many forward passes, by the device's own clock.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +10,7 @@ use half::f16;
 use ndarray::ArrayView2;
 
 use super::backend::{Backend, rotating_bytes};
+use super::models::Models;
 use super::sequences::Sequences;
 use super::size::Size;
 use super::variant::Variant;
@@ -31,7 +31,7 @@ pub struct Cuda {
     /// Of the graphs; made anew for each size.
     _workspace: Option<Workspace>,
     /// By slot, each in memory of its own.
-    models: Vec<Models>,
+    models: Vec<Models<Model>>,
     tokens: Vec<Tokens>,
     start: Event,
     stop: Event,
@@ -43,36 +43,6 @@ pub struct Cuda {
 struct Tokens {
     x: Buffer,
     y: Buffer,
-}
-
-/// The bare model of a slot, and its variants, which share its weights.
-struct Models {
-    bare: Model,
-    variants: HashMap<Variant, Model>,
-}
-
-impl Models {
-    fn new(gpu: &Gpu, weights: &Weights) -> Result<Models, Error> {
-        let config = weights.config();
-        let layers = weights.layers().iter().map(|layer| Layer::new(&gpu.device, config, layer));
-        let bare = Model::new(config, layers.collect::<Result<_, _>>()?)?;
-        Ok(Models { bare, variants: HashMap::new() })
-    }
-
-    fn ensure(&mut self, variant: Variant, weights: &Weights) -> Result<(), Error> {
-        if variant == Variant::NONE || self.variants.contains_key(&variant) {
-            return Ok(());
-        }
-        let layers = self.bare.layers().iter().zip(weights.adapters(variant));
-        let layers =
-            layers.map(|(layer, adapters)| layer.with_adapters(&adapters)).collect::<Result<_, _>>()?;
-        self.variants.insert(variant, Model::new(self.bare.config(), layers)?);
-        Ok(())
-    }
-
-    fn get(&self, variant: Variant) -> &Model {
-        if variant == Variant::NONE { &self.bare } else { &self.variants[&variant] }
-    }
 }
 
 impl Cuda {
@@ -96,6 +66,12 @@ impl Cuda {
             shape: (0, 0),
             gpu,
         })
+    }
+
+    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
+        let config = weights.config();
+        let layers = weights.layers().iter().map(|layer| Layer::new(&self.gpu.device, config, layer));
+        Model::new(config, layers.collect::<Result<_, _>>()?)
     }
 
     /// All passes of a variant, round and round over the slots.
@@ -140,10 +116,10 @@ impl Backend for Cuda {
         let models = if self.cache == Cache::Cold { self.span.slots() } else { 1 };
         self.models.truncate(models);
         while self.models.len() < models {
-            self.models.push(Models::new(&self.gpu, weights)?);
+            self.models.push(Models::new(self.bare(weights)?));
         }
         for models in &mut self.models {
-            variants.iter().try_for_each(|&variant| models.ensure(variant, weights))?;
+            models.ensure(variants, |bare, variant| bare.with_adapters(&weights.adapters(variant)))?;
         }
         let x = sequences.batch(size);
         let x = x.as_slice().context("x is one row after another")?;

@@ -16,6 +16,7 @@ pub mod cpu;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
 pub mod exchange;
+mod models;
 pub mod plan;
 pub mod reference;
 pub mod replay;

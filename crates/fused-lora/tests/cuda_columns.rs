@@ -56,6 +56,38 @@ fn every_kernel_adds_to_these_columns_alone() {
     }
 }
 
+/// B is zero beside the columns, so right numbers alone would not show whether the kernels know them. An h of infinity does: times
+/// zero it is NaN, which has to stay in the tiles, or the cluster's, that the columns are in.
+#[test]
+fn tiles_beside_the_columns_do_without_the_adapter() {
+    let Some((device, _alone)) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let (m, n, k, rank) = (4, 4096, 64, 10);
+    let mut operands = Operands::random(3, m, n, k, rank);
+    operands.a.fill(half::f16::MAX);
+    operands.x.mapv_inplace(|x| half::f16::from_f32(x.to_f32().abs() + 1.0));
+    let columns = n - 64..n;
+    let b = operands.b.slice(s![columns.clone(), ..]);
+    let adapter = Adapter::on_columns(&device, operands.a.view(), b, 1.0, columns, n).unwrap();
+    let layer = Layer::new(&device, operands.w.view()).unwrap().with_adapter(adapter).unwrap();
+    let x = Placed::copy_of(&device, &operands.x, Memory::default());
+    let mut workspace = Workspace::new(&device, layer.workspace_size(m)).unwrap();
+    let mut run = |strategy| {
+        let mut y = Placed::poisoned(&device, m, n, Memory::default());
+        layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace, &stream).unwrap();
+        y.read().0
+    };
+    let (base, fused) = (run(Strategy::Base), run(Strategy::Fused));
+    // A cluster has eight tiles of at most 256 columns.
+    let far = s![.., ..n - 8 * 256];
+    for (fused, base) in fused.slice(far).iter().zip(base.slice(far)) {
+        // The two may sum in another order; a NaN is not below anything.
+        let apart = (fused.to_f32() - base.to_f32()).abs();
+        assert!(apart <= 0.01 * base.to_f32().abs().max(1.0), "{fused} is not {base}");
+    }
+    assert!(fused.slice(s![.., n - 64..]).iter().all(|y| !y.is_finite()), "h has to overflow");
+}
+
 #[test]
 fn columns_that_are_not_there_are_refused() {
     let Some((device, _alone)) = device() else { return };

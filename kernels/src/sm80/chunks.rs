@@ -1,6 +1,6 @@
 //! Eight f16 of a row at a time: in 16 bytes where they lie so, else one by one.
 
-use super::swizzle::CHUNK_ELEMENTS;
+use super::{copy::gather, store::scatter, swizzle::CHUNK_ELEMENTS};
 use crate::{Global, device::shfl_bfly};
 
 /// Whether the chunks of all rows are multiples of 16 bytes.
@@ -28,16 +28,7 @@ pub(super) unsafe fn load(from: Global<u16>, present: u32, aligned: bool) -> [u3
         if aligned && present == CHUNK_ELEMENTS {
             return from.cast::<[u32; 4]>().load();
         }
-        let mut words = [0; 4];
-        let mut i = 0;
-        while i < CHUNK_ELEMENTS {
-            if i < present {
-                let element = u32::from(from.offset(u64::from(i)).load());
-                words[i as usize / 2] |= element << (16 * (i % 2));
-            }
-            i += 1;
-        }
-        words
+        gather(from, present)
     }
 }
 
@@ -55,13 +46,7 @@ pub(super) unsafe fn store(to: Global<u16>, words: [u32; 4], present: u32, align
             to.cast::<[u32; 4]>().store(words);
             return;
         }
-        let mut i = 0;
-        while i < CHUNK_ELEMENTS {
-            if i < present {
-                to.offset(u64::from(i)).store((words[i as usize / 2] >> (16 * (i % 2))) as u16);
-            }
-            i += 1;
-        }
+        scatter(to, words, present);
     }
 }
 

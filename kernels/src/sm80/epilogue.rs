@@ -1,7 +1,7 @@
 //! Bias, activation and residuals, eight sums of a row at a time.
 
 use super::{
-    copy::gather,
+    chunks,
     store::{Finish, WIDTH},
 };
 use crate::{
@@ -88,12 +88,7 @@ impl Eight {
 #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
 pub(crate) unsafe fn load_eight(from: Global<u16>, present: u32) -> [u32; 4] {
     // SAFETY: the caller's contract.
-    unsafe {
-        if from.address().is_multiple_of(16) && present == WIDTH {
-            return from.cast::<[u32; 4]>().load();
-        }
-        gather(from, present)
-    }
+    unsafe { chunks::load(from, present, from.address().is_multiple_of(16)) }
 }
 
 /// √(8/π) · log₂ e, and 0.044715 times that.

@@ -169,7 +169,8 @@ pub(crate) unsafe fn store_row(to: Global<u16>, sums: [f32; WIDTH as usize], pre
 ///
 /// `to` is writable for `elements`.
 #[inline(always)]
-unsafe fn scatter(to: Global<u16>, words: [u32; 4], elements: u32) {
+#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+pub(super) unsafe fn scatter(to: Global<u16>, words: [u32; 4], elements: u32) {
     let mut i = 0;
     while i < WIDTH {
         if i < elements {

@@ -3,7 +3,7 @@ use half::f16;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{Layer, Workspace, layer::check};
-use crate::{AdapterWeights, Config, Error, LayerWeights, Method, Targets, of_layer};
+use crate::{AdapterWeights, Config, Error, LayerWeights, Method, Targets, expect_shape, of_layer};
 
 /// Layers, one after another. Clones share the weights.
 #[derive(Clone, Debug)]
@@ -19,24 +19,7 @@ impl Model {
     ///
     /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these sizes.
     pub fn new(config: Config, layers: Vec<Layer>) -> Result<Self, Error> {
-        let config = config.validated()?;
-        let sizes = |config: Config| vec![config.d, config.heads, config.mlp];
-        if layers.len() != config.layers {
-            return Err(Error::Shape {
-                tensor: "the model",
-                expected: vec![config.layers],
-                found: vec![layers.len()],
-            });
-        }
-        for layer in &layers {
-            if sizes(layer.config()) != sizes(config) {
-                return Err(Error::Shape {
-                    tensor: "a layer",
-                    expected: sizes(config),
-                    found: sizes(layer.config()),
-                });
-            }
-        }
+        let config = config.made_of(layers.iter().map(Layer::config))?;
         Ok(Self { config, layers })
     }
 
@@ -73,12 +56,19 @@ impl Model {
         rank: usize,
         seed: u64,
     ) -> Result<Self, Error> {
-        let with_adapters = |(layer, i): (&Layer, u64)| {
-            let adapters = AdapterWeights::random(self.config, method, targets, rank, of_layer(seed, i))?;
-            layer.with_adapters(&adapters)
-        };
-        let layers = self.layers.iter().zip(0..).map(with_adapters).collect::<Result<_, _>>()?;
-        Ok(Self { config: self.config, layers })
+        let of_layer = |i| AdapterWeights::random(self.config, method, targets, rank, of_layer(seed, i));
+        self.with_adapters(&(0..self.config.layers as u64).map(of_layer).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The same model, its weights shared, with these adapters, one layer's after another's, in place of what it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layer::with_adapters`], and [`Error::Shape`] if there are not `config.layers` of them.
+    pub fn with_adapters(&self, adapters: &[AdapterWeights]) -> Result<Self, Error> {
+        expect_shape("the model's adapters", &[self.config.layers], &[adapters.len()])?;
+        let layers = self.layers.iter().zip(adapters).map(|(layer, adapters)| layer.with_adapters(adapters));
+        Ok(Self { config: self.config, layers: layers.collect::<Result<_, _>>()? })
     }
 
     /// Its sizes.

@@ -20,12 +20,7 @@ impl Model {
     ///
     /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these sizes.
     pub fn new(config: Config, layers: Vec<Layer>) -> Result<Self, Error> {
-        let config = config.validated()?;
-        let sizes = |config: Config| [config.d, config.heads, config.mlp];
-        expect_shape("the model", &[config.layers], &[layers.len()])?;
-        for layer in &layers {
-            expect_shape("a layer", &sizes(config), &sizes(layer.config()))?;
-        }
+        let config = config.made_of(layers.iter().map(Layer::config))?;
         Ok(Self { config, layers })
     }
 
@@ -54,12 +49,19 @@ impl Model {
         rank: usize,
         seed: u64,
     ) -> Result<Self, Error> {
-        let with_adapters = |(layer, i): (&Layer, u64)| {
-            let adapters = AdapterWeights::random(self.config, method, targets, rank, of_layer(seed, i))?;
-            layer.with_adapters(&adapters)
-        };
-        let layers = self.layers.iter().zip(0..).map(with_adapters).collect::<Result<_, _>>()?;
-        Ok(Self { config: self.config, layers })
+        let of_layer = |i| AdapterWeights::random(self.config, method, targets, rank, of_layer(seed, i));
+        self.with_adapters(&(0..self.config.layers as u64).map(of_layer).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The same model, its weights shared, with these adapters, one layer's after another's, in place of what it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layer::with_adapters`], and [`Error::Shape`] if there are not `config.layers` of them.
+    pub fn with_adapters(&self, adapters: &[AdapterWeights]) -> Result<Self, Error> {
+        expect_shape("the model's adapters", &[self.config.layers], &[adapters.len()])?;
+        let layers = self.layers.iter().zip(adapters).map(|(layer, adapters)| layer.with_adapters(adapters));
+        Ok(Self { config: self.config, layers: layers.collect::<Result<_, _>>()? })
     }
 
     /// Its sizes.
