@@ -57,7 +57,7 @@ mod on_linux {
     use fused_lora_benches::settings::{Backend, Selection};
     use fused_lora_benches::table::{self, Entry, Role};
     use fused_lora_benches::target::Target;
-    use fused_lora_sweep::{Cell, Workload};
+    use fused_lora_records::{Cell, Workload};
 
     const GPU_PEERS: Bench = Bench {
         name: "gpu_peers",

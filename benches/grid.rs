@@ -45,7 +45,7 @@ use fused_lora_benches::records::{Subject, flops};
 use fused_lora_benches::session::{self, Bench, Session};
 use fused_lora_benches::settings::{Backend, Selection};
 use fused_lora_benches::target::Target;
-use fused_lora_sweep::{Cell, Workload};
+use fused_lora_records::{Cell, Workload};
 
 const GRID: Bench = Bench {
     name: "grid",

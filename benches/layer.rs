@@ -66,7 +66,7 @@ use fused_lora_benches::progress;
 use fused_lora_benches::session::{self, Bench, Session};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
 use fused_lora_benches::target::Target;
-use fused_lora_sweep::{SEQ_LENS, Workload};
+use fused_lora_records::{SEQ_LENS, Workload};
 use fused_lora_transformer::Config;
 
 const LAYER: Bench = Bench {
@@ -362,7 +362,7 @@ fn conclude(session: &Session) -> anyhow::Result<()> {
     if !session.path().exists() {
         return Ok(());
     }
-    let found = fused_lora_sweep::read(&[session.path()]).context("the records of this run")?;
+    let found = fused_lora_records::read(&[session.path()]).context("the records of this run")?;
     print!("{}{}", verdict::render(&found.records), versus::render(&found.records));
     Ok(())
 }

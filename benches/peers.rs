@@ -35,7 +35,7 @@ use fused_lora_benches::session::{self, Bench, Id, Session};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
 use fused_lora_benches::stage::Stage;
 use fused_lora_benches::table::{self, Contender, Entry, Role};
-use fused_lora_sweep::{Cell, Workload};
+use fused_lora_records::{Cell, Workload};
 
 /// Place of our base in every round.
 const BASE: usize = 0;

@@ -14,7 +14,7 @@ use fused_lora_benches::{
     stage::Stage,
 };
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Source, Vmax, draw_svg, png_from_svg};
-use fused_lora_sweep::{Cell, Record, RecordFile};
+use fused_lora_records::{Cell, Record, RecordFile};
 
 const CELLS: [Cell; 2] =
     [Cell { seq_len: 128, batch: 1, rank: 0 }, Cell { seq_len: 128, batch: 1, rank: 250 }];

@@ -1,6 +1,6 @@
-"""The grid, the workloads and the CSV of records, as `crates/sweep` defines them, for peers in Python.
+"""The grid, the workloads and the CSV of records, as `crates/records` defines them, for peers in Python.
 
-Standard library only. `crates/sweep` reads what `RecordFile` writes: its format (first line, columns,
+Standard library only. `crates/records` reads what `RecordFile` writes: its format (first line, columns,
 one whole line a record) is the only bridge between measuring and drawing.
 """
 
@@ -42,7 +42,7 @@ class Cell:
 
 
 def grid() -> Iterator[Cell]:
-    """The whole grid in the order of `fused_lora_sweep::grid`: by seq_len, batch, rank."""
+    """The whole grid in the order of `fused_lora_records::grid`: by seq_len, batch, rank."""
     return (Cell(s, b, r) for s in SEQ_LENS for b in BATCHES for r in RANKS)
 
 

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use fused_lora_sweep::Cell;
+use fused_lora_records::Cell;
 
 /// Rounds of an id besides its samples: one for the warm-up, one for the check.
 const EXTRA_ROUNDS: f64 = 2.0;

@@ -158,7 +158,7 @@ impl Deviation {
 mod tests {
     use fused_lora::Strategy;
     use fused_lora::cpu::Simd;
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
 
     use super::*;
     use crate::method::Ours;

@@ -5,7 +5,7 @@
 //! backend is.
 
 use fused_lora::Strategy;
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 use half::f16;
 use ndarray::ArrayView2;
 

@@ -1,7 +1,7 @@
 //! The ids of `grid`: what it measures, in which order, and under which names.
 
 use fused_lora::Strategy;
-use fused_lora_sweep::{Cell, grid};
+use fused_lora_records::{Cell, grid};
 
 use crate::budget::Job;
 use crate::records::flops;

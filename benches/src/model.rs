@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fused_lora::cpu::{Layer, Simd};
 use fused_lora::reference::LoraView;
-use fused_lora_sweep::{Projection, Workload};
+use fused_lora_records::{Projection, Workload};
 use half::f16;
 use ndarray::Array2;
 

@@ -67,7 +67,7 @@ mod tests {
     use std::rc::Rc;
 
     use fused_lora::Strategy;
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
 
     use super::*;
     use crate::lineup::Lineup;

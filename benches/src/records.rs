@@ -1,7 +1,7 @@
 //! From rounds to a record.
 
 use fused_lora::Strategy;
-use fused_lora_sweep::{Cell, Record, Timestamp};
+use fused_lora_records::{Cell, Record, Timestamp};
 
 use crate::calls::Rounds;
 use crate::machine::Machine;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use fused_lora_sweep::{Cell, Record, RecordError, RecordFile, Timestamp, Warning, read};
+use fused_lora_records::{Cell, Record, RecordError, RecordFile, Timestamp, Warning, read};
 
 use crate::fingerprint::Fingerprint;
 

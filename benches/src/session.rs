@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
-use fused_lora_sweep::{Cell, Record, Timestamp, Workload};
+use fused_lora_records::{Cell, Record, Timestamp, Workload};
 
 use crate::arguments::{Arguments, Mode};
 use crate::budget::{Budget, Job, WARM_UP};

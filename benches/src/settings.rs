@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fused_lora_sweep::{Shard, Workload};
+use fused_lora_records::{Shard, Workload};
 use fused_lora_transformer::Targets;
 
 /// Where this library computes.

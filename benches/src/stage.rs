@@ -1,6 +1,6 @@
 //! The host's buffers of one size, made when something is measured on them.
 
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 use half::f16;
 
 use crate::check::{Wrong, check};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use fused_lora_sweep::Cell;
+use fused_lora_records::Cell;
 
 use crate::calls::Rounds;
 use crate::stats::{Estimate, bootstrap_median, geometric_mean, median};

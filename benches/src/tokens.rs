@@ -1,6 +1,6 @@
 //! x and y of a workload at one M, once for each slot of the ring.
 
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 use half::f16;
 use ndarray::{Array2, ArrayView2};
 

@@ -2,7 +2,7 @@
 
     python3 summary.py grid-a.csv gpu_peers-a.csv torch_cuda.csv
 
-Reads the CSV that `crates/sweep` defines; standard library only. Prints nothing but a line where there are no
+Reads the CSV that `crates/records` defines; standard library only. Prints nothing but a line where there are no
 records, which is no error: what went wrong before was said then.
 """
 

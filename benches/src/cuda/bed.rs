@@ -173,7 +173,7 @@ impl Contest for Graphs<'_> {
 #[cfg(test)]
 mod tests {
     use fused_lora::cuda::Workspace;
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
 
     use super::*;
     use crate::engine::Engine as _;

@@ -61,7 +61,7 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_sweep::{Workload, grid};
+    use fused_lora_records::{Workload, grid};
 
     use super::*;
     use crate::settings::Cache;

@@ -1,7 +1,7 @@
 //! Who runs in a round, under which names, and which ids there are.
 
 use fused_lora::Strategy;
-use fused_lora_sweep::Cell;
+use fused_lora_records::Cell;
 
 use crate::budget::Job;
 use crate::gpu_peers::cublaslt::name;

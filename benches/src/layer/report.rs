@@ -1,6 +1,6 @@
 //! From the rounds of a size to its records.
 
-use fused_lora_sweep::Record;
+use fused_lora_records::Record;
 use fused_lora_transformer::Config;
 
 use super::round::{Call, Round};
@@ -76,7 +76,7 @@ mod tests {
     use std::time::Duration;
 
     use fused_lora::cpu::Simd;
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
 
     use super::*;
     use crate::arguments::Arguments;

@@ -4,7 +4,7 @@
 //! r = 0, where there is no adapter: recorded under each method's name, it shows the noise. The first stands in the middle of the round,
 //! so that nothing that is compared with it is more than half a round away; the second stands at an end, where the noise is largest.
 
-use fused_lora_sweep::RANKS;
+use fused_lora_records::RANKS;
 use fused_lora_transformer::{Method, Targets};
 
 use super::size::Size;
@@ -163,7 +163,7 @@ fn id(settings: &Settings, size: Size, in_group: &str) -> Id {
 mod tests {
     use std::collections::BTreeSet;
 
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
 
     use super::*;
 

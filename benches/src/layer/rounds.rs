@@ -92,7 +92,7 @@ impl Players<'_> {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
     use fused_lora_transformer::{Config, Method};
     use half::f16;
     use ndarray::{Array2, ArrayView2};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fused_lora_sweep::{BATCHES, Cell, SEQ_LENS};
+use fused_lora_records::{BATCHES, Cell, SEQ_LENS};
 
 use crate::settings::{Selection, Settings};
 
@@ -55,7 +55,7 @@ pub fn sizes(settings: &Settings) -> Vec<Size> {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_sweep::grid;
+    use fused_lora_records::grid;
 
     use super::*;
 

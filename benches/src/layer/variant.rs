@@ -1,7 +1,7 @@
 //! What is done to the layer: a method at a rank.
 
 use fused_lora::Granule;
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 use fused_lora_transformer::{Config, Method, Targets};
 
 use crate::records::Floor;

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use fused_lora_sweep::{Cell, Record};
+use fused_lora_records::{Cell, Record};
 
 use crate::table::markdown;
 

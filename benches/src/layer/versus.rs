@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use fused_lora_sweep::{Cell, Record};
+use fused_lora_records::{Cell, Record};
 
 use crate::table::markdown;
 

@@ -9,7 +9,7 @@ mod gemmkit_packed;
 use std::collections::BTreeSet;
 
 use fused_lora::Strategy;
-use fused_lora_sweep::{Cell, grid};
+use fused_lora_records::{Cell, grid};
 
 use crate::check::Deviation;
 use crate::method::Method;
@@ -106,7 +106,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use fused_lora::cpu::Simd;
-    use fused_lora_sweep::Workload;
+    use fused_lora_records::Workload;
 
     use super::*;
     use crate::check::{Wrong, check};

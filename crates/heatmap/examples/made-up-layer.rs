@@ -11,7 +11,7 @@
 
 use std::error::Error;
 
-use fused_lora_sweep::{Cell, Record, RecordFile, Timestamp, grid};
+use fused_lora_records::{Cell, Record, RecordFile, Timestamp, grid};
 
 /// Width of GPT-2 medium.
 const D: f64 = 1024.0;

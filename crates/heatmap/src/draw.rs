@@ -4,7 +4,7 @@ mod bar;
 mod hatch;
 mod panel;
 
-use fused_lora_sweep::Cell;
+use fused_lora_records::Cell;
 use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea as _;
 use plotters::element::Rectangle;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use fused_lora_sweep::{RecordError, RefusedRecord};
+use fused_lora_records::{RecordError, RefusedRecord};
 
 /// A figure that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fused_lora_sweep::{Cell, Record, grid};
+use fused_lora_records::{Cell, Record, grid};
 
 use crate::{Colormap, Metric, Scale, Selection, Vmax, footer};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fused_lora_sweep::{RANKS, Record};
+use fused_lora_records::{RANKS, Record};
 
 use crate::{Metric, Selection, SelectionRow};
 

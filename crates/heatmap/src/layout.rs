@@ -1,6 +1,6 @@
 //! Where everything stands, in pixels of the SVG.
 
-use fused_lora_sweep::{BATCHES, Cell, RANKS, SEQ_LENS, grid};
+use fused_lora_records::{BATCHES, Cell, RANKS, SEQ_LENS, grid};
 
 /// A cell's width and height.
 const CELL: (i32, i32) = (54, 44);

@@ -1,6 +1,6 @@
 //! What a cell of the figure can show.
 
-use fused_lora_sweep::Record;
+use fused_lora_records::Record;
 
 /// A number of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

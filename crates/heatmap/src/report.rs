@@ -8,7 +8,7 @@ mod page;
 mod sheet;
 mod view;
 
-use fused_lora_sweep::Record;
+use fused_lora_records::Record;
 
 use crate::{Colormap, Error, Metric, Query, Vmax};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, Workload, newest};
+use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, Workload, newest};
 
 use crate::{Error, Metric};
 

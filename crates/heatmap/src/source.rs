@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fused_lora_sweep::{Record, Warning, parse, read};
+use fused_lora_records::{Record, Warning, parse, read};
 
 use crate::Error;
 use crate::published::PUBLISHED;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Drawing, fixture, fixture_path};
-use fused_lora_sweep::read;
+use fused_lora_records::read;
 
 const STEM: &str = "linear-1024x1024-cpu";
 
@@ -46,7 +46,7 @@ fn the_written_files_are_listed_on_stdout_and_nothing_else() {
     assert_eq!(&fs::read(&files[1]).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
     let mut written = read(&files[2..]).unwrap().records;
     let mut drawn = fixture();
-    let order = |record: &fused_lora_sweep::Record| (record.method.clone(), record.cell());
+    let order = |record: &fused_lora_records::Record| (record.method.clone(), record.cell());
     written.sort_by_key(order);
     drawn.sort_by_key(order);
     assert_eq!(written, drawn, "the CSV holds every record drawn, and the base");

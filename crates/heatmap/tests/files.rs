@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::{fixture, fixture_path};
 use fused_lora_heatmap::{Error, Origin, Output, Source, workspace_root};
-use fused_lora_sweep::{RecordError, VERSION_LINE, parse};
+use fused_lora_records::{RecordError, VERSION_LINE, parse};
 
 fn output() -> Output {
     Output { svg: "new svg".into(), png: b"new png".to_vec(), csv: b"new csv".to_vec() }

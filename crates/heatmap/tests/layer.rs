@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{Drawing, fixture, layer_fixture, layer_path};
 use fused_lora_heatmap::{Colormap, Figure, LAYER_ROWS, Metric, Query, Selection, Vmax, draw_svg};
-use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid, read};
+use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid, read};
 
 const ADAPTERS: [&str; 2] = ["adapter-h", "adapter-l"];
 const LORA: [&str; 2] = ["lora-unfused", "lora-fused"];

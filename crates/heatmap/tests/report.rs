@@ -10,7 +10,7 @@ use std::process::Command;
 use browser::Browser;
 use common::{Drawing, fixture, layer_fixture};
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Report, Vmax, draw_svg};
-use fused_lora_sweep::{Cell, Record, to_csv};
+use fused_lora_records::{Cell, Record, to_csv};
 use serde_json::Value;
 
 /// What the tests put on the page: both workloads, LoRA on q and v beside the layer's rows, and the linear layer

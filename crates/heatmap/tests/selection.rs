@@ -4,7 +4,7 @@ mod common;
 
 use common::fixture;
 use fused_lora_heatmap::{Error, Metric, Query, Selection};
-use fused_lora_sweep::{Record, Timestamp};
+use fused_lora_records::{Record, Timestamp};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()

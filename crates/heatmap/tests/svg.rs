@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use common::{Drawing, draw, figure, fixture, select};
 use fused_lora_heatmap::{Colormap, Figure, FigureRow, Metric, Query, Rgb, Scale, Vmax, draw_svg};
-use fused_lora_sweep::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid};
+use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid};
 use proptest::prelude::*;
 
 const METHODS: [&str; 2] = ["unfused", "fused"];

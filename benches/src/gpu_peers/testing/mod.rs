@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use fused_lora::Strategy;
 use fused_lora::cpu::Simd;
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 use half::f16;
 
 use crate::check::{Wrong, check};

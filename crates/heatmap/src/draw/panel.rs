@@ -1,6 +1,6 @@
 //! Panels of cells, and the axes that they share.
 
-use fused_lora_sweep::{BATCHES, RANKS, SEQ_LENS};
+use fused_lora_records::{BATCHES, RANKS, SEQ_LENS};
 
 use super::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, hatch, tick};
 use crate::label::RowLabel;

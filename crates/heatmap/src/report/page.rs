@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use fused_lora_sweep::Record;
+use fused_lora_records::Record;
 use serde::Serialize;
 
 use super::sheet::Sheet;

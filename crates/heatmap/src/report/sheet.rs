@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fused_lora_sweep::Record;
+use fused_lora_records::Record;
 
 use crate::select::{BASES, default_rows, on_grid};
 use crate::{Error, MAX_ROWS, Metric, Query, Selection};

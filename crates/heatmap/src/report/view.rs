@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use fused_lora_sweep::Cell;
+use fused_lora_records::Cell;
 
 use super::page::escaped;
 use super::sheet::MetricSelection;

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Selection, Vmax, draw_svg};
-use fused_lora_sweep::{Record, read};
+use fused_lora_records::{Record, read};
 
 pub(crate) fn fixture_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/made-up-linear-1024x1024.csv")

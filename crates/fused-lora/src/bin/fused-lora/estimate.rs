@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 
 #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod model;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use fused_lora_heatmap::{Colormap, MAX_ROWS, Metric, Query, Vmax};
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 
 /// Draws the six-panel figure of a measured grid: slow-down by batch size, rank, sequence length and strategy.
 ///

@@ -15,7 +15,7 @@ use clap::Parser as _;
 use fused_lora_heatmap::{
     Figure, Origin, Output, Report, Selection, Source, draw_svg, png_from_svg, workspace_root, write_report,
 };
-use fused_lora_sweep::to_csv;
+use fused_lora_records::to_csv;
 
 use cli::Cli;
 

@@ -3,7 +3,7 @@ use fused_lora::{
     Problem, Strategy,
     cuda::{Device, Gpu, Plan, Target},
 };
-use fused_lora_sweep::{Cell, Workload, grid};
+use fused_lora_records::{Cell, Workload, grid};
 
 use super::Estimate;
 
@@ -48,7 +48,7 @@ pub(super) fn estimate(
 
 fn of_cell(gpu: &Gpu, workload: &'static Workload, cell: Cell) -> Result<Estimate> {
     let plans = |strategy| -> Result<Vec<Plan>> {
-        let of = |projection: &fused_lora_sweep::Projection| {
+        let of = |projection: &fused_lora_records::Projection| {
             let problem = Problem::new(cell.m(), projection.d_out, projection.d_in, cell.rank);
             Ok(gpu.plan(&problem, strategy)?)
         };

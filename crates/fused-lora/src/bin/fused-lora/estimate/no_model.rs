@@ -1,7 +1,7 @@
 //! In place of the model, where this build has none.
 
 use anyhow::{Result, bail};
-use fused_lora_sweep::Workload;
+use fused_lora_records::Workload;
 
 use super::Estimate;
 

@@ -2,7 +2,7 @@
 //! measured:
 //!
 //! ```text
-//! cargo run -p fused-lora-sweep --example made-up-grid -- FILE [WORKLOAD]
+//! cargo run -p fused-lora-records --example made-up-grid -- FILE [WORKLOAD]
 //! ```
 //!
 //! Nothing here is a measurement. The times follow a simple model (160 GFLOP/s, the floor times a factor,
@@ -10,7 +10,7 @@
 
 use std::error::Error;
 
-use fused_lora_sweep::{RANKS, Record, RecordFile, Timestamp, Workload, grid};
+use fused_lora_records::{RANKS, Record, RecordFile, Timestamp, Workload, grid};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{line, record, text};
-use fused_lora_sweep::{Record, RecordError, RecordFile, Timestamp, parse, read, to_csv};
+use fused_lora_records::{Record, RecordError, RecordFile, Timestamp, parse, read, to_csv};
 use proptest::prelude::*;
 
 /// Text with what CSV must quote, and what it must not trip over.

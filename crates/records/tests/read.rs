@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use common::{line, record, text};
-use fused_lora_sweep::{RecordError, Records, Warning, newest, read};
+use fused_lora_records::{RecordError, Records, Warning, newest, read};
 use tempfile::TempDir;
 
 /// Writes one file per text and reads them all.

@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-use fused_lora_sweep::Record;
+use fused_lora_records::Record;
 
 /// A record with every field set.
 pub(crate) fn record() -> Record {
@@ -38,8 +38,8 @@ pub(crate) fn record() -> Record {
 
 /// A file's text: the version line, the header, and these lines.
 pub(crate) fn text(lines: &[String]) -> String {
-    let header = fused_lora_sweep::COLUMNS.join(",");
-    let mut text = format!("{}\n{header}\n", fused_lora_sweep::VERSION_LINE);
+    let header = fused_lora_records::COLUMNS.join(",");
+    let mut text = format!("{}\n{header}\n", fused_lora_records::VERSION_LINE);
     for line in lines {
         text.push_str(line);
         text.push('\n');

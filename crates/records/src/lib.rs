@@ -19,7 +19,7 @@
 //!
 //! ```
 //! use std::path::Path;
-//! use fused_lora_sweep::{COLUMNS, VERSION_LINE, Workload, grid, parse};
+//! use fused_lora_records::{COLUMNS, VERSION_LINE, Workload, grid, parse};
 //!
 //! let gpt2 = Workload::by_name("gpt2-medium-linears")?;
 //! let floor = gpt2.floor_pct(250);
