@@ -1,266 +1,221 @@
-//! No output, no time: what a method computes is compared with the reference before it is timed.
+//! No output, no time: y of the first slot is compared with the reference before a method is timed.
 
-use fused_lora::Epilogue;
-use fused_lora::reference::{self, Expected, Inputs, Mismatch};
-use half::f16;
-use ndarray::{Array2, Axis};
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{SeedableRng, seq};
+use ndarray::Array2;
 
-use crate::method::Method;
-use crate::model::Linear;
-use crate::tokens::Tokens;
+use crate::method::{Call, Method, Output};
 
-/// Rows that are compared, in every column. The f64 reference of all of them would take minutes at M = 16384.
-const ROWS: usize = 16;
+/// What rows of a y should be.
+pub struct Expected {
+    /// Rows of y that are compared, each with its row of `y` below. All others are looked at for NaN alone.
+    pub rows: Vec<(usize, usize)>,
+    /// In f64 from the operands as given.
+    pub y: Array2<f64>,
+    /// By how much an element may be off.
+    pub tolerance: Array2<f64>,
+    /// By how much all of them may: ‖y − expected‖ / ‖expected‖.
+    pub norm_tolerance: f64,
+}
 
-/// Why a method is wrong.
+/// How far a y is off, relative to what is allowed: 1 is the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Deviation {
+    /// Of the worst element.
+    pub element: f64,
+    /// Of all of them together.
+    pub norm: f64,
+    /// Row and column of the worst element.
+    pub at: (usize, usize),
+}
+
+/// Why a method is not timed.
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
     /// y was poisoned, and some of it still is.
-    #[error(
-        "{method}, projection {projection}: {missing} of {total} elements of y are NaN, or were not written"
-    )]
+    #[error("{name} at r{rank}, product {product}: {missing} of {total} elements of y are NaN, or were not written")]
     NotWritten {
         /// The method's name.
-        method: String,
-        /// Number of the projection in its workload.
-        projection: usize,
+        name: String,
+        /// Its rank.
+        rank: usize,
+        /// Number of the product in its workload.
+        product: usize,
         /// Elements that are NaN.
         missing: usize,
         /// Elements that y has.
         total: usize,
     },
-    /// A sampled row is not what the reference has.
-    #[error("{method}, projection {projection}, rows {rows:?} of y: {mismatch}")]
+    /// y has another shape than the reference, or there are fewer products.
+    #[error("{name} at r{rank} has y of {found}, not of {expected}")]
+    Shape {
+        /// The method's name.
+        name: String,
+        /// Its rank.
+        rank: usize,
+        /// Shapes that there are.
+        found: String,
+        /// Shapes that there should be.
+        expected: String,
+    },
+    /// y is not what the reference has.
+    #[error(
+        "{name} at r{rank}, product {product}, is wrong: its worst element, in row {} and column {}, is off by {:.2} times what is \
+         allowed, all of them together by {:.2} times", .deviation.at.0, .deviation.at.1, .deviation.element, .deviation.norm
+    )]
     Mismatch {
         /// The method's name.
-        method: String,
-        /// Number of the projection in its workload.
-        projection: usize,
-        /// The rows that were compared; the mismatch counts among them.
-        rows: Vec<usize>,
-        /// The first difference.
-        mismatch: Box<Mismatch>,
-        /// How far off the worst of all projections is.
+        name: String,
+        /// Its rank.
+        rank: usize,
+        /// Number of the product.
+        product: usize,
+        /// How far it is off.
         deviation: Deviation,
     },
-    /// The reference refuses the operands.
-    #[error("the reference refuses the operands: {0}")]
-    Reference(#[from] fused_lora::Error),
     /// The method itself fails.
-    #[error("{method}: {source}")]
+    #[error("{name} at r{rank}: {source:#}")]
     Failed {
         /// The method's name.
-        method: String,
+        name: String,
+        /// Its rank.
+        rank: usize,
         /// What it says.
         source: anyhow::Error,
     },
 }
 
-/// How far an output is from the reference, relative to what is allowed: 1 is the limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Deviation {
-    /// Of the worst element: |y − ref| to its tolerance.
-    pub element: f64,
-    /// Of all of them: ‖y − ref‖ to 2u·‖ref‖.
-    pub norm: f64,
-}
-
-/// Runs a method on poisoned outputs and compares every projection with the reference.
+/// Runs a method on poisoned outputs and compares every product with the reference.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong.
-pub fn check<L>(
-    method: &mut (dyn Method + '_),
-    linears: &[Linear<L>],
-    rank: usize,
-    tokens: &mut [Tokens],
-) -> Result<(), Wrong> {
-    for tokens in tokens.iter_mut() {
-        tokens.y.fill(f16::NAN);
+pub fn check(method: &Method, call: &mut dyn Call, expected: &[Expected]) -> Result<(), Wrong> {
+    let (name, rank) = (method.names[0].clone(), method.rank);
+    let outputs = (|| {
+        call.poison()?;
+        call.call(0)?;
+        call.output()
+    })();
+    let outputs = outputs.map_err(|source| Wrong::Failed { name: name.clone(), rank, source })?;
+    let columns = |expected: &Expected| expected.y.ncols();
+    if outputs.len() != expected.len()
+        || outputs.iter().zip(expected).any(|(output, expected)| output.dim().1 != columns(expected))
+    {
+        let found = format!("{:?}", outputs.iter().map(Output::dim).collect::<Vec<_>>());
+        let expected = format!("{:?} columns", expected.iter().map(columns).collect::<Vec<_>>());
+        return Err(Wrong::Shape { name, rank, found, expected });
     }
-    if let Err(source) = method.call(0, tokens) {
-        return Err(Wrong::Failed { method: method.name().to_owned(), source });
-    }
-
-    let mut worst = Deviation::default();
-    let mut first = None;
-    for (projection, (linear, tokens)) in linears.iter().zip(tokens.iter()).enumerate() {
-        let missing = tokens.y.iter().filter(|y| y.is_nan()).count();
+    let mut wrong = None;
+    for (product, (output, expected)) in outputs.iter().zip(expected).enumerate() {
+        let missing = output.missing();
         if missing > 0 {
-            let (method, total) = (method.name().to_owned(), tokens.y.len());
-            return Err(Wrong::NotWritten { method, projection, missing, total });
+            let total = output.dim().0 * output.dim().1;
+            return Err(Wrong::NotWritten { name, rank, product, missing, total });
         }
-        let rows = sampled_rows(tokens.x.nrows());
-        let Some((expected, found)) = sample(method, linear, rank, tokens, &rows)? else { continue };
-        worst = worst.max(Deviation::of(&expected, &found));
-        if let Err(mismatch) = reference::check(&expected, found.view()) {
-            first.get_or_insert((projection, rows, Box::new(mismatch)));
+        let deviation = Deviation::of(output, expected);
+        // Not `>`: a NaN is wrong.
+        if !(deviation.element <= 1.0 && deviation.norm <= 1.0) {
+            wrong.get_or_insert((product, deviation));
         }
     }
-    let Some((projection, rows, mismatch)) = first else { return Ok(()) };
-    Err(Wrong::Mismatch { method: method.name().to_owned(), projection, rows, mismatch, deviation: worst })
-}
-
-/// First, last, and others drawn at random; in order.
-fn sampled_rows(m: usize) -> Vec<usize> {
-    if m <= ROWS {
-        return (0..m).collect();
+    match wrong {
+        Some((product, deviation)) => Err(Wrong::Mismatch { name, rank, product, deviation }),
+        None => Ok(()),
     }
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(m as u64);
-    let mut rows: Vec<usize> =
-        seq::index::sample(&mut rng, m - 2, ROWS - 2).into_iter().map(|i| i + 1).collect();
-    rows.extend([0, m - 1]);
-    rows.sort_unstable();
-    rows
-}
-
-/// What the reference has in those rows, and what was found there.
-fn sample<L>(
-    method: &(dyn Method + '_),
-    linear: &Linear<L>,
-    rank: usize,
-    tokens: &Tokens,
-    rows: &[usize],
-) -> Result<Option<(Expected, Array2<f16>)>, fused_lora::Error> {
-    let Some(strategy) = method.computes() else { return Ok(None) };
-    let x = tokens.x.select(Axis(0), rows);
-    let inputs = Inputs {
-        x: x.view(),
-        w: linear.w.view(),
-        adapter: Some(linear.adapter(rank).view()),
-        epilogue: Epilogue::NONE,
-    };
-    let found = tokens.output(method.layout()).select(Axis(0), rows);
-    Ok(Some((reference::forward(&inputs, strategy)?, found)))
 }
 
 impl Deviation {
-    fn of(expected: &Expected, found: &Array2<f16>) -> Deviation {
-        let triples =
-            || expected.y.iter().zip(&expected.tolerance).zip(found).map(|((y, t), f)| (y, t, f.to_f64()));
-        let element =
-            triples().map(|(y, tolerance, found)| (found - y).abs() / tolerance).fold(0.0, f64::max);
-        let error = triples().map(|(y, _, found)| (found - y).powi(2)).sum::<f64>().sqrt();
-        let norm = triples().map(|(y, ..)| y * y).sum::<f64>().sqrt();
-        // 2u = 2⁻¹⁰
-        Deviation { element, norm: if error == 0.0 { 0.0 } else { error / (norm / 1024.0) } }
-    }
-
-    fn max(self, other: Deviation) -> Deviation {
-        Deviation { element: self.element.max(other.element), norm: self.norm.max(other.norm) }
+    fn of(output: &Output, expected: &Expected) -> Deviation {
+        let mut worst = Deviation::default();
+        let (mut error, mut norm) = (0.0, 0.0);
+        for &(row, of_reference) in &expected.rows {
+            let (y, tolerance) = (expected.y.row(of_reference), expected.tolerance.row(of_reference));
+            for (column, (&y, &tolerance)) in y.iter().zip(&tolerance).enumerate() {
+                let off = output.at(row, column) - y;
+                let element = off.abs() / tolerance;
+                if element > worst.element || element.is_nan() {
+                    (worst.element, worst.at) = (element, (row, column));
+                }
+                error += off * off;
+                norm += y * y;
+            }
+        }
+        worst.norm = if error == 0.0 { 0.0 } else { (error / norm).sqrt() / expected.norm_tolerance };
+        worst
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fused_lora::Strategy;
-    use fused_lora::cpu::Simd;
-    use fused_lora_records::Workload;
+    use half::f16;
 
     use super::*;
-    use crate::method::Ours;
-    use crate::model::Model;
-    use crate::normals::Normals;
-    use crate::tokens;
+    use crate::testing::method;
+    use crate::time::Time;
 
-    #[test]
-    fn rows_hold_both_ends_and_repeat_none() {
-        assert_eq!(sampled_rows(3), [0, 1, 2]);
-        assert_eq!(sampled_rows(16).len(), 16);
-        for m in [17, 18, 128, 16_384] {
-            let rows = sampled_rows(m);
-            assert_eq!(rows.len(), ROWS, "{m}");
-            assert_eq!((rows[0], rows[ROWS - 1]), (0, m - 1));
-            assert!(rows.is_sorted_by(|a, b| a < b), "{m}: {rows:?}");
+    /// Returns what it is told to.
+    struct Made(Option<Array2<f16>>);
+
+    impl Call for Made {
+        fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+            anyhow::ensure!(self.0.is_some(), "the device is gone");
+            Ok(Time { wall: 1.0, cpu: None })
+        }
+
+        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+            Ok(self.0.iter().map(|y| Output::F16(y.clone())).collect())
         }
     }
 
-    /// A right method whose output is then spoilt.
-    struct Spoilt<F> {
-        ours: Ours,
-        spoil: F,
-    }
-
-    impl<F: FnMut(&mut [Tokens])> Method for Spoilt<F> {
-        fn name(&self) -> &str {
-            "spoilt"
-        }
-
-        fn computes(&self) -> Option<Strategy> {
-            self.ours.computes()
-        }
-
-        fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-            self.ours.call(slot, tokens)?;
-            (self.spoil)(tokens);
-            Ok(())
+    /// y[i][j] = 1 + i + j; rows 0 and 3 of four are compared.
+    fn expected() -> Expected {
+        Expected {
+            rows: vec![(0, 0), (3, 1)],
+            y: Array2::from_shape_fn((2, 5), |(i, j)| (1 + 3 * i + j) as f64),
+            tolerance: Array2::from_elem((2, 5), 0.25),
+            norm_tolerance: 0.1,
         }
     }
 
-    fn check_spoilt(strategy: Strategy, spoil: impl FnMut(&mut [Tokens])) -> Result<(), Wrong> {
-        let workload = Workload::by_name("linear-1024x1024").unwrap();
-        let mut model = Model::new(workload, Simd::detect().unwrap());
-        model.ensure(1, 10).unwrap();
-        let mut tokens = tokens::slot(workload, 40, &mut Normals::new(3));
-        let ours = Ours::new("ours", strategy, model.slots(), 10);
-        check(&mut Spoilt { ours, spoil }, &model.slots()[0], 10, &mut tokens)
+    fn right() -> Array2<f16> {
+        Array2::from_shape_fn((4, 5), |(i, j)| f16::from_f32((1 + i + j) as f32))
+    }
+
+    fn result(spoil: impl FnOnce(&mut Array2<f16>)) -> Result<(), Wrong> {
+        let mut y = right();
+        spoil(&mut y);
+        check(&method("fused", 10, Some(0)), &mut Made(Some(y)), &[expected()])
     }
 
     #[test]
-    fn right_outputs_pass() {
-        for strategy in Strategy::ALL {
-            check_spoilt(strategy, |_| ()).unwrap_or_else(|error| panic!("{strategy}: {error}"));
+    fn right_outputs_pass_and_wrong_ones_are_named() {
+        result(|_| ()).unwrap();
+        result(|y| y[[3, 4]] = f16::from_f32(8.2)).unwrap();
+        let error = result(|y| y[[3, 4]] = f16::from_f32(8.5)).unwrap_err();
+        let text = error.to_string();
+        for part in ["fused at r10", "row 3 and column 4", "off by 2.00 times"] {
+            assert!(text.contains(part), "{part} is not in {text}");
         }
-    }
-
-    #[test]
-    fn one_wrong_element_in_the_last_row_fails() {
-        let spoil = |tokens: &mut [Tokens]| {
-            let y = tokens[0].y.last_mut().unwrap();
-            *y = f16::from_f32(y.to_f32() + 0.1);
-        };
-        let error = check_spoilt(Strategy::Fused, spoil).unwrap_err();
-        let Wrong::Mismatch { mismatch, rows, deviation, .. } = &error else { panic!("{error}") };
-        let Mismatch::Element { row, column, bad, .. } = &**mismatch else { panic!("{error}") };
-        assert_eq!((rows[*row], *column, *bad), (39, 1023, 1));
-        assert!(deviation.element > 1.0 && deviation.norm < 1.0, "{deviation:?}");
-        assert!(error.to_string().contains("spoilt"), "{error}");
-    }
-
-    /// The rows that are not sampled are looked at too, if only for whether they were written.
-    #[test]
-    fn an_element_that_is_not_written_fails_wherever_it_is() {
-        let unsampled = (0..40).find(|row| !sampled_rows(40).contains(row)).unwrap();
-        let error =
-            check_spoilt(Strategy::Base, |tokens| tokens[0].y[unsampled * 1024 + 7] = f16::NAN).unwrap_err();
-        assert!(matches!(error, Wrong::NotWritten { missing: 1, total: 40_960, .. }), "{error}");
+        // All elements within their tolerance, but too many of them off.
+        let error = result(|y| y.mapv_inplace(|v| v + f16::from_f32(0.25))).err();
+        assert!(error.is_none(), "0.25 is 5 % of the norm: {error:?}");
+        let strict = Expected { norm_tolerance: 0.01, ..expected() };
+        let y = right().mapv(|v| v + f16::from_f32(0.2));
+        let error = check(&method("m", 0, None), &mut Made(Some(y)), &[strict]).unwrap_err();
+        assert!(matches!(error, Wrong::Mismatch { deviation, .. } if deviation.norm > 1.0 && deviation.element < 1.0));
     }
 
     #[test]
-    fn the_base_is_not_taken_for_the_whole() {
-        let workload = Workload::by_name("linear-1024x1024").unwrap();
-        let mut model = Model::new(workload, Simd::detect().unwrap());
-        model.ensure(1, 10).unwrap();
-        let mut tokens = tokens::slot(workload, 40, &mut Normals::new(3));
-        /// Says that it computes all of it.
-        struct Lazy(Ours);
-        impl Method for Lazy {
-            fn name(&self) -> &str {
-                "lazy"
-            }
-            fn computes(&self) -> Option<Strategy> {
-                Some(Strategy::Fused)
-            }
-            fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-                self.0.call(slot, tokens)
-            }
-        }
-        let mut lazy = Lazy(Ours::new("base", Strategy::Base, model.slots(), 10));
-        let error = check(&mut lazy, &model.slots()[0], 10, &mut tokens).unwrap_err();
-        let Wrong::Mismatch { deviation, .. } = &error else { panic!("{error}") };
-        assert!(deviation.element > 10.0 && deviation.norm > 10.0, "{deviation:?}");
+    fn an_element_that_is_not_written_fails_wherever_it_is() {
+        let error = result(|y| y[[1, 2]] = f16::NAN).unwrap_err();
+        assert!(matches!(error, Wrong::NotWritten { missing: 1, total: 20, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_fails_or_has_another_shape_is_no_result() {
+        let failed = check(&method("m", 7, None), &mut Made(None), &[expected()]).unwrap_err();
+        assert_eq!(failed.to_string(), "m at r7: the device is gone");
+        let two = [expected(), expected()];
+        let error = check(&method("m", 7, None), &mut Made(Some(right())), &two).unwrap_err();
+        assert!(matches!(error, Wrong::Shape { .. }), "{error}");
     }
 }

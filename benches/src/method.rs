@@ -1,69 +1,148 @@
-//! What is timed: ways to compute the y of a workload.
+//! What is timed: ways to compute a workload at one size, described and ready to be called.
 
 use fused_lora::Strategy;
-use fused_lora::cpu::{Layer, Workspace};
-use ndarray::ArrayViewMut2;
+use half::f16;
+use ndarray::Array2;
 
-use crate::model::Linear;
-use crate::tokens::{Layout, Tokens};
+use crate::layer::torch::TorchMethod;
+use crate::layer::variant::Variant;
+use crate::time::Time;
 
-/// Something whose calls are timed.
-pub trait Method {
-    /// The name in the records.
-    fn name(&self) -> &str;
+/// A method of one size, as the harness, the records and Criterion see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Method {
+    /// What it computes, and with what.
+    pub what: What,
+    /// The names in the records. The bare layer's second call is recorded as each method at r = 0, all others have one name.
+    pub names: Vec<String>,
+    /// Rank of the adapter.
+    pub rank: usize,
+    /// The ids that select it, within the size's group.
+    pub ids: Vec<String>,
+    /// Whether Criterion gets its times, under the first of its ids.
+    pub for_criterion: bool,
+    /// Place of the method that it is compared with; its own for a base, None for a probe.
+    pub base: Option<usize>,
+    /// Its work.
+    pub work: Work,
+    /// The slow-down that it cannot do without; none for a base or a probe.
+    pub floor: Option<Floor>,
+    /// The element type of x, W and y, as records name it.
+    pub dtype: &'static str,
+    /// Whether it is this library: another may break the tolerance, and is then marked and timed all the same.
+    pub ours: bool,
+}
 
-    /// Which part of the operation it computes, or None for a method that computes none and is timed for
-    /// comparison only.
-    fn computes(&self) -> Option<Strategy>;
+/// What is computed, and with what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The linear layers, by the library of that number in the suite's list.
+    Linear(usize, Strategy),
+    /// The transformer's layer.
+    Layer(Variant),
+    /// PyTorch's layer, at a rank.
+    Torch(TorchMethod, usize),
+    /// Nothing of the workload: what the machine could do at best.
+    Probe(Probe),
+}
 
-    /// How it lays out y.
-    fn layout(&self) -> Layout {
-        Layout::RowMajor
+/// A limit of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// f32 multiply-adds on all threads.
+    Peak,
+    /// Bytes read from memory by all threads.
+    Bandwidth,
+}
+
+/// Operations and bytes of a forward pass that no method can do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Useful operations, a multiply-add counted as two; padding is not work.
+    pub flops: f64,
+    /// Bytes of all operands that come from memory, and of y.
+    pub bytes: f64,
+}
+
+/// What a method cannot do without, in percent of the base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// At the rank.
+    pub pct: f64,
+    /// At the rank that its kernels round up to, where that is known.
+    pub pad_pct: Option<f64>,
+}
+
+impl Method {
+    /// Whether others are compared with it.
+    #[must_use]
+    pub fn is_base(&self, place: usize) -> bool {
+        self.base == Some(place)
     }
+}
 
-    /// Computes y of every projection, with the weights of that slot. On the host this is what a round times:
-    /// nothing is allocated or packed here that could be kept from call to call.
+/// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept from one to the next.
+pub trait Call {
+    /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of passes that go round all
+    /// slots.
     ///
     /// # Errors
     ///
     /// If whatever computes it fails.
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()>;
-}
+    fn call(&mut self, slot: usize) -> anyhow::Result<Time>;
 
-/// One strategy of this library.
-pub struct Ours {
-    name: String,
-    strategy: Strategy,
-    /// By slot and projection.
-    layers: Vec<Vec<Layer>>,
-    workspace: Workspace,
-}
-
-impl Ours {
-    /// The strategy on the slots of a model that have an adapter of that rank.
-    #[must_use]
-    pub fn new(name: impl Into<String>, strategy: Strategy, slots: &[Vec<Linear>], rank: usize) -> Ours {
-        let layers =
-            slots.iter().map(|slot| slot.iter().map(|linear| linear.adapter(rank).layer.clone()).collect());
-        Ours { name: name.into(), strategy, layers: layers.collect(), workspace: Workspace::new() }
-    }
-}
-
-impl Method for Ours {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        Some(self.strategy)
-    }
-
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        for (layer, tokens) in self.layers[slot].iter().zip(tokens) {
-            let shape = (tokens.x.nrows(), layer.out_features());
-            let y = ArrayViewMut2::from_shape(shape, &mut tokens.y).expect("y has M · N elements");
-            layer.forward_with(self.strategy, tokens.x.view(), y, &mut self.workspace)?;
-        }
+    /// Makes y of the first slot NaN. Nothing where y is made anew by each call.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn poison(&mut self) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    /// y of the first slot, [M, N] of each product.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A y.
+pub enum Output {
+    /// In f16.
+    F16(Array2<f16>),
+    /// In f32.
+    F32(Array2<f32>),
+}
+
+impl Output {
+    /// An element, widened.
+    #[must_use]
+    pub fn at(&self, row: usize, column: usize) -> f64 {
+        match self {
+            Output::F16(y) => y[[row, column]].to_f64(),
+            Output::F32(y) => f64::from(y[[row, column]]),
+        }
+    }
+
+    /// Rows and columns.
+    #[must_use]
+    pub fn dim(&self) -> (usize, usize) {
+        match self {
+            Output::F16(y) => y.dim(),
+            Output::F32(y) => y.dim(),
+        }
+    }
+
+    /// Elements that are NaN: y was poisoned, so they were not written, or are wrong.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        match self {
+            Output::F16(y) => y.iter().filter(|value| value.is_nan()).count(),
+            Output::F32(y) => y.iter().filter(|value| value.is_nan()).count(),
+        }
     }
 }

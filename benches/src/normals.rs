@@ -8,10 +8,12 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Normal};
 
-/// Elements of a stock: many times the widest row.
+/// Elements of a stock.
 const STOCK: usize = 1 << 18;
+/// Elements that are cut from it at once. No multiple of a usual width: no two rows of a matrix begin at the same place of a piece.
+const PIECE: usize = 1021;
 
-/// Normally distributed f16. Rows are cut from a stock of numbers at random places: drawing each element of
+/// Normally distributed f16. Pieces are cut from a stock of numbers at random places: drawing each element of
 /// a ring of gigabytes would take longer than the measurement. Zeros and ones test nothing.
 pub struct Normals {
     rng: Xoshiro256PlusPlus,
@@ -26,28 +28,32 @@ impl Normals {
         Normals { rng: Xoshiro256PlusPlus::seed_from_u64(seed), stocks: BTreeMap::new() }
     }
 
-    /// A matrix of numbers with that standard deviation.
+    /// Fills a slice with numbers of that standard deviation.
     ///
     /// # Panics
     ///
     /// If the deviation is not a finite number of at least 0.
-    pub fn matrix(&mut self, deviation: f64, rows: usize, columns: usize) -> Array2<f16> {
+    pub fn fill(&mut self, deviation: f64, elements: &mut [f16]) {
         let rng = &mut self.rng;
         let stock = self.stocks.entry(deviation.to_bits()).or_insert_with(|| {
             let normal = Normal::new(0.0, deviation).expect("a deviation is finite and not negative");
             normal.sample_iter(&mut *rng).take(STOCK).map(f16::from_f64).collect()
         });
-        let mut elements = Vec::with_capacity(rows * columns);
-        for _ in 0..rows {
-            let mut missing = columns;
-            while missing > 0 {
-                let length = missing.min(STOCK);
-                let start = rng.random_range(0..=STOCK - length);
-                elements.extend_from_slice(&stock[start..start + length]);
-                missing -= length;
-            }
+        for piece in elements.chunks_mut(PIECE) {
+            let start = rng.random_range(0..=STOCK - piece.len());
+            piece.copy_from_slice(&stock[start..start + piece.len()]);
         }
-        Array2::from_shape_vec((rows, columns), elements).expect("as many elements as the shape has")
+    }
+
+    /// A matrix of numbers with that standard deviation.
+    ///
+    /// # Panics
+    ///
+    /// As [`fill`](Self::fill).
+    pub fn matrix(&mut self, deviation: f64, rows: usize, columns: usize) -> Array2<f16> {
+        let mut matrix = Array2::from_elem((rows, columns), f16::ZERO);
+        self.fill(deviation, matrix.as_slice_mut().expect("a new matrix is one slice"));
+        matrix
     }
 }
 
@@ -84,6 +90,7 @@ mod tests {
         let mut normals = Normals::new(1);
         assert_eq!(normals.matrix(1.0, 0, 10).dim(), (0, 10));
         assert_eq!(normals.matrix(1.0, 10, 0).dim(), (10, 0));
-        assert_eq!(normals.matrix(1.0, 1, STOCK + 5).dim(), (1, STOCK + 5));
+        let wide = normals.matrix(1.0, 1, STOCK + 5);
+        assert!(wide.iter().filter(|value| **value == f16::ZERO).count() < 1000);
     }
 }

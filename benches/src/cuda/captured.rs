@@ -1,99 +1,96 @@
-//! A strategy as a graph: what is checked is what is timed.
+//! A method as a graph: what is checked is what is timed.
 
+use std::any::Any;
 use std::rc::Rc;
+use std::time::Duration;
 
-use fused_lora::Strategy;
-use fused_lora::cuda::{Error, Graph, Layer, Stream, Workspace};
+use anyhow::Context as _;
+use fused_lora::cuda::{Event, Graph, Stream};
+use ndarray::Array2;
 
-use crate::cuda::Gpu;
-use crate::cuda::operands::Operands;
-use crate::method::Method;
-use crate::model::{Linear, Slots};
-use crate::tokens::Tokens;
+use crate::cuda::{Gpu, Operands};
+use crate::method::{Call, Output};
+use crate::time::Time;
 
-/// A method whose passes are in a graph.
-pub trait Replay: Method {
-    /// Puts all passes into the stream.
-    ///
-    /// # Errors
-    ///
-    /// If the driver refuses it.
-    fn launch(&self) -> Result<(), Error>;
-}
-
-/// Forward passes of a strategy, round and round over all slots of a ring, captured once.
+/// Forward passes of a method, round and round over all slots of a ring, captured once.
 pub struct Captured {
-    strategy: Strategy,
     // Before what it refers to: fields are dropped in this order.
     graph: Graph,
-    stream: Rc<Stream>,
+    passes: usize,
+    gpu: Gpu,
+    start: Event,
+    stop: Event,
     operands: Rc<Operands>,
-    _layers: Vec<Vec<Layer>>,
-    _workspace: Workspace,
+    /// Weights, workspaces, and whatever else the graph holds addresses of.
+    _kept: Box<dyn Any>,
 }
 
 impl Captured {
-    /// So many passes with the adapters of that rank. One slot of weights serves all slots of tokens.
+    /// A graph of so many passes.
     ///
     /// # Errors
     ///
-    /// If there is no memory for the workspace, or a pass cannot be captured.
-    pub fn new(
+    /// If the device fails.
+    ///
+    /// # Safety
+    ///
+    /// All memory that the graph uses is the operands', or is owned by `kept`. No other stream than the GPU's uses it while this lives.
+    pub unsafe fn new(
         gpu: &Gpu,
-        strategy: Strategy,
-        weights: &Slots<Layer>,
-        rank: usize,
         operands: &Rc<Operands>,
-        m: usize,
         passes: usize,
-    ) -> Result<Captured, Error> {
-        let of_slot = |slot: &Vec<Linear<Layer>>| -> Vec<Layer> {
-            slot.iter().map(|linear| linear.adapter(rank).layer.clone()).collect()
-        };
-        let layers: Vec<Vec<Layer>> = weights.iter().map(of_slot).collect();
-        let bytes = layers.iter().flatten().map(|layer| layer.workspace_size(m)).max().unwrap_or(0);
-        let mut workspace = Workspace::new(&gpu.device, bytes)?;
-        let graph = Graph::capture(&gpu.stream, |stream| {
-            (0..passes).try_for_each(|pass| {
-                let slot = pass % operands.slots();
-                let layers = &layers[slot % layers.len()];
-                operands.forward(slot, strategy, layers, &mut workspace, stream)
-            })
-        })?;
-        Ok(Captured {
-            strategy,
-            graph,
-            stream: Rc::clone(&gpu.stream),
-            operands: Rc::clone(operands),
-            _layers: layers,
-            _workspace: workspace,
-        })
+        graph: Graph,
+        kept: Box<dyn Any>,
+    ) -> anyhow::Result<Captured> {
+        let event = || Event::new(&gpu.device);
+        let (start, stop, operands) = (event()?, event()?, Rc::clone(operands));
+        Ok(Captured { graph, passes, gpu: gpu.clone(), start, stop, operands, _kept: kept })
     }
 }
 
-impl Replay for Captured {
-    fn launch(&self) -> Result<(), Error> {
-        // SAFETY: layers and workspace are this strategy's own and the buffers are kept by `operands`, which
-        // never lets go of one. The workspace is in no other graph, and launches of this one follow each other
-        // on the one stream.
-        unsafe { self.graph.launch(&self.stream) }
+/// A graph of so many passes, round and round over the slots; `pass` puts the one on a slot into the stream.
+///
+/// # Errors
+///
+/// Those of `pass`, and if the driver refuses the graph.
+pub fn capture(
+    stream: &Stream,
+    passes: usize,
+    slots: usize,
+    mut pass: impl FnMut(usize, &Stream) -> anyhow::Result<()>,
+) -> anyhow::Result<Graph> {
+    let mut failed = None;
+    let graph = Graph::capture(stream, |stream| {
+        failed = (0..passes).try_for_each(|i| pass(i % slots, stream)).err();
+        Ok(())
+    });
+    // What the library says comes first: the driver's word on a capture that it spoilt says less.
+    match failed {
+        Some(failed) => Err(failed),
+        None => Ok(graph?),
     }
 }
 
-/// Computes on the device's own copy of x, and always with the first slot's weights: those of the first slot
-/// of tokens.
-impl Method for Captured {
-    fn name(&self) -> &str {
-        self.strategy.name()
+impl Call for Captured {
+    fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+        let stream = &self.gpu.stream;
+        self.start.record(stream)?;
+        // SAFETY: the memory is kept, by the contract of `new`, and launches follow each other on the one stream.
+        unsafe { self.graph.launch(stream)? };
+        self.stop.record(stream)?;
+        self.gpu.clock.sample();
+        self.stop.synchronize()?;
+        let seconds = self.stop.seconds_since(&self.start)? / self.passes as f64;
+        let wall = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+        wall.map(Time::of_wall).with_context(|| format!("the device says that a pass took {seconds} s"))
     }
 
-    fn computes(&self) -> Option<Strategy> {
-        Some(self.strategy)
+    fn poison(&mut self) -> anyhow::Result<()> {
+        Ok(self.operands.poison()?)
     }
 
-    fn call(&mut self, _: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        self.operands.write(0, tokens)?;
-        self.launch()?;
-        Ok(self.operands.read(0, tokens)?)
+    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+        let of = |(y, n)| Ok(Output::F16(Array2::from_shape_vec((self.operands.m(), n), y)?));
+        self.operands.read(0)?.into_iter().map(of).collect()
     }
 }

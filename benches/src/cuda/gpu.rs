@@ -3,13 +3,10 @@
 use std::rc::Rc;
 
 use fused_lora::Granule;
-use fused_lora::cuda::{Adapter, Device, Error, Layer, Properties, Stream};
-use half::f16;
-use ndarray::ArrayView2;
+use fused_lora::cuda::{Device, Error, Properties, Stream};
 
 use crate::cuda::clock::Clock;
-use crate::cuda::{Bed, Overhead};
-use crate::engine::{Engine, Size};
+use crate::cuda::Overhead;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
@@ -20,8 +17,10 @@ const FLOPS_PER_CYCLE: f64 = 2048.0;
 /// An open GPU, with the one stream that everything runs on. Clones share both.
 #[derive(Clone)]
 pub struct Gpu {
-    pub(crate) device: Device,
-    pub(crate) stream: Rc<Stream>,
+    /// The device.
+    pub device: Device,
+    /// Its stream.
+    pub stream: Rc<Stream>,
     pub(crate) clock: Rc<Clock>,
 }
 
@@ -78,30 +77,5 @@ fn machine(properties: &Properties) -> Machine {
         clock_mhz: Some(f64::from(properties.clock_khz) / 1e3).filter(|&mhz| mhz > 0.0),
         last_level_cache: properties.l2_bytes as usize,
         granule: GRANULE,
-    }
-}
-
-impl Engine for Gpu {
-    type Layer = Layer;
-    type Rig = Bed;
-    type Error = Error;
-
-    fn layer(&self, w: ArrayView2<'_, f16>) -> Result<Layer, Error> {
-        Layer::new(&self.device, w)
-    }
-
-    /// Rank 0 is no adapter: its strategies take the base path.
-    fn with_adapter(
-        &self,
-        layer: Layer,
-        a: ArrayView2<'_, f16>,
-        b: ArrayView2<'_, f16>,
-        scale: f32,
-    ) -> Result<Layer, Error> {
-        layer.with_adapter(Adapter::new(&self.device, a, b, scale)?)
-    }
-
-    fn rig(&self, size: Size) -> Bed {
-        Bed::new(self.clone(), size)
     }
 }

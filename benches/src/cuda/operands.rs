@@ -2,12 +2,10 @@
 
 use std::cell::RefCell;
 
-use fused_lora::Strategy;
-use fused_lora::cuda::{Buffer, Device, Error, Layer, Matrix, MatrixMut, Stream, Workspace};
+use fused_lora::cuda::{Buffer, Device, Error, Matrix, MatrixMut};
+use half::f16;
 
-use crate::tokens::Tokens;
-
-/// Input and output of one projection.
+/// Input and output of one product.
 struct Pair {
     /// [M, K]
     x: Buffer,
@@ -18,28 +16,33 @@ struct Pair {
 /// All slots. Their buffers stay where they are as long as this lives: graphs hold their addresses.
 pub struct Operands {
     m: usize,
-    /// By slot and projection.
+    /// K and N of each product.
+    widths: Vec<(usize, usize)>,
+    /// By slot and product.
     slots: Vec<RefCell<Vec<Pair>>>,
 }
 
 impl Operands {
     /// No slots yet, for that many tokens.
     #[must_use]
-    pub fn new(m: usize) -> Operands {
-        Operands { m, slots: Vec::new() }
+    pub fn new(m: usize, widths: &[(usize, usize)]) -> Operands {
+        Operands { m, widths: widths.to_vec(), slots: Vec::new() }
     }
 
-    /// One more slot: a copy of these tokens.
+    /// One more slot: a copy of x, [M, K] of each product one after another. y is poisoned.
     ///
     /// # Errors
     ///
     /// If there is no memory for it.
-    pub fn push(&mut self, device: &Device, tokens: &[Tokens]) -> Result<(), Error> {
-        let pair = |tokens: &Tokens| -> Result<Pair, Error> {
-            let x = tokens.x.as_slice().expect("x is one row after another");
-            Ok(Pair { x: Buffer::from_slice(device, x)?, y: Buffer::from_slice(device, &tokens.y)? })
-        };
-        self.slots.push(RefCell::new(tokens.iter().map(pair).collect::<Result<_, _>>()?));
+    pub fn push(&mut self, device: &Device, mut x: &[f16]) -> Result<(), Error> {
+        let mut pairs = Vec::new();
+        for &(k, n) in &self.widths {
+            let (of_product, rest) = x.split_at(self.m * k);
+            x = rest;
+            let y = Buffer::poisoned(device, self.m * n)?;
+            pairs.push(Pair { x: Buffer::from_slice(device, of_product)?, y });
+        }
+        self.slots.push(RefCell::new(pairs));
         Ok(())
     }
 
@@ -49,52 +52,52 @@ impl Operands {
         self.slots.len()
     }
 
-    /// Where x and y of each projection of a slot are on the device; for a library that takes addresses.
+    /// Tokens of a slot.
+    #[must_use]
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Where x and y of each product of a slot are on the device; for a library that takes addresses.
     #[must_use]
     pub fn addresses(&self, slot: usize) -> Vec<(u64, u64)> {
         self.slots[slot].borrow().iter().map(|Pair { x, y }| (x.address(), y.address())).collect()
     }
 
-    /// Puts one forward pass on a slot into the stream, with those weights.
+    /// Calls `run` with the number, x and y of each product of a slot.
     ///
     /// # Errors
     ///
-    /// If the library or the driver refuses it.
-    pub fn forward(
+    /// Those of `run`.
+    pub fn each<E: From<Error>>(
         &self,
         slot: usize,
-        strategy: Strategy,
-        layers: &[Layer],
-        workspace: &mut Workspace,
-        stream: &Stream,
-    ) -> Result<(), Error> {
-        for (layer, Pair { x, y }) in layers.iter().zip(self.slots[slot].borrow_mut().iter_mut()) {
-            let x = Matrix::new(x, self.m, layer.in_features())?;
-            let y = MatrixMut::new(y, self.m, layer.out_features())?;
-            layer.forward_with(strategy, x, y, workspace, stream)?;
+        mut run: impl FnMut(usize, Matrix<'_>, MatrixMut<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut pairs = self.slots[slot].borrow_mut();
+        for (product, (Pair { x, y }, &(k, n))) in pairs.iter_mut().zip(&self.widths).enumerate() {
+            run(product, Matrix::new(x, self.m, k)?, MatrixMut::new(y, self.m, n)?)?;
         }
         Ok(())
     }
 
-    /// Overwrites y of a slot. Waits for what is under way, and for itself.
+    /// Makes y of the first slot NaN. Waits for what is under way, and for itself.
     ///
     /// # Errors
     ///
     /// If the device fails.
-    pub fn write(&self, slot: usize, tokens: &[Tokens]) -> Result<(), Error> {
-        let mut pairs = self.slots[slot].borrow_mut();
-        pairs.iter_mut().zip(tokens).try_for_each(|(pair, tokens)| pair.y.write(&tokens.y))
+    pub fn poison(&self) -> Result<(), Error> {
+        let mut pairs = self.slots[0].borrow_mut();
+        pairs.iter_mut().try_for_each(|pair| pair.y.write(&vec![f16::NAN; pair.y.len()]))
     }
 
-    /// Reads y of a slot. Waits for what is under way.
+    /// y of each product of a slot, with its number of columns. Waits for what is under way.
     ///
     /// # Errors
     ///
     /// If the device fails, now or in what was under way.
-    pub fn read(&self, slot: usize, tokens: &mut [Tokens]) -> Result<(), Error> {
-        for (Pair { y, .. }, tokens) in self.slots[slot].borrow().iter().zip(tokens) {
-            tokens.y = y.to_vec()?;
-        }
-        Ok(())
+    pub fn read(&self, slot: usize) -> Result<Vec<(Vec<f16>, usize)>, Error> {
+        let pairs = self.slots[slot].borrow();
+        pairs.iter().zip(&self.widths).map(|(pair, &(_, n))| Ok((pair.y.to_vec()?, n))).collect()
     }
 }

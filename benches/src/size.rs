@@ -1,4 +1,4 @@
-//! The sizes of the grid: a layer's tokens, without a rank.
+//! The sizes of the grid: tokens, without a rank.
 
 use std::fmt;
 
@@ -8,6 +8,8 @@ use crate::settings::{Selection, Settings};
 
 /// Batches of [`Selection::Reduced`].
 const REDUCED: [usize; 3] = [1, 4, 16];
+/// The sizes of [`Selection::Sizes`]: M = 128, 512, 4096 and 16384.
+const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
 
 /// Sequences, and tokens of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +46,8 @@ impl fmt::Display for Size {
 pub fn sizes(settings: &Settings) -> Vec<Size> {
     let selected = |size: &Size| match settings.selection {
         Selection::Reduced => REDUCED.contains(&size.batch),
-        Selection::Full | Selection::Sizes => true,
+        Selection::Sizes => SIZES.contains(&(size.seq_len, size.batch)),
+        Selection::Full => true,
     };
     let all = SEQ_LENS
         .into_iter()
@@ -59,31 +62,31 @@ mod tests {
 
     use super::*;
 
+    fn of(selection: Selection, shard: &str) -> Vec<Size> {
+        sizes(&Settings { selection, shard: shard.parse().unwrap(), ..Settings::default() })
+    }
+
     #[test]
     fn sizes_are_the_grids() {
-        let full = Settings { selection: Selection::Full, ..Settings::default() };
         let mut of_grid: Vec<Size> =
             grid().map(|Cell { seq_len, batch, .. }| Size { seq_len, batch }).collect();
         of_grid.dedup();
-        assert_eq!(sizes(&full), of_grid);
+        assert_eq!(of(Selection::Full, "1/1"), of_grid);
         assert_eq!((of_grid[17].m(), of_grid[17].to_string()), (16_384, "seq512/batch32".to_owned()));
         assert_eq!(of_grid[0].cell(10).to_string(), "seq128/batch1/r10");
-
-        let reduced = Settings { selection: Selection::Reduced, ..full };
-        let names: Vec<String> = sizes(&reduced).iter().map(Size::to_string).collect();
+        let reduced = of(Selection::Reduced, "1/1");
+        let names: Vec<String> = reduced.iter().map(Size::to_string).collect();
         assert_eq!(names.len(), 9);
         assert_eq!(names[..4], ["seq128/batch1", "seq128/batch4", "seq128/batch16", "seq256/batch1"]);
+        let ms: Vec<usize> = of(Selection::Sizes, "1/1").iter().map(Size::m).collect();
+        assert_eq!(ms, [128, 512, 4096, 16_384]);
     }
 
     #[test]
     fn shards_part_the_sizes() {
-        let of = |shard: &str| {
-            let shard = shard.parse().unwrap();
-            sizes(&Settings { selection: Selection::Full, shard, ..Settings::default() })
-        };
-        let mut all = [of("1/4"), of("2/4"), of("3/4"), of("4/4")].concat();
-        assert_eq!((all.len(), of("1/4").len()), (18, 5));
+        let mut all = ["1/4", "2/4", "3/4", "4/4"].map(|shard| of(Selection::Full, shard)).concat();
+        assert_eq!((all.len(), of(Selection::Full, "1/4").len()), (18, 5));
         all.sort_unstable();
-        assert_eq!(all, of("1/1"));
+        assert_eq!(all, of(Selection::Full, "1/1"));
     }
 }

@@ -1,14 +1,15 @@
-//! How fast this machine can do f32 multiply-adds at all, with all threads at once.
+//! What this machine could do at best, timed in the same rounds: f32 multiply-adds, and bytes read from memory.
 //!
-//! Every product that is timed beside it sums in f32, so none can be faster. The loop touches no memory: each
+//! Every product that is timed beside them sums in f32, so none can be faster than the multiply-adds. Their loop touches no memory: each
 //! thread keeps more independent sums in registers than the units have stages, and adds to them in turn.
 
 use std::hint::black_box;
+use std::rc::Rc;
 
-use fused_lora::Strategy;
+use rayon::prelude::*;
 
-use crate::method::Method;
-use crate::tokens::Tokens;
+use crate::method::{Call, Method, Probe, What, Work};
+use crate::time::Time;
 
 /// Independent sums, each a vector: as many as units times stages at least, and no more than fit the registers
 /// beside the factors. x86-64 has two units of four stages, and sixteen registers with AVX2; large aarch64 cores have
@@ -16,41 +17,95 @@ use crate::tokens::Tokens;
 const SUMS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
 /// Operations of one call, bounded: long enough to time, short enough to repeat.
 const FEWEST: f64 = 0.4e9;
-const MOST: f64 = 4e9;
+const MOST: f64 = 2e9;
+/// Bytes that one call reads: a few milliseconds' worth.
+const READ: usize = 32 << 20;
+
+/// The two probes beside calls of so many operations.
+#[must_use]
+pub fn methods(flops: f64) -> [Method; 2] {
+    let method = |probe, name: &str, work| Method {
+        what: What::Probe(probe),
+        names: vec![name.to_owned()],
+        rank: 0,
+        ids: Vec::new(),
+        for_criterion: false,
+        base: None,
+        work,
+        floor: None,
+        dtype: "f32",
+        ours: true,
+    };
+    let peak = Work { flops: Peak::new(flops).flops(), bytes: 0.0 };
+    let bandwidth = Work { flops: 0.0, bytes: READ as f64 };
+    [method(Probe::Peak, "fma-peak", peak), method(Probe::Bandwidth, "read-bandwidth", bandwidth)]
+}
+
+/// Memory that has left the caches, for as long as it is read part after part.
+pub struct Memory(Rc<Vec<u64>>);
+
+impl Memory {
+    /// More than the last-level cache holds, of so many bytes.
+    #[must_use]
+    pub fn new(last_level_cache: usize) -> Memory {
+        let parts = (2 * last_level_cache).div_ceil(READ).max(1);
+        Memory(Rc::new(vec![1; parts * READ / size_of::<u64>()]))
+    }
+
+    /// A probe, ready.
+    #[must_use]
+    pub fn call(&self, probe: Probe, flops: f64) -> Box<dyn Call> {
+        match probe {
+            Probe::Peak => Box::new(Peak::new(flops)),
+            Probe::Bandwidth => Box::new(Read { memory: Rc::clone(&self.0), next: 0 }),
+        }
+    }
+}
+
+/// Reads one part after another.
+struct Read {
+    memory: Rc<Vec<u64>>,
+    next: usize,
+}
+
+impl Call for Read {
+    fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+        let length = READ / size_of::<u64>();
+        let part = &self.memory[self.next * length..][..length];
+        self.next = (self.next + 1) % (self.memory.len() / length);
+        Time::of(|| {
+            let of_thread = length.div_ceil(rayon::current_num_threads());
+            let sum = part.par_chunks(of_thread).map(|part| part.iter().fold(0u64, |sum, &word| sum ^ word));
+            black_box(sum.reduce(|| 0, |a, b| a ^ b));
+            Ok(())
+        })
+    }
+}
 
 /// Multiply-adds on all threads.
-pub struct Peak {
+struct Peak {
     steps: usize,
 }
 
 impl Peak {
     /// A loop of about as many operations as what it is compared with, or fewer.
-    #[must_use]
-    pub fn new(flops: f64) -> Peak {
+    fn new(flops: f64) -> Peak {
         let per_step = step_flops() * rayon::current_num_threads() as f64;
         Peak { steps: (flops.clamp(FEWEST, MOST) / per_step).ceil() as usize }
     }
 
     /// Operations of one call, a multiply-add counted as two.
-    #[must_use]
-    pub fn flops(&self) -> f64 {
+    fn flops(&self) -> f64 {
         self.steps as f64 * step_flops() * rayon::current_num_threads() as f64
     }
 }
 
-impl Method for Peak {
-    fn name(&self) -> &str {
-        "fma-peak"
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        None
-    }
-
-    fn call(&mut self, _: usize, _: &mut [Tokens]) -> anyhow::Result<()> {
-        let steps = self.steps;
-        rayon::broadcast(|_| multiply_add(steps));
-        Ok(())
+impl Call for Peak {
+    fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+        Time::of(|| {
+            rayon::broadcast(|_| multiply_add(self.steps));
+            Ok(())
+        })
     }
 }
 
@@ -185,6 +240,20 @@ mod tests {
         let gflops = steps as f64 * step_flops() / start.elapsed().as_nanos() as f64;
         // One thread of anything from the last ten years; a debug build is optimised too.
         assert!((1.0..=1000.0).contains(&gflops), "{gflops} GFLOP/s");
+    }
+
+    /// Each call reads another part, and all of it.
+    #[test]
+    fn memory_is_read_part_after_part() {
+        let memory = Memory::new(3 * READ / 2);
+        assert_eq!(memory.0.len() * size_of::<u64>(), 3 * READ);
+        let mut read = Read { memory: Rc::clone(&memory.0), next: 0 };
+        let parts: Vec<usize> = (0..4).map(|_| (read.call(0).unwrap(), read.next).1).collect();
+        assert_eq!(parts, [1, 2, 0, 1]);
+        let gigabytes = READ as f64 / read.call(0).unwrap().wall * 1e-9;
+        assert!((0.1..=5000.0).contains(&gigabytes), "{gigabytes} GB/s");
+        let [peak, bandwidth] = methods(1e9);
+        assert!(peak.work.flops >= 1e9 && bandwidth.work.bytes == READ as f64);
     }
 
     #[test]

@@ -1,0 +1,213 @@
+//! x and y of one size on the host, once for each slot of a ring; and methods that are called on them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use half::f16;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use crate::method::{Call, Output};
+use crate::settings::Cache;
+use crate::time::Time;
+
+/// How a method wants y to lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A row of y after the other, as the operation has it.
+    RowMajor,
+    /// A column of y after the other: what prepacked weights of some peers demand.
+    ColumnMajor,
+}
+
+/// Input and output of one product, of M tokens.
+pub struct Tokens<'a> {
+    /// [M, K]
+    pub x: ArrayView2<'a, f16>,
+    /// M · N elements, laid out as the method that writes them likes it.
+    pub y: &'a mut [f16],
+}
+
+impl Tokens<'_> {
+    /// y as the matrix [M, N], a row after the other.
+    ///
+    /// # Panics
+    ///
+    /// Never: y has M · N elements.
+    pub fn y_rows(&mut self) -> ArrayViewMut2<'_, f16> {
+        let m = self.x.nrows();
+        ArrayViewMut2::from_shape((m, self.y.len() / m), self.y).expect("y has M · N elements")
+    }
+}
+
+/// All slots, in memory that all sizes share: the large sizes' few slots take as much as the small ones' many.
+#[derive(Default)]
+pub struct Operands {
+    m: usize,
+    /// K and N of each product.
+    widths: Vec<(usize, usize)>,
+    slots: usize,
+    x: Vec<f16>,
+    y: Vec<f16>,
+}
+
+impl Operands {
+    /// Makes room for slots of M tokens. `fill` gets what is new of the memory for x.
+    pub fn resize(&mut self, m: usize, widths: &[(usize, usize)], slots: usize, fill: impl FnOnce(&mut [f16])) {
+        (self.m, self.slots) = (m, slots);
+        self.widths = widths.to_vec();
+        let length = |width: fn(&(usize, usize)) -> usize| slots * m * widths.iter().map(width).sum::<usize>();
+        let (x, y) = (length(|&(k, _)| k), length(|&(_, n)| n));
+        if self.x.len() < x {
+            let old = self.x.len();
+            self.x.resize(x, f16::ZERO);
+            fill(&mut self.x[old..]);
+        }
+        // Written, so that its pages are there.
+        self.y.resize(y.max(self.y.len()), f16::NAN);
+    }
+
+    /// x of a slot's products, one after another.
+    pub fn x_mut(&mut self, slot: usize) -> &mut [f16] {
+        let length = self.m * self.widths.iter().map(|&(k, _)| k).sum::<usize>();
+        &mut self.x[slot * length..][..length]
+    }
+
+    /// Input and output of each product of a slot.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn tokens(&mut self, slot: usize) -> Vec<Tokens<'_>> {
+        assert!(slot < self.slots, "slot {slot} of {}", self.slots);
+        let sums = self.widths.iter().fold((0, 0), |(x, y), &(k, n)| (x + k, y + n));
+        let mut x = &self.x[slot * self.m * sums.0..];
+        let mut y = &mut self.y[slot * self.m * sums.1..];
+        let mut tokens = Vec::with_capacity(self.widths.len());
+        for &(k, n) in &self.widths {
+            let (of_x, rest_of_x) = x.split_at(self.m * k);
+            let (of_y, rest_of_y) = y.split_at_mut(self.m * n);
+            (x, y) = (rest_of_x, rest_of_y);
+            let x = ArrayView2::from_shape((self.m, k), of_x).expect("x has M · K elements");
+            tokens.push(Tokens { x, y: of_y });
+        }
+        tokens
+    }
+}
+
+/// Bytes of x and y of one slot.
+#[must_use]
+pub fn slot_bytes(m: usize, widths: &[(usize, usize)]) -> usize {
+    m * widths.iter().map(|(k, n)| k + n).sum::<usize>() * size_of::<f16>()
+}
+
+/// A method of this host: `run` gets the number of the weights' slot, and the tokens of each product.
+pub fn on_host<F>(operands: &Rc<RefCell<Operands>>, cache: Cache, layout: Layout, run: F) -> Box<dyn Call>
+where
+    F: FnMut(usize, &mut [Tokens<'_>]) -> anyhow::Result<()> + 'static,
+{
+    Box::new(OnHost { operands: Rc::clone(operands), cache, layout, run })
+}
+
+struct OnHost<F> {
+    operands: Rc<RefCell<Operands>>,
+    cache: Cache,
+    layout: Layout,
+    run: F,
+}
+
+impl<F> Call for OnHost<F>
+where
+    F: FnMut(usize, &mut [Tokens<'_>]) -> anyhow::Result<()>,
+{
+    fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
+        let weights = match self.cache {
+            Cache::Cold => slot,
+            Cache::WarmW => 0,
+        };
+        let mut operands = self.operands.borrow_mut();
+        let mut tokens = operands.tokens(slot);
+        Time::of(|| (self.run)(weights, &mut tokens))
+    }
+
+    fn poison(&mut self) -> anyhow::Result<()> {
+        self.operands.borrow_mut().tokens(0).iter_mut().for_each(|tokens| tokens.y.fill(f16::NAN));
+        Ok(())
+    }
+
+    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+        let mut operands = self.operands.borrow_mut();
+        let of = |tokens: &Tokens<'_>| {
+            let (m, n) = (tokens.x.nrows(), tokens.y.len() / tokens.x.nrows());
+            let y = match self.layout {
+                Layout::RowMajor => ArrayView2::from_shape((m, n), tokens.y)?,
+                Layout::ColumnMajor => ArrayView2::from_shape((n, m), tokens.y)?.reversed_axes(),
+            };
+            Ok(Output::F16(y.to_owned()))
+        };
+        operands.tokens(0).iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDTHS: [(usize, usize); 2] = [(3, 2), (4, 5)];
+
+    fn operands(m: usize, slots: usize) -> Operands {
+        let mut operands = Operands::default();
+        operands.resize(m, &WIDTHS, slots, |x| {
+            x.iter_mut().enumerate().for_each(|(i, x)| *x = f16::from_f32(i as f32));
+        });
+        operands
+    }
+
+    #[test]
+    fn each_product_of_each_slot_has_tokens_of_its_own() {
+        let mut operands = operands(2, 3);
+        let mut first = Vec::new();
+        for slot in 0..3 {
+            let mut tokens = operands.tokens(slot);
+            assert_eq!((tokens[0].x.dim(), tokens[1].x.dim()), ((2, 3), (2, 4)));
+            assert_eq!((tokens[0].y_rows().dim(), tokens[1].y_rows().dim()), ((2, 2), (2, 5)));
+            first.push([0, 1].map(|product| tokens[product].x[[0, 0]].to_f32()));
+            tokens.iter_mut().for_each(|tokens| tokens.y.fill(f16::from_f32(slot as f32)));
+        }
+        // 14 elements of x a slot, 6 of them of the first product.
+        assert_eq!(first, [[0.0, 6.0], [14.0, 20.0], [28.0, 34.0]]);
+        assert!((0..3).all(|slot| operands.tokens(slot)[1].y.iter().all(|y| y.to_f32() == slot as f32)));
+        assert_eq!(slot_bytes(2, &WIDTHS), 2 * 2 * (3 + 2 + 4 + 5));
+    }
+
+    #[test]
+    fn memory_is_shared_by_sizes_and_filled_once() {
+        let mut operands = operands(2, 3);
+        operands.resize(6, &WIDTHS, 1, |_| panic!("there was enough"));
+        assert_eq!(operands.tokens(0)[0].x[[0, 1]].to_f32(), 1.0);
+        operands.resize(7, &WIDTHS, 1, |new| assert_eq!(new.len(), 7));
+        operands.x_mut(0).fill(f16::ONE);
+        assert!(operands.tokens(0)[1].x.iter().all(|&x| x == f16::ONE));
+    }
+
+    #[test]
+    fn a_call_runs_on_its_slot_with_its_weights() {
+        for (cache, weights) in [(Cache::Cold, [0, 2, 1]), (Cache::WarmW, [0, 0, 0])] {
+            let operands = Rc::new(RefCell::new(operands(2, 3)));
+            let seen = Rc::new(RefCell::new(Vec::new()));
+            let log = Rc::clone(&seen);
+            let mut call = on_host(&operands, cache, Layout::ColumnMajor, move |weights, tokens| {
+                log.borrow_mut().push(weights);
+                tokens[0].y[1] = tokens[0].x[[0, 0]] + f16::ONE;
+                Ok(())
+            });
+            call.poison().unwrap();
+            for slot in [0, 2, 1] {
+                call.call(slot).unwrap();
+            }
+            assert_eq!(*seen.borrow(), weights);
+            let Output::F16(y) = call.output().unwrap().remove(0) else { panic!("y is f16") };
+            assert_eq!(y[[1, 0]], f16::ONE, "the second element is in the second row: columns follow each other");
+            assert_eq!(y.iter().filter(|y| y.is_nan()).count(), 3);
+        }
+    }
+}

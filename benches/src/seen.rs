@@ -1,0 +1,379 @@
+//! What was seen of a size so far: every call, which of them other processes disturbed, and what the rest say.
+//!
+//! **Disturbed.** While all threads work, wall time times threads is the process's CPU time. Where another process takes a core, it is
+//! more. How much more is normal depends on the method (threads wait for each other) and is what its calls show at best, held against
+//! what a loop on all threads shows at best in the same rounds: a machine that is busy all the time slows both down alike. A call is
+//! disturbed from [`IDLE`] times that on; and, whatever the CPU says, from [`SLOW`] times its method's median on. The rule is the same for
+//! a base and for what is compared with it: one that looks at the base alone would keep the rounds in which the base was lucky.
+//!
+//! **The ratio** is that of wall times, over the observations in which neither the method nor its two base calls were disturbed. Where
+//! most are, it is that of CPU times over all of them, and the record says so: those scatter more than undisturbed wall times, but far
+//! less than disturbed ones.
+
+use crate::method::{Method, Probe, What};
+use crate::stats::{FEWEST, Median, median, quantile_of};
+use crate::time::Time;
+
+/// A call is disturbed if it leaves threads idle so many times as much as it has to.
+const IDLE: f64 = 1.1;
+/// A call is disturbed if it takes so many times its method's median.
+const SLOW: f64 = 1.25;
+/// Of the calls of a method, the share that is taken to be undisturbed when it is asked how idle it is at best.
+const BEST: f64 = 0.1;
+
+/// One call of a method between two of its base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// Number of the round.
+    pub round: usize,
+    /// The method's.
+    pub own: Time,
+    /// The base's, before and behind it.
+    pub bases: [Time; 2],
+}
+
+/// Which clock a ratio is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Wall times of undisturbed rounds.
+    Wall,
+    /// CPU times of all rounds.
+    Cpu,
+}
+
+/// What a method's calls say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Of a forward pass, in nanoseconds of wall time.
+    pub time: Median,
+    /// To the base; None for a base or a probe.
+    pub ratio: Option<Median>,
+    /// Which clock `ratio` is of.
+    pub clock: Clock,
+    /// Calls that the medians are taken over.
+    pub samples: usize,
+    /// Calls that were disturbed, and left out.
+    pub repeated: usize,
+    /// The wall times, in nanoseconds, in their order: for Criterion.
+    pub nanos: Vec<f64>,
+}
+
+/// All calls of one size.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    threads: f64,
+    /// Places of what is compared with a base: of the others the calls alone count.
+    compared: Vec<bool>,
+    peak: Option<usize>,
+    calls: Vec<Vec<Time>>,
+    observations: Vec<Vec<Observation>>,
+}
+
+impl Seen {
+    /// Nothing yet of these methods, which run on so many threads.
+    #[must_use]
+    pub fn new(methods: &[Method], threads: usize) -> Seen {
+        let is_peak = |method: &Method| method.what == What::Probe(Probe::Peak);
+        Seen {
+            threads: threads as f64,
+            compared: methods
+                .iter()
+                .enumerate()
+                .map(|(place, method)| method.base.is_some() && !method.is_base(place))
+                .collect(),
+            peak: methods.iter().position(is_peak),
+            calls: vec![Vec::new(); methods.len()],
+            observations: vec![Vec::new(); methods.len()],
+        }
+    }
+
+    /// A call of the method at that place.
+    pub fn called(&mut self, place: usize, time: Time) {
+        self.calls[place].push(time);
+    }
+
+    /// A call of the method at that place, with the base calls around it; the call itself was [seen](Self::called).
+    pub fn observed(&mut self, place: usize, observation: Observation) {
+        self.observations[place].push(observation);
+    }
+
+    /// Observations of a method that were not disturbed, as far as is known now; of a base or a probe, its calls.
+    #[must_use]
+    pub fn good(&self, place: usize, base: Option<usize>) -> usize {
+        let limits = self.limits(place);
+        let Some(of_base) = base.filter(|_| self.compared[place]).map(|base| self.limits(base)) else {
+            return self.calls[place].iter().filter(|time| !limits.disturb(time)).count();
+        };
+        self.observations[place].iter().filter(|seen| is_good(seen, &limits, &of_base)).count()
+    }
+
+    /// All observations of a method, or calls of a base or a probe.
+    #[must_use]
+    pub fn all(&self, place: usize) -> usize {
+        if self.compared[place] { self.observations[place].len() } else { self.calls[place].len() }
+    }
+
+    /// What the calls of a method say; None before the first.
+    #[must_use]
+    pub fn measured(&self, place: usize, base: Option<usize>) -> Option<Measured> {
+        let limits = self.limits(place);
+        let Some(base) = base.filter(|_| self.compared[place]) else {
+            let (good, bad): (Vec<Time>, Vec<Time>) =
+                self.calls[place].iter().partition(|time| !limits.disturb(time));
+            let kept = if has_enough(good.len(), good.len() + bad.len()) { good } else { self.calls[place].clone() };
+            let nanos: Vec<f64> = kept.iter().map(|time| 1e9 * time.wall).collect();
+            let repeated = self.calls[place].len() - kept.len();
+            return (!nanos.is_empty()).then(|| Measured {
+                time: Median::of(&nanos),
+                ratio: None,
+                clock: Clock::Wall,
+                samples: nanos.len(),
+                repeated,
+                nanos,
+            });
+        };
+        let (kept, clock) = self.kept(place, base);
+        let nanos: Vec<f64> = kept.iter().map(|seen| 1e9 * seen.own.wall).collect();
+        let ratios: Vec<f64> = kept.iter().map(|seen| ratio(seen, clock)).collect();
+        (!nanos.is_empty()).then(|| Measured {
+            time: Median::of(&nanos),
+            ratio: Some(Median::of(&ratios)),
+            clock,
+            samples: kept.len(),
+            repeated: self.observations[place].len() - kept.len(),
+            nanos,
+        })
+    }
+
+    /// How many times as long one method takes as another, by rounds in which both were compared with that base.
+    #[must_use]
+    pub fn times_as_long(&self, place: usize, other: usize, base: usize) -> Option<Median> {
+        let of = |place: usize| -> Vec<(usize, f64)> {
+            if self.compared[place] {
+                let (kept, clock) = self.kept(place, base);
+                kept.iter().map(|seen| (seen.round, ratio(seen, clock))).collect()
+            } else {
+                Vec::new()
+            }
+        };
+        let (own, others) = (of(place), of(other));
+        let is_base = |place: usize| place == base;
+        let ratios: Vec<f64> = match (is_base(place), is_base(other)) {
+            (true, true) => vec![1.0],
+            (true, false) => others.iter().map(|(_, ratio)| 1.0 / ratio).collect(),
+            (false, true) => own.iter().map(|&(_, ratio)| ratio).collect(),
+            (false, false) => own
+                .iter()
+                .filter_map(|(round, ratio)| {
+                    let (_, to) = others.iter().find(|(other, _)| other == round)?;
+                    Some(ratio / to)
+                })
+                .collect(),
+        };
+        (!ratios.is_empty()).then(|| Median::of(&ratios))
+    }
+
+    /// The fastest call of a method, in seconds: of a probe, the machine's limit.
+    #[must_use]
+    pub fn fastest(&self, place: usize) -> Option<f64> {
+        self.calls[place].iter().map(|time| time.wall).min_by(f64::total_cmp)
+    }
+
+    /// The observations that count, and by which clock.
+    fn kept(&self, place: usize, base: usize) -> (Vec<Observation>, Clock) {
+        let (limits, of_base) = (self.limits(place), self.limits(base));
+        let all = &self.observations[place];
+        let good: Vec<Observation> = all.iter().filter(|seen| is_good(seen, &limits, &of_base)).copied().collect();
+        let has_cpu = all.iter().all(|seen| cpu(seen).is_some());
+        if has_enough(good.len(), all.len()) {
+            (good, Clock::Wall)
+        } else {
+            (all.clone(), if has_cpu { Clock::Cpu } else { Clock::Wall })
+        }
+    }
+
+    fn limits(&self, place: usize) -> Limits {
+        let calls = &self.calls[place];
+        if calls.is_empty() {
+            return Limits { threads: self.threads, idle: f64::INFINITY, wall: f64::INFINITY };
+        }
+        let walls: Vec<f64> = calls.iter().map(|time| time.wall).collect();
+        let best = |place: usize| {
+            let idle: Vec<f64> = self.calls[place].iter().filter_map(|time| idle(time, self.threads)).collect();
+            quantile_of(&idle, BEST)
+        };
+        // The loop of the peak keeps all threads busy: where even its best call does not, the machine is taken.
+        let of_machine = self.peak.and_then(best).unwrap_or(1.0).max(1.0);
+        let of_method = best(place).unwrap_or(f64::INFINITY);
+        Limits { threads: self.threads, idle: IDLE * of_method / of_machine, wall: SLOW * median(&walls) }
+    }
+}
+
+/// From where on a call is disturbed.
+struct Limits {
+    threads: f64,
+    idle: f64,
+    wall: f64,
+}
+
+impl Limits {
+    fn disturb(&self, time: &Time) -> bool {
+        time.wall > self.wall || idle(time, self.threads).is_some_and(|idle| idle > self.idle)
+    }
+}
+
+/// Wall time of all threads to the CPU time: 1 where all of them worked all the time.
+fn idle(time: &Time, threads: f64) -> Option<f64> {
+    time.cpu.filter(|&cpu| cpu > 0.0).map(|cpu| time.wall * threads / cpu)
+}
+
+fn is_good(seen: &Observation, limits: &Limits, of_base: &Limits) -> bool {
+    !limits.disturb(&seen.own) && seen.bases.iter().all(|base| !of_base.disturb(base))
+}
+
+/// Whether so many undisturbed ones will do: enough for an interval, or most of what there is.
+fn has_enough(good: usize, all: usize) -> bool {
+    good >= FEWEST || 2 * good > all
+}
+
+fn cpu(seen: &Observation) -> Option<f64> {
+    let [before, behind] = seen.bases;
+    let of_bases = f64::midpoint(before.cpu?, behind.cpu?);
+    Some(seen.own.cpu? / of_bases).filter(|ratio| ratio.is_finite())
+}
+
+/// The method's time over the mean of its two base calls.
+fn ratio(seen: &Observation, clock: Clock) -> f64 {
+    let [before, behind] = seen.bases;
+    let wall = seen.own.wall / f64::midpoint(before.wall, behind.wall);
+    match clock {
+        Clock::Wall => wall,
+        Clock::Cpu => cpu(seen).unwrap_or(wall),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{method, probe};
+
+    const BASE: usize = 0;
+    const FUSED: usize = 1;
+    const PEAK: usize = 2;
+
+    fn seen() -> Seen {
+        let methods = [method("base", 0, Some(BASE)), method("fused", 10, Some(BASE)), probe(Probe::Peak)];
+        Seen::new(&methods, 2)
+    }
+
+    /// Seconds of wall time; two threads work for all but the share `taken` of it.
+    fn time(wall: f64, taken: f64) -> Time {
+        Time { wall, cpu: Some(2.0 * wall * (1.0 - taken)) }
+    }
+
+    /// A leg: the method between two calls of the base, and a call of the peak.
+    fn leg(seen: &mut Seen, round: usize, own: Time, bases: [Time; 2], peak: Time) {
+        seen.called(PEAK, peak);
+        seen.called(FUSED, own);
+        bases.iter().for_each(|&base| seen.called(BASE, base));
+        seen.observed(FUSED, Observation { round, own, bases });
+    }
+
+    #[test]
+    fn a_ratio_is_to_the_mean_of_the_two_base_calls_of_its_own_leg() {
+        let mut seen = seen();
+        for round in 0..8 {
+            // The machine gets slower by the round; the ratio is always 1.2.
+            let slower = 1.0 + 0.02 * round as f64;
+            let [before, behind] = [0.9, 1.1].map(|wall| time(slower * wall, 0.0));
+            leg(&mut seen, round, time(slower * 1.2, 0.0), [before, behind], time(1.0, 0.0));
+        }
+        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        assert!((measured.ratio.unwrap().median - 1.2).abs() < 1e-12);
+        assert_eq!((measured.samples, measured.repeated, measured.clock), (8, 0, Clock::Wall));
+        assert!((measured.time.median - 1.2e9 * 1.07).abs() < 1.0);
+        let base = seen.measured(BASE, Some(BASE)).unwrap();
+        assert_eq!((base.samples, base.ratio), (16, None));
+        assert_eq!(seen.times_as_long(FUSED, BASE, BASE).unwrap().median, measured.ratio.unwrap().median);
+    }
+
+    #[test]
+    fn a_disturbed_round_is_left_out_whoever_it_hit() {
+        let quiet = |wall| time(wall, 0.02);
+        for hit in 0..3 {
+            let mut seen = seen();
+            for round in 0..12 {
+                leg(&mut seen, round, quiet(1.2), [quiet(1.0); 2], quiet(1.0));
+            }
+            // A core is taken for half of a call: it lasts no longer than others may, but the CPU worked less.
+            let mut walls = [1.2, 1.0, 1.0].map(quiet);
+            walls[hit] = time(1.2 * walls[hit].wall, 0.25);
+            leg(&mut seen, 12, walls[0], [walls[1], walls[2]], quiet(1.0));
+            let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+            assert_eq!((measured.samples, measured.repeated), (12, 1), "call {hit}");
+            assert_eq!(seen.good(FUSED, Some(BASE)), 12);
+            assert!((measured.ratio.unwrap().median - 1.2).abs() < 1e-12);
+        }
+    }
+
+    /// Without a CPU time (a GPU), and where the CPU time does not show it (a host that takes the whole machine).
+    #[test]
+    fn a_call_that_is_far_above_its_median_is_left_out() {
+        let mut seen = seen();
+        let wall = |wall| Time { wall, cpu: None };
+        for round in 0..10 {
+            let slow = if round == 3 { 1.6 } else { 1.2 };
+            leg(&mut seen, round, wall(slow), [wall(1.0); 2], wall(1.0));
+        }
+        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        assert_eq!((measured.samples, measured.repeated, measured.clock), (9, 1, Clock::Wall));
+    }
+
+    /// A method whose threads wait for each other is not disturbed by that.
+    #[test]
+    fn idle_threads_of_the_method_itself_are_no_disturbance() {
+        let mut seen = seen();
+        for round in 0..10 {
+            leg(&mut seen, round, time(1.2, 0.4), [time(1.0, 0.0); 2], time(1.0, 0.0));
+        }
+        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        assert_eq!((measured.samples, measured.repeated), (10, 0));
+    }
+
+    /// A quarter of the machine is taken all the time, and hits calls unevenly; the CPU times stay what they are.
+    #[test]
+    fn where_most_are_disturbed_the_cpu_times_are_compared() {
+        let mut seen = seen();
+        for round in 0..20 {
+            let share = |place: usize| 0.2 + 0.02 * ((round * 7 + place * 3) % 8) as f64;
+            let loaded = |work: f64, place: usize| {
+                let wall = work / (1.0 - share(place));
+                Time { wall, cpu: Some(2.0 * work) }
+            };
+            leg(&mut seen, round, loaded(1.2, 0), [loaded(1.0, 1), loaded(1.0, 2)], loaded(1.0, 3));
+        }
+        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        assert_eq!((measured.clock, measured.samples, measured.repeated), (Clock::Cpu, 20, 0));
+        assert!((measured.ratio.unwrap().median - 1.2).abs() < 1e-12);
+        assert!(seen.good(FUSED, Some(BASE)) < FEWEST);
+    }
+
+    #[test]
+    fn few_values_have_no_interval() {
+        let mut seen = seen();
+        for round in 0..FEWEST {
+            let measured = seen.measured(FUSED, Some(BASE));
+            assert!(measured.is_none_or(|m| m.ratio.unwrap().interval.is_none()), "round {round}");
+            leg(&mut seen, round, time(1.2, 0.0), [time(1.0, 0.0); 2], time(1.0, 0.0));
+        }
+        assert!(seen.measured(FUSED, Some(BASE)).unwrap().ratio.unwrap().interval.is_some());
+    }
+
+    #[test]
+    fn the_limit_is_the_fastest_call() {
+        let mut seen = seen();
+        assert_eq!(seen.fastest(PEAK), None);
+        [3.0, 2.0, 2.5].map(|wall| seen.called(PEAK, time(wall, 0.0)));
+        assert_eq!(seen.fastest(PEAK), Some(2.0));
+    }
+}

@@ -1,0 +1,252 @@
+//! The methods of one size, run in rounds.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use rand::SeedableRng as _;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::check::{Wrong, check};
+use crate::method::{Call, Method, What};
+use crate::ring::Ring;
+use crate::schedule::legs;
+use crate::seen::{Observation, Seen};
+use crate::size::Size;
+use crate::suite::Suite;
+use crate::time::Time;
+
+/// Methods on their operands.
+pub struct Stand {
+    methods: Vec<Method>,
+    calls: Vec<Box<dyn Call>>,
+    ring: Ring,
+    rng: Xoshiro256PlusPlus,
+}
+
+impl Stand {
+    /// Those methods of a size, made ready and checked. Between two uses of operands `distance` bytes of others are touched.
+    ///
+    /// Another library's method that breaks the tolerance is shown to `inexact`, and stays.
+    ///
+    /// # Errors
+    ///
+    /// If a method cannot be made ready, or one of this library's is wrong.
+    pub fn new(
+        suite: &mut dyn Suite,
+        size: Size,
+        methods: &[Method],
+        distance: usize,
+        inexact: &mut dyn FnMut(&Method, &Wrong),
+    ) -> anyhow::Result<Stand> {
+        let slots = suite.slots(size, distance);
+        let calls = suite.prepare(size, slots, methods).with_context(|| size.to_string())?;
+        let rng = Xoshiro256PlusPlus::seed_from_u64(size.m() as u64);
+        let mut stand = Stand { methods: methods.to_vec(), calls, ring: Ring::new(slots), rng };
+        for (method, call) in methods.iter().zip(&mut stand.calls) {
+            if matches!(method.what, What::Probe(_)) {
+                continue;
+            }
+            let expected = suite.expected(size, method)?;
+            match check(method, &mut **call, &expected) {
+                Ok(()) => (),
+                Err(wrong @ Wrong::Mismatch { .. }) if !method.ours => inexact(method, &wrong),
+                Err(wrong) => return Err(anyhow::Error::new(wrong).context(size.to_string())),
+            }
+        }
+        Ok(stand)
+    }
+
+    /// One call of the method at that place, on the next operands.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn call(&mut self, place: usize) -> anyhow::Result<Time> {
+        // A probe has operands of its own.
+        let slot = if matches!(self.methods[place].what, What::Probe(_)) { 0 } else { self.ring.advance() };
+        self.calls[place].call(slot)
+    }
+
+    /// One round: each of the `wanted` methods once, between calls of their bases, and all probes. Returns the seconds that it took.
+    ///
+    /// # Errors
+    ///
+    /// If a call fails.
+    pub fn round(&mut self, round: usize, wanted: &[usize], seen: &mut Seen) -> anyhow::Result<f64> {
+        let started = Instant::now();
+        for place in 0..self.methods.len() {
+            if matches!(self.methods[place].what, What::Probe(_)) {
+                let time = self.call(place)?;
+                seen.called(place, time);
+            }
+        }
+        for base in 0..self.methods.len() {
+            if !self.methods[base].is_base(base) {
+                continue;
+            }
+            let of_base = |&&place: &&usize| place != base && self.methods[place].base == Some(base);
+            let compared: Vec<usize> = wanted.iter().filter(of_base).copied().collect();
+            if compared.is_empty() && !wanted.contains(&base) {
+                continue;
+            }
+            let mut before = self.call(base)?;
+            seen.called(base, before);
+            for leg in legs(&compared, &mut self.rng) {
+                let mut own = Vec::with_capacity(leg.len());
+                for &place in &leg {
+                    own.push(self.call(place)?);
+                }
+                let behind = self.call(base)?;
+                seen.called(base, behind);
+                for (&place, own) in leg.iter().zip(own) {
+                    seen.called(place, own);
+                    seen.observed(place, Observation { round, own, bases: [before, behind] });
+                }
+                before = behind;
+            }
+        }
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::check::Expected;
+    use crate::method::{Output, Probe};
+    use crate::testing::{method, probe};
+
+    type Log = Rc<RefCell<Vec<(usize, usize)>>>;
+
+    /// Its n-th call takes n seconds; y is 1, or 2 where it is wrong.
+    struct Logs {
+        place: usize,
+        log: Log,
+        wrong: bool,
+    }
+
+    impl Call for Logs {
+        fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
+            let mut log = self.log.borrow_mut();
+            log.push((self.place, slot));
+            Ok(Time { wall: log.len() as f64, cpu: None })
+        }
+
+        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+            Ok(vec![Output::F32(Array2::from_elem((1, 1), if self.wrong { 2.0 } else { 1.0 }))])
+        }
+    }
+
+    struct Made {
+        log: Log,
+        wrong: Option<usize>,
+    }
+
+    impl Suite for Made {
+        fn methods(&self, _: Size) -> Vec<Method> {
+            let mut peer = method("peer", 10, Some(0));
+            peer.ours = false;
+            vec![
+                method("base", 0, Some(0)),
+                method("unfused", 10, Some(0)),
+                method("fused", 10, Some(0)),
+                peer,
+                probe(Probe::Peak),
+                method("other-base", 0, Some(5)),
+                method("other", 10, Some(5)),
+            ]
+        }
+
+        fn slots(&self, _: Size, distance: usize) -> usize {
+            1 + distance
+        }
+
+        fn prepare(&mut self, _: Size, _: usize, methods: &[Method]) -> anyhow::Result<Vec<Box<dyn Call>>> {
+            let call = |place| -> Box<dyn Call> {
+                Box::new(Logs { place, log: Rc::clone(&self.log), wrong: self.wrong == Some(place) })
+            };
+            Ok((0..methods.len()).map(call).collect())
+        }
+
+        fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
+            let one = |value| Array2::from_elem((1, 1), value);
+            Ok(vec![Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 }])
+        }
+    }
+
+    const SIZE: Size = Size { seq_len: 128, batch: 1 };
+
+    fn stand(wrong: Option<usize>, distance: usize) -> (anyhow::Result<Stand>, Log, Vec<String>) {
+        let log = Log::default();
+        let mut suite = Made { log: Rc::clone(&log), wrong };
+        let mut inexact = Vec::new();
+        let methods = suite.methods(SIZE);
+        let stand = Stand::new(&mut suite, SIZE, &methods, distance, &mut |method, _| {
+            inexact.push(method.names[0].clone());
+        });
+        (stand, log, inexact)
+    }
+
+    #[test]
+    fn a_round_calls_each_method_between_calls_of_its_own_base() {
+        let (stand, log, _) = stand(None, 6);
+        let mut stand = stand.unwrap();
+        assert_eq!(log.take().len(), 6, "each but the probe was checked");
+        let mut seen = Seen::new(&stand.methods, 2);
+        stand.round(0, &[1, 2, 3, 6], &mut seen).unwrap();
+        let places: Vec<usize> = log.borrow().iter().map(|&(place, _)| place).collect();
+        // The probe; base, two of three, base, the third, base; the other base, its method, the other base.
+        assert_eq!((places[0], places[1], places[4], places[6]), (4, 0, 0, 0), "{places:?}");
+        let mut compared = [&places[2..4], &places[5..6]].concat();
+        compared.sort_unstable();
+        assert_eq!((compared, &places[7..]), (vec![1, 2, 3], &[5, 6, 5][..]));
+        // Slots follow each other whatever the method; the probe has none.
+        let slots: Vec<usize> = log.borrow().iter().skip(1).map(|&(_, slot)| slot).collect();
+        assert_eq!(slots, [0, 1, 2, 3, 4, 5, 6, 0, 1]);
+
+        // The n-th call took n seconds. The check of the other base is the fifth call, say: what counts is who stands beside whom.
+        let at = |place: usize| places.iter().position(|&other| other == place).unwrap() + 1;
+        for place in [1, 2, 3] {
+            let nanos = seen.measured(place, Some(0)).unwrap();
+            let bases = if at(place) < 5 { (2.0, 5.0) } else { (5.0, 7.0) };
+            let ratio = at(place) as f64 / f64::midpoint(bases.0, bases.1);
+            assert_eq!((nanos.time.median, nanos.ratio.unwrap().median), (at(place) as f64 * 1e9, ratio));
+        }
+        assert_eq!(seen.measured(6, Some(5)).unwrap().ratio.unwrap().median, 9.0 / f64::midpoint(8.0, 10.0));
+        assert_eq!((seen.all(0), seen.all(4), seen.all(5)), (3, 1, 2));
+    }
+
+    #[test]
+    fn a_round_of_few_methods_leaves_the_others_alone() {
+        let (stand, log, _) = stand(None, 1);
+        let mut stand = stand.unwrap();
+        let mut seen = Seen::new(&stand.methods, 2);
+        for wanted in [&[2][..], &[0], &[5]] {
+            log.take();
+            stand.round(0, wanted, &mut seen).unwrap();
+            let places: Vec<usize> = log.borrow().iter().map(|&(place, _)| place).collect();
+            let expected: &[usize] = match wanted {
+                [2] => &[4, 0, 2, 0],
+                [0] => &[4, 0],
+                _ => &[4, 5],
+            };
+            assert_eq!(places, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_timed_unless_it_is_a_peer() {
+        for wrong in [0, 1, 2, 5, 6] {
+            let error = stand(Some(wrong), 0).0.err().expect("it is wrong");
+            assert!(format!("{error:#}").contains("seq128/batch1: "), "{error:#}");
+        }
+        let (stand, _, inexact) = stand(Some(3), 0);
+        assert!(stand.is_ok());
+        assert_eq!(inexact, ["peer"]);
+    }
+}
