@@ -11,7 +11,7 @@
 
 use std::error::Error;
 
-use fused_lora_records::{Cell, Record, RecordFile, Timestamp, grid};
+use fused_lora_records::{Cell, Clock, Record, RunFile, Timestamp, grid};
 
 /// Width of GPT-2 medium.
 const D: f64 = 1024.0;
@@ -38,19 +38,21 @@ const METHODS: [Method; 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: made-up-layer FILE")?;
-    let mut file = RecordFile::create(path)?;
+    let mut file = RunFile::create(path)?;
+    let mut records = Vec::new();
     let mut noise = Noise(0x5eed);
     for (ordinal, cell) in grid().enumerate() {
         if cell.rank == 0 {
-            file.append(&record(cell, ordinal, "none", None, 0.0)?)?;
+            records.push(record(cell, ordinal, "none", None, 0.0)?);
         }
         for method in &METHODS {
             let floor = 100.0 * method.per_rank * cell.rank as f64 / PRODUCTS;
             let fixed = if cell.rank == 0 { 0.0 } else { method.fixed / (cell.m() as f64 / 128.0).sqrt() };
             let slowdown = round(method.factor * floor + fixed + noise.next(), 3);
-            file.append(&record(cell, ordinal, method.name, Some(slowdown), floor)?)?;
+            records.push(record(cell, ordinal, method.name, Some(slowdown), floor)?);
         }
     }
+    file.put(&records)?;
     Ok(())
 }
 
@@ -75,12 +77,14 @@ fn record(
         driver: String::new(),
         clock_mhz: None,
         cache: "cold".to_owned(),
+        dtype: "f16".to_owned(),
         method: method.to_owned(),
         d_in: "1024+1024+1024+4096".to_owned(),
         d_out: "3072+1024+4096+1024".to_owned(),
         seq_len: cell.seq_len,
         batch: cell.batch,
         rank: cell.rank,
+        adapters: 1,
         time_ns,
         time_lo_ns: Some(round(time_ns * 0.99, 1)),
         time_hi_ns: Some(round(time_ns * 1.01, 1)),
@@ -89,8 +93,11 @@ fn record(
         slowdown_hi_pct: slowdown.map(|slowdown| round(slowdown + 0.6, 3)),
         floor_pct: slowdown.map(|_| round(floor, 4)),
         floor_pad_pct: slowdown.map(|_| round(floor * 1.05, 4)),
+        limit_ns: Some(round(0.8 * base_ns * (1.0 + floor / 100.0), 1)),
         gflops: Some(round(160.0 * base_ns * (1.0 + floor / 100.0) / time_ns, 2)),
         samples: 20,
+        repeated: ordinal % 3,
+        ratio_by: Clock::Wall,
         commit: "unknown".to_owned(),
         dirty: false,
         measured_at: instant(ordinal)?,

@@ -5,19 +5,21 @@
 //! cargo run -p fused-lora-records --example made-up-grid -- FILE [WORKLOAD]
 //! ```
 //!
-//! Nothing here is a measurement. The times follow a simple model (160 GFLOP/s, the floor times a factor,
-//! a fixed cost per extra product) with some noise that is the same each time; the device is "fixture".
+//! Nothing here is a measurement. The times follow a simple model (160 GFLOP/s of a peak of 200, the floor times a
+//! factor, a fixed cost per extra product) with some noise that is the same each time; so do the repeated rounds,
+//! and the cells whose ratios are of CPU times. The device is "fixture".
 
 use std::error::Error;
 
-use fused_lora_records::{RANKS, Record, RecordFile, Timestamp, Workload, grid};
+use fused_lora_records::{Clock, RANKS, Record, RunFile, Timestamp, Workload, grid};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("usage: made-up-grid FILE [WORKLOAD]")?;
     let name = arguments.next().unwrap_or_else(|| Workload::LINEARS[0].name().to_owned());
     let workload = Workload::by_name(&name)?;
-    let mut file = RecordFile::create(path)?;
+    let mut file = RunFile::create(path)?;
+    let mut records = Vec::new();
     let mut noise = Noise(0x5eed);
     for (ordinal, cell) in grid().enumerate() {
         let base_ns = workload.flops_base(cell.m()) / 160.0;
@@ -34,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let slowdown = round(modelled + noise.next(), 3);
             let time_ns = round(if is_base { base_ns } else { base_ns * (1.0 + slowdown / 100.0) }, 1);
             let some = |value: f64| (!is_base).then_some(value);
-            file.append(&Record {
+            records.push(Record {
                 run: "made-up".to_owned(),
                 workload: workload.name().to_owned(),
                 backend: "cpu".to_owned(),
@@ -44,12 +46,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 driver: String::new(),
                 clock_mhz: None,
                 cache: "cold".to_owned(),
+                dtype: "f16".to_owned(),
                 method: method.to_owned(),
                 d_in: workload.d_in(),
                 d_out: workload.d_out(),
                 seq_len: cell.seq_len,
                 batch: cell.batch,
                 rank: cell.rank,
+                adapters: 1,
                 time_ns,
                 time_lo_ns: Some(round(time_ns * 0.99, 1)),
                 time_hi_ns: Some(round(time_ns * 1.01, 1)),
@@ -58,14 +62,18 @@ fn main() -> Result<(), Box<dyn Error>> {
                 slowdown_hi_pct: some(round(slowdown + 0.5, 3)),
                 floor_pct: Some(floor),
                 floor_pad_pct: Some(workload.floor_pad_pct(cell.rank, 8, 1)),
+                limit_ns: Some(round(workload.flops(cell.m(), cell.rank) / 200.0, 1)),
                 gflops: Some(round(workload.flops(cell.m(), cell.rank) / time_ns, 2)),
                 samples: 30,
+                repeated: ordinal % 4,
+                ratio_by: if ordinal % 24 == 5 { Clock::Cpu } else { Clock::Wall },
                 commit: "unknown".to_owned(),
                 dirty: false,
                 measured_at: instant(ordinal)?,
-            })?;
+            });
         }
     }
+    file.put(&records)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The types that a column can have, and how each is written in a CSV field.
 
-use crate::Timestamp;
+use crate::{Clock, Timestamp};
 
 /// The type of a column.
 pub(crate) trait Field: Sized {
@@ -53,6 +53,17 @@ impl Field for bool {
 
     fn from_text(text: &str) -> Result<bool, String> {
         text.parse().map_err(|_| "neither true nor false".to_owned())
+    }
+}
+
+impl Field for Clock {
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_text(text: &str) -> Result<Clock, String> {
+        let clock = [Clock::Wall, Clock::Cpu].into_iter().find(|clock| clock.to_string() == text);
+        clock.ok_or_else(|| "neither wall nor cpu".to_owned())
     }
 }
 

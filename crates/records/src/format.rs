@@ -4,13 +4,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::COLUMNS;
 use crate::record::BadField;
+use crate::version::Version;
+use crate::{COLUMNS, Record};
 
-/// The first line of a file of records.
-pub const VERSION_LINE: &str = "# fused-lora-records 1";
-/// What the first line of every version begins with.
-const MAGIC: &str = "# fused-lora-records ";
+/// The first line of a file of records, as it is written here. Files of version 1 are read as well.
+pub const VERSION_LINE: &str = "# fused-lora-records 2";
 
 /// A file of records that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +33,19 @@ pub enum RecordError {
         /// The beginning of its first line.
         found: String,
     },
-    /// A file of records of another version.
-    #[error("{}:1: records of version {found}; this program reads version 1", path.display())]
+    /// A file of records of an unknown version.
+    #[error("{}:1: records of version {found}; this program reads versions 1 and 2", path.display())]
     Version {
         /// The file.
         path: PathBuf,
         /// The version it names.
         found: String,
+    },
+    /// A file to write to that is of version 1, which is only read.
+    #[error("{}:1: records of version 1 are read, but not written; start a new file", path.display())]
+    OldVersion {
+        /// The file.
+        path: PathBuf,
     },
     /// A line that is not UTF-8.
     #[error("{}:{line}: not UTF-8", path.display())]
@@ -126,13 +131,7 @@ pub enum RecordError {
         /// What is wrong with the record.
         refused: RefusedRecord,
     },
-    /// A file to append to that has its columns in another order.
-    #[error("{}:2: its columns are not in the order that is written here", path.display())]
-    ColumnOrder {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file that another process appends to.
+    /// A file that another process writes.
     #[error("{}: another process is writing it", path.display())]
     InUse {
         /// The file.
@@ -155,35 +154,23 @@ pub struct RefusedRecord {
 /// Puts a file and line to what a single line's reader found.
 pub(crate) type At<'a> = &'a dyn Fn() -> (PathBuf, usize);
 
-/// Checks a file's first line.
-pub(crate) fn check_version(line: &[u8], at: At<'_>) -> Result<(), RecordError> {
-    if line == VERSION_LINE.as_bytes() {
-        return Ok(());
-    }
-    let (path, _) = at();
-    let start = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
-    match start.strip_prefix(MAGIC) {
-        Some(version) => Err(RecordError::Version { path, found: version.to_owned() }),
-        None => Err(RecordError::NotRecords { path, found: start }),
-    }
-}
+/// Which field of a line holds each of [`COLUMNS`]; none holds a column that the file's version lacks.
+pub(crate) type Positions = Vec<Option<usize>>;
 
-/// Checks the header, and says which field of a line holds each of [`COLUMNS`].
-pub(crate) fn parse_header(line: &[u8], at: At<'_>) -> Result<Vec<usize>, RecordError> {
+/// Checks the header: it must have exactly the version's columns, in any order.
+pub(crate) fn parse_header(line: &[u8], version: Version, at: At<'_>) -> Result<Positions, RecordError> {
     let header = split(line, at)?;
     for (i, column) in header.iter().enumerate() {
-        if !COLUMNS.contains(&column.as_str()) {
+        if !COLUMNS.contains(&column.as_str()) || !version.has(column) {
             return Err(RecordError::UnknownColumn { path: at().0, column: column.clone() });
         }
         if header[..i].contains(column) {
             return Err(RecordError::RepeatedColumn { path: at().0, column: column.clone() });
         }
     }
-    let position = |column: &&'static str| {
-        header
-            .iter()
-            .position(|name| name == column)
-            .ok_or_else(|| RecordError::MissingColumn { path: at().0, column })
+    let position = |column: &&'static str| match header.iter().position(|name| name == column) {
+        None if version.has(column) => Err(RecordError::MissingColumn { path: at().0, column }),
+        position => Ok(position),
     };
     COLUMNS.iter().map(position).collect()
 }
@@ -206,17 +193,29 @@ pub(crate) fn split(line: &[u8], at: At<'_>) -> Result<Vec<String>, RecordError>
 }
 
 /// One line of CSV with its line end.
-pub(crate) fn join<'a>(fields: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+fn join<'a>(fields: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     writer.write_record(fields).expect("writing to memory cannot fail");
     writer.into_inner().expect("writing to memory cannot fail")
 }
 
-/// The first two lines of every file that is written here.
-pub(crate) fn frame() -> Vec<u8> {
-    let mut frame = format!("{VERSION_LINE}\n").into_bytes();
-    frame.extend(join(COLUMNS.iter().copied()));
-    frame
+/// The bytes of a file with these records.
+///
+/// # Errors
+///
+/// If one of them could not be read back.
+pub fn to_csv<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Vec<u8>, RefusedRecord> {
+    let mut bytes = format!("{VERSION_LINE}\n").into_bytes();
+    bytes.extend(join(COLUMNS.iter().copied()));
+    for record in records {
+        let fields = record.to_fields();
+        record.check().map_err(|bad| {
+            let value = text_of(&bad, &fields);
+            RefusedRecord { column: bad.column, value, reason: bad.reason }
+        })?;
+        bytes.extend(join(fields.iter().map(String::as_str)));
+    }
+    Ok(bytes)
 }
 
 /// The wrong field's text, for the message.

@@ -8,14 +8,25 @@
 //! # The file
 //!
 //! ```text
-//! # fused-lora-records 1
+//! # fused-lora-records 2
 //! run,workload,backend,device,…,commit,dirty,measured_at
 //! 20260101-120000,linear-1024x1024,cpu,"Xeon, 2 cores",…,0123abc,false,2026-01-01T12:00:00.000Z
 //! ```
 //!
-//! [`RecordFile`] appends one line per finished cell and syncs it, so that a kill loses only the cell
-//! under way. [`read`] is strict, since a figure is drawn from what it returns: only a torn last line
-//! is let pass, with a warning.
+//! The first line names the version, the second the columns, which are the fields of [`Record`]. [`RunFile`]
+//! replaces the whole file for each finished cell, so that a kill loses only the cell under way. [`read()`] is
+//! strict, since a figure is drawn from what it returns: only a torn last line is let pass, with a warning.
+//!
+//! Version 1 is read as well, also together with version 2, but no longer written. It lacks five columns, which
+//! are taken to be:
+//!
+//! | column | in a record of version 1 |
+//! |---|---|
+//! | `dtype` | `f32` or `bf16` where the method begins with `torch-fp32/` or `torch-bf16/`, else `f16` |
+//! | `adapters` | 1 |
+//! | `limit_ns` | none |
+//! | `repeated` | 0 |
+//! | `ratio_by` | `wall` |
 //!
 //! ```
 //! use std::path::Path;
@@ -34,21 +45,25 @@
 
 #![warn(missing_docs)]
 
+mod clock;
 mod field;
 mod format;
 mod grid;
+mod lock;
 mod newest;
 mod read;
 mod record;
+mod run_file;
 mod timestamp;
+mod version;
 mod workload;
-mod write;
 
-pub use format::{RecordError, RefusedRecord, VERSION_LINE};
+pub use clock::Clock;
+pub use format::{RecordError, RefusedRecord, VERSION_LINE, to_csv};
 pub use grid::{BATCHES, Cell, ParseShardError, RANKS, SEQ_LENS, Shard, grid};
 pub use newest::newest;
 pub use read::{Records, Warning, parse, read};
 pub use record::{COLUMNS, Record};
+pub use run_file::RunFile;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use workload::{Projection, UnknownWorkload, Workload};
-pub use write::{RecordFile, to_csv};

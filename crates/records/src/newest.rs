@@ -2,23 +2,28 @@
 
 use std::collections::HashMap;
 
-use crate::Record;
+use crate::{Cell, Record};
 
-/// The newest record of each (workload, backend, device, cache, method, seq_len, batch, rank), across runs,
-/// in the order in which these were first seen. Of two from the same instant the later in `records` counts.
+/// What is measured: workload, backend, device, cache, dtype and method; adapters; seq_len, batch and rank.
+pub(crate) type Key = ([String; 6], usize, Cell);
+
+pub(crate) fn key(record: &Record) -> Key {
+    let Record { workload, backend, device, cache, dtype, method, .. } = record;
+    ([workload, backend, device, cache, dtype, method].map(String::clone), record.adapters, record.cell())
+}
+
+/// The newest record of each (workload, backend, device, cache, dtype, method, adapters, seq_len, batch, rank),
+/// across runs, in the order in which these were first seen. Of two from the same instant the later in `records`
+/// counts.
 #[must_use]
 pub fn newest(records: Vec<Record>) -> Vec<Record> {
     let mut kept: Vec<Record> = Vec::with_capacity(records.len());
     let mut index = HashMap::new();
     for record in records {
-        let Record { workload, backend, device, cache, method, .. } = record.clone();
-        let key = ([workload, backend, device, cache, method], record.cell());
-        match index.get(&key) {
-            None => {
-                index.insert(key, kept.len());
-                kept.push(record);
-            }
-            Some(&at) if record.measured_at >= kept[at].measured_at => kept[at] = record,
+        let at = *index.entry(key(&record)).or_insert(kept.len());
+        match kept.get_mut(at) {
+            None => kept.push(record),
+            Some(other) if record.measured_at >= other.measured_at => *other = record,
             Some(_) => {}
         }
     }

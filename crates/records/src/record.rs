@@ -1,7 +1,7 @@
 //! One measured cell: the columns of the CSV as a typed struct.
 
 use crate::field::Field;
-use crate::{Cell, Timestamp};
+use crate::{Cell, Clock, Timestamp};
 
 /// One list yields the struct, the header, the reader and the writer, so that they cannot drift.
 macro_rules! record {
@@ -56,6 +56,8 @@ record! {
     clock_mhz: Option<f64>,
     /// State of the caches before a call: `cold` or `warm-w`.
     cache: String,
+    /// Element type of x, W and y: `f16`, `bf16` or `f32`.
+    dtype: String,
     /// The strategy (`base`, `unfused`, `fused`), what is done to a transformer's layer (`none`, `adapter-h`, `adapter-l`,
     /// `lora-unfused`, `lora-fused`; `-qv` behind LoRA's where it is on q and v alone), or a peer's name.
     method: String,
@@ -69,15 +71,17 @@ record! {
     batch: usize,
     /// Rank of the adapter. The base (of a layer, `none`) is recorded at 0.
     rank: usize,
+    /// How many adapters the rows of the batch use, at least 1. The base, which uses none, is recorded at 1.
+    adapters: usize,
     /// Median time of one forward pass, in nanoseconds.
     time_ns: f64,
-    /// Lower end of the 95 % interval of `time_ns`.
+    /// Lower end of the 95 % interval of `time_ns`. Of fewer than 6 rounds there is none.
     time_lo_ns: Option<f64>,
     /// Upper end of the 95 % interval of `time_ns`.
     time_hi_ns: Option<f64>,
     /// 100·(t/t(base) − 1) as the median over rounds; the base itself has none. Of a transformer's layer, the base is `none`.
     slowdown_pct: Option<f64>,
-    /// Lower end of the 95 % interval of `slowdown_pct`.
+    /// Lower end of the 95 % interval of `slowdown_pct`. Of fewer than 6 rounds there is none.
     slowdown_lo_pct: Option<f64>,
     /// Upper end of the 95 % interval of `slowdown_pct`.
     slowdown_hi_pct: Option<f64>,
@@ -85,11 +89,18 @@ record! {
     floor_pct: Option<f64>,
     /// The same with the rank rounded up to the hardware's granules.
     floor_pad_pct: Option<f64>,
+    /// Time in nanoseconds that the machine cannot beat: the larger of the bytes of all operands over the memory's
+    /// bandwidth and the operations over the peak, both measured in the same rounds.
+    limit_ns: Option<f64>,
     /// Useful operations per nanosecond: those of base, shrink and expand; of a transformer's layer, those of its products, its
     /// adapters and its attention.
     gflops: Option<f64>,
     /// Rounds that the medians are taken over.
     samples: usize,
+    /// Rounds that other processes disturbed, and that were thrown away and run again.
+    repeated: usize,
+    /// The clock of the times in `slowdown_pct`.
+    ratio_by: Clock,
     /// The commit that was measured, or `unknown`.
     commit: String,
     /// Whether the work tree differed from that commit.
@@ -123,6 +134,7 @@ impl Record {
             ("backend", &self.backend),
             ("device", &self.device),
             ("cache", &self.cache),
+            ("dtype", &self.dtype),
             ("method", &self.method),
             ("commit", &self.commit),
         ] {
@@ -138,10 +150,12 @@ impl Record {
         rule(d_in == d_out, "d_out", "has not as many widths as d_in")?;
         rule(self.seq_len > 0, "seq_len", "must be at least 1")?;
         rule(self.batch > 0, "batch", "must be at least 1")?;
+        rule(self.adapters > 0, "adapters", "must be at least 1")?;
         for (column, value) in self.numbers() {
             rule(value.is_none_or(f64::is_finite), column, "not a finite number")?;
         }
         rule(self.time_ns > 0.0, "time_ns", "must be above 0")?;
+        rule(self.limit_ns.is_none_or(|limit| limit > 0.0), "limit_ns", "must be above 0")?;
         rule(ordered(self.time_lo_ns, self.time_hi_ns), "time_hi_ns", "is below time_lo_ns")?;
         rule(
             ordered(self.slowdown_lo_pct, self.slowdown_hi_pct),
@@ -150,7 +164,7 @@ impl Record {
         )
     }
 
-    fn numbers(&self) -> [(&'static str, Option<f64>); 10] {
+    fn numbers(&self) -> [(&'static str, Option<f64>); 11] {
         [
             ("clock_mhz", self.clock_mhz),
             ("time_ns", Some(self.time_ns)),
@@ -161,6 +175,7 @@ impl Record {
             ("slowdown_hi_pct", self.slowdown_hi_pct),
             ("floor_pct", self.floor_pct),
             ("floor_pad_pct", self.floor_pad_pct),
+            ("limit_ns", self.limit_ns),
             ("gflops", self.gflops),
         ]
     }
@@ -182,9 +197,9 @@ mod tests {
 
     #[test]
     fn the_columns_are_the_documented_ones() {
-        let documented = "run,workload,backend,device,threads,simd,driver,clock_mhz,cache,method,d_in,d_out,\
-            seq_len,batch,rank,time_ns,time_lo_ns,time_hi_ns,slowdown_pct,slowdown_lo_pct,slowdown_hi_pct,\
-            floor_pct,floor_pad_pct,gflops,samples,commit,dirty,measured_at";
+        let documented = "run,workload,backend,device,threads,simd,driver,clock_mhz,cache,dtype,method,d_in,d_out,\
+            seq_len,batch,rank,adapters,time_ns,time_lo_ns,time_hi_ns,slowdown_pct,slowdown_lo_pct,\
+            slowdown_hi_pct,floor_pct,floor_pad_pct,limit_ns,gflops,samples,repeated,ratio_by,commit,dirty,measured_at";
         assert_eq!(COLUMNS.join(","), documented);
     }
 

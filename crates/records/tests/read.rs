@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{line, record, text};
-use fused_lora_records::{RecordError, Records, Warning, newest, read};
+use common::{line, record, text, version_1};
+use fused_lora_records::{Clock, Record, RecordError, Records, Warning, newest, read};
 use tempfile::TempDir;
 
 /// Writes one file per text and reads them all.
@@ -40,7 +40,7 @@ fn every_column_lands_in_its_field() {
 #[test]
 fn optional_columns_may_be_empty() {
     let empty = ["threads", "simd", "driver", "clock_mhz", "time_lo_ns", "time_hi_ns", "slowdown_pct"];
-    let more = ["slowdown_lo_pct", "slowdown_hi_pct", "floor_pct", "floor_pad_pct", "gflops"];
+    let more = ["slowdown_lo_pct", "slowdown_hi_pct", "floor_pct", "floor_pad_pct", "limit_ns", "gflops"];
     let changes: Vec<_> = empty.iter().chain(&more).map(|column| (*column, "")).collect();
     let found = read_text(&text(&[line(&changes)])).unwrap().records.remove(0);
     let mut expected = record();
@@ -50,6 +50,7 @@ fn optional_columns_may_be_empty() {
     (expected.time_lo_ns, expected.time_hi_ns) = (None, None);
     (expected.slowdown_pct, expected.slowdown_lo_pct, expected.slowdown_hi_pct) = (None, None, None);
     (expected.floor_pct, expected.floor_pad_pct, expected.gflops) = (None, None, None);
+    expected.limit_ns = None;
     assert_eq!(found, expected);
 }
 
@@ -114,10 +115,11 @@ fn other_files_and_versions_are_refused() {
     assert!(found.starts_with("0.csv:1: not a file of records: the first line is 'hello'"), "{found}");
     assert!(message("not a file of records, and no line end").starts_with("0.csv:1: not a file of records"));
     assert!(message("\u{1}\u{2}\n").starts_with("0.csv:1: not a file of records"));
-    let version_2 = text(&[]).replace("records 1", "records 2");
-    assert_eq!(message(&version_2), "0.csv:1: records of version 2; this program reads version 1");
-    let version_10 = text(&[]).replace("records 1", "records 10");
-    assert_eq!(message(&version_10), "0.csv:1: records of version 10; this program reads version 1");
+    for version in ["3", "10", "20", "2 ", ""] {
+        let other = text(&[]).replace("records 2", &format!("records {version}"));
+        let expected = format!("0.csv:1: records of version {version}; this program reads versions 1 and 2");
+        assert_eq!(message(&other), expected);
+    }
     // Without its first line the header stands where the version should.
     let headless: String = text(&[line(&[])]).lines().skip(1).map(|line| format!("{line}\n")).collect();
     assert!(
@@ -139,7 +141,7 @@ fn the_header_must_be_exactly_the_columns() {
         "0.csv:2: column 'threads' is twice in the header"
     );
     // No header at all: the first record stands in its place.
-    let no_header = format!("# fused-lora-records 1\n{}\n", line(&[]));
+    let no_header = format!("# fused-lora-records 2\n{}\n", line(&[]));
     assert_eq!(message(&no_header), "0.csv:2: unknown column '20260101-120000' in the header");
 }
 
@@ -147,9 +149,9 @@ fn the_header_must_be_exactly_the_columns() {
 fn a_bad_line_is_an_error_with_its_number() {
     let good = line(&[("rank", "0")]);
     let after_good = |bad: String| message(&text(&[good.clone(), bad]));
-    assert_eq!(after_good(String::new()), "0.csv:4: 1 fields, but the header has 28");
-    assert_eq!(after_good(line(&[]) + ","), "0.csv:4: 29 fields, but the header has 28");
-    assert_eq!(after_good("# a remark".into()), "0.csv:4: 1 fields, but the header has 28");
+    assert_eq!(after_good(String::new()), "0.csv:4: 1 fields, but the header has 33");
+    assert_eq!(after_good(line(&[]) + ","), "0.csv:4: 34 fields, but the header has 33");
+    assert_eq!(after_good("# a remark".into()), "0.csv:4: 1 fields, but the header has 33");
     let cut_inside = line(&[])[..60].to_owned();
     assert!(after_good(cut_inside).starts_with("0.csv:4: "));
     assert!(after_good(line(&[("device", "\"never closed")])).starts_with("0.csv:4: "));
@@ -181,6 +183,16 @@ fn a_bad_field_is_named_with_its_text() {
         ("batch", "", "not a whole number"),
         ("rank", "-1", "not a whole number"),
         ("samples", "", "not a whole number"),
+        ("adapters", "0", "must be at least 1"),
+        ("adapters", "", "not a whole number"),
+        ("limit_ns", "0", "must be above 0"),
+        ("limit_ns", "-1", "must be above 0"),
+        ("limit_ns", "NaN", "not a finite number"),
+        ("repeated", "", "not a whole number"),
+        ("repeated", "-1", "not a whole number"),
+        ("ratio_by", "", "neither wall nor cpu"),
+        ("ratio_by", "Wall", "neither wall nor cpu"),
+        ("dtype", "", "is empty"),
         ("run", "", "is empty"),
         ("workload", "", "is empty"),
         ("method", "", "is empty"),
@@ -231,13 +243,15 @@ fn what_differs_in_one_key_column_is_no_duplicate() {
         ("backend", "cuda"),
         ("device", "another"),
         ("cache", "warm-w"),
+        ("dtype", "f32"),
+        ("adapters", "4"),
         ("method", "unfused"),
         ("seq_len", "256"),
         ("batch", "8"),
         ("rank", "100"),
     ];
     lines.extend(others.iter().map(|change| line(&[*change])));
-    assert_eq!(read_text(&text(&lines)).unwrap().records.len(), 10);
+    assert_eq!(read_text(&text(&lines)).unwrap().records.len(), 12);
 }
 
 #[test]
@@ -256,11 +270,13 @@ fn across_runs_the_newest_counts() {
         line(&[("run", "old"), ("measured_at", old)]),
         line(&[("run", "old"), ("measured_at", old), ("rank", "100")]),
         line(&[("run", "old"), ("measured_at", old), ("device", "another")]),
+        line(&[("run", "old"), ("measured_at", old), ("dtype", "f16")]),
+        line(&[("run", "old"), ("measured_at", old), ("adapters", "1")]),
     ];
     let kept = newest(read_text(&text(&lines)).unwrap().records);
     let runs: Vec<_> = kept.iter().map(|record| (record.run.as_str(), record.rank)).collect();
-    assert_eq!(runs, [("new", 10), ("old", 100), ("old", 10)]);
-    assert_eq!(kept[2].device, "another");
+    assert_eq!(runs, [("new", 10), ("old", 100), ("old", 10), ("old", 10), ("old", 10)]);
+    assert_eq!((&*kept[2].device, &*kept[3].dtype, kept[4].adapters), ("another", "f16", 1));
     // The order of the lines does not matter, save for a tie.
     let [first, second, ..] = lines;
     let kept = newest(read_text(&text(&[second.clone(), first])).unwrap().records);
@@ -268,4 +284,65 @@ fn across_runs_the_newest_counts() {
     let tie = line(&[("run", "tie"), ("measured_at", old), ("time_ns", "1210000")]);
     let kept = newest(read_text(&text(&[second, tie])).unwrap().records);
     assert_eq!(kept.iter().map(|record| record.time_ns).collect::<Vec<_>>(), [1_210_000.0]);
+}
+
+#[test]
+fn version_1_is_read_with_its_defaults() {
+    let methods =
+        ["fused", "torch-fp32/base", "torch-bf16/peft", "torch-fp16/peft", "torch-fp32", "x/torch-bf16/y"];
+    let lines = methods.map(|method| line(&[("method", method)]));
+    let found = read_text(&version_1(&text(&lines))).unwrap();
+    assert_eq!(found.warnings, []);
+    let dtypes = ["f16", "f32", "bf16", "f16", "f16", "f16"];
+    let expected = methods.iter().zip(dtypes).map(|(method, dtype)| Record {
+        method: (*method).into(),
+        dtype: dtype.into(),
+        adapters: 1,
+        limit_ns: None,
+        repeated: 0,
+        ratio_by: Clock::Wall,
+        ..record()
+    });
+    assert_eq!(found.records, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn both_versions_are_read_together() {
+    let new = text(&[line(&[("dtype", "f16"), ("adapters", "1"), ("rank", "100")]), line(&[])]);
+    let old = version_1(&text(&[line(&[])]));
+    let (found, ..) = read_bytes(&[old.as_bytes(), new.as_bytes(), b""]);
+    let found = found.unwrap();
+    let cells: Vec<_> = found.records.iter().map(|r| (r.rank, r.dtype.as_str(), r.adapters)).collect();
+    assert_eq!(cells, [(10, "f16", 1), (100, "f16", 1), (10, "bf16", 3)]);
+    // What the defaults make the same cell is the same cell.
+    let same = text(&[line(&[("dtype", "f16"), ("adapters", "1")])]);
+    let (found, ..) = read_bytes(&[old.as_bytes(), same.as_bytes()]);
+    assert!(matches!(found, Err(RecordError::Duplicate { .. })));
+}
+
+#[test]
+fn each_version_has_exactly_its_columns() {
+    let (old, new) = (version_1(&text(&[line(&[])])), text(&[line(&[])]));
+    let as_old = new.replace("records 2", "records 1");
+    assert_eq!(message(&as_old), "0.csv:2: unknown column 'dtype' in the header");
+    let as_new = old.replace("records 1", "records 2");
+    assert_eq!(message(&as_new), "0.csv:2: column 'dtype' is missing in the header");
+    assert_eq!(message(&old.replace(",simd,", ",")), "0.csv:2: column 'simd' is missing in the header");
+    assert_eq!(message(&old.replace("\n2026", "\nx,2026")), "0.csv:3: 29 fields, but the header has 28");
+    let bad = old.replace(",31,", ",few,");
+    assert_eq!(message(&bad), "0.csv:3: samples = 'few': not a whole number");
+}
+
+/// Version 1 was written line by line, so its last line may be torn.
+#[test]
+fn a_torn_last_line_of_version_1_is_dropped_wherever_it_tore() {
+    let whole = version_1(&text(&[line(&[]), line(&[("rank", "100")])]));
+    let all = read_text(&whole).unwrap().records;
+    for cut in 0..whole.len() {
+        let kept = &whole[..cut];
+        let found = read_text(kept).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        let ends = kept.matches('\n').count();
+        assert_eq!(found.records, all[..ends.saturating_sub(2)], "cut at {cut}");
+        assert_eq!(found.warnings.is_empty(), ends >= 2 && kept.ends_with('\n'), "cut at {cut}");
+    }
 }

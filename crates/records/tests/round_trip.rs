@@ -2,11 +2,10 @@
 
 mod common;
 
-use std::fs;
 use std::path::Path;
 
-use common::{line, record, text};
-use fused_lora_records::{Record, RecordError, RecordFile, Timestamp, parse, read, to_csv};
+use common::record;
+use fused_lora_records::{Clock, Record, Timestamp, parse, to_csv};
 use proptest::prelude::*;
 
 /// Text with what CSV must quote, and what it must not trip over.
@@ -21,6 +20,10 @@ fn any_text() -> impl Strategy<Value = String> {
 fn any_number() -> impl Strategy<Value = f64> {
     use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
     prop_oneof![NORMAL | SUBNORMAL | ZERO | POSITIVE | NEGATIVE, (-100.0..100.0), Just(-0.4), Just(1.0 / 3.0)]
+}
+
+fn any_time() -> impl Strategy<Value = f64> {
+    any_number().prop_map(f64::abs).prop_filter("a time is above 0", |&t| t > 0.0)
 }
 
 fn any_optional() -> impl Strategy<Value = Option<f64>> {
@@ -59,16 +62,20 @@ prop_compose! {
             (any_optional(), any_optional(), any_optional(), any_optional()),
         (d_in, d_out) in any_widths(),
         (seq_len, batch, rank, samples) in (1usize.., 1usize.., 0usize.., 0usize..),
-        time_ns in any_number().prop_map(f64::abs).prop_filter("a time is above 0", |&t| t > 0.0),
+        (dtype, adapters, repeated) in (any_text(), 1usize.., 0usize..),
+        limit_ns in proptest::option::of(any_time()),
+        ratio_by in prop_oneof![Just(Clock::Wall), Just(Clock::Cpu)],
+        time_ns in any_time(),
         (time_lo_ns, time_hi_ns) in any_interval(),
         slowdown_pct in any_optional(),
         (slowdown_lo_pct, slowdown_hi_pct) in any_interval(),
         measured_at in any_instant(),
     ) -> Record {
         Record {
-            run, workload, backend, device, threads, simd, driver, clock_mhz, cache, method, d_in, d_out,
-            seq_len, batch, rank, time_ns, time_lo_ns, time_hi_ns, slowdown_pct, slowdown_lo_pct,
-            slowdown_hi_pct, floor_pct, floor_pad_pct, gflops, samples, commit, dirty, measured_at,
+            run, workload, backend, device, threads, simd, driver, clock_mhz, cache, dtype, method, d_in, d_out,
+            seq_len, batch, rank, adapters, time_ns, time_lo_ns, time_hi_ns, slowdown_pct, slowdown_lo_pct,
+            slowdown_hi_pct, floor_pct, floor_pad_pct, limit_ns, gflops, samples, repeated, ratio_by, commit, dirty,
+            measured_at,
         }
     }
 }
@@ -86,6 +93,7 @@ fn bits(record: &Record) -> Vec<Option<u64>> {
         r.slowdown_hi_pct,
         r.floor_pct,
         r.floor_pad_pct,
+        r.limit_ns,
         r.gflops,
     ];
     numbers.into_iter().map(|number| number.map(f64::to_bits)).collect()
@@ -106,117 +114,19 @@ proptest! {
 }
 
 #[test]
-fn a_record_is_there_as_soon_as_it_is_appended() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("deep/er/records.csv");
-    let mut file = RecordFile::create(&path).unwrap();
-    let mut written = Vec::new();
-    for rank in [0, 10, 100] {
-        written.push(Record { rank, device: "a, \"b\" and c".into(), ..record() });
-        file.append(&written[written.len() - 1]).unwrap();
-        assert_eq!(read(&[&path]).unwrap().records, written);
-    }
-}
-
-#[test]
-fn the_file_is_as_documented() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    let mut file = RecordFile::create(&path).unwrap();
-    file.append(&record()).unwrap();
-    assert_eq!(file.path(), path);
-    assert_eq!(fs::read_to_string(&path).unwrap(), text(&[line(&[])]));
-}
-
-#[test]
 fn what_could_not_be_read_back_is_not_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    let mut file = RecordFile::create(&path).unwrap();
-    let before = fs::read(&path).unwrap();
-    let refused = |file: &mut RecordFile, record: Record| match file.append(&record).unwrap_err() {
-        RecordError::Unwritable { refused, .. } => refused.column,
-        other => panic!("{other}"),
-    };
-    assert_eq!(refused(&mut file, Record { time_ns: f64::NAN, ..record() }), "time_ns");
-    assert_eq!(refused(&mut file, Record { gflops: Some(f64::INFINITY), ..record() }), "gflops");
-    assert_eq!(refused(&mut file, Record { slowdown_pct: Some(f64::NAN), ..record() }), "slowdown_pct");
-    assert_eq!(refused(&mut file, Record { device: "two\nlines".into(), ..record() }), "device");
-    assert_eq!(refused(&mut file, Record { driver: "a\rb".into(), ..record() }), "driver");
-    assert_eq!(refused(&mut file, Record { method: String::new(), ..record() }), "method");
-    assert_eq!(refused(&mut file, Record { d_out: "1024x1024".into(), ..record() }), "d_out");
-    assert_eq!(fs::read(&path).unwrap(), before);
+    let refused = |record: Record| to_csv([&common::record(), &record]).unwrap_err().column;
+    assert_eq!(refused(Record { time_ns: f64::NAN, ..record() }), "time_ns");
+    assert_eq!(refused(Record { gflops: Some(f64::INFINITY), ..record() }), "gflops");
+    assert_eq!(refused(Record { slowdown_pct: Some(f64::NAN), ..record() }), "slowdown_pct");
+    assert_eq!(refused(Record { limit_ns: Some(f64::NAN), ..record() }), "limit_ns");
+    assert_eq!(refused(Record { device: "two\nlines".into(), ..record() }), "device");
+    assert_eq!(refused(Record { driver: "a\rb".into(), ..record() }), "driver");
+    assert_eq!(refused(Record { method: String::new(), ..record() }), "method");
+    assert_eq!(refused(Record { dtype: String::new(), ..record() }), "dtype");
+    assert_eq!(refused(Record { adapters: 0, ..record() }), "adapters");
+    assert_eq!(refused(Record { d_out: "1024x1024".into(), ..record() }), "d_out");
     let bad = Record { time_ns: 0.0, ..record() };
     let refused = to_csv([&record(), &bad]).unwrap_err();
     assert_eq!(refused.to_string(), "a record with time_ns = '0' is not written: must be above 0");
-}
-
-#[test]
-fn all_at_once_is_the_same_as_one_by_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    let records = [record(), Record { rank: 100, ..record() }];
-    let mut file = RecordFile::create(&path).unwrap();
-    for record in &records {
-        file.append(record).unwrap();
-    }
-    let bytes = to_csv(&records).unwrap();
-    assert_eq!(bytes, fs::read(&path).unwrap());
-    assert_eq!(parse(&path, &bytes).unwrap(), read(&[&path]).unwrap());
-}
-
-#[test]
-fn an_existing_file_is_not_overwritten() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    fs::write(&path, "precious").unwrap();
-    assert!(matches!(RecordFile::create(&path), Err(RecordError::Io { .. })));
-    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-}
-
-#[test]
-fn appending_goes_on_after_a_kill_at_any_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    let whole = text(&[line(&[]), line(&[("rank", "100")])]);
-    let next = Record { rank: 250, ..record() };
-    for cut in 0..=whole.len() {
-        fs::write(&path, &whole[..cut]).unwrap();
-        let before = read(&[&path]).unwrap().records;
-        RecordFile::open_append(&path).unwrap().append(&next).unwrap();
-        let after = read(&[&path]).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
-        assert_eq!(after.records, [before, vec![next.clone()]].concat(), "cut at {cut}");
-        assert_eq!(after.warnings, [], "cut at {cut}");
-    }
-}
-
-#[test]
-fn only_files_of_records_are_appended_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    assert!(matches!(RecordFile::open_append(&path), Err(RecordError::Io { .. })), "there is none yet");
-    let whole = text(&[]);
-    let swapped = whole.replace("run,workload", "workload,run");
-    let cases = [
-        "other text".to_owned(),
-        "other text\nin lines\n".to_owned(),
-        whole.replace("records 1", "records 2"),
-        whole.replace(",simd", ""),
-        swapped,
-    ];
-    for text in cases {
-        fs::write(&path, &text).unwrap();
-        assert!(RecordFile::open_append(&path).is_err(), "{text}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), text, "must be left as it was");
-    }
-}
-
-#[test]
-fn a_file_has_one_writer_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("records.csv");
-    let first = RecordFile::create(&path).unwrap();
-    assert!(matches!(RecordFile::open_append(&path), Err(RecordError::InUse { .. })));
-    drop(first);
-    RecordFile::open_append(&path).unwrap().append(&record()).unwrap();
 }

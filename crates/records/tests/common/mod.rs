@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 
-use fused_lora_records::Record;
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use fused_lora_records::{Clock, Record};
 
 /// A record with every field set.
 pub(crate) fn record() -> Record {
@@ -14,12 +16,14 @@ pub(crate) fn record() -> Record {
         driver: "550.54".into(),
         clock_mhz: Some(2900.5),
         cache: "cold".into(),
+        dtype: "bf16".into(),
         method: "fused".into(),
         d_in: "1024".into(),
         d_out: "1024".into(),
         seq_len: 128,
         batch: 4,
         rank: 10,
+        adapters: 3,
         time_ns: 1_234_567.5,
         time_lo_ns: Some(1_200_000.0),
         time_hi_ns: Some(1_300_000.0),
@@ -28,8 +32,11 @@ pub(crate) fn record() -> Record {
         slowdown_hi_pct: Some(3.25),
         floor_pct: Some(1.953125),
         floor_pad_pct: Some(3.125),
+        limit_ns: Some(1_100_000.25),
         gflops: Some(187.5),
         samples: 31,
+        repeated: 2,
+        ratio_by: Clock::Cpu,
         commit: "0123456789abcdef".into(),
         dirty: false,
         measured_at: "2026-01-01T12:00:00.125Z".parse().unwrap(),
@@ -59,12 +66,14 @@ pub(crate) fn line(changes: &[(&str, &str)]) -> String {
         ("driver", "550.54"),
         ("clock_mhz", "2900.5"),
         ("cache", "cold"),
+        ("dtype", "bf16"),
         ("method", "fused"),
         ("d_in", "1024"),
         ("d_out", "1024"),
         ("seq_len", "128"),
         ("batch", "4"),
         ("rank", "10"),
+        ("adapters", "3"),
         ("time_ns", "1234567.5"),
         ("time_lo_ns", "1200000"),
         ("time_hi_ns", "1300000"),
@@ -73,8 +82,11 @@ pub(crate) fn line(changes: &[(&str, &str)]) -> String {
         ("slowdown_hi_pct", "3.25"),
         ("floor_pct", "1.953125"),
         ("floor_pad_pct", "3.125"),
+        ("limit_ns", "1100000.25"),
         ("gflops", "187.5"),
         ("samples", "31"),
+        ("repeated", "2"),
+        ("ratio_by", "cpu"),
         ("commit", "0123456789abcdef"),
         ("dirty", "false"),
         ("measured_at", "2026-01-01T12:00:00.125Z"),
@@ -86,4 +98,19 @@ pub(crate) fn line(changes: &[(&str, &str)]) -> String {
         changes.iter().find(|(column, _)| column == name).map_or(*value, |(_, text)| *text).to_owned()
     };
     values.iter().map(of).collect::<Vec<_>>().join(",")
+}
+
+/// The columns that version 1 lacks.
+pub(crate) const NEW_COLUMNS: [&str; 5] = ["dtype", "adapters", "limit_ns", "repeated", "ratio_by"];
+
+/// That text as it is in version 1, without the columns that version 1 lacks. No field may have a comma in it.
+pub(crate) fn version_1(text: &str) -> String {
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some(fused_lora_records::VERSION_LINE));
+    let of_version_1 = |line: &str| {
+        let fields = fused_lora_records::COLUMNS.iter().zip(line.split(','));
+        let kept = fields.filter(|(column, _)| !NEW_COLUMNS.contains(column)).map(|(_, field)| field);
+        kept.collect::<Vec<_>>().join(",") + "\n"
+    };
+    format!("# fused-lora-records 1\n{}", lines.map(of_version_1).collect::<String>())
 }
