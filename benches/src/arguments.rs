@@ -52,8 +52,6 @@ pub struct Arguments {
     pub sample_size: Option<usize>,
     /// `--measurement-time`: how long an id takes.
     pub measurement_time: Option<Duration>,
-    /// `--warm-up-time`
-    pub warm_up_time: Option<Duration>,
     filter: Filter,
 }
 
@@ -119,17 +117,8 @@ impl Arguments {
             mode,
             sample_size: value("--sample-size").and_then(|text| text.parse().ok()),
             measurement_time: seconds("--measurement-time"),
-            warm_up_time: seconds("--warm-up-time"),
             filter,
         }
-    }
-
-    /// A measurement of the ids that match; of all if there is nothing to match.
-    #[cfg(test)]
-    pub(crate) fn with_filter(filter: &str) -> Arguments {
-        Arguments::read(
-            ["--bench", filter].into_iter().filter(|argument| !argument.is_empty()).map(str::to_owned),
-        )
     }
 
     /// Whether Criterion will run this id.
@@ -206,15 +195,8 @@ mod tests {
     fn what_the_user_fixes_stays_fixed() {
         let arguments = read("--bench --sample-size=30 --measurement-time 2");
         assert_eq!(arguments.sample_size, Some(30));
-        assert_eq!(
-            (arguments.measurement_time, arguments.warm_up_time),
-            (Some(Duration::from_secs(2)), None)
-        );
+        assert_eq!(arguments.measurement_time, Some(Duration::from_secs(2)));
         let arguments = read("--bench --warm-up-time 2.5");
-        assert_eq!(arguments.sample_size, None);
-        assert_eq!(
-            (arguments.measurement_time, arguments.warm_up_time),
-            (None, Some(Duration::from_millis(2500)))
-        );
+        assert_eq!((arguments.sample_size, arguments.measurement_time), (None, None));
     }
 }

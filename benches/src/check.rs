@@ -31,7 +31,9 @@ pub struct Deviation {
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
     /// y was poisoned, and some of it still is.
-    #[error("{name} at r{rank}, product {product}: {missing} of {total} elements of y are NaN, or were not written")]
+    #[error(
+        "{name} at r{rank}, product {product}: {missing} of {total} elements of y are NaN, or were not written"
+    )]
     NotWritten {
         /// The method's name.
         name: String,
@@ -201,7 +203,9 @@ mod tests {
         let strict = Expected { norm_tolerance: 0.01, ..expected() };
         let y = right().mapv(|v| v + f16::from_f32(0.2));
         let error = check(&method("m", 0, None), &mut Made(Some(y)), &[strict]).unwrap_err();
-        assert!(matches!(error, Wrong::Mismatch { deviation, .. } if deviation.norm > 1.0 && deviation.element < 1.0));
+        assert!(
+            matches!(error, Wrong::Mismatch { deviation, .. } if deviation.norm > 1.0 && deviation.element < 1.0)
+        );
     }
 
     #[test]

@@ -1,53 +1,64 @@
-//! The harness of the benches: what all of them need to measure a grid of cells on interleaved rounds, check
-//! what is measured, keep to a budget of time, and write records.
+//! The harness of the benches.
+//!
+//! A [`suite::Suite`] is a workload on a backend: it lists its [methods](method::Method) and makes them ready. Everything else is the same
+//! for all of them. Each size of the grid is measured in *rounds* of all its methods ([`schedule`], [`stand`]), every call on operands that
+//! have left the caches ([`ring`]), after its y was compared with the reference ([`check`]). Every size gets a least number of rounds before
+//! any gets more ([`plan`], [`measure`]); rounds that other processes disturbed are repeated, and left out ([`seen`]). Times and ratios
+//! become [`records`], and Criterion gets the times ([`criterion_share`]).
+//!
+//! | to add | is an entry in |
+//! |---|---|
+//! | a method of the linear layers | the [`linear::Library`] list of a bench, or the strategies of one |
+//! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
+//! | a workload | `fused_lora_records::Workload` |
+//! | a backend | [`target::Target`], and a suite for each kind of workload |
+//! | a limit of the machine | [`method::Probe`] and [`probes`] |
+//! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!
 //! | module | job |
 //! |---|---|
+//! | [`session`] | a bench's `main`: settings, Criterion's arguments, the run, what is said at the end |
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
-//! | [`engine`], [`cpu`], `cuda` | what a backend has to offer, and those there are |
-//! | [`normals`], [`model`], [`tokens`], [`ring`], [`stage`] | operands, in buffers that have left the caches |
-//! | [`method`], [`peers`], `gpu_peers`, [`peak`] | what is timed |
-//! | [`check`] | whether it computes what it should |
-//! | [`lineup`], [`on_host`], [`calls`], [`stats`], [`records`] | rounds, which of them count, and what becomes of them |
-//! | [`ids`], [`budget`] | which ids there are, and how long each may take |
-//! | [`progress`], [`run`], [`table`] | what a person sees, and the file of records |
-//! | [`session`] | all of it around Criterion |
-//! | [`layer`] | what of it is other for a transformer's layer: rounds of 14, a budget by size, PyTorch |
+//! | [`linear`], [`layer`], [`cuda`] | the suites, and what those of a GPU share |
+//! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
+//! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |
+//! | [`run`], [`progress`], [`markdown`] | the file of records, and what a person sees |
 
 #![warn(missing_docs)]
 
 pub mod arguments;
-pub mod budget;
-pub mod calls;
 pub mod check;
-pub mod cpu;
+pub mod criterion_share;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
-pub mod engine;
 pub mod fingerprint;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub mod gpu_peers;
 pub mod host;
-pub mod ids;
 pub mod layer;
-pub mod lineup;
+pub mod linear;
 pub mod machine;
+pub mod markdown;
+pub mod measure;
 pub mod method;
-pub mod model;
 pub mod normals;
-pub mod on_host;
-pub mod peak;
-pub mod peers;
+pub mod operands;
+pub mod outcome;
+pub mod plan;
+pub mod probes;
 pub mod progress;
 pub mod records;
 pub mod revision;
 pub mod ring;
 pub mod run;
+pub mod schedule;
+pub mod seen;
 pub mod session;
 pub mod settings;
-pub mod stage;
+pub mod size;
+pub mod stand;
 pub mod stats;
-pub mod table;
+pub mod suite;
 pub mod target;
-pub mod tokens;
+#[cfg(test)]
+mod testing;
+pub mod time;

@@ -52,10 +52,17 @@ pub struct Operands {
 
 impl Operands {
     /// Makes room for slots of M tokens. `fill` gets what is new of the memory for x.
-    pub fn resize(&mut self, m: usize, widths: &[(usize, usize)], slots: usize, fill: impl FnOnce(&mut [f16])) {
+    pub fn resize(
+        &mut self,
+        m: usize,
+        widths: &[(usize, usize)],
+        slots: usize,
+        fill: impl FnOnce(&mut [f16]),
+    ) {
         (self.m, self.slots) = (m, slots);
         self.widths = widths.to_vec();
-        let length = |width: fn(&(usize, usize)) -> usize| slots * m * widths.iter().map(width).sum::<usize>();
+        let length =
+            |width: fn(&(usize, usize)) -> usize| slots * m * widths.iter().map(width).sum::<usize>();
         let (x, y) = (length(|&(k, _)| k), length(|&(_, n)| n));
         if self.x.len() < x {
             let old = self.x.len();
@@ -206,7 +213,11 @@ mod tests {
             }
             assert_eq!(*seen.borrow(), weights);
             let Output::F16(y) = call.output().unwrap().remove(0) else { panic!("y is f16") };
-            assert_eq!(y[[1, 0]], f16::ONE, "the second element is in the second row: columns follow each other");
+            assert_eq!(
+                y[[1, 0]],
+                f16::ONE,
+                "the second element is in the second row: columns follow each other"
+            );
             assert_eq!(y.iter().filter(|y| y.is_nan()).count(), 3);
         }
     }

@@ -47,7 +47,8 @@ pub fn first(sizes: &[Cost], left: f64, least: usize) -> usize {
     let floor = ((time / once) as usize).clamp(1, FEWEST.min(least));
     // The largest slice of time for each with which all of them fit.
     let rounds = |cost: &Cost, slice: f64| ((slice / cost.round) as usize).clamp(floor, least.max(floor));
-    let fits = |slice: f64| sizes.iter().map(|cost| rounds(cost, slice) as f64 * cost.round).sum::<f64>() <= time;
+    let fits =
+        |slice: f64| sizes.iter().map(|cost| rounds(cost, slice) as f64 * cost.round).sum::<f64>() <= time;
     let longest = sizes.iter().map(|cost| cost.round).fold(0.0, f64::max) * (least + 1) as f64;
     rounds(&sizes[0], bisect(longest, fits))
 }
@@ -133,7 +134,8 @@ mod tests {
     }
 
     fn pilots(half_widths: &[f64], rounds: &[f64]) -> Vec<Pilot> {
-        let pilot = |(&half_width, &round)| Pilot { cost: cost(round), rounds: 10, half_width: Some(half_width) };
+        let pilot =
+            |(&half_width, &round)| Pilot { cost: cost(round), rounds: 10, half_width: Some(half_width) };
         half_widths.iter().zip(rounds).map(pilot).collect()
     }
 

@@ -10,6 +10,8 @@
 //! most are, it is that of CPU times over all of them, and the record says so: those scatter more than undisturbed wall times, but far
 //! less than disturbed ones.
 
+use fused_lora_records::Clock;
+
 use crate::method::{Method, Probe, What};
 use crate::stats::{FEWEST, Median, median, quantile_of};
 use crate::time::Time;
@@ -30,15 +32,6 @@ pub struct Observation {
     pub own: Time,
     /// The base's, before and behind it.
     pub bases: [Time; 2],
-}
-
-/// Which clock a ratio is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// Wall times of undisturbed rounds.
-    Wall,
-    /// CPU times of all rounds.
-    Cpu,
 }
 
 /// What a method's calls say.
@@ -120,7 +113,8 @@ impl Seen {
         let Some(base) = base.filter(|_| self.compared[place]) else {
             let (good, bad): (Vec<Time>, Vec<Time>) =
                 self.calls[place].iter().partition(|time| !limits.disturb(time));
-            let kept = if has_enough(good.len(), good.len() + bad.len()) { good } else { self.calls[place].clone() };
+            let kept =
+                if has_enough(good.len(), good.len() + bad.len()) { good } else { self.calls[place].clone() };
             let nanos: Vec<f64> = kept.iter().map(|time| 1e9 * time.wall).collect();
             let repeated = self.calls[place].len() - kept.len();
             return (!nanos.is_empty()).then(|| Measured {
@@ -183,7 +177,8 @@ impl Seen {
     fn kept(&self, place: usize, base: usize) -> (Vec<Observation>, Clock) {
         let (limits, of_base) = (self.limits(place), self.limits(base));
         let all = &self.observations[place];
-        let good: Vec<Observation> = all.iter().filter(|seen| is_good(seen, &limits, &of_base)).copied().collect();
+        let good: Vec<Observation> =
+            all.iter().filter(|seen| is_good(seen, &limits, &of_base)).copied().collect();
         let has_cpu = all.iter().all(|seen| cpu(seen).is_some());
         if has_enough(good.len(), all.len()) {
             (good, Clock::Wall)
@@ -199,7 +194,8 @@ impl Seen {
         }
         let walls: Vec<f64> = calls.iter().map(|time| time.wall).collect();
         let best = |place: usize| {
-            let idle: Vec<f64> = self.calls[place].iter().filter_map(|time| idle(time, self.threads)).collect();
+            let idle: Vec<f64> =
+                self.calls[place].iter().filter_map(|time| idle(time, self.threads)).collect();
             quantile_of(&idle, BEST)
         };
         // The loop of the peak keeps all threads busy: where even its best call does not, the machine is taken.
@@ -373,7 +369,7 @@ mod tests {
     fn the_limit_is_the_fastest_call() {
         let mut seen = seen();
         assert_eq!(seen.fastest(PEAK), None);
-        [3.0, 2.0, 2.5].map(|wall| seen.called(PEAK, time(wall, 0.0)));
+        [3.0, 2.0, 2.5].into_iter().for_each(|wall| seen.called(PEAK, time(wall, 0.0)));
         assert_eq!(seen.fastest(PEAK), Some(2.0));
     }
 }

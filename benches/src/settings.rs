@@ -90,6 +90,8 @@ pub struct Settings {
     pub shard: Shard,
     /// `FUSED_LORA_BUDGET_S`: wall time for everything, Criterion's analysis included.
     pub budget: Option<Duration>,
+    /// `FUSED_LORA_ROUNDS`: rounds of every size before any gets more, where they fit.
+    pub rounds: Option<usize>,
     /// `FUSED_LORA_CACHE`
     pub cache: Cache,
     /// `FUSED_LORA_GRID`
@@ -122,6 +124,7 @@ const DEVICE: &str = "FUSED_LORA_DEVICE";
 const RESUME: &str = "FUSED_LORA_RESUME";
 const SHARD: &str = "FUSED_LORA_SHARD";
 const BUDGET: &str = "FUSED_LORA_BUDGET_S";
+const ROUNDS: &str = "FUSED_LORA_ROUNDS";
 const CACHE: &str = "FUSED_LORA_CACHE";
 const GRID: &str = "FUSED_LORA_GRID";
 const TARGETS: &str = "FUSED_LORA_TARGETS";
@@ -130,13 +133,14 @@ pub const TORCH: &str = "FUSED_LORA_TORCH";
 const MEASUREMENTS: &str = "FUSED_LORA_MEASUREMENTS";
 const REVISION: &str = "FUSED_LORA_REVISION";
 /// All of them, with those of the library and of the loader of the CUDA driver.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     WORKLOAD,
     BACKEND,
     DEVICE,
     RESUME,
     SHARD,
     BUDGET,
+    ROUNDS,
     CACHE,
     GRID,
     TARGETS,
@@ -158,6 +162,7 @@ impl Default for Settings {
             resume: false,
             shard: Shard::WHOLE,
             budget: None,
+            rounds: None,
             cache: Cache::Cold,
             selection: Selection::Sizes,
             targets: Targets::All,
@@ -194,6 +199,7 @@ impl Settings {
             resume: variables.choice(RESUME, &[("1", true), ("0", false)])?.unwrap_or(default.resume),
             shard: variables.get(SHARD, |text| Shard::from_str(text).map_err(said))?.unwrap_or(default.shard),
             budget: variables.get(BUDGET, seconds)?.or(default.budget),
+            rounds: variables.get(ROUNDS, count)?.or(default.rounds),
             cache: variables
                 .choice(CACHE, &[("cold", Cache::Cold), ("warm-w", Cache::WarmW), ("warm", Cache::WarmW)])?
                 .unwrap_or(default.cache),
@@ -226,6 +232,13 @@ fn is_known(name: &str) -> bool {
 
 fn ordinal(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "expected the number of a GPU, counted from 0".to_owned())
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|&count| count > 0)
+        .ok_or_else(|| "expected a number of rounds above 0".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -308,6 +321,7 @@ mod tests {
             (RESUME, "1"),
             (SHARD, "2/3"),
             (BUDGET, "12.5"),
+            (ROUNDS, "40"),
             (CACHE, "warm-w"),
             (GRID, "full"),
             (TARGETS, "q,v"),
@@ -325,6 +339,7 @@ mod tests {
                 resume: true,
                 shard: "2/3".parse().unwrap(),
                 budget: Some(Duration::from_millis(12_500)),
+                rounds: Some(40),
                 cache: Cache::WarmW,
                 selection: Selection::Full,
                 targets: Targets::QueryValue,
@@ -383,6 +398,7 @@ mod tests {
             (BUDGET, "0", "seconds"),
             (BUDGET, "nan", "seconds"),
             (BUDGET, "5 min", "seconds"),
+            (ROUNDS, "0", "rounds"),
             (CACHE, "hot", "cold or warm-w"),
             (GRID, "all", "sizes or reduced or full"),
             (TARGETS, "qv", "q,v"),

@@ -20,12 +20,8 @@ pub trait Suite {
     /// # Errors
     ///
     /// If a library refuses the operands, or there is no memory for them.
-    fn prepare(
-        &mut self,
-        size: Size,
-        slots: usize,
-        methods: &[Method],
-    ) -> anyhow::Result<Vec<Box<dyn Call>>>;
+    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
+    -> anyhow::Result<Vec<Box<dyn Call>>>;
 
     /// What y of the first slot should be, one for each product; nothing for a probe.
     ///

@@ -2,13 +2,12 @@
 
 use fused_lora::cpu::Simd;
 
-use crate::engine::{COLD, Size};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::settings::{Backend, Settings};
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-use crate::cuda::{Gpu, Span};
+use crate::cuda::Gpu;
 
 /// What is measured on.
 #[derive(Clone)]
@@ -68,36 +67,6 @@ impl Target {
             Target::Cuda(gpu) => gpu.machine(),
         }
     }
-
-    /// The SIMD level, if it is a CPU.
-    #[must_use]
-    pub fn simd(&self) -> Option<Simd> {
-        match self {
-            Target::Cpu(simd) => Some(*simd),
-            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-            Target::Cuda(_) => None,
-        }
-    }
-
-    /// Forward passes that each method makes in a round of that size.
-    #[must_use]
-    pub fn passes(&self, size: Size) -> usize {
-        match self {
-            Target::Cpu(_) => 1,
-            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-            Target::Cuda(gpu) => Span::new(size, COLD * size.last_level_cache, gpu.peak_flops()).passes(),
-        }
-    }
-
-    /// The clock as it was last seen under load; None where it is not read again.
-    #[must_use]
-    pub fn clock_mhz(&self) -> Option<f64> {
-        match self {
-            Target::Cpu(_) => None,
-            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-            Target::Cuda(gpu) => gpu.clock_mhz(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -107,13 +76,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cpu_makes_one_pass_a_round() {
-        let settings = Settings::default();
-        let target = Target::open(&settings).unwrap();
-        let size =
-            Size { workload: settings.workload, m: 128, cache: settings.cache, last_level_cache: 1 << 25 };
-        assert_eq!((target.passes(size), target.clock_mhz()), (1, None));
-        let (machine, simd) = (target.machine(), target.simd().unwrap());
+    fn a_cpu_is_named_with_its_level() {
+        let target = Target::open(&Settings::default()).unwrap();
+        let Target::Cpu(simd) = target else { panic!("the default is the CPU") };
+        let machine = target.machine();
         assert_eq!((machine.simd.as_str(), machine.granule), (simd.name(), simd.granule()));
         assert!(machine.threads.is_some() && machine.driver.is_empty());
     }

@@ -20,3 +20,60 @@ pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
 pub(crate) fn probe(probe: Probe) -> Method {
     Method { what: What::Probe(probe), for_criterion: false, ids: Vec::new(), ..method("probe", 0, None) }
 }
+
+/// The first GPU; None, and a line that says why, where there is none. A simulated one will do.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
+    use fused_lora::cuda::Error;
+    match crate::cuda::Gpu::open(0) {
+        Ok(gpu) => Some(gpu),
+        Err(error @ (Error::NoDriver(_) | Error::NoDevice)) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("there is a driver, but {error}"),
+    }
+}
+
+/// A record of which nothing matters but what is given.
+pub(crate) fn record(
+    method: &str,
+    cell: fused_lora_records::Cell,
+    time_ns: f64,
+) -> fused_lora_records::Record {
+    fused_lora_records::Record {
+        run: "made-up".to_owned(),
+        workload: "gpt2-medium-layer".to_owned(),
+        backend: "cpu".to_owned(),
+        device: "some cpu".to_owned(),
+        threads: Some(2),
+        simd: "avx2".to_owned(),
+        driver: String::new(),
+        clock_mhz: None,
+        cache: "cold".to_owned(),
+        dtype: "f16".to_owned(),
+        method: method.to_owned(),
+        d_in: "1024".to_owned(),
+        d_out: "1024".to_owned(),
+        seq_len: cell.seq_len,
+        batch: cell.batch,
+        rank: cell.rank,
+        adapters: 1,
+        time_ns,
+        time_lo_ns: None,
+        time_hi_ns: None,
+        slowdown_pct: None,
+        slowdown_lo_pct: None,
+        slowdown_hi_pct: None,
+        floor_pct: None,
+        floor_pad_pct: None,
+        limit_ns: None,
+        gflops: None,
+        samples: 6,
+        repeated: 0,
+        ratio_by: fused_lora_records::Clock::Wall,
+        commit: "unknown".to_owned(),
+        dirty: false,
+        measured_at: "2026-01-31T12:00:00Z".parse().unwrap(),
+    }
+}

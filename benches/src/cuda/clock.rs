@@ -89,7 +89,9 @@ mod tests {
             assert_eq!(clock.mhz(), None, "{program}");
         }
         let mut state = State::default();
-        for (line, seen) in [("printf '1755\\n'", Some(1755.0)), ("echo '[N/A]'", Some(1755.0)), ("exit 3", Some(1755.0))] {
+        for (line, seen) in
+            [("printf '1755\\n'", Some(1755.0)), ("echo '[N/A]'", Some(1755.0)), ("exit 3", Some(1755.0))]
+        {
             let child = Command::new("sh").args(["-c", line]).stdout(Stdio::piped()).spawn();
             state.asking = child.ok();
             state.hear(true);

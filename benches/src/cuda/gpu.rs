@@ -5,8 +5,8 @@ use std::rc::Rc;
 use fused_lora::Granule;
 use fused_lora::cuda::{Device, Error, Properties, Stream};
 
-use crate::cuda::clock::Clock;
 use crate::cuda::Overhead;
+use crate::cuda::clock::Clock;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.

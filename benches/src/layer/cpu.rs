@@ -1,241 +1,272 @@
-//! The layer on the CPU.
+//! The layer on the CPU, and PyTorch's beside it.
 
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use fused_lora::cpu::Simd;
+use fused_lora_records::{Record, SEQ_LENS};
 use fused_lora_transformer::cpu::{Layer, Model, Workspace};
-use fused_lora_transformer::{Error, Method};
-use half::f16;
-use ndarray::{Array2, ArrayView2};
+use fused_lora_transformer::{Config, Targets};
 
-use super::backend::{Backend, rotating_bytes};
-use super::models::Models;
-use super::rotation::Rotation;
 use super::sequences::Sequences;
-use super::size::Size;
+use super::torch::{Options, Torch, TorchCall};
 use super::variant::Variant;
 use super::weights::Weights;
-use crate::engine::COLD;
+use super::{References, methods, rotating_bytes};
+use crate::check::Expected;
+use crate::method::{Call, Method, What};
+use crate::operands::{Layout, Operands, on_host};
+use crate::probes::{self, Memory};
+use crate::ring;
 use crate::settings::Cache;
+use crate::size::Size;
+use crate::suite::Suite;
 
-/// Models and tokens in the memory of this host, and what a forward pass needs besides.
-pub struct Cpu {
-    simd: Simd,
-    cache: Cache,
-    /// Bytes to be touched between two uses of a slot.
-    distance: usize,
-    /// By slot, each packed into memory of its own.
-    models: Vec<Models<Model>>,
-    tokens: Vec<Tokens>,
-    rotation: Rotation,
-    variants: Vec<Variant>,
-    seq_len: usize,
-    /// Slot of the last call.
-    last: usize,
-    workspace: Workspace,
-    /// The most tokens that a forward pass has had.
-    largest: usize,
+/// How the layer is to be measured.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The model's sizes.
+    pub config: Config,
+    /// The projections that LoRA is on.
+    pub targets: Targets,
+    /// State of the caches.
+    pub cache: Cache,
+    /// SIMD level.
+    pub simd: Simd,
+    /// Threads, for PyTorch.
+    pub threads: usize,
+    /// In bytes; 0 for a test run.
+    pub last_level_cache: usize,
+    /// The Python interpreter whose PyTorch runs in the rounds.
+    pub python: Option<PathBuf>,
 }
 
-/// x and y: [M, d].
-struct Tokens {
-    x: Array2<f16>,
-    y: Array2<f16>,
+/// The layer on this host.
+pub struct Cpu {
+    setup: Setup,
+    weights: Weights,
+    sequences: Sequences,
+    references: References,
+    /// By slot and variant; each slot's bare model is packed into memory of its own, which its other variants share.
+    models: Vec<HashMap<Variant, Rc<Model>>>,
+    operands: Rc<RefCell<Operands>>,
+    memory: Memory,
+    torch: Option<Rc<RefCell<Torch>>>,
 }
 
 impl Cpu {
-    /// With nothing on it. `last_level_cache` is 0 for a rehearsal, which measures nothing.
-    #[must_use]
-    pub fn new(simd: Simd, cache: Cache, last_level_cache: usize) -> Cpu {
-        let distance = COLD * last_level_cache;
-        Cpu {
-            simd,
-            cache,
-            distance,
+    /// With nothing made yet.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such model.
+    pub fn new(setup: Setup) -> anyhow::Result<Cpu> {
+        let longest = SEQ_LENS.into_iter().max().unwrap_or(1);
+        Ok(Cpu {
+            weights: Weights::new(setup.config)?,
+            sequences: Sequences::new(longest, setup.config.d),
+            references: References::default(),
             models: Vec::new(),
-            tokens: Vec::new(),
-            rotation: Rotation::cold(1, 0, 1),
-            variants: Vec::new(),
-            seq_len: 0,
-            last: 0,
-            workspace: Workspace::new(),
-            largest: 0,
+            operands: Rc::default(),
+            memory: Memory::new(setup.last_level_cache),
+            torch: None,
+            setup,
+        })
+    }
+
+    fn bare(&self) -> anyhow::Result<Model> {
+        let Setup { config, simd, .. } = self.setup;
+        let layers = self.weights.layers().iter().map(|layer| Layer::with_simd(simd, config, layer));
+        Ok(Model::new(config, layers.collect::<Result<_, _>>()?)?)
+    }
+
+    /// The model of a variant in each of the first slots.
+    fn models(&mut self, variant: Variant, slots: usize) -> anyhow::Result<Vec<Rc<Model>>> {
+        self.weights.ensure(variant)?;
+        while self.models.len() < slots {
+            let bare = Rc::new(self.bare()?);
+            self.models.push(HashMap::from([(Variant::NONE, bare)]));
         }
-    }
-
-    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
-        let config = weights.config();
-        let layers = weights.layers().iter().map(|layer| Layer::with_simd(self.simd, config, layer));
-        Model::new(config, layers.collect::<Result<_, _>>()?)
-    }
-
-    fn forward(&mut self, place: usize, slot: usize) -> Result<Duration, Error> {
-        let weights = match self.cache {
-            Cache::Cold => slot,
-            Cache::WarmW => 0,
-        };
-        let model = self.models[weights].get(self.variants[place]);
-        let Tokens { x, y } = &mut self.tokens[slot];
-        let start = Instant::now();
-        model.forward(x.view(), self.seq_len, y.view_mut(), &mut self.workspace)?;
-        Ok(start.elapsed())
-    }
-
-    /// Lets the workspace grow before anything is timed, where this size is the largest so far: with the highest rank of each method.
-    fn grow(&mut self, size: Size) -> Result<(), Error> {
-        if size.m() <= self.largest {
-            return Ok(());
-        }
-        self.largest = size.m();
-        for method in Method::ALL {
-            let of_method = (0..self.variants.len()).filter(|&place| self.variants[place].method == method);
-            if let Some(place) = of_method.max_by_key(|&place| self.variants[place].rank) {
-                self.forward(place, 0)?;
+        let mut models = Vec::new();
+        for of_slot in &mut self.models[..slots] {
+            if !of_slot.contains_key(&variant) {
+                let adapted = of_slot[&Variant::NONE].with_adapters(&self.weights.adapters(variant))?;
+                of_slot.insert(variant, Rc::new(adapted));
             }
+            models.push(Rc::clone(&of_slot[&variant]));
         }
-        self.tokens[0].y.fill(f16::NAN);
-        Ok(())
+        Ok(models)
+    }
+
+    /// PyTorch with the weights that there are, started where it is not running yet.
+    fn torch(&mut self, size: Size) -> anyhow::Result<Rc<RefCell<Torch>>> {
+        if self.torch.is_none() {
+            let Setup { config, threads, cache, last_level_cache, .. } = self.setup;
+            let python =
+                self.setup.python.as_deref().ok_or_else(|| anyhow::anyhow!("no PyTorch was asked for"))?;
+            let mut torch = Torch::start(python, Options { config, threads, cache, last_level_cache })?;
+            torch.load(&self.weights, &self.sequences)?;
+            self.torch = Some(Rc::new(RefCell::new(torch)));
+        }
+        let torch =
+            self.torch.as_ref().map(Rc::clone).ok_or_else(|| anyhow::anyhow!("it was just started"))?;
+        torch.borrow_mut().prepare(size)?;
+        Ok(torch)
     }
 }
 
-impl Backend for Cpu {
-    fn furnish(
+impl Suite for Cpu {
+    fn methods(&self, size: Size) -> Vec<Method> {
+        let Setup { config, targets, cache, simd, python, .. } = &self.setup;
+        let mut methods = methods(config, *targets, *cache, simd.granule(), size, python.is_some());
+        methods.extend(probes::methods(methods[0].work.flops));
+        methods
+    }
+
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        ring::slots(rotating_bytes(&self.setup.config, size.m(), self.setup.cache), distance)
+    }
+
+    fn prepare(
         &mut self,
         size: Size,
-        variants: &[Variant],
-        weights: &Weights,
-        sequences: &Sequences,
-    ) -> anyhow::Result<()> {
-        let bytes = rotating_bytes(weights.config(), size.m(), self.cache);
-        self.rotation = Rotation::cold(bytes, self.distance, variants.len());
-        self.variants = variants.to_vec();
-        self.seq_len = size.seq_len;
-        let slots = self.rotation.slots();
-        let models = if self.cache == Cache::Cold { slots } else { 1 };
-        while self.models.len() < models {
-            self.models.push(Models::new(self.bare(weights)?));
+        slots: usize,
+        methods: &[Method],
+    ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+        let Setup { config, cache, .. } = self.setup;
+        {
+            let mut operands = self.operands.borrow_mut();
+            operands.resize(size.m(), &[(config.d, config.d)], slots, |_| ());
+            for slot in 0..slots {
+                self.sequences.batch(size.seq_len, operands.x_mut(slot));
+            }
         }
-        for models in &mut self.models[..models] {
-            models.ensure(variants, |bare, variant| bare.with_adapters(&weights.adapters(variant)))?;
+        // PyTorch gets the adapters that there are: all of them before it starts.
+        for method in methods {
+            if let What::Layer(variant) = method.what {
+                self.weights.ensure(variant)?;
+            }
         }
-        // The last size's go first: at M = 16384 a slot is 67 MB.
-        self.tokens.clear();
-        self.tokens.resize_with(slots, || {
-            let x = sequences.batch(size);
-            // Written, so that its pages are there.
-            let y = Array2::from_elem(x.dim(), f16::NAN);
-            Tokens { x, y }
-        });
-        self.grow(size)?;
-        Ok(())
+        // Shared: it grows to what the largest size and rank need.
+        let workspace = Rc::new(RefCell::new(Workspace::new()));
+        let mut calls = Vec::new();
+        let mut torch = None;
+        for method in methods {
+            calls.push(match method.what {
+                What::Layer(variant) => {
+                    let models = self.models(variant, if cache == Cache::Cold { slots } else { 1 })?;
+                    let workspace = Rc::clone(&workspace);
+                    on_host(&self.operands, cache, Layout::RowMajor, move |slot, tokens| {
+                        let x = tokens[0].x;
+                        let workspace = &mut *workspace.borrow_mut();
+                        Ok(models[slot].forward(x, size.seq_len, tokens[0].y_rows(), workspace)?)
+                    })
+                }
+                What::Torch(what, rank) => {
+                    if torch.is_none() {
+                        torch = Some(self.torch(size)?);
+                    }
+                    let torch =
+                        torch.as_ref().map(Rc::clone).ok_or_else(|| anyhow::anyhow!("just started"))?;
+                    Box::new(TorchCall { torch, what, rank })
+                }
+                What::Probe(probe) => self.memory.call(probe, methods[0].work.flops),
+                What::Linear(..) => anyhow::bail!("{} is no layer of a transformer", method.names[0]),
+            });
+        }
+        Ok(calls)
     }
 
-    fn call(&mut self, place: usize) -> anyhow::Result<Duration> {
-        self.last = self.rotation.advance();
-        Ok(self.forward(place, self.last)?)
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
+        let variant = match method.what {
+            What::Layer(variant) => variant,
+            What::Torch(what, rank) => what.variant(rank),
+            What::Linear(..) | What::Probe(_) => return Ok(Vec::new()),
+        };
+        Ok(vec![self.references.expected(size, variant, &self.weights, &self.sequences)])
     }
 
-    fn inspect(
-        &mut self,
-        check: &mut dyn FnMut(ArrayView2<'_, f16>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let y = &mut self.tokens[self.last].y;
-        let result = check(y.view());
-        y.fill(f16::NAN);
-        result
+    fn describe(&self, method: &Method, record: &mut Record) {
+        if let (What::Torch(..), Some(torch)) = (method.what, &self.torch) {
+            let torch = torch.borrow();
+            (record.driver, record.simd) = (torch.version.clone(), torch.simd.clone());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use fused_lora_transformer::{Config, Targets};
-
     use super::*;
+    use crate::check::{Wrong, check};
 
-    const CONFIG: Config = Config { d: 32, heads: 2, mlp: 64, layers: 2 };
-    const SIZE: Size = Size { seq_len: 4, batch: 3 };
-    const KIB: usize = 1 << 10;
+    const CONFIG: Config = Config { d: 64, heads: 2, mlp: 128, layers: 2 };
+    const SIZE: Size = Size { seq_len: 9, batch: 3 };
 
-    fn furnished(cache: Cache, last_level_cache: usize) -> (Cpu, Vec<Variant>) {
-        let mut variants = vec![Variant::NONE];
-        variants.extend(
-            Method::ALL[1..]
-                .iter()
-                .flat_map(|&method| [2, 5].map(|rank| Variant { method, targets: Targets::All, rank })),
-        );
-        let mut weights = Weights::new(CONFIG).unwrap();
-        variants.iter().for_each(|&variant| weights.ensure(variant).unwrap());
-        let mut cpu = Cpu::new(Simd::detect().unwrap(), cache, last_level_cache);
-        cpu.furnish(SIZE, &variants, &weights, &Sequences::new(8, CONFIG.d)).unwrap();
-        (cpu, variants)
+    fn cpu(targets: Targets, cache: Cache) -> Cpu {
+        let setup = Setup {
+            config: CONFIG,
+            targets,
+            cache,
+            simd: Simd::detect().unwrap(),
+            threads: 1,
+            last_level_cache: 0,
+            python: None,
+        };
+        Cpu::new(setup).unwrap()
     }
 
+    /// Every method's y is right in every slot, and taken for no other's: at the smallest rank, too, an adapter is seen.
     #[test]
-    fn bytes_are_those_of_weights_x_and_y() {
-        let layer = Config::GPT2_MEDIUM_LAYER;
-        // 12 · 1024² weights of 2 bytes, and x and y of 128 · 1024 each.
-        assert_eq!(rotating_bytes(layer, 128, Cache::Cold), (24 << 20) + (512 << 10));
-        assert_eq!(rotating_bytes(layer, 128, Cache::WarmW), 512 << 10);
-        assert_eq!(rotating_bytes(Config { layers: 24, ..layer }, 128, Cache::WarmW), 512 << 10);
-    }
-
-    #[test]
-    fn weights_rotate_with_the_tokens_or_stay() {
-        // 32 KiB of weights (two layers) and 1.5 KiB of x and y a slot.
-        let (cold, _) = furnished(Cache::Cold, 32 * KIB);
-        assert!(cold.tokens.len() >= 4 && cold.models.len() == cold.tokens.len(), "{}", cold.tokens.len());
-        let (mut warm, _) = furnished(Cache::WarmW, 32 * KIB);
-        assert_eq!(warm.models.len(), 1);
-        assert!(warm.tokens.len() > 64, "{}", warm.tokens.len());
-        // All slots, on the one model.
-        for slot in 0..warm.tokens.len() {
-            warm.call(0).unwrap();
-            assert_eq!(warm.last, slot);
-        }
-        let (rehearsal, _) = furnished(Cache::Cold, 0);
-        assert_eq!((rehearsal.models.len(), rehearsal.tokens.len()), (1, 1));
-    }
-
-    #[test]
-    fn calls_go_through_the_slots_and_all_slots_agree() {
-        let (mut cpu, variants) = furnished(Cache::Cold, 32 * KIB);
-        let mut seen: HashMap<Variant, Array2<f16>> = HashMap::new();
-        for _ in 0..cpu.tokens.len() {
-            for (place, &variant) in variants.iter().enumerate() {
-                cpu.call(place).unwrap();
-                cpu.inspect(&mut |y| {
-                    assert!(y.iter().all(|value| value.is_finite()), "{variant:?}");
-                    assert_eq!(seen.entry(variant).or_insert_with(|| y.to_owned()).view(), y, "{variant:?}");
-                    Ok(())
-                })
-                .unwrap();
+    fn every_method_is_right_and_none_passes_for_another() {
+        for targets in Targets::ALL {
+            let mut cpu = cpu(targets, Cache::Cold);
+            let mut methods = cpu.methods(SIZE);
+            methods.retain(|method| matches!(method.what, What::Layer(_)));
+            let mut calls = cpu.prepare(SIZE, 2, &methods).unwrap();
+            for (i, method) in methods.iter().enumerate() {
+                let expected = cpu.expected(SIZE, method).unwrap();
+                check(method, &mut *calls[i], &expected).unwrap_or_else(|error| panic!("{error}"));
+                calls[i].call(1).unwrap();
+                let first = calls[i].output().unwrap().remove(0);
+                assert_eq!(first.missing(), 0);
+                for (j, other) in methods.iter().enumerate() {
+                    let (What::Layer(a), What::Layer(b)) = (method.what, other.what) else { continue };
+                    let result = check(method, &mut *calls[j], &expected);
+                    assert_eq!(result.is_ok(), a.of_weights() == b.of_weights(), "{a:?} taken for {b:?}");
+                }
             }
         }
-        let outputs: Vec<_> = variants.iter().map(|variant| &seen[variant]).collect();
-        for (i, y) in outputs.iter().enumerate() {
-            assert!(!outputs[..i].contains(y), "{:?} is some other", variants[i]);
-        }
     }
 
     #[test]
-    fn what_was_looked_at_is_poisoned() {
-        let (mut cpu, _) = furnished(Cache::Cold, 0);
-        let of = |cpu: &mut Cpu| {
-            let mut y = None;
-            cpu.inspect(&mut |found| {
-                y = Some(found.to_owned());
-                Ok(())
-            })
-            .unwrap();
-            y.unwrap()
-        };
-        assert!(of(&mut cpu).iter().all(|value| value.is_nan()), "also before the first call");
-        cpu.call(0).unwrap();
-        assert!(of(&mut cpu).iter().all(|value| value.is_finite()));
-        assert!(of(&mut cpu).iter().all(|value| value.is_nan()));
-        let refused = cpu.inspect(&mut |_| anyhow::bail!("wrong")).unwrap_err();
-        assert_eq!(refused.to_string(), "wrong");
+    fn one_wrong_row_is_seen_and_named() {
+        let mut cpu = cpu(Targets::QueryValue, Cache::WarmW);
+        let methods = cpu.methods(SIZE);
+        let fused = methods.iter().position(|method| method.ids[0] == "r10/lora-fused-qv").unwrap();
+        let mut calls = cpu.prepare(SIZE, 3, &methods[..=fused]).unwrap();
+        assert_eq!(cpu.models.len(), 1, "warm weights are one model");
+        calls[fused].call(2).unwrap();
+
+        struct Spoilt<'a>(&'a mut dyn Call, Rc<RefCell<Operands>>);
+        impl Call for Spoilt<'_> {
+            fn call(&mut self, slot: usize) -> anyhow::Result<crate::time::Time> {
+                let time = self.0.call(slot)?;
+                let mut operands = self.1.borrow_mut();
+                let mut tokens = operands.tokens(0);
+                let mut y = tokens[0].y_rows();
+                y[[26, 5]] = half::f16::from_f32(y[[26, 5]].to_f32() + 0.1);
+                Ok(time)
+            }
+            fn output(&mut self) -> anyhow::Result<Vec<crate::method::Output>> {
+                self.0.output()
+            }
+        }
+        let expected = cpu.expected(SIZE, &methods[fused]).unwrap();
+        let mut spoilt = Spoilt(&mut *calls[fused], Rc::clone(&cpu.operands));
+        let error = check(&methods[fused], &mut spoilt, &expected).unwrap_err();
+        assert!(matches!(error, Wrong::Mismatch { deviation, .. } if deviation.at == (26, 5)), "{error}");
+        assert!(error.to_string().contains("lora-fused-qv at r10"), "{error}");
     }
 }

@@ -1,232 +1,168 @@
-//! The layer on a GPU: each variant one CUDA graph of many forward passes, by the device's own clock.
+//! The layer on a GPU.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-use anyhow::Context as _;
-use fused_lora::cuda::{Buffer, Event, Graph, Matrix, MatrixMut};
+use fused_lora_records::SEQ_LENS;
 use fused_lora_transformer::cuda::{Layer, Model, Workspace};
-use fused_lora_transformer::{Config, Error};
+use fused_lora_transformer::{Config, Targets};
 use half::f16;
-use ndarray::ArrayView2;
 
-use super::backend::{Backend, rotating_bytes};
-use super::models::Models;
 use super::sequences::Sequences;
-use super::size::Size;
 use super::variant::Variant;
 use super::weights::Weights;
-use crate::cuda::{Gpu, Span};
-use crate::engine::COLD;
+use super::{References, methods, rotating_bytes};
+use crate::check::Expected;
+use crate::cuda::captured::{Captured, capture};
+use crate::cuda::{Gpu, Operands, passes};
+use crate::method::{Call, Method, What};
 use crate::settings::Cache;
+use crate::size::Size;
+use crate::suite::Suite;
 
-/// Models, tokens and graphs in the memory of a device.
+/// The layer on a device.
 pub struct Cuda {
     gpu: Gpu,
+    config: Config,
+    targets: Targets,
     cache: Cache,
-    /// Bytes to be touched between two uses of a slot.
-    distance: usize,
-    span: Span,
-    // Before what they refer to: fields are dropped in this order.
-    graphs: Vec<Graph>,
-    /// Of the graphs; made anew for each size.
-    _workspace: Option<Workspace>,
-    /// By slot, each in memory of its own.
-    models: Vec<Models<Model>>,
-    tokens: Vec<Tokens>,
-    start: Event,
-    stop: Event,
-    /// y of a slot.
-    shape: (usize, usize),
-}
-
-/// x and y: [M, d].
-struct Tokens {
-    x: Buffer,
-    y: Buffer,
+    weights: Weights,
+    sequences: Sequences,
+    references: References,
+    /// By slot and variant; a slot's variants share their products' weights.
+    models: Vec<HashMap<Variant, Rc<Model>>>,
 }
 
 impl Cuda {
-    /// With nothing on it. `last_level_cache` is that of the device, or 0 for a rehearsal, which measures nothing.
+    /// With nothing made yet.
     ///
     /// # Errors
     ///
-    /// If the device fails.
-    pub fn new(gpu: Gpu, cache: Cache, last_level_cache: usize) -> anyhow::Result<Cuda> {
-        let event = || Event::new(&gpu.device);
+    /// If there can be no such model.
+    pub fn new(gpu: Gpu, config: Config, targets: Targets, cache: Cache) -> anyhow::Result<Cuda> {
+        let longest = SEQ_LENS.into_iter().max().unwrap_or(1);
         Ok(Cuda {
-            cache,
-            distance: COLD * last_level_cache,
-            span: Span::of_pass(1, 1.0, 0, 1.0),
-            graphs: Vec::new(),
-            _workspace: None,
+            weights: Weights::new(config)?,
+            sequences: Sequences::new(longest, config.d),
+            references: References::default(),
             models: Vec::new(),
-            tokens: Vec::new(),
-            start: event()?,
-            stop: event()?,
-            shape: (0, 0),
             gpu,
+            config,
+            targets,
+            cache,
         })
     }
 
-    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
-        let config = weights.config();
-        let layers = weights.layers().iter().map(|layer| Layer::new(&self.gpu.device, config, layer));
-        Model::new(config, layers.collect::<Result<_, _>>()?)
+    fn bare(&self) -> anyhow::Result<Model> {
+        let layers = self.weights.layers().iter();
+        let layers = layers.map(|layer| Layer::new(&self.gpu.device, self.config, layer));
+        Ok(Model::new(self.config, layers.collect::<Result<_, _>>()?)?)
     }
 
-    /// All passes of a variant, round and round over the slots.
-    fn capture(
-        &mut self,
-        variant: Variant,
-        size: Size,
-        d: usize,
-        workspace: &mut Workspace,
-    ) -> Result<Graph, Error> {
-        let Cuda { gpu, span, models, tokens, .. } = self;
-        Graph::capture_with(&gpu.stream, |stream| {
-            (0..span.passes()).try_for_each(|pass| {
-                let slot = pass % span.slots();
-                let Tokens { x, y } = &mut tokens[slot];
-                let (x, y) = (Matrix::new(x, size.m(), d)?, MatrixMut::new(y, size.m(), d)?);
-                // With warm weights there is one model.
-                models[slot % models.len()].get(variant).forward(x, size.seq_len, y, workspace, stream)
-            })
-        })
+    /// The model of a variant in each of the first slots.
+    fn models(&mut self, variant: Variant, slots: usize) -> anyhow::Result<Vec<Rc<Model>>> {
+        self.weights.ensure(variant)?;
+        // A smaller ring gives its memory back.
+        self.models.truncate(slots);
+        while self.models.len() < slots {
+            let bare = Rc::new(self.bare()?);
+            self.models.push(HashMap::from([(Variant::NONE, bare)]));
+        }
+        let mut models = Vec::new();
+        for of_slot in &mut self.models {
+            if !of_slot.contains_key(&variant) {
+                let adapted = of_slot[&Variant::NONE].with_adapters(&self.weights.adapters(variant))?;
+                of_slot.insert(variant, Rc::new(adapted));
+            }
+            models.push(Rc::clone(&of_slot[&variant]));
+        }
+        Ok(models)
     }
 }
 
-impl Backend for Cuda {
-    fn passes(&self, size: Size, config: Config) -> usize {
-        span(&self.gpu, self.distance, self.cache, size, config).passes()
+impl Suite for Cuda {
+    fn methods(&self, size: Size) -> Vec<Method> {
+        methods(&self.config, self.targets, self.cache, self.gpu.machine().granule, size, false)
     }
 
-    fn furnish(
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        crate::ring::slots(rotating_bytes(&self.config, size.m(), self.cache), distance)
+    }
+
+    fn prepare(
         &mut self,
         size: Size,
-        variants: &[Variant],
-        weights: &Weights,
-        sequences: &Sequences,
-    ) -> anyhow::Result<()> {
-        let config = weights.config();
-        // The last size's go first.
-        self.graphs.clear();
-        self._workspace = None;
-        self.tokens.clear();
-        self.span = span(&self.gpu, self.distance, self.cache, size, config);
-        let models = if self.cache == Cache::Cold { self.span.slots() } else { 1 };
-        self.models.truncate(models);
-        while self.models.len() < models {
-            self.models.push(Models::new(self.bare(weights)?));
+        slots: usize,
+        methods: &[Method],
+    ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+        let (gpu, d) = (self.gpu.clone(), self.config.d);
+        let flops = Variant::NONE.flops(&self.config, size.m(), size.seq_len);
+        let passes = passes(slots, flops, gpu.peak_flops());
+        let mut operands = Operands::new(size.m(), &[(d, d)]);
+        let mut x = vec![f16::ZERO; size.m() * d];
+        self.sequences.batch(size.seq_len, &mut x);
+        for _ in 0..slots {
+            operands.push(&gpu.device, &x)?;
         }
-        for models in &mut self.models {
-            models.ensure(variants, |bare, variant| bare.with_adapters(&weights.adapters(variant)))?;
+        let operands = Rc::new(operands);
+        let mut calls: Vec<Box<dyn Call>> = Vec::new();
+        for method in methods {
+            let What::Layer(variant) = method.what else {
+                anyhow::bail!("{} is no layer of a transformer", method.names[0]);
+            };
+            let models = self.models(variant, if self.cache == Cache::Cold { slots } else { 1 })?;
+            let mut workspace = Workspace::new(&gpu.device, self.config, size.m(), variant.rank)?;
+            let graph = capture(&gpu.stream, passes, slots, |slot, stream| {
+                operands.each(slot, |_, x, y| {
+                    let model = &models[slot % models.len()];
+                    Ok(model.forward(x, size.seq_len, y, &mut workspace, stream)?)
+                })
+            })?;
+            // SAFETY: the passes use the operands, the models' weights, and the workspace, which is in no other graph.
+            let call =
+                unsafe { Captured::new(&gpu, &operands, passes, graph, Box::new((models, workspace)))? };
+            calls.push(Box::new(call));
         }
-        let x = sequences.batch(size);
-        let x = x.as_slice().context("x is one row after another")?;
-        for _ in 0..self.span.slots() {
-            self.tokens.push(Tokens {
-                x: Buffer::from_slice(&self.gpu.device, x)?,
-                y: Buffer::poisoned(&self.gpu.device, x.len())?,
-            });
-        }
-        let rank = variants.iter().map(|variant| variant.rank).max().unwrap_or(0);
-        let mut workspace = Workspace::new(&self.gpu.device, config, size.m(), rank)?;
-        self.graphs = variants
-            .iter()
-            .map(|&variant| self.capture(variant, size, config.d, &mut workspace))
-            .collect::<Result<_, _>>()?;
-        self._workspace = Some(workspace);
-        self.shape = (size.m(), config.d);
-        Ok(())
+        Ok(calls)
     }
 
-    fn call(&mut self, place: usize) -> anyhow::Result<Duration> {
-        let stream = &self.gpu.stream;
-        self.start.record(stream)?;
-        // SAFETY: models, tokens and workspace are this backend's own and let go after the graphs alone; all graphs
-        // are launched on the one stream, so that no two of them use the workspace at once.
-        unsafe { self.graphs[place].launch(stream)? };
-        self.stop.record(stream)?;
-        self.gpu.clock.sample();
-        self.stop.synchronize()?;
-        let seconds = self.stop.seconds_since(&self.start)? / self.span.passes() as f64;
-        Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|time| !time.is_zero())
-            .with_context(|| format!("the device says that a pass took {seconds} s"))
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
+        let What::Layer(variant) = method.what else { return Ok(Vec::new()) };
+        Ok(vec![self.references.expected(size, variant, &self.weights, &self.sequences)])
     }
 
-    /// That of the last slot, which the last pass has written.
-    fn inspect(
-        &mut self,
-        check: &mut dyn FnMut(ArrayView2<'_, f16>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let Tokens { y, .. } = self.tokens.last_mut().context("nothing was furnished")?;
-        let values = y.to_vec()?;
-        let result = check(ArrayView2::from_shape(self.shape, &values)?);
-        y.fill(f16::NAN, &self.gpu.stream)?;
-        result
+    fn clock_mhz(&self) -> Option<f64> {
+        self.gpu.clock_mhz()
     }
-}
 
-fn span(gpu: &Gpu, distance: usize, cache: Cache, size: Size, config: Config) -> Span {
-    let flops = Variant::NONE.flops(&config, size.m(), size.seq_len);
-    Span::of_pass(rotating_bytes(config, size.m(), cache), flops, distance, gpu.peak_flops())
+    fn preamble(&self) -> anyhow::Result<Option<String>> {
+        Ok(Some(self.gpu.overhead()?.to_string()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use fused_lora::cuda::Error as CudaError;
-    use fused_lora_transformer::{Method, Targets};
-
     use super::*;
-    use crate::layer::check::References;
+    use crate::check::check;
+    use crate::testing::gpu;
 
     const CONFIG: Config = Config { d: 32, heads: 2, mlp: 64, layers: 2 };
     const SIZE: Size = Size { seq_len: 4, batch: 3 };
 
-    /// The first device; None, and a line that says why, where there is none. A simulated one will do.
-    fn gpu() -> Option<Gpu> {
-        match Gpu::open(0) {
-            Ok(gpu) => Some(gpu),
-            Err(error @ (CudaError::NoDriver(_) | CudaError::NoDevice)) => {
-                eprintln!("skipped: {error}");
-                None
-            }
-            Err(error) => panic!("there is a driver, but {error}"),
-        }
-    }
-
-    /// Every method is right in the last slot of its call, and poisoned when it was looked at; another method's y is wrong.
+    /// Every method is one graph and right; another method's y is wrong.
     #[test]
     fn every_method_is_one_graph_and_right() {
         let Some(gpu) = gpu() else { return };
-        let mut variants = vec![Variant::NONE];
-        for targets in Targets::ALL {
-            let of = |method| Variant { method, targets, rank: 5 };
-            variants
-                .extend([Method::AdapterH, Method::AdapterL, Method::LoraUnfused, Method::LoraFused].map(of));
-        }
-        let mut weights = Weights::new(CONFIG).unwrap();
-        variants.iter().for_each(|&variant| weights.ensure(variant).unwrap());
-        let sequences = Sequences::new(SIZE.seq_len, CONFIG.d);
-        let mut references = References::new(CONFIG.layers);
-        references.ensure(SIZE.seq_len, variants.iter().copied(), &weights, &sequences);
-        for cache in [Cache::Cold, Cache::WarmW] {
-            let mut cuda = Cuda::new(gpu.clone(), cache, 0).unwrap();
-            cuda.furnish(SIZE, &variants, &weights, &sequences).unwrap();
-            assert_eq!(cuda.passes(SIZE, CONFIG), 1, "a rehearsal");
-            for (place, &variant) in variants.iter().enumerate() {
-                let check = |cuda: &mut Cuda, variant: Variant| {
-                    let name = variant.name();
-                    cuda.inspect(&mut |y| Ok(references.check(&name, SIZE, variant, y)?))
-                };
-                assert!(!cuda.call(place).unwrap().is_zero());
-                check(&mut cuda, variant).unwrap();
-                check(&mut cuda, variant).expect_err("y is poisoned when it was looked at");
-                cuda.call(place).unwrap();
-                let other = if variant == Variant::NONE { variants[1] } else { Variant::NONE };
-                check(&mut cuda, other).expect_err("that is another method's y");
+        for (cache, targets) in [(Cache::Cold, Targets::All), (Cache::WarmW, Targets::QueryValue)] {
+            let mut cuda = Cuda::new(gpu.clone(), CONFIG, targets, cache).unwrap();
+            let mut methods = cuda.methods(SIZE);
+            methods.retain(|method| method.rank <= 10);
+            let mut calls = cuda.prepare(SIZE, 1, &methods).unwrap();
+            for (i, method) in methods.iter().enumerate() {
+                let expected = cuda.expected(SIZE, method).unwrap();
+                check(method, &mut *calls[i], &expected).unwrap_or_else(|error| panic!("{error}"));
+                let other = if method.rank == 0 { methods.len() - 1 } else { 0 };
+                check(method, &mut *calls[other], &expected).expect_err("that is another method's y");
             }
         }
     }

@@ -3,7 +3,6 @@
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
-use super::size::Size;
 use crate::normals::Normals;
 
 /// How many different sequences there are.
@@ -34,14 +33,16 @@ impl Sequences {
         self.tokens[which].slice(s![..seq_len, ..])
     }
 
-    /// x of a size: [M, d].
-    #[must_use]
-    pub fn batch(&self, size: Size) -> Array2<f16> {
-        let mut x = Array2::zeros((size.m(), self.tokens[0].ncols()));
-        for (i, mut rows) in x.axis_chunks_iter_mut(ndarray::Axis(0), size.seq_len).enumerate() {
-            rows.assign(&self.first(i % DISTINCT, size.seq_len));
+    /// Fills x, [M, d] in row-major order, with the first `seq_len` tokens of one and the other in turn.
+    ///
+    /// # Panics
+    ///
+    /// If x is no whole number of sequences.
+    pub fn batch(&self, seq_len: usize, x: &mut [f16]) {
+        for (i, sequence) in x.chunks_exact_mut(seq_len * self.tokens[0].ncols()).enumerate() {
+            let tokens = self.tokens[i % DISTINCT].as_slice().expect("a new matrix is one slice");
+            sequence.copy_from_slice(&tokens[..sequence.len()]);
         }
-        x
     }
 
     /// All tokens of both.
@@ -58,9 +59,10 @@ mod tests {
     #[test]
     fn a_batch_repeats_two_different_sequences() {
         let sequences = Sequences::new(8, 16);
-        let x = sequences.batch(Size { seq_len: 5, batch: 3 });
+        let mut x = Array2::zeros((15, 16));
+        sequences.batch(5, x.as_slice_mut().unwrap());
         let of = |i: usize| x.slice(s![i * 5..(i + 1) * 5, ..]);
-        assert_eq!((x.dim(), of(0)), ((15, 16), of(2)));
+        assert_eq!(of(0), of(2));
         assert_ne!(of(0), of(1));
         assert_eq!(of(1), sequences.first(1, 5));
         assert_eq!(sequences.first(1, 5), sequences.whole()[1].slice(s![..5, ..]));

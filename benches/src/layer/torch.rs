@@ -2,10 +2,11 @@
 //!
 //! `benches/peers/torch_layer.py` says what it understands: a line in, a line out. Between calls it sleeps.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::rc::Rc;
 
 use fused_lora_transformer::{Config, Method, Targets};
 use ndarray::Array2;
@@ -13,11 +14,13 @@ use tempfile::TempDir;
 
 use super::exchange::{self, Unreadable};
 use super::sequences::Sequences;
-use super::size::Size;
 use super::variant::Variant;
 use super::weights::Weights;
-use crate::engine::COLD;
+use crate::method::{Call, Output};
+use crate::ring::COLD;
 use crate::settings::{Cache, TORCH};
+use crate::size::Size;
+use crate::time::Time;
 
 /// What PyTorch's layer can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +38,7 @@ pub enum TorchMethod {
 }
 
 impl TorchMethod {
-    /// That with the arithmetic of one of ours.
+    /// The method with the arithmetic of one of ours.
     #[must_use]
     pub fn like(variant: Variant) -> TorchMethod {
         match (variant.method, variant.targets) {
@@ -134,7 +137,7 @@ pub struct Options {
     pub last_level_cache: usize,
 }
 
-/// The child.
+/// The child process.
 pub struct Torch {
     child: Child,
     /// None once it is told to end.
@@ -210,15 +213,19 @@ impl Torch {
         self.ask(&format!("prepare {} {}", size.seq_len, size.batch)).map(drop)
     }
 
-    /// One forward pass on the next of its buffers: how long it took, by its clock.
+    /// One forward pass on the next of its buffers, timed by its own clocks.
     ///
     /// # Errors
     ///
     /// If the child fails.
-    pub fn call(&mut self, method: TorchMethod, rank: usize) -> Result<Duration, TorchError> {
+    pub fn call(&mut self, method: TorchMethod, rank: usize) -> Result<Time, TorchError> {
         let request = format!("call {} {rank}", method.name());
         let answer = self.ask(&request)?;
-        answer.parse().map(Duration::from_nanos).map_err(|_| TorchError::Answer { request, answer })
+        let nanos: Option<Vec<u64>> = answer.split(' ').map(|word| word.parse().ok()).collect();
+        match nanos.as_deref() {
+            Some(&[wall, cpu]) => Ok(Time { wall: wall as f64 * 1e-9, cpu: Some(cpu as f64 * 1e-9) }),
+            _ => Err(TorchError::Answer { request, answer }),
+        }
     }
 
     /// y of the last call: [M, d].
@@ -270,6 +277,26 @@ impl Drop for Torch {
     }
 }
 
+/// A method of PyTorch's, ready to be timed. Its buffers rotate in the child.
+pub struct TorchCall {
+    /// The child.
+    pub torch: Rc<RefCell<Torch>>,
+    /// What it computes.
+    pub what: TorchMethod,
+    /// At which rank.
+    pub rank: usize,
+}
+
+impl Call for TorchCall {
+    fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+        Ok(self.torch.borrow_mut().call(self.what, self.rank)?)
+    }
+
+    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+        Ok(vec![Output::F32(self.torch.borrow_mut().output()?)])
+    }
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
@@ -299,7 +326,7 @@ mod tests {
             "echo 'ok 2.0 AVX2'
             while read -r verb rest; do
                 case $verb in
-                    call) echo \"ok 1${#rest}00\" ;;
+                    call) echo \"ok 1${#rest}00 ${#rest}50\" ;;
                     prepare) echo 'error no memory for it' ;;
                     *) echo what ;;
                 esac
@@ -308,7 +335,8 @@ mod tests {
         .unwrap();
         assert_eq!((torch.version.as_str(), torch.simd.as_str()), ("torch 2.0", "avx2"));
         // "lora 100" has 8 letters.
-        assert_eq!(torch.call(TorchMethod::Lora, 100).unwrap(), Duration::from_nanos(1800));
+        let time = torch.call(TorchMethod::Lora, 100).unwrap();
+        assert_eq!((time.wall, time.cpu), (1800.0 * 1e-9, Some(850.0 * 1e-9)));
         let said = torch.prepare(Size { seq_len: 128, batch: 1 }).unwrap_err().to_string();
         assert_eq!(said, "FUSED_LORA_TORCH: no memory for it");
         let said = torch.output().unwrap_err().to_string();

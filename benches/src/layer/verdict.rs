@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use fused_lora_records::{Cell, Record};
 
-use crate::table::markdown;
+use crate::markdown::markdown;
 
 /// Fused LoRA is to stay below `FACTOR` · floor + `POINTS` percent where there are at least `TOKENS` tokens.
 const FACTOR: f64 = 1.05;
@@ -156,7 +156,7 @@ pub fn render(records: &[Record]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::versus::tests::record;
+    use crate::testing::record;
 
     fn slow(
         method: &str,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use fused_lora_records::{Cell, Record};
 
-use crate::table::markdown;
+use crate::markdown::markdown;
 
 /// The record of PyTorch's that has the same arithmetic as one of ours.
 fn counterpart(method: &str) -> Option<&'static str> {
@@ -70,42 +70,9 @@ pub fn render(records: &[Record]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// A record of which nothing matters but what is given.
-    pub(in super::super) fn record(method: &str, cell: Cell, time_ns: f64) -> Record {
-        Record {
-            run: "made-up".to_owned(),
-            workload: "gpt2-medium-layer".to_owned(),
-            backend: "cpu".to_owned(),
-            device: "some cpu".to_owned(),
-            threads: Some(2),
-            simd: "avx2".to_owned(),
-            driver: String::new(),
-            clock_mhz: None,
-            cache: "cold".to_owned(),
-            method: method.to_owned(),
-            d_in: "1024".to_owned(),
-            d_out: "1024".to_owned(),
-            seq_len: cell.seq_len,
-            batch: cell.batch,
-            rank: cell.rank,
-            time_ns,
-            time_lo_ns: None,
-            time_hi_ns: None,
-            slowdown_pct: None,
-            slowdown_lo_pct: None,
-            slowdown_hi_pct: None,
-            floor_pct: None,
-            floor_pad_pct: None,
-            gflops: None,
-            samples: 6,
-            commit: "unknown".to_owned(),
-            dirty: false,
-            measured_at: "2026-01-31T12:00:00Z".parse().unwrap(),
-        }
-    }
+    use crate::testing::record;
 
     #[test]
     fn both_of_loras_are_held_against_pytorchs_one() {

@@ -105,12 +105,8 @@ impl Cpu {
         last_level_cache: usize,
         libraries: Vec<Library<Ground>>,
     ) -> Cpu {
-        let ground = Ground {
-            weights: Weights::new(workload, simd),
-            operands: Rc::default(),
-            cache,
-            weight_slots: 1,
-        };
+        let ground =
+            Ground { weights: Weights::new(workload, simd), operands: Rc::default(), cache, weight_slots: 1 };
         let memory = Memory::new(last_level_cache);
         Cpu { workload, simd, ground, normals: Normals::new(SEED), libraries, memory }
     }

@@ -68,7 +68,11 @@ pub struct Cuda {
 /// This library; `strategies` are those beside its base, and `prefix` stands before their names in the records.
 #[must_use]
 pub fn this_library(prefix: &'static str, strategies: fn(usize) -> &'static [Strategy]) -> Library<Ground> {
-    Library { name: Box::new(move |strategy| format!("{prefix}{strategy}")), strategies, make: Box::new(captured) }
+    Library {
+        name: Box::new(move |strategy| format!("{prefix}{strategy}")),
+        strategies,
+        make: Box::new(captured),
+    }
 }
 
 fn captured(ground: &Ground, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
@@ -207,7 +211,8 @@ mod tests {
             let mut calls = cuda.prepare(SIZE, 2, methods).unwrap();
             assert_eq!((cuda.ground.weight_slots, cuda.ground.passes % 2), (weights, 0));
             calls[0].call(0).unwrap();
-            let seen: Vec<_> = (0..2).map(|slot| cuda.ground.operands.read(slot).unwrap().remove(0).0).collect();
+            let seen: Vec<_> =
+                (0..2).map(|slot| cuda.ground.operands.read(slot).unwrap().remove(0).0).collect();
             assert!(seen.iter().flatten().all(|y| y.is_finite()), "a slot was not written");
             assert_ne!(seen[0], seen[1], "a slot has the x of another");
         }

@@ -108,7 +108,10 @@ fn expected(
 ) -> Result<Expected, fused_lora::Error> {
     let rows = sampled_rows(x.nrows(), w.len());
     let x = x.select(Axis(0), &rows);
-    let inputs = Inputs { x: x.view(), w, adapter, epilogue: Epilogue::NONE };
+    // Views with the lifetime of `x`.
+    let adapter =
+        adapter.as_ref().map(|LoraView { a, b, scale }| LoraView { a: a.view(), b: b.view(), scale: *scale });
+    let inputs = Inputs { x: x.view(), w: w.view(), adapter, epilogue: Epilogue::NONE };
     let reference::Expected { y, tolerance, .. } = reference::forward(&inputs, strategy)?;
     let rows = rows.into_iter().enumerate().map(|(number, row)| (row, number)).collect();
     // 2u = 2⁻¹⁰
@@ -151,19 +154,28 @@ mod tests {
         let ours = of(&libraries[..1]);
         assert_eq!(ours.len(), 9);
         let ids: BTreeSet<&str> = ours.iter().map(|method| method.ids[0].as_str()).collect();
-        assert!(ids.len() == 9 && ids.contains("r0/base") && ids.contains("r0/fused") && ids.contains("r250/unfused"));
+        assert!(
+            ids.len() == 9
+                && ids.contains("r0/base")
+                && ids.contains("r0/fused")
+                && ids.contains("r250/unfused")
+        );
         assert!(ours[0].is_base(0) && ours[1..].iter().enumerate().all(|(i, method)| !method.is_base(i + 1)));
 
         let fused = ours.iter().find(|method| method.ids[0] == "r100/fused").unwrap();
         assert_eq!(fused.work.flops, 2.0 * 256.0 * (1024.0 * 1024.0 + 100.0 * 2048.0));
         assert_eq!(fused.work.bytes, 2.0 * (1024.0 * 1024.0 + 100.0 * 2048.0 + 256.0 * 2048.0));
         let floor = fused.floor.unwrap();
-        assert!((floor.pct - 19.531).abs() < 1e-3 && (floor.pad_pct.unwrap() - 20.703).abs() < 1e-3, "{floor:?}");
+        assert!(
+            (floor.pct - 19.531).abs() < 1e-3 && (floor.pad_pct.unwrap() - 20.703).abs() < 1e-3,
+            "{floor:?}"
+        );
         assert_eq!((ours[0].floor, ours[0].work.flops), (None, 2.0 * 256.0 * 1024.0 * 1024.0));
         assert_eq!(work(workload, Cache::WarmW, 256, 100).bytes, 2.0 * 256.0 * 2048.0);
 
         let both = of(&libraries);
-        let peer = both.iter().find(|method| method.names[0] == "peer/unfused" && method.rank == 100).unwrap();
+        let peer =
+            both.iter().find(|method| method.names[0] == "peer/unfused" && method.rank == 100).unwrap();
         assert!(!peer.ours && peer.floor.unwrap().pad_pct.is_none());
         let base = both.iter().find(|method| method.names[0] == "peer/base").unwrap();
         assert_eq!((base.rank, base.base), (0, Some(0)), "compared with this library's");
@@ -173,7 +185,8 @@ mod tests {
     fn rows_hold_both_ends_and_repeat_none() {
         let small = 1 << 20;
         assert_eq!(sampled_rows(3, small), [0, 1, 2]);
-        for (m, weights, count) in [(16, small, 16), (17, small, 16), (16_384, small, 16), (128, 16 << 20, 4)] {
+        for (m, weights, count) in [(16, small, 16), (17, small, 16), (16_384, small, 16), (128, 16 << 20, 4)]
+        {
             let rows = sampled_rows(m, weights);
             assert_eq!((rows.len(), rows[0], rows[count - 1]), (count, 0, m - 1));
             assert!(rows.is_sorted_by(|a, b| a < b), "{m}: {rows:?}");

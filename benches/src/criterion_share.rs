@@ -1,0 +1,186 @@
+//! What Criterion gets: times that were measured in rounds; or, where it asks for more than there are, calls.
+//!
+//! Criterion calls a routine in a warm-up, and then once a sample. Rounds are dealt out to the samples in their order, and none twice, so
+//! that Criterion's statistics are those of the times that were measured. Times are per iteration: how many iterations Criterion believes
+//! to have asked for does not matter. For a test, `--quick` and `--profile-time` it decides itself how often a method runs.
+
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+
+use crate::method::Method;
+use crate::outcome::Outcome;
+use crate::size::Size;
+use crate::stand::Stand;
+use crate::suite::Suite;
+
+/// Long enough for the times of the warm-up's calls to reach it; with less, Criterion says that it cannot complete its samples.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Gives Criterion the times of a size, all methods of `group`. Returns how many of them have fewer than `samples`, and are left out.
+pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples: usize) -> usize {
+    let mut group = criterion.benchmark_group(group);
+    let mut left_out = 0;
+    for (place, method) in outcome.methods.iter().enumerate().filter(|(_, method)| method.for_criterion) {
+        let nanos = outcome.measured(place).map(|measured| measured.nanos).unwrap_or_default();
+        left_out += usize::from(!replay_one(&mut group, method, samples, &nanos));
+    }
+    group.finish();
+    left_out
+}
+
+fn replay_one(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    method: &Method,
+    samples: usize,
+    nanos: &[f64],
+) -> bool {
+    let Some(samples) = dealt(nanos, samples) else { return false };
+    group.sampling_mode(SamplingMode::Flat).warm_up_time(SHORT).measurement_time(SHORT);
+    throughput(group, method);
+    let first = samples[0];
+    let mut samples = samples.into_iter();
+    let mut warm = Duration::ZERO;
+    group.bench_function(method.ids[0].as_str(), |bencher| {
+        bencher.iter_custom(|iterations| {
+            // The warm-up ends when its calls have taken its time, by Criterion's own clock.
+            let warms_up = warm < SHORT;
+            if warms_up {
+                std::thread::sleep(SHORT);
+                warm += SHORT;
+            }
+            let nanos = if warms_up { first } else { samples.next().unwrap_or(first) };
+            Duration::from_nanos((nanos * iterations as f64) as u64)
+        });
+    });
+    true
+}
+
+/// The means of `samples` parts of the times, as equal in length as can be; None where there are fewer times than that.
+fn dealt(nanos: &[f64], samples: usize) -> Option<Vec<f64>> {
+    let bounds = |part: usize| part * nanos.len() / samples;
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    (samples > 0 && nanos.len() >= samples)
+        .then(|| (0..samples).map(|part| mean(&nanos[bounds(part)..bounds(part + 1)])).collect())
+}
+
+/// Lets Criterion call each method of a size as often as it likes. They are made ready and checked when it calls the first.
+///
+/// # Errors
+///
+/// If a method of this library is wrong, or one fails.
+pub fn live(
+    criterion: &mut Criterion,
+    group: &str,
+    suite: &mut dyn Suite,
+    size: Size,
+    methods: &[Method],
+    distance: usize,
+) -> anyhow::Result<()> {
+    let mut group = criterion.benchmark_group(group);
+    let mut stand = None;
+    for (place, method) in methods.iter().enumerate().filter(|(_, method)| method.for_criterion) {
+        throughput(&mut group, method);
+        let mut failed = None;
+        group.bench_function(method.ids[0].as_str(), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let mut calls = || -> anyhow::Result<f64> {
+                    let stand = match &mut stand {
+                        Some(stand) => stand,
+                        none => none.insert(Stand::new(suite, size, methods, distance, &mut |_, wrong| {
+                            eprintln!("{wrong}; it is timed all the same");
+                        })?),
+                    };
+                    (0..iterations).map(|_| Ok(stand.call(place)?.wall)).sum()
+                };
+                calls().map(Duration::from_secs_f64).unwrap_or_else(|error| {
+                    failed.get_or_insert(error);
+                    // Criterion has no way to be told, but takes no time for a time.
+                    Duration::from_nanos(iterations)
+                })
+            });
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    group.finish();
+    Ok(())
+}
+
+/// Shows Criterion the ids of a size, for `--list`.
+pub fn list(criterion: &mut Criterion, group: &str, methods: &[Method]) {
+    let mut group = criterion.benchmark_group(group);
+    for method in methods.iter().filter(|method| method.for_criterion) {
+        group.bench_function(method.ids[0].as_str(), |_| ());
+    }
+    group.finish();
+}
+
+/// An element is an operation: Criterion's "Gelem/s" are GFLOP/s.
+fn throughput(group: &mut BenchmarkGroup<'_, WallTime>, method: &Method) {
+    group.throughput(Throughput::Elements(method.work.flops as u64));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::seen::Observation;
+    use crate::testing::method;
+    use crate::time::Time;
+
+    #[test]
+    fn each_time_is_dealt_once() {
+        let nanos: Vec<f64> = (0..13).map(f64::from).collect();
+        assert_eq!(dealt(&nanos[..10], 10).unwrap(), nanos[..10]);
+        let samples = dealt(&nanos, 10).unwrap();
+        assert_eq!(samples.len(), 10);
+        assert_eq!((samples[0], samples[9]), (0.0, 11.5));
+        assert_eq!(dealt(&nanos[..12], 3).unwrap(), [1.5, 5.5, 9.5]);
+        assert_eq!((dealt(&nanos[..9], 10), dealt(&nanos, 0)), (None, None));
+    }
+
+    /// Under Criterion itself: what it keeps of each id are that method's own times, not the base's.
+    #[test]
+    fn criterion_keeps_the_times_of_each_method() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut criterion = Criterion::default()
+            .output_directory(folder.path())
+            .without_plots()
+            .sample_size(10)
+            .nresamples(1001);
+        let methods = vec![method("base", 0, Some(0)), method("fused", 10, Some(0))];
+        let mut outcome = Outcome::new(Size { seq_len: 128, batch: 1 }, methods, 2);
+        let time = |wall: f64| Time { wall, cpu: None };
+        for round in 0..20 {
+            let [base, own] = [1e-3, 1.1e-3].map(|wall| time(wall * (1.0 + 0.001 * f64::from(round))));
+            outcome.seen.called(0, base);
+            outcome.seen.called(1, own);
+            outcome.seen.observed(1, Observation { round: round as usize, own, bases: [base; 2] });
+        }
+        assert_eq!(replay(&mut criterion, "group", &outcome, 10), 0);
+        for (id, millis) in [("r0_base", 1.0), ("r10_fused", 1.1)] {
+            let expected: Vec<f64> =
+                (0..10).map(|i| millis * (1.0 + 0.001 * (2 * i) as f64 + 0.0005)).collect();
+            let found = samples(&folder.path().join("group").join(id));
+            let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(found.len() == 10 && close, "{id}: {found:?} for {expected:?}");
+        }
+        assert_eq!(replay(&mut criterion, "other", &outcome, 21), 2, "there are 20 rounds");
+    }
+
+    /// Milliseconds an iteration of Criterion's samples, from what it wrote below a folder.
+    fn samples(folder: &std::path::Path) -> Vec<f64> {
+        let path = folder.join("new/sample.json");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let numbers = |key: &str| -> Vec<f64> {
+            let from = text.find(&format!("\"{key}\":[")).unwrap() + key.len() + 4;
+            let to = from + text[from..].find(']').unwrap();
+            text[from..to].split(',').map(|number| number.parse().unwrap()).collect()
+        };
+        numbers("times").iter().zip(numbers("iters")).map(|(time, iters)| time / iters * 1e-6).collect()
+    }
+}

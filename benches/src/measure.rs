@@ -1,0 +1,288 @@
+//! All sizes within a time: first the least of each, then more where it is needed most.
+
+use std::time::{Duration, Instant};
+
+use crate::method::Method;
+use crate::outcome::Outcome;
+use crate::plan::{Cost, allot, first};
+use crate::progress;
+use crate::size::Size;
+use crate::suite::Suite;
+
+/// Seconds of Criterion's analysis and plots of an id.
+const ANALYSIS: f64 = 0.28;
+
+/// How long, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// When the time began.
+    pub started: Instant,
+    /// All of it, Criterion's analysis included.
+    pub total: Duration,
+    /// Rounds that every size gets before any gets more, where they fit.
+    pub least: usize,
+    /// Seconds that each method is to be timed for, whatever the total is; what `--measurement-time` sets.
+    pub fixed: Option<Duration>,
+    /// Threads of the methods on the host.
+    pub threads: usize,
+    /// Bytes that are touched between two uses of the same operands.
+    pub distance: usize,
+}
+
+/// What became of the sizes.
+pub struct Report {
+    /// Those that were measured.
+    pub outcomes: Vec<Outcome>,
+    /// Those of which one round does not fit into the whole time, with its seconds.
+    pub dropped: Vec<(Size, f64)>,
+}
+
+/// Measures sizes; `put` gets each when it has had its least, and again when it has had more.
+///
+/// # Errors
+///
+/// If a method of this library is wrong, one fails, or `put` does.
+pub fn measure(
+    suite: &mut dyn Suite,
+    jobs: Vec<(Size, Vec<Method>)>,
+    pace: &Pace,
+    put: &mut dyn FnMut(&dyn Suite, &Outcome) -> anyhow::Result<()>,
+) -> anyhow::Result<Report> {
+    let ids: usize =
+        jobs.iter().map(|(_, methods)| methods.iter().filter(|method| method.for_criterion).count()).sum();
+    let deadline = pace.started + pace.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
+    let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+    let mut outcomes: Vec<Outcome> =
+        jobs.into_iter().map(|(size, methods)| Outcome::new(size, methods, pace.threads)).collect();
+
+    let mut dropped = Vec::new();
+    let mut place = 0;
+    while place < outcomes.len() {
+        let costs: Vec<Option<Cost>> =
+            (place..outcomes.len()).map(|size| estimate(&outcomes, size, place)).collect();
+        let costs: Option<Vec<Cost>> = costs.into_iter().collect();
+        if let Some(round) =
+            costs.as_ref().map(|costs| costs[0].round).filter(|&round| round > pace.total.as_secs_f64())
+        {
+            let size = outcomes.remove(place).size;
+            eprintln!(
+                "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
+            );
+            dropped.push((size, round));
+            continue;
+        }
+        let rounds = match (pace.fixed, &costs) {
+            (Some(fixed), Some(costs)) => {
+                let of_call = costs[0].round / outcomes[place].methods.len() as f64;
+                ((fixed.as_secs_f64() / of_call).ceil() as usize).max(pace.least)
+            }
+            (None, Some(costs)) => first(costs, left(), pace.least),
+            (_, None) => pace.least,
+        };
+        let planned =
+            costs.map(|costs| costs.iter().map(|cost| cost.round * rounds as f64 + cost.setup).sum());
+        let count = outcomes.len();
+        let outcome = &mut outcomes[place];
+        announce((place + 1, count), outcome, planned);
+        outcome.run(suite, rounds, pace.distance, deadline)?;
+        put(suite, outcome)?;
+        place += 1;
+    }
+
+    if pace.fixed.is_none() {
+        let pilots: Vec<_> = outcomes.iter().filter_map(Outcome::pilot).collect();
+        let (rounds, count) = (allot(&pilots, left(), pace.least), outcomes.len());
+        for (place, (outcome, rounds)) in outcomes.iter_mut().zip(rounds).enumerate() {
+            if rounds > outcome.rounds && left() > 0.0 {
+                announce((place + 1, count), outcome, Some(left()));
+                outcome.run(suite, rounds, pace.distance, deadline)?;
+                put(suite, outcome)?;
+            }
+        }
+    }
+    Ok(Report { outcomes, dropped })
+}
+
+fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
+    progress::announce(position, &outcome.size.to_string(), left);
+}
+
+/// What a size takes, if its operations take as long as those of the largest size so far; None before the first.
+fn estimate(outcomes: &[Outcome], size: usize, measured: usize) -> Option<Cost> {
+    let largest = outcomes[..measured].iter().filter(|outcome| outcome.cost.is_some());
+    let largest = largest.max_by(|a, b| a.flops().total_cmp(&b.flops()))?;
+    let cost = largest.cost?;
+    let round = cost.round * outcomes[size].flops() / largest.flops();
+    // The first size makes weights that the others share, so its set-up is none of theirs. One calls each method about once.
+    Some(Cost { round, setup: round })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Expected;
+    use crate::method::{Call, Output, Probe};
+    use crate::testing::{method, probe};
+    use crate::time::Time;
+    use fused_lora_records::Clock;
+
+    /// Its methods take as long as `time` says of the number of their call; r is in percent.
+    struct Made {
+        time: fn(call: usize) -> Time,
+        sleep: fn(Size) -> Duration,
+        calls: std::rc::Rc<std::cell::Cell<usize>>,
+    }
+
+    struct Timed {
+        factor: f64,
+        sleep: Duration,
+        time: fn(usize) -> Time,
+        calls: std::rc::Rc<std::cell::Cell<usize>>,
+    }
+
+    impl Call for Timed {
+        fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+            std::thread::sleep(self.sleep);
+            let call = self.calls.get();
+            self.calls.set(call + 1);
+            let Time { wall, cpu } = (self.time)(call);
+            Ok(Time { wall: self.factor * wall, cpu: cpu.map(|cpu| self.factor * cpu) })
+        }
+
+        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+            Ok(vec![Output::F32(ndarray::Array2::ones((1, 1)))])
+        }
+    }
+
+    impl Suite for Made {
+        fn methods(&self, size: Size) -> Vec<Method> {
+            let mut methods =
+                vec![method("base", 0, Some(0)), method("fused", 10, Some(0)), probe(Probe::Peak)];
+            methods.iter_mut().for_each(|method| method.work.flops = size.m() as f64);
+            methods
+        }
+
+        fn slots(&self, _: Size, _: usize) -> usize {
+            1
+        }
+
+        fn prepare(
+            &mut self,
+            size: Size,
+            _: usize,
+            methods: &[Method],
+        ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+            let call = |method: &Method| -> Box<dyn Call> {
+                let factor = 1.0 + method.rank as f64 / 100.0;
+                let (time, calls) = (self.time, std::rc::Rc::clone(&self.calls));
+                Box::new(Timed { factor, sleep: (self.sleep)(size), time, calls })
+            };
+            Ok(methods.iter().map(call).collect())
+        }
+
+        fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
+            let one = |value| ndarray::Array2::from_elem((1, 1), value);
+            Ok(vec![Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 }])
+        }
+    }
+
+    const FUSED: usize = 1;
+
+    fn quiet(_: usize) -> Time {
+        Time { wall: 1e-3, cpu: Some(2e-3) }
+    }
+
+    fn at_once(_: Size) -> Duration {
+        Duration::ZERO
+    }
+
+    fn run(
+        time: fn(usize) -> Time,
+        sleep: fn(Size) -> Duration,
+        batches: &[usize],
+        total: Duration,
+    ) -> (Report, Vec<(usize, usize)>) {
+        let mut suite = Made { time, sleep, calls: std::rc::Rc::default() };
+        let sizes = batches.iter().map(|&batch| Size { seq_len: 128, batch });
+        let jobs = sizes.map(|size| (size, suite.methods(size))).collect();
+        let pace = Pace { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
+        let mut puts = Vec::new();
+        let report = measure(&mut suite, jobs, &pace, &mut |_, outcome| {
+            puts.push((outcome.size.batch, outcome.rounds));
+            Ok(())
+        });
+        (report.unwrap(), puts)
+    }
+
+    #[test]
+    fn every_size_is_put_when_it_has_its_least_and_when_it_has_more() {
+        let (report, puts) = run(quiet, at_once, &[1, 4, 16], Duration::from_secs(60));
+        assert_eq!(puts[..3], [(1, 10), (4, 10), (16, 10)]);
+        assert!(report.dropped.is_empty());
+        for outcome in &report.outcomes {
+            let measured = outcome.measured(FUSED).unwrap();
+            assert!((measured.ratio.unwrap().median - 1.1).abs() < 1e-9);
+            assert_eq!((measured.samples, measured.repeated), (outcome.rounds, 0));
+            assert_eq!(outcome.measured(0).unwrap().samples, 2 * outcome.rounds);
+        }
+    }
+
+    /// A call in 13 meets another process; rounds are repeated until each method has as many that were not disturbed.
+    #[test]
+    fn disturbed_rounds_are_repeated_and_left_out() {
+        fn now_and_then(call: usize) -> Time {
+            let taken = if call % 13 == 7 { 1.22 } else { 1.0 };
+            Time { wall: taken * 1e-3, cpu: Some(2e-3) }
+        }
+        let (report, _) = run(now_and_then, at_once, &[1], Duration::from_secs(60));
+        let outcome = &report.outcomes[0];
+        let measured = outcome.measured(FUSED).unwrap();
+        assert!(measured.repeated > 0, "{measured:?}");
+        assert!(measured.samples >= outcome.rounds, "{} of {}", measured.samples, outcome.rounds);
+        assert_eq!((measured.clock, measured.ratio.unwrap().median), (Clock::Wall, 1.1));
+        let (lo, hi) = measured.ratio.unwrap().interval.unwrap();
+        assert!((lo - 1.1).abs() < 1e-9 && (hi - 1.1).abs() < 1e-9, "a disturbed one was kept: {lo} {hi}");
+    }
+
+    #[test]
+    fn on_a_machine_that_is_busy_all_the_time_nothing_is_repeated_for_ever() {
+        fn busy(call: usize) -> Time {
+            Time { wall: (1.3 + 0.1 * ((call * 7) % 5) as f64) * 1e-3, cpu: Some(2e-3) }
+        }
+        let (report, _) = run(busy, at_once, &[1, 4], Duration::from_secs(60));
+        for outcome in &report.outcomes {
+            let measured = outcome.measured(FUSED).unwrap();
+            assert_eq!((measured.clock, measured.repeated), (Clock::Cpu, 0));
+            assert!((measured.ratio.unwrap().median - 1.1).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn short_time_means_fewer_rounds_of_each_and_no_hole() {
+        // A round is 4 calls: 8 ms, and 32 ms.
+        fn sleep(size: Size) -> Duration {
+            Duration::from_millis(2 * size.batch as u64)
+        }
+        let (report, puts) = run(sleep_free, sleep, &[1, 4, 16], Duration::from_millis(900));
+        assert_eq!(report.outcomes.len(), 3, "none is dropped");
+        assert_eq!(puts[0], (1, 10), "before anything is known");
+        let rounds: Vec<usize> = report.outcomes.iter().map(|outcome| outcome.rounds).collect();
+        assert!((1..10).contains(&rounds[2]), "{rounds:?}");
+    }
+
+    fn sleep_free(_: usize) -> Time {
+        quiet(0)
+    }
+
+    #[test]
+    fn a_size_is_dropped_only_if_one_round_of_it_does_not_fit() {
+        fn sleep(size: Size) -> Duration {
+            Duration::from_millis(if size.batch > 4 { 1000 } else { 1 })
+        }
+        // 4 calls of 1 ms are a round; of the last one 4 · 32 ms by its operations, which is not looked at before.
+        let (report, _) = run(quiet, sleep, &[1, 2, 32], Duration::from_millis(60));
+        assert_eq!(report.outcomes.iter().map(|outcome| outcome.size.batch).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(report.dropped[0].0.batch, 32);
+        assert!(report.dropped[0].1 > 0.06);
+    }
+}

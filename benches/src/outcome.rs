@@ -1,0 +1,147 @@
+//! One size: its methods, and what was seen of them.
+
+use std::time::Instant;
+
+use crate::check::Wrong;
+use crate::method::{Method, Probe, What};
+use crate::plan::{Cost, Pilot};
+use crate::seen::{Measured, Seen};
+use crate::size::Size;
+use crate::stand::Stand;
+use crate::suite::Suite;
+
+/// A size that is measured, or was.
+pub struct Outcome {
+    /// The size.
+    pub size: Size,
+    /// Its methods.
+    pub methods: Vec<Method>,
+    /// What was seen of them.
+    pub seen: Seen,
+    /// Names of methods of other libraries whose results break the tolerance.
+    pub inexact: Vec<String>,
+    /// Rounds of all methods.
+    pub rounds: usize,
+    /// What it takes; None before its first round.
+    pub cost: Option<Cost>,
+    /// Number of the next round, those of some methods alone counted, too.
+    number: usize,
+}
+
+impl Outcome {
+    /// A size of which nothing was measured yet. Methods on the host run on so many threads.
+    #[must_use]
+    pub fn new(size: Size, methods: Vec<Method>, threads: usize) -> Outcome {
+        let seen = Seen::new(&methods, threads);
+        Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None, number: 0 }
+    }
+
+    /// Operations of one round, as far as they tell how long it takes.
+    #[must_use]
+    pub fn flops(&self) -> f64 {
+        self.methods.iter().map(|method| method.work.flops).sum()
+    }
+
+    /// What the calls of the method at that place say.
+    #[must_use]
+    pub fn measured(&self, place: usize) -> Option<Measured> {
+        self.seen.measured(place, self.methods[place].base)
+    }
+
+    /// What the plan needs to know; None before the first round.
+    #[must_use]
+    pub fn pilot(&self) -> Option<Pilot> {
+        let half_width = |place: usize| self.measured(place)?.ratio?.half_width();
+        let widths: Option<Vec<f64>> = self.compared().map(half_width).collect();
+        let widest = widths.map(|widths| 100.0 * widths.into_iter().fold(0.0, f64::max));
+        Some(Pilot { cost: self.cost?, rounds: self.rounds, half_width: widest })
+    }
+
+    /// Operations a second and bytes a second that the machine reached at best in these rounds; None where it was not asked.
+    #[must_use]
+    pub fn limits(&self) -> Option<(f64, f64)> {
+        let of = |probe: Probe, work: fn(&Method) -> f64| {
+            let place = self.methods.iter().position(|method| method.what == What::Probe(probe))?;
+            Some(work(&self.methods[place]) / self.seen.fastest(place)?)
+        };
+        Some((of(Probe::Peak, |m| m.work.flops)?, of(Probe::Bandwidth, |m| m.work.bytes)?))
+    }
+
+    /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of operands `distance` bytes of
+    /// others are touched. At the `deadline` it stops, but not before the first round.
+    ///
+    /// # Errors
+    ///
+    /// If a method of this library is wrong, or one fails.
+    pub fn run(
+        &mut self,
+        suite: &mut dyn Suite,
+        rounds: usize,
+        distance: usize,
+        deadline: Instant,
+    ) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut inexact = Vec::new();
+        let mut note =
+            |method: &Method, wrong: &Wrong| inexact.push((method.names[0].clone(), wrong.to_string()));
+        let mut stand = Stand::new(suite, self.size, &self.methods, distance, &mut note)?;
+        for (name, wrong) in inexact {
+            if !self.inexact.contains(&name) {
+                eprintln!("{wrong}; it is timed all the same");
+                self.inexact.push(name);
+            }
+        }
+        let setup = started.elapsed().as_secs_f64();
+
+        let all: Vec<usize> = (0..self.methods.len()).collect();
+        let (mut spent, before) = (0.0, self.rounds);
+        while self.rounds < rounds && (self.rounds == 0 || Instant::now() < deadline) {
+            spent += self.round(&mut stand, &all)?;
+            self.rounds += 1;
+        }
+        if self.rounds > before {
+            self.cost = Some(Cost { round: spent / (self.rounds - before) as f64, setup });
+        }
+        // As many again at most; where most are disturbed, those that follow will be, too.
+        for _ in before..self.rounds {
+            let wanted = self.disturbed();
+            if wanted.is_empty() || self.is_mostly_disturbed() || Instant::now() >= deadline {
+                break;
+            }
+            self.round(&mut stand, &wanted)?;
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, stand: &mut Stand, wanted: &[usize]) -> anyhow::Result<f64> {
+        let seconds = stand.round(self.number, wanted, &mut self.seen)?;
+        self.number += 1;
+        Ok(seconds)
+    }
+
+    /// Places of what is compared with a base; where there is nothing, the bases.
+    fn compared(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_compared = |place: usize| {
+            let method = &self.methods[place];
+            method.base.is_some() && !method.is_base(place)
+        };
+        let any = (0..self.methods.len()).any(is_compared);
+        (0..self.methods.len())
+            .filter(move |&place| if any { is_compared(place) } else { self.methods[place].is_base(place) })
+    }
+
+    /// Methods that have had fewer undisturbed rounds than there were rounds.
+    fn disturbed(&self) -> Vec<usize> {
+        self.compared().filter(|&place| self.good(place) < self.rounds).collect()
+    }
+
+    fn is_mostly_disturbed(&self) -> bool {
+        let good: usize = self.compared().map(|place| self.good(place)).sum();
+        let all: usize = self.compared().map(|place| self.seen.all(place)).sum();
+        2 * good < all
+    }
+
+    fn good(&self, place: usize) -> usize {
+        self.seen.good(place, self.methods[place].base)
+    }
+}

@@ -1,0 +1,219 @@
+//! From what was seen to records.
+
+use fused_lora_records::{Record, Timestamp};
+
+use crate::machine::Machine;
+use crate::method::Method;
+use crate::outcome::Outcome;
+use crate::revision::Revision;
+use crate::settings::Settings;
+use crate::suite::Suite;
+
+/// What all records of a run have in common.
+pub struct Template {
+    /// The run's name.
+    pub run: String,
+    /// What is measured.
+    pub settings: Settings,
+    /// On what.
+    pub machine: Machine,
+    /// With which code.
+    pub revision: Revision,
+}
+
+impl Template {
+    /// The records of a size: one for each name of each method; none for probes.
+    #[must_use]
+    pub fn records(&self, suite: &dyn Suite, outcome: &Outcome) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (place, method) in outcome.methods.iter().enumerate() {
+            if method.base.is_none() {
+                continue;
+            }
+            for name in &method.names {
+                if let Some(mut record) = self.record(outcome, place, name) {
+                    if let Some(clock_mhz) = suite.clock_mhz() {
+                        record.clock_mhz = Some(rounded(clock_mhz, 3));
+                    }
+                    suite.describe(method, &mut record);
+                    records.push(record);
+                }
+            }
+        }
+        records
+    }
+
+    fn record(&self, outcome: &Outcome, place: usize, name: &str) -> Option<Record> {
+        let Template { run, settings, machine, revision } = self;
+        let (method, size) = (&outcome.methods[place], outcome.size);
+        let Method { work, floor, .. } = method;
+        let measured = outcome.measured(place)?;
+        let slowdown = measured.ratio.map(|ratio| ratio.map(|ratio| 100.0 * (ratio - 1.0)));
+        let (time, workload) = (measured.time, settings.workload);
+        let limit = outcome.limits().map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));
+        Some(Record {
+            run: run.clone(),
+            workload: workload.name().to_owned(),
+            backend: settings.backend.name().to_owned(),
+            device: machine.device.clone(),
+            threads: machine.threads,
+            simd: machine.simd.clone(),
+            driver: machine.driver.clone(),
+            clock_mhz: machine.clock_mhz.map(|mhz| rounded(mhz, 3)),
+            cache: settings.cache.name().to_owned(),
+            dtype: method.dtype.to_owned(),
+            method: name.to_owned(),
+            d_in: workload.d_in(),
+            d_out: workload.d_out(),
+            seq_len: size.seq_len,
+            batch: size.batch,
+            rank: method.rank,
+            adapters: 1,
+            time_ns: rounded(time.median, 0),
+            time_lo_ns: time.interval.map(|(lo, _)| rounded(lo, 0)),
+            time_hi_ns: time.interval.map(|(_, hi)| rounded(hi, 0)),
+            slowdown_pct: slowdown.map(|s| rounded(s.median, 3)),
+            slowdown_lo_pct: slowdown.and_then(|s| s.interval).map(|(lo, _)| rounded(lo, 3)),
+            slowdown_hi_pct: slowdown.and_then(|s| s.interval).map(|(_, hi)| rounded(hi, 3)),
+            floor_pct: floor.map(|floor| rounded(floor.pct, 3)),
+            floor_pad_pct: floor.and_then(|floor| floor.pad_pct).map(|pct| rounded(pct, 3)),
+            limit_ns: limit.map(|limit| rounded(limit, 0)),
+            gflops: Some(rounded(work.flops / time.median, 3)),
+            samples: measured.samples,
+            repeated: measured.repeated,
+            ratio_by: measured.clock,
+            commit: revision.commit.clone(),
+            dirty: revision.dirty,
+            measured_at: Timestamp::now(),
+        })
+    }
+}
+
+/// To so many decimals: the rest would be noise, and hard to read.
+fn rounded(value: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use fused_lora::Granule;
+    use fused_lora_records::Clock;
+
+    use super::*;
+    use crate::check::Expected;
+    use crate::fingerprint::Fingerprint;
+    use crate::method::{Call, Floor, Probe, Work};
+    use crate::seen::Observation;
+    use crate::settings::Backend;
+    use crate::size::Size;
+    use crate::testing::{method, probe};
+    use crate::time::Time;
+
+    struct Named;
+
+    impl Suite for Named {
+        fn methods(&self, _: Size) -> Vec<Method> {
+            Vec::new()
+        }
+        fn slots(&self, _: Size, _: usize) -> usize {
+            1
+        }
+        fn prepare(&mut self, _: Size, _: usize, _: &[Method]) -> anyhow::Result<Vec<Box<dyn Call>>> {
+            Ok(Vec::new())
+        }
+        fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
+            Ok(Vec::new())
+        }
+        fn describe(&self, method: &Method, record: &mut Record) {
+            if !method.ours {
+                record.driver = "torch 2".to_owned();
+            }
+        }
+        fn clock_mhz(&self) -> Option<f64> {
+            Some(1980.0)
+        }
+    }
+
+    fn template() -> Template {
+        Template {
+            run: "run".to_owned(),
+            settings: Settings { backend: Backend::Cuda, ..Settings::default() },
+            machine: Machine {
+                device: "some gpu".to_owned(),
+                threads: None,
+                simd: String::new(),
+                driver: "12.4".to_owned(),
+                clock_mhz: Some(1.0),
+                last_level_cache: 50 << 20,
+                granule: Granule { shrink_n: 16, expand_k: 16 },
+            },
+            revision: Revision { commit: "0123abc".to_owned(), dirty: true, changes: Fingerprint::new() },
+        }
+    }
+
+    /// `base`, `fused` and a peer, whose calls take 300, 360 and 600 µs; as many rounds as asked.
+    fn outcome(rounds: usize) -> Outcome {
+        let mut fused = method("fused", 100, Some(0));
+        fused.names.push("also-fused".to_owned());
+        fused.work = Work { flops: 3e6, bytes: 1e3 };
+        fused.floor = Some(Floor { pct: 19.531, pad_pct: Some(21.875) });
+        let mut peer = method("peer", 100, Some(0));
+        (peer.ours, peer.dtype) = (false, "f32");
+        let (mut peak, mut bandwidth) = (probe(Probe::Peak), probe(Probe::Bandwidth));
+        (peak.work.flops, bandwidth.work.bytes) = (2e6, 1e6);
+        let methods = vec![method("base", 0, Some(0)), fused, peer, peak, bandwidth];
+        let mut outcome = Outcome::new(Size { seq_len: 128, batch: 2 }, methods, 2);
+        let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };
+        for round in 0..rounds {
+            let bases = [time(300.0), time(300.0)];
+            bases.iter().for_each(|&base| outcome.seen.called(0, base));
+            for (place, micros) in [(1, 360.0), (2, 600.0)] {
+                outcome.seen.called(place, time(micros));
+                outcome.seen.observed(place, Observation { round, own: time(micros), bases });
+            }
+            outcome.seen.called(3, time(100.0));
+            outcome.seen.called(4, time(50.0));
+        }
+        outcome
+    }
+
+    #[test]
+    fn times_and_ratios_become_columns() {
+        let records = template().records(&Named, &outcome(8));
+        let names: Vec<&str> = records.iter().map(|record| record.method.as_str()).collect();
+        assert_eq!(names, ["base", "fused", "also-fused", "peer"], "probes are no records");
+        let [base, fused, _, peer] = records.as_slice() else { panic!("{names:?}") };
+        assert_eq!((base.time_ns, base.slowdown_pct, base.samples, base.rank), (300e3, None, 16, 0));
+        assert_eq!((fused.time_ns, fused.time_lo_ns, fused.slowdown_pct), (360e3, Some(360e3), Some(20.0)));
+        assert_eq!((fused.slowdown_lo_pct, fused.slowdown_hi_pct), (Some(20.0), Some(20.0)));
+        assert_eq!((fused.floor_pct, fused.floor_pad_pct), (Some(19.531), Some(21.875)));
+        assert_eq!((fused.samples, fused.repeated, fused.ratio_by, fused.adapters), (8, 0, Clock::Wall, 1));
+        let measured_on = [&fused.backend, &fused.device, &fused.driver, &fused.cache, &fused.dtype];
+        assert_eq!(measured_on, ["cuda", "some gpu", "12.4", "cold", "f16"]);
+        assert_eq!((fused.threads, fused.clock_mhz), (None, Some(1980.0)));
+        // 3e6 operations: 150 µs at 2e6 in 100 µs; 1e3 bytes take next to nothing.
+        assert_eq!((fused.limit_ns, fused.gflops), (Some(150e3), Some(8.333)));
+        assert_eq!(
+            (peer.driver.as_str(), peer.dtype.as_str(), peer.slowdown_pct),
+            ("torch 2", "f32", Some(100.0))
+        );
+    }
+
+    #[test]
+    fn few_rounds_have_a_median_and_no_interval() {
+        let records = template().records(&Named, &outcome(5));
+        let fused = records.iter().find(|record| record.method == "fused").unwrap();
+        assert_eq!((fused.samples, fused.slowdown_pct, fused.slowdown_lo_pct), (5, Some(20.0), None));
+        assert!(template().records(&Named, &outcome(0)).is_empty());
+    }
+
+    /// With few operations and many bytes the memory is the limit.
+    #[test]
+    fn the_limit_is_the_larger_of_the_two() {
+        let mut outcome = outcome(6);
+        outcome.methods[1].work = Work { flops: 1.0, bytes: 4e6 };
+        let records = template().records(&Named, &outcome);
+        assert_eq!(records[1].limit_ns, Some(200e3));
+    }
+}

@@ -1,0 +1,444 @@
+//! One run of a bench: what was asked for, the measurement, records and Criterion.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use criterion::Criterion;
+use fused_lora_records::{Record, Timestamp, Workload};
+
+use crate::arguments::{Arguments, Mode};
+use crate::criterion_share::{list, live, replay};
+use crate::fingerprint::Fingerprint;
+use crate::machine::Machine;
+use crate::measure::{Pace, Report, measure};
+use crate::method::{Method, What};
+use crate::outcome::Outcome;
+use crate::records::Template;
+use crate::revision::Revision;
+use crate::ring::COLD;
+use crate::run::Run;
+use crate::settings::{self, Backend, BadSetting, Selection, Settings};
+use crate::size::{Size, sizes};
+use crate::suite::Suite;
+use crate::target::{NoTarget, Target};
+
+/// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or `FUSED_LORA_ROUNDS` says otherwise:
+/// the fewest samples that Criterion takes.
+const ROUNDS: usize = 10;
+/// With Criterion's 100,000 its analysis and plots take 1.9 s an id, with these 0.25 s.
+const RESAMPLES: usize = 2000;
+
+/// A bench, as `cargo bench` knows it.
+#[derive(Clone, Copy)]
+pub struct Bench {
+    /// Its name, which begins those of its runs.
+    pub name: &'static str,
+    /// What stands before the workload in its ids.
+    pub prefix: &'static str,
+    /// Its time where `FUSED_LORA_BUDGET_S` does not set one.
+    pub budget: fn(&Settings) -> Duration,
+    /// The backends that it measures; the first where `FUSED_LORA_BACKEND` names none.
+    pub backends: &'static [Backend],
+    /// The workloads that it measures; the first where `FUSED_LORA_WORKLOAD` names none.
+    pub workloads: &'static [Workload],
+    /// The parts of the grid that it knows; the first where `FUSED_LORA_GRID` names none.
+    pub selections: &'static [Selection],
+    /// Whether a test runs all sizes, or, since each takes long, the first alone.
+    pub tests_all_sizes: bool,
+    /// The workload on the backend, for a last-level cache of so many bytes.
+    pub suite: fn(&Settings, &Target, usize) -> anyhow::Result<Box<dyn Suite>>,
+    /// What it says at the end, of all records of the run and of what was measured now.
+    pub conclude: fn(&[Record], &[Outcome]) -> String,
+}
+
+impl Bench {
+    fn default_settings(&self) -> Settings {
+        Settings {
+            backend: self.backends[0],
+            workload: &self.workloads[0],
+            selection: self.selections[0],
+            ..Settings::default()
+        }
+    }
+
+    /// Whether it measures what the settings ask for.
+    fn accepts(&self, settings: &Settings) -> Result<(), Usage> {
+        let bench = self.name;
+        if !self.backends.contains(&settings.backend) {
+            return Err(Usage::Backend { asked: settings.backend, bench });
+        }
+        if !self.workloads.contains(settings.workload) {
+            return Err(Usage::Workload { asked: settings.workload, bench });
+        }
+        if !self.selections.contains(&settings.selection) {
+            let names: Vec<&str> = self.selections.iter().map(|selection| selection.name()).collect();
+            return Err(Usage::Selection { asked: settings.selection, bench, known: names.join(" or ") });
+        }
+        Ok(())
+    }
+
+    fn group(&self, settings: &Settings, size: Size) -> String {
+        format!("{}{}/{size}", self.prefix, settings.workload.name())
+    }
+}
+
+/// An environment that means nothing: exit code 2, all else is 1.
+#[derive(Debug, thiserror::Error)]
+enum Usage {
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
+    #[error(transparent)]
+    Simd(fused_lora::Error),
+    #[error(
+        "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
+        .asked.name()
+    )]
+    Backend { asked: Backend, bench: &'static str },
+    #[error(
+        "FUSED_LORA_WORKLOAD={}: the bench {bench} does not measure it; `cargo bench --bench {}` does",
+        .asked.name(),
+        if .asked.layers().is_some() { "layer" } else { "grid" }
+    )]
+    Workload { asked: &'static Workload, bench: &'static str },
+    #[error("FUSED_LORA_GRID={}: the bench {bench} knows {known}", .asked.name())]
+    Selection { asked: Selection, bench: &'static str, known: String },
+}
+
+/// Runs a bench.
+pub fn main(bench: &Bench) -> ExitCode {
+    let started = Instant::now();
+    // First: Criterion answers --help, and refuses flags that it does not know.
+    let mut criterion = Criterion::default().sample_size(ROUNDS).nresamples(RESAMPLES).configure_from_args();
+    match run(bench, started, &mut criterion) {
+        Ok(()) => {
+            criterion.final_summary();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// The workspace's root. Not the working directory, which differs between `cargo bench` and `cargo run`.
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}
+
+fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
+    let settings = Settings::from_env(bench.default_settings()).map_err(Usage::from)?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in settings::unknown(names) {
+        eprintln!("warning: {name} is no setting of this bench");
+    }
+    bench.accepts(&settings)?;
+    let arguments = Arguments::from_env();
+    let target = Target::open(&settings).map_err(|error| match error {
+        NoTarget::Simd(error) => anyhow::Error::new(Usage::Simd(error)),
+        error => error.into(),
+    })?;
+    let machine = target.machine();
+    let last_level_cache = if arguments.mode == Mode::Test { 0 } else { machine.last_level_cache };
+    let mut suite = (bench.suite)(&settings, &target, last_level_cache)?;
+    let jobs = sizes(&settings).into_iter().filter_map(|size| {
+        let methods = selected(suite.methods(size), |id| {
+            arguments.selects(&format!("{}/{id}", bench.group(&settings, size)))
+        });
+        (!methods.is_empty()).then_some((size, methods))
+    });
+    let mut jobs: Vec<(Size, Vec<Method>)> = jobs.collect();
+    let distance = COLD * last_level_cache;
+    match arguments.mode {
+        Mode::List => {
+            for (size, methods) in &jobs {
+                list(criterion, &bench.group(&settings, *size), methods);
+            }
+            Ok(())
+        }
+        Mode::Test | Mode::NoRecord => {
+            if arguments.mode == Mode::Test && !bench.tests_all_sizes {
+                jobs.truncate(1);
+            }
+            for (size, methods) in &jobs {
+                live(criterion, &bench.group(&settings, *size), &mut *suite, *size, methods, distance)?;
+            }
+            Ok(())
+        }
+        Mode::Measure => {
+            let revision =
+                settings.revision.as_deref().map_or_else(|| Revision::of(&root()), Revision::named);
+            let mut run = begin(bench, &settings, &machine, &revision)?;
+            jobs.retain(|(size, methods)| {
+                let mut records = methods.iter().flat_map(|m| m.names.iter().map(move |name| (m, name)));
+                records.any(|(m, name)| m.base.is_some() && !run.has(size.cell(m.rank), name))
+            });
+            let samples = arguments.sample_size.unwrap_or(ROUNDS);
+            let pace = Pace {
+                started,
+                total: settings.budget.unwrap_or_else(|| (bench.budget)(&settings)),
+                least: settings.rounds.unwrap_or(ROUNDS).max(arguments.sample_size.unwrap_or(0)),
+                fixed: arguments.measurement_time,
+                threads: machine.threads.unwrap_or(1),
+                distance,
+            };
+            if let Some(line) = suite.preamble()? {
+                println!("{line}");
+            }
+            let template =
+                Template { run: run.name().to_owned(), settings: settings.clone(), machine, revision };
+            let report = measure(&mut *suite, jobs, &pace, &mut |suite, outcome| {
+                Ok(run.put(&template.records(suite, outcome))?)
+            })?;
+            let mut short = Vec::new();
+            for outcome in &report.outcomes {
+                if replay(criterion, &bench.group(&settings, outcome.size), outcome, samples) > 0 {
+                    short.push(outcome);
+                }
+            }
+            print!("{}", (bench.conclude)(run.records(), &report.outcomes));
+            say(&report, &short, samples, pace.total);
+            if !report.outcomes.is_empty() {
+                println!("{} records in {}", run.records().len(), run.path().display());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The run that the records go to: a new one, or the one that is resumed.
+fn begin(bench: &Bench, settings: &Settings, machine: &Machine, revision: &Revision) -> anyhow::Result<Run> {
+    let folder = root().join(&settings.measurements);
+    let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend.name());
+    let fingerprint = fingerprint(settings, machine, revision);
+    if settings.resume {
+        if let Some(run) = Run::resume(&folder, &what, fingerprint).context("FUSED_LORA_RESUME=1")? {
+            eprintln!("resuming {}, which has {} records", run.name(), run.records().len());
+            return Ok(run);
+        }
+        eprintln!("FUSED_LORA_RESUME=1: no run of this configuration and code yet, so a new one begins");
+    }
+    Ok(Run::begin(&folder, &what, Timestamp::now(), fingerprint))
+}
+
+/// What of a size's methods runs: those with an id that is selected, their bases, and the probes. Nothing where no id is.
+fn selected(methods: Vec<Method>, selects: impl Fn(&str) -> bool) -> Vec<Method> {
+    let wanted: Vec<bool> = methods.iter().map(|method| method.ids.iter().any(|id| selects(id))).collect();
+    if !wanted.contains(&true) {
+        return Vec::new();
+    }
+    let is_base_of_wanted =
+        |place: usize| methods.iter().zip(&wanted).any(|(m, &w)| w && m.base == Some(place));
+    let kept: Vec<usize> = (0..methods.len())
+        .filter(|&place| {
+            wanted[place] || is_base_of_wanted(place) || matches!(methods[place].what, What::Probe(_))
+        })
+        .collect();
+    let of_kept = |&place: &usize| {
+        let mut method = methods[place].clone();
+        method.base = method.base.and_then(|base| kept.iter().position(|&other| other == base));
+        // The call that is recorded under several names is recorded under those that are selected.
+        if method.names.len() > 1 && !selects(&method.ids[0]) {
+            let of_names = method.ids[1..].to_vec();
+            method.names = method
+                .names
+                .into_iter()
+                .zip(of_names)
+                .filter(|(_, id)| selects(id))
+                .map(|(name, _)| name)
+                .collect();
+        }
+        method
+    };
+    kept.iter().map(of_kept).collect()
+}
+
+/// Says what was left out, and how much of it was disturbed.
+fn say(report: &Report, short: &[&Outcome], samples: usize, total: Duration) {
+    if !short.is_empty() {
+        let names: Vec<String> =
+            short.iter().map(|outcome| format!("{} ({} rounds)", outcome.size, outcome.rounds)).collect();
+        eprintln!(
+            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records and not in Criterion's reports: {}",
+            names.len(),
+            names.join(", ")
+        );
+    }
+    let needed: f64 = report
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.rounds < samples)
+        .filter_map(|outcome| Some((samples - outcome.rounds) as f64 * outcome.cost?.round))
+        .sum();
+    let dropped: f64 = report.dropped.iter().map(|&(_, round)| samples as f64 * round).sum();
+    if needed + dropped > 0.0 {
+        eprintln!(
+            "the budget is {:.0} s; FUSED_LORA_BUDGET_S={:.0} would do for {samples} rounds of each size",
+            total.as_secs_f64(),
+            (total.as_secs_f64() + 1.3 * (needed + dropped)).ceil()
+        );
+    }
+}
+
+/// Whatever makes two measurements not comparable.
+fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> Fingerprint {
+    let mut fingerprint = Fingerprint::new();
+    for part in [
+        settings.workload.name(),
+        settings.backend.name(),
+        // Two GPUs of one name are measured at the same time, each into a file of its own.
+        &settings.device.to_string(),
+        &settings.shard.to_string(),
+        settings.cache.name(),
+        settings.targets.name(),
+        // What else runs in a round is in the caches and on the cores, too.
+        &settings.torch.as_ref().map_or_else(String::new, |python| python.display().to_string()),
+        &machine.device,
+        &machine.threads.map_or_else(String::new, |threads| threads.to_string()),
+        &machine.simd,
+        &machine.driver,
+        env!("CARGO_PKG_VERSION"),
+        &revision.commit,
+        &revision.changes.to_string(),
+    ] {
+        fingerprint.add(part);
+    }
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    use fused_lora::Granule;
+    use fused_lora_transformer::Targets;
+
+    use super::*;
+    use crate::method::Probe;
+    use crate::settings::Cache;
+    use crate::testing::{method, probe};
+
+    const BENCH: Bench = Bench {
+        name: "some-bench",
+        prefix: "",
+        budget: |_| Duration::from_secs(1),
+        backends: &[Backend::Cpu],
+        workloads: Workload::LINEARS,
+        selections: &[Selection::Full, Selection::Sizes],
+        tests_all_sizes: true,
+        suite: |_, _, _| anyhow::bail!("made for its names"),
+        conclude: |_, _| String::new(),
+    };
+
+    #[test]
+    fn a_bench_refuses_what_it_does_not_measure_and_says_who_does() {
+        let default = BENCH.default_settings();
+        assert_eq!((default.workload.name(), default.selection), ("linear-1024x1024", Selection::Full));
+        assert!(BENCH.accepts(&default).is_ok());
+        let refusal = |bench: Bench, settings: Settings| bench.accepts(&settings).unwrap_err().to_string();
+        let [linear, layer] = [&Workload::LINEARS[0], &Workload::LAYERS[0]];
+        for (bench, settings, part) in [
+            (BENCH, Settings { workload: layer, ..default.clone() }, "--bench layer`"),
+            (
+                Bench { workloads: Workload::LAYERS, ..BENCH },
+                Settings { workload: linear, ..default.clone() },
+                "--bench grid`",
+            ),
+            (BENCH, Settings { selection: Selection::Reduced, ..default.clone() }, "full or sizes"),
+            (BENCH, Settings { backend: Backend::Cuda, ..default }, "FUSED_LORA_BACKEND=cuda"),
+        ] {
+            let text = refusal(bench, settings);
+            assert!(text.contains(part) && text.contains("some-bench"), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_changes_a_number_changes_the_fingerprint() {
+        let settings = Settings::default();
+        let machine = Machine {
+            device: "some device".to_owned(),
+            threads: Some(2),
+            simd: "avx2".to_owned(),
+            driver: "12.4".to_owned(),
+            clock_mhz: None,
+            last_level_cache: 32 << 20,
+            granule: Granule { shrink_n: 8, expand_k: 1 },
+        };
+        let revision = Revision { commit: "0123abc".to_owned(), dirty: false, changes: Fingerprint::new() };
+        let same = fingerprint(&settings, &machine, &revision);
+
+        let workload = &Workload::LINEARS[1];
+        let mut changes = Fingerprint::new();
+        changes.add("a change");
+        let of_settings = |settings: Settings| fingerprint(&settings, &machine, &revision);
+        let of_machine = |machine: Machine| fingerprint(&settings, &machine, &revision);
+        let of_revision = |revision: Revision| fingerprint(&settings, &machine, &revision);
+        let others = [
+            of_settings(Settings { workload, ..settings.clone() }),
+            of_settings(Settings { cache: Cache::WarmW, ..settings.clone() }),
+            of_settings(Settings { workload: &Workload::LAYERS[0], ..settings.clone() }),
+            of_settings(Settings { workload: &Workload::LAYERS[1], ..settings.clone() }),
+            of_settings(Settings { targets: Targets::QueryValue, ..settings.clone() }),
+            of_settings(Settings { torch: Some("python".into()), ..settings.clone() }),
+            of_settings(Settings { backend: Backend::Cuda, ..settings.clone() }),
+            of_settings(Settings { device: 1, ..settings.clone() }),
+            of_settings(Settings { shard: "1/2".parse().unwrap(), ..settings.clone() }),
+            of_machine(Machine { threads: Some(3), ..machine.clone() }),
+            of_machine(Machine { threads: None, ..machine.clone() }),
+            of_machine(Machine { device: "other".to_owned(), ..machine.clone() }),
+            of_machine(Machine { simd: "portable".to_owned(), ..machine.clone() }),
+            of_machine(Machine { driver: "12.6".to_owned(), ..machine.clone() }),
+            of_revision(Revision { commit: "fedcba9".to_owned(), ..revision.clone() }),
+            of_revision(Revision { changes, ..revision.clone() }),
+        ];
+        for (i, other) in others.iter().enumerate() {
+            assert_ne!(*other, same, "change {i}");
+            assert!(!others[..i].contains(other), "change {i}");
+        }
+        // Neither the time that there is, nor whether a run is resumed, changes what is measured.
+        let budget = Some(Duration::from_secs(1));
+        assert_eq!(of_settings(Settings { budget, resume: true, ..settings.clone() }), same);
+        assert_eq!(of_machine(Machine { clock_mhz: Some(1.0), ..machine.clone() }), same);
+    }
+
+    #[test]
+    fn the_root_is_the_workspaces() {
+        let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[workspace]"), "{manifest}");
+    }
+
+    #[test]
+    fn a_filter_leaves_its_methods_their_base_and_the_probes() {
+        let mut again = method("adapter-h", 0, Some(0));
+        again.names.push("fused".to_owned());
+        again.ids = ["r0/again", "r0/adapter-h", "r0/fused"].map(str::to_owned).to_vec();
+        let all = || {
+            vec![
+                method("none", 0, Some(0)),
+                again.clone(),
+                method("fused", 10, Some(0)),
+                method("other-base", 0, Some(3)),
+                method("other", 10, Some(3)),
+                probe(Probe::Peak),
+            ]
+        };
+        let of = |filter: &str| {
+            let pattern = regex::Regex::new(filter).unwrap();
+            let kept = selected(all(), |id| pattern.is_match(id));
+            kept.into_iter().map(|m| (m.names.join("+"), m.rank, m.base)).collect::<Vec<_>>()
+        };
+        let named = |name: &str, rank, base| (name.to_owned(), rank, base);
+        let peak = named("probe", 0, None);
+        assert_eq!(of("").len(), 6);
+        assert_eq!(of("r10/fused"), [named("none", 0, Some(0)), named("fused", 10, Some(0)), peak.clone()]);
+        assert_eq!(
+            of("r10/other"),
+            [named("other-base", 0, Some(0)), named("other", 10, Some(0)), peak.clone()]
+        );
+        assert_eq!(of("r0/none"), [named("none", 0, Some(0)), peak.clone()]);
+        assert_eq!(of("r0/fused"), [named("none", 0, Some(0)), named("fused", 0, Some(0)), peak.clone()]);
+        assert_eq!(of("r0/again"), [named("none", 0, Some(0)), named("adapter-h+fused", 0, Some(0)), peak]);
+        assert_eq!(of("r11"), []);
+    }
+}
