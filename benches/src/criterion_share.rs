@@ -15,8 +15,10 @@ use crate::size::Size;
 use crate::stand::Stand;
 use crate::suite::Suite;
 
-/// Long enough for the times of the warm-up's calls to reach it; with less, Criterion says that it cannot complete its samples.
-const SHORT: Duration = Duration::from_millis(1);
+/// The warm-up is over after its first call, by Criterion's own clock.
+const WARM_UP: Duration = Duration::from_nanos(1);
+/// Longer than a replayed call takes by that clock: with less, Criterion says that it cannot complete its samples.
+const MEASUREMENT: Duration = Duration::from_millis(1);
 
 /// Gives Criterion the times of a size, all methods of `group`. Returns how many of them have fewer than `samples`, and are left out.
 pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples: usize) -> usize {
@@ -37,20 +39,13 @@ fn replay_one(
     nanos: &[f64],
 ) -> bool {
     let Some(samples) = dealt(nanos, samples) else { return false };
-    group.sampling_mode(SamplingMode::Flat).warm_up_time(SHORT).measurement_time(SHORT);
+    group.sampling_mode(SamplingMode::Flat).warm_up_time(WARM_UP).measurement_time(MEASUREMENT);
     throughput(group, method);
-    let first = samples[0];
-    let mut samples = samples.into_iter();
-    let mut warm = Duration::ZERO;
+    // The first call is the warm-up's, whose time is not kept.
+    let mut next = std::iter::once(samples[0]).chain(samples);
     group.bench_function(method.ids[0].as_str(), |bencher| {
         bencher.iter_custom(|iterations| {
-            // The warm-up ends when its calls have taken its time, by Criterion's own clock.
-            let warms_up = warm < SHORT;
-            if warms_up {
-                std::thread::sleep(SHORT);
-                warm += SHORT;
-            }
-            let nanos = if warms_up { first } else { samples.next().unwrap_or(first) };
+            let nanos = next.next().expect("Criterion takes one call to warm up, and one a sample");
             Duration::from_nanos((nanos * iterations as f64) as u64)
         });
     });

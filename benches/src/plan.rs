@@ -117,9 +117,9 @@ mod tests {
         // 6 rounds of all are 127 s.
         let (rounds, time) = pilot(&costs, 150.0, LEAST);
         assert!(rounds[..2] == [10, 10] && rounds[3] >= 6 && time <= 150.0, "{rounds:?} {time}");
-        // Not even that: every size gets some, none gets none.
+        // Not even that: every size gets some, and small ones more, since theirs cost next to nothing.
         let (rounds, time) = pilot(&costs, 60.0, LEAST);
-        assert!(rounds.iter().all(|&rounds| (2..=5).contains(&rounds)) && time <= 60.0, "{rounds:?} {time}");
+        assert!(rounds[0] == 10 && (2..=5).contains(&rounds[3]) && time <= 60.0, "{rounds:?} {time}");
         assert_eq!(pilot(&costs, 5.0, LEAST).0, [1; 4]);
         assert_eq!(pilot(&costs, 1.0, LEAST).0, [1; 4], "a size that is not dropped is measured");
         assert_eq!(pilot(&costs, 1e6, 40).0, [40; 4], "as many as are asked for");
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn making_operands_takes_time_too() {
         let costs = [1.0; 4].map(|round| Cost { round, setup: 10.0 });
-        assert_eq!(pilot(&costs, 40.0 + 24.0 / PLANNED, LEAST).0[0], 6);
+        assert_eq!(pilot(&costs, 40.1 + 24.0 / PLANNED, LEAST).0[0], 6);
         assert_eq!(pilot(&costs, 41.0, LEAST).0, [1; 4]);
     }
 
