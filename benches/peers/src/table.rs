@@ -1,140 +1,128 @@
-//! What `peers` prints: this library beside the others, from rounds in which all of them ran.
+//! This library beside others, from rounds in which all of them ran.
 
 use std::fmt::Write as _;
 
-use fused_lora_records::Cell;
+use fused_lora::Strategy;
+use fused_lora_benches::markdown::markdown;
+use fused_lora_benches::method::What;
+use fused_lora_benches::outcome::Outcome;
+use fused_lora_benches::stats::geometric_mean;
 
-use crate::calls::Rounds;
-use crate::stats::{Estimate, bootstrap_median, geometric_mean, median};
+/// Place of this library's base in every size.
+const BASE: usize = 0;
 
-/// The rounds of one cell, and who ran in them.
-pub struct Entry {
-    /// The cell.
-    pub cell: Cell,
-    /// Name and operations of each method, in the order of the rounds.
-    pub methods: Vec<Contender>,
-    /// Their times.
-    pub rounds: Rounds,
-    /// The least slow-down that the padded rank allows, in percent.
-    pub floor_pad_pct: f64,
-}
-
-/// One method of an entry.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Contender {
-    /// Its name.
-    pub name: String,
-    /// Its operations.
-    pub flops: f64,
-    /// What it is in the comparison.
-    pub role: Role,
-    /// Whether its results break the tolerance.
-    pub inexact: bool,
-}
-
-/// What a method is in the comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// This library's base product.
-    OurBase,
-    /// This library's fused strategy.
-    OurFused,
-    /// This library's unfused strategy: in the records, not in the tables.
-    OurUnfused,
-    /// Another library.
-    Peer,
-    /// The machine's limit.
-    Peak,
-}
-
-impl Entry {
-    fn place(&self, role: Role) -> Option<usize> {
-        self.methods.iter().position(|method| method.role == role)
-    }
-
-    fn nanos(&self, place: usize) -> f64 {
-        median(&self.rounds.nanos(place))
-    }
-
-    fn gflops(&self, place: usize) -> f64 {
-        self.methods[place].flops / self.nanos(place)
-    }
-
-    fn best_peer(&self) -> Option<usize> {
-        let peers = (0..self.methods.len()).filter(|&place| self.methods[place].role == Role::Peer);
-        peers.min_by(|&a, &b| self.nanos(a).total_cmp(&self.nanos(b)))
-    }
-
-    /// How many times as long the best peer takes as `ours`.
-    fn speed_up(&self, ours: Role) -> Option<(usize, Estimate)> {
-        let (ours, best) = (self.place(ours)?, self.best_peer()?);
-        Some((best, bootstrap_median(&self.rounds.ratios(best, ours))))
-    }
-
-    fn of_peak(&self, place: usize) -> Option<Estimate> {
-        let peak = self.place(Role::Peak)?;
-        let scale = self.methods[place].flops / self.methods[peak].flops;
-        Some(bootstrap_median(&self.rounds.ratios(peak, place)).map(|ratio| 100.0 * scale * ratio))
-    }
-}
-
-/// The tables, in Markdown. Speeds are GFLOP/s of useful operations.
+/// The tables, in Markdown. Speeds are GFLOP/s of useful operations. Nothing of sizes in which no other library ran.
 #[must_use]
-pub fn render(entries: &[Entry]) -> String {
+pub fn render(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
-    for (ours, title) in [(Role::OurBase, "Base product"), (Role::OurFused, "Base, shrink and expand")] {
-        let subject = |entry: &&Entry| (ours == Role::OurFused) == entry.place(Role::OurFused).is_some();
-        let entries: Vec<&Entry> =
-            entries.iter().filter(subject).filter(|entry| entry.speed_up(ours).is_some()).collect();
-        if !entries.is_empty() {
-            table(&mut text, title, ours, &entries);
-        }
-    }
-    if entries.iter().any(|entry| entry.methods.iter().any(|method| method.inexact)) {
+    table(&mut text, outcomes, "Base product", Strategy::Base);
+    table(&mut text, outcomes, "Base, shrink and expand", Strategy::Fused);
+    if outcomes.iter().any(|outcome| !outcome.inexact.is_empty()) {
         text.push_str("\\* its results break the tolerance of the reference.\n");
     }
     text
 }
 
-fn table(text: &mut String, title: &str, ours: Role, entries: &[&Entry]) {
-    let columns = |role: Role| -> Vec<usize> {
-        let methods = &entries[0].methods;
-        (0..methods.len()).filter(|&place| methods[place].role == role).collect()
+/// This library's method of a rank, and the others' that compute the same.
+struct Entry<'a> {
+    outcome: &'a Outcome,
+    ours: usize,
+    peers: Vec<usize>,
+}
+
+impl Entry<'_> {
+    fn gflops(&self, place: usize) -> f64 {
+        let nanos = self.outcome.measured(place).map_or(f64::NAN, |measured| measured.time.median);
+        self.outcome.methods[place].work.flops / nanos
+    }
+
+    fn best(&self) -> Option<usize> {
+        self.peers.iter().copied().max_by(|&a, &b| self.gflops(a).total_cmp(&self.gflops(b)))
+    }
+}
+
+fn entries(outcome: &Outcome, ours: Strategy) -> Vec<Entry<'_>> {
+    let is_base = ours == Strategy::Base;
+    let find = |place: &usize| {
+        let method = &outcome.methods[*place];
+        matches!(method.what, What::Linear(0, strategy) if strategy == ours)
+            && outcome.measured(*place).is_some()
     };
-    let shown: Vec<usize> = [Role::Peak, ours, Role::Peer].into_iter().flat_map(columns).collect();
-    let mut rows = Vec::new();
-    let mut head = vec!["cell".to_owned(), "M".to_owned()];
-    head.extend(shown.iter().map(|&place| {
-        let method = &entries[0].methods[place];
-        let inexact = entries.iter().any(|entry| entry.methods[place].inexact);
-        format!("{}{}", method.name, if inexact { " \\*" } else { "" })
+    let entry = |ours: usize| {
+        let rank = outcome.methods[ours].rank;
+        let of_peer = |place: &usize| match outcome.methods[*place].what {
+            What::Linear(library, strategy) => {
+                library > 0
+                    && (strategy == Strategy::Base) == is_base
+                    && outcome.methods[*place].rank == rank
+                    && outcome.measured(*place).is_some()
+            }
+            _ => false,
+        };
+        Entry { outcome, ours, peers: (0..outcome.methods.len()).filter(of_peer).collect() }
+    };
+    (0..outcome.methods.len()).filter(find).map(entry).filter(|entry| !entry.peers.is_empty()).collect()
+}
+
+fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
+    let entries: Vec<Entry<'_>> = outcomes.iter().flat_map(|outcome| entries(outcome, ours)).collect();
+    // A filter may have left some libraries out of some sizes.
+    let mut names: Vec<&str> = Vec::new();
+    for name in entries.iter().flat_map(|entry| {
+        [entry.ours]
+            .into_iter()
+            .chain(entry.peers.iter().copied())
+            .map(|p| &entry.outcome.methods[p].names[0])
+    }) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    if entries.is_empty() {
+        return;
+    }
+    let mut head = vec!["cell".to_owned(), "M".to_owned(), "fma-peak".to_owned()];
+    head.extend(names.iter().map(|name| {
+        let inexact = outcomes.iter().any(|outcome| outcome.inexact.iter().any(|other| other == name));
+        format!("{name}{}", if inexact { " \\*" } else { "" })
     }));
     head.push("of peak".to_owned());
-    if ours == Role::OurFused {
+    if ours == Strategy::Fused {
         head.push("slow-down (floor)".to_owned());
     }
     head.push("to the best peer".to_owned());
-    rows.push(head);
 
+    let mut rows = vec![head];
     let mut speed_ups = Vec::new();
-    for entry in entries {
-        let Some((place, (best, speed_up))) = entry.place(ours).zip(entry.speed_up(ours)) else { continue };
-        let mut row = vec![entry.cell.to_string(), entry.cell.m().to_string()];
-        row.extend(shown.iter().map(|&place| {
-            let bold = if place == best { "**" } else { "" };
-            format!("{bold}{:.0}{bold}", entry.gflops(place))
+    for entry in &entries {
+        let Entry { outcome, ours: place, .. } = entry;
+        let Some(best) = entry.best() else { continue };
+        let Some(speed_up) = outcome.seen.times_as_long(best, *place, BASE) else { continue };
+        let method = &outcome.methods[*place];
+        let cell = outcome.size.cell(method.rank);
+        let peak = outcome.limits().map(|(flops, _)| flops * 1e-9);
+        let mut row = vec![cell.to_string(), cell.m().to_string()];
+        row.push(peak.map_or_else(String::new, |peak| format!("{peak:.0}")));
+        row.extend(names.iter().map(|name| {
+            let mut places = [*place].into_iter().chain(entry.peers.iter().copied());
+            let found = places.find(|&place| outcome.methods[place].names[0] == *name);
+            let bold = if found == Some(best) { "**" } else { "" };
+            found.map_or_else(String::new, |place| format!("{bold}{:.0}{bold}", entry.gflops(place)))
         }));
-        row.push(entry.of_peak(place).map_or_else(String::new, |percent| format!("{:.1} %", percent.median)));
-        if ours == Role::OurFused {
-            let slowdown = entry.place(Role::OurBase).map(|base| {
-                bootstrap_median(&entry.rounds.ratios(place, base)).map(|ratio| 100.0 * (ratio - 1.0))
-            });
-            let floor = entry.floor_pad_pct;
-            row.push(slowdown.map_or_else(String::new, |s| format!("{:.1} % ({floor:.1} %)", s.median)));
+        row.push(
+            peak.map_or_else(String::new, |peak| format!("{:.1} %", 100.0 * entry.gflops(*place) / peak)),
+        );
+        if ours == Strategy::Fused {
+            let slowdown = outcome.measured(*place).and_then(|measured| measured.ratio);
+            let floor = method.floor.and_then(|floor| floor.pad_pct).unwrap_or(f64::NAN);
+            row.push(slowdown.map_or_else(String::new, |ratio| {
+                format!("{:.1} % ({floor:.1} %)", 100.0 * (ratio.median - 1.0))
+            }));
         }
-        row.push(format!("{:.2} [{:.2}, {:.2}]", speed_up.median, speed_up.lo, speed_up.hi));
+        let interval = speed_up.interval.map_or_else(String::new, |(lo, hi)| format!(" [{lo:.2}, {hi:.2}]"));
+        row.push(format!("{:.2}{interval}", speed_up.median));
         rows.push(row);
-        speed_ups.push((speed_up.median, entry.cell));
+        speed_ups.push((speed_up.median, cell));
     }
 
     let _ = writeln!(text, "{title}, GFLOP/s; the best peer in bold:\n");
@@ -150,92 +138,75 @@ fn table(text: &mut String, title: &str, ours: Role, entries: &[&Entry]) {
     }
 }
 
-/// Columns as wide as their widest field.
-pub(crate) fn markdown(text: &mut String, rows: &[Vec<String>]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    for (number, row) in rows.iter().enumerate() {
-        for (field, &width) in row.iter().zip(&widths) {
-            let _ = write!(text, "| {field:>width$} ");
-        }
-        text.push_str("|\n");
-        if number == 0 {
-            for width in &widths {
-                let _ = write!(text, "|{:->1$}:", "", width + 1);
-            }
-            text.push_str("|\n");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use fused_lora_benches::method::{Floor, Method, Probe, Work};
+    use fused_lora_benches::seen::Observation;
+    use fused_lora_benches::size::Size;
+    use fused_lora_benches::time::Time;
 
     use super::*;
-    use crate::calls::Calls;
 
-    fn entry(cell: Cell, methods: &[(&str, Role, u64)]) -> Entry {
-        let mut calls = Calls::default();
-        calls.push(Vec::new());
-        let round = |factor: u64| {
-            methods.iter().map(|&(_, _, micros)| Duration::from_micros(micros * factor)).collect()
-        };
-        // Twice as slow in the middle: no ratio changes.
-        calls.push((0..9).map(|i| round(1 + u64::from(i == 4))).collect());
-        Entry {
-            cell,
-            methods: methods
-                .iter()
-                .map(|&(name, role, _)| Contender {
-                    name: name.to_owned(),
-                    flops: 1e8,
-                    role,
-                    inexact: name == "a/base",
-                })
-                .collect(),
-            rounds: calls.measured(1).unwrap(),
-            floor_pad_pct: 19.5,
+    fn method(what: What, name: &str, rank: usize, base: Option<usize>) -> Method {
+        Method {
+            what,
+            names: vec![name.to_owned()],
+            rank,
+            ids: vec![format!("r{rank}/{name}")],
+            for_criterion: true,
+            base,
+            work: Work { flops: 1e8, bytes: 1e8 },
+            floor: (rank > 0).then_some(Floor { pct: 19.5, pad_pct: Some(19.5) }),
+            dtype: "f16",
+            ours: matches!(what, What::Linear(0, _)),
         }
     }
 
-    fn cell(batch: usize, rank: usize) -> Cell {
-        Cell { seq_len: 128, batch, rank }
+    /// Calls of so many microseconds: our base, two peers' bases, our fused, their three calls, the peak.
+    fn outcome(batch: usize, micros: [f64; 7]) -> Outcome {
+        let base = Some(BASE);
+        let linear = |library, strategy| What::Linear(library, strategy);
+        let methods = vec![
+            method(linear(0, Strategy::Base), "ours/base", 0, base),
+            method(linear(1, Strategy::Base), "a/base", 0, base),
+            method(linear(2, Strategy::Base), "b/base", 0, base),
+            method(linear(0, Strategy::Fused), "ours/fused", 100, base),
+            method(linear(1, Strategy::Unfused), "a/unfused", 100, base),
+            method(linear(2, Strategy::Unfused), "b/unfused", 100, base),
+            method(What::Probe(Probe::Peak), "fma-peak", 0, None),
+            method(What::Probe(Probe::Bandwidth), "read-bandwidth", 0, None),
+        ];
+        let mut outcome = Outcome::new(Size { seq_len: 128, batch }, methods, 2);
+        let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };
+        for round in 0..8 {
+            // Slower by the round: no ratio changes.
+            let slower = 1.0 + 0.01 * round as f64;
+            let bases = [time(slower * micros[0]); 2];
+            outcome.seen.called(0, bases[0]);
+            for (place, micros) in micros.iter().enumerate().take(6).skip(1) {
+                let own = time(slower * micros);
+                outcome.seen.called(place, own);
+                outcome.seen.observed(place, Observation { round, own, bases });
+            }
+            outcome.seen.called(6, time(micros[6]));
+            outcome.seen.called(7, time(1.0));
+        }
+        outcome
     }
 
     #[test]
     fn ratios_are_to_the_best_peer() {
-        let bases = [
-            ("ours/base", Role::OurBase),
-            ("a/base", Role::Peer),
-            ("b/base", Role::Peer),
-            ("peak", Role::Peak),
-        ];
-        let base = |batch, times: [u64; 4]| {
-            let methods: Vec<_> =
-                bases.iter().zip(times).map(|(&(name, role), time)| (name, role, time)).collect();
-            entry(cell(batch, 0), &methods)
-        };
-        let fused = entry(
-            cell(1, 100),
-            &[
-                ("ours/base", Role::OurBase, 1000),
-                ("ours/fused", Role::OurFused, 1250),
-                ("a/unfused", Role::Peer, 2000),
-                ("b/unfused", Role::Peer, 2500),
-                ("peak", Role::Peak, 500),
-            ],
-        );
-        let text = render(&[base(1, [1000, 1600, 2000, 800]), base(4, [1000, 1000, 900, 500]), fused]);
-        // 1e8 operations in 1 ms are 100 GFLOP/s.
+        let mut first = outcome(1, [1000.0, 1600.0, 2000.0, 1250.0, 2000.0, 2500.0, 500.0]);
+        first.inexact.push("a/base".to_owned());
+        let text = render(&[first, outcome(4, [1000.0, 1000.0, 900.0, 1250.0, 1500.0, 1250.0, 500.0])]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // 1e8 operations in 1 ms are 100 GFLOP/s; the median round is 3.5 % slower than the first.
         for expected in [
-            "| seq128/batch1/r0 | 128 | 125 | 100 | **62** | 50 | 80.0 % | 1.60 [1.60, 1.60] |",
-            "| seq128/batch4/r0 | 512 | 200 | 100 | 100 | **111** | 50.0 % | 0.90 [0.90, 0.90] |",
+            "| seq128/batch1/r0 | 128 | 200 | 97 | **60** | 48 | 48.3 % | 1.60 [1.60, 1.60] |",
+            "| seq128/batch4/r0 | 512 | 200 | 97 | 97 | **107** | 48.3 % | 0.90 [0.90, 0.90] |",
             "Geometric mean of 2: 1.20 times the best peer. Weakest: seq128/batch4/r0, 0.90 times.",
-            "| seq128/batch1/r100 | 128 | 200 | 80 | **50** | 40 | 40.0 % | 25.0 % (19.5 %) | 1.60 [1.60, 1.60] |",
-            "Geometric mean of 1: 1.60 times",
-            "| a/base \\* | b/base |",
+            "| seq128/batch1/r100 | 128 | 200 | 77 | **48** | 39 | 38.6 % | 25.0 % (19.5 %) | 1.60 [1.60, 1.60] |",
+            "| ours/base | a/base \\* | b/base |",
             "break the tolerance",
         ] {
             assert!(text.contains(expected), "{expected} is not in {text}");

@@ -1,56 +1,33 @@
 //! The crate `gemm`: f16 in and out, operands packed anew in each call.
 
-use fused_lora::Strategy;
+use fused_lora_benches::linear::Library;
+use fused_lora_benches::linear::cpu::Ground;
+use fused_lora_benches::linear::weights::SCALE;
+use fused_lora_benches::operands::{Layout, on_host};
 use gemm::Parallelism;
 use half::f16;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
-use crate::method::Method;
-use crate::model::{Linear, SCALE};
-use crate::tokens::Tokens;
+use super::{library as named, matrices};
 
-/// The three calls, or the first of them.
-pub(super) struct Gemm<'a> {
-    name: String,
-    strategy: Strategy,
-    slots: &'a [Vec<Linear>],
-    rank: usize,
-    h: Array2<f16>,
-}
-
-impl<'a> Gemm<'a> {
-    pub(super) fn new(name: String, strategy: Strategy, slots: &'a [Vec<Linear>], rank: usize) -> Gemm<'a> {
-        Gemm { name, strategy, slots, rank, h: Array2::zeros((0, 0)) }
-    }
-}
-
-impl Method for Gemm<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        Some(self.strategy)
-    }
-
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        for (linear, tokens) in self.slots[slot].iter().zip(tokens) {
-            let shape = (tokens.x.nrows(), linear.w.nrows());
-            let mut y = ArrayViewMut2::from_shape(shape, &mut tokens.y).expect("y has M · N elements");
-            product(y.view_mut(), Previous::Dropped, 1.0, &tokens.x.view(), &linear.w.view());
-            if self.strategy == Strategy::Base {
-                continue;
+pub(super) fn library() -> Library<Ground> {
+    named("gemm-f16", |ground, strategy, rank| {
+        let slots = matrices(ground, strategy, rank);
+        let mut h = Array2::zeros((0, 0));
+        on_host(&ground.operands, ground.cache, Layout::RowMajor, move |slot, tokens| {
+            for (weights, tokens) in slots[slot].iter().zip(tokens) {
+                let x = tokens.x;
+                product(tokens.y_rows(), Previous::Dropped, 1.0, &x, &weights.w.view());
+                let Some((a, b)) = &weights.adapter else { continue };
+                if h.dim() != (x.nrows(), rank) {
+                    h = Array2::zeros((x.nrows(), rank));
+                }
+                product(h.view_mut(), Previous::Dropped, SCALE, &x, &a.view());
+                product(tokens.y_rows(), Previous::Kept, 1.0, &h.view(), &b.view());
             }
-            let lora = linear.adapter(self.rank);
-            let h_shape = (tokens.x.nrows(), self.rank);
-            if self.h.dim() != h_shape {
-                self.h = Array2::zeros(h_shape);
-            }
-            product(self.h.view_mut(), Previous::Dropped, SCALE, &tokens.x.view(), &lora.a.view());
-            product(y, Previous::Kept, 1.0, &self.h.view(), &lora.b.view());
-        }
-        Ok(())
-    }
+            Ok(())
+        })
+    })
 }
 
 /// What becomes of the values in the output.

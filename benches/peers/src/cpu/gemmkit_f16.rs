@@ -1,85 +1,48 @@
 //! The crate `gemmkit`: f16 in and out with f32 sums, operands packed anew in each call.
 
-use fused_lora::Strategy;
+use fused_lora_benches::linear::Library;
+use fused_lora_benches::linear::cpu::Ground;
+use fused_lora_benches::linear::weights::SCALE;
+use fused_lora_benches::operands::{Layout, on_host};
 use gemmkit::{MatMut, MatRef, Parallelism, Workspace, gemm_with};
 use half::f16;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
-use crate::method::Method;
-use crate::model::{Linear, SCALE};
-use crate::tokens::Tokens;
+use super::{library as named, matrices};
 
-/// The three calls, or the first of them.
-pub(super) struct Gemmkit<'a> {
-    name: String,
-    strategy: Strategy,
-    slots: &'a [Vec<Linear>],
-    rank: usize,
-    h: Vec<f16>,
-    workspace: Workspace,
-}
-
-impl<'a> Gemmkit<'a> {
-    pub(super) fn new(
-        name: String,
-        strategy: Strategy,
-        slots: &'a [Vec<Linear>],
-        rank: usize,
-    ) -> Gemmkit<'a> {
-        Gemmkit { name, strategy, slots, rank, h: Vec::new(), workspace: Workspace::new() }
-    }
-}
-
-impl Method for Gemmkit<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        Some(self.strategy)
-    }
-
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        let (workspace, threads) = (&mut self.workspace, Parallelism::Rayon(0));
-        for (linear, Tokens { x, y, .. }) in self.slots[slot].iter().zip(tokens) {
-            let ((m, _), n) = (x.dim(), linear.w.nrows());
-            let y_view = MatMut::from_row_major(y, m, n);
-            gemm_with(workspace, f16::ONE, matrix(x), transposed(&linear.w), f16::ZERO, y_view, threads);
-            if self.strategy == Strategy::Base {
-                continue;
+pub(super) fn library() -> Library<Ground> {
+    named("gemmkit-f16", |ground, strategy, rank| {
+        let slots = matrices(ground, strategy, rank);
+        let (mut h, mut workspace, threads) = (Vec::new(), Workspace::new(), Parallelism::Rayon(0));
+        on_host(&ground.operands, ground.cache, Layout::RowMajor, move |slot, tokens| {
+            for (weights, tokens) in slots[slot].iter().zip(tokens) {
+                let (x, m, n) = (tokens.x, tokens.x.nrows(), weights.w.nrows());
+                let (one, w) = (f16::ONE, transposed(&weights.w));
+                let y = MatMut::from_row_major(&mut *tokens.y, m, n);
+                gemm_with(&mut workspace, one, matrix(&x), w, f16::ZERO, y, threads);
+                let Some((a, b)) = &weights.adapter else { continue };
+                h.resize(m * rank, f16::ZERO);
+                let h_out = MatMut::from_row_major(&mut h, m, rank);
+                let scale = f16::from_f32(SCALE);
+                gemm_with(&mut workspace, scale, matrix(&x), transposed(a), f16::ZERO, h_out, threads);
+                let y = MatMut::from_row_major(&mut *tokens.y, m, n);
+                let h_in = MatRef::from_row_major(&h, m, rank);
+                gemm_with(&mut workspace, one, h_in, transposed(b), one, y, threads);
             }
-            let lora = linear.adapter(self.rank);
-            self.h.resize(m * self.rank, f16::ZERO);
-            let h_view = MatMut::from_row_major(&mut self.h, m, self.rank);
-            gemm_with(
-                workspace,
-                f16::from_f32(SCALE),
-                matrix(x),
-                transposed(&lora.a),
-                f16::ZERO,
-                h_view,
-                threads,
-            );
-            let (h_view, y_view) =
-                (MatRef::from_row_major(&self.h, m, self.rank), MatMut::from_row_major(y, m, n));
-            gemm_with(workspace, f16::ONE, h_view, transposed(&lora.b), f16::ONE, y_view, threads);
-        }
-        Ok(())
-    }
+            Ok(())
+        })
+    })
 }
 
-/// A matrix as it lies.
-pub(super) fn matrix(array: &Array2<f16>) -> MatRef<'_, f16> {
-    let (rows, columns) = array.dim();
-    MatRef::from_row_major(elements(array), rows, columns)
+/// x as it lies.
+pub(super) fn matrix<'a>(x: &ArrayView2<'a, f16>) -> MatRef<'a, f16> {
+    let (rows, columns) = x.dim();
+    MatRef::from_row_major(x.to_slice().expect("operands are made in standard layout"), rows, columns)
 }
 
-/// Its transpose, without a copy.
-pub(super) fn transposed(array: &Array2<f16>) -> MatRef<'_, f16> {
-    let (rows, columns) = array.dim();
-    MatRef::from_col_major(elements(array), columns, rows)
-}
-
-fn elements(array: &Array2<f16>) -> &[f16] {
-    array.as_slice().expect("operands are made in standard layout")
+/// The transpose of weights, without a copy.
+pub(super) fn transposed(weights: &Array2<f16>) -> MatRef<'_, f16> {
+    let (rows, columns) = weights.dim();
+    let elements = weights.as_slice().expect("operands are made in standard layout");
+    MatRef::from_col_major(elements, columns, rows)
 }

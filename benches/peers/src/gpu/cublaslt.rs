@@ -6,21 +6,20 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use fused_lora::Strategy;
-use fused_lora::cuda::{Buffer, Event, Graph, Layer, Stream};
+use fused_lora::cuda::{Buffer, Event, Graph, Stream};
+use fused_lora_benches::cuda::captured::{Captured, capture};
+use fused_lora_benches::cuda::{Gpu, Operands};
+use fused_lora_benches::linear::cuda::Ground;
+use fused_lora_benches::method::Call;
 use half::f16;
 
-use crate::cuda::operands::Operands;
-use crate::cuda::{Gpu, Ground, Replay};
-use crate::gpu_peers::context::Context;
-use crate::gpu_peers::fastest::fastest;
-use crate::gpu_peers::library::{Handle, Missing};
-use crate::gpu_peers::matmul::{Algorithm, Matmul, Scratch, WORKSPACE_BYTES};
-use crate::gpu_peers::product::Product;
-use crate::gpu_peers::steps::{Places, Sizes, Step, padded, steps};
-use crate::gpu_peers::weights::Weights;
-use crate::method::Method;
-use crate::model::Slots;
-use crate::tokens::Tokens;
+use crate::gpu::context::Context;
+use crate::gpu::fastest::fastest;
+use crate::gpu::library::{Handle, Missing};
+use crate::gpu::matmul::{Algorithm, Matmul, Scratch, WORKSPACE_BYTES};
+use crate::gpu::product::Product;
+use crate::gpu::steps::{Places, Sizes, Step, padded, steps};
+use crate::gpu::weights::Weights;
 
 /// Seconds that one trial of an algorithm is to take, by the device's peak.
 const TRIAL: f64 = 0.3e-3;
@@ -79,41 +78,30 @@ impl CublasLt {
     /// # Panics
     ///
     /// If `strategy` is the fused one, which this peer has not.
-    pub fn method(
-        &self,
-        strategy: Strategy,
-        weights: &Slots<Layer>,
-        rank: usize,
-        ground: Ground<'_>,
-    ) -> anyhow::Result<Calls> {
+    pub fn method(&self, ground: &Ground, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
         assert_ne!(strategy, Strategy::Fused, "cuBLASLt has no fused call");
         let rank = if strategy == Strategy::Base { 0 } else { rank };
-        let device = &self.gpu.device;
+        let (device, operands) = (&self.gpu.device, &ground.operands);
         let of_slot = |slot: &Vec<_>| -> Result<Vec<Weights>, _> {
             slot.iter().map(|linear| Weights::new(device, linear, rank)).collect()
         };
-        let weights: Vec<Vec<Weights>> = weights.iter().map(of_slot).collect::<Result<_, _>>()?;
-        let h = Buffer::zeroed(device, (ground.m * padded(rank)).max(1))?;
+        let slots = ground.weights.slots(ground.weight_slots);
+        let weights: Vec<Vec<Weights>> = slots.iter().map(of_slot).collect::<Result<_, _>>()?;
+        let h = Buffer::zeroed(device, (operands.m() * padded(rank)).max(1))?;
 
         let _entered = self.context.enter()?;
         let mut passes = Vec::new();
-        for slot in 0..ground.operands.slots() {
-            let steps = pass(ground, slot, &weights[slot % weights.len()], &h);
+        for slot in 0..operands.slots() {
+            let steps = pass(operands, slot, &weights[slot % weights.len()], &h);
             passes.push(self.with_algorithms(&steps)?);
         }
-        let graph = capture(&self.gpu.stream, |stream| {
-            (0..ground.passes).try_for_each(|pass| self.run(&passes[pass % passes.len()], stream))
+        let graph = capture(&self.gpu.stream, ground.passes, operands.slots(), |slot, stream| {
+            self.run(&passes[slot], stream)
         })?;
-        Ok(Calls {
-            name: name(strategy),
-            strategy,
-            graph,
-            stream: Rc::clone(&self.gpu.stream),
-            operands: Rc::clone(ground.operands),
-            _weights: weights,
-            _h: h,
-            _scratch: Rc::clone(&self.scratch),
-        })
+        let kept = Box::new((weights, h, Rc::clone(&self.scratch)));
+        // SAFETY: the passes use the operands, and weights, h and scratch memory, which are kept. The scratch memory is shared with
+        // other graphs of the library, whose launches follow each other on the one stream.
+        Ok(Box::new(unsafe { Captured::new(&self.gpu, operands, ground.passes, graph, kept)? }))
     }
 
     fn with_algorithms(&self, steps: &[Step]) -> anyhow::Result<Vec<(Step, Rc<Chosen>)>> {
@@ -169,7 +157,7 @@ impl CublasLt {
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
         self.call(matmul, algorithm, step, stream)?;
         stream.synchronize()?;
-        capture(stream, |stream| (0..calls).try_for_each(|_| self.call(matmul, algorithm, step, stream)))
+        capture(stream, calls, 1, |_, stream| self.call(matmul, algorithm, step, stream))
     }
 
     fn run(&self, pass: &[(Step, Rc<Chosen>)], stream: &Stream) -> anyhow::Result<()> {
@@ -204,77 +192,24 @@ impl Drop for CublasLt {
     }
 }
 
-/// A graph of what `record` puts into the stream.
-fn capture(stream: &Stream, record: impl FnOnce(&Stream) -> anyhow::Result<()>) -> anyhow::Result<Graph> {
-    let mut failed = None;
-    let graph = Graph::capture(stream, |stream| {
-        failed = record(stream).err();
-        Ok(())
-    });
-    // What the library says comes first: the driver's word on a capture that it spoilt says less.
-    match failed {
-        Some(failed) => Err(failed),
-        None => Ok(graph?),
-    }
-}
-
 /// The name in the records.
 #[must_use]
-pub fn name(strategy: Strategy) -> String {
+pub fn name(strategy: Strategy) -> &'static str {
     match strategy {
-        Strategy::Base => "cublaslt/base".to_owned(),
-        _ => "cublaslt/three-calls".to_owned(),
+        Strategy::Base => "cublaslt/base",
+        _ => "cublaslt/three-calls",
     }
 }
 
 /// The steps of one forward pass: those of each projection in turn. h is one for all of them.
-fn pass(ground: Ground<'_>, slot: usize, weights: &[Weights], h: &Buffer) -> Vec<Step> {
+fn pass(operands: &Operands, slot: usize, weights: &[Weights], h: &Buffer) -> Vec<Step> {
     let of_projection = |(weights, (x, y)): (&Weights, (u64, u64))| {
         let Weights { w, adapter, n, k } = weights;
         let address = |part: Option<&Buffer>| part.map_or(0, Buffer::address);
         let (a, b) = adapter.as_ref().map(|(a, b)| (a, b)).unzip();
         let rank = b.map_or(0, |b| b.len() / n);
         let places = Places { x, w: w.address(), a: address(a), b: address(b), h: h.address(), y };
-        steps(Sizes { m: ground.m, n: *n, k: *k, rank }, places)
+        steps(Sizes { m: operands.m(), n: *n, k: *k, rank }, places)
     };
-    weights.iter().zip(ground.operands.addresses(slot)).flat_map(of_projection).collect()
-}
-
-/// Calls of cuBLASLt, captured once.
-pub struct Calls {
-    name: String,
-    strategy: Strategy,
-    // Before what it refers to: fields are dropped in this order.
-    graph: Graph,
-    stream: Rc<Stream>,
-    operands: Rc<Operands>,
-    _weights: Vec<Vec<Weights>>,
-    _h: Buffer,
-    _scratch: Rc<Buffer>,
-}
-
-impl Replay for Calls {
-    fn launch(&self) -> Result<(), fused_lora::cuda::Error> {
-        // SAFETY: weights and h are this method's own, and the other buffers are kept by `operands`, which never
-        // lets go of one. The scratch memory is shared with other graphs of the library, whose launches follow
-        // each other on the one stream.
-        unsafe { self.graph.launch(&self.stream) }
-    }
-}
-
-/// As this library's own: on the device's copy of x, with the first slot's weights.
-impl Method for Calls {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        Some(self.strategy)
-    }
-
-    fn call(&mut self, _: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        self.operands.write(0, tokens)?;
-        self.launch()?;
-        Ok(self.operands.read(0, tokens)?)
-    }
+    weights.iter().zip(operands.addresses(slot)).flat_map(of_projection).collect()
 }

@@ -8,8 +8,8 @@ use cudarc::cublaslt::sys;
 use sys::cublasLtMatmulDescAttributes_t as DescAttribute;
 use sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
 
-use crate::gpu_peers::library::{Failed, Handle, done};
-use crate::gpu_peers::product::{Product, Stored};
+use crate::gpu::library::{Failed, Handle, done};
+use crate::gpu::product::{Product, Stored};
 
 /// Algorithms that the heuristics are asked for.
 pub const CANDIDATES: usize = 32;

@@ -10,7 +10,6 @@
 //! | [`weights`] | W, A and B in device memory |
 //! | [`fastest`] | which of the algorithms is the fastest here |
 //! | [`cublaslt`] | the peer: all of it as a method that is timed |
-//! | [`contenders`] | who runs in a round, and which ids there are |
 //! | [`context`] | the context that it shares with this library |
 //!
 //! cuBLASLt gets what its users would give it: 32 MiB of workspace, every algorithm that its heuristics offer
@@ -18,7 +17,6 @@
 //! a multiple of 8 once, since rows of 16 bytes are what its f16 kernels want. Padding is no useful work, and
 //! is not counted as such.
 
-pub mod contenders;
 pub mod context;
 pub mod cublaslt;
 pub mod fastest;
@@ -30,5 +28,37 @@ pub mod steps;
 mod testing;
 pub mod weights;
 
+use std::rc::Rc;
+
+use fused_lora::Strategy;
+use fused_lora_benches::cuda::Gpu;
+use fused_lora_benches::linear::Library;
+use fused_lora_benches::linear::cpu::theirs;
+use fused_lora_benches::linear::cuda::{Ground, this_library};
+
 pub use cublaslt::CublasLt;
 pub use library::Missing;
+
+/// All that run in `gpu_peers`, this library first. Says which version of cuBLASLt there is, or why it is left out.
+///
+/// # Errors
+///
+/// If the device fails. That cuBLASLt is not there is none.
+pub fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Ground>>> {
+    let ours =
+        |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused, Strategy::Unfused] } };
+    let mut libraries = vec![this_library("fused-lora/", ours)];
+    match CublasLt::new(gpu)? {
+        Ok(cublaslt) => {
+            println!("cublasLt: version {}", cublaslt.version());
+            let cublaslt = Rc::new(cublaslt);
+            libraries.push(Library {
+                name: Box::new(|strategy| cublaslt::name(strategy).to_owned()),
+                strategies: theirs,
+                make: Box::new(move |ground, strategy, rank| cublaslt.method(ground, strategy, rank)),
+            });
+        }
+        Err(missing) => println!("cublasLt: {missing}, skipped"),
+    }
+    Ok(libraries)
+}

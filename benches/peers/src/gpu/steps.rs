@@ -1,8 +1,9 @@
 //! The products of one projection, one after the other, with what they work on.
 
-use crate::gpu_peers::matmul::Addresses;
-use crate::gpu_peers::product::Product;
-use crate::model::SCALE;
+use fused_lora_benches::linear::weights::SCALE;
+
+use crate::gpu::matmul::Addresses;
+use crate::gpu::product::Product;
 
 /// Ranks are rounded up to this: 8 f16 are the 16 bytes that cuBLASLt's f16 kernels load at a time.
 const RANK_GRANULE: usize = 8;

@@ -1,11 +1,11 @@
 //! W, A and B of one projection, as the peer has them: row after row, the adapter padded.
 
 use fused_lora::cuda::{Buffer, Device, Error};
+use fused_lora_benches::linear::weights::Linear;
 use half::f16;
 use ndarray::{Array2, s};
 
-use crate::gpu_peers::steps::padded;
-use crate::model::Linear;
+use crate::gpu::steps::padded;
 
 /// In device memory.
 pub struct Weights {

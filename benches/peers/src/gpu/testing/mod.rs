@@ -3,28 +3,34 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use fused_lora::Strategy;
 use fused_lora::cpu::Simd;
+use fused_lora_benches::check::{Wrong, check};
+use fused_lora_benches::linear::Library;
+use fused_lora_benches::linear::cpu::{Cpu, Ground, theirs, this_library};
+use fused_lora_benches::method::What;
+use fused_lora_benches::operands::{Layout, on_host as on_host_operands};
+use fused_lora_benches::settings::Cache;
+use fused_lora_benches::size::Size;
+use fused_lora_benches::suite::Suite as _;
 use fused_lora_records::Workload;
 use half::f16;
 
-use crate::check::{Wrong, check};
-use crate::gpu_peers::library::{Handle, Missing};
-use crate::gpu_peers::matmul::{Addresses, Matmul, Scratch};
-use crate::gpu_peers::product::Product;
-use crate::gpu_peers::steps::{Places, Sizes, padded, steps};
-use crate::gpu_peers::weights::on_host;
-use crate::method::Method;
-use crate::model::{Linear, Model};
-use crate::normals::Normals;
-use crate::tokens::{self, Tokens};
+use crate::gpu::library::{Handle, Missing};
+use crate::gpu::matmul::{Addresses, Matmul, Scratch};
+use crate::gpu::product::Product;
+use crate::gpu::steps::{Places, Sizes, padded, steps};
+use crate::gpu::weights::on_host;
 
 /// In the environment of a test that runs in a process of its own.
 const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
 
 /// This test again, in a process that finds the double where it looks for the library.
 fn with_double(folder: &Path, test: &str, variables: &[(&str, &str)]) -> Output {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gpu_peers/testing/fake_cublaslt.rs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gpu/testing/fake_cublaslt.rs");
     let built = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args(["--edition", "2021", "--crate-type", "cdylib", "-C", "opt-level=2", "-o"])
         .arg(folder.join("libcublasLt.so"))
@@ -33,7 +39,7 @@ fn with_double(folder: &Path, test: &str, variables: &[(&str, &str)]) -> Output 
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("gpu_peers::testing::{test}")])
+        .args(["--exact", &format!("gpu::testing::{test}")])
         .env("LD_LIBRARY_PATH", folder)
         .env(CHILD, "1")
         .envs(variables.iter().copied())
@@ -48,58 +54,54 @@ fn assert_passed(output: &Output) {
 }
 
 /// The steps of a forward pass, on the host.
-struct OnHost<'a> {
-    handle: Handle,
-    strategy: Strategy,
-    linears: &'a [Linear],
-    rank: usize,
-    scratch: Vec<u8>,
-}
-
-impl Method for OnHost<'_> {
-    fn name(&self) -> &str {
-        "cublaslt, a double of it"
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        Some(self.strategy)
-    }
-
-    fn call(&mut self, _: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        let address = |values: &[f16]| values.as_ptr() as u64;
-        for (linear, tokens) in self.linears.iter().zip(tokens) {
-            let ((n, k), m) = (linear.w.dim(), tokens.x.nrows());
-            let (a, b) = on_host(linear, self.rank);
-            let rank = if self.strategy == Strategy::Base { 0 } else { padded(self.rank) };
-            // h is only written before it is read.
-            let mut h = vec![f16::NAN; m * rank];
-            let places = Places {
-                x: address(tokens.x.as_slice().unwrap()),
-                w: address(linear.w.as_slice().unwrap()),
-                a: address(a.as_slice().unwrap()),
-                b: address(b.as_slice().unwrap()),
-                h: h.as_mut_ptr() as u64,
-                y: tokens.y.as_mut_ptr() as u64,
-            };
-            for step in steps(Sizes { m, n, k, rank }, places) {
-                let matmul = Matmul::new(step.product)?;
-                let candidates = matmul.candidates(&self.handle)?;
-                assert_eq!(candidates.len(), 1, "one of three runs within the workspace");
-                let scratch = Scratch(self.scratch.as_mut_ptr() as u64);
-                // SAFETY: the double computes at once, on the host's matrices of just these sizes.
-                unsafe {
-                    matmul.enqueue(
-                        &self.handle,
-                        &candidates[0],
-                        step.alpha,
-                        step.addresses,
-                        scratch,
-                        std::ptr::null_mut(),
-                    )?;
+fn double() -> Library<Ground> {
+    Library {
+        name: Box::new(|strategy| format!("double/{strategy}")),
+        strategies: theirs,
+        make: Box::new(|ground, strategy, rank| {
+            let rank = if strategy == Strategy::Base { 0 } else { rank };
+            let linears = ground.weights.slots(1)[0].iter();
+            let weights: Vec<_> =
+                linears.map(|linear| (Rc::clone(&linear.w), on_host(linear, rank))).collect();
+            let scratch = RefCell::new(vec![0u8; 1 << 20]);
+            Ok(on_host_operands(&ground.operands, ground.cache, Layout::RowMajor, move |_, tokens| {
+                let handle = Handle::new()?;
+                assert_eq!(handle.version(), 129_900, "the double");
+                let address = |values: &[f16]| values.as_ptr() as u64;
+                for ((w, (a, b)), tokens) in weights.iter().zip(tokens) {
+                    let ((n, k), m) = (w.dim(), tokens.x.nrows());
+                    // h is only written before it is read.
+                    let mut h = vec![f16::NAN; m * padded(rank)];
+                    let places = Places {
+                        x: address(tokens.x.to_slice().unwrap()),
+                        w: address(w.as_slice().unwrap()),
+                        a: address(a.as_slice().unwrap()),
+                        b: address(b.as_slice().unwrap()),
+                        h: h.as_mut_ptr() as u64,
+                        y: tokens.y.as_mut_ptr() as u64,
+                    };
+                    for step in steps(Sizes { m, n, k, rank: padded(rank) }, places) {
+                        let matmul = Matmul::new(step.product)?;
+                        let candidates = matmul.candidates(&handle)?;
+                        assert_eq!(candidates.len(), 1, "one of three runs within the workspace");
+                        let scratch = Scratch(scratch.borrow_mut().as_mut_ptr() as u64);
+                        let stream = std::ptr::null_mut();
+                        // SAFETY: the double computes at once, on the host's matrices of just these sizes.
+                        unsafe {
+                            matmul.enqueue(
+                                &handle,
+                                &candidates[0],
+                                step.alpha,
+                                step.addresses,
+                                scratch,
+                                stream,
+                            )?;
+                        }
+                    }
                 }
-            }
-        }
-        Ok(())
+                Ok(())
+            }))
+        }),
     }
 }
 
@@ -113,43 +115,22 @@ fn what_is_asked_for_is_the_operation() {
     }
     // K ≠ N in three of its four projections.
     let workload = Workload::by_name("gpt2-medium-linears").unwrap();
-    let mut model = Model::new(workload, Simd::detect().unwrap());
-    for rank in [10, 100] {
-        model.ensure(1, rank).unwrap();
-        let mut tokens = tokens::slot(workload, 3, &mut Normals::new(3));
-        for strategy in [Strategy::Base, Strategy::Unfused] {
-            let handle = Handle::new().unwrap();
-            assert_eq!(handle.version(), 129_900, "the double");
-            let linears = &model.slots()[0];
-            let mut calls = OnHost { handle, strategy, linears, rank, scratch: vec![0; 1 << 20] };
-            check(&mut calls, linears, rank, &mut tokens)
-                .unwrap_or_else(|error| panic!("{strategy}, r {rank}: {error}"));
-        }
-        // And the check sees the difference that an adapter makes.
-        let handle = Handle::new().unwrap();
-        let linears = &model.slots()[0];
-        let mut base = OnHost { handle, strategy: Strategy::Base, linears, rank, scratch: vec![0; 1 << 20] };
-        base.call(0, &mut tokens).unwrap();
-        let mut lazy = Lazy(base);
-        let error = check(&mut lazy, linears, rank, &mut tokens).unwrap_err();
+    let libraries = vec![this_library("", |_| &[]), double()];
+    let mut cpu = Cpu::new(workload, Cache::Cold, Simd::detect().unwrap(), 0, libraries);
+    let size = Size { seq_len: 3, batch: 1 };
+    let mut methods = cpu.methods(size);
+    methods.retain(|method| matches!(method.what, What::Linear(1, _)) && method.rank <= 100);
+    assert_eq!(methods.iter().map(|method| method.rank).collect::<Vec<_>>(), [0, 10, 100]);
+    let mut calls = cpu.prepare(size, 1, &methods).unwrap();
+    for (method, call) in methods.iter().zip(&mut calls) {
+        let expected = cpu.expected(size, method).unwrap();
+        check(method, &mut **call, &expected).unwrap_or_else(|error| panic!("{error}"));
+    }
+    // And the check sees the difference that an adapter makes.
+    for with_adapter in &methods[1..] {
+        let expected = cpu.expected(size, with_adapter).unwrap();
+        let error = check(with_adapter, &mut *calls[0], &expected).unwrap_err();
         assert!(matches!(error, Wrong::Mismatch { .. }), "{error}");
-    }
-}
-
-/// Computes the base, and says that it computes all.
-struct Lazy<'a>(OnHost<'a>);
-
-impl Method for Lazy<'_> {
-    fn name(&self) -> &str {
-        "lazy"
-    }
-
-    fn computes(&self) -> Option<Strategy> {
-        Some(Strategy::Unfused)
-    }
-
-    fn call(&mut self, slot: usize, tokens: &mut [Tokens]) -> anyhow::Result<()> {
-        self.0.call(slot, tokens)
     }
 }
 
@@ -202,7 +183,7 @@ fn the_real_library_takes_the_descriptors() {
     if std::env::var_os(CHILD).is_some() {
         return;
     }
-    if !crate::gpu_peers::library::is_present() {
+    if !crate::gpu::library::is_present() {
         eprintln!("skipped: {}", Missing::Library);
         return;
     }
