@@ -1,41 +1,25 @@
 //! The whole road on real input: measure two cells, write them as records, draw the picture from the file.
 
-use fused_lora::{Strategy, cpu::Simd};
+use std::time::{Duration, Instant};
+
+use fused_lora::cpu::Simd;
 use fused_lora_benches::{
-    calls::{Calls, Rounds},
     fingerprint::Fingerprint,
     host::Host,
+    linear::cpu::{Cpu, ours, this_library},
     machine::Machine,
-    method::{Method, Ours},
-    model::Model,
-    records::{Subject, Template, flops},
+    measure::{Pace, measure},
+    records::Template,
     revision::Revision,
     settings::{Cache, Settings},
-    stage::Stage,
+    size::Size,
+    suite::Suite as _,
 };
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Source, Vmax, draw_svg, png_from_svg};
-use fused_lora_records::{Cell, Record, RecordFile};
+use fused_lora_records::{Record, RunFile};
 
-const CELLS: [Cell; 2] =
-    [Cell { seq_len: 128, batch: 1, rank: 0 }, Cell { seq_len: 128, batch: 1, rank: 250 }];
-
-/// Base, unfused and fused in the same rounds, checked first.
-fn measure(template: &Template, model: &mut Model<Simd>, cell: Cell) -> Rounds {
-    let mut stage = Stage::rehearsal(template.settings.workload, cell.m(), Cache::Cold);
-    let slots = stage.furnish(model, cell.rank, Strategy::ALL.len()).unwrap();
-    let mut methods: Vec<Box<dyn Method>> = Vec::new();
-    for strategy in Strategy::ALL {
-        let mut method = Ours::new(strategy.name(), strategy, slots, cell.rank);
-        stage.check(&mut method, slots, cell.rank).unwrap();
-        methods.push(Box::new(method));
-    }
-    let mut lineup = stage.line_up(methods);
-    let mut calls = Calls::default();
-    for rounds in [1, 7] {
-        calls.push((0..rounds).map(|_| lineup.round().unwrap()).collect());
-    }
-    calls.measured(1).unwrap()
-}
+const SIZE: Size = Size { seq_len: 128, batch: 1 };
+const RANKS: [usize; 2] = [0, 250];
 
 #[test]
 fn from_the_kernels_to_the_picture() {
@@ -48,23 +32,28 @@ fn from_the_kernels_to_the_picture() {
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("road.csv");
-    let mut file = RecordFile::create(&path).unwrap();
-    let mut model = Model::new(template.settings.workload, simd);
-    let mut records: Vec<Record> = Vec::new();
-    for cell in CELLS {
-        let rounds = measure(&template, &mut model, cell);
-        for (place, strategy) in Strategy::ALL.into_iter().enumerate() {
-            let base = (strategy != Strategy::Base).then_some(0);
-            if base.is_none() && cell.rank > 0 {
-                continue;
-            }
-            let flops = flops(&template.settings, cell, strategy);
-            let subject = Subject { cell, method: strategy.name(), place, base, flops, ours: true };
-            let record = template.record(&subject, &rounds);
-            file.append(&record).unwrap();
-            records.push(record);
-        }
-    }
+    let mut file = RunFile::create(&path).unwrap();
+
+    // Base, unfused and fused in the same rounds, checked first.
+    let ours = vec![this_library("", ours)];
+    let mut cpu = Cpu::new(template.settings.workload, Cache::Cold, simd, 0, ours);
+    let mut methods = cpu.methods(SIZE);
+    methods.retain(|method| RANKS.contains(&method.rank));
+    let pace = Pace {
+        started: Instant::now(),
+        total: Duration::from_secs(20),
+        least: 7,
+        fixed: Some(Duration::from_micros(1)),
+        threads: 2,
+        distance: 0,
+    };
+    let report = measure(&mut cpu, vec![(SIZE, methods)], &pace, &mut |suite, outcome| {
+        Ok(file.put(&template.records(suite, outcome))?)
+    });
+    assert!(report.unwrap().dropped.is_empty());
+    let records: Vec<Record> = file.records().to_vec();
+    assert_eq!(records.len(), 1 + RANKS.len() * 2);
+    assert!(records.iter().all(|record| record.limit_ns.is_some() && record.samples > 0));
     drop(file);
 
     let source = Source::load(std::slice::from_ref(&path), folder.path()).unwrap();
@@ -73,7 +62,7 @@ fn from_the_kernels_to_the_picture() {
     let selection = Query::default().select(source.records, Metric::Slowdown).unwrap();
     let figure =
         Figure::new(&selection, Metric::Slowdown, Vmax::default_of(Metric::Slowdown), Colormap::Rocket);
-    assert_eq!(figure.missing().len(), 2 * (72 - CELLS.len()), "the other cells are missing, by name");
+    assert_eq!(figure.missing().len(), 2 * (72 - RANKS.len()), "the other cells are missing, by name");
 
     let svg = draw_svg(&figure).unwrap();
     for record in records.iter().filter(|record| record.method != "base") {

@@ -26,12 +26,14 @@ pub fn libraries() -> Vec<Library<Ground>> {
     ]
 }
 
+type Shared = Rc<Array2<f16>>;
+
 /// One projection's weights as a user has them.
 struct Matrices {
     /// [N, K]
-    w: Rc<Array2<f16>>,
+    w: Shared,
     /// A, [r, K], and B, [N, r]; None for the base alone.
-    adapter: Option<(Rc<Array2<f16>>, Rc<Array2<f16>>)>,
+    adapter: Option<(Shared, Shared)>,
 }
 
 /// By slot and projection.
