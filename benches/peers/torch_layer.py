@@ -1,52 +1,47 @@
 """A layer of GPT-2 in PyTorch, fp32 and eager, that computes when it is told to: a child of the Criterion bench `layer`.
 
-`FUSED_LORA_TORCH=<this interpreter> cargo bench --bench layer` starts it. It reads a request a line from stdin and answers each with a
-line on stdout, `ok …` or `error …`; when stdin ends, so does it.
+`FUSED_LORA_TORCH=<this interpreter> cargo bench --bench layer` starts it. It reads a request a line from stdin and
+answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so does it.
 
     (start)                       ok <version of PyTorch> <its CPU capability>
     load <path>                   the weights and sequences of that safetensors file      ok
     prepare <seq_len> <batch>     buffers for that size                                   ok
-    call <method> <rank>          one forward pass on the next buffers                    ok <nanoseconds>
+    call <method> <rank>          one forward pass on the next buffers                    ok <wall ns> <cpu ns>
     output <path>                 y [M, d] of the last call into that safetensors file    ok
 
 Methods, in the names of the records:
 
-    none        the bare layer: layer_norm, linear, scaled_dot_product_attention(is_causal=True), gelu (tanh), residual sums
+    none        the bare layer: layer_norm, linear, scaled_dot_product_attention (causal), gelu (tanh), residual sums
     adapter-h   z + up(gelu(down(z))) after the attention's projection and after the MLP, inside the residual
     adapter-l   y + up(gelu(down(layer_norm(y)))) after the layer
     lora        result + lora_B(lora_A(x)) * scaling on all four products: what PEFT's lora.Linear computes, un-merged
     lora-qv     the same on the columns of q and v of the fused product
 
-Timing: the weights, x and y of a call rotate over as many slots as leave `--distance` bytes of others between two uses of one (with
-`--cache warm-w` the weights are always the same). Time is from the call of the first operation to the return of the last, by the monotonic
-clock. PyTorch allocates what it computes, as it does for its users. Threads that wait for work sleep (the bench sets OMP_WAIT_POLICY and
-the like before PyTorch is loaded): one that spins would slow down the calls of others, which come next. Waking them is in the time, some
-microseconds an operation.
+Timing: the weights, x and y of a call rotate over as many places as leave `--distance` bytes of others between two
+uses of one (with `--cache warm-w` the weights are always the same). Wall time is from the call of the first operation
+to the return of the last, by the monotonic clock; CPU time is that of the whole process meanwhile, all its threads.
+PyTorch allocates what it computes, as it does for its users. Threads that wait for work sleep (the bench sets
+OMP_WAIT_POLICY and the like before PyTorch is loaded): one that spins would slow down the calls of others, which come
+next. Waking them is in the time, some microseconds an operation.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from common import INSTALL, Ring, missing, places_needed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 EPSILON = 1e-5
-PRODUCTS = ("qkv", "proj", "up", "down")
 METHODS = ("none", "adapter-h", "adapter-l", "lora", "lora-qv")
 Weights = dict[str, "Tensor"]
-
-
-def missing(*packages: str) -> list[str]:
-    """Those of the packages that are not installed."""
-    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -60,83 +55,52 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def norm(x: Tensor, weights: Weights, name: str) -> Tensor:
-    """LayerNorm over the last dimension."""
-    from torch.nn.functional import layer_norm
-
-    return layer_norm(x, x.shape[-1:], weights[f"{name}.gamma"], weights[f"{name}.beta"], EPSILON)
-
-
-def linear(x: Tensor, weights: Weights, name: str) -> Tensor:
-    """x Wᵀ + bias"""
-    from torch.nn.functional import linear as product
-
-    return product(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-
-def gelu(x: Tensor) -> Tensor:
-    """GELU in its form with tanh."""
-    from torch.nn.functional import gelu as of
-
-    return of(x, approximate="tanh")
-
-
-def bottleneck(x: Tensor, weights: Weights, name: str) -> Tensor:
-    """up(gelu(down(x)))"""
-    return linear(gelu(linear(x, weights, f"{name}.down")), weights, f"{name}.up")
-
-
-def lora(x: Tensor, weights: Weights, name: str) -> Tensor:
-    """lora_B(lora_A(x)) * scaling, as PEFT has it."""
-    from torch.nn.functional import linear as product
-
-    return product(product(x, weights[f"{name}.a"]), weights[f"{name}.b"]) * weights[f"{name}.scale"]
-
-
-def attention(qkv: Tensor, seq_len: int, heads: int) -> Tensor:
-    """[M, 3 d] → [M, d], causal within each sequence."""
-    from torch.nn.functional import scaled_dot_product_attention
-
-    m, d = qkv.shape[0], qkv.shape[1] // 3
-    q, k, v = (
-        part.view(m // seq_len, seq_len, heads, d // heads).transpose(1, 2) for part in qkv.split(d, dim=-1)
-    )
-    return scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(m, d)
-
-
 def layer(x: Tensor, weights: Weights, at: str, method: str, rank: int, seq_len: int, heads: int) -> Tensor:
     """One layer: x [M, d] → [M, d]. `at` begins the names of its weights."""
-    adapter = f"{at}.{method}.{rank}"
+    from torch.nn import functional as F
+
+    base, adapter = f"{at}.base", f"{at}.{method}.{rank}"
+    (m, d), qv = x.shape, method == "lora-qv"
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, (d,), weights[f"{name}.gamma"], weights[f"{name}.beta"], EPSILON)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def bottleneck(x: Tensor, name: str) -> Tensor:
+        return linear(F.gelu(linear(x, f"{name}.down"), approximate="tanh"), f"{name}.up")
+
+    def lora(x: Tensor, part: str) -> Tensor:
+        name = f"{adapter}.{part}"
+        return F.linear(F.linear(x, weights[f"{name}.a"]), weights[f"{name}.b"]) * weights[f"{name}.scale"]
 
     def product(x: Tensor, part: str) -> Tensor:
-        y = linear(x, weights, f"{at}.base.{part}")
-        return y + lora(x, weights, f"{adapter}.{part}") if method == "lora" else y
+        y = linear(x, f"{base}.{part}")
+        return y + lora(x, part) if method == "lora" else y
 
-    def adapted(z: Tensor, place: str) -> Tensor:
-        return z + bottleneck(z, weights, f"{adapter}.{place}") if method == "adapter-h" else z
+    def adapted(z: Tensor, part: str) -> Tensor:
+        return z + bottleneck(z, f"{adapter}.{part}") if method == "adapter-h" else z
 
-    normed = norm(x, weights, f"{at}.base.norm1")
+    normed = norm(x, f"{base}.norm1")
     qkv = product(normed, "qkv")
-    if method == "lora-qv":
-        d = x.shape[1]
-        qkv[:, :d] += lora(normed, weights, f"{adapter}.query")
-        qkv[:, 2 * d :] += lora(normed, weights, f"{adapter}.value")
-    middle = x + adapted(product(attention(qkv, seq_len, heads), "proj"), "attention")
-    hidden = gelu(product(norm(middle, weights, f"{at}.base.norm2"), "up"))
+    if qv:
+        qkv[:, :d] += lora(normed, "query")
+        qkv[:, 2 * d :] += lora(normed, "value")
+    # [M, 3 d] → q, k, v: [sequences, heads, seq_len, d / heads]
+    q, k, v = qkv.view(m // seq_len, seq_len, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
+    attention = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(m, d)
+    middle = x + adapted(product(attention, "proj"), "attention")
+    hidden = F.gelu(product(norm(middle, f"{base}.norm2"), "up"), approximate="tanh")
     y = middle + adapted(product(hidden, "down"), "mlp")
     if method == "adapter-l":
-        y = y + bottleneck(norm(y, weights, f"{adapter}.norm"), weights, f"{adapter}.bottleneck")
+        y = y + bottleneck(norm(y, f"{adapter}.norm"), f"{adapter}.bottleneck")
     return y
 
 
-def slots_needed(slot_bytes: int, distance: int) -> int:
-    """The fewest slots with at least `distance` bytes of others between two uses of one."""
-    return 1 + math.ceil(distance / slot_bytes)
-
-
 @dataclass
-class Slot:
-    """One place of the rotation. `y` is its last output, kept so that the next place's gets other memory."""
+class Place:
+    """One place of the ring. `y` is its last output, kept so that the next place's gets other memory."""
 
     x: Tensor
     weights: Weights
@@ -149,21 +113,19 @@ class Worker:
 
     args: argparse.Namespace
     weights: Weights = field(default_factory=dict)
-    slots: list[Slot] = field(default_factory=list)
+    ring: Ring[Place] = field(default_factory=lambda: Ring([]))
     seq_len: int = 0
-    calls: int = 0
-    last: Tensor | None = None
 
     def load(self, path: str) -> str:
         """Weights as f32; buffers that there were are gone."""
         from safetensors.torch import load_file
 
         self.weights = {name: tensor.float() for name, tensor in load_file(path).items()}
-        self.slots, self.last = [], None
+        self.ring = Ring([])
         return ""
 
     def prepare(self, seq_len: str, batch: str) -> str:
-        """x of `batch` sequences, the file's in turn, and copies of the weights: as many slots as the distance demands."""
+        """x of `batch` sequences, the file's in turn, and copies of the weights, as many as the distance demands."""
         self.seq_len = int(seq_len)
         sequences = self.weights["x"]
         if not 0 < self.seq_len <= sequences.shape[1]:
@@ -171,46 +133,40 @@ class Worker:
         which = [i % sequences.shape[0] for i in range(int(batch))]
         x = sequences[which, : self.seq_len].reshape(-1, sequences.shape[2])
         weights = {name: tensor for name, tensor in self.weights.items() if name != "x"}
+        cold = self.args.cache == "cold"
         # x and y, and what every method reads of the weights.
-        slot_bytes = 2 * x.nbytes
-        if self.args.cache == "cold":
-            slot_bytes += sum(tensor.nbytes for name, tensor in weights.items() if ".base." in name)
-        count = slots_needed(slot_bytes, self.args.distance)
-        kept = [slot.weights for slot in self.slots]
-        self.slots, self.last = [], None
-        for i in range(count):
-            if self.args.cache == "warm-w" or i == 0:
-                of_slot = weights
-            elif i < len(kept):
-                of_slot = kept[i]
-            else:
-                of_slot = {name: tensor.clone() for name, tensor in weights.items()}
-            self.slots.append(Slot(x.clone(), of_slot))
+        read = sum(tensor.nbytes for name, tensor in weights.items() if ".base." in name) if cold else 0
+        count = places_needed(2 * x.nbytes + read, self.args.distance)
+        copies = [weights, *(place.weights for place in self.ring.places[1:])] if cold else [weights] * count
+        self.ring = Ring([])
+        while len(copies) < count:
+            copies.append({name: tensor.clone() for name, tensor in weights.items()})
+        self.ring = Ring([Place(x.clone(), copy) for copy in copies[:count]])
         return ""
 
     def call(self, method: str, rank: str) -> str:
-        """Nanoseconds of one forward pass."""
+        """Nanoseconds of one forward pass: by the wall's clock, and of the process's CPU time."""
         if method not in METHODS:
             raise ValueError(f"there is no method {method}; there are {', '.join(METHODS)}")
-        if not self.slots:
+        if not self.ring.places:
             raise ValueError("nothing was prepared")
-        slot = self.slots[self.calls % len(self.slots)]
-        self.calls += 1
-        start = time.perf_counter_ns()
-        y = slot.x
+        place = self.ring.next()
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        y = place.x
         for i in range(self.args.layers):
-            y = layer(y, slot.weights, f"layers.{i}", method, int(rank), self.seq_len, self.args.heads)
-        nanoseconds = time.perf_counter_ns() - start
-        slot.y = self.last = y
-        return str(nanoseconds)
+            y = layer(y, place.weights, f"layers.{i}", method, int(rank), self.seq_len, self.args.heads)
+        wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+        place.y = y
+        return f"{wall} {cpu}"
 
     def output(self, path: str) -> str:
         """Writes y of the last call."""
         from safetensors.torch import save_file
 
-        if self.last is None:
+        y = self.ring.last.y if self.ring.taken else None
+        if y is None:
             raise ValueError("nothing was called")
-        save_file({"y": self.last.contiguous()}, path)
+        save_file({"y": y.contiguous()}, path)
         return ""
 
     def answer(self, request: str) -> str:
@@ -246,11 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command line `argv` (default: that of the process)."""
     args = parse_args(argv)
     if packages := missing("torch", "safetensors", "numpy"):
-        print(
-            f"error {sys.executable} lacks {', '.join(packages)}: "
-            "pip install -r benches/peers/requirements-cpu.txt (benches/peers/README.md says more)",
-            flush=True,
-        )
+        print(f"error {sys.executable} lacks {', '.join(packages)}: {INSTALL}", flush=True)
         return 2
     import torch
 
