@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fused_lora_records::{RANKS, Record};
+use fused_lora_records::{Clock, RANKS, Record};
 
 use crate::{Metric, Selection, SelectionRow};
 
@@ -13,7 +13,9 @@ pub(crate) fn lines(selection: &Selection, metric: Metric, has_missing: bool) ->
     if matches!(metric, Metric::Slowdown | Metric::OverFloor) {
         lines.push(floors(selection));
         notes.extend(intervals(selection));
+        notes.extend(cpu_ratios(selection));
     }
+    notes.extend(repeated(selection));
     if has_missing {
         notes.push("hatched: not measured".to_owned());
     }
@@ -45,6 +47,10 @@ fn measurement(selection: &Selection) -> Vec<String> {
         ("N", distinct(selection, |record| text(&record.d_out))),
     ] {
         items.push(format!("{name} = {}", widths.join(" or ")));
+    }
+    items.push(selection.dtype.clone());
+    if selection.adapters > 1 {
+        items.push(format!("{} adapters", selection.adapters));
     }
     items.push(match selection.cache.as_str() {
         "cold" => "cold caches".to_owned(),
@@ -97,13 +103,36 @@ fn floor(row: &SelectionRow, rank: usize) -> Option<String> {
     at_rank.find_map(|record| record.floor_pct).map(|floor| format!("{floor:.1}"))
 }
 
-/// How sure the slow-downs are: half of the width of their 95 % intervals.
+/// How sure the slow-downs are: half of the width of their 95 % intervals, where there are any.
 fn intervals(selection: &Selection) -> Option<String> {
     let half_width = |record: &Record| Some((record.slowdown_hi_pct? - record.slowdown_lo_pct?) / 2.0);
     let mut widths: Vec<f64> = selection.drawn().filter_map(half_width).collect();
     widths.sort_by(f64::total_cmp);
     let (median, largest) = (widths.get(widths.len() / 2)?, widths.last()?);
-    Some(format!("95 % intervals: ±{median:.1} points in the median cell, ±{largest:.1} in the widest"))
+    let without = selection.drawn().filter(|r| r.slowdown_pct.is_some() && half_width(r).is_none()).count();
+    let without = if without > 0 { format!(", none in {}", cells(without)) } else { String::new() };
+    Some(format!(
+        "95 % intervals: ±{median:.1} points in the median cell, ±{largest:.1} in the widest{without}"
+    ))
+}
+
+/// How many slow-downs were not computed from wall times.
+fn cpu_ratios(selection: &Selection) -> Option<String> {
+    let by_cpu = |record: &&Record| record.slowdown_pct.is_some() && record.ratio_by == Clock::Cpu;
+    let count = selection.drawn().filter(by_cpu).count();
+    (count > 0).then(|| format!("ratios of CPU time in {}", cells(count)))
+}
+
+/// How many of all rounds were disturbed, thrown away and run again.
+fn repeated(selection: &Selection) -> Option<String> {
+    let sum = |of: fn(&Record) -> usize| selection.drawn().map(|record| of(record) as f64).sum::<f64>();
+    let (samples, repeated) = (sum(|record| record.samples), sum(|record| record.repeated));
+    let share = 100.0 * repeated / (samples + repeated);
+    share.is_finite().then(|| format!("{share:.1} % of rounds repeated"))
+}
+
+fn cells(count: usize) -> String {
+    if count == 1 { "1 cell".to_owned() } else { format!("{count} cells") }
 }
 
 fn commit(record: &Record) -> String {

@@ -4,7 +4,8 @@
 //! the adapter's rank goes down, as seaborn would draw it. The road from records to files:
 //!
 //! 1. [`Source::load`]: files of records, the newest measurements, or the published data.
-//! 2. [`Query::select`]: the records of one workload, backend, device and state of the caches.
+//! 2. [`Query::select`]: the records of one workload, backend, device, state of the caches, element type and
+//!    number of adapters.
 //! 3. [`Figure::new`]: the values of one [`Metric`], and the scale that colours them.
 //! 4. [`draw_svg`], drawn with plotters.
 //! 5. [`png_from_svg`]: that SVG at twice its size.

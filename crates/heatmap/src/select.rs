@@ -1,6 +1,6 @@
 //! Which records make one figure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, Workload, newest};
 
@@ -19,6 +19,8 @@ pub const MAX_ROWS: usize = 4;
 pub(crate) const BASES: [&str; 2] = ["base", "none"];
 /// The state of the caches that is drawn if there is a choice.
 const PRIMARY_CACHE: &str = "cold";
+/// The element type that names of files leave out.
+const PRIMARY_DTYPE: &str = "f16";
 
 /// What a figure is to show. Where a column is left open, it is that of the newest record of these rows.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,10 @@ pub struct Query {
     pub mix_devices: bool,
     /// The state of the caches; `cold` rather than that of the newest record, if both were measured.
     pub cache: Option<String>,
+    /// The element type.
+    pub dtype: Option<String>,
+    /// How many adapters the rows of a batch use.
+    pub adapters: Option<usize>,
 }
 
 /// The records of one figure.
@@ -50,6 +56,10 @@ pub struct Selection {
     pub backend: String,
     /// The state of the caches.
     pub cache: String,
+    /// The element type.
+    pub dtype: String,
+    /// How many adapters the rows of a batch use. The base uses none, and its records have 1 here.
+    pub adapters: usize,
     /// What these rows were also measured for and is not drawn, such as "workload linear-4096x4096".
     pub left_out: Vec<String>,
 }
@@ -66,15 +76,18 @@ pub struct SelectionRow {
 /// A column that a figure has one value of.
 struct Column {
     name: &'static str,
-    of: fn(&Record) -> &str,
+    of: fn(&Record) -> String,
 }
 
-const COLUMNS: [Column; 4] = [
-    Column { name: "workload", of: |record| &record.workload },
-    Column { name: "backend", of: |record| &record.backend },
-    Column { name: "device", of: |record| &record.device },
-    Column { name: "cache", of: |record| &record.cache },
+const COLUMNS: [Column; 6] = [
+    Column { name: "workload", of: |record| record.workload.clone() },
+    Column { name: "backend", of: |record| record.backend.clone() },
+    Column { name: "device", of: |record| record.device.clone() },
+    Column { name: "cache", of: |record| record.cache.clone() },
+    Column { name: "dtype", of: |record| record.dtype.clone() },
+    Column { name: ADAPTERS, of: |record| record.adapters.to_string() },
 ];
+const ADAPTERS: &str = "adapters";
 
 impl Query {
     /// Picks the records.
@@ -86,39 +99,42 @@ impl Query {
         let candidates = self.candidates();
         for method in &self.rows {
             if !records.iter().any(|record| record.method == *method) {
-                let present = distinct(records.iter(), |record| &record.method);
+                let present = distinct(records.iter(), |record| record.method.clone());
                 return Err(Error::Absent { column: "method", wanted: method.clone(), present });
             }
         }
         let mut records = newest(records);
         let mut left_out = Vec::new();
-        let mut chosen = Vec::new();
+        let mut chosen = HashMap::new();
         for (column, wanted) in COLUMNS.iter().zip(self.wanted()) {
             let is_drawn = |record: &&Record| on_grid(record) && candidates.contains(&record.method);
             let present = distinct(records.iter().filter(is_drawn), column.of);
             let value = match wanted {
                 Wanted::All => continue,
-                Wanted::Exactly(value) if present.contains(value) => value.clone(),
+                Wanted::Exactly(value) if present.contains(&value) => value,
                 Wanted::Exactly(value) => {
-                    return Err(Error::Absent { column: column.name, wanted: value.clone(), present });
+                    return Err(Error::Absent { column: column.name, wanted: value, present });
                 }
                 Wanted::Rather(value) if present.iter().any(|other| other == value) => value.to_owned(),
                 Wanted::Rather(_) | Wanted::Newest => {
                     let newest = records.iter().filter(is_drawn).max_by_key(|record| record.measured_at);
                     let newest = newest.ok_or_else(|| Error::NothingToDraw { rows: candidates.clone() })?;
-                    (column.of)(newest).to_owned()
+                    (column.of)(newest)
                 }
             };
             let others = present.iter().filter(|other| **other != value);
             left_out.extend(others.map(|other| format!("{} {other}", column.name)));
-            records.retain(|record| (column.of)(record) == value);
-            chosen.push(value);
+            // The base uses no adapter, and is recorded once for every number of them.
+            let is_for_all =
+                |record: &Record| column.name == ADAPTERS && record.adapters == 1 && is_base(record);
+            records.retain(|record| (column.of)(record) == value || is_for_all(record));
+            chosen.insert(column.name, value);
         }
-        let [workload, backend, .., cache] = chosen.as_slice() else {
-            unreachable!("three columns are chosen")
-        };
+        let mut chosen = |column| chosen.remove(column).expect("only devices may be mixed");
+        let (workload, backend, cache) = (chosen("workload"), chosen("backend"), chosen("cache"));
+        let (dtype, adapters) = (chosen("dtype"), chosen(ADAPTERS));
         let methods: Vec<String> = if self.rows.is_empty() {
-            default_rows(workload).iter().map(|method| (*method).to_owned()).collect()
+            default_rows(&workload).iter().map(|method| (*method).to_owned()).collect()
         } else {
             self.rows.clone()
         };
@@ -131,9 +147,11 @@ impl Query {
         Ok(Selection {
             rows,
             base,
-            workload: workload.clone(),
-            backend: backend.clone(),
-            cache: cache.clone(),
+            workload,
+            backend,
+            cache,
+            dtype,
+            adapters: adapters.parse().expect("it was a number"),
             left_out,
         })
     }
@@ -148,22 +166,22 @@ impl Query {
     }
 
     /// What is wanted of each of [`COLUMNS`].
-    fn wanted(&self) -> [Wanted<'_>; 4] {
-        fn wanted(value: Option<&String>) -> Wanted<'_> {
-            value.map_or(Wanted::Newest, Wanted::Exactly)
-        }
+    fn wanted(&self) -> [Wanted; 6] {
+        let wanted = |value: Option<String>| value.map_or(Wanted::Newest, Wanted::Exactly);
         [
-            wanted(self.workload.as_ref()),
-            wanted(self.backend.as_ref()),
-            if self.mix_devices { Wanted::All } else { wanted(self.device.as_ref()) },
-            self.cache.as_ref().map_or(Wanted::Rather(PRIMARY_CACHE), Wanted::Exactly),
+            wanted(self.workload.clone()),
+            wanted(self.backend.clone()),
+            if self.mix_devices { Wanted::All } else { wanted(self.device.clone()) },
+            self.cache.clone().map_or(Wanted::Rather(PRIMARY_CACHE), Wanted::Exactly),
+            wanted(self.dtype.clone()),
+            wanted(self.adapters.map(|adapters| adapters.to_string())),
         ]
     }
 }
 
-enum Wanted<'a> {
-    Exactly(&'a String),
-    Rather(&'a str),
+enum Wanted {
+    Exactly(String),
+    Rather(&'static str),
     Newest,
     All,
 }
@@ -176,8 +194,11 @@ impl Selection {
 
     /// Whether it is the same choice of records, read for another metric perhaps.
     pub(crate) fn is_of_the_same(&self, other: &Selection) -> bool {
-        (&self.workload, &self.backend, &self.cache, &self.rows)
-            == (&other.workload, &other.backend, &other.cache, &other.rows)
+        let key = |selection: &Selection| {
+            let Selection { workload, backend, cache, dtype, .. } = selection.clone();
+            ([workload, backend, cache, dtype], selection.adapters)
+        };
+        key(self) == key(other) && self.rows == other.rows
     }
 
     /// The figure's name without an extension: workload and backend, and whatever is not the default, so that
@@ -191,6 +212,12 @@ impl Selection {
         }
         if self.cache != PRIMARY_CACHE {
             parts.push(self.cache.clone());
+        }
+        if self.dtype != PRIMARY_DTYPE {
+            parts.push(self.dtype.clone());
+        }
+        if self.adapters != 1 {
+            parts.push(format!("{}adapters", self.adapters));
         }
         if metric != Metric::default() {
             parts.push(metric.name().to_owned());
@@ -221,12 +248,15 @@ fn row(method: &str, records: &[Record]) -> SelectionRow {
     SelectionRow { method: method.to_owned(), records: cells }
 }
 
+fn is_base(record: &Record) -> bool {
+    BASES.contains(&record.method.as_str())
+}
+
 pub(crate) fn on_grid(record: &Record) -> bool {
     let Cell { seq_len, batch, rank } = record.cell();
     SEQ_LENS.contains(&seq_len) && BATCHES.contains(&batch) && RANKS.contains(&rank)
 }
 
-fn distinct<'a>(records: impl Iterator<Item = &'a Record>, of: fn(&Record) -> &str) -> Vec<String> {
-    let values: BTreeSet<&str> = records.map(of).collect();
-    values.into_iter().map(str::to_owned).collect()
+fn distinct<'a>(records: impl Iterator<Item = &'a Record>, of: fn(&Record) -> String) -> Vec<String> {
+    records.map(of).collect::<BTreeSet<String>>().into_iter().collect()
 }

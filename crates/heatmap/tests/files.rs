@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{fixture, fixture_path};
-use fused_lora_heatmap::{Error, Origin, Output, Source, workspace_root};
+use fused_lora_heatmap::{
+    Colormap, Error, Metric, Origin, Output, Query, Report, Source, Vmax, workspace_root,
+};
 use fused_lora_records::{RecordError, VERSION_LINE, parse};
 
 fn output() -> Output {
@@ -102,6 +104,28 @@ fn the_published_data_is_that_of_figures() {
         published.extend(found.records);
     }
     assert_eq!(none.records, published);
+}
+
+/// The published files are of version 1. All of them, also those of peers in other types, can be looked at.
+#[test]
+fn every_published_file_can_be_drawn() {
+    let files: Vec<PathBuf> = fs::read_dir(workspace_root().join("figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "csv"))
+        .collect();
+    assert!(files.len() >= 9, "{files:?}");
+    for file in files {
+        let records = Source::load(std::slice::from_ref(&file), Path::new("")).unwrap().records;
+        let report = Report {
+            query: Query::default(),
+            metric: Metric::Time,
+            vmax: Vmax::Auto,
+            colormap: Colormap::Rocket,
+        };
+        let html = report.html(records).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert!(html.contains("<svg "));
+    }
 }
 
 #[test]

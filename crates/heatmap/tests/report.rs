@@ -10,11 +10,12 @@ use std::process::Command;
 use browser::Browser;
 use common::{Drawing, fixture, layer_fixture};
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Report, Vmax, draw_svg};
-use fused_lora_records::{Cell, Record, to_csv};
+use fused_lora_records::{Cell, Clock, Record, to_csv};
 use serde_json::Value;
 
 /// What the tests put on the page: both workloads, LoRA on q and v beside the layer's rows, and the linear layer
-/// measured on a second device, with another state of the caches and with another backend.
+/// measured on a second device, with another state of the caches, with another backend, in another type and with
+/// several adapters.
 fn records() -> Vec<Record> {
     let mut records = layer_fixture();
     let mut qv = layer_fixture();
@@ -39,7 +40,19 @@ fn records() -> Vec<Record> {
         record.backend = "cuda".into();
         record.device = "GPU".into();
     });
-    records.extend([qv, fixture(), second, warm, cuda].concat());
+    let bf16 = again(|record| {
+        record.dtype = "bf16".into();
+        record.slowdown_pct = record.slowdown_pct.map(|slowdown| slowdown + 2.0);
+        (record.slowdown_lo_pct, record.slowdown_hi_pct, record.limit_ns) = (None, None, None);
+        (record.time_lo_ns, record.time_hi_ns) = (None, None);
+    });
+    let mut adapters = again(|record| {
+        record.adapters = 16;
+        record.slowdown_pct = record.slowdown_pct.map(|slowdown| slowdown + 3.0);
+        (record.repeated, record.ratio_by) = (7, Clock::Cpu);
+    });
+    adapters.retain(|record| record.method != "base");
+    records.extend([qv, fixture(), second, warm, cuda, bf16, adapters].concat());
     // Not measured.
     records.retain(|record| (record.method.as_str(), record.cell()) != ("adapter-l", MISSING));
     records
@@ -85,6 +98,7 @@ fn find<'a>(records: &'a [Record], workload: &str, method: &str, cell: Cell) -> 
             && record.method == method
             && record.cell() == cell
             && record.cache == "cold"
+            && (record.dtype.as_str(), record.adapters) == ("f16", 1)
     };
     records.iter().find(is_it).unwrap()
 }
@@ -95,26 +109,30 @@ fn every_figure_and_every_record_is_in_the_file() {
     let html = report().html(records.clone()).unwrap();
     let data = data(&html);
     let sheets = data["sheets"].as_array().unwrap();
-    // The layer with its rows and with LoRA on q and v; the linear layer of two devices, two states, two backends.
-    assert_eq!(sheets.len(), 2 + 4);
+    // The layer with its rows and with LoRA on q and v; the linear layer, and five others of it.
+    assert_eq!(sheets.len(), 2 + 6);
     assert_eq!(figures(&html).len(), sheets.len() * Metric::ALL.len());
     let on_page: usize = sheets.iter().map(|sheet| sheet["records"].as_array().unwrap().len()).sum();
-    // The bare layer's are on both of the layer's sheets.
-    assert_eq!(on_page, records.len() + 18);
+    // The bare layer's are on both of the layer's sheets, those of the base on the sheet of several adapters too.
+    assert_eq!(on_page, records.len() + 18 + 18);
     assert_eq!(html.matches(" hidden>\n<svg").count(), figures(&html).len() - 1, "one figure is visible");
     for record in &records {
         let has_it = |sheet: &&Value| {
-            let of_sheet = [&record.workload, &record.backend, &record.device, &record.cache];
-            ["workload", "backend", "device", "cache"]
+            let of_sheet = [&record.workload, &record.backend, &record.device, &record.cache, &record.dtype];
+            ["workload", "backend", "device", "cache", "dtype"]
                 .iter()
                 .zip(of_sheet)
                 .all(|(name, is)| sheet[*name] == **is)
+                && sheet["adapters"] == record.adapters
                 && sheet["records"].as_array().unwrap().iter().any(|found| {
                     found["method"] == record.method
                         && found["time_ns"] == record.time_ns
                         && found["slowdown_hi_pct"].as_f64() == record.slowdown_hi_pct
                         && found["floor_pad_pct"].as_f64() == record.floor_pad_pct
+                        && found["limit_ns"].as_f64() == record.limit_ns
                         && found["samples"] == record.samples
+                        && found["repeated"] == record.repeated
+                        && found["ratio_by"] == record.ratio_by.to_string()
                 })
         };
         assert!(sheets.iter().any(|sheet| has_it(&sheet)), "{record:?}");
@@ -218,17 +236,20 @@ fn options_choose_what_is_shown_first() {
         let view = data["views"][number].clone();
         let sheet = data["sheets"][view["sheet"].as_u64().unwrap() as usize].clone();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let columns = ["workload", "backend", "device", "cache"].map(|name| text(&sheet[name]));
+        let columns = ["workload", "backend", "device", "cache", "dtype"].map(|name| text(&sheet[name]));
         (
             text(&view["metric"]),
-            columns.join("; "),
+            format!("{}; {}", columns.join("; "), sheet["adapters"]),
             sheet["rows"].clone(),
             data["sheets"].as_array().unwrap().len(),
         )
     };
     let (metric, columns, rows, sheets) = first(report());
-    assert_eq!((metric.as_str(), columns.as_str()), ("slowdown", "gpt2-medium-layer; cpu; fixture; cold"));
-    assert_eq!((rows.as_array().unwrap().len(), sheets), (4, 6));
+    assert_eq!(
+        (metric.as_str(), columns.as_str()),
+        ("slowdown", "gpt2-medium-layer; cpu; fixture; cold; f16; 1")
+    );
+    assert_eq!((rows.as_array().unwrap().len(), sheets), (4, 8));
     let query = Query {
         workload: Some("linear-1024x1024".into()),
         backend: Some("cpu".into()),
@@ -236,11 +257,20 @@ fn options_choose_what_is_shown_first() {
         cache: Some("warm-w".into()),
         ..Query::default()
     };
+    let [bf16, adapters] = [(Some("bf16".to_owned()), None), (None, Some(16))]
+        .map(|(dtype, adapters)| Query { cache: None, dtype, adapters, ..query.clone() });
+    let (_, columns, ..) = first(Report { query: bf16, ..report() });
+    assert_eq!(columns, "linear-1024x1024; cpu; fixture; cold; bf16; 1");
+    let (_, columns, ..) = first(Report { query: adapters, ..report() });
+    assert_eq!(columns, "linear-1024x1024; cpu; fixture; cold; f16; 16");
     let (metric, columns, ..) = first(Report { query, metric: Metric::OverFloor, ..report() });
-    assert_eq!((metric.as_str(), columns.as_str()), ("over-floor", "linear-1024x1024; cpu; fixture; warm-w"));
+    assert_eq!(
+        (metric.as_str(), columns.as_str()),
+        ("over-floor", "linear-1024x1024; cpu; fixture; warm-w; f16; 1")
+    );
     let query = Query { rows: vec!["lora-fused-qv".into(), "adapter-l".into()], ..Query::default() };
     let (_, columns, rows, sheets) = first(Report { query, ..report() });
-    assert_eq!(columns, "gpt2-medium-layer; cpu; fixture; cold");
+    assert_eq!(columns, "gpt2-medium-layer; cpu; fixture; cold; f16; 1");
     assert_eq!((rows, sheets), (serde_json::json!(["lora-fused-qv", "adapter-l"]), 1));
     // The lightest colour is that of the metric that is shown first.
     let colours = |vmax: Vmax| figures(&Report { vmax, ..report() }.html(fixture()).unwrap()).join("").len();
@@ -332,11 +362,10 @@ fn check_facts(facts: &[(String, String)], record: &Record) {
     let number = |value: f64, decimals: usize| format!("{value:.decimals$}").replace('-', "−");
     let (unit, name) = if record.time_ns < 1e9 { (1e6, "ms") } else { (1e9, "s") };
     let time = |ns: f64| number(ns / unit, 3);
-    let (lo, hi) = (record.time_lo_ns.unwrap(), record.time_hi_ns.unwrap());
-    assert_eq!(
-        fact(facts, "Time"),
-        format!("{} {name} (95 %: {} to {})", time(record.time_ns), time(lo), time(hi))
-    );
+    let bounds = record.time_lo_ns.zip(record.time_hi_ns);
+    let bounds = bounds.map(|(lo, hi)| format!(" (95 %: {} to {})", time(lo), time(hi)));
+    let expected = format!("{} {name}{}", time(record.time_ns), bounds.unwrap_or_default());
+    assert_eq!(fact(facts, "Time"), expected);
     let percent = |value: f64| number(value, 2);
     let slowdown = record.slowdown_pct.unwrap();
     let bounds = record.slowdown_lo_pct.zip(record.slowdown_hi_pct);
@@ -346,7 +375,13 @@ fn check_facts(facts: &[(String, String)], record: &Record) {
     assert_eq!(fact(facts, "Floor"), format!("{} % (padded: {})", percent(floor), percent(padded)));
     assert_eq!(fact(facts, "Over the floor"), format!("{} points", percent(slowdown - floor)));
     assert_eq!(fact(facts, "Throughput"), format!("{} GFLOP/s", number(record.gflops.unwrap(), 1)));
-    assert_eq!(fact(facts, "Samples"), record.samples.to_string());
+    let limit = record.limit_ns.map(|ns| {
+        let (unit, name) = if ns < 1e9 { (1e6, "ms") } else { (1e9, "s") };
+        format!("{} {name}", number(ns / unit, 3))
+    });
+    assert_eq!(fact(facts, "Limit"), limit.unwrap_or_default());
+    assert_eq!(fact(facts, "Samples"), format!("{} (repeated: {})", record.samples, record.repeated));
+    assert_eq!(fact(facts, "Ratio by"), format!("{} times", record.ratio_by));
     assert_eq!(fact(facts, "Device"), format!("{} ({})", record.device, record.backend));
     assert_eq!(fact(facts, "Measured"), format!("{}, commit unknown", record.measured_at.date()));
 }
@@ -487,6 +522,29 @@ fn in_a_browser_cells_tell_their_numbers_and_switches_switch() {
     measured.slowdown_hi_pct = None;
     check_facts(&facts, &measured);
     browser.click(&option("device", "fixture"));
+    assert_eq!(offered(&mut browser, "dtype"), "bf16,f16");
+    assert_eq!(offered(&mut browser, "adapters"), "1,16");
+    let words = visible(&mut browser);
+    assert!(words.contains("· f16 ·") && !words.contains("adapters"), "{words}");
+    browser.click(&option("adapters", "16"));
+    let words = visible(&mut browser);
+    assert!(words.contains("· f16 · 16 adapters ·") && words.contains("useful GFLOP/s"), "{words}");
+    browser.hover(&cell("fused", at(128, 16, 100)));
+    let mut measured = find(&records, "linear-1024x1024", "fused", at(128, 16, 100)).clone();
+    let slowdown = measured.slowdown_pct.unwrap();
+    (measured.slowdown_pct, measured.repeated, measured.ratio_by) = (Some(slowdown + 3.0), 7, Clock::Cpu);
+    check_facts(&tip(&mut browser).1, &measured);
+    browser.click(&option("dtype", "bf16"));
+    let words = visible(&mut browser);
+    assert!(words.contains("· bf16 ·") && !words.contains("adapters"), "{words}");
+    assert_eq!(offered(&mut browser, "adapters"), "", "of bf16 there is one number");
+    browser.hover(&cell("fused", at(128, 16, 100)));
+    let mut measured = find(&records, "linear-1024x1024", "fused", at(128, 16, 100)).clone();
+    (measured.slowdown_pct, measured.limit_ns) = (Some(slowdown + 2.0), None);
+    (measured.slowdown_lo_pct, measured.slowdown_hi_pct) = (None, None);
+    (measured.time_lo_ns, measured.time_hi_ns) = (None, None);
+    check_facts(&tip(&mut browser).1, &measured);
+    browser.click(&option("dtype", "f16"));
     browser.click(&option("cache", "warm-w"));
     assert!(visible(&mut browser).contains("warm W"));
     browser.click(&option("backend", "cuda"));
@@ -503,6 +561,7 @@ fn in_a_browser_cells_tell_their_numbers_and_switches_switch() {
         line.starts_with("unfused\t128\t1\t0\t1.683 ms\t1.666 to 1.700\t0.33\t−0.17 to 0.83\t0.00\t"),
         "{line}"
     );
+    assert!(line.ends_with("\t159.5\t1.342 ms\t30\t0\twall"), "{line}");
 
     let pdf = browser.print();
     assert!(pdf.starts_with(b"%PDF"));

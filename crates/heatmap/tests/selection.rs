@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::fixture;
-use fused_lora_heatmap::{Error, Metric, Query, Selection};
-use fused_lora_records::{Record, Timestamp};
+use fused_lora_heatmap::{Error, Metric, Query, Selection, workspace_root};
+use fused_lora_records::{Record, Timestamp, parse};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -127,6 +129,72 @@ fn cold_is_drawn_rather_than_warm() {
     assert_eq!(selection.cache, "warm-w", "there is no other");
 }
 
+/// Of bf16 only part of the grid was measured: what is missing is not filled up with f16.
+#[test]
+fn element_types_are_never_mixed() {
+    let mut other = again(1, |record| record.dtype = "bf16".into());
+    other.retain(|record| record.seq_len == 512);
+    for records in [[fixture(), other.clone()].concat(), [other, fixture()].concat()] {
+        let selection = select(&Query::default(), records.clone()).unwrap();
+        assert_eq!(only(&selection, |record| record.dtype.clone()), "bf16", "that of the newest record");
+        assert_eq!((selection.dtype.as_str(), selection.adapters), ("bf16", 1));
+        assert_eq!((selection.drawn().count(), selection.base.len()), (48, 6));
+        assert!(selection.base.iter().all(|record| record.dtype == "bf16"));
+        assert_eq!(selection.left_out, ["dtype f16"]);
+        assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu-bf16");
+
+        let query = Query { dtype: Some("f16".into()), ..Query::default() };
+        let selection = select(&query, records.clone()).unwrap();
+        assert_eq!(only(&selection, |record| record.dtype.clone()), "f16");
+        assert_eq!((selection.drawn().count(), selection.base.len()), (144, 18));
+        assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu");
+
+        let query = Query { dtype: Some("bf16".into()), mix_devices: true, ..Query::default() };
+        assert_eq!(select(&query, records).unwrap().drawn().count(), 48);
+    }
+}
+
+#[test]
+fn numbers_of_adapters_are_not_mixed_and_share_the_base() {
+    let mut several = again(1, |record| record.adapters = 16);
+    several.retain(|record| record.method != "base" && record.seq_len == 128);
+    let records = [fixture(), several].concat();
+    let selection = select(&Query::default(), records.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.adapters), 16, "that of the newest record");
+    assert_eq!((selection.dtype.as_str(), selection.adapters), ("f16", 16));
+    assert_eq!((selection.drawn().count(), selection.base.len()), (48, 18));
+    assert_eq!(selection.left_out, ["adapters 1"]);
+    assert_eq!(selection.stem(Metric::Time), "linear-1024x1024-cpu-16adapters-time");
+
+    let query = Query { adapters: Some(1), ..Query::default() };
+    let selection = select(&query, records.clone()).unwrap();
+    assert_eq!(only(&selection, |record| record.adapters), 1);
+    assert_eq!(selection.drawn().count(), 144);
+    // A base that has another number of adapters is not everybody's.
+    let odd = again(2, |record| record.adapters = 4);
+    let query = Query { adapters: Some(16), ..Query::default() };
+    let selection = select(&query, [records, odd].concat()).unwrap();
+    assert_eq!(selection.base.len(), 18);
+    assert!(selection.base.iter().all(|record| record.adapters == 1));
+    assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu-16adapters");
+}
+
+/// Records of version 1 are of f16, so they are one figure with those of version 2.
+#[test]
+fn versions_of_the_file_make_one_figure() {
+    let old = std::fs::read(workspace_root().join("figures/linear-1024x1024-cpu.csv")).unwrap();
+    let old = parse(Path::new("old.csv"), &old).unwrap().records;
+    let mut new = again(1, |record| {
+        record.device.clone_from(&old[0].device);
+        record.measured_at = at("2100-01-01T00:00:00Z");
+    });
+    new.retain(|record| record.seq_len == 512);
+    let selection = select(&Query::default(), [old, new].concat()).unwrap();
+    assert_eq!(selection.drawn().count(), 144);
+    assert!(selection.drawn().all(|record| (record.run == "day 1") == (record.seq_len == 512)));
+    assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu");
+}
+
 #[test]
 fn what_no_record_has_is_refused_with_what_there_is() {
     let cases = [
@@ -139,6 +207,8 @@ fn what_no_record_has_is_refused_with_what_there_is() {
         (Query { backend: Some("cuda".into()), ..Query::default() }, "backend 'cuda'", "cpu"),
         (Query { device: Some("H100".into()), ..Query::default() }, "device 'H100'", "fixture"),
         (Query { cache: Some("warm-w".into()), ..Query::default() }, "cache 'warm-w'", "cold"),
+        (Query { dtype: Some("f32".into()), ..Query::default() }, "dtype 'f32'", "f16"),
+        (Query { adapters: Some(4), ..Query::default() }, "adapters '4'", "1"),
     ];
     for (query, wanted, present) in cases {
         let error = select(&query, fixture()).unwrap_err();
@@ -190,6 +260,9 @@ fn names_of_files_tell_choices_apart() {
     assert_eq!(stem(&rows(&["fused"]), Metric::Slowdown), "linear-1024x1024-cpu-fused");
     assert_eq!(stem(&rows(&[]), Metric::Time), "linear-1024x1024-cpu-time");
     assert_eq!(stem(&rows(&[]), Metric::OverFloor), "linear-1024x1024-cpu-over-floor");
+    let other = again(0, |record| (record.dtype, record.adapters) = ("f32".into(), 4));
+    let selection = select(&Query::default(), other).unwrap();
+    assert_eq!(selection.stem(Metric::Slowdown), "linear-1024x1024-cpu-f32-4adapters");
     // A name that would lead elsewhere.
     let hostile: Vec<Record> = fixture()
         .into_iter()

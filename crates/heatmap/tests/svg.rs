@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use common::{Drawing, draw, figure, fixture, select};
 use fused_lora_heatmap::{Colormap, Figure, FigureRow, Metric, Query, Rgb, Scale, Vmax, draw_svg};
-use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid};
+use fused_lora_records::{BATCHES, Cell, Clock, RANKS, Record, SEQ_LENS, grid};
 use proptest::prelude::*;
 
 const METHODS: [&str; 2] = ["unfused", "fused"];
@@ -237,6 +237,67 @@ fn the_footer_says_where_the_numbers_come_from() {
     assert!(words.contains("commit 0123456789ab (dirty)"), "{words}");
     assert!(words.contains("<Xeon> & \"co\""), "{words}");
     assert!(words.contains("2026-01-01 to 2026-03-04"), "{words}");
+}
+
+#[test]
+fn the_footer_names_type_and_adapters() {
+    let words = draw(fixture()).words();
+    assert!(words.contains("N = 1024 · f16 · cold caches"), "{words}");
+    let other = |record| Record { dtype: "bf16".into(), adapters: 4, ..record };
+    let words = draw(fixture().into_iter().map(other).collect()).words();
+    assert!(words.contains("N = 1024 · bf16 · 4 adapters · cold caches"), "{words}");
+}
+
+#[test]
+fn the_footer_counts_repeated_rounds_and_ratios_of_cpu_time() {
+    let mut records = fixture();
+    for record in &mut records {
+        // Those of the base are not drawn.
+        let is_base = record.method == "base";
+        (record.samples, record.repeated) = if is_base { (1, 1000) } else { (6, 0) };
+        record.ratio_by = if is_base { Clock::Cpu } else { Clock::Wall };
+    }
+    let words = draw(records.clone()).words();
+    assert!(words.contains("0.0 % of rounds repeated"), "{words}");
+    assert!(!words.contains("CPU time"), "{words}");
+    let mut drawn = records.iter_mut().filter(|record| record.method != "base");
+    // 144 cells of 6 samples: 864, and 96 rounds repeated, which are 10 % of all 960.
+    let first = drawn.next().unwrap();
+    (first.repeated, first.ratio_by) = (90, Clock::Cpu);
+    drawn.next().unwrap().repeated = 6;
+    let words = draw(records.clone()).words();
+    assert!(words.contains("10.0 % of rounds repeated"), "{words}");
+    assert!(words.contains("ratios of CPU time in 1 cell") && !words.contains("1 cells"), "{words}");
+    records.last_mut().unwrap().ratio_by = Clock::Cpu;
+    let figure = |metric| Figure::new(&select(records.clone()), metric, Vmax::Auto, Colormap::Rocket);
+    let notes = |metric| figure(metric).footer.concat().join("\n");
+    assert!(notes(Metric::Slowdown).contains("ratios of CPU time in 2 cells"));
+    assert!(notes(Metric::OverFloor).contains("ratios of CPU time in 2 cells"));
+    let of_times = notes(Metric::Time);
+    assert!(!of_times.contains("CPU") && of_times.contains("10.0 % of rounds repeated"), "{of_times}");
+    // Without a single round there is no share.
+    for record in &mut records {
+        (record.samples, record.repeated) = (0, 0);
+    }
+    assert!(!draw(records).words().contains("rounds repeated"));
+}
+
+/// Of fewer than 6 rounds there are no intervals.
+#[test]
+fn cells_without_intervals_are_drawn_and_counted() {
+    let mut records = fixture();
+    for record in records.iter_mut().filter(|record| record.seq_len == 512) {
+        (record.samples, record.time_lo_ns, record.time_hi_ns) = (4, None, None);
+        (record.slowdown_lo_pct, record.slowdown_hi_pct) = (None, None);
+    }
+    let drawing = draw(records);
+    let words = drawing.words();
+    let says = "95 % intervals: ±0.5 points in the median cell, ±0.5 in the widest, none in 48 cells";
+    assert!(words.contains(says), "{words}");
+    for (row, column) in [(0, 0), (0, 2), (1, 2)] {
+        let of = |drawing: &Drawing| drawing.texts_in(drawing.cell(row, column, 3, 2).0)[0].text.clone();
+        assert_eq!(of(&drawing), of(&draw(fixture())));
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@
 
   // What can be switched. Those of a sheet go from the general to the particular: each offers what there is under
   // the choices before it.
-  const OF_SHEET = ["workload", "rows", "backend", "device", "cache"];
+  const OF_SHEET = ["workload", "rows", "backend", "device", "cache", "dtype", "adapters"];
   const SWITCHES = {
     metric: "Metric", workload: "Workload", rows: "Rows", backend: "Backend", device: "Device", cache: "Caches",
+    dtype: "Type", adapters: "Adapters",
   };
   const METRICS = {
     "slowdown": "slow-down", "time": "time", "gflops": "GFLOP/s", "over-floor": "over the floor",
@@ -18,7 +19,7 @@
     const sheet = data.sheets[view.sheet];
     return {
       metric: view.metric, workload: sheet.workload, rows: sheet.rows.join(", "), backend: sheet.backend,
-      device: sheet.device, cache: sheet.cache, sheet,
+      device: sheet.device, cache: sheet.cache, dtype: sheet.dtype, adapters: sheet.adapters, sheet,
       element: document.getElementById(`view-${number}`),
     };
   });
@@ -31,12 +32,18 @@
     return /[1-9]/.test(text) ? text.replace("-", "−") : text.replace("-", "");
   };
   const UNITS = [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
+  const unitOf = (ns) => UNITS.find(([unit]) => ns >= unit) ?? UNITS[3];
   const time = (record) => {
-    const [unit, name] = UNITS.find(([unit]) => record.time_ns >= unit) ?? UNITS[3];
+    const [unit, name] = unitOf(record.time_ns);
     const digits = (ns) => fixed(ns / unit, 3);
     return [digits(record.time_ns), interval(record.time_lo_ns, record.time_hi_ns, digits), name];
   };
   const interval = (low, high, text) => low === null || high === null ? "" : `${text(low)} to ${text(high)}`;
+  const limit = (record) => {
+    if (record.limit_ns === null) return "";
+    const [unit, name] = unitOf(record.limit_ns);
+    return `${fixed(record.limit_ns / unit, 3)} ${name}`;
+  };
   const percent = (value) => fixed(value, 2);
   const slowdown = (record) => record.slowdown_pct === null ? ["", ""] : [
     percent(record.slowdown_pct), interval(record.slowdown_lo_pct, record.slowdown_hi_pct, percent),
@@ -71,7 +78,9 @@
       if (slower !== "") facts.push(["Over the floor", `${percent(record.slowdown_pct - record.floor_pct)} points`]);
     }
     if (record.gflops !== null) facts.push(["Throughput", `${fixed(record.gflops, 1)} GFLOP/s`]);
-    facts.push(["Samples", String(record.samples)]);
+    if (record.limit_ns !== null) facts.push(["Limit", limit(record)]);
+    facts.push(["Samples", bracketed(String(record.samples), `repeated: ${record.repeated}`)]);
+    if (slower !== "") facts.push(["Ratio by", `${record.ratio_by} times`]);
     facts.push(["Device", `${current.device} (${current.backend})`]);
     facts.push(["Measured", `${record.measured_at.slice(0, 10)}, commit ${record.commit.slice(0, 12)}`
       + (record.dirty ? " (dirty)" : "")]);
@@ -210,7 +219,8 @@
     ["slow-down, %", (r) => slowdown(r)[0]], ["95 % interval", (r) => slowdown(r)[1]],
     ["floor, %", (r) => r.floor_pct === null ? "" : percent(r.floor_pct)],
     ["padded, %", (r) => r.floor_pad_pct === null ? "" : percent(r.floor_pad_pct)],
-    ["GFLOP/s", (r) => r.gflops === null ? "" : fixed(r.gflops, 1)], ["samples", (r) => r.samples],
+    ["GFLOP/s", (r) => r.gflops === null ? "" : fixed(r.gflops, 1)],
+    ["limit", limit], ["samples", (r) => r.samples], ["repeated", (r) => r.repeated], ["ratio by", (r) => r.ratio_by],
   ];
   const drawTable = () => {
     const head = element("tr", null, ...COLUMNS.map(([name]) => {

@@ -1,4 +1,5 @@
-//! What one page can show: per sheet one workload, backend, device, state of the caches, and set of rows.
+//! What one page can show: per sheet one workload, backend, device, state of the caches, element type, number of
+//! adapters, and set of rows.
 
 use std::collections::BTreeSet;
 
@@ -31,15 +32,14 @@ impl Sheet {
         };
         let drawable = |record: &&Record| on_grid(record) && is_wanted(&record.method);
         let key = |record: &Record| {
-            let Record { workload, backend, device, cache, .. } = record;
-            [workload, backend, device, cache].map(String::clone)
+            let Record { workload, backend, device, cache, dtype, adapters, .. } = record;
+            ([workload, backend, device, cache, dtype].map(String::clone), *adapters)
         };
-        let keys: BTreeSet<[String; 4]> = records.iter().filter(drawable).map(key).collect();
+        let keys: BTreeSet<([String; 5], usize)> = records.iter().filter(drawable).map(key).collect();
         let mut sheets = Vec::new();
-        for [workload, backend, device, cache] in keys {
-            let is_own =
-                |record: &&Record| key(record) == [&workload, &backend, &device, &cache].map(String::clone);
-            let own = records.iter().filter(drawable).filter(is_own);
+        for own_key in keys {
+            let own = records.iter().filter(drawable).filter(|record| key(record) == own_key);
+            let ([workload, backend, device, cache, dtype], adapters) = own_key.clone();
             let methods: BTreeSet<&str> = own.map(|record| record.method.as_str()).collect();
             for rows in row_sets(rows, &workload, &methods) {
                 let query = Query {
@@ -49,6 +49,8 @@ impl Sheet {
                     device: Some(device.clone()),
                     mix_devices: false,
                     cache: Some(cache.clone()),
+                    dtype: Some(dtype.clone()),
+                    adapters: Some(adapters),
                 };
                 let mut selections = Vec::new();
                 for metric in Metric::ALL {

@@ -56,6 +56,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "NAME")]
     cache: Option<String>,
 
+    /// Element type to draw, such as f16 or bf16 [default: that of the newest record]
+    #[arg(long, value_name = "NAME")]
+    dtype: Option<String>,
+
+    /// Number of adapters in a batch to draw [default: that of the newest record]
+    #[arg(long, value_name = "NUMBER", value_parser = adapters)]
+    adapters: Option<usize>,
+
     /// Folder to write into [default: figures/local/ in the workspace]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -79,6 +87,8 @@ impl Cli {
             device: self.device.clone(),
             mix_devices: self.mix_devices,
             cache: self.cache.clone(),
+            dtype: self.dtype.clone(),
+            adapters: self.adapters,
         }
     }
 
@@ -112,6 +122,10 @@ fn rows(text: &str) -> Result<Rows, String> {
         Some((_, row)) => Err(format!("'{row}' is twice among the rows")),
         None => Ok(Rows(rows)),
     }
+}
+
+fn adapters(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "not a whole number above 0".to_owned())
 }
 
 fn vmax(text: &str) -> Result<Vmax, String> {
@@ -187,6 +201,9 @@ mod tests {
             &["--workload", "linear-1x1"],
             &["--publish", "--out", "here"],
             &["--device", "x", "--mix-devices"],
+            &["--adapters", "0"],
+            &["--adapters", "-1"],
+            &["--adapters", "two"],
             &["--report", "--publish"],
             &["--report", "--mix-devices"],
             &["--report", "here"],

@@ -73,8 +73,11 @@ fn report(selection: &Selection, origin: &Origin, read: usize) {
         Origin::Published => "the published data".to_owned(),
     };
     let drawn = selection.drawn().count();
-    let Selection { workload, backend, cache, .. } = selection;
-    eprintln!("{workload}, {backend}, {cache}: {drawn} of {read} records from {from}");
+    let Selection { workload, backend, cache, dtype, adapters, .. } = selection;
+    let plural = if *adapters == 1 { "" } else { "s" };
+    eprintln!(
+        "{workload}, {backend}, {cache}, {dtype}, {adapters} adapter{plural}: {drawn} of {read} records from {from}"
+    );
     for other in &selection.left_out {
         eprintln!("not drawn, choose it by its option: {other}");
     }
