@@ -1,6 +1,6 @@
 """A short table of the records: what an adapter costs at a few sizes, beside the floor; and the ratios to the peers.
 
-    python3 summary.py grid-a.csv gpu_peers-a.csv torch_cuda.csv
+    python3 summary.py grid-a.csv gpu_peers-a.csv torch_cuda-cold.csv
 
 Reads the CSV that `crates/records` defines; standard library only. Prints nothing but a line where there are no
 records, which is no error: what went wrong before was said then.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ratios import Row, ratios
 
-VERSION_LINE = "# fused-lora-records 1"
+VERSION_LINES = ("# fused-lora-records 1", "# fused-lora-records 2")
 # (seq_len, batch): M = 128, 512, 4096 and 16384.
 SIZES = ((128, 1), (128, 4), (128, 32), (512, 32))
 RANKS = (0, 10, 100, 250)
@@ -27,8 +27,8 @@ def read(path: Path) -> list[Row]:
     """The records of a file; ValueError if it is none of records. A torn last line is left out."""
     text = path.read_text(encoding="utf-8")
     version, _, rest = text.partition("\n")
-    if version.strip() != VERSION_LINE:
-        raise ValueError(f"{path}: the first line is not '{VERSION_LINE}'")
+    if version.strip() not in VERSION_LINES:
+        raise ValueError(f"{path}: the first line is none of {', '.join(map(repr, VERSION_LINES))}")
     lines = rest[: rest.rfind("\n") + 1].splitlines()
     rows = csv.DictReader(lines)
     return [row for row in rows if None not in row.values() and None not in row]
@@ -39,6 +39,8 @@ def percent(row: Row | None) -> str:
     if row is None or not row["slowdown_pct"]:
         return "-"
     middle = float(row["slowdown_pct"])
+    if not row["slowdown_lo_pct"]:  # too few rounds for an interval
+        return f"{middle:.1f}"
     half = (float(row["slowdown_hi_pct"]) - float(row["slowdown_lo_pct"])) / 2
     return f"{middle:.1f} ± {half:.1f}"
 
