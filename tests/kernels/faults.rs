@@ -5,7 +5,7 @@
 //!
 //! - [`list::FAULTS`] and [`list_sm90::FAULTS`], by name, each with who has to catch it;
 //! - *every* instruction that synchronises, as clean runs have met them: each in turn left out, weakened, and made
-//!   wait for too little or the wrong thing.
+//!   wait for too little or the wrong thing, or, in a cluster, go to another CTA.
 //!   Those that nobody misses are listed in `REDUNDANT` of both with a reason; one that is not there fails.
 //!
 //! Before that, each kernel is clean with the same case under 20 schedules, all copies early, all late and
@@ -39,6 +39,17 @@ fn all_redundant() -> impl Iterator<Item = &'static Redundant> {
 
 fn all_subjects() -> impl Iterator<Item = &'static Subject> {
     SUBJECTS.iter().chain(SM90_SUBJECTS).copied()
+}
+
+/// What is tried, in kernels that run in clusters, on an instruction that has a CTA of the cluster to go to; nothing on
+/// others. (Exchanged ranks would show nothing where every CTA arrives at every other.)
+fn actions_in_clusters(op: Op) -> &'static [(&'static str, Action)] {
+    match op {
+        Op::MbarrierArrive | Op::MbarrierArriveCluster | Op::CpAsyncBulkSharedCluster => {
+            &[("at the first CTA", Action::Rank(0))]
+        }
+        _ => &[],
+    }
 }
 
 /// What is tried on an instruction that synchronises; nothing on others.
@@ -189,9 +200,16 @@ fn synchronisation_of(folder: &str, file: &str) {
     let mut redundant: Vec<_> =
         list_sm90::REDUNDANT.iter().filter(|r| r.place.to_string().ends_with(&here)).collect();
     for (place, subjects) in places {
-        for &(what, action) in actions(subjects[0].1) {
+        let op = subjects[0].1;
+        let everywhere = actions(op).iter().map(|action| (action, false));
+        let somewhere = actions_in_clusters(op).iter().map(|action| (action, true));
+        for (&(what, action), clusters) in everywhere.chain(somewhere) {
+            let with_it = || subjects.iter().filter(|(subject, ..)| !clusters || subject.in_clusters());
+            if with_it().next().is_none() {
+                continue;
+            }
             tried += 1;
-            let mut missed = subjects.iter().map(|(subject, _, site)| {
+            let mut missed = with_it().map(|(subject, _, site)| {
                 let outcome = subject.seed_under(&[site.clone().does(action)], FEW_SCHEDULES);
                 (subject.name, outcome)
             });

@@ -18,6 +18,8 @@
 //! | `strides.rs` | leading dimensions, unaligned operands, bias, residual |
 //! | `epilogues.rs` | activation, two residuals; GELU against f64 |
 //! | `segments.rs` | adapter tables |
+//! | `rings.rs` | K of more steps than a ring has slots |
+//! | `planned.rs` | what the planner picks for the published grids, at its true K |
 //! | `grids.rs` | groups of row tiles, numbers of CTAs |
 //! | `values.rs` | NaN, infinities, overflow |
 //! | `dependent.rs` | a launch that begins before the one ahead has ended |
@@ -41,7 +43,9 @@ mod layer_faults;
 mod layer_norm;
 mod maps;
 mod operands;
+mod planned;
 mod random;
+mod rings;
 mod segments;
 mod setup;
 mod strides;

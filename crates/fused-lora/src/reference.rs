@@ -152,7 +152,7 @@ pub fn forward_residual(
     let adapter = adapter.map(|LoraView { a, b, scale }| {
         let [a, b] = [a, b].map(|view| view.mapv(f64::from));
         let h = Array2::from_shape_fn((m, a.nrows()), |(i, l)| {
-            let sum: f64 = (0..k).map(|j| x[[i, j]] * a[[l, j]]).sum();
+            let sum: f64 = x.row(i).iter().zip(a.row(l)).map(|(x, a)| x * a).sum();
             round_to_f16(f64::from(scale) * sum)
         });
         (h, b)
@@ -163,9 +163,9 @@ pub fn forward_residual(
     for i in 0..m {
         for j in 0..n {
             let (mut sum, mut magnitude) = (0.0, 0.0);
-            for l in 0..k {
-                sum += x[[i, l]] * w[[j, l]];
-                magnitude += (x[[i, l]] * w[[j, l]]).abs();
+            for (x, w) in x.row(i).iter().zip(w.row(j)) {
+                sum += x * w;
+                magnitude += (x * w).abs();
             }
             let base = sum + bias.as_ref().map_or(0.0, |bias| bias[j].to_f64());
             let (mut expand, mut expand_magnitude, mut b_magnitude) = (0.0, 0.0, 0.0);

@@ -15,6 +15,13 @@ use crate::{
 
 /// The shared memory of the CTA of rank r begins at (r + 1) << 24 among the addresses of a cluster.
 const WINDOW_BITS: u32 = 24;
+/// What an address is within its CTA.
+const WINDOW: u32 = (1 << WINDOW_BITS) - 1;
+
+/// The address in the CTA of a rank of what is at `address` in this CTA, or in any other one of the cluster.
+pub(crate) fn in_cta(address: u32, rank: u32) -> u32 {
+    (rank + 1) << WINDOW_BITS | address & WINDOW
+}
 
 /// The barrier of a cluster.
 pub(crate) struct ClusterBarrier {
@@ -159,12 +166,12 @@ impl Run {
             let reason = format!("{address:#x} is no address of shared memory");
             return Err(self.operand(Op::Mapa, site, reason));
         }
-        Ok((rank + 1) << WINDOW_BITS | address)
+        Ok(in_cta(address, rank))
     }
 
     /// Takes an address of the cluster apart: the slot of the CTA, and the address there.
     pub(crate) fn cluster_address(&mut self, op: Op, site: u32, address: u32) -> Outcome<(usize, u32)> {
-        let local = address & ((1 << WINDOW_BITS) - 1);
+        let local = address & WINDOW;
         match address >> WINDOW_BITS {
             0 => Ok((self.current.slot, local)),
             window => Ok((self.peer(op, site, window - 1)?, local)),

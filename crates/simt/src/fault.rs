@@ -134,6 +134,9 @@ pub enum Action {
     },
     /// Flips bits of the mask of CTAs of a multicast.
     MaskXor(u16),
+    /// Goes to the CTA of this rank in the cluster: the address that `mapa` gives, an arrival at an mbarrier (also one that
+    /// is written for the own CTA), and a copy from shared memory to shared memory with its mbarrier.
+    Rank(u32),
     /// Adds to the number of arrivals that `mbarrier.init` sets.
     CountDelta(i32),
     /// Changes a value that the kernel names by [`ops::tap`](crate::ops::tap).

@@ -217,7 +217,7 @@ impl Run {
         action: Option<Action>,
         bar: u32,
     ) -> Outcome<()> {
-        let op = Op::MbarrierArriveCluster;
+        let op = self.sites.get(site).info.op;
         let (slot, local) = self.cluster_address(op, site, bar)?;
         let weaken = matches!(action, Some(Action::Weaken));
         if slot == self.current.slot {

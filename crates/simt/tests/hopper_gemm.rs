@@ -282,6 +282,11 @@ fn deadlocks(kind: &Kind) -> bool {
     matches!(kind, Kind::Deadlock { .. })
 }
 
+/// Slots are filled too early, announced twice, or never filled again.
+fn breaks_the_ring(kind: &Kind) -> bool {
+    races(kind) || deadlocks(kind) || matches!(kind, Kind::Operand { .. })
+}
+
 fn poison(kind: &Kind) -> bool {
     matches!(kind, Kind::Poison { .. })
 }
@@ -305,7 +310,7 @@ fn faults(case: &mut Case) -> Vec<Fault> {
     let mut add = |what, mutation, is| faults.push(Fault { what, mutation, is });
 
     use Action::{
-        AddressXor, ByteDelta, CountDelta, DescriptorAdd, Drop, MaskXor, ParityFlip, WaitGroup, Weaken,
+        AddressXor, ByteDelta, CountDelta, DescriptorAdd, Drop, MaskXor, ParityFlip, Rank, WaitGroup, Weaken,
     };
     let (empty, full) = (at(Op::MbarrierTryWaitParity, 0), at(Op::MbarrierTryWaitParity, 1));
     add(
@@ -393,8 +398,10 @@ fn faults(case: &mut Case) -> Vec<Fault> {
         Some(deadlocks),
     );
     add("the release of a slot publishes nothing", arrive.clone().does(Weaken), Some(races));
-    add("another slot is released", arrive.does(AddressXor(8)), Some(deadlocks));
+    add("another slot is released", arrive.clone().does(AddressXor(8)), Some(deadlocks));
     add("a slot is released twice in one CTA", at(Op::Mapa, 0).does(Drop), Some(races));
+    add("all release a slot in the first CTA", arrive.does(Rank(0)), Some(breaks_the_ring));
+    add("all map a slot's barrier to the first CTA", at(Op::Mapa, 0).does(Rank(0)), Some(breaks_the_ring));
 
     let read = at(Op::CpAsyncBulkWaitGroupRead, 0);
     add("the staging is rewritten while it is stored", read.clone().does(Drop), Some(races));

@@ -759,10 +759,51 @@ fn a_copy_to_a_peer_s_shared_memory() {
         .fails(&drop_all(Op::MbarrierTryWaitParity), early)
         .fails(&copy.clone().does(Action::ByteDelta(-16)), deadlock)
         .fails(&copy.clone().does(Action::ByteDelta(-4)), operand)
-        .fails(&copy.does(Action::AddressXor(1 << 24)), operand)
+        .fails(&copy.clone().does(Action::AddressXor(1 << 24)), operand)
+        // To the first CTA, to one that is not there.
+        .fails(&copy.clone().does(Action::Rank(0)), |kind| early(kind) || deadlock(kind))
+        .fails(&copy.does(Action::Rank(4)), operand)
         .fails(&Site::all(Op::Mapa).cta(2).does(Action::Drop), |kind| {
             race(kind) || deadlock(kind) || departed(kind) || not_waited(kind)
         });
+}
+
+/// Each CTA of a cluster of two counts its own lanes. An arrival that goes to the first CTA instead is missing in the other
+/// one, and too many where it goes.
+#[test]
+fn an_arrival_in_the_wrong_cta() {
+    let program = Program {
+        build: |machine: &mut Machine| {
+            let y = machine.buffer(4 * 128);
+            let launch = Launch::new("own barriers", 2, 64, 1024, move || {
+                let (bar, lane) = (dynamic_shared() + 512, thread_idx_x());
+                if lane == 0 {
+                    mbarrier_init(bar, 64);
+                    fence_mbarrier_init();
+                }
+                st_shared(dynamic_shared() + 4 * lane, 64 * block_idx_x() + lane);
+                barrier_cluster_arrive();
+                barrier_cluster_wait();
+                mbarrier_arrive(bar);
+                wait(bar, 0);
+                let other = ld_shared::<u32>(dynamic_shared() + 4 * (63 - lane));
+                st_global(y + u64::from(4 * (64 * block_idx_x() + lane)), other);
+                barrier_cluster_arrive();
+                barrier_cluster_wait();
+            });
+            (vec![launch.cluster(2)], y)
+        },
+        check: |machine: &Machine, y| {
+            let expected: Vec<u32> = (0..128).map(|i| 64 * (i / 64) + 63 - i % 64).collect();
+            assert_eq!(machine.read::<u32>(y, 128).unwrap(), expected);
+        },
+    };
+    let arrive = Site::all(Op::MbarrierArrive);
+    program
+        .holds()
+        .fails(&arrive.clone().cta(1).does(Action::Rank(0)), deadlock)
+        .fails(&arrive.clone().cta(1).lane(40).does(Action::Rank(0)), |kind| operand(kind) || deadlock(kind))
+        .fails(&arrive.does(Action::Rank(2)), operand);
 }
 
 #[test]

@@ -11,7 +11,10 @@
 
 use core::marker::PhantomData;
 
-use super::tile::{BOARDS, Tile, WARPGROUP};
+use super::{
+    ring::Ring,
+    tile::{BOARDS, Tile, WARPGROUP},
+};
 use crate::device::{SharedAddr, fence_mbarrier_init, mbarrier_init, mbarrier_try_wait};
 
 /// Where they are.
@@ -62,14 +65,16 @@ impl<T: Tile> Barriers<T> {
         self.at(2 * T::STAGES + 2 * BOARDS + T::CONSUMERS + warpgroup)
     }
 
-    /// Makes all of them, for `ctas` that copy to each other's slots.
+    /// Makes all of them.
     ///
     /// # Safety
     ///
     /// One thread of each CTA, before a barrier of the cluster.
     #[inline(always)]
     #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-    pub(super) unsafe fn init(self, ctas: u32) {
+    pub(super) unsafe fn init(self, ring: Ring<T>) {
+        // Where CTAs share K they make no h, and nobody waits for its barriers.
+        let ctas = ring.ctas();
         // SAFETY: they lie in the CTA's shared memory, and nobody uses them before the cluster's barrier.
         unsafe {
             let mut i = 0;

@@ -5,12 +5,11 @@ use core::marker::PhantomData;
 use super::{
     barriers::{Barriers, Turn, wait},
     board::Chunk,
-    cta::Cluster,
-    tile::{BLOCK_K, PANEL, ROW_BYTES, Tile, WARPGROUP, WARPGROUP_ROWS},
+    cluster::Cluster,
+    ring::Ring,
+    tile::{BLOCK_K, PANEL, ROW_BYTES, Tile, WARPGROUP_ROWS},
 };
-use crate::device::{
-    Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums, mapa, mbarrier_arrive_cluster, thread_idx_x,
-};
+use crate::device::{Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums};
 
 /// Where a consumer is in the ring.
 pub(super) struct Consumer<T> {
@@ -78,11 +77,9 @@ impl<T: Tile> Consumer<T> {
     #[inline(always)]
     #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
     pub(super) unsafe fn release_held(&mut self) {
-        let peer = thread_idx_x() % WARPGROUP;
-        if self.held != NONE && peer < self.cluster.size {
-            // SAFETY: one arrival of this warpgroup at each CTA's barrier a phase; the CTA is there until the
-            // cluster's last barrier.
-            unsafe { mbarrier_arrive_cluster(mapa(self.barriers.empty(self.held), peer)) };
+        if self.held != NONE {
+            // SAFETY: the caller's contract; a slot is held once a phase.
+            unsafe { Ring::<T>::new(self.cluster).release(self.barriers.empty(self.held)) };
         }
         self.held = NONE;
     }

@@ -2,36 +2,18 @@
 
 use super::{
     barriers::Barriers,
+    cluster::Cluster,
+    ring::Ring,
     tile::{PRODUCER_REGISTERS, Tile, WARPGROUP},
 };
 use crate::{
     device::{
-        SharedAddr, bar_sync, bar_warp_sync, barrier_cluster_arrive, barrier_cluster_wait, cluster_ctarank,
-        cluster_nctarank, dynamic_shared, griddepcontrol_launch_dependents, griddepcontrol_wait,
-        prefetch_tensor_map, setmaxnreg_dec, setmaxnreg_inc, thread_idx_x,
+        SharedAddr, bar_sync, bar_warp_sync, barrier_cluster_arrive, barrier_cluster_wait, dynamic_shared,
+        griddepcontrol_launch_dependents, griddepcontrol_wait, prefetch_tensor_map, setmaxnreg_dec,
+        setmaxnreg_inc, thread_idx_x,
     },
     tensor_map::Maps,
 };
-
-/// The CTAs that share a row tile, and which of them this one is.
-#[derive(Clone, Copy)]
-pub(super) struct Cluster {
-    pub rank: u32,
-    pub size: u32,
-}
-
-impl Cluster {
-    #[inline(always)]
-    pub(super) fn new() -> Self {
-        Self { rank: cluster_ctarank(), size: cluster_nctarank() }
-    }
-
-    /// A bit for each of its CTAs.
-    #[inline(always)]
-    pub(super) fn all(self) -> u16 {
-        ((1u32 << self.size) - 1) as u16
-    }
-}
 
 /// What the warpgroups of a CTA do.
 pub(super) trait Roles {
@@ -69,7 +51,7 @@ pub(super) unsafe fn run<T: Tile>(maps: Maps, roles: &impl Roles) {
     // all of its threads; nobody leaves while others of the cluster may still reach its shared memory.
     unsafe {
         if thread == 0 {
-            Barriers::<T>::new(shared).init(if T::SPLIT_K { 1 } else { cluster.size });
+            Barriers::<T>::new(shared).init(Ring::<T>::new(cluster));
         }
         if thread == WARPGROUP * T::CONSUMERS {
             prefetch_tensor_map(maps.x());
@@ -98,7 +80,7 @@ pub(super) unsafe fn run<T: Tile>(maps: Maps, roles: &impl Roles) {
             }
             roles.consume(shared, cluster, warpgroup);
         }
-        if cluster.size > 1 {
+        if cluster.size() > 1 {
             sync(cluster);
         }
     }
@@ -115,7 +97,7 @@ unsafe fn sync(cluster: Cluster) {
     // SAFETY: the caller's contract. Lanes come together first, as `aligned` demands.
     unsafe {
         bar_warp_sync();
-        if cluster.size > 1 {
+        if cluster.size() > 1 {
             barrier_cluster_arrive();
             barrier_cluster_wait();
         } else {

@@ -4,8 +4,9 @@ use core::marker::PhantomData;
 
 use super::{
     board::Board,
+    cluster::Cluster,
     consumer::Consumer,
-    cta::{Cluster, Roles, run},
+    cta::{Roles, run},
     h_tile::store_h,
     producer::Producer,
     schedule::steps,

@@ -5,8 +5,9 @@ use core::marker::PhantomData;
 use super::{
     barriers::Turn,
     board::Board,
+    cluster::Cluster,
     consumer::Consumer,
-    cta::{Cluster, Roles, run},
+    cta::{Roles, run},
     own_h::{h_of, receive, release, send},
     producer::Producer,
     schedule::{Clustered, steps},

@@ -2,8 +2,9 @@
 
 use super::{
     board::Board,
+    cluster::Cluster,
     consumer::Consumer,
-    cta::{Cluster, Roles, run},
+    cta::{Roles, run},
     producer::Producer,
     schedule::{Clustered, steps},
     store::{store_tile, wait_for_stores},

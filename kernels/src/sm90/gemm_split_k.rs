@@ -4,8 +4,9 @@ use core::marker::PhantomData;
 
 use super::{
     barriers::{Barriers, Turn, wait},
+    cluster::Cluster,
     consumer::Consumer,
-    cta::{Cluster, Roles, run},
+    cta::{Roles, run},
     producer::Producer,
     store::{Lane, sync_warpgroup},
     tile::{BLOCK_K, Tile, WARPGROUP, WARPGROUP_ROWS},
@@ -56,9 +57,6 @@ struct SplitK<'a, const R: usize, T> {
     tile: PhantomData<T>,
 }
 
-/// A CTA that shares nothing: for its copies and its ring.
-const ALONE: Cluster = Cluster { rank: 0, size: 1 };
-
 impl<const R: usize, T: Tile> SplitK<'_, R, T> {
     /// The cluster's tile.
     #[inline(always)]
@@ -70,8 +68,8 @@ impl<const R: usize, T: Tile> SplitK<'_, R, T> {
     #[inline(always)]
     fn steps(&self, cluster: Cluster) -> (u32, u32) {
         let steps = self.params.k.div_ceil(BLOCK_K);
-        let share = |rank: u32| (steps * rank).checked_div(cluster.size).unwrap_or(0);
-        (share(cluster.rank), share(cluster.rank + 1))
+        let share = |rank: u32| (steps * rank).checked_div(cluster.size()).unwrap_or(0);
+        (share(cluster.rank()), share(cluster.rank() + 1))
     }
 }
 
@@ -81,7 +79,7 @@ where
 {
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {
-        let mut producer = Producer::<T>::new(self.params, self.maps, shared, ALONE);
+        let mut producer = Producer::<T>::new(self.params, self.maps, shared, cluster);
         let (row_tile, column_tile) = self.tile();
         let (first, last) = self.steps(cluster);
         // SAFETY: the consumers multiply the same steps.
@@ -90,7 +88,7 @@ where
 
     #[inline(always)]
     unsafe fn consume(&self, shared: SharedAddr, cluster: Cluster, warpgroup: u32) {
-        let mut consumer = Consumer::<T>::new(shared, ALONE, warpgroup);
+        let mut consumer = Consumer::<T>::new(shared, cluster, warpgroup);
         let (first, last) = self.steps(cluster);
         // SAFETY: the producer loads the same steps; all warpgroups of this number in the cluster exchange theirs.
         unsafe {
@@ -127,7 +125,7 @@ impl<T: Tile> Partials<T> {
             barrier: Barriers::<T>::new(shared).h_full(warpgroup),
             cluster,
             warpgroup,
-            log_columns: T::BLOCK_N.trailing_zeros() - cluster.size.trailing_zeros(),
+            log_columns: T::BLOCK_N.trailing_zeros() - cluster.size().trailing_zeros(),
             tile: PhantomData,
         }
     }
@@ -172,7 +170,7 @@ impl<T: Tile> Partials<T> {
             }
             fence_proxy_async_shared();
             sync_warpgroup(self.warpgroup);
-            let Cluster { rank, size } = self.cluster;
+            let (rank, size) = (self.cluster.rank(), self.cluster.size());
             if thread == 0 {
                 mbarrier_arrive_expect_tx(self.barrier, (size - 1) * self.share_bytes());
             }
@@ -195,7 +193,7 @@ impl<T: Tile> Partials<T> {
     /// All threads of the warpgroup call it, after [`exchange`](Self::exchange); y is as [`Params`] says.
     #[inline(always)]
     unsafe fn store(&self, params: &Params, row_tile: u32, column_tile: u32) {
-        let Cluster { rank, size } = self.cluster;
+        let (rank, size) = (self.cluster.rank(), self.cluster.size());
         let first_row = row_tile * T::BLOCK_M + self.warpgroup * WARPGROUP_ROWS;
         let first_column = column_tile * T::BLOCK_N + (rank << self.log_columns);
         let log_groups = self.log_columns - WIDTH.trailing_zeros();

@@ -8,6 +8,8 @@
 //! | `cta.rs` | the life of a CTA: its barriers, its roles, its end |
 //! | `producer.rs` | the thread that starts all copies |
 //! | `consumer.rs` | a warpgroup that multiplies |
+//! | `cluster.rs` | the cluster that a CTA runs in |
+//! | `ring.rs` | which CTAs copy to each other's slots, and release them |
 //! | `own_h.rs`, `h_tile.rs` | h on its way to the cluster; to the workspace |
 //! | `store.rs`, `epilogue.rs` | y on its way to global memory; bias, activation and residuals |
 //! | `board.rs` | what the producer tells the consumers of a work item |
@@ -21,6 +23,8 @@
 mod barriers;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod board;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod cluster;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod consumer;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
@@ -41,6 +45,8 @@ mod h_tile;
 mod own_h;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod producer;
+#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+mod ring;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod schedule;
 #[cfg(any(target_arch = "nvptx64", feature = "simt"))]

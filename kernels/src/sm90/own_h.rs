@@ -44,7 +44,7 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
     const { assert!(2 * P as u32 == T::H) };
     let (cluster, barriers, warpgroup) = (consumer.cluster(), consumer.barriers(), consumer.warpgroup);
     let thread = thread_idx_x() % WARPGROUP;
-    let first = h_of::<T>(consumer.shared(), warpgroup).offset(cluster.rank * T::PANELS * PANEL_BYTES);
+    let first = h_of::<T>(consumer.shared(), warpgroup).offset(cluster.rank() * T::PANELS * PANEL_BYTES);
     // SAFETY: the other CTAs have read the h before when their warpgroups have arrived, so that it may be written here
     // and there; what is written here is fenced before it is copied and multiplied.
     unsafe {
@@ -62,7 +62,7 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
         if thread == 0 {
             mbarrier_arrive_expect_tx(h_full, (panels - own) * PANEL_BYTES);
         }
-        if own > 0 && thread < cluster.size && thread != cluster.rank {
+        if own > 0 && thread < cluster.size() && thread != cluster.rank() {
             copy_to_cluster(mapa(first, thread), first, own * PANEL_BYTES, mapa(h_full, thread));
         }
     }
@@ -88,7 +88,7 @@ pub(super) unsafe fn receive<T: Tile>(consumer: &Consumer<T>, turn: Turn) {
 #[inline(always)]
 pub(super) unsafe fn release<T: Tile>(consumer: &Consumer<T>) {
     let peer = thread_idx_x() % WARPGROUP;
-    if peer < consumer.cluster().size {
+    if peer < consumer.cluster().size() {
         // SAFETY: one arrival of each CTA a phase; the CTA is there until the cluster's last barrier.
         unsafe { mbarrier_arrive_cluster(mapa(consumer.barriers().h_empty(consumer.warpgroup), peer)) };
     }

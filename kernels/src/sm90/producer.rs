@@ -8,14 +8,13 @@ use core::marker::PhantomData;
 use super::{
     barriers::{Barriers, Turn, wait},
     board::{Board, Chunk, Panel},
-    cta::Cluster,
+    cluster::Cluster,
+    ring::Ring,
     schedule::steps,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile},
 };
 use crate::{
-    device::{
-        SharedAddr, fence_proxy_async_global, load_box, load_box_multicast, mbarrier_arrive_expect_tx, tap,
-    },
+    device::{SharedAddr, fence_proxy_async_global, load_box, mbarrier_arrive_expect_tx, tap},
     params::Params,
     sm80::{
         hand_over,
@@ -122,7 +121,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         unsafe {
             self.board.wait_until_empty();
             let (panels, chunks) = self.survey(row_tile, column_tile);
-            let own = panels.saturating_sub(self.cluster.rank * T::PANELS).min(T::PANELS);
+            let own = panels.saturating_sub(self.cluster.rank() * T::PANELS).min(T::PANELS);
             self.board.set_item([schedule::OUTPUT, row_tile, column_tile, panels], [chunks, own, 0, 0]);
             self.board.publish();
             self.load_base(row_tile, column_tile, panels);
@@ -224,7 +223,7 @@ impl<'a, T: Tile> Producer<'a, T> {
     /// The board is empty; the tables are as [`Lora`](crate::params::Lora) says.
     #[inline(always)]
     unsafe fn survey(&mut self, row_tile: u32, column_tile: u32) -> (u32, u32) {
-        let Cluster { rank, size } = self.cluster;
+        let (rank, size) = (self.cluster.rank(), self.cluster.size());
         let first_row = row_tile * T::BLOCK_M;
         // The columns of the whole cluster: its CTAs fill the slots of each other's rings, so that all of them must
         // take the same steps. Where a tile has no column of an adapter, B is zero.
@@ -301,25 +300,17 @@ impl<'a, T: Tile> Producer<'a, T> {
         first: u32,
         last: u32,
     ) {
-        let Cluster { rank, size } = self.cluster;
-        // Each CTA of the cluster loads its share of x for all.
-        let rows = T::BLOCK_M.checked_div(size).unwrap_or(0);
-        let first_row = row_tile * T::BLOCK_M + rank * rows;
+        let ring = Ring::<T>::new(self.cluster);
         // Without h nobody reads A's place, and there may be no A.
         let (own, bytes) =
             if T::PANELS > 0 && panels > 0 { (T::PANELS, T::SLOT_BYTES) } else { (0, T::A_OFFSET) };
         let mut step = first;
         while step < last {
-            // SAFETY: the slot is empty in all CTAs of the cluster, and expects what is copied.
+            // SAFETY: the slot is empty in all CTAs that have it, and expects what is copied.
             unsafe {
                 let slot = self.next_slot(tap("slot bytes", bytes));
                 let column = step * BLOCK_K;
-                let x_at = slot.at.offset(rank * rows * ROW_BYTES);
-                if size > 1 {
-                    load_box_multicast(x_at, self.maps.x(), column, first_row, slot.full, self.cluster.all());
-                } else {
-                    load_box(x_at, self.maps.x(), column, first_row, slot.full);
-                }
+                ring.load_x(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
                 load_box(
                     slot.at.offset(T::W_OFFSET),
                     self.maps.w(),

@@ -1,7 +1,7 @@
 //! Which tiles of y a cluster takes, where nothing waits; and in how many steps.
 
 use super::{
-    cta::Cluster,
+    cluster::Cluster,
     tile::{BLOCK_K, Tile},
 };
 use crate::{
@@ -29,7 +29,7 @@ impl Clustered {
     pub(super) fn new<T: Tile>(params: &Params, cluster: Cluster) -> Self {
         let Grid { row_tiles, column_tiles } = Grid::new::<T>(params);
         // `checked_div`: a plain one would bring the panic of a division by zero.
-        let groups = (column_tiles + cluster.size - 1).checked_div(cluster.size).unwrap_or(0);
+        let groups = (column_tiles + cluster.size() - 1).checked_div(cluster.size()).unwrap_or(0);
         let grid = Grid { row_tiles, column_tiles: groups };
         Self { grid, cluster, index: clusterid_x(), row_tile: 0, column_tile: 0 }
     }
@@ -42,7 +42,7 @@ impl Clustered {
         }
         let (row_tile, group) = self.grid.output(self.index);
         self.row_tile = row_tile;
-        self.column_tile = group * self.cluster.size + self.cluster.rank;
+        self.column_tile = group * self.cluster.size() + self.cluster.rank();
         self.index += nclusterid_x();
         true
     }

@@ -16,8 +16,7 @@ use super::{
 };
 use crate::case::{AdapterCase, Case, Rows};
 
-// Each has tails in M and N, fewer CTAs than work items, and more steps of K than the ring has slots or
-// fewer.
+// Each has tails in M and N, and fewer CTAs than work items; their lines say how K compares with the ring.
 
 /// Seven steps of K through four slots; stores in 16 bytes and, at the edge, in 2.
 pub(super) static GEMM: Subject = Subject::new("gemm", &["gemm_64x64"], 0, || Case {

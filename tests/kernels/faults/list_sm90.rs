@@ -4,7 +4,7 @@
 use fused_lora::Activation;
 use fused_lora_simt::{
     Action::{
-        AddressXor, ByteDelta, CountDelta, DescriptorAdd, Drop, MaskXor, ParityFlip, WaitGroup, Weaken,
+        AddressXor, ByteDelta, CountDelta, DescriptorAdd, Drop, MaskXor, ParityFlip, Rank, WaitGroup, Weaken,
     },
     Op::{
         AtomInc, BarSync, BarSyncNamed, BarWarpSync, BarrierClusterArrive, BarrierClusterWait, CpAsync,
@@ -24,7 +24,8 @@ use super::{
 };
 use crate::case::{AdapterCase, Case, Rows};
 
-// Each has tails in M and N, fewer CTAs than work items, and more steps of K than the ring has slots or fewer.
+// Each has tails in M and N, and, but for split K, fewer CTAs than work items. Some have more steps of K than the ring has
+// slots, as their lines say.
 
 /// Ten steps of K through eight slots, several tiles a CTA.
 pub(super) static GEMM: Subject = Subject::new("sm_90 gemm", &["sm90_gemm_64x16"], 0, || Case {
@@ -73,13 +74,13 @@ pub(super) static GEMM_WARPGROUPS: Subject =
         grid: Some(1),
         ..Case::new(150, 264, 328, 0)
     });
-/// Two parts of K.
+/// Two parts of K, of nine and ten steps through eight slots.
 pub(super) static SPLIT_K: Subject =
     Subject::new("sm_90 gemm_split_k", &["sm90_gemm_split_k_64x64"], 0, || Case {
         pad_y: 4,
         bias: true,
         cluster: Some(2),
-        ..Case::new(70, 68, 200, 0)
+        ..Case::new(40, 68, 1208, 0)
     });
 /// Two tiles of h a row tile, ten steps of K.
 pub(super) static SHARED: Subject = Subject::new("sm_90 fused", &["sm90_fused_64x64"], 0, || Case {
@@ -160,6 +161,8 @@ const SLOT_FULL: Place = at("consumer.rs", "Consumer::multiply", MbarrierTryWait
 const PRODUCT: Place = at("consumer.rs", "Consumer::multiply", WgmmaF16, 0);
 const PRODUCT_WAIT: Place = at("consumer.rs", "Consumer::multiply", WgmmaWaitGroup, 0);
 const SLOT_RELEASE: Place = at("consumer.rs", "Consumer::multiply", MbarrierArriveCluster, 0);
+const OWN_SLOT_RELEASE: Place = at("consumer.rs", "Consumer::multiply", MbarrierArrive, 0);
+const LAST_OWN_SLOT_RELEASE: Place = at("consumer.rs", "Consumer::finish", MbarrierArrive, 0);
 const APART_WAIT: Place = at("consumer.rs", "Consumer::multiply_apart", WgmmaWaitGroup, 0);
 const AHEAD_WAIT: Place = at("consumer.rs", "Consumer::multiply_ahead", WgmmaWaitGroup, 0);
 /// By four panels at a time or by one, whichever the subject comes to first.
@@ -208,6 +211,8 @@ const H_RELEASE: Place = at("own_h.rs", "release", MbarrierArriveCluster, 0);
 const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProxyAsyncShared, 0);
 const PARTS_WRITTEN: Place = at("gemm_split_k.rs", "Partials::exchange", BarSyncNamed, 0);
 const PARTS_SEND: Place = at("gemm_split_k.rs", "Partials::exchange", CpAsyncBulkSharedCluster, 0);
+const PARTS_TO_PEER: Place = at("gemm_split_k.rs", "Partials::exchange", Mapa, 0);
+const PARTS_BARRIER_OF_PEER: Place = at("gemm_split_k.rs", "Partials::exchange", Mapa, 1);
 const PARTS_FULL: Place = at("gemm_split_k.rs", "Partials::exchange", MbarrierTryWaitParity, 0);
 
 /// The `n`-th time that the first lane of the first CTA fetches, which it does for each operand of each tile in turn.
@@ -313,6 +318,27 @@ pub(super) static FAULTS: &[Fault] = &[
     ),
     fault("a multicast misses a CTA", &GEMM_CLUSTER, always(LOAD_SHARED_X), MaskXor(1), By::Deadlock),
     fault("a slot is not released to the peer", &GEMM_CLUSTER, by_lane(1, SLOT_RELEASE), Drop, By::Deadlock),
+    fault(
+        "slots are released to the first CTA alone",
+        &GEMM_CLUSTER,
+        always(SLOT_RELEASE),
+        Rank(0),
+        By::Deadlock,
+    ),
+    fault(
+        "one slot is released to another CTA",
+        &GEMM_CLUSTER,
+        once(1, 0, 2, SLOT_RELEASE),
+        Rank(1),
+        By::Race,
+    ),
+    fault(
+        "boards are published at the first CTA",
+        &GEMM_CLUSTER,
+        always(BOARD_WRITTEN),
+        Rank(0),
+        By::Deadlock,
+    ),
     fault("a slot of the peer is filled in use", &GEMM_CLUSTER, always(PRODUCT_WAIT), WaitGroup(1), By::Race),
     // h by way of the workspace.
     fault("sm_90: the flag is without release", &SHARED, always(PUBLISH), Weaken, By::Race),
@@ -396,6 +422,34 @@ pub(super) static FAULTS: &[Fault] = &[
         By::Deadlock,
     ),
     fault(
+        "h is released to the first CTA alone",
+        &COOPERATIVE_FOUR,
+        always(H_RELEASE),
+        Rank(0),
+        By::Deadlock,
+    ),
+    fault(
+        "one CTA releases h to another peer",
+        &COOPERATIVE_PAIR,
+        once(0, 1, 0, H_RELEASE),
+        Rank(0),
+        By::Deadlock,
+    ),
+    faults(
+        "h goes to the first CTA alone",
+        &COOPERATIVE_FOUR,
+        &[always(H_TO_PEER), always(H_BARRIER_OF_PEER)],
+        Rank(0),
+        By::Race,
+    ),
+    fault(
+        "sm_90: cooperative slots are released to the first CTA alone",
+        &COOPERATIVE_PAIR,
+        always(SLOT_RELEASE),
+        Rank(0),
+        By::Race,
+    ),
+    fault(
         "h's panel is a granule off",
         &COOPERATIVE,
         always(EXPAND),
@@ -427,6 +481,20 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, By::Proxy),
     fault("partial sums are sent before all are written", &SPLIT_K, always(PARTS_WRITTEN), Drop, By::Race),
     fault("partial sums are added before they are there", &SPLIT_K, always(PARTS_FULL), Drop, By::Race),
+    fault(
+        "a share's slots are released at the first CTA",
+        &SPLIT_K,
+        always(OWN_SLOT_RELEASE),
+        Rank(0),
+        By::Race,
+    ),
+    faults(
+        "partial sums go to the first CTA alone",
+        &SPLIT_K,
+        &[always(PARTS_TO_PEER), always(PARTS_BARRIER_OF_PEER)],
+        Rank(0),
+        By::Race,
+    ),
     fault("too few partial sums are sent", &SPLIT_K, always(PARTS_SEND), ByteDelta(-16), By::Deadlock),
 ];
 
@@ -460,6 +528,9 @@ pub(super) static REDUNDANT: &[Redundant] = &[
     redundant(at("producer.rs", "Producer::with_shared_h", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),
     redundant(H_BYTES, "relaxed", EXPECTS),
     redundant(at("gemm_split_k.rs", "Partials::exchange", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),
+    redundant(LAST_OWN_SLOT_RELEASE, "gone", ONE_TILE),
+    redundant(LAST_OWN_SLOT_RELEASE, "relaxed", ONE_TILE),
+    redundant(LAST_OWN_SLOT_RELEASE, "at the first CTA", ONE_TILE),
     redundant(AHEAD_WAIT, "gone", "the wait behind the loop covers it; it keeps one step in flight"),
     redundant(
         AHEAD_WAIT,
@@ -469,5 +540,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
 ];
 
 const EXPECTS: &str = "who waits reads what copies have written, and these order themselves";
+const ONE_TILE: &str =
+    "a CTA that shares K has one tile, so nobody fills its last slot again; other kernels need it";
 const ALIGNED: &str =
     "it brings a warp's lanes together, as `aligned` demands; the machine gathers them anyway";

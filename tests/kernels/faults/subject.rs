@@ -137,6 +137,11 @@ impl Subject {
         kernel(self.kernels[self.faulty])
     }
 
+    /// Whether it runs in clusters of more than one CTA.
+    pub(super) fn in_clusters(&self) -> bool {
+        (self.case)().cluster_for(self.kernel()) > 1
+    }
+
     /// Runs the unmodified kernel once under all schedules; the first who asks does it.
     ///
     /// # Panics

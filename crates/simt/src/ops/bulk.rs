@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::{execute, flipped};
-use crate::{fault::Action, site::Op};
+use crate::{cluster::in_cta, fault::Action, site::Op};
 
 fn at_signed(at: [u32; 2]) -> [i32; 2] {
     at.map(u32::cast_signed)
@@ -75,6 +75,10 @@ pub fn cp_async_bulk_shared_cluster(to: u32, from: u32, bytes: u32, bar: u32) {
         let bytes = match action {
             Some(Action::ByteDelta(delta)) => bytes.saturating_add_signed(delta),
             _ => bytes,
+        };
+        let [to, bar] = match action {
+            Some(Action::Rank(rank)) => [to, bar].map(|address| in_cta(address, rank)),
+            _ => [to, bar],
         };
         run.bulk_shared_cluster(site, flipped(to, action), from, bytes, bar)
     });

@@ -50,6 +50,7 @@ pub fn barrier_cluster_wait() {
 #[must_use]
 pub fn mapa(address: u32, rank: u32) -> u32 {
     execute(Op::Mapa, Location::caller(), address, |run, site, action| {
+        let rank = if let Some(Action::Rank(other)) = action { other } else { rank };
         run.mapa(site, flipped(address, action), rank)
     })
 }

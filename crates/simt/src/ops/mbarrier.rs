@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::{execute, flipped, halt, or_halt, suspend};
-use crate::{clock::Space, fault::Action, scheduler::with, site::Op};
+use crate::{clock::Space, cluster::in_cta, fault::Action, scheduler::with, site::Op};
 
 /// `mbarrier.init.shared::cta.b64`.
 #[track_caller]
@@ -29,8 +29,9 @@ pub fn fence_mbarrier_init() {
 /// `mbarrier.arrive.release.cta.shared::cta.b64`.
 #[track_caller]
 pub fn mbarrier_arrive(bar: u32) {
-    execute(Op::MbarrierArrive, Location::caller(), (), |run, site, action| {
-        run.mbarrier_arrive(site, action, flipped(bar, action), 0)
+    execute(Op::MbarrierArrive, Location::caller(), (), |run, site, action| match action {
+        Some(Action::Rank(rank)) => run.mbarrier_arrive_cluster(site, action, in_cta(bar, rank)),
+        _ => run.mbarrier_arrive(site, action, flipped(bar, action), 0),
     });
 }
 
@@ -40,6 +41,7 @@ pub fn mbarrier_arrive(bar: u32) {
 #[track_caller]
 pub fn mbarrier_arrive_cluster(bar: u32) {
     execute(Op::MbarrierArriveCluster, Location::caller(), (), |run, site, action| {
+        let bar = if let Some(Action::Rank(rank)) = action { in_cta(bar, rank) } else { bar };
         run.mbarrier_arrive_cluster(site, action, flipped(bar, action))
     });
 }

@@ -1,0 +1,91 @@
+//! Which CTAs a slot of the ring belongs to.
+
+use core::marker::PhantomData;
+
+use super::{
+    cluster::Cluster,
+    tile::{ROW_BYTES, Tile, WARPGROUP},
+};
+use crate::{
+    device::{
+        SharedAddr, load_box, load_box_multicast, mapa, mbarrier_arrive, mbarrier_arrive_cluster,
+        thread_idx_x,
+    },
+    tensor_map::TensorMapRef,
+};
+
+/// The CTAs that copy to each other's slots: those of the cluster, or, where these share a tile's K, each CTA alone.
+///
+/// The CTAs that the producer waits for, those that it copies to, and those to which a consumer releases a slot must be the
+/// same. So all three are decided here, by the tile. A CTA alone releases its slots by an arrival that cannot leave it: an
+/// arrival by `mapa` needs the hardware's rank, and a rank 0 that only says "the one CTA" would name the cluster's first.
+#[derive(Clone, Copy)]
+pub(super) struct Ring<T> {
+    cluster: Cluster,
+    tile: PhantomData<T>,
+}
+
+impl<T: Tile> Ring<T> {
+    #[inline(always)]
+    pub(super) fn new(cluster: Cluster) -> Self {
+        Self { cluster, tile: PhantomData }
+    }
+
+    /// How many CTAs copy to a slot, and so have to release it.
+    #[inline(always)]
+    pub(super) fn ctas(self) -> u32 {
+        if T::SPLIT_K { 1 } else { self.cluster.size() }
+    }
+
+    /// Loads this CTA's part of a slot's rows of x, to the slots of all these CTAs.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is empty in all of them, and expects all rows; the CTAs load the same step of the same row tile.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    pub(super) unsafe fn load_x(
+        self,
+        slot: SharedAddr,
+        map: TensorMapRef,
+        column: u32,
+        first_row: u32,
+        full: SharedAddr,
+    ) {
+        let ctas = self.ctas();
+        // `checked_div`: a plain one would bring the panic of a division by zero.
+        let rows = T::BLOCK_M.checked_div(ctas).unwrap_or(0);
+        let part = if T::SPLIT_K { 0 } else { self.cluster.rank() * rows };
+        let (to, row) = (slot.offset(part * ROW_BYTES), first_row + part);
+        // SAFETY: the caller's contract; the parts are disjoint, and all rows together.
+        unsafe {
+            if ctas > 1 {
+                load_box_multicast(to, map, column, row, full, self.cluster.all());
+            } else {
+                load_box(to, map, column, row, full);
+            }
+        }
+    }
+
+    /// Says to all CTAs that copy there that this warpgroup is done with a slot, whose barrier is `empty`.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the warpgroup call it, once a phase, when all products of the slot are over.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    pub(super) unsafe fn release(self, empty: SharedAddr) {
+        let peer = thread_idx_x() % WARPGROUP;
+        if peer < self.ctas() {
+            // SAFETY: one arrival of this warpgroup at each barrier a phase; another CTA is there until the cluster's last
+            // barrier.
+            unsafe {
+                if T::SPLIT_K {
+                    mbarrier_arrive(empty);
+                } else {
+                    mbarrier_arrive_cluster(mapa(empty, peer));
+                }
+            }
+        }
+    }
+}

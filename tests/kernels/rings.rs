@@ -1,0 +1,42 @@
+//! K of more steps than a ring has slots: within a tile every slot is filled, released, and filled again.
+//!
+//! A slot that is released wrongly shows in the second round, or never: in the first one all slots are empty.
+
+use fused_lora_kernels::table::{Kernel, Operation};
+
+use crate::{
+    case::Case,
+    suite::{for_each_operation, hold, hold_all, kernels, schedules},
+};
+
+/// Part of a tile. In each of `shares` shares of K the ring goes round twice and a step further; one share has another
+/// step, which K does not fill.
+fn two_rounds(kernel: &Kernel, shares: u32) -> Case {
+    let steps = (2 * kernel.stages + 1) * shares + 1;
+    let k = kernel.block_k * steps - 24;
+    let (m, n) = (kernel.block_m as usize - 5, kernel.block_n as usize - 3);
+    Case { seed: 21, ..Case::new(m, n, k as usize, kernel.h.max(19) as usize - 3) }
+}
+
+fn around(operation: Operation) {
+    hold_all(operation, 1, |kernel| {
+        let clusters: &[u32] = if kernel.clusters() { &[1, 2, 4] } else { &[1] };
+        clusters.iter().map(|&cluster| Case { cluster: Some(cluster), ..two_rounds(kernel, 1) }).collect()
+    });
+}
+
+/// Where the CTAs of a cluster share K, each has a ring of its own.
+#[test]
+fn around_in_split_k() {
+    for kernel in kernels(Operation::GemmSplitK) {
+        let clusters = [2, 4, 8].into_iter().filter(|cluster| 16 * cluster <= kernel.block_n);
+        assert!(clusters.clone().count() >= 2, "{}", kernel.name);
+        for (turn, cluster) in clusters.enumerate() {
+            let case = Case { cluster: Some(cluster), ..two_rounds(kernel, cluster) };
+            hold(kernel, &case, &schedules(3 * turn, 5));
+        }
+    }
+}
+
+for_each_operation!(around: around_in_gemm Gemm, around_in_fused Fused, around_in_recompute FusedRecompute, around_in_cooperative FusedCooperative,
+    around_in_shrink Shrink);
