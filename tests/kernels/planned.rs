@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use fused_lora::{Problem, Strategy, cuda::Gpu};
 use fused_lora_kernels::table::{Kernel, Operation};
-use fused_lora_sweep::{Workload, grid};
+use fused_lora_records::{Workload, grid};
 
 use crate::{
     case::{Case, kernel},
