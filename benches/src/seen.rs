@@ -3,7 +3,7 @@
 //! **Disturbed.** While all threads work, wall time times threads is the process's CPU time. Where another process takes a core, it is
 //! more. How much more is normal depends on the method (threads wait for each other) and is what its calls show at best, held against
 //! what a loop on all threads shows at best in the same rounds: a machine that is busy all the time slows both down alike. A call is
-//! disturbed from [`IDLE`] times that on; and, whatever the CPU says, from [`SLOW`] times its method's median on. The rule is the same for
+//! disturbed from 1.1 times that on; and, whatever the CPU says, from 1.25 times its method's median on. The rule is the same for
 //! a base and for what is compared with it: one that looks at the base alone would keep the rounds in which the base was lucky.
 //!
 //! **The ratio** is that of wall times, over the observations in which neither the method nor its two base calls were disturbed. Where
