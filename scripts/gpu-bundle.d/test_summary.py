@@ -21,10 +21,10 @@ FUSED = "linear,cuda,Some GPU,12.4,1755,cold,fused,128,4,10,5100,2.5,2,3,1.953,2
 
 
 class Table(unittest.TestCase):
-    def rows(self, *lines: str) -> list[summary.Row]:
+    def rows(self, *lines: str, version: int = 2) -> list[summary.Row]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "grid.csv")
-            path.write_text("\n".join([summary.VERSION_LINE, HEADER, *lines]))
+            path.write_text("\n".join([summary.VERSION_LINES[version - 1], HEADER, *lines]))
             return summary.read(path)
 
     def test_a_slow_down_stands_beside_its_floor_and_its_base(self) -> None:
@@ -35,6 +35,12 @@ class Table(unittest.TestCase):
     def test_a_line_that_was_cut_off_is_left_out(self) -> None:
         self.assertEqual(len(self.rows(BASE, FUSED)), 1, "the last one has no end")
         self.assertEqual(len(self.rows(BASE, "linear,cuda", "")), 1)
+
+    def test_both_versions_are_read_and_a_record_without_an_interval_too(self) -> None:
+        self.assertEqual(self.rows(BASE, FUSED, "", version=1), self.rows(BASE, FUSED, "", version=2))
+        _, _, _, line, *_ = summary.summary(self.rows(BASE, FUSED.replace("2.5,2,3", "2.5,,"), ""))
+        self.assertIn(" 2.5 ", line)
+        self.assertNotIn("±", line)
 
     def test_states_of_the_caches_are_not_mixed(self) -> None:
         lines = summary.summary(self.rows(BASE, FUSED, FUSED.replace("cold", "warm-w"), ""))
