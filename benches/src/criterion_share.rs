@@ -24,7 +24,8 @@ const MEASUREMENT: Duration = Duration::from_millis(1);
 pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples: usize) -> usize {
     let mut group = criterion.benchmark_group(group);
     let mut left_out = 0;
-    for (place, method) in outcome.methods.iter().enumerate().filter(|(_, method)| method.for_criterion) {
+    for (place, method) in outcome.methods.iter().enumerate().filter(|(_, method)| method.is_for_criterion())
+    {
         let nanos = outcome.measured(place).map(|measured| measured.nanos).unwrap_or_default();
         left_out += usize::from(!replay_one(&mut group, method, samples, &nanos));
     }
@@ -75,7 +76,7 @@ pub fn live(
 ) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group(group);
     let mut stand = None;
-    for (place, method) in methods.iter().enumerate().filter(|(_, method)| method.for_criterion) {
+    for (place, method) in methods.iter().enumerate().filter(|(_, method)| method.is_for_criterion()) {
         throughput(&mut group, method);
         let mut failed = None;
         group.bench_function(method.ids[0].as_str(), |bencher| {
@@ -107,7 +108,7 @@ pub fn live(
 /// Shows Criterion the ids of a size, for `--list`.
 pub fn list(criterion: &mut Criterion, group: &str, methods: &[Method]) {
     let mut group = criterion.benchmark_group(group);
-    for method in methods.iter().filter(|method| method.for_criterion) {
+    for method in methods.iter().filter(|method| method.is_for_criterion()) {
         group.bench_function(method.ids[0].as_str(), |_| ());
     }
     group.finish();

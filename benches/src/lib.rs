@@ -22,7 +22,7 @@
 //! | [`target`], [`machine`], [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
 //! | [`linear`], [`layer`], [`cuda`] | the suites, and what those of a GPU share |
 //! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
-//! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |
+//! | [`outcome`], [`time`], [`work`], [`stats`] | one size and what was seen of it; medians and intervals |
 //! | [`run`], [`progress`], [`markdown`] | the file of records, and what a person sees |
 
 #![warn(missing_docs)]
@@ -62,3 +62,4 @@ pub mod target;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod work;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::method::Method;
 use crate::outcome::Outcome;
-use crate::plan::{Cost, allot, first};
+use crate::plan::{Cost, Pilot, allot, first};
 use crate::progress;
 use crate::size::Size;
 use crate::suite::Suite;
@@ -48,8 +48,10 @@ pub fn measure(
     pace: &Pace,
     put: &mut dyn FnMut(&dyn Suite, &Outcome) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
-    let ids: usize =
-        jobs.iter().map(|(_, methods)| methods.iter().filter(|method| method.for_criterion).count()).sum();
+    let ids: usize = jobs
+        .iter()
+        .map(|(_, methods)| methods.iter().filter(|method| method.is_for_criterion()).count())
+        .sum();
     let deadline = pace.started + pace.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
     let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
     let mut outcomes: Vec<Outcome> =
@@ -71,36 +73,41 @@ pub fn measure(
             dropped.push((size, round));
             continue;
         }
-        let rounds = match (pace.fixed, &costs) {
-            (Some(fixed), Some(costs)) => {
-                let of_call = costs[0].round / outcomes[place].methods.len() as f64;
-                ((fixed.as_secs_f64() / of_call).ceil() as usize).max(pace.least)
-            }
-            (None, Some(costs)) => first(costs, left(), pace.least),
-            (_, None) => pace.least,
-        };
+        let rounds = costs.as_ref().map_or(pace.least, |costs| first(costs, left(), pace.least));
         let planned =
             costs.map(|costs| costs.iter().map(|cost| cost.round * rounds as f64 + cost.setup).sum());
         let count = outcomes.len();
         let outcome = &mut outcomes[place];
         announce((place + 1, count), outcome, planned);
-        outcome.run(suite, rounds, pace.distance, deadline)?;
+        outcome.run(suite, rounds, pace.distance, Some(deadline))?;
         put(suite, outcome)?;
         place += 1;
     }
 
-    if pace.fixed.is_none() {
-        let pilots: Vec<_> = outcomes.iter().filter_map(Outcome::pilot).collect();
-        let (rounds, count) = (allot(&pilots, left(), pace.least), outcomes.len());
-        for (place, (outcome, rounds)) in outcomes.iter_mut().zip(rounds).enumerate() {
-            if rounds > outcome.rounds && left() > 0.0 {
-                announce((place + 1, count), outcome, Some(left()));
-                outcome.run(suite, rounds, pace.distance, deadline)?;
-                put(suite, outcome)?;
-            }
+    let pilots: Vec<Pilot> = outcomes.iter().filter_map(Outcome::pilot).collect();
+    let rounds: Vec<usize> = match pace.fixed {
+        Some(fixed) => {
+            pilots.iter().zip(&outcomes).map(|(pilot, outcome)| for_as_long(fixed, pilot, outcome)).collect()
+        }
+        None => allot(&pilots, left(), pace.least),
+    };
+    // What the user fixes is kept to, however long it takes.
+    let deadline = if pace.fixed.is_some() { None } else { Some(deadline) };
+    let count = outcomes.len();
+    for (place, (outcome, rounds)) in outcomes.iter_mut().zip(rounds).enumerate() {
+        if rounds > outcome.rounds && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            announce((place + 1, count), outcome, deadline.map(|_| left()));
+            outcome.run(suite, rounds, pace.distance, deadline)?;
+            put(suite, outcome)?;
         }
     }
     Ok(Report { outcomes, dropped })
+}
+
+/// Rounds in which each method is timed for so long.
+fn for_as_long(time: Duration, pilot: &Pilot, outcome: &Outcome) -> usize {
+    let of_call = pilot.cost.round / outcome.methods.len() as f64;
+    (time.as_secs_f64() / of_call).ceil() as usize
 }
 
 fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
@@ -119,6 +126,9 @@ fn estimate(outcomes: &[Outcome], size: usize, measured: usize) -> Option<Cost> 
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
     use crate::check::Expected;
     use crate::method::{Call, Output, Probe};
@@ -130,14 +140,14 @@ mod tests {
     struct Made {
         time: fn(call: usize) -> Time,
         sleep: fn(Size) -> Duration,
-        calls: std::rc::Rc<std::cell::Cell<usize>>,
+        calls: Rc<Cell<usize>>,
     }
 
     struct Timed {
         factor: f64,
         sleep: Duration,
         time: fn(usize) -> Time,
-        calls: std::rc::Rc<std::cell::Cell<usize>>,
+        calls: Rc<Cell<usize>>,
     }
 
     impl Call for Timed {
@@ -174,7 +184,7 @@ mod tests {
         ) -> anyhow::Result<Vec<Box<dyn Call>>> {
             let call = |method: &Method| -> Box<dyn Call> {
                 let factor = 1.0 + method.rank as f64 / 100.0;
-                let (time, calls) = (self.time, std::rc::Rc::clone(&self.calls));
+                let (time, calls) = (self.time, Rc::clone(&self.calls));
                 Box::new(Timed { factor, sleep: (self.sleep)(size), time, calls })
             };
             Ok(methods.iter().map(call).collect())
@@ -202,7 +212,7 @@ mod tests {
         batches: &[usize],
         total: Duration,
     ) -> (Report, Vec<(usize, usize)>) {
-        let mut suite = Made { time, sleep, calls: std::rc::Rc::default() };
+        let mut suite = Made { time, sleep, calls: Rc::default() };
         let sizes = batches.iter().map(|&batch| Size { seq_len: 128, batch });
         let jobs = sizes.map(|size| (size, suite.methods(size))).collect();
         let pace = Pace { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
@@ -268,6 +278,20 @@ mod tests {
         assert_eq!(puts[0], (1, 10), "before anything is known");
         let rounds: Vec<usize> = report.outcomes.iter().map(|outcome| outcome.rounds).collect();
         assert!((1..10).contains(&rounds[2]), "{rounds:?}");
+    }
+
+    /// `--measurement-time`: also where there is one size, of which nothing was known before.
+    #[test]
+    fn what_the_user_fixes_is_kept_to() {
+        let mut suite = Made { time: quiet, sleep: |_| Duration::from_millis(1), calls: Rc::default() };
+        let size = Size { seq_len: 128, batch: 1 };
+        let jobs = vec![(size, suite.methods(size))];
+        let (started, fixed) = (Instant::now(), Some(Duration::from_millis(60)));
+        let pace =
+            Pace { started, total: Duration::from_millis(1), least: 2, fixed, threads: 2, distance: 0 };
+        let report = measure(&mut suite, jobs, &pace, &mut |_, _| Ok(())).unwrap();
+        // Three methods of 1 ms, the base twice: a round is some 4.5 ms, so 60 ms for each are 40 rounds or somewhat fewer.
+        assert!((20..=45).contains(&report.outcomes[0].rounds), "{}", report.outcomes[0].rounds);
     }
 
     #[test]

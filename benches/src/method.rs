@@ -4,9 +4,10 @@ use fused_lora::Strategy;
 use half::f16;
 use ndarray::Array2;
 
-use crate::layer::torch::TorchMethod;
+use crate::layer::torch_method::TorchMethod;
 use crate::layer::variant::Variant;
 use crate::time::Time;
+use crate::work::{Floor, Work};
 
 /// A method of one size, as the harness, the records and Criterion see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,10 +18,8 @@ pub struct Method {
     pub names: Vec<String>,
     /// Rank of the adapter.
     pub rank: usize,
-    /// The ids that select it, within the size's group.
+    /// The ids that select it, within the size's group; the first is the one that Criterion sees.
     pub ids: Vec<String>,
-    /// Whether Criterion gets its times, under the first of its ids.
-    pub for_criterion: bool,
     /// Place of the method that it is compared with; its own for a base, None for a probe.
     pub base: Option<usize>,
     /// Its work.
@@ -55,25 +54,19 @@ pub enum Probe {
     Bandwidth,
 }
 
-/// Operations and bytes of a forward pass that no method can do without.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Work {
-    /// Useful operations, a multiply-add counted as two; padding is not work.
-    pub flops: f64,
-    /// Bytes of all operands that come from memory, and of y.
-    pub bytes: f64,
-}
-
-/// What a method cannot do without, in percent of the base.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Floor {
-    /// At the rank.
-    pub pct: f64,
-    /// At the rank that its kernels round up to, where that is known.
-    pub pad_pct: Option<f64>,
-}
-
 impl Method {
+    /// Whether Criterion gets its times, under the first of its ids: not those of PyTorch, which are a child process's, nor of probes.
+    #[must_use]
+    pub fn is_for_criterion(&self) -> bool {
+        matches!(self.what, What::Linear(..) | What::Layer(_))
+    }
+
+    /// Whether it is a limit of the machine rather than a way to compute.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        matches!(self.what, What::Probe(_))
+    }
+
     /// Whether others are compared with it.
     #[must_use]
     pub fn is_base(&self, place: usize) -> bool {

@@ -45,14 +45,14 @@ impl Outcome {
     /// What the calls of the method at that place say.
     #[must_use]
     pub fn measured(&self, place: usize) -> Option<Measured> {
-        self.seen.measured(place, self.methods[place].base)
+        self.seen.measured(place)
     }
 
     /// What the plan needs to know; None before the first round.
     #[must_use]
     pub fn pilot(&self) -> Option<Pilot> {
         let half_width = |place: usize| self.measured(place)?.ratio?.half_width();
-        let widths: Option<Vec<f64>> = self.compared().map(half_width).collect();
+        let widths: Option<Vec<f64>> = self.compared().into_iter().map(half_width).collect();
         let widest = widths.map(|widths| 100.0 * widths.into_iter().fold(0.0, f64::max));
         Some(Pilot { cost: self.cost?, rounds: self.rounds, half_width: widest })
     }
@@ -68,7 +68,7 @@ impl Outcome {
     }
 
     /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of operands `distance` bytes of
-    /// others are touched. At the `deadline` it stops, but not before the first round.
+    /// others are touched. At the `deadline`, if there is one, it stops, but not before the first round.
     ///
     /// # Errors
     ///
@@ -78,8 +78,9 @@ impl Outcome {
         suite: &mut dyn Suite,
         rounds: usize,
         distance: usize,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> anyhow::Result<()> {
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let started = Instant::now();
         let mut inexact = Vec::new();
         let mut note =
@@ -95,7 +96,7 @@ impl Outcome {
 
         let all: Vec<usize> = (0..self.methods.len()).collect();
         let (mut spent, before) = (0.0, self.rounds);
-        while self.rounds < rounds && (self.rounds == 0 || Instant::now() < deadline) {
+        while self.rounds < rounds && (self.rounds == 0 || !is_late()) {
             spent += self.round(&mut stand, &all)?;
             self.rounds += 1;
         }
@@ -105,7 +106,7 @@ impl Outcome {
         // As many again at most; where most are disturbed, those that follow will be, too.
         for _ in before..self.rounds {
             let wanted = self.disturbed();
-            if wanted.is_empty() || self.is_mostly_disturbed() || Instant::now() >= deadline {
+            if wanted.is_empty() || self.is_mostly_disturbed() || is_late() {
                 break;
             }
             self.round(&mut stand, &wanted)?;
@@ -120,28 +121,23 @@ impl Outcome {
     }
 
     /// Places of what is compared with a base; where there is nothing, the bases.
-    fn compared(&self) -> impl Iterator<Item = usize> + '_ {
-        let is_compared = |place: usize| {
-            let method = &self.methods[place];
-            method.base.is_some() && !method.is_base(place)
-        };
-        let any = (0..self.methods.len()).any(is_compared);
-        (0..self.methods.len())
-            .filter(move |&place| if any { is_compared(place) } else { self.methods[place].is_base(place) })
+    fn compared(&self) -> Vec<usize> {
+        let all = 0..self.methods.len();
+        let compared: Vec<usize> = all.clone().filter(|&place| self.seen.is_compared(place)).collect();
+        if compared.is_empty() {
+            all.filter(|&place| self.methods[place].is_base(place)).collect()
+        } else {
+            compared
+        }
     }
 
     /// Methods that have had fewer undisturbed rounds than there were rounds.
     fn disturbed(&self) -> Vec<usize> {
-        self.compared().filter(|&place| self.good(place) < self.rounds).collect()
+        self.compared().into_iter().filter(|&place| self.seen.good(place) < self.rounds).collect()
     }
 
     fn is_mostly_disturbed(&self) -> bool {
-        let good: usize = self.compared().map(|place| self.good(place)).sum();
-        let all: usize = self.compared().map(|place| self.seen.all(place)).sum();
-        2 * good < all
-    }
-
-    fn good(&self, place: usize) -> usize {
-        self.seen.good(place, self.methods[place].base)
+        let sum = |of: &dyn Fn(usize) -> usize| self.compared().into_iter().map(of).sum::<usize>();
+        2 * sum(&|place| self.seen.good(place)) < sum(&|place| self.seen.all(place))
     }
 }

@@ -103,12 +103,13 @@ mod tests {
     use super::*;
     use crate::check::Expected;
     use crate::fingerprint::Fingerprint;
-    use crate::method::{Call, Floor, Probe, Work};
+    use crate::method::{Call, Probe};
     use crate::seen::Observation;
     use crate::settings::Backend;
     use crate::size::Size;
     use crate::testing::{method, probe};
     use crate::time::Time;
+    use crate::work::{Floor, Work};
 
     struct Named;
 

@@ -13,7 +13,7 @@
 use fused_lora_records::Clock;
 
 use crate::method::{Method, Probe, What};
-use crate::stats::{FEWEST, Median, median, quantile_of};
+use crate::stats::{Median, median, quantile_of};
 use crate::time::Time;
 
 /// A call is disturbed if it leaves threads idle so many times as much as it has to.
@@ -55,8 +55,8 @@ pub struct Measured {
 #[derive(Clone, Debug)]
 pub struct Seen {
     threads: f64,
-    /// Places of what is compared with a base: of the others the calls alone count.
-    compared: Vec<bool>,
+    /// Place of the base that a method is compared with; None for a base or a probe, of which the calls alone count.
+    bases: Vec<Option<usize>>,
     peak: Option<usize>,
     calls: Vec<Vec<Time>>,
     observations: Vec<Vec<Observation>>,
@@ -69,10 +69,10 @@ impl Seen {
         let is_peak = |method: &Method| method.what == What::Probe(Probe::Peak);
         Seen {
             threads: threads as f64,
-            compared: methods
+            bases: methods
                 .iter()
                 .enumerate()
-                .map(|(place, method)| method.base.is_some() && !method.is_base(place))
+                .map(|(place, method)| method.base.filter(|&base| base != place))
                 .collect(),
             peak: methods.iter().position(is_peak),
             calls: vec![Vec::new(); methods.len()],
@@ -90,79 +90,72 @@ impl Seen {
         self.observations[place].push(observation);
     }
 
+    /// Whether a method is compared with a base.
+    #[must_use]
+    pub fn is_compared(&self, place: usize) -> bool {
+        self.bases[place].is_some()
+    }
+
     /// Observations of a method that were not disturbed, as far as is known now; of a base or a probe, its calls.
     #[must_use]
-    pub fn good(&self, place: usize, base: Option<usize>) -> usize {
-        let limits = self.limits(place);
-        let Some(of_base) = base.filter(|_| self.compared[place]).map(|base| self.limits(base)) else {
-            return self.calls[place].iter().filter(|time| !limits.disturb(time)).count();
-        };
-        self.observations[place].iter().filter(|seen| is_good(seen, &limits, &of_base)).count()
+    pub fn good(&self, place: usize) -> usize {
+        self.bases[place]
+            .map_or_else(|| self.good_calls(place).len(), |base| self.good_observations(place, base).len())
     }
 
     /// All observations of a method, or calls of a base or a probe.
     #[must_use]
     pub fn all(&self, place: usize) -> usize {
-        if self.compared[place] { self.observations[place].len() } else { self.calls[place].len() }
+        if self.is_compared(place) { self.observations[place].len() } else { self.calls[place].len() }
     }
 
     /// What the calls of a method say; None before the first.
     #[must_use]
-    pub fn measured(&self, place: usize, base: Option<usize>) -> Option<Measured> {
-        let limits = self.limits(place);
-        let Some(base) = base.filter(|_| self.compared[place]) else {
-            let (good, bad): (Vec<Time>, Vec<Time>) =
-                self.calls[place].iter().partition(|time| !limits.disturb(time));
-            let kept =
-                if has_enough(good.len(), good.len() + bad.len()) { good } else { self.calls[place].clone() };
-            let nanos: Vec<f64> = kept.iter().map(|time| 1e9 * time.wall).collect();
-            let repeated = self.calls[place].len() - kept.len();
-            return (!nanos.is_empty()).then(|| Measured {
-                time: Median::of(&nanos),
-                ratio: None,
-                clock: Clock::Wall,
-                samples: nanos.len(),
-                repeated,
-                nanos,
-            });
+    pub fn measured(&self, place: usize) -> Option<Measured> {
+        let (walls, ratio, clock): (Vec<f64>, _, _) = match self.bases[place] {
+            Some(base) => {
+                let (kept, clock) = self.kept(place, base);
+                let ratios: Vec<f64> = kept.iter().map(|seen| ratio(seen, clock)).collect();
+                let walls = kept.iter().map(|seen| seen.own.wall).collect();
+                (walls, (!ratios.is_empty()).then(|| Median::of(&ratios)), clock)
+            }
+            None => {
+                let good = self.good_calls(place);
+                let all = &self.calls[place];
+                let kept = if has_enough(good.len(), all.len()) { &good } else { all };
+                (kept.iter().map(|time| time.wall).collect(), None, Clock::Wall)
+            }
         };
-        let (kept, clock) = self.kept(place, base);
-        let nanos: Vec<f64> = kept.iter().map(|seen| 1e9 * seen.own.wall).collect();
-        let ratios: Vec<f64> = kept.iter().map(|seen| ratio(seen, clock)).collect();
+        let nanos: Vec<f64> = walls.into_iter().map(|wall| 1e9 * wall).collect();
         (!nanos.is_empty()).then(|| Measured {
             time: Median::of(&nanos),
-            ratio: Some(Median::of(&ratios)),
+            ratio,
             clock,
-            samples: kept.len(),
-            repeated: self.observations[place].len() - kept.len(),
+            samples: nanos.len(),
+            repeated: self.all(place) - nanos.len(),
             nanos,
         })
     }
 
-    /// How many times as long one method takes as another, by rounds in which both were compared with that base.
+    /// How many times as long one method takes as another, by rounds in which both were compared with the same base; one of them may be
+    /// that base.
     #[must_use]
-    pub fn times_as_long(&self, place: usize, other: usize, base: usize) -> Option<Median> {
-        let of = |place: usize| -> Vec<(usize, f64)> {
-            if self.compared[place] {
-                let (kept, clock) = self.kept(place, base);
-                kept.iter().map(|seen| (seen.round, ratio(seen, clock))).collect()
-            } else {
-                Vec::new()
-            }
+    pub fn times_as_long(&self, place: usize, other: usize) -> Option<Median> {
+        let of = |place: usize| -> Option<Vec<(usize, f64)>> {
+            let (kept, clock) = self.kept(place, self.bases[place]?);
+            Some(kept.iter().map(|seen| (seen.round, ratio(seen, clock))).collect())
         };
-        let (own, others) = (of(place), of(other));
-        let is_base = |place: usize| place == base;
-        let ratios: Vec<f64> = match (is_base(place), is_base(other)) {
-            (true, true) => vec![1.0],
-            (true, false) => others.iter().map(|(_, ratio)| 1.0 / ratio).collect(),
-            (false, true) => own.iter().map(|&(_, ratio)| ratio).collect(),
-            (false, false) => own
-                .iter()
+        let ratios: Vec<f64> = match (of(place), of(other)) {
+            (Some(own), None) => own.into_iter().map(|(_, ratio)| ratio).collect(),
+            (None, Some(others)) => others.into_iter().map(|(_, ratio)| 1.0 / ratio).collect(),
+            (Some(own), Some(others)) => own
+                .into_iter()
                 .filter_map(|(round, ratio)| {
-                    let (_, to) = others.iter().find(|(other, _)| other == round)?;
+                    let (_, to) = others.iter().find(|(other, _)| *other == round)?;
                     Some(ratio / to)
                 })
                 .collect(),
+            (None, None) => Vec::new(),
         };
         (!ratios.is_empty()).then(|| Median::of(&ratios))
     }
@@ -175,16 +168,25 @@ impl Seen {
 
     /// The observations that count, and by which clock.
     fn kept(&self, place: usize, base: usize) -> (Vec<Observation>, Clock) {
-        let (limits, of_base) = (self.limits(place), self.limits(base));
-        let all = &self.observations[place];
-        let good: Vec<Observation> =
-            all.iter().filter(|seen| is_good(seen, &limits, &of_base)).copied().collect();
-        let has_cpu = all.iter().all(|seen| cpu(seen).is_some());
+        let (good, all) = (self.good_observations(place, base), &self.observations[place]);
         if has_enough(good.len(), all.len()) {
-            (good, Clock::Wall)
-        } else {
-            (all.clone(), if has_cpu { Clock::Cpu } else { Clock::Wall })
+            return (good, Clock::Wall);
         }
+        let has_cpu = all.iter().all(|seen| cpu(seen).is_some());
+        (all.clone(), if has_cpu { Clock::Cpu } else { Clock::Wall })
+    }
+
+    fn good_observations(&self, place: usize, base: usize) -> Vec<Observation> {
+        let (limits, of_base) = (self.limits(place), self.limits(base));
+        let is_good = |seen: &&Observation| {
+            !limits.disturb(&seen.own) && seen.bases.iter().all(|base| !of_base.disturb(base))
+        };
+        self.observations[place].iter().filter(is_good).copied().collect()
+    }
+
+    fn good_calls(&self, place: usize) -> Vec<Time> {
+        let limits = self.limits(place);
+        self.calls[place].iter().filter(|time| !limits.disturb(time)).copied().collect()
     }
 
     fn limits(&self, place: usize) -> Limits {
@@ -223,13 +225,9 @@ fn idle(time: &Time, threads: f64) -> Option<f64> {
     time.cpu.filter(|&cpu| cpu > 0.0).map(|cpu| time.wall * threads / cpu)
 }
 
-fn is_good(seen: &Observation, limits: &Limits, of_base: &Limits) -> bool {
-    !limits.disturb(&seen.own) && seen.bases.iter().all(|base| !of_base.disturb(base))
-}
-
-/// Whether so many undisturbed ones will do: enough for an interval, or most of what there is.
+/// Whether so many undisturbed ones will do: most of what there is.
 fn has_enough(good: usize, all: usize) -> bool {
-    good >= FEWEST || 2 * good > all
+    2 * good > all
 }
 
 fn cpu(seen: &Observation) -> Option<f64> {
@@ -251,6 +249,7 @@ fn ratio(seen: &Observation, clock: Clock) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::FEWEST;
     use crate::testing::{method, probe};
 
     const BASE: usize = 0;
@@ -284,13 +283,13 @@ mod tests {
             let [before, behind] = [0.9, 1.1].map(|wall| time(slower * wall, 0.0));
             leg(&mut seen, round, time(slower * 1.2, 0.0), [before, behind], time(1.0, 0.0));
         }
-        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        let measured = seen.measured(FUSED).unwrap();
         assert!((measured.ratio.unwrap().median - 1.2).abs() < 1e-12);
         assert_eq!((measured.samples, measured.repeated, measured.clock), (8, 0, Clock::Wall));
         assert!((measured.time.median - 1.2e9 * 1.07).abs() < 1.0);
-        let base = seen.measured(BASE, Some(BASE)).unwrap();
+        let base = seen.measured(BASE).unwrap();
         assert_eq!((base.samples, base.ratio), (16, None));
-        assert_eq!(seen.times_as_long(FUSED, BASE, BASE).unwrap().median, measured.ratio.unwrap().median);
+        assert_eq!(seen.times_as_long(FUSED, BASE).unwrap().median, measured.ratio.unwrap().median);
     }
 
     #[test]
@@ -305,9 +304,9 @@ mod tests {
             let mut walls = [1.2, 1.0, 1.0].map(quiet);
             walls[hit] = time(1.2 * walls[hit].wall, 0.25);
             leg(&mut seen, 12, walls[0], [walls[1], walls[2]], quiet(1.0));
-            let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+            let measured = seen.measured(FUSED).unwrap();
             assert_eq!((measured.samples, measured.repeated), (12, 1), "call {hit}");
-            assert_eq!(seen.good(FUSED, Some(BASE)), 12);
+            assert_eq!(seen.good(FUSED), 12);
             assert!((measured.ratio.unwrap().median - 1.2).abs() < 1e-12);
         }
     }
@@ -321,7 +320,7 @@ mod tests {
             let slow = if round == 3 { 1.6 } else { 1.2 };
             leg(&mut seen, round, wall(slow), [wall(1.0); 2], wall(1.0));
         }
-        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        let measured = seen.measured(FUSED).unwrap();
         assert_eq!((measured.samples, measured.repeated, measured.clock), (9, 1, Clock::Wall));
     }
 
@@ -332,7 +331,7 @@ mod tests {
         for round in 0..10 {
             leg(&mut seen, round, time(1.2, 0.4), [time(1.0, 0.0); 2], time(1.0, 0.0));
         }
-        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        let measured = seen.measured(FUSED).unwrap();
         assert_eq!((measured.samples, measured.repeated), (10, 0));
     }
 
@@ -348,21 +347,21 @@ mod tests {
             };
             leg(&mut seen, round, loaded(1.2, 0), [loaded(1.0, 1), loaded(1.0, 2)], loaded(1.0, 3));
         }
-        let measured = seen.measured(FUSED, Some(BASE)).unwrap();
+        let measured = seen.measured(FUSED).unwrap();
         assert_eq!((measured.clock, measured.samples, measured.repeated), (Clock::Cpu, 20, 0));
         assert!((measured.ratio.unwrap().median - 1.2).abs() < 1e-12);
-        assert!(seen.good(FUSED, Some(BASE)) < FEWEST);
+        assert!(seen.good(FUSED) < FEWEST);
     }
 
     #[test]
     fn few_values_have_no_interval() {
         let mut seen = seen();
         for round in 0..FEWEST {
-            let measured = seen.measured(FUSED, Some(BASE));
+            let measured = seen.measured(FUSED);
             assert!(measured.is_none_or(|m| m.ratio.unwrap().interval.is_none()), "round {round}");
             leg(&mut seen, round, time(1.2, 0.0), [time(1.0, 0.0); 2], time(1.0, 0.0));
         }
-        assert!(seen.measured(FUSED, Some(BASE)).unwrap().ratio.unwrap().interval.is_some());
+        assert!(seen.measured(FUSED).unwrap().ratio.unwrap().interval.is_some());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::criterion_share::{list, live, replay};
 use crate::fingerprint::Fingerprint;
 use crate::machine::Machine;
 use crate::measure::{Pace, Report, measure};
-use crate::method::{Method, What};
+use crate::method::Method;
 use crate::outcome::Outcome;
 use crate::records::Template;
 use crate::revision::Revision;
@@ -233,9 +233,7 @@ fn selected(methods: Vec<Method>, selects: impl Fn(&str) -> bool) -> Vec<Method>
     let is_base_of_wanted =
         |place: usize| methods.iter().zip(&wanted).any(|(m, &w)| w && m.base == Some(place));
     let kept: Vec<usize> = (0..methods.len())
-        .filter(|&place| {
-            wanted[place] || is_base_of_wanted(place) || matches!(methods[place].what, What::Probe(_))
-        })
+        .filter(|&place| wanted[place] || is_base_of_wanted(place) || methods[place].is_probe())
         .collect();
     let of_kept = |&place: &usize| {
         let mut method = methods[place].clone();

@@ -7,7 +7,7 @@ use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::check::{Wrong, check};
-use crate::method::{Call, Method, What};
+use crate::method::{Call, Method};
 use crate::ring::Ring;
 use crate::schedule::legs;
 use crate::seen::{Observation, Seen};
@@ -43,7 +43,7 @@ impl Stand {
         let rng = Xoshiro256PlusPlus::seed_from_u64(size.m() as u64);
         let mut stand = Stand { methods: methods.to_vec(), calls, ring: Ring::new(slots), rng };
         for (method, call) in methods.iter().zip(&mut stand.calls) {
-            if matches!(method.what, What::Probe(_)) {
+            if method.is_probe() {
                 continue;
             }
             let expected = suite.expected(size, method)?;
@@ -63,7 +63,7 @@ impl Stand {
     /// If it fails.
     pub fn call(&mut self, place: usize) -> anyhow::Result<Time> {
         // A probe has operands of its own.
-        let slot = if matches!(self.methods[place].what, What::Probe(_)) { 0 } else { self.ring.advance() };
+        let slot = if self.methods[place].is_probe() { 0 } else { self.ring.advance() };
         self.calls[place].call(slot)
     }
 
@@ -75,7 +75,7 @@ impl Stand {
     pub fn round(&mut self, round: usize, wanted: &[usize], seen: &mut Seen) -> anyhow::Result<f64> {
         let started = Instant::now();
         for place in 0..self.methods.len() {
-            if matches!(self.methods[place].what, What::Probe(_)) {
+            if self.methods[place].is_probe() {
                 let time = self.call(place)?;
                 seen.called(place, time);
             }
@@ -212,12 +212,12 @@ mod tests {
         // The n-th call took n seconds. The check of the other base is the fifth call, say: what counts is who stands beside whom.
         let at = |place: usize| places.iter().position(|&other| other == place).unwrap() + 1;
         for place in [1, 2, 3] {
-            let nanos = seen.measured(place, Some(0)).unwrap();
+            let nanos = seen.measured(place).unwrap();
             let bases = if at(place) < 5 { (2.0, 5.0) } else { (5.0, 7.0) };
             let ratio = at(place) as f64 / f64::midpoint(bases.0, bases.1);
             assert_eq!((nanos.time.median, nanos.ratio.unwrap().median), (at(place) as f64 * 1e9, ratio));
         }
-        assert_eq!(seen.measured(6, Some(5)).unwrap().ratio.unwrap().median, 9.0 / f64::midpoint(8.0, 10.0));
+        assert_eq!(seen.measured(6).unwrap().ratio.unwrap().median, 9.0 / f64::midpoint(8.0, 10.0));
         assert_eq!((seen.all(0), seen.all(4), seen.all(5)), (3, 1, 2));
     }
 

@@ -1,6 +1,7 @@
 //! Methods of which nothing matters but what a test asks for.
 
-use crate::method::{Method, Probe, What, Work};
+use crate::method::{Method, Probe, What};
+use crate::work::Work;
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
     Method {
@@ -8,7 +9,6 @@ pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
         names: vec![name.to_owned()],
         rank,
         ids: vec![format!("r{rank}/{name}")],
-        for_criterion: true,
         base,
         work: Work { flops: 1e6, bytes: 1e3 },
         floor: None,
@@ -18,7 +18,7 @@ pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
 }
 
 pub(crate) fn probe(probe: Probe) -> Method {
-    Method { what: What::Probe(probe), for_criterion: false, ids: Vec::new(), ..method("probe", 0, None) }
+    Method { what: What::Probe(probe), ids: Vec::new(), ..method("probe", 0, None) }
 }
 
 /// The first GPU; None, and a line that says why, where there is none. A simulated one will do.

@@ -8,9 +8,6 @@ use fused_lora_benches::method::What;
 use fused_lora_benches::outcome::Outcome;
 use fused_lora_benches::stats::geometric_mean;
 
-/// Place of this library's base in every size.
-const BASE: usize = 0;
-
 /// The tables, in Markdown. Speeds are GFLOP/s of useful operations. Nothing of sizes in which no other library ran.
 #[must_use]
 pub fn render(outcomes: &[Outcome]) -> String {
@@ -97,7 +94,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
     for entry in &entries {
         let Entry { outcome, ours: place, .. } = entry;
         let Some(best) = entry.best() else { continue };
-        let Some(speed_up) = outcome.seen.times_as_long(best, *place, BASE) else { continue };
+        let Some(speed_up) = outcome.seen.times_as_long(best, *place) else { continue };
         let method = &outcome.methods[*place];
         let cell = outcome.size.cell(method.rank);
         let peak = outcome.limits().map(|(flops, _)| flops * 1e-9);
@@ -114,7 +111,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
         );
         if ours == Strategy::Fused {
             let slowdown = outcome.measured(*place).and_then(|measured| measured.ratio);
-            let floor = method.floor.and_then(|floor| floor.pad_pct).unwrap_or(f64::NAN);
+            let floor = method.floor.map_or(0.0, |floor| floor.pad_pct.unwrap_or(floor.pct));
             row.push(slowdown.map_or_else(String::new, |ratio| {
                 format!("{:.1} % ({floor:.1} %)", 100.0 * (ratio.median - 1.0))
             }));
@@ -140,10 +137,11 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_benches::method::{Floor, Method, Probe, Work};
+    use fused_lora_benches::method::{Method, Probe};
     use fused_lora_benches::seen::Observation;
     use fused_lora_benches::size::Size;
     use fused_lora_benches::time::Time;
+    use fused_lora_benches::work::{Floor, Work};
 
     use super::*;
 
@@ -153,7 +151,6 @@ mod tests {
             names: vec![name.to_owned()],
             rank,
             ids: vec![format!("r{rank}/{name}")],
-            for_criterion: true,
             base,
             work: Work { flops: 1e8, bytes: 1e8 },
             floor: (rank > 0).then_some(Floor { pct: 19.5, pad_pct: Some(19.5) }),
@@ -164,7 +161,7 @@ mod tests {
 
     /// Calls of so many microseconds: our base, two peers' bases, our fused, their three calls, the peak.
     fn outcome(batch: usize, micros: [f64; 7]) -> Outcome {
-        let base = Some(BASE);
+        let base = Some(0);
         let linear = |library, strategy| What::Linear(library, strategy);
         let methods = vec![
             method(linear(0, Strategy::Base), "ours/base", 0, base),

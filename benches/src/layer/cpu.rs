@@ -1,7 +1,6 @@
 //! The layer on the CPU, and PyTorch's beside it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,6 +9,7 @@ use fused_lora_records::{Record, SEQ_LENS};
 use fused_lora_transformer::cpu::{Layer, Model, Workspace};
 use fused_lora_transformer::{Config, Targets};
 
+use super::models::Models;
 use super::sequences::Sequences;
 use super::torch::{Options, Torch, TorchCall};
 use super::variant::Variant;
@@ -49,8 +49,7 @@ pub struct Cpu {
     weights: Weights,
     sequences: Sequences,
     references: References,
-    /// By slot and variant; each slot's bare model is packed into memory of its own, which its other variants share.
-    models: Vec<HashMap<Variant, Rc<Model>>>,
+    models: Models<Model>,
     operands: Rc<RefCell<Operands>>,
     memory: Memory,
     torch: Option<Rc<RefCell<Torch>>>,
@@ -68,7 +67,7 @@ impl Cpu {
             weights: Weights::new(setup.config)?,
             sequences: Sequences::new(longest, setup.config.d),
             references: References::default(),
-            models: Vec::new(),
+            models: Models::new(),
             operands: Rc::default(),
             memory: Memory::new(setup.last_level_cache),
             torch: None,
@@ -76,28 +75,15 @@ impl Cpu {
         })
     }
 
-    fn bare(&self) -> anyhow::Result<Model> {
-        let Setup { config, simd, .. } = self.setup;
-        let layers = self.weights.layers().iter().map(|layer| Layer::with_simd(simd, config, layer));
-        Ok(Model::new(config, layers.collect::<Result<_, _>>()?)?)
-    }
-
     /// The model of a variant in each of the first slots.
     fn models(&mut self, variant: Variant, slots: usize) -> anyhow::Result<Vec<Rc<Model>>> {
-        self.weights.ensure(variant)?;
-        while self.models.len() < slots {
-            let bare = Rc::new(self.bare()?);
-            self.models.push(HashMap::from([(Variant::NONE, bare)]));
-        }
-        let mut models = Vec::new();
-        for of_slot in &mut self.models[..slots] {
-            if !of_slot.contains_key(&variant) {
-                let adapted = of_slot[&Variant::NONE].with_adapters(&self.weights.adapters(variant))?;
-                of_slot.insert(variant, Rc::new(adapted));
-            }
-            models.push(Rc::clone(&of_slot[&variant]));
-        }
-        Ok(models)
+        let Cpu { setup: Setup { config, simd, .. }, weights, models, .. } = self;
+        weights.ensure(variant)?;
+        let bare = || {
+            let layers = weights.layers().iter().map(|layer| Layer::with_simd(*simd, *config, layer));
+            Ok(Model::new(*config, layers.collect::<Result<_, _>>()?)?)
+        };
+        models.of(variant, slots, bare, |bare| Ok(bare.with_adapters(&weights.adapters(variant))?))
     }
 
     /// PyTorch with the weights that there are, started where it is not running yet.
@@ -246,7 +232,6 @@ mod tests {
         let methods = cpu.methods(SIZE);
         let fused = methods.iter().position(|method| method.ids[0] == "r10/lora-fused-qv").unwrap();
         let mut calls = cpu.prepare(SIZE, 3, &methods[..=fused]).unwrap();
-        assert_eq!(cpu.models.len(), 1, "warm weights are one model");
         calls[fused].call(2).unwrap();
 
         struct Spoilt<'a>(&'a mut dyn Call, Rc<RefCell<Operands>>);

@@ -1,6 +1,5 @@
 //! The layer on a GPU.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use fused_lora_records::SEQ_LENS;
@@ -8,6 +7,7 @@ use fused_lora_transformer::cuda::{Layer, Model, Workspace};
 use fused_lora_transformer::{Config, Targets};
 use half::f16;
 
+use super::models::Models;
 use super::sequences::Sequences;
 use super::variant::Variant;
 use super::weights::Weights;
@@ -29,8 +29,7 @@ pub struct Cuda {
     weights: Weights,
     sequences: Sequences,
     references: References,
-    /// By slot and variant; a slot's variants share their products' weights.
-    models: Vec<HashMap<Variant, Rc<Model>>>,
+    models: Models<Model>,
 }
 
 impl Cuda {
@@ -45,7 +44,7 @@ impl Cuda {
             weights: Weights::new(config)?,
             sequences: Sequences::new(longest, config.d),
             references: References::default(),
-            models: Vec::new(),
+            models: Models::new(),
             gpu,
             config,
             targets,
@@ -53,30 +52,15 @@ impl Cuda {
         })
     }
 
-    fn bare(&self) -> anyhow::Result<Model> {
-        let layers = self.weights.layers().iter();
-        let layers = layers.map(|layer| Layer::new(&self.gpu.device, self.config, layer));
-        Ok(Model::new(self.config, layers.collect::<Result<_, _>>()?)?)
-    }
-
     /// The model of a variant in each of the first slots.
     fn models(&mut self, variant: Variant, slots: usize) -> anyhow::Result<Vec<Rc<Model>>> {
-        self.weights.ensure(variant)?;
-        // A smaller ring gives its memory back.
-        self.models.truncate(slots);
-        while self.models.len() < slots {
-            let bare = Rc::new(self.bare()?);
-            self.models.push(HashMap::from([(Variant::NONE, bare)]));
-        }
-        let mut models = Vec::new();
-        for of_slot in &mut self.models {
-            if !of_slot.contains_key(&variant) {
-                let adapted = of_slot[&Variant::NONE].with_adapters(&self.weights.adapters(variant))?;
-                of_slot.insert(variant, Rc::new(adapted));
-            }
-            models.push(Rc::clone(&of_slot[&variant]));
-        }
-        Ok(models)
+        let Cuda { gpu, config, weights, models, .. } = self;
+        weights.ensure(variant)?;
+        let bare = || {
+            let layers = weights.layers().iter().map(|layer| Layer::new(&gpu.device, *config, layer));
+            Ok(Model::new(*config, layers.collect::<Result<_, _>>()?)?)
+        };
+        models.of(variant, slots, bare, |bare| Ok(bare.with_adapters(&weights.adapters(variant))?))
     }
 }
 

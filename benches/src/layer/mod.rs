@@ -15,12 +15,13 @@ use half::f16;
 use ndarray::Array2;
 
 use crate::check::Expected;
-use crate::method::{Floor, Method, What, Work};
+use crate::method::{Method, What};
 use crate::operands::slot_bytes;
 use crate::settings::Cache;
 use crate::size::Size;
+use crate::work::{Floor, Work};
 use sequences::{DISTINCT, Sequences};
-use torch::TorchMethod;
+use torch_method::TorchMethod;
 use variant::{Variant, record_name};
 use weights::Weights;
 
@@ -28,9 +29,11 @@ pub mod cpu;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
 pub mod exchange;
+mod models;
 pub mod reference;
 pub mod sequences;
 pub mod torch;
+pub mod torch_method;
 pub mod variant;
 pub mod verdict;
 pub mod versus;
@@ -58,7 +61,6 @@ pub fn methods(
         ids: names.iter().map(|name| format!("r{}/{name}", variant.rank)).collect(),
         names,
         rank: variant.rank,
-        for_criterion: true,
         base: Some(base),
         work: work(variant),
         floor: (base == 0).then(|| variant.floor(config, granule)),
@@ -91,7 +93,6 @@ fn with_torch(methods: &mut Vec<Method>, config: &Config, granule: Granule) {
     let torch = |what: TorchMethod, like: &Method| Method {
         what: What::Torch(what, like.rank),
         names: vec![what.record_name().to_owned()],
-        for_criterion: false,
         base: Some(base),
         // How PyTorch pads a rank is not known.
         floor: (like.rank > 0)
@@ -253,7 +254,10 @@ mod tests {
         let base = methods.iter().position(|method| method.names[0] == "torch-fp32/none").unwrap();
         assert!(methods[base].is_base(base) && methods[base].floor.is_none());
         let lora = find(&methods, "torch-fp32/lora-qv", 100);
-        assert_eq!((lora.base, lora.dtype, lora.for_criterion, lora.ours), (Some(base), "f32", false, false));
+        assert_eq!(
+            (lora.base, lora.dtype, lora.is_for_criterion(), lora.ours),
+            (Some(base), "f32", false, false)
+        );
         assert_eq!(
             lora.ids,
             ["r100/lora-unfused-qv", "r100/lora-fused-qv"],

@@ -174,7 +174,7 @@ mod tests {
         let methods = cpu.methods(SIZE);
         let mut calls = cpu.prepare(SIZE, 2, &methods).unwrap();
         for (method, call) in methods.iter().zip(&mut calls) {
-            if matches!(method.what, What::Probe(_)) {
+            if method.is_probe() {
                 call.call(0).unwrap();
                 continue;
             }

@@ -11,9 +11,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, seq};
 
 use crate::check::Expected;
-use crate::method::{Call, Floor, Method, What, Work};
+use crate::method::{Call, Method, What};
 use crate::settings::Cache;
 use crate::size::Size;
+use crate::work::{Floor, Work};
 
 pub mod cpu;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -56,7 +57,6 @@ pub fn methods<G>(
             ids: vec![format!("r{rank}/{name}")],
             names: vec![name],
             rank,
-            for_criterion: true,
             base: Some(0),
             work: work(workload, cache, size.m(), if strategy == Strategy::Base { 0 } else { rank }),
             // How another library pads a rank is not known.

@@ -6,10 +6,11 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use fused_lora::Strategy;
-use fused_lora::cuda::{Buffer, Event, Graph, Stream};
+use fused_lora::cuda::{Buffer, Error, Event, Graph, Stream};
 use fused_lora_benches::cuda::captured::{Captured, capture};
 use fused_lora_benches::cuda::{Gpu, Operands};
 use fused_lora_benches::linear::cuda::Ground;
+use fused_lora_benches::linear::weights::Linear;
 use fused_lora_benches::method::Call;
 use half::f16;
 
@@ -19,7 +20,7 @@ use crate::gpu::library::{Handle, Missing};
 use crate::gpu::matmul::{Algorithm, Matmul, Scratch, WORKSPACE_BYTES};
 use crate::gpu::product::Product;
 use crate::gpu::steps::{Places, Sizes, Step, padded, steps};
-use crate::gpu::weights::Weights;
+use crate::gpu::weights::{Weights, upload};
 
 /// Seconds that one trial of an algorithm is to take, by the device's peak.
 const TRIAL: f64 = 0.3e-3;
@@ -29,7 +30,9 @@ const CALLS: [usize; 2] = [2, 20];
 /// The library, and what it has been found to do best so far.
 pub struct CublasLt {
     gpu: Gpu,
-    scratch: Rc<Buffer>,
+    scratch: Buffer,
+    /// W on the device by slot and projection: one for the base and all ranks.
+    w: RefCell<Vec<Vec<Rc<Buffer>>>>,
     /// By product: a size's base is the same at every rank, and is tried once.
     chosen: RefCell<HashMap<Product, Rc<Chosen>>>,
     /// Dropped while its context is current.
@@ -58,9 +61,9 @@ impl CublasLt {
                 Err(missing) => return Ok(Err(missing)),
             }
         };
-        let scratch = Rc::new(Buffer::zeroed(&gpu.device, WORKSPACE_BYTES / size_of::<f16>())?);
-        let (chosen, handle) = (RefCell::default(), ManuallyDrop::new(handle));
-        Ok(Ok(CublasLt { gpu: gpu.clone(), scratch, chosen, handle, context }))
+        let scratch = Buffer::zeroed(&gpu.device, WORKSPACE_BYTES / size_of::<f16>())?;
+        let (w, chosen, handle) = (RefCell::default(), RefCell::default(), ManuallyDrop::new(handle));
+        Ok(Ok(CublasLt { gpu: gpu.clone(), scratch, w, chosen, handle, context }))
     }
 
     /// The library's version: 120901 is 12.9.1.
@@ -78,15 +81,25 @@ impl CublasLt {
     /// # Panics
     ///
     /// If `strategy` is the fused one, which this peer has not.
-    pub fn method(&self, ground: &Ground, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
+    pub fn method(
+        self: &Rc<Self>,
+        ground: &Ground,
+        strategy: Strategy,
+        rank: usize,
+    ) -> anyhow::Result<Box<dyn Call>> {
         assert_ne!(strategy, Strategy::Fused, "cuBLASLt has no fused call");
         let rank = if strategy == Strategy::Base { 0 } else { rank };
         let (device, operands) = (&self.gpu.device, &ground.operands);
-        let of_slot = |slot: &Vec<_>| -> Result<Vec<Weights>, _> {
-            slot.iter().map(|linear| Weights::new(device, linear, rank)).collect()
-        };
         let slots = ground.weights.slots(ground.weight_slots);
-        let weights: Vec<Vec<Weights>> = slots.iter().map(of_slot).collect::<Result<_, _>>()?;
+        let mut w = self.w.borrow_mut();
+        for slot in &slots[w.len().min(slots.len())..] {
+            let of_projection = |linear: &Linear<_>| Ok(Rc::new(upload(device, &linear.w)?));
+            w.push(slot.iter().map(of_projection).collect::<Result<_, Error>>()?);
+        }
+        let of_slot = |(slot, w): (&Vec<Linear<_>>, &Vec<Rc<Buffer>>)| -> Result<Vec<Weights>, Error> {
+            slot.iter().zip(w).map(|(linear, w)| Weights::new(device, linear, Rc::clone(w), rank)).collect()
+        };
+        let weights: Vec<Vec<Weights>> = slots.iter().zip(&*w).map(of_slot).collect::<Result<_, _>>()?;
         let h = Buffer::zeroed(device, (operands.m() * padded(rank)).max(1))?;
 
         let _entered = self.context.enter()?;
@@ -98,8 +111,8 @@ impl CublasLt {
         let graph = capture(&self.gpu.stream, ground.passes, operands.slots(), |slot, stream| {
             self.run(&passes[slot], stream)
         })?;
-        let kept = Box::new((weights, h, Rc::clone(&self.scratch)));
-        // SAFETY: the passes use the operands, and weights, h and scratch memory, which are kept. The scratch memory is shared with
+        let kept = Box::new((weights, h, Rc::clone(self)));
+        // SAFETY: the passes use the operands, and weights, h, and the library with its scratch memory, which are kept. That memory is shared with
         // other graphs of the library, whose launches follow each other on the one stream.
         Ok(Box::new(unsafe { Captured::new(&self.gpu, operands, ground.passes, graph, kept)? }))
     }

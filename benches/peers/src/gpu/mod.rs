@@ -50,7 +50,7 @@ pub fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Ground>>> {
     let mut libraries = vec![this_library("fused-lora/", ours)];
     match CublasLt::new(gpu)? {
         Ok(cublaslt) => {
-            println!("cublasLt: version {}", cublaslt.version());
+            eprintln!("cublasLt: version {}", cublaslt.version());
             let cublaslt = Rc::new(cublaslt);
             libraries.push(Library {
                 name: Box::new(|strategy| cublaslt::name(strategy).to_owned()),
@@ -58,7 +58,7 @@ pub fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Ground>>> {
                 make: Box::new(move |ground, strategy, rank| cublaslt.method(ground, strategy, rank)),
             });
         }
-        Err(missing) => println!("cublasLt: {missing}, skipped"),
+        Err(missing) => eprintln!("cublasLt: {missing}, skipped"),
     }
     Ok(libraries)
 }

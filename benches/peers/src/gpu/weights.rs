@@ -1,5 +1,7 @@
 //! W, A and B of one projection, as the peer has them: row after row, the adapter padded.
 
+use std::rc::Rc;
+
 use fused_lora::cuda::{Buffer, Device, Error};
 use fused_lora_benches::linear::weights::Linear;
 use half::f16;
@@ -10,7 +12,7 @@ use crate::gpu::steps::padded;
 /// In device memory.
 pub struct Weights {
     /// [n, k]
-    pub w: Buffer,
+    pub w: Rc<Buffer>,
     /// [rank, k] and [n, rank], the rank [`padded`]; None for the base alone.
     pub adapter: Option<(Buffer, Buffer)>,
     /// Columns of y.
@@ -20,24 +22,34 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// A copy of a projection's, with its adapter of that rank unless it is 0.
+    /// Those of a projection, whose W is there, with a copy of its adapter of that rank unless it is 0.
     ///
     /// # Errors
     ///
     /// If there is no memory for it.
-    pub fn new<L>(device: &Device, linear: &Linear<L>, rank: usize) -> Result<Weights, Error> {
-        let upload = |matrix: &Array2<f16>| {
-            Buffer::from_slice(device, matrix.as_slice().expect("it is one row after another"))
-        };
+    pub fn new<L>(device: &Device, linear: &Linear<L>, w: Rc<Buffer>, rank: usize) -> Result<Weights, Error> {
         let adapter = if rank == 0 {
             None
         } else {
             let (a, b) = with_zeros(&linear.adapter(rank).a, &linear.adapter(rank).b);
-            Some((upload(&a)?, upload(&b)?))
+            Some((upload(device, &a)?, upload(device, &b)?))
         };
         let (n, k) = linear.w.dim();
-        Ok(Weights { w: upload(&linear.w)?, adapter, n, k })
+        Ok(Weights { w, adapter, n, k })
     }
+}
+
+/// A copy of a matrix in device memory, a row after the other.
+///
+/// # Errors
+///
+/// If there is no memory for it.
+///
+/// # Panics
+///
+/// If its rows do not follow each other.
+pub fn upload(device: &Device, matrix: &Array2<f16>) -> Result<Buffer, Error> {
+    Buffer::from_slice(device, matrix.as_slice().expect("it is one row after another"))
 }
 
 /// A with zero rows, B with zero columns, so that both have the padded rank: what they add is 0.
