@@ -353,6 +353,17 @@ mod tests {
         assert!(seen.good(FUSED) < FEWEST);
     }
 
+    /// A quarter of the machine is taken from every call alike: none stands out among its own, but the peak's loop tells.
+    #[test]
+    fn a_machine_that_is_evenly_busy_is_seen_by_the_peak() {
+        let mut seen = seen();
+        for round in 0..12 {
+            leg(&mut seen, round, time(1.6, 0.25), [time(1.4, 0.25), time(1.3, 0.25)], time(1.3, 0.25));
+        }
+        assert_eq!(seen.good(FUSED), 0);
+        assert_eq!(seen.measured(FUSED).unwrap().clock, Clock::Cpu);
+    }
+
     #[test]
     fn few_values_have_no_interval() {
         let mut seen = seen();
