@@ -57,6 +57,8 @@ pub(crate) struct Lane {
     pub(crate) yielder: *const Yielder<(), ()>,
     pub(crate) copies: Copies,
     pub(crate) bulk: BulkGroups,
+    /// The module and the line of its latest PTX instruction, if it runs PTX.
+    pub(crate) ptx: Option<(&'static str, u32)>,
     /// The site of its latest instruction.
     pub(crate) latest: Option<u32>,
     /// The site of the instruction that it waits at, for others or for an event.
@@ -153,6 +155,7 @@ impl Lane {
             yielder: std::ptr::null(),
             copies: Copies::default(),
             bulk: BulkGroups::default(),
+            ptx: None,
             latest: None,
             waiting: None,
             waits_for: None,

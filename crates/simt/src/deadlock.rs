@@ -1,10 +1,9 @@
 //! Who waits where, when nobody can go on.
 
-use std::panic::Location;
-
 use crate::{
     Kind, Report, Wait,
     run::{LaneRef, Run},
+    site::Place,
 };
 
 impl Run {
@@ -48,7 +47,7 @@ impl Run {
                 }
             }
         }
-        let (at, location) = first.unwrap_or((self.current, Location::caller()));
+        let (at, location) = first.unwrap_or_else(|| (self.current, Place::caller()));
         self.report(at, location, Kind::Deadlock { waiting })
     }
 }

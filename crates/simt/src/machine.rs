@@ -1,6 +1,6 @@
 //! The machine as the host sees it: memory, launches, runs.
 
-use std::{panic::Location, rc::Rc};
+use std::rc::Rc;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -10,6 +10,7 @@ use crate::{
     memory::{Content, Global, Tracked},
     run::{LaunchInfo, Run},
     scheduler,
+    site::Place,
 };
 
 /// Most bytes of shared memory of a CTA on any device: compute capability 9.0 and 10.0.
@@ -220,7 +221,7 @@ impl Report {
     /// A fault of the host's, at the caller's line.
     #[track_caller]
     pub(crate) fn host(kind: Kind) -> Self {
-        Self { kernel: "host".to_owned(), cta: 0, lane: 0, location: Location::caller(), kind }
+        Self { kernel: "host".to_owned(), cta: 0, lane: 0, location: Place::caller(), kind }
     }
 }
 

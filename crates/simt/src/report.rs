@@ -1,8 +1,8 @@
 //! What a run or a host access is stopped with.
 
-use std::{fmt, panic::Location};
+use std::fmt;
 
-use crate::site::Op;
+use crate::site::{Op, Place};
 
 /// A fault: what, by whom, from which source line.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub struct Report {
     /// The number of the lane in its CTA.
     pub lane: u32,
     /// The source line of the instruction.
-    pub location: &'static Location<'static>,
+    pub location: Place,
     /// What is wrong.
     pub kind: Kind,
 }
@@ -181,7 +181,7 @@ pub struct Party {
     /// The instruction.
     pub op: Op,
     /// Its source line.
-    pub location: &'static Location<'static>,
+    pub location: Place,
 }
 
 /// Who made an access.
@@ -231,7 +231,7 @@ pub struct Wait {
     /// What a poll loop reads.
     pub address: Option<String>,
     /// The source line.
-    pub location: &'static Location<'static>,
+    pub location: Place,
 }
 
 impl fmt::Display for Wait {

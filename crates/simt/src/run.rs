@@ -15,7 +15,7 @@ use crate::{
     memory::{Global, Tracked},
     registers::Registers,
     shadow::{Access, Group, GroupKind},
-    site::{Op, Sites},
+    site::{At, Op, Place, Sites},
     transfer::Transfer,
     warpgroup::{WARPGROUP, Warpgroup},
 };
@@ -311,7 +311,8 @@ impl Run {
         location: &'static Location<'static>,
         tap: Option<&str>,
     ) -> Outcome<Entered> {
-        let site = self.sites.visit(op, location, &self.schedule.mutations);
+        let at = self.lane_mut().ptx.map_or(At::Source(location), |(module, line)| At::Ptx(module, line));
+        let site = self.sites.visit(op, at, &self.schedule.mutations);
         self.lane_mut().latest = Some(site);
         if op != Op::Tap {
             if self.schedule.abort_after.is_some_and(|limit| self.instructions >= limit) {
@@ -439,7 +440,7 @@ impl Run {
         Stop
     }
 
-    pub(crate) fn report(&self, lane: LaneRef, location: &'static Location<'static>, kind: Kind) -> Report {
+    pub(crate) fn report(&self, lane: LaneRef, location: Place, kind: Kind) -> Report {
         let cta = self.slots[lane.slot].as_ref().expect("a lane that fails is resident");
         let kernel = self.launches[cta.launch].name.clone();
         Report { kernel, cta: cta.index, lane: lane.lane as u32, location, kind }
@@ -481,7 +482,7 @@ impl Run {
         if let Err(message) = result {
             // Where the panic was is not to be had without a hook; the message that was printed has it.
             let latest = self.lane_mut().latest;
-            let location = latest.map_or(Location::caller(), |site| self.sites.get(site).location);
+            let location = latest.map_or_else(Place::caller, |site| self.sites.get(site).location);
             self.failure = Some(self.report(self.current, location, Kind::Panic { message }));
             return;
         }

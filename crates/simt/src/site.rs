@@ -107,6 +107,38 @@ impl fmt::Display for Op {
     }
 }
 
+/// Where an instruction is: in a kernel's Rust source, or in the text of a PTX module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Path as the compiler was given it, or the name of the module.
+    pub file: &'static str,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1; 0 where only the line is known.
+    pub column: u32,
+}
+
+impl Place {
+    /// The place where the caller is.
+    #[track_caller]
+    pub(crate) fn caller() -> Self {
+        Location::caller().into()
+    }
+}
+
+impl From<&'static Location<'static>> for Place {
+    fn from(location: &'static Location<'static>) -> Self {
+        Self { file: location.file(), line: location.line(), column: location.column() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)?;
+        if self.column > 0 { write!(f, ":{}", self.column) } else { Ok(()) }
+    }
+}
+
 /// An instruction at a place in the source, and how often lanes came to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SiteInfo {
@@ -132,7 +164,7 @@ impl fmt::Display for SiteInfo {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) info: SiteInfo,
-    pub(crate) location: &'static Location<'static>,
+    pub(crate) location: Place,
     /// The mutations that may apply, by number.
     pub(crate) mutations: Vec<usize>,
 }
@@ -141,33 +173,56 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Sites {
     entries: Vec<Entry>,
-    /// Number of a site by the address of its location, a guess: one location may have several addresses.
-    recent: Vec<(usize, u32)>,
+    /// Number of a site by its key, a guess: one location may have several addresses.
+    recent: Vec<(Key, u32)>,
     numbers: HashMap<(&'static str, u32, u32, Op), u32>,
 }
 
 const RECENT: usize = 512;
 
+/// What tells places apart at no cost: the address of a location, or of a module's name and a line; and the instruction.
+type Key = (usize, u32, Op);
+
+/// Where an instruction stands, as the lane that comes to it knows.
+#[derive(Clone, Copy)]
+pub(crate) enum At {
+    /// In Rust.
+    Source(&'static Location<'static>),
+    /// In a PTX module: its name and the line.
+    Ptx(&'static str, u32),
+}
+
+impl At {
+    fn key(self, op: Op) -> Key {
+        match self {
+            Self::Source(location) => (std::ptr::from_ref(location) as usize, 0, op),
+            Self::Ptx(module, line) => (module.as_ptr() as usize, line, op),
+        }
+    }
+
+    fn place(self) -> Place {
+        match self {
+            Self::Source(location) => location.into(),
+            Self::Ptx(file, line) => Place { file, line, column: 0 },
+        }
+    }
+}
+
 impl Sites {
     pub(crate) fn new() -> Self {
-        Self { entries: Vec::new(), recent: vec![(0, 0); RECENT], numbers: HashMap::new() }
+        Self { entries: Vec::new(), recent: vec![((0, 0, Op::Tap), 0); RECENT], numbers: HashMap::new() }
     }
 
     /// The number of a site, counted.
     #[inline]
-    pub(crate) fn visit(
-        &mut self,
-        op: Op,
-        location: &'static Location<'static>,
-        mutations: &[Mutation],
-    ) -> u32 {
-        // There are fewer than 64 instructions, which fit into the bits that the shift makes free.
-        let key = (std::ptr::from_ref(location) as usize) << 6 | op as usize;
-        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) % RECENT;
+    pub(crate) fn visit(&mut self, op: Op, at: At, mutations: &[Mutation]) -> u32 {
+        let key @ (address, line, _) = at.key(op);
+        let mixed = (address << 6 ^ (line as usize) << 24 ^ op as usize).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = (mixed >> 48) % RECENT;
         let number = if self.recent[slot].0 == key {
             self.recent[slot].1
         } else {
-            let number = self.find(op, location, mutations);
+            let number = self.find(op, at.place(), mutations);
             self.recent[slot] = (key, number);
             number
         };
@@ -176,8 +231,8 @@ impl Sites {
     }
 
     #[cold]
-    fn find(&mut self, op: Op, location: &'static Location<'static>, mutations: &[Mutation]) -> u32 {
-        let (file, line, column) = (location.file(), location.line(), location.column());
+    fn find(&mut self, op: Op, location: Place, mutations: &[Mutation]) -> u32 {
+        let Place { file, line, column } = location;
         *self.numbers.entry((file, line, column, op)).or_insert_with(|| {
             let info = SiteInfo { op, file, line, column, count: 0 };
             let matching = mutations.iter().enumerate().filter(|(_, m)| m.site.matches(&info));

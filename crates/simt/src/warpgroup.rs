@@ -307,9 +307,9 @@ impl Run {
         Ok(())
     }
 
-    /// After the wait: a lane takes its sums, if they are there.
-    pub(crate) fn wgmma_collect(&mut self, site: u32, acc: &mut [f32]) -> Outcome<()> {
-        let Some(tag) = acc.first().copied().and_then(number_of) else { return Ok(()) };
+    /// After the wait: a lane takes its sums, if they are there; says whether they are.
+    pub(crate) fn wgmma_collect(&mut self, site: u32, acc: &mut [f32]) -> Outcome<bool> {
+        let Some(tag) = acc.first().copied().and_then(number_of) else { return Ok(true) };
         let lane = self.current.lane;
         let cta = self.cta_mut();
         let waited = cta.warps[lane / WARP as usize].waited;
@@ -322,7 +322,8 @@ impl Run {
             let reason = "the accumulators are only a part of those of their wgmma";
             return Err(self.operand(Op::WgmmaWaitGroup, site, reason));
         }
-        if sums.group < waited {
+        let is_done = sums.group < waited;
+        if is_done {
             let at = lane % WARPGROUP as usize * acc.len();
             acc.copy_from_slice(&sums.values[at..at + acc.len()]);
             sums.delivered += 1;
@@ -330,6 +331,6 @@ impl Run {
                 warpgroup.sums.remove(&tag);
             }
         }
-        Ok(())
+        Ok(is_done)
     }
 }

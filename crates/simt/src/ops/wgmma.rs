@@ -48,3 +48,27 @@ pub fn stmatrix_x4(row: u32, values: [u32; 4]) {
         run.stmatrix(site, flipped(row, action), values)
     });
 }
+
+/// Likewise for several wgmma, whose accumulators get their sums if they are among those that are done: says which did.
+pub(crate) fn wgmma_wait_groups(pending: u32, accumulators: &mut [Vec<f32>]) -> Vec<bool> {
+    let location = Location::caller();
+    let present = execute(Op::WgmmaWaitGroup, location, None, |run, site, action| {
+        let more = if let Some(Action::WaitGroup(more)) = action { more } else { 0 };
+        run.wgmma_wait_group(site, pending.saturating_add(more), &[])?;
+        Ok(Some(site))
+    });
+    let Some(site) = present else { return vec![false; accumulators.len()] };
+    suspend();
+    let collect = |sums: &mut Vec<f32>| super::or_halt(with(|run| run.wgmma_collect(site, sums)));
+    accumulators.iter_mut().map(collect).collect()
+}
+
+/// Ends the run: registers of wgmma were used as they must not be.
+pub(crate) fn fail_wgmma(reason: &str) -> ! {
+    let location = Location::caller();
+    super::or_halt(with(|run| {
+        let entered = run.enter(Op::WgmmaWaitGroup, location, None)?;
+        Err::<(), _>(run.operand(Op::WgmmaWaitGroup, entered.site, reason))
+    }));
+    super::halt()
+}

@@ -1,0 +1,517 @@
+//! A PTX module: its entries, with the statements of their bodies.
+//!
+//! Read here is what every instruction has in common, guard, opcode and operands, with names resolved; what an opcode means is up to
+//! [`decode`](super::decode). PTX ISA 9.0, sections 4 (syntax), 5 (state spaces) and 11 (directives).
+
+use std::collections::HashMap;
+
+use super::text::{Refused, Text, Token};
+
+/// The most registers of an entry: their numbers have 16 bits.
+const MOST_REGISTERS: u32 = 0xffff;
+/// The most bytes of parameters of an entry. PTX ISA 5.1.6.
+const MOST_PARAMETERS: u32 = 32_764;
+/// The most of anything else that is counted.
+const MOST: u32 = i32::MAX as u32;
+
+/// What a text declares.
+pub(crate) struct Parsed<'a> {
+    pub(crate) target: &'a str,
+    pub(crate) entries: Vec<ParsedEntry<'a>>,
+}
+
+/// A kernel.
+pub(crate) struct ParsedEntry<'a> {
+    pub(crate) name: &'a str,
+    /// Bytes of its parameters.
+    pub(crate) parameters: u32,
+    /// `.maxntid` or `.reqntid`, all dimensions multiplied.
+    pub(crate) threads: Option<u32>,
+    /// `.maxnreg`.
+    pub(crate) registers: Option<u32>,
+    pub(crate) statements: Vec<Statement<'a>>,
+    /// Registers of all scopes.
+    pub(crate) register_count: u32,
+}
+
+/// An instruction.
+pub(crate) struct Statement<'a> {
+    /// The predicate that must be true, or false if negated.
+    pub(crate) guard: Option<(u16, bool)>,
+    pub(crate) opcode: &'a str,
+    pub(crate) operands: Vec<Operand<'a>>,
+    pub(crate) line: u32,
+    /// At its opcode, for a refusal.
+    pub(crate) at: Text<'a>,
+}
+
+/// An operand.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Operand<'a> {
+    Register(u16),
+    /// `!p`.
+    Negated(u16),
+    /// Not cut to any width.
+    Immediate(u64),
+    Special(Special),
+    /// The first byte of a parameter, from that of the first one.
+    Parameter(u32),
+    /// The start of dynamic shared memory.
+    Shared,
+    /// `_`.
+    Sink,
+    List(Vec<Operand<'a>>),
+    /// `[base+offset]`, or `[base+offset, {coordinates}]`.
+    Address(Box<Operand<'a>>, i64, Vec<Operand<'a>>),
+    /// The index of a statement, once its label was seen.
+    Target(u32),
+    /// A name that is none of these.
+    Name(&'a str),
+}
+
+/// Special registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Special {
+    Tid,
+    Ntid,
+    Ctaid,
+    Nctaid,
+    ClusterCtarank,
+    ClusterNctarank,
+    Clusterid,
+    Nclusterid,
+    Laneid,
+    /// Those of dimensions that one-dimensional launches do not have: 0, or 1 of something.
+    Zero,
+    One,
+}
+
+impl Special {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "%tid.x" => Self::Tid,
+            "%ntid.x" => Self::Ntid,
+            "%ctaid.x" => Self::Ctaid,
+            "%nctaid.x" => Self::Nctaid,
+            "%cluster_ctarank" | "%cluster_ctaid.x" => Self::ClusterCtarank,
+            "%cluster_nctarank" | "%cluster_nctaid.x" => Self::ClusterNctarank,
+            "%clusterid.x" => Self::Clusterid,
+            "%nclusterid.x" => Self::Nclusterid,
+            "%laneid" => Self::Laneid,
+            "%tid.y" | "%tid.z" | "%ctaid.y" | "%ctaid.z" | "%cluster_ctaid.y" | "%cluster_ctaid.z"
+            | "%clusterid.y" | "%clusterid.z" => Self::Zero,
+            "%ntid.y" | "%ntid.z" | "%nctaid.y" | "%nctaid.z" | "%cluster_nctaid.y" | "%cluster_nctaid.z"
+            | "%nclusterid.y" | "%nclusterid.z" => Self::One,
+            _ => return None,
+        })
+    }
+}
+
+/// Reads a module.
+pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Refused> {
+    let mut text = Text::new(text);
+    let mut target = None;
+    let mut shared = Vec::new();
+    let mut entries = Vec::new();
+    loop {
+        let before = text.clone();
+        match text.take() {
+            Token::End => break,
+            Token::Word(".version") => {
+                text.word("a version")?;
+            }
+            Token::Word(".target") => {
+                target = Some(text.word("a target")?);
+                while text.takes(',') {
+                    text.word("an option of the target")?;
+                }
+            }
+            Token::Word(".address_size") => {
+                if text.word("an address size")? != "64" {
+                    return Err(before.refuse("addresses of other than 64 bits".to_owned()));
+                }
+            }
+            Token::Word(".file" | ".loc") => text.skip_line(),
+            Token::Word(".section") => skip_section(&mut text)?,
+            Token::Word(".extern") => shared.push(dynamic_shared(&mut text)?),
+            Token::Word(".visible") => {}
+            Token::Word(".entry") => entries.push(Body::entry(&mut text, &shared)?),
+            // Constants, such as names of source files. One that is used is refused there.
+            Token::Word(".global" | ".const") => text.skip_statement()?,
+            _ => return Err(before.refuse(format!("a directive expected, {}", before.shown()))),
+        }
+    }
+    let target = target.ok_or_else(|| text.refuse("the module has no .target".to_owned()))?;
+    Ok(Parsed { target, entries })
+}
+
+/// Debug information: `.section name { … }`.
+fn skip_section(text: &mut Text<'_>) -> Result<(), Refused> {
+    while text.peek() != Token::Mark('{') && text.peek() != Token::End {
+        text.take();
+    }
+    text.expect('{')?;
+    while !text.takes('}') {
+        if text.take() == Token::End {
+            return Err(text.refuse("`}` expected, the text ends".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// `.extern .shared .align n .b8 name[];`
+fn dynamic_shared<'a>(text: &mut Text<'a>) -> Result<&'a str, Refused> {
+    let before = text.clone();
+    let name = loop {
+        match text.word("a declaration of shared memory")? {
+            ".align" => {
+                text.number("an alignment", 1024)?;
+            }
+            ".shared" | ".b8" => {}
+            word if word.starts_with('.') => return Err(before.refuse(format!("`.extern {word}`"))),
+            name => break name,
+        }
+    };
+    text.expect('[')?;
+    text.expect(']')?;
+    text.expect(';')?;
+    Ok(name)
+}
+
+/// The names that are declared between a pair of braces.
+#[derive(Default)]
+struct Scope<'a> {
+    /// `%r<n>`: the prefix, how many, and the number of the first.
+    families: Vec<(&'a str, u32, u16)>,
+    registers: HashMap<&'a str, u16>,
+    labels: HashMap<&'a str, u32>,
+    /// Branches whose label was not seen when the scope they are in ended: statement and label.
+    branches: Vec<(usize, &'a str)>,
+}
+
+/// The body of an entry while it is read.
+struct Body<'a, 't> {
+    text: &'t mut Text<'a>,
+    shared: &'t [&'a str],
+    parameters: Vec<(&'a str, u32)>,
+    scopes: Vec<Scope<'a>>,
+    statements: Vec<Statement<'a>>,
+    registers: u32,
+}
+
+impl<'a, 't> Body<'a, 't> {
+    /// From behind `.entry` to the brace that ends it.
+    fn entry(text: &'t mut Text<'a>, shared: &'t [&'a str]) -> Result<ParsedEntry<'a>, Refused> {
+        let name = text.word("the name of an entry")?;
+        let (parameters, bytes) = parameters(text)?;
+        let (mut threads, mut registers) = (None, None);
+        while text.peek() != Token::Mark('{') {
+            let before = text.clone();
+            match text.word("a directive of the entry, or its body")? {
+                ".maxntid" | ".reqntid" => threads = Some(product(text)?),
+                ".maxnreg" => registers = Some(text.number("registers", 255)?),
+                ".minnctapersm" => {
+                    text.number("CTAs", MOST)?;
+                }
+                ".reqnctapercluster" => {
+                    product(text)?;
+                }
+                ".explicitcluster" => {}
+                word => return Err(before.refuse(format!("`{word}` of an entry"))),
+            }
+        }
+        let mut body =
+            Body { text, shared, parameters, scopes: Vec::new(), statements: Vec::new(), registers: 0 };
+        body.read()?;
+        Ok(ParsedEntry {
+            name,
+            parameters: bytes,
+            threads,
+            registers,
+            statements: body.statements,
+            register_count: body.registers,
+        })
+    }
+
+    /// All of the body, braces included.
+    fn read(&mut self) -> Result<(), Refused> {
+        loop {
+            let before = self.text.clone();
+            match self.text.take() {
+                Token::Mark('{') => self.scopes.push(Scope::default()),
+                Token::Mark('}') => {
+                    self.leave()?;
+                    if self.scopes.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Token::Mark(';') => {}
+                Token::Mark('@') => {
+                    let negated = self.text.takes('!');
+                    let before = self.text.clone();
+                    let name = self.text.word("a predicate")?;
+                    let guard = self
+                        .register(name)
+                        .ok_or_else(|| before.refuse(format!("`{name}` is no register")))?;
+                    let at = self.text.clone();
+                    let opcode = self.text.word("an opcode")?;
+                    self.instruction(Some((guard, negated)), opcode, at)?;
+                }
+                Token::Word(".reg") => self.declare()?,
+                Token::Word(".loc") => self.text.skip_line(),
+                Token::Word(".pragma") => self.text.skip_statement()?,
+                Token::Word(word) if self.text.takes(':') => {
+                    let next = self.statements.len() as u32;
+                    if self.scope().labels.insert(word, next).is_some() {
+                        return Err(before.refuse(format!("a second label `{word}`")));
+                    }
+                }
+                Token::Word(opcode) if !opcode.starts_with('.') => self.instruction(None, opcode, before)?,
+                _ => return Err(before.refuse(format!("an instruction expected, {}", before.shown()))),
+            }
+        }
+    }
+
+    fn scope(&mut self) -> &mut Scope<'a> {
+        self.scopes.last_mut().expect("the brace of the body was read first")
+    }
+
+    /// The end of a scope: branches find their labels, or look for them further out.
+    fn leave(&mut self) -> Result<(), Refused> {
+        let Some(Scope { labels, branches, .. }) = self.scopes.pop() else {
+            return Err(self.text.refuse("`}` without `{`".to_owned()));
+        };
+        for (statement, label) in branches {
+            match (labels.get(label), self.scopes.last_mut()) {
+                (Some(&target), _) => self.statements[statement].operands = vec![Operand::Target(target)],
+                (None, Some(outer)) => outer.branches.push((statement, label)),
+                (None, None) => {
+                    return Err(self.statements[statement].at.refuse(format!("there is no label `{label}`")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `.reg .b32 %r<7>;` or `.reg .pred p, q;`
+    fn declare(&mut self) -> Result<(), Refused> {
+        let before = self.text.clone();
+        let width = self.text.word("the type of registers")?;
+        let known = [
+            ".pred", ".b8", ".b16", ".b32", ".b64", ".u8", ".u16", ".u32", ".u64", ".s8", ".s16", ".s32",
+            ".s64", ".f16", ".f16x2", ".f32",
+        ];
+        if !known.contains(&width) {
+            return Err(before.refuse(format!("registers of type `{width}`")));
+        }
+        loop {
+            let before = self.text.clone();
+            let name = self.text.word("a register")?;
+            let first = self.registers;
+            let count = if self.text.takes('<') {
+                let count = self.text.number("registers", MOST_REGISTERS)?;
+                self.text.expect('>')?;
+                self.scope().families.push((name, count, first as u16));
+                count
+            } else {
+                self.scope().registers.insert(name, first as u16);
+                1
+            };
+            self.registers += count;
+            if self.registers > MOST_REGISTERS {
+                return Err(before.refuse(format!("more than {MOST_REGISTERS} registers")));
+            }
+            if !self.text.takes(',') {
+                break;
+            }
+        }
+        self.text.expect(';')
+    }
+
+    /// The number of a register.
+    fn register(&self, name: &str) -> Option<u16> {
+        let prefix = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+        let digits = &name[prefix.len()..];
+        let number: Option<u32> =
+            if digits.len() > 1 && digits.starts_with('0') { None } else { digits.parse().ok() };
+        self.scopes.iter().rev().find_map(|scope| {
+            let of_family = || {
+                let number = number?;
+                let (_, _, first) =
+                    scope.families.iter().find(|(family, count, _)| *family == prefix && number < *count)?;
+                Some(first + number as u16)
+            };
+            scope.registers.get(name).copied().or_else(of_family)
+        })
+    }
+
+    /// From behind the opcode to the semicolon.
+    fn instruction(
+        &mut self,
+        guard: Option<(u16, bool)>,
+        opcode: &'a str,
+        at: Text<'a>,
+    ) -> Result<(), Refused> {
+        let line = at.line();
+        let mut operands = Vec::new();
+        if !self.text.takes(';') {
+            loop {
+                operands.push(self.operand(0)?);
+                if !self.text.takes(',') {
+                    break;
+                }
+            }
+            self.text.expect(';')?;
+        }
+        if let ("bra" | "bra.uni", [Operand::Name(label)]) = (opcode, &operands[..]) {
+            let (statement, label) = (self.statements.len(), *label);
+            self.scope().branches.push((statement, label));
+        }
+        self.statements.push(Statement { guard, opcode, operands, line, at });
+        Ok(())
+    }
+
+    fn operand(&mut self, depth: u32) -> Result<Operand<'a>, Refused> {
+        let before = self.text.clone();
+        if depth > 2 {
+            return Err(before.refuse("an operand of this depth".to_owned()));
+        }
+        Ok(match self.text.take() {
+            Token::Mark('{') => Operand::List(self.list(depth)?),
+            Token::Mark('[') => {
+                let base = Box::new(self.operand(2)?);
+                let offset = if self.text.takes('+') { self.offset()? } else { 0 };
+                let mut coordinates = Vec::new();
+                if self.text.takes(',') {
+                    self.text.expect('{')?;
+                    coordinates = self.list(depth)?;
+                }
+                self.text.expect(']')?;
+                Operand::Address(base, offset, coordinates)
+            }
+            Token::Mark('!') => {
+                let name = self.text.word("a predicate")?;
+                Operand::Negated(
+                    self.register(name).ok_or_else(|| before.refuse(format!("`{name}` is no register")))?,
+                )
+            }
+            Token::Mark('-') => {
+                let word = self.text.word("a number")?;
+                let value =
+                    immediate(word).ok_or_else(|| before.refuse(format!("`-{word}` is no number")))?;
+                Operand::Immediate(value.wrapping_neg())
+            }
+            Token::Word("_") => Operand::Sink,
+            Token::Word(word) => self.named(word),
+            _ => return Err(before.refuse(format!("an operand expected, {}", before.shown()))),
+        })
+    }
+
+    /// From behind the brace to the one that closes it.
+    fn list(&mut self, depth: u32) -> Result<Vec<Operand<'a>>, Refused> {
+        let mut list = Vec::new();
+        loop {
+            list.push(self.operand(depth + 1)?);
+            if !self.text.takes(',') {
+                break;
+            }
+        }
+        self.text.expect('}')?;
+        Ok(list)
+    }
+
+    /// What is added to an address, from behind the plus.
+    fn offset(&mut self) -> Result<i64, Refused> {
+        let before = self.text.clone();
+        let negative = self.text.takes('-');
+        let word = self.text.word("an offset")?;
+        let value = immediate(word).and_then(|value| i64::try_from(value).ok());
+        let value = value.ok_or_else(|| before.refuse(format!("`{word}` is no offset")))?;
+        Ok(if negative { -value } else { value })
+    }
+
+    fn named(&self, word: &'a str) -> Operand<'a> {
+        if let Some(register) = self.register(word) {
+            return Operand::Register(register);
+        }
+        if let Some(special) = Special::named(word) {
+            return Operand::Special(special);
+        }
+        if let Some(value) = immediate(word) {
+            return Operand::Immediate(value);
+        }
+        if let Some((_, at)) = self.parameters.iter().find(|(name, _)| *name == word) {
+            return Operand::Parameter(*at);
+        }
+        if self.shared.contains(&word) { Operand::Shared } else { Operand::Name(word) }
+    }
+}
+
+/// `(.param .align 64 .b8 name[976], …)`, if it is there: names with their offsets, and the bytes of all.
+fn parameters<'a>(text: &mut Text<'a>) -> Result<(Vec<(&'a str, u32)>, u32), Refused> {
+    let (mut parameters, mut end) = (Vec::new(), 0u32);
+    if !text.takes('(') || text.takes(')') {
+        return Ok((parameters, end));
+    }
+    loop {
+        let before = text.clone();
+        let (mut size, mut align, mut is_pointer) = (None, None, false);
+        let name = loop {
+            match text.word("a parameter")? {
+                ".param" | ".global" | ".shared" | ".const" | ".local" => {}
+                // What follows is about what it points to.
+                ".ptr" => is_pointer = true,
+                ".align" => {
+                    let value = text.number("an alignment", 1024)?;
+                    align = if is_pointer { align } else { Some(value) };
+                }
+                ".b8" | ".u8" | ".s8" => size = Some(1),
+                ".b16" | ".u16" | ".s16" | ".f16" => size = Some(2),
+                ".b32" | ".u32" | ".s32" | ".f32" => size = Some(4),
+                ".b64" | ".u64" | ".s64" | ".f64" => size = Some(8),
+                word if word.starts_with('.') => {
+                    return Err(before.refuse(format!("`{word}` of a parameter")));
+                }
+                name => break name,
+            }
+        };
+        let size: u32 = size.ok_or_else(|| before.refuse(format!("the parameter {name} has no type")))?;
+        let mut bytes = size;
+        if text.takes('[') {
+            bytes = size * text.number("the length of a parameter", MOST_PARAMETERS)?;
+            text.expect(']')?;
+        }
+        let start = end.next_multiple_of(align.unwrap_or(size).max(1));
+        end = start + bytes;
+        if end > MOST_PARAMETERS {
+            return Err(before.refuse(format!("more than {MOST_PARAMETERS} bytes of parameters")));
+        }
+        parameters.push((name, start));
+        if !text.takes(',') {
+            break;
+        }
+    }
+    text.expect(')')?;
+    Ok((parameters, end))
+}
+
+/// `384, 1, 1`.
+fn product(text: &mut Text<'_>) -> Result<u32, Refused> {
+    let mut product = text.number("a dimension", MOST)?;
+    while text.takes(',') {
+        product = product.saturating_mul(text.number("a dimension", MOST)?);
+    }
+    Ok(product)
+}
+
+/// An integer, or an f32 by its bits: PTX ISA 4.5.
+fn immediate(word: &str) -> Option<u64> {
+    if let Some(bits) = word.strip_prefix("0f").or_else(|| word.strip_prefix("0F")) {
+        return if bits.len() == 8 { u32::from_str_radix(bits, 16).ok().map(u64::from) } else { None };
+    }
+    let word = word.strip_suffix('U').unwrap_or(word);
+    match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
