@@ -134,10 +134,15 @@ impl Setup {
         let params = self.params;
         let blocks = self.case.seq_len.div_ceil(BLOCK);
         let grid = (blocks * self.case.heads * self.case.sequences) as u32;
-        // SAFETY: the operands are as `AttentionParams` says; what is not the machine reports.
-        let launch = Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe {
-            run(params);
-        });
+        let shape = [grid, kernel.threads, kernel.shared_bytes];
+        let launch = if std::env::var_os("FUSED_LORA_SOURCE").is_some() {
+            // SAFETY: the operands are as `AttentionParams` says; what is not the machine reports.
+            Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe {
+                run(params);
+            })
+        } else {
+            crate::shipped::launch(fused_lora_kernels::table::Target::Sm80, kernel.name, &params, shape)
+        };
         machine.run(&[launch], schedule)
     }
 

@@ -138,10 +138,15 @@ impl Setup {
         let LayerRun::LayerNorm(run) = kernel.run else { panic!("{} is no LayerNorm", kernel.name) };
         let params = self.params;
         let grid = (self.case.rows as u32).div_ceil(LAYER_NORM_ROWS);
-        // SAFETY: the operands are as `LayerNormParams` says; what is not the machine reports.
-        let launch = Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe {
-            run(params);
-        });
+        let shape = [grid, kernel.threads, kernel.shared_bytes];
+        let launch = if std::env::var_os("FUSED_LORA_SOURCE").is_some() {
+            // SAFETY: the operands are as `LayerNormParams` says; what is not the machine reports.
+            Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe {
+                run(params);
+            })
+        } else {
+            crate::shipped::launch(fused_lora_kernels::table::Target::Sm80, kernel.name, &params, shape)
+        };
         machine.run(&[launch], schedule)
     }
 

@@ -48,6 +48,7 @@ mod random;
 mod rings;
 mod segments;
 mod setup;
+mod shipped;
 mod strides;
 mod suite;
 mod tails;

@@ -17,6 +17,7 @@ use crate::{
     case::{Case, Rows},
     maps::maps,
     operands::{Matrices, padded, rank16, row_tiles, slabs, widened},
+    shipped,
     suite::all_kernels,
 };
 
@@ -329,7 +330,11 @@ impl Setup {
         let persistent = kernel.operation != Operation::GemmSplitK;
         let grid = self.case.grid.filter(|_| persistent).unwrap_or(items).next_multiple_of(cluster);
         let Kernel { name, threads, shared_bytes, .. } = *kernel;
+        let is_source = std::env::var_os("FUSED_LORA_SOURCE").is_some();
         match kernel.run {
+            Run::Params(_) if !is_source => {
+                shipped::launch(kernel.target, name, &params, [grid, threads, shared_bytes])
+            }
             Run::Params(run) => {
                 // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
                 Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(params) })
@@ -345,6 +350,11 @@ impl Setup {
                     *y = Global::NULL;
                 }
                 let params = TensorParams { maps, params };
+                if !is_source {
+                    return shipped::launch(kernel.target, name, &params, [grid, threads, shared_bytes])
+                        .cluster(cluster)
+                        .registers(launch_registers(threads));
+                }
                 // SAFETY: as above.
                 Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(&params) })
                     .cluster(cluster)
