@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Instant,
 };
 
-use fused_lora_simt::{Launch, Schedule};
+use fused_lora_simt::{Launch, Schedule, ptx};
 
 use crate::{
     capture::{Capture, Executable, Graph},
@@ -16,6 +17,7 @@ use crate::{
     fault::Fault,
     kernel::Entry,
     memory::Memory,
+    module::Images,
     pinned::Pinned,
     stream::{Event, Stream},
     work::{Next, Op, Queue, WorkId},
@@ -44,11 +46,11 @@ pub(crate) struct Context {
 /// A loaded image.
 pub(crate) struct Module {
     pub(crate) context: Handle,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) image: Arc<ptx::Module>,
 }
 
 /// An entry of a module.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Function {
     pub(crate) module: Handle,
     pub(crate) entry: Entry,
@@ -65,6 +67,7 @@ pub(crate) struct Driver {
     /// The primary contexts, by device; made by `cuInit`.
     pub(crate) primary: Vec<Handle>,
     pub(crate) contexts: HashMap<Handle, Context>,
+    pub(crate) images: Images,
     pub(crate) modules: HashMap<Handle, Module>,
     pub(crate) functions: BTreeMap<Handle, Function>,
     pub(crate) streams: BTreeMap<Handle, Stream>,
@@ -91,6 +94,7 @@ impl Driver {
             initialised: false,
             primary: Vec::new(),
             contexts: HashMap::new(),
+            images: Images::default(),
             modules: HashMap::new(),
             functions: BTreeMap::new(),
             streams: BTreeMap::new(),

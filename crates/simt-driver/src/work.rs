@@ -13,12 +13,7 @@ use std::{
 
 use fused_lora_simt::Launch;
 
-use crate::{
-    driver::Handle,
-    fault::Fault,
-    kernel::{Call, Entry},
-    memory::Memory,
-};
+use crate::{driver::Handle, fault::Fault, kernel::Entry, memory::Memory};
 
 /// A piece of work, numbered in the order of calls.
 pub(crate) type WorkId = u64;
@@ -30,7 +25,7 @@ const OVERLAPPING: usize = 8;
 #[derive(Clone)]
 pub(crate) struct KernelLaunch {
     pub(crate) entry: Entry,
-    pub(crate) call: Call,
+    pub(crate) parameters: Arc<[u8]>,
     pub(crate) grid: u32,
     pub(crate) threads: u32,
     pub(crate) shared_bytes: u32,
@@ -44,12 +39,11 @@ impl KernelLaunch {
     /// For the machine. With `label`, reports tell it from others of the same name. `overlaps` says that the launch
     /// before it in the run is the one that it may overlap.
     fn on_machine(self, label: Option<WorkId>, overlaps: bool) -> Launch {
-        let Self { entry, call, grid, threads, shared_bytes, cluster, .. } = self;
-        let name = entry.name();
-        let name = label.map_or_else(|| name.to_owned(), |id| format!("{name} (work {id})"));
-        // SAFETY: this is the machine.
-        let launch = Launch::new(name, grid, threads, shared_bytes, move || unsafe { call.run() });
-        let launch = launch.cluster(cluster).registers(entry.registers());
+        let Self { entry, parameters, grid, threads, shared_bytes, cluster, .. } = self;
+        let mut launch = entry.launch(&parameters, grid, threads, shared_bytes).cluster(cluster);
+        if let Some(id) = label {
+            launch.name = format!("{} (work {id})", launch.name);
+        }
         if overlaps { launch.programmatic() } else { launch }
     }
 }
@@ -256,17 +250,20 @@ impl Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fused_lora_kernels::params::Params;
+    use fused_lora_simt::ptx::Module;
 
     fn launch() -> Op {
-        let entry = Entry::all().next().expect("there are some");
-        let (threads, shared_bytes) = (entry.threads(), entry.shared_bytes());
-        let params = Params::default();
-        // SAFETY: what the first kernel takes.
-        let call = unsafe { entry.call((&raw const params).cast()) };
-        let launch =
-            KernelLaunch { entry, call, grid: 1, threads, shared_bytes, cluster: 1, programmatic: false };
-        Op::Launch(Box::new(launch))
+        let text = ".version 8.0 .target sm_80 .address_size 64 .entry launch() { ret; }";
+        let module = Arc::new(Module::parse("a test", text).expect("PTX"));
+        Op::Launch(Box::new(KernelLaunch {
+            entry: Entry::of(&module, b"launch").expect("it is there"),
+            parameters: Arc::new([]),
+            grid: 1,
+            threads: 32,
+            shared_bytes: 0,
+            cluster: 1,
+            programmatic: false,
+        }))
     }
 
     fn other() -> Op {

@@ -50,6 +50,18 @@ fn halt() -> ! {
     }
 }
 
+/// Ends the run: an instruction has operands that it must not have.
+#[cold]
+#[track_caller]
+pub(crate) fn refuse(op: Op, reason: &str) -> ! {
+    let location = Location::caller();
+    or_halt(with(|run| {
+        let entered = run.enter(op, location, None)?;
+        Err::<(), _>(run.operand(op, entered.site, reason))
+    }));
+    halt()
+}
+
 fn or_halt<T>(outcome: Outcome<T>) -> T {
     match outcome {
         Ok(value) => value,

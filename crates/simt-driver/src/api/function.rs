@@ -23,7 +23,7 @@ exports! {
         let value = match attribute {
             0 => entry.threads() as i32,       // MAX_THREADS_PER_BLOCK
             1 | 2 | 3 | 7 => 0,               // SHARED_SIZE_BYTES (static), CONST, LOCAL, CACHE_MODE_CA
-            4 => entry.max_registers() as i32, // NUM_REGS
+            4 => entry.registers() as i32,     // NUM_REGS
             5 => 80,                          // PTX_VERSION
             6 => (10 * capability.0 + capability.1) as i32, // BINARY_VERSION
             MAX_DYNAMIC_SHARED => *dynamic_shared_limit as i32,

@@ -1,13 +1,12 @@
 //! Launches.
 
-use std::ffi::c_void;
+use std::{ffi::c_void, sync::Arc};
 
 use crate::{
     code::{Code, Outcome},
     device::{Footprint, PORTABLE_CLUSTER},
     driver::{Driver, Function, Handle},
     entry::exports,
-    kernel::Call,
     launch_config::{Geometry, LaunchConfig},
     work::{HostFunction, KernelLaunch, Op},
 };
@@ -17,8 +16,8 @@ impl Driver {
     ///
     /// # Safety
     ///
-    /// `parameters` is null or valid for a read of a pointer, which is null or valid for reads of as many bytes as the
-    /// kernel's parameter has.
+    /// `parameters` is null or valid for reads of as many pointers as the kernel has parameters, each of which is null or
+    /// valid for reads of as many bytes as its parameter has.
     unsafe fn launch(
         &mut self,
         handle: Handle,
@@ -31,32 +30,28 @@ impl Driver {
         if !extra.is_null() {
             return Err(Code::NOT_SUPPORTED);
         }
-        if parameters.is_null() {
+        let function = self.function(handle)?.clone();
+        if parameters.is_null() && function.entry.has_parameters() {
             return Err(Code::INVALID_VALUE);
         }
-        // SAFETY: the caller's: one pointer for each parameter of the kernel, and it has one.
-        let parameter = unsafe { parameters.read() };
-        if parameter.is_null() {
-            return Err(Code::INVALID_VALUE);
-        }
-        let function = *self.function(handle)?;
-        // SAFETY: the caller's.
-        let call = unsafe { function.entry.call(parameter) };
-        let launch = self.checked_launch(&function, geometry, call).map_err(|(code, reason)| {
+        // SAFETY: the caller's: one pointer for each parameter of the kernel.
+        let bytes = unsafe { function.entry.parameters(parameters.cast::<*const c_void>())? };
+        let launch = self.checked_launch(&function, geometry, bytes).map_err(|(code, reason)| {
             eprintln!("fused-lora-simt-driver: {} not launched: {reason}", function.entry.name());
             code
         })?;
         self.submit(stream, Op::Launch(Box::new(launch)))
     }
 
-    /// Checks a launch as the driver does, and also what our kernels want and the driver does not know.
+    /// Checks a launch as the driver does.
     fn checked_launch(
         &self,
         function: &Function,
         geometry: Geometry,
-        call: Call,
+        parameters: Arc<[u8]>,
     ) -> Result<KernelLaunch, (Code, String)> {
-        let Function { entry, dynamic_shared_limit, .. } = *function;
+        let Function { entry, dynamic_shared_limit, .. } = function;
+        let dynamic_shared_limit = *dynamic_shared_limit;
         let Geometry { grid, block, shared_bytes, cluster, programmatic } = geometry;
         let reject = |code: Code, reason: String| Err((code, reason));
         let [threads, 1, 1] = block else {
@@ -68,13 +63,11 @@ impl Driver {
         if grid == 0 || grid > i32::MAX as u32 {
             return reject(Code::INVALID_VALUE, format!("a grid of {grid} CTAs"));
         }
-        if threads != entry.threads() {
-            return reject(
-                Code::INVALID_VALUE,
-                format!("CTAs of {threads} threads, not {}", entry.threads()),
-            );
+        if threads == 0 || threads > entry.threads() {
+            let reason = format!("CTAs of {threads} threads, of {} at most", entry.threads());
+            return reject(Code::INVALID_VALUE, reason);
         }
-        if threads * entry.max_registers() > self.device.registers {
+        if threads * entry.registers() > self.device.registers {
             let reason = "more registers than a multiprocessor has";
             return reject(Code::LAUNCH_OUT_OF_RESOURCES, reason.to_owned());
         }
@@ -83,21 +76,15 @@ impl Driver {
                 format!("{shared_bytes} bytes of shared memory, {dynamic_shared_limit} allowed to it");
             return reject(Code::INVALID_VALUE, reason);
         }
-        if shared_bytes < entry.shared_bytes() {
-            let reason = format!("{shared_bytes} bytes of shared memory, it uses {}", entry.shared_bytes());
-            return reject(Code::INVALID_VALUE, reason);
-        }
         if programmatic && !self.device.has_clusters() {
             let (major, minor) = self.device.capability;
             let reason = format!("a programmatic dependent launch on compute capability {major}.{minor}");
             return reject(Code::NOT_SUPPORTED, reason);
         }
-        let footprint = Footprint { threads, registers: entry.max_registers(), shared_bytes };
+        let footprint = Footprint { threads, registers: entry.registers(), shared_bytes };
         let cluster = cluster.map_or(Ok(1), |dims| self.checked_cluster(grid, footprint, dims))?;
-        if !entry.takes_clusters_of(cluster) {
-            return reject(Code::INVALID_VALUE, format!("it is not made for clusters of {cluster} CTAs"));
-        }
-        Ok(KernelLaunch { entry, call, grid, threads, shared_bytes, cluster, programmatic })
+        let entry = entry.clone();
+        Ok(KernelLaunch { entry, parameters, grid, threads, shared_bytes, cluster, programmatic })
     }
 
     /// CTAs of a cluster.
@@ -132,7 +119,7 @@ impl Driver {
 }
 
 exports! {
-    /// Kernels take one parameter, by `parameters`; the buffer of `extra` is not taken.
+    /// Parameters come by `parameters`; the buffer of `extra` is not taken.
     fn cuLaunchKernel(
         driver,
         function: Handle,

@@ -7,6 +7,7 @@ use crate::{
     config::SHARED_WITHOUT_OPT_IN,
     driver::{Driver, Function, Handle, Module},
     entry::{exports, store},
+    kernel::Entry,
     module::Image,
 };
 
@@ -60,18 +61,19 @@ unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: 
     driver.forbid_unsafe()?;
     // SAFETY: the caller's.
     let image = unsafe { Image::from_pointer(image)? };
-    let entries = image.entries(&driver.device, driver.config.driver_version).map_err(|rejection| {
-        eprintln!("fused-lora-simt-driver: module not loaded: {}", rejection.reason);
-        if let Some(log) = log {
-            log.write(&rejection.reason);
-        }
-        rejection.code
-    })?;
+    let image =
+        driver.images.load(&image, &driver.device, driver.config.driver_version).map_err(|rejection| {
+            eprintln!("fused-lora-simt-driver: module not loaded: {}", rejection.reason);
+            if let Some(log) = log {
+                log.write(&rejection.reason);
+            }
+            rejection.code
+        })?;
     let context = driver.current()?;
     let handle = driver.new_handle();
     // SAFETY: the caller's.
     unsafe { store(to, handle)? };
-    driver.modules.insert(handle, Module { context, entries });
+    driver.modules.insert(handle, Module { context, image });
     Ok(())
 }
 
@@ -97,7 +99,7 @@ exports! {
         }
     }
 
-    /// Takes a bare cubin or PTX; fat binaries proper are not known here.
+    /// Takes PTX; fat binaries proper are not known here.
     fn cuModuleLoadFatBinary(driver, to: *mut Handle, image: *const c_void) needs Health {
         // SAFETY: the caller's.
         unsafe { load(driver, to, image, None) }
@@ -131,12 +133,11 @@ exports! {
         // SAFETY: the caller's.
         let name = unsafe { CStr::from_ptr(name) }.to_bytes();
         let loaded = driver.modules.get(&module).ok_or(Code::INVALID_HANDLE)?;
-        let entry =
-            *loaded.entries.iter().find(|entry| entry.name().as_bytes() == name).ok_or(Code::NOT_FOUND)?;
+        let entry = Entry::of(&loaded.image, name).ok_or(Code::NOT_FOUND)?;
         let known = driver
             .functions
             .iter()
-            .find(|(_, function)| function.module == module && function.entry.name() == entry.name())
+            .find(|(_, function)| function.module == module && function.entry.name().as_bytes() == name)
             .map(|(&handle, _)| handle);
         let handle = known.unwrap_or_else(|| {
             let handle = driver.new_handle();

@@ -11,13 +11,13 @@ use crate::{
 impl Driver {
     /// What a CTA of a function takes of a multiprocessor.
     fn footprint(&mut self, function: Handle, threads: i32, shared_bytes: usize) -> Outcome<Footprint> {
-        let registers = self.function(function)?.entry.max_registers();
+        let registers = self.function(function)?.entry.registers();
         let threads = u32::try_from(threads).map_err(|_| Code::INVALID_VALUE)?;
         Ok(Footprint { threads, registers, shared_bytes: u32::try_from(shared_bytes).unwrap_or(u32::MAX) })
     }
 
     fn active_clusters(&mut self, function: Handle, geometry: Geometry) -> Outcome<u32> {
-        let Function { entry, dynamic_shared_limit, .. } = *self.function(function)?;
+        let Function { entry, dynamic_shared_limit, .. } = self.function(function)?.clone();
         let Geometry { block, shared_bytes, cluster, .. } = geometry;
         let dims = cluster.ok_or(Code::INVALID_CLUSTER_SIZE)?;
         let ctas = self.cluster(dims).map_err(|(code, reason)| {
@@ -28,7 +28,7 @@ impl Driver {
             return Err(Code::INVALID_VALUE);
         }
         let [threads, 1, 1] = block else { return Err(Code::INVALID_VALUE) };
-        let footprint = Footprint { threads, registers: entry.max_registers(), shared_bytes };
+        let footprint = Footprint { threads, registers: entry.registers(), shared_bytes };
         Ok(self.device.active_clusters(footprint, ctas))
     }
 }

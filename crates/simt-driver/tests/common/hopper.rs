@@ -11,7 +11,6 @@ use cust::{
     sys::{CUfunction, CUfunction_attribute, CUresult, CUstream, cuFuncSetAttribute},
 };
 use fused_lora_kernels::{
-    instructions::{SM90_INSTRUCTIONS, Sm90Params},
     table::{Kernel, SM90_KERNELS},
     tensor_map::{TensorMap, TensorMaps, TensorParams},
 };
@@ -165,27 +164,8 @@ pub(crate) fn encode(
     if code == 0 { Ok(map) } else { Err(code) }
 }
 
-/// PTX as the builder makes it, as far as the driver reads it: entries for compute capability 9.0, by name and the size
-/// of their parameter.
-fn ptx_of(entries: impl Iterator<Item = (&'static str, usize)>) -> String {
-    let entries = entries.map(|(name, size)| {
-        format!(".visible .entry {name}(\n\t.param .align 64 .b8 {name}_param_0[{size}]\n)\n{{\n\tret;\n}}\n")
-    });
-    format!(".version 8.0\n.target sm_90a\n.address_size 64\n{}", entries.collect::<String>())
-}
-
-/// PTX with all kernels.
-pub(crate) fn ptx() -> String {
-    ptx_of(SM90_KERNELS.iter().map(|kernel| (kernel.name, size_of::<TensorParams>())))
-}
-
-/// PTX with the entries of single instructions.
-pub(crate) fn instructions_ptx() -> String {
-    ptx_of(SM90_INSTRUCTIONS.iter().map(|entry| (entry.name, size_of::<Sm90Params>())))
-}
-
 pub(crate) fn module() -> CudaResult<Module> {
-    Module::from_ptx(ptx(), &[])
+    Module::from_ptx(fused_lora_kernels::ptx::SM90A, &[])
 }
 
 pub(crate) fn kernel(name: &str) -> &'static Kernel {

@@ -83,13 +83,9 @@ macro_rules! this_test {
 }
 pub(crate) use this_test;
 
-/// PTX as the builder makes it, as far as the driver reads it: the entries of all kernels.
-pub(crate) fn ptx() -> String {
-    let entries = KERNELS.iter().map(|kernel| {
-        let (name, size) = (kernel.name, size_of::<Params>());
-        format!(".visible .entry {name}(\n\t.param .align 16 .b8 {name}_param_0[{size}]\n)\n{{\n\tret;\n}}\n")
-    });
-    format!(".version 7.0\n.target sm_80\n.address_size 64\n{}", entries.collect::<String>())
+/// The PTX that is shipped for compute capability 8.0.
+pub(crate) fn ptx() -> &'static str {
+    fused_lora_kernels::ptx::SM80
 }
 
 pub(crate) fn module() -> CudaResult<Module> {

@@ -62,13 +62,3 @@ pub(crate) fn wgmma_wait_groups(pending: u32, accumulators: &mut [Vec<f32>]) -> 
     let collect = |sums: &mut Vec<f32>| super::or_halt(with(|run| run.wgmma_collect(site, sums)));
     accumulators.iter_mut().map(collect).collect()
 }
-
-/// Ends the run: registers of wgmma were used as they must not be.
-pub(crate) fn fail_wgmma(reason: &str) -> ! {
-    let location = Location::caller();
-    super::or_halt(with(|run| {
-        let entered = run.enter(Op::WgmmaWaitGroup, location, None)?;
-        Err::<(), _>(run.operand(Op::WgmmaWaitGroup, entered.site, reason))
-    }));
-    super::halt()
-}

@@ -41,10 +41,68 @@ enum Slot {
     Target,
 }
 
-use Slot::{Address, AllLanes, Box2d, Immediate, Must, Result as Out, Results, Sink, Target, Value, Values};
+use Slot::{
+    Address, AllLanes, Box2d, Immediate, Must, Result as Out, Results, Sink, Target as Label, Value, Values,
+};
+
+/// What a module is compiled for: `sm_90a` is 90, and for that alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    number: u32,
+    /// Whether it has what only one architecture has.
+    is_specific: bool,
+}
+
+impl Target {
+    /// By its name; one that is none has no instructions that not all have.
+    pub(crate) fn named(name: &str) -> Self {
+        let number = name.strip_prefix("sm_").unwrap_or_default();
+        let digits = number.trim_end_matches(['a', 'f']);
+        Self { number: digits.parse().unwrap_or(0), is_specific: digits.len() < number.len() }
+    }
+
+    /// Whether code for it may have an instruction. PTX ISA 9.7, *Target ISA Notes* of each.
+    fn has(self, op: Op) -> bool {
+        match op {
+            Op::WgmmaFence
+            | Op::Wgmma
+            | Op::WgmmaCommitGroup
+            | Op::WgmmaWaitGroup
+            | Op::SetmaxnregDec
+            | Op::SetmaxnregInc => self.number == 90 && self.is_specific,
+            Op::Stmatrix
+            | Op::ClusterArrive
+            | Op::ClusterWait
+            | Op::Mapa
+            | Op::FenceMbarrierInit
+            | Op::MbarrierArriveCluster
+            | Op::MbarrierArriveExpectTx
+            | Op::MbarrierTryWait
+            | Op::FenceProxyShared
+            | Op::FenceProxyGlobal
+            | Op::TensorLoad
+            | Op::TensorLoadMulticast
+            | Op::TensorStore
+            | Op::BulkToCluster
+            | Op::BulkCommitGroup
+            | Op::BulkWaitGroup
+            | Op::BulkWaitGroupRead
+            | Op::PrefetchTensormap
+            | Op::DependentsWait
+            | Op::DependentsLaunch => self.number >= 90,
+            Op::Mma
+            | Op::CpAsync
+            | Op::CpAsyncCommitGroup
+            | Op::CpAsyncWaitGroup
+            | Op::MbarrierInit
+            | Op::MbarrierArrive => self.number >= 80,
+            _ => true,
+        }
+    }
+}
 
 /// Decodes an entry.
-pub(crate) fn decode(entry: &ParsedEntry<'_>) -> Result<Code, Refused> {
+pub(crate) fn decode(entry: &ParsedEntry<'_>, target: Target) -> Result<Code, Refused> {
     let mut code = Code {
         instructions: Vec::with_capacity(entry.statements.len() + 1),
         results: Vec::new(),
@@ -54,6 +112,9 @@ pub(crate) fn decode(entry: &ParsedEntry<'_>) -> Result<Code, Refused> {
     for statement in &entry.statements {
         let refuse = |reason: String| statement.at.refuse(format!("`{}`: {reason}", statement.opcode));
         let form = form(statement).map_err(refuse)?;
+        if !target.has(form.op) {
+            return Err(refuse("the target of the module does not have it".to_owned()));
+        }
         append(&mut code, statement, &form).map_err(refuse)?;
     }
     // Who falls off the end returns. PTX ISA does not say; ptxas does so.
@@ -113,7 +174,7 @@ fn append(code: &mut Code, statement: &Statement<'_>, form: &Form) -> Result<(),
                     code.sources.push(value(coordinate, 32)?);
                 }
             }
-            (Target, Operand::Target(target)) => op = Op::Branch(*target),
+            (Label, Operand::Target(target)) => op = Op::Branch(*target),
             (_, operand) => return Err(format!("the operand {operand:?}")),
         }
     }
@@ -178,7 +239,7 @@ fn form(statement: &Statement<'_>) -> Result<Form, String> {
 /// Instructions of the machine, by their full names.
 fn machine(statement: &Statement<'_>) -> Option<Form> {
     let (op, operands): (Op, &'static [Slot]) = match statement.opcode {
-        "bra" | "bra.uni" => (Op::Branch(0), &[Target]),
+        "bra" | "bra.uni" => (Op::Branch(0), &[Label]),
         "ret" | "exit" => (Op::Return, &[]),
         "trap" => (Op::Trap, &[]),
         "ld.acquire.gpu.global.u32" => (Op::LoadAcquire, &[Out, Address]),

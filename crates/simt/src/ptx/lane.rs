@@ -5,14 +5,18 @@ use std::{rc::Rc, sync::Arc};
 use smallvec::SmallVec;
 
 use super::{
+    Parameter,
     arithmetic::{compute, convert},
     code::{Code, Instruction, NONE, Operation as Op, Source},
     module::Special,
 };
-use crate::{ops, scheduler::with};
+use crate::{ops, scheduler::with, site::Op as MachineOp};
 
 /// Where addresses of parameters start. Nothing else is there.
 pub(super) const PARAMETERS: u64 = 0x7000_0000_0000_0000;
+/// Bytes of a tensor map, and what its address must be a multiple of (PTX ISA 5.5.8).
+const MAP_BYTES: usize = 128;
+const MAP_ALIGN: u32 = 64;
 /// What a register holds before it is written.
 const UNWRITTEN: u64 = 0xbad0_bad0_bad0_bad0;
 
@@ -22,6 +26,8 @@ pub(super) struct Kernel {
     pub(super) module: &'static str,
     pub(super) code: Arc<Code>,
     pub(super) parameters: Rc<[u8]>,
+    /// Where each of them lies.
+    pub(super) places: Vec<Parameter>,
 }
 
 /// The registers of accumulators, in their order.
@@ -171,7 +177,17 @@ impl Lane<'_> {
 
     /// Ends the run with a fault of wgmma's registers.
     fn fail(&self, reason: &str) -> ! {
-        ops::fail_wgmma(reason)
+        ops::refuse(MachineOp::WgmmaF16, reason)
+    }
+
+    /// The machine's name of an instruction on a tensor map.
+    fn op(instruction: &Instruction) -> MachineOp {
+        match instruction.op {
+            Op::TensorLoad => MachineOp::CpAsyncBulkTensor2dLoad,
+            Op::TensorLoadMulticast => MachineOp::CpAsyncBulkTensor2dLoadMulticast,
+            Op::TensorStore => MachineOp::CpAsyncBulkTensor2dStore,
+            _ => MachineOp::PrefetchTensormap,
+        }
     }
 
     /// An instruction of the machine.
@@ -351,9 +367,15 @@ impl Lane<'_> {
     /// The tensor map at the address that the sources `index` and `index + 1` make.
     fn map(&self, i: &Instruction, index: usize) -> [u64; 16] {
         let at = self.address(i, index).wrapping_sub(PARAMETERS) as usize;
-        let Some(bytes) = self.kernel.parameters.get(at..at.saturating_add(128)) else {
-            panic!("a tensor map that is in no parameter");
+        let Some(bytes) = self.kernel.parameters.get(at..at.saturating_add(MAP_BYTES)) else {
+            ops::refuse(Self::op(i), "a tensor map that is in no parameter");
         };
+        let at = at as u32;
+        let holds = |place: &&Parameter| (place.offset..place.offset + place.bytes).contains(&at);
+        let align = self.kernel.places.iter().find(holds).map_or(1, |place| place.align);
+        if !align.is_multiple_of(MAP_ALIGN) || !at.is_multiple_of(MAP_ALIGN) {
+            ops::refuse(Self::op(i), "a tensor map whose address need not be a multiple of 64");
+        }
         std::array::from_fn(|word| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * word + byte])))
     }
 

@@ -22,6 +22,7 @@ use code::Code;
 #[derive(Debug)]
 pub struct Module {
     name: &'static str,
+    version: String,
     target: String,
     entries: Vec<Entry>,
 }
@@ -30,12 +31,24 @@ pub struct Module {
 #[derive(Debug)]
 pub struct Entry {
     name: String,
-    parameter_bytes: u32,
+    parameters: Vec<Parameter>,
     threads: Option<u32>,
+    ctas: Option<u32>,
     registers: Option<u32>,
     /// As decoded; registers get their slots at the first launch.
     decoded: Mutex<Option<Code>>,
     code: OnceLock<Arc<Code>>,
+}
+
+/// A parameter of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Of its first byte from that of the first parameter.
+    pub offset: u32,
+    /// Its length.
+    pub bytes: u32,
+    /// What the address of its first byte is a multiple of.
+    pub align: u32,
 }
 
 /// Names of modules, which reports keep: each is leaked once.
@@ -60,18 +73,36 @@ impl Module {
     /// The first thing that is no PTX, or that the machine does not know.
     pub fn parse(name: &str, text: &str) -> Result<Self, Refused> {
         let parsed = module::parse(text)?;
+        let target = decode::Target::named(parsed.target);
+        let parameter = |&module::Parameter { offset, bytes, align, .. }: &module::Parameter<'_>| Parameter {
+            offset,
+            bytes,
+            align,
+        };
         let entry = |entry: &module::ParsedEntry<'_>| {
             Ok(Entry {
                 name: entry.name.to_owned(),
-                parameter_bytes: entry.parameters,
+                parameters: entry.parameters.iter().map(parameter).collect(),
                 threads: entry.threads,
+                ctas: entry.ctas,
                 registers: entry.registers,
-                decoded: Mutex::new(Some(decode::decode(entry)?)),
+                decoded: Mutex::new(Some(decode::decode(entry, target)?)),
                 code: OnceLock::new(),
             })
         };
         let entries = parsed.entries.iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(Self { name: interned(name), target: parsed.target.to_owned(), entries })
+        Ok(Self {
+            name: interned(name),
+            version: parsed.version.to_owned(),
+            target: parsed.target.to_owned(),
+            entries,
+        })
+    }
+
+    /// The version of the PTX: `8.0`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// What it was compiled for: `sm_90a`.
@@ -106,8 +137,18 @@ impl Module {
         block: u32,
         shared_bytes: u32,
     ) -> Launch {
-        assert_eq!(parameters.len(), entry.parameter_bytes as usize, "bytes of parameters of {}", entry.name);
-        let kernel = lane::Kernel { module: self.name, code: entry.code(), parameters: parameters.into() };
+        assert_eq!(
+            parameters.len(),
+            entry.parameter_bytes() as usize,
+            "bytes of parameters of {}",
+            entry.name
+        );
+        let kernel = lane::Kernel {
+            module: self.name,
+            code: entry.code(),
+            parameters: parameters.into(),
+            places: entry.parameters.clone(),
+        };
         Launch::new(&*entry.name, grid, block, shared_bytes, move || lane::run(&kernel))
     }
 }
@@ -136,16 +177,28 @@ impl Entry {
         &self.name
     }
 
-    /// Bytes of its parameters.
+    /// Its parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Bytes of all of them.
     #[must_use]
     pub fn parameter_bytes(&self) -> u32 {
-        self.parameter_bytes
+        self.parameters.last().map_or(0, |last| last.offset + last.bytes)
     }
 
     /// Lanes of a CTA at most, where it says so (`.maxntid`, `.reqntid`).
     #[must_use]
     pub fn threads(&self) -> Option<u32> {
         self.threads
+    }
+
+    /// CTAs that a multiprocessor is to have room for, where it says so (`.minnctapersm`).
+    #[must_use]
+    pub fn ctas(&self) -> Option<u32> {
+        self.ctas
     }
 
     /// Registers of a lane at most, where it says so (`.maxnreg`).

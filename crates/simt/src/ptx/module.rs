@@ -16,6 +16,7 @@ const MOST: u32 = i32::MAX as u32;
 
 /// What a text declares.
 pub(crate) struct Parsed<'a> {
+    pub(crate) version: &'a str,
     pub(crate) target: &'a str,
     pub(crate) entries: Vec<ParsedEntry<'a>>,
 }
@@ -23,15 +24,26 @@ pub(crate) struct Parsed<'a> {
 /// A kernel.
 pub(crate) struct ParsedEntry<'a> {
     pub(crate) name: &'a str,
-    /// Bytes of its parameters.
-    pub(crate) parameters: u32,
+    pub(crate) parameters: Vec<Parameter<'a>>,
     /// `.maxntid` or `.reqntid`, all dimensions multiplied.
     pub(crate) threads: Option<u32>,
+    /// `.minnctapersm`.
+    pub(crate) ctas: Option<u32>,
     /// `.maxnreg`.
     pub(crate) registers: Option<u32>,
     pub(crate) statements: Vec<Statement<'a>>,
     /// Registers of all scopes.
     pub(crate) register_count: u32,
+}
+
+/// A parameter.
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter<'a> {
+    pub(crate) name: &'a str,
+    /// Of its first byte from that of the first parameter.
+    pub(crate) offset: u32,
+    pub(crate) bytes: u32,
+    pub(crate) align: u32,
 }
 
 /// An instruction.
@@ -110,7 +122,7 @@ impl Special {
 /// Reads a module.
 pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Refused> {
     let mut text = Text::new(text);
-    let mut target = None;
+    let (mut version, mut target) = (None, None);
     let mut shared = Vec::new();
     let mut entries = Vec::new();
     loop {
@@ -118,7 +130,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Refused> {
         match text.take() {
             Token::End => break,
             Token::Word(".version") => {
-                text.word("a version")?;
+                version = Some(text.word("a version")?);
             }
             Token::Word(".target") => {
                 target = Some(text.word("a target")?);
@@ -142,7 +154,8 @@ pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Refused> {
         }
     }
     let target = target.ok_or_else(|| text.refuse("the module has no .target".to_owned()))?;
-    Ok(Parsed { target, entries })
+    let version = version.ok_or_else(|| text.refuse("the module has no .version".to_owned()))?;
+    Ok(Parsed { version, target, entries })
 }
 
 /// Debug information: `.section name { … }`.
@@ -193,7 +206,7 @@ struct Scope<'a> {
 struct Body<'a, 't> {
     text: &'t mut Text<'a>,
     shared: &'t [&'a str],
-    parameters: Vec<(&'a str, u32)>,
+    parameters: &'t [Parameter<'a>],
     scopes: Vec<Scope<'a>>,
     statements: Vec<Statement<'a>>,
     registers: u32,
@@ -203,16 +216,14 @@ impl<'a, 't> Body<'a, 't> {
     /// From behind `.entry` to the brace that ends it.
     fn entry(text: &'t mut Text<'a>, shared: &'t [&'a str]) -> Result<ParsedEntry<'a>, Refused> {
         let name = text.word("the name of an entry")?;
-        let (parameters, bytes) = parameters(text)?;
-        let (mut threads, mut registers) = (None, None);
+        let parameters = parameters(text)?;
+        let (mut threads, mut ctas, mut registers) = (None, None, None);
         while text.peek() != Token::Mark('{') {
             let before = text.clone();
             match text.word("a directive of the entry, or its body")? {
                 ".maxntid" | ".reqntid" => threads = Some(product(text)?),
                 ".maxnreg" => registers = Some(text.number("registers", 255)?),
-                ".minnctapersm" => {
-                    text.number("CTAs", MOST)?;
-                }
+                ".minnctapersm" => ctas = Some(text.number("CTAs", MOST)?),
                 ".reqnctapercluster" => {
                     product(text)?;
                 }
@@ -220,16 +231,24 @@ impl<'a, 't> Body<'a, 't> {
                 word => return Err(before.refuse(format!("`{word}` of an entry"))),
             }
         }
-        let mut body =
-            Body { text, shared, parameters, scopes: Vec::new(), statements: Vec::new(), registers: 0 };
+        let mut body = Body {
+            text,
+            shared,
+            parameters: &parameters,
+            scopes: Vec::new(),
+            statements: Vec::new(),
+            registers: 0,
+        };
         body.read()?;
+        let Body { statements, registers: register_count, .. } = body;
         Ok(ParsedEntry {
             name,
-            parameters: bytes,
+            parameters,
             threads,
+            ctas,
             registers,
-            statements: body.statements,
-            register_count: body.registers,
+            statements,
+            register_count,
         })
     }
 
@@ -440,18 +459,18 @@ impl<'a, 't> Body<'a, 't> {
         if let Some(value) = immediate(word) {
             return Operand::Immediate(value);
         }
-        if let Some((_, at)) = self.parameters.iter().find(|(name, _)| *name == word) {
-            return Operand::Parameter(*at);
+        if let Some(parameter) = self.parameters.iter().find(|parameter| parameter.name == word) {
+            return Operand::Parameter(parameter.offset);
         }
         if self.shared.contains(&word) { Operand::Shared } else { Operand::Name(word) }
     }
 }
 
-/// `(.param .align 64 .b8 name[976], …)`, if it is there: names with their offsets, and the bytes of all.
-fn parameters<'a>(text: &mut Text<'a>) -> Result<(Vec<(&'a str, u32)>, u32), Refused> {
+/// `(.param .align 64 .b8 name[976], …)`, if it is there.
+fn parameters<'a>(text: &mut Text<'a>) -> Result<Vec<Parameter<'a>>, Refused> {
     let (mut parameters, mut end) = (Vec::new(), 0u32);
     if !text.takes('(') || text.takes(')') {
-        return Ok((parameters, end));
+        return Ok(parameters);
     }
     loop {
         let before = text.clone();
@@ -481,18 +500,19 @@ fn parameters<'a>(text: &mut Text<'a>) -> Result<(Vec<(&'a str, u32)>, u32), Ref
             bytes = size * text.number("the length of a parameter", MOST_PARAMETERS)?;
             text.expect(']')?;
         }
-        let start = end.next_multiple_of(align.unwrap_or(size).max(1));
-        end = start + bytes;
+        let align = align.unwrap_or(size).max(1);
+        let offset = end.next_multiple_of(align);
+        end = offset + bytes;
         if end > MOST_PARAMETERS {
             return Err(before.refuse(format!("more than {MOST_PARAMETERS} bytes of parameters")));
         }
-        parameters.push((name, start));
+        parameters.push(Parameter { name, offset, bytes, align });
         if !text.takes(',') {
             break;
         }
     }
     text.expect(')')?;
-    Ok((parameters, end))
+    Ok(parameters)
 }
 
 /// `384, 1, 1`.
