@@ -4,9 +4,12 @@ use fused_lora_kernels::{
     Global,
     instructions::{Instruction, Params},
 };
-use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
+use fused_lora_simt::{Machine, Report, Schedule, Stats};
 
-use crate::launch::{Outcome, grid};
+use crate::{
+    launch::{Outcome, grid},
+    shipped,
+};
 
 /// Under schedules with the extreme ones among them; fewer where there are many items, which are then there for
 /// their values alone.
@@ -37,11 +40,7 @@ pub(crate) fn run_under(
     machine.write(to + 4 * words as u64, &vec![0u32; counters])?;
     let params =
         Params { input: Global::from_address(from), output: Global::from_address(to), count: items as u32 };
-    let run = entry.run;
-    let launch = Launch::new(entry.name, grid(items), entry.threads, entry.shared_bytes, move || {
-        // SAFETY: the machine checks every access.
-        unsafe { run(params) }
-    });
+    let launch = shipped::launch(entry.name, &params, [grid(items), entry.threads, entry.shared_bytes]);
     let stats = machine.run(&[launch], schedule)?;
     let outcome = Outcome {
         by: format!("simt, seed {}, {:?}", schedule.seed, schedule.asynchrony),

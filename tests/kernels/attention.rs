@@ -141,7 +141,7 @@ impl Setup {
                 run(params);
             })
         } else {
-            crate::shipped::launch(fused_lora_kernels::table::Target::Sm80, kernel.name, &params, shape)
+            crate::shipped::launch(kernel.name, &params, shape)
         };
         machine.run(&[launch], schedule)
     }

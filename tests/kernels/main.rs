@@ -48,6 +48,7 @@ mod random;
 mod rings;
 mod segments;
 mod setup;
+#[path = "../shipped.rs"]
 mod shipped;
 mod strides;
 mod suite;

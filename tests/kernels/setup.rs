@@ -332,9 +332,7 @@ impl Setup {
         let Kernel { name, threads, shared_bytes, .. } = *kernel;
         let is_source = std::env::var_os("FUSED_LORA_SOURCE").is_some();
         match kernel.run {
-            Run::Params(_) if !is_source => {
-                shipped::launch(kernel.target, name, &params, [grid, threads, shared_bytes])
-            }
+            Run::Params(_) if !is_source => shipped::launch(name, &params, [grid, threads, shared_bytes]),
             Run::Params(run) => {
                 // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
                 Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(params) })
@@ -351,7 +349,7 @@ impl Setup {
                 }
                 let params = TensorParams { maps, params };
                 if !is_source {
-                    return shipped::launch(kernel.target, name, &params, [grid, threads, shared_bytes])
+                    return shipped::launch(name, &params, [grid, threads, shared_bytes])
                         .cluster(cluster)
                         .registers(launch_registers(threads));
                 }

@@ -52,7 +52,10 @@ impl Run {
         let warp_number = lane / WARP as usize;
         let warp = &mut cta.warps[warp_number];
         let exited = if op == Op::BarSync { cta.exited } else { warp.exited };
-        let elsewhere = warp.at.filter(|&at| at != (op, site));
+        // bar.warp.sync alone need not be the same instruction for all (PTX ISA 9.7.13.2, from compute capability 7.0 on): a
+        // compiler may copy it to both sides of a branch.
+        let is_same = |at: (Op, u32)| at == (op, site) || op == Op::BarWarpSync && at.0 == op;
+        let elsewhere = warp.at.filter(|&at| !is_same(at));
         if exited > 0 || elsewhere.is_some() {
             let other = match elsewhere {
                 Some((_, other)) => {

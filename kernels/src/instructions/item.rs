@@ -3,7 +3,7 @@
 use super::Params;
 use crate::{
     Global,
-    device::{SharedAddr, block_idx_x, dynamic_shared, thread_idx_x},
+    device::{SharedAddr, block_idx_x, dynamic_shared, opaque, thread_idx_x},
 };
 
 /// Lanes of a warp.
@@ -44,6 +44,14 @@ impl Item {
             lane: thread_idx_x(),
             shared: dynamic_shared(),
         })
+    }
+
+    /// Whether this is lane 0 of the CTA. Each call asks anew: of two branches on one value, with a barrier between them, LLVM
+    /// makes one, with a copy of the barrier on each side, since inline PTX is not `convergent` in Rust; and lanes of a
+    /// warp must not execute different copies of an `.aligned` instruction.
+    #[inline(always)]
+    pub(super) fn is_first(self) -> bool {
+        opaque(self.lane) == 0
     }
 
     /// Where input word `word` is.

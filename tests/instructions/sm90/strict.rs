@@ -5,13 +5,13 @@ use fused_lora_kernels::{
     instructions::{Params, Sm90Instruction, Sm90Params},
     tensor_map::TensorMap,
 };
-use fused_lora_simt::{self as simt, Launch, Machine, Report, Schedule, Stats};
+use fused_lora_simt::{self as simt, Machine, Report, Schedule, Stats};
 
 use super::{
     launch::{Matrix, grid},
     swizzle::Swizzle,
 };
-use crate::launch::Outcome;
+use crate::{launch::Outcome, shipped};
 
 /// Under schedules with the extreme ones among them.
 #[track_caller]
@@ -52,7 +52,6 @@ pub(crate) fn run_under(
     }
     let map = matrix.map_or(TensorMap::default(), |matrix| map(matrix, own.unwrap_or(to)));
 
-    let run = entry.run;
     let mut launches = Vec::new();
     for (number, &to) in outputs.iter().enumerate() {
         let params = Params {
@@ -61,11 +60,8 @@ pub(crate) fn run_under(
             count: items as u32,
         };
         let params = Sm90Params { map, params };
-        let launch =
-            Launch::new(entry.name, grid(entry, items), entry.threads, entry.shared_bytes, move || {
-                // SAFETY: the machine checks every access.
-                unsafe { run(&params) }
-            });
+        let shape = [grid(entry, items), entry.threads, entry.shared_bytes];
+        let launch = shipped::launch(entry.name, &params, shape);
         let launch = launch.cluster(entry.cluster).registers(entry.max_registers.next_multiple_of(8));
         launches.push(if number == 0 { launch } else { launch.programmatic() });
         from = to;

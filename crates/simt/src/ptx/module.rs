@@ -241,15 +241,7 @@ impl<'a, 't> Body<'a, 't> {
         };
         body.read()?;
         let Body { statements, registers: register_count, .. } = body;
-        Ok(ParsedEntry {
-            name,
-            parameters,
-            threads,
-            ctas,
-            registers,
-            statements,
-            register_count,
-        })
+        Ok(ParsedEntry { name, parameters, threads, ctas, registers, statements, register_count })
     }
 
     /// All of the body, braces included.

@@ -44,7 +44,7 @@ pub(super) unsafe fn atom_inc_contended(item: Item) {
 pub(super) unsafe fn red_add_release(item: Item) {
     // SAFETY: the barrier orders the store before the sums.
     unsafe {
-        if item.lane == 0 {
+        if item.is_first() {
             item.output.store_relaxed(0);
         }
         bar_sync();
@@ -67,19 +67,19 @@ pub(super) unsafe fn release_acquire(item: Item) {
     // has acquired the turn that the former released. A ticket waits for smaller ones, which CTAs have that run,
     // so that it does not wait for good.
     unsafe {
-        if item.lane == 0 {
+        if item.is_first() {
             item.shared.store_u32(tickets.atom_inc(item.count - 1));
         }
         bar_sync();
         let ticket = item.shared.load_u32();
-        if item.lane == 0 {
+        if item.is_first() {
             while turn.load_acquire() < ticket {}
         }
         bar_sync();
         let before = if ticket == 0 { [0; 4] } else { row(ticket - 1).load() };
         row(ticket).store(before.map(|word| word.wrapping_mul(3).wrapping_add(item.lane + 1)));
         bar_sync();
-        if item.lane == 0 {
+        if item.is_first() {
             turn.red_add_release(1);
         }
     }

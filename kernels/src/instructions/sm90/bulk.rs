@@ -51,7 +51,7 @@ impl BoxAt {
 unsafe fn prepare(item: Item, bytes: u32) {
     // SAFETY: nobody touches the bytes before the caller's barrier.
     unsafe {
-        if item.lane == 0 {
+        if item.is_first() {
             mbarrier_init(item.shared, 1);
             fence_mbarrier_init();
         }
@@ -68,7 +68,7 @@ pub(super) unsafe fn load_box(item: Item, map: TensorMapRef) {
         let source = BoxAt::of(item);
         prepare(item, BOX);
         bar_sync();
-        if item.lane == 0 {
+        if item.is_first() {
             arrive_expect_tx(item.shared, source.bytes);
             device::load_box(item.shared.offset(FIRST), map, source.column, source.row, item.shared);
         }
@@ -82,7 +82,7 @@ pub(super) unsafe fn load_box(item: Item, map: TensorMapRef) {
 pub(super) unsafe fn prefetch_tensor_map(item: Item, map: TensorMapRef) {
     // SAFETY: the launch has a map; the rest is as there.
     unsafe {
-        if item.lane == 0 {
+        if item.is_first() {
             device::prefetch_tensor_map(map);
         }
         load_box(item, map);
@@ -99,7 +99,7 @@ pub(super) unsafe fn mbarrier_arrive_expect_tx(item: Item, map: TensorMapRef) {
         let source = BoxAt::of(item);
         prepare(item, 2 * SMALL_BOX);
         bar_sync();
-        if item.lane == 0 {
+        if item.is_first() {
             arrive_expect_tx(item.shared, 2 * source.bytes);
             device::load_box(first, map, source.column, source.row, item.shared);
             let early = u32::from(mbarrier_try_wait(item.shared, 0));
@@ -122,11 +122,11 @@ pub(super) unsafe fn load_box_multicast(item: Item, map: TensorMapRef) {
     unsafe {
         let source = BoxAt::of(item);
         prepare(item, size * SMALL_BOX);
-        if item.lane == 0 {
+        if item.is_first() {
             arrive_expect_tx(item.shared, item.get(4));
         }
         sync_cluster();
-        if item.lane == 0 {
+        if item.is_first() {
             let to = first.offset(rank * SMALL_BOX);
             device::load_box_multicast(to, map, source.column, source.row, item.shared, item.get(3) as u16);
         }
@@ -164,7 +164,7 @@ pub(super) unsafe fn store_box(item: Item, map: TensorMapRef) {
     unsafe {
         let target = BoxAt::of(item);
         place(item, HEAD, from, BOX);
-        if item.lane == 0 {
+        if item.is_first() {
             device::store_box(map, target.column, target.row, from);
             device::bulk_commit_group();
             device::bulk_wait_group_read::<0>();
@@ -196,7 +196,7 @@ pub(super) unsafe fn bulk_commit_group(item: Item, map: TensorMapRef) {
     unsafe {
         let (target, rows) = (BoxAt::of(item), item.get(3));
         place(item, word(0), at(0), 3 * SMALL_BOX);
-        if item.lane == 0 {
+        if item.is_first() {
             store_under(map, target, 0, rows, at(0));
             store_under(map, target, 1, rows, at(1));
             device::bulk_commit_group();
@@ -207,7 +207,7 @@ pub(super) unsafe fn bulk_commit_group(item: Item, map: TensorMapRef) {
         }
         bar_sync();
         place(item, word(3), at(0), 2 * SMALL_BOX);
-        if item.lane == 0 {
+        if item.is_first() {
             store_under(map, target, 3, rows, at(0));
             store_under(map, target, 4, rows, at(1));
             device::bulk_commit_group();
@@ -228,7 +228,7 @@ pub(super) unsafe fn bulk_wait_group_read(item: Item, map: TensorMapRef) {
         let mut i = 0;
         while i < 4 {
             place(item, HEAD + i * SMALL_BOX / 4, at(i), SMALL_BOX);
-            if item.lane == 0 {
+            if item.is_first() {
                 store_under(map, target, i, rows, at(i));
                 device::bulk_commit_group();
                 // All but the one that has just begun: the next place is free.
@@ -237,7 +237,7 @@ pub(super) unsafe fn bulk_wait_group_read(item: Item, map: TensorMapRef) {
             bar_sync();
             i += 1;
         }
-        if item.lane == 0 {
+        if item.is_first() {
             device::bulk_wait_group_read::<0>();
         }
     }
@@ -258,11 +258,11 @@ pub(super) unsafe fn copy_to_cluster(item: Item) {
         prepare(item, SENT);
         fill(item, 0, from, SENT);
         fence_proxy_async_shared();
-        if item.lane == 0 {
+        if item.is_first() {
             arrive_expect_tx(item.shared, item.get(SENT / 4 + 1));
         }
         sync_cluster();
-        if item.lane == 0 {
+        if item.is_first() {
             device::copy_to_cluster(mapa(to, peer), from, item.get(SENT / 4), mapa(item.shared, peer));
         }
         wait(item.shared, 0);

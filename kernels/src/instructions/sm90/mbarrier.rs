@@ -69,7 +69,7 @@ pub(super) unsafe fn mbarrier_arrive(item: Item) {
     // SAFETY: the barrier is made before the CTA's, and has an arrival of each lane a phase; places are written before
     // one phase is over, read behind it, and written again behind the next.
     unsafe {
-        if item.lane == 0 {
+        if item.is_first() {
             init(barrier, LANES);
         }
         bar_sync();

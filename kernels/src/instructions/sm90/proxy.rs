@@ -26,7 +26,7 @@ pub(super) unsafe fn fence_proxy_async_global(item: Item, map: TensorMapRef) {
     // SAFETY: all lanes fence the words that they stored before the barrier; the box is of these words, and the barrier
     // expects its bytes.
     unsafe {
-        if item.lane == 0 {
+        if item.is_first() {
             mbarrier_init(item.shared, 1);
             fence_mbarrier_init();
         }
@@ -34,7 +34,7 @@ pub(super) unsafe fn fence_proxy_async_global(item: Item, map: TensorMapRef) {
         item.output_at(chunk).cast::<[u32; 4]>().store(item.input_at(chunk).cast::<[u32; 4]>().load());
         fence_global();
         bar_sync();
-        if item.lane == 0 {
+        if item.is_first() {
             mbarrier_arrive_expect_tx(item.shared, BOX);
             load_box(to, map, 0, item.get(WORDS), item.shared);
         }

@@ -1,0 +1,28 @@
+//! The PTX that ships, on the strict machine.
+
+use std::sync::LazyLock;
+
+use fused_lora_kernels::ptx;
+use fused_lora_simt::{Launch, ptx::Module};
+
+/// The modules, each read once: the kernels', and those of single instructions.
+static MODULES: LazyLock<[Module; 4]> = LazyLock::new(|| {
+    [
+        ("sm_80.ptx", ptx::SM80),
+        ("sm_90a.ptx", ptx::SM90A),
+        ("sm_80_instructions.ptx", ptx::SM80_INSTRUCTIONS),
+        ("sm_90a_instructions.ptx", ptx::SM90A_INSTRUCTIONS),
+    ]
+    .map(|(name, text)| Module::parse(name, text).unwrap_or_else(|refused| panic!("{name}: {refused}")))
+});
+
+/// A launch of an entry with one parameter, of so many CTAs, threads of each, and bytes of shared memory.
+pub(crate) fn launch<T: Copy>(name: &str, params: &T, [grid, threads, shared_bytes]: [u32; 3]) -> Launch {
+    let find = |module: &'static Module| Some((module, module.entry(name)?));
+    let (module, entry) = MODULES.iter().find_map(find).unwrap_or_else(|| panic!("no entry {name}"));
+    let bytes = entry.parameter_bytes() as usize;
+    assert!(bytes <= size_of::<T>(), "{name} takes {bytes} bytes");
+    // SAFETY: `params` is a live value of at least so many bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(params).cast::<u8>(), bytes) };
+    module.launch(entry, bytes, grid, threads, shared_bytes)
+}
