@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Arch, Error, Header, LaunchBounds, RUSTC_FLAGS, SourceHash, Toolchain, compile,
+    Arch, Error, Header, LaunchBounds, RUSTC_FLAGS, SourceHash, Toolchain, compile, lines,
     ptx::{self, PtxError},
 };
 
@@ -40,6 +40,8 @@ pub struct CudaBuilder {
 pub struct Ptx {
     /// All of it, with the header.
     pub text: String,
+    /// The table of the lines of Rust that its lines came from, with the same header.
+    pub lines: String,
     /// What made it.
     pub header: Header,
 }
@@ -98,7 +100,7 @@ impl CudaBuilder {
         self
     }
 
-    /// Where to write the PTX, too.
+    /// Where to write the PTX, too, and beside it, with the extension `lines`, the table of its lines.
     pub fn copy_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.copy_to = Some(path.into());
         self
@@ -133,7 +135,7 @@ impl CudaBuilder {
         };
         // Before the compiler runs: a source that is saved meanwhile must not look as if it were in.
         let sources = self.source_hash()?;
-        let path = compile::compile(
+        let compile::Compiled { assembly: path, printed } = compile::compile(
             &toolchain,
             &self.folder,
             self.arch,
@@ -147,10 +149,14 @@ impl CudaBuilder {
         let text = finish(&raw, self.bounds.as_deref(), &self.tensor_maps)
             .map_err(|found| Error::Ptx { path, found })?;
         let text = format!("{header}{text}");
+        let printed = fs::read(&printed).map_err(Error::read(&printed))?;
+        let table = lines::table(&text, &String::from_utf8_lossy(&printed))?;
+        let lines = format!("sources {}\n{table}", header.sources);
         if let Some(path) = &self.copy_to {
             write(path, text.as_bytes())?;
+            write(&path.with_extension("lines"), lines.as_bytes())?;
         }
-        Ok(Ptx { text, header })
+        Ok(Ptx { text, lines, header })
     }
 
     /// As they are hashed and shown.

@@ -443,7 +443,7 @@ mod tests {
             compiler: Compiler::from_header(compiler),
             flags: "-C".to_owned(),
         };
-        Ptx { text: format!("{header}{body}"), header }
+        Ptx { text: format!("{header}{body}"), lines: String::new(), header }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Arch, Error, Toolchain, process};
+use crate::{Arch, Error, Toolchain, lines, process};
 
 /// rustc's target.
 pub const TARGET: &str = "nvptx64-nvidia-cuda";
@@ -18,8 +18,11 @@ pub const TARGET: &str = "nvptx64-nvidia-cuda";
 /// - Loops over tiles must be unrolled completely, or accumulators are indexed at run time and go to local memory. LLVM's own
 ///   threshold is too small for them.
 /// - No paths and lines: bytes must not depend on where the checkout lies.
-pub const RUSTC_FLAGS: &[&str] =
-    &["-Cllvm-args=-unroll-threshold=10000 -unroll-runtime=false", "-Zlocation-detail=none"];
+/// - LLVM prints what it makes PTX of, for the table of [`lines`](crate::lines).
+pub const RUSTC_FLAGS: &[&str] = &[
+    "-Cllvm-args=-unroll-threshold=10000 -unroll-runtime=false -print-after=stack-frame-layout",
+    "-Zlocation-detail=none",
+];
 
 /// The profile, whatever the workspace's own says.
 const PROFILE: &[(&str, &str)] = &[
@@ -27,7 +30,8 @@ const PROFILE: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     ("CARGO_PROFILE_RELEASE_LTO", "fat"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
-    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+    // The instructions are the same without it; what it adds to the PTX is taken out.
+    ("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only"),
     ("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "false"),
     ("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "false"),
     ("CARGO_PROFILE_RELEASE_INCREMENTAL", "false"),
@@ -38,7 +42,15 @@ pub(crate) fn target_flags(arch: Arch) -> [String; 2] {
     [format!("-Ctarget-cpu={arch}"), format!("-Ctarget-feature=+{}", arch.oldest_ptx())]
 }
 
-/// Compiles the crate in `folder` with these features alone; where the PTX is, as LLVM printed it.
+/// What the compiler left.
+pub(crate) struct Compiled {
+    /// Where the PTX is, as LLVM printed it.
+    pub(crate) assembly: PathBuf,
+    /// Where the instructions are that it was printed from.
+    pub(crate) printed: PathBuf,
+}
+
+/// Compiles the crate in `folder` with these features alone.
 pub(crate) fn compile(
     toolchain: &Toolchain,
     folder: &Path,
@@ -46,12 +58,12 @@ pub(crate) fn compile(
     features: &[String],
     flags: &[String],
     target_dir: &Path,
-) -> Result<PathBuf, Error> {
+) -> Result<Compiled, Error> {
     // cargo runs in the crate's folder, so nothing may be relative to ours.
     let target_dir = std::path::absolute(target_dir).map_err(Error::write(target_dir))?;
     let target_dir = target_dir.join(key(toolchain, folder, arch, features, flags)?);
     fs::create_dir_all(&target_dir).map_err(Error::write(&target_dir))?;
-    let assembly = target_dir.join(format!("{arch}.s"));
+    let [assembly, printed] = ["s", "mir"].map(|suffix| target_dir.join(format!("{arch}.{suffix}")));
 
     let mut cargo = toolchain.cargo();
     cargo.current_dir(folder);
@@ -64,12 +76,17 @@ pub(crate) fn compile(
     // The target's linker is not shipped with rustc. None is needed: after link-time optimisation everything is in one
     // assembly file. `true` succeeds and links nothing.
     cargo.arg("--").args(flags).args(["-Clinker=true", &format!("--emit=asm={}", assembly.display())]);
-    process::run(&mut cargo)?;
-
-    if !assembly.is_file() {
-        return Err(Error::NoAssembly { path: assembly });
+    let output = process::run(&mut cargo)?;
+    // Nothing is printed where nothing is compiled: then what was printed before is of the same build.
+    if output.stderr.windows(lines::BEGIN.len()).any(|window| window == lines::BEGIN.as_bytes()) {
+        fs::write(&printed, &output.stderr).map_err(Error::write(&printed))?;
     }
-    Ok(assembly)
+    for path in [&assembly, &printed] {
+        if !path.is_file() {
+            return Err(Error::NoAssembly { path: path.clone() });
+        }
+    }
+    Ok(Compiled { assembly, printed })
 }
 
 /// Names a folder for one set of inputs.

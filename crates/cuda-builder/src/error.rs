@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{ptx, toolchain};
+use crate::{LinesError, ptx, toolchain};
 
 /// Why there is no PTX, or no report.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,10 @@ pub enum Error {
         /// All that is wrong with it.
         found: Vec<ptx::PtxError>,
     },
+
+    /// The lines of the PTX do not match what the compiler printed.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
 
     /// The output of ptxas or nvdisasm could not be understood.
     #[error("cannot understand what {program} says: {what}")]

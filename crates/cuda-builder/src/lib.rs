@@ -9,7 +9,8 @@
 //! | toolchain | `toolchain` | finds a compiler with unstable features and the source of its library, or says how to get one |
 //! | hash | `source_hash` | one number for sources, flags and post-processing, to tell stale PTX anywhere |
 //! | compile | `compile` | cargo and rustc: `core` from source, fat link-time optimisation, assembly instead of an object |
-//! | finish | `ptx` | comments go, launch bounds and the alignment of tensor maps come in, leftover functions and local memory are refused, a header says what made it |
+//! | finish | `ptx` | comments and debug information go, launch bounds and the alignment of tensor maps come in, leftover functions and local memory are refused, a header says what made it |
+//! | lines | `lines` | a table of the Rust lines, inlined callers among them, that each line of PTX came from |
 //! | assemble | `ptxas`, `sass` | registers, spills, stack; tensor-core and copy instructions in the machine code |
 //! | judge | `check`, `report` | faults of a build, and a table for people |
 //!
@@ -26,6 +27,7 @@ mod builder;
 mod check;
 mod compile;
 mod error;
+mod lines;
 mod process;
 mod ptx;
 mod ptxas;
@@ -40,6 +42,7 @@ pub use builder::{CudaBuilder, Ptx};
 pub use check::{Fault, compare, inspect};
 pub use compile::{RUSTC_FLAGS, TARGET};
 pub use error::Error;
+pub use lines::LinesError;
 pub use ptx::{Header, HeaderError, LaunchBounds, POST_PROCESSING, PtxError, leftovers};
 pub use ptxas::{Assembled, Cubin, PTXAS_VARIABLE, Resources, Tools};
 pub use report::{Section, report};

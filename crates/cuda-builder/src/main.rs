@@ -119,6 +119,9 @@ fn check(workspace: &Workspace) -> Result<Vec<Fault>> {
 
         if checked_in.text == built.ptx.text {
             println!("{}: the same bytes", built.kernels.ptx().display());
+            if checked_in.lines != built.ptx.lines {
+                found.push(Fault::File { file: built.kernels.lines().display().to_string() });
+            }
         } else {
             same &= !built.kernels.shipped();
             found.extend(check_shipped(&tools, &built, checked_in)?);
@@ -226,5 +229,7 @@ fn read(kernels: &Kernels<'_>) -> Result<Ptx> {
     let path = kernels.ptx();
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let header = Header::parse(&text).with_context(|| path.display().to_string())?;
-    Ok(Ptx { text, header })
+    let path = kernels.lines();
+    let lines = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Ptx { text, lines, header })
 }

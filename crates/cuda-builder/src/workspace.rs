@@ -230,6 +230,11 @@ impl Kernels<'_> {
         self.workspace.root.join("kernels/ptx").join(self.file())
     }
 
+    /// The lines of Rust that it came from, beside it.
+    pub(crate) fn lines(&self) -> PathBuf {
+        self.ptx().with_extension("lines")
+    }
+
     /// Machine code for `arch`, where that is checked in; none of what is there for tests.
     pub(crate) fn cubin(&self, arch: Arch) -> Option<PathBuf> {
         self.module.shipped.then(|| self.workspace.root.join("kernels/ptx").join(format!("{arch}.cubin")))

@@ -49,6 +49,16 @@ fn ptx_is_of_these_sources() {
 }
 
 #[test]
+fn the_lines_are_of_the_ptx_beside_them() {
+    for kernels in Workspace::find().kernels() {
+        let path = kernels.lines();
+        let lines = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let of = lines.lines().next().and_then(|line| line.strip_prefix("sources "));
+        assert_eq!(of, Some(&*header(&kernels).sources.to_string()), "{}", path.display());
+    }
+}
+
+#[test]
 fn report_is_of_these_sources() {
     let workspace = Workspace::find();
     let path = workspace.report();

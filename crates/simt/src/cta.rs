@@ -57,8 +57,8 @@ pub(crate) struct Lane {
     pub(crate) yielder: *const Yielder<(), ()>,
     pub(crate) copies: Copies,
     pub(crate) bulk: BulkGroups,
-    /// The module and the line of its latest PTX instruction, if it runs PTX.
-    pub(crate) ptx: Option<(&'static str, u32)>,
+    /// The line of its latest PTX instruction, if it runs PTX.
+    pub(crate) ptx: Option<u32>,
     /// The site of its latest instruction.
     pub(crate) latest: Option<u32>,
     /// The site of the instruction that it waits at, for others or for an event.

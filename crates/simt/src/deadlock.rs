@@ -25,7 +25,7 @@ impl Run {
                     _ => continue,
                 };
                 let entry = self.sites.get(site);
-                first.get_or_insert((at, entry.location));
+                first.get_or_insert_with(|| (at, entry.location.clone()));
                 let kernel = &self.launches[cta.launch].name;
                 match waiting.last_mut() {
                     Some(last)
@@ -42,7 +42,7 @@ impl Run {
                         lanes: vec![number as u32],
                         op: entry.info.op,
                         address,
-                        location: entry.location,
+                        location: entry.location.clone(),
                     }),
                 }
             }

@@ -22,6 +22,8 @@ pub struct Site {
     pub line: Option<u32>,
     /// The column.
     pub column: Option<u32>,
+    /// The line of the PTX.
+    pub ptx: Option<u32>,
     /// For [`Op::Tap`], its name.
     pub tap: Option<&'static str>,
     /// The number of the CTA in its grid.
@@ -41,6 +43,7 @@ impl Site {
             file: String::new(),
             line: None,
             column: None,
+            ptx: None,
             tap: None,
             cta: None,
             lane: None,
@@ -57,7 +60,8 @@ impl Site {
     /// One instruction of those that a run has listed, see [`Stats::sites`](crate::Stats::sites).
     #[must_use]
     pub fn at(info: &SiteInfo) -> Self {
-        Self { line: Some(info.line), column: Some(info.column), ..Self::file(info.op, info.file) }
+        let ptx = (info.ptx > 0).then_some(info.ptx);
+        Self { line: Some(info.line), column: Some(info.column), ptx, ..Self::file(info.op, info.file) }
     }
 
     /// The values named `name` by [`ops::tap`](crate::ops::tap).
@@ -102,6 +106,7 @@ impl Site {
             && info.file.ends_with(&self.file)
             && self.line.is_none_or(|line| line == info.line)
             && self.column.is_none_or(|column| column == info.column)
+            && self.ptx.is_none_or(|line| line == info.ptx)
     }
 }
 

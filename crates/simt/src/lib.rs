@@ -247,6 +247,6 @@ pub use fault::{Action, Mutation, Site};
 pub use machine::{Launch, Machine};
 pub use report::{Kind, Party, PartyActor, Report, Wait};
 pub use schedule::{Asynchrony, Order, Schedule};
-pub use site::{Op, Place, SiteInfo};
+pub use site::{Op, Place, SiteInfo, Trace};
 pub use stats::Stats;
 pub use tensor_map::{Swizzle, TensorMap};

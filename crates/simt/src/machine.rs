@@ -1,6 +1,6 @@
 //! The machine as the host sees it: memory, launches, runs.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -8,6 +8,7 @@ use crate::{
     Kind, Report, Schedule, Stats,
     clock::{MAX_BLOCK, WARP, Who},
     memory::{Content, Global, Tracked},
+    ptx::Source,
     run::{LaunchInfo, Run},
     scheduler,
     site::Place,
@@ -43,6 +44,8 @@ pub struct Launch {
     /// What each lane runs. When a run fails, lanes stop wherever they are, and what they hold on their stacks is
     /// forgotten without being dropped: kernels hold nothing that must be dropped.
     pub kernel: Rc<dyn Fn()>,
+    /// The PTX module that it is of.
+    pub(crate) source: Option<Arc<Source>>,
 }
 
 impl Launch {
@@ -64,6 +67,7 @@ impl Launch {
             registers: 168,
             programmatic: false,
             kernel: Rc::new(kernel),
+            source: None,
         }
     }
 
@@ -260,6 +264,7 @@ fn infos(launches: &[Launch]) -> Result<Vec<LaunchInfo>, String> {
             cluster,
             registers: *registers,
             programmatic: *programmatic,
+            source: launch.source.clone(),
             first_cta,
             undispatched: grid,
             running: grid,

@@ -1,6 +1,6 @@
 //! The state of a run: CTAs, lanes, who may go on.
 
-use std::{collections::HashMap, panic::Location, rc::Rc};
+use std::{collections::HashMap, panic::Location, rc::Rc, sync::Arc};
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::SliceRandom};
 
@@ -13,6 +13,7 @@ use crate::{
     dependent::Dependent,
     fault::Action,
     memory::{Global, Tracked},
+    ptx::Source,
     registers::Registers,
     shadow::{Access, Group, GroupKind},
     site::{At, Op, Place, Sites},
@@ -40,6 +41,8 @@ pub(crate) struct LaunchInfo {
     pub(crate) cluster: u32,
     pub(crate) registers: u32,
     pub(crate) programmatic: bool,
+    /// The PTX module that it is of.
+    pub(crate) source: Option<Arc<Source>>,
     /// The number of its first CTA among all CTAs of the run.
     pub(crate) first_cta: u32,
     /// CTAs that were not dispatched yet, and that have not ended yet.
@@ -311,8 +314,12 @@ impl Run {
         location: &'static Location<'static>,
         tap: Option<&str>,
     ) -> Outcome<Entered> {
-        let at = self.lane_mut().ptx.map_or(At::Source(location), |(module, line)| At::Ptx(module, line));
-        let site = self.sites.visit(op, at, &self.schedule.mutations);
+        let Self { slots, current, launches, sites, schedule, .. } = self;
+        let cta = slots[current.slot].as_ref().expect("the current lane's CTA is resident");
+        let source = launches[cta.launch].source.as_ref();
+        let in_ptx = source.zip(cta.lanes[current.lane].ptx);
+        let at = in_ptx.map_or(At::Source(location), |(source, line)| At::Ptx(source, line));
+        let site = sites.visit(op, at, &schedule.mutations);
         self.lane_mut().latest = Some(site);
         if op != Op::Tap {
             if self.schedule.abort_after.is_some_and(|limit| self.instructions >= limit) {
@@ -435,7 +442,7 @@ impl Run {
     /// Leaves a report of the current lane.
     #[cold]
     pub(crate) fn fail(&mut self, site: u32, kind: Kind) -> Stop {
-        let location = self.sites.get(site).location;
+        let location = self.sites.get(site).location.clone();
         self.failure = Some(self.report(self.current, location, kind));
         Stop
     }
@@ -470,7 +477,7 @@ impl Run {
             cta: cta - launch.first_cta,
             actor,
             op: entry.info.op,
-            location: entry.location,
+            location: entry.location.clone(),
         }
     }
 
@@ -482,7 +489,7 @@ impl Run {
         if let Err(message) = result {
             // Where the panic was is not to be had without a hook; the message that was printed has it.
             let latest = self.lane_mut().latest;
-            let location = latest.map_or_else(Place::caller, |site| self.sites.get(site).location);
+            let location = latest.map_or_else(Place::caller, |site| self.sites.get(site).location.clone());
             self.failure = Some(self.report(self.current, location, Kind::Panic { message }));
             return;
         }

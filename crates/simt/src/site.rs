@@ -1,8 +1,8 @@
 //! The instructions of a kernel's source: each kind at each place.
 
-use std::{collections::HashMap, fmt, panic::Location};
+use std::{collections::HashMap, fmt, panic::Location, sync::Arc};
 
-use crate::fault::Mutation;
+use crate::{fault::Mutation, ptx::Source};
 
 /// The kinds of instructions. Displayed as PTX writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,14 +108,27 @@ impl fmt::Display for Op {
 }
 
 /// Where an instruction is: in a kernel's Rust source, or in the text of a PTX module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// Path as the compiler was given it, or the name of the module.
+    /// Path as the compiler was given it, or the name of the module where no more is known.
     pub file: &'static str,
     /// Line, from 1.
     pub line: u32,
     /// Column, from 1; 0 where only the line is known.
     pub column: u32,
+    /// For an instruction of a PTX module, where it is in there.
+    pub ptx: Option<Arc<Trace>>,
+}
+
+/// Where an instruction is in a PTX module, and how its Rust came there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Trace {
+    /// The name of the module.
+    pub module: &'static str,
+    /// The line of its text, from 1.
+    pub line: u32,
+    /// The calls by which the Rust line was inlined, the innermost first.
+    pub callers: Vec<Place>,
 }
 
 impl Place {
@@ -128,14 +141,22 @@ impl Place {
 
 impl From<&'static Location<'static>> for Place {
     fn from(location: &'static Location<'static>) -> Self {
-        Self { file: location.file(), line: location.line(), column: location.column() }
+        Self { file: location.file(), line: location.line(), column: location.column(), ptx: None }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)?;
-        if self.column > 0 { write!(f, ":{}", self.column) } else { Ok(()) }
+        if self.column > 0 {
+            write!(f, ":{}", self.column)?;
+        }
+        let Some(trace) = &self.ptx else { return Ok(()) };
+        write!(f, " ({}:{}", trace.module, trace.line)?;
+        for (number, caller) in trace.callers.iter().enumerate() {
+            write!(f, "{}{caller}", if number == 0 { ", inlined into " } else { ", " })?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -148,6 +169,8 @@ pub struct SiteInfo {
     pub line: u32,
     /// Column, from 1.
     pub column: u32,
+    /// The line of the PTX, if that is what runs; else 0.
+    pub ptx: u32,
     /// The instruction.
     pub op: Op,
     /// How often, over all lanes.
@@ -175,35 +198,35 @@ pub(crate) struct Sites {
     entries: Vec<Entry>,
     /// Number of a site by its key, a guess: one location may have several addresses.
     recent: Vec<(Key, u32)>,
-    numbers: HashMap<(&'static str, u32, u32, Op), u32>,
+    numbers: HashMap<(Place, Op), u32>,
 }
 
 const RECENT: usize = 512;
 
-/// What tells places apart at no cost: the address of a location, or of a module's name and a line; and the instruction.
+/// What tells places apart at no cost: the address of a location, or of a module and a line; and the instruction.
 type Key = (usize, u32, Op);
 
 /// Where an instruction stands, as the lane that comes to it knows.
 #[derive(Clone, Copy)]
-pub(crate) enum At {
+pub(crate) enum At<'a> {
     /// In Rust.
     Source(&'static Location<'static>),
-    /// In a PTX module: its name and the line.
-    Ptx(&'static str, u32),
+    /// In a PTX module, on this line.
+    Ptx(&'a Arc<Source>, u32),
 }
 
-impl At {
+impl At<'_> {
     fn key(self, op: Op) -> Key {
         match self {
             Self::Source(location) => (std::ptr::from_ref(location) as usize, 0, op),
-            Self::Ptx(module, line) => (module.as_ptr() as usize, line, op),
+            Self::Ptx(source, line) => (Arc::as_ptr(source) as usize, line, op),
         }
     }
 
     fn place(self) -> Place {
         match self {
             Self::Source(location) => location.into(),
-            Self::Ptx(file, line) => Place { file, line, column: 0 },
+            Self::Ptx(source, line) => source.place(line),
         }
     }
 }
@@ -215,7 +238,7 @@ impl Sites {
 
     /// The number of a site, counted.
     #[inline]
-    pub(crate) fn visit(&mut self, op: Op, at: At, mutations: &[Mutation]) -> u32 {
+    pub(crate) fn visit(&mut self, op: Op, at: At<'_>, mutations: &[Mutation]) -> u32 {
         let key @ (address, line, _) = at.key(op);
         let mixed = (address << 6 ^ (line as usize) << 24 ^ op as usize).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let slot = (mixed >> 48) % RECENT;
@@ -232,9 +255,10 @@ impl Sites {
 
     #[cold]
     fn find(&mut self, op: Op, location: Place, mutations: &[Mutation]) -> u32 {
-        let Place { file, line, column } = location;
-        *self.numbers.entry((file, line, column, op)).or_insert_with(|| {
-            let info = SiteInfo { op, file, line, column, count: 0 };
+        *self.numbers.entry((location.clone(), op)).or_insert_with(|| {
+            let Place { file, line, column, .. } = location;
+            let ptx = location.ptx.as_ref().map_or(0, |trace| trace.line);
+            let info = SiteInfo { op, file, line, column, ptx, count: 0 };
             let matching = mutations.iter().enumerate().filter(|(_, m)| m.site.matches(&info));
             let mutations = matching.map(|(i, _)| i).collect();
             self.entries.push(Entry { info, location, mutations });

@@ -169,7 +169,7 @@ impl Run {
             kernel: launch.name.clone(),
             cta: cta - launch.first_cta,
             lane,
-            location: entry.location,
+            location: entry.location.clone(),
             kind: Kind::Operand { op: entry.info.op, reason },
         });
     }

@@ -327,11 +327,11 @@ fn a_report_names_both_sides() {
     )
     .unwrap_err();
     assert_eq!((report.kernel.as_str(), report.cta, report.lane), ("kernel", 0, 9));
-    assert!(report.location.file().ends_with("faults.rs"));
-    assert_eq!(report.location.line(), line.get() + 2);
+    assert!(report.location.file.ends_with("faults.rs"));
+    assert_eq!(report.location.line, line.get() + 2);
     let Kind::Race { op, address, other } = &report.kind else { panic!("{report}") };
     assert_eq!((*op, address.as_str()), (Op::LdShared, "shared memory + 0x28"));
-    assert_eq!((other.op, other.cta, other.location.line()), (Op::CpAsync, 0, line.get()));
+    assert_eq!((other.op, other.cta, other.location.line), (Op::CpAsync, 0, line.get()));
     assert_eq!(other.actor, PartyActor::Copy { lane: 9, completed: false });
     let text = report.to_string();
     for part in

@@ -14,7 +14,7 @@ pub(crate) use params::align as align_tensor_maps;
 pub(crate) use tidy::tidy;
 
 /// Counted up whenever this module makes other text of the same compiler output.
-pub const POST_PROCESSING: u32 = 1;
+pub const POST_PROCESSING: u32 = 2;
 
 /// Why PTX is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

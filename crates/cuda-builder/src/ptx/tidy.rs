@@ -1,19 +1,22 @@
 //! Taking the noise out of LLVM's PTX.
 
-/// Without comments, debug lines, blank lines and blanks at the end of lines. What is left depends on the program alone.
+/// Without comments, debug information, blank lines and blanks at the end of lines. What is left depends on the program alone.
 pub(crate) fn tidy(ptx: &str) -> String {
     let mut out = String::with_capacity(ptx.len());
+    let mut is_in_section = false;
     for line in ptx.lines() {
         let line = without_comment(line).trim_end();
         let word = line.trim_start();
-        if word.is_empty()
-            || word.starts_with(".loc\t")
-            || word.starts_with(".loc ")
-            || word.starts_with(".file")
-        {
+        is_in_section |= word.starts_with(".section");
+        if is_in_section {
+            is_in_section = word != "}";
             continue;
         }
-        out.push_str(line);
+        let is_debug = [".loc\t", ".loc ", ".file", "$L__tmp", "$L__func_", "$L__sec_"];
+        if word.is_empty() || is_debug.iter().any(|start| word.starts_with(start)) {
+            continue;
+        }
+        out.push_str(if line.starts_with(".target") { line.trim_end_matches(", debug") } else { line });
         out.push('\n');
     }
     out
@@ -44,6 +47,12 @@ mod tests {
             $L__BB0_1:                              // =>This Inner Loop Header: Depth=1\n\
             \t.loc\t1 2 3\n.file 1 \"a.rs\"\n\tret;  \n";
         assert_eq!(tidy(llvm), ".version 7.0\n$L__BB0_1:\n\tret;\n");
+    }
+
+    #[test]
+    fn debug_information_goes_with_its_labels() {
+        let llvm = ".target sm_80, debug\n$L__func_begin0:\n$L__tmp0:\n$L__BB0_1:\n\tret;\n\t.section\t.debug_info\n\t{\n.b8 1\n\t}\n}\n";
+        assert_eq!(tidy(llvm), ".target sm_80\n$L__BB0_1:\n\tret;\n}\n");
     }
 
     #[test]

@@ -22,8 +22,6 @@ const UNWRITTEN: u64 = 0xbad0_bad0_bad0_bad0;
 
 /// What all lanes of a launch have in common.
 pub(super) struct Kernel {
-    /// The name of the module, in reports.
-    pub(super) module: &'static str,
     pub(super) code: Arc<Code>,
     pub(super) parameters: Rc<[u8]>,
     /// Where each of them lies.
@@ -171,8 +169,7 @@ impl Lane<'_> {
 
     /// The instruction that reports are to name.
     fn at(&self, instruction: &Instruction) {
-        let place = (self.kernel.module, instruction.line);
-        with(|run| run.lane_mut().ptx = Some(place));
+        with(|run| run.lane_mut().ptx = Some(instruction.line));
     }
 
     /// Ends the run with a fault of wgmma's registers.

@@ -7,21 +7,26 @@ mod arithmetic;
 mod code;
 mod decode;
 mod lane;
+mod lines;
 mod module;
 mod slots;
 mod text;
 
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
+pub use lines::Lines;
 pub use text::Refused;
 
-use crate::Launch;
+use crate::{
+    Launch,
+    site::{Place, Trace},
+};
 use code::Code;
 
 /// A module: the entries of a PTX text.
 #[derive(Debug)]
 pub struct Module {
-    name: &'static str,
+    source: Arc<Source>,
     version: String,
     target: String,
     entries: Vec<Entry>,
@@ -49,6 +54,30 @@ pub struct Parameter {
     pub bytes: u32,
     /// What the address of its first byte is a multiple of.
     pub align: u32,
+}
+
+/// What reports know of a module.
+#[derive(Debug)]
+pub(crate) struct Source {
+    name: &'static str,
+    lines: Lines,
+    /// Whether a file only wraps instructions, so that its callers say more.
+    is_wrapper: fn(&str) -> bool,
+}
+
+impl Source {
+    /// Where an instruction on a line is: in Rust, if that is known.
+    pub(crate) fn place(&self, line: u32) -> Place {
+        let mut frames = self.lines.of(line);
+        let wrappers = frames.iter().take_while(|frame| (self.is_wrapper)(frame.file)).count();
+        let wrappers = if wrappers < frames.len() { wrappers } else { 0 };
+        let callers = frames.split_off((wrappers + 1).min(frames.len()));
+        let trace = Trace { module: self.name, line, callers };
+        match frames.pop() {
+            Some(place) => Place { ptx: Some(Arc::new(trace)), ..place },
+            None => Place { file: self.name, line, column: 0, ptx: Some(Arc::new(trace)) },
+        }
+    }
 }
 
 /// Names of modules, which reports keep: each is leaked once.
@@ -92,11 +121,18 @@ impl Module {
         };
         let entries = parsed.entries.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Self {
-            name: interned(name),
+            source: Arc::new(Source { name: interned(name), lines: Lines::default(), is_wrapper: |_| false }),
             version: parsed.version.to_owned(),
             target: parsed.target.to_owned(),
             entries,
         })
+    }
+
+    /// The same, with the lines of Rust that its own came from. Of those, `is_wrapper` says whether a file only wraps instructions:
+    /// reports and [sites](crate::Site) name the first place that is in another one.
+    #[must_use]
+    pub fn with_lines(self, lines: Lines, is_wrapper: fn(&str) -> bool) -> Self {
+        Self { source: Arc::new(Source { name: self.source.name, lines, is_wrapper }), ..self }
     }
 
     /// The version of the PTX: `8.0`.
@@ -144,12 +180,12 @@ impl Module {
             entry.name
         );
         let kernel = lane::Kernel {
-            module: self.name,
             code: entry.code(),
             parameters: parameters.into(),
             places: entry.parameters.clone(),
         };
-        Launch::new(&*entry.name, grid, block, shared_bytes, move || lane::run(&kernel))
+        let launch = Launch::new(&*entry.name, grid, block, shared_bytes, move || lane::run(&kernel));
+        Launch { source: Some(Arc::clone(&self.source)), ..launch }
     }
 }
 

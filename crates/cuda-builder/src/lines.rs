@@ -1,0 +1,257 @@
+//! Which line of Rust each line of the PTX came from, and through which calls it was inlined.
+//!
+//! LLVM writes `.loc` for the innermost place alone. But it prints its own machine instructions with all of them
+//! (`-print-after` of the last pass), one for each line of PTX, in the same order; what it prints is matched with the PTX
+//! entry by entry, and a number that differs is an error.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+};
+
+/// The last pass before PTX is written.
+const LAST_PASS: &str = "stack-frame-layout";
+
+/// What starts and ends the dump of a function.
+pub(crate) const BEGIN: &str = "# Machine code for function ";
+const END: &str = "# End machine code for function ";
+
+/// A place in a source file, and who called it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Frame {
+    file: usize,
+    line: u32,
+    column: u32,
+    caller: Option<usize>,
+}
+
+/// Each frame and each file once, callers before those that they call.
+#[derive(Default)]
+struct Frames {
+    files: Vec<String>,
+    frames: Vec<Frame>,
+    numbers: HashMap<Frame, usize>,
+}
+
+/// Why no table could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinesError {
+    /// The compiler said nothing of an entry.
+    #[error("the compiler did not print entry `{entry}` after its last pass, {LAST_PASS}")]
+    Missing {
+        /// The entry.
+        entry: String,
+    },
+    /// What it said is of another number of instructions.
+    #[error("entry `{entry}` has {ptx} lines of instructions in the PTX, and the compiler printed {printed}")]
+    Counts {
+        /// The entry.
+        entry: String,
+        /// In the PTX.
+        ptx: usize,
+        /// By the compiler.
+        printed: usize,
+    },
+}
+
+/// The table for PTX as it is shipped, from what the compiler printed.
+pub(crate) fn table(ptx: &str, printed: &str) -> Result<String, LinesError> {
+    let mut frames = Frames::default();
+    let functions = functions(printed);
+    // First line, how many, frame.
+    let mut runs: Vec<(usize, usize, usize)> = Vec::new();
+    for (entry, lines) in bodies(ptx) {
+        let Some(instructions) = functions.get(entry) else {
+            return Err(LinesError::Missing { entry: entry.to_owned() });
+        };
+        if instructions.len() != lines.len() {
+            let (ptx, printed) = (lines.len(), instructions.len());
+            return Err(LinesError::Counts { entry: entry.to_owned(), ptx, printed });
+        }
+        for (line, instruction) in lines.into_iter().zip(instructions) {
+            let Some(frame) = frames.of(instruction) else { continue };
+            match runs.last_mut() {
+                Some((first, count, same)) if *same == frame && *first + *count == line => *count += 1,
+                _ => runs.push((line, 1, frame)),
+            }
+        }
+    }
+    Ok(Table { frames, runs }.to_string())
+}
+
+struct Table {
+    frames: Frames,
+    runs: Vec<(usize, usize, usize)>,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.frames.files {
+            writeln!(f, "file {file}")?;
+        }
+        for Frame { file, line, column, caller } in &self.frames.frames {
+            write!(f, "frame {file} {line} {column}")?;
+            caller.map_or(Ok(()), |caller| write!(f, " {caller}"))?;
+            f.write_char('\n')?;
+        }
+        self.runs.iter().try_for_each(|(line, count, frame)| writeln!(f, "lines {line} {count} {frame}"))
+    }
+}
+
+impl Frames {
+    /// The innermost frame of an instruction; None if the compiler knows no place.
+    fn of(&mut self, instruction: &str) -> Option<usize> {
+        let (_, places) = instruction.split_once("debug-location ")?;
+        let (_, places) = places.rsplit_once("; ")?;
+        let mut caller = None;
+        for place in places.trim_end_matches([' ', ']']).rsplit(" @[ ") {
+            let mut parts = place.rsplitn(3, ':');
+            let column = parts.next()?.parse().ok()?;
+            let line = parts.next()?.parse().ok()?;
+            let file = self.file(parts.next()?);
+            caller = Some(self.number(Frame { file, line, column, caller }));
+        }
+        caller
+    }
+
+    fn file(&mut self, path: &str) -> usize {
+        // Where the standard library lies differs from machine to machine.
+        let path = path.find("/library/").map_or(path, |start| &path[start + 1..]);
+        self.files.iter().position(|known| known == path).unwrap_or_else(|| {
+            self.files.push(path.to_owned());
+            self.files.len() - 1
+        })
+    }
+
+    fn number(&mut self, frame: Frame) -> usize {
+        *self.numbers.entry(frame).or_insert_with(|| {
+            self.frames.push(frame);
+            self.frames.len() - 1
+        })
+    }
+}
+
+/// By the name of the function, the instruction behind each line of its PTX.
+fn functions(printed: &str) -> HashMap<&str, Vec<&str>> {
+    let mut functions = HashMap::new();
+    let mut open: Option<(&str, Vec<&str>)> = None;
+    for line in printed.lines() {
+        if let Some(rest) = line.strip_prefix(BEGIN) {
+            open = Some((rest.split(':').next().unwrap_or(rest), Vec::new()));
+        } else if line.starts_with(END) {
+            functions.extend(open.take());
+        } else if let (Some((_, instructions)), Some(instruction)) = (&mut open, line.strip_prefix("  ")) {
+            instructions.extend(std::iter::repeat_n(instruction, lines_of(instruction)));
+        }
+    }
+    functions
+}
+
+/// How many lines of PTX an instruction becomes.
+fn lines_of(instruction: &str) -> usize {
+    let is_none = ["successors:", "predecessors:", "liveins:", ";", "DBG_", "CFI_"]
+        .iter()
+        .any(|start| instruction.starts_with(start));
+    if is_none || instruction.trim().is_empty() || instruction.contains(" = IMPLICIT_DEF") {
+        return 0;
+    }
+    // `INLINEASM &"first line\0Asecond line" [sideeffect] …`
+    let Some((_, text)) = instruction.split_once("INLINEASM &\"") else { return 1 };
+    let text = text.split("\" [").next().unwrap_or(text);
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+    text.split("\\0A").filter(is_code).count()
+}
+
+/// Each entry with the numbers of its lines that hold instructions, from 1.
+fn bodies(ptx: &str) -> Vec<(&str, Vec<usize>)> {
+    let mut bodies: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut is_open = false;
+    for (number, line) in (1..).zip(ptx.lines()) {
+        if let Some((_, after)) = line.split_once(".entry ") {
+            let end = after.find('(').unwrap_or(after.len());
+            bodies.push((&after[..end], Vec::new()));
+        } else if line == "{" {
+            is_open = true;
+        } else if line == "}" {
+            is_open = false;
+        } else if let (true, Some((_, lines))) = (is_open, bodies.last_mut()) {
+            let word = line.trim_start();
+            if !word.starts_with(".reg") && !word.ends_with(':') {
+                lines.push(number);
+            }
+        }
+    }
+    bodies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PTX: &str = "\
+.version 7.0
+.visible .entry gemm(
+	.param .align 8 .b8 gemm_param_0[200]
+)
+{
+	.reg .b32 	%r<3>;
+	mov.u32 	%r1, %tid.x;
+$L__BB0_1:
+	bar.sync 0;
+	{ .reg .pred p; a p; b p; }
+	add.s32 	%r2, %r1, 1;
+	ret;
+}
+";
+
+    const PRINTED: &str = "\
+warning: something else
+
+# *** IR Dump After Stack Frame Layout Analysis (stack-frame-layout) ***:
+# Machine code for function gemm: NoPHIs, TracksLiveness
+
+bb.0 (%ir-block.1):
+  successors: %bb.1(0x40000000); %bb.1(50.00%)
+
+  %1:b32 = INT_PTX_SREG_TID_x debug-location !14; /usr/lib/rustlib/src/rust/library/core/src/nvptx/mod.rs:125:5 @[ kernels/src/device/thread.rs:14:22 @[ kernels/src/table.rs:100:26 ] ]
+  %7:b32 = IMPLICIT_DEF
+  INLINEASM &\"// nothing\" [sideeffect] [attdialect], debug-location !15; kernels/src/table.rs:9:9
+
+bb.1 (%ir-block.2):
+; predecessors: %bb.0
+  liveins: $nothing
+  INLINEASM &\"bar.sync 0;\\0A\\09{ .reg .pred p; a p; b p; }\" [sideeffect] [mayload], !267, debug-location !16; kernels/src/device/barrier.rs:16:14 @[ kernels/src/table.rs:100:26 ]
+  %2:b32 = ADDi32ri %1:b32, 1, debug-location !17 :: (load (s64)); kernels/src/table.rs:101:1
+  Return
+
+# End machine code for function gemm.
+";
+
+    #[test]
+    fn each_line_has_its_frames() {
+        let expected = "\
+file kernels/src/table.rs
+file kernels/src/device/thread.rs
+file library/core/src/nvptx/mod.rs
+file kernels/src/device/barrier.rs
+frame 0 100 26
+frame 1 14 22 0
+frame 2 125 5 1
+frame 3 16 14 0
+frame 0 101 1
+lines 7 1 2
+lines 9 2 3
+lines 11 1 4
+";
+        assert_eq!(table(PTX, PRINTED), Ok(expected.to_owned()));
+    }
+
+    #[test]
+    fn what_does_not_match_is_refused() {
+        let missing = table(PTX, &PRINTED.replace("function gemm", "function shrink"));
+        assert_eq!(missing, Err(LinesError::Missing { entry: "gemm".to_owned() }));
+        let counts = table(&PTX.replace("\tret;\n", ""), PRINTED);
+        assert_eq!(counts, Err(LinesError::Counts { entry: "gemm".to_owned(), ptx: 4, printed: 5 }));
+    }
+}
