@@ -46,12 +46,12 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
     let Settings { workload, cache, .. } = *settings;
     Ok(match target {
         Target::Cpu(simd) => {
-            let ours = vec![linear::cpu::this_library("", linear::cpu::ours)];
+            let ours = vec![linear::this_library("", linear::ours)];
             Box::new(linear::cpu::Cpu::new(workload, cache, *simd, last_level_cache, ours))
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {
-            let ours = vec![linear::cuda::this_library("", linear::cpu::ours)];
+            let ours = vec![linear::this_library("", linear::ours)];
             Box::new(linear::cuda::Cuda::new(workload, cache, gpu.clone(), ours))
         }
     })

@@ -11,7 +11,7 @@
 //! | a method of the linear layers | the [`linear::Library`] list of a bench, or the strategies of one |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
-//! | a backend | [`target::Target`], and a suite for each kind of workload |
+//! | a backend | [`target::Target`], [`backend::Backend`], and the engine of each kind of workload |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
 //! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!
@@ -20,7 +20,7 @@
 //! | [`session`] | a bench's `main`: settings, Criterion's arguments, the run, what is said at the end |
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
-//! | [`linear`], [`layer`], [`cuda`] | the suites, and what those of a GPU share |
+//! | [`linear`], [`layer`], [`backend`], [`cuda`] | the suites, what they need of a backend, and what is timed on a GPU |
 //! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
 //! | [`outcome`], [`time`], [`work`], [`stats`] | one size and what was seen of it; medians and intervals |
 //! | [`run`], [`progress`], [`markdown`] | the file of records, and what a person sees |
@@ -28,6 +28,7 @@
 #![warn(missing_docs)]
 
 pub mod arguments;
+pub mod backend;
 pub mod check;
 pub mod criterion_share;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -4,7 +4,6 @@ use fused_lora::Strategy;
 use half::f16;
 use ndarray::Array2;
 
-use crate::layer::torch_method::TorchMethod;
 use crate::layer::variant::Variant;
 use crate::time::Time;
 use crate::work::{Floor, Work};
@@ -39,8 +38,8 @@ pub enum What {
     Linear(usize, Strategy),
     /// The transformer's layer.
     Layer(Variant),
-    /// PyTorch's layer, at a rank.
-    Torch(TorchMethod, usize),
+    /// PyTorch's layer; the variant is [that of its weights](Variant::of_weights).
+    Torch(Variant),
     /// Nothing of the workload: what the machine could do at best.
     Probe(Probe),
 }

@@ -1,6 +1,9 @@
 //! Methods of which nothing matters but what a test asks for.
 
-use crate::method::{Method, Probe, What};
+use crate::check::check;
+use crate::method::{Call, Method, Probe, What};
+use crate::size::Size;
+use crate::suite::Suite;
 use crate::work::Work;
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
@@ -19,6 +22,21 @@ pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
 
 pub(crate) fn probe(probe: Probe) -> Method {
     Method { what: What::Probe(probe), ids: Vec::new(), ..method("probe", 0, None) }
+}
+
+/// A suite's methods, ready on so many slots, after each was found right. A probe runs and has no y.
+pub(crate) fn checked(
+    suite: &mut impl Suite,
+    size: Size,
+    slots: usize,
+    methods: &[Method],
+) -> Vec<Box<dyn Call>> {
+    let mut calls = suite.prepare(size, slots, methods).unwrap();
+    for (method, call) in methods.iter().zip(&mut calls) {
+        let expected = suite.expected(size, method).unwrap();
+        check(method, &mut **call, &expected).unwrap_or_else(|error| panic!("{error}"));
+    }
+    calls
 }
 
 /// The first GPU; None, and a line that says why, where there is none. A simulated one will do.

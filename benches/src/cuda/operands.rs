@@ -14,6 +14,7 @@ struct Pair {
 }
 
 /// All slots. Their buffers stay where they are as long as this lives: graphs hold their addresses.
+#[derive(Default)]
 pub struct Operands {
     m: usize,
     /// K and N of each product.

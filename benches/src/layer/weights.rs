@@ -1,16 +1,23 @@
-//! The layer's weights and its adapters, before anything is packed: what backends, reference and PyTorch all start from.
+//! What backends, reference and PyTorch all start from, before anything is packed: the layer's weights, its adapters, and tokens.
 
 use std::collections::HashMap;
 
+use fused_lora_records::SEQ_LENS;
 use fused_lora_transformer::{
     AdapterWeights, BottleneckWeights, Config, Error, LayerWeights, LoraTargets, LoraWeights, Method,
 };
 use half::f16;
+use ndarray::{Array3, s};
 
 use super::variant::Variant;
+use crate::normals::Normals;
 
 /// Of the first layer; each has one of its own.
 const SEED: u64 = 5;
+const SEED_OF_TOKENS: u64 = 3;
+
+/// How many different sequences there are.
+const DISTINCT: usize = 2;
 
 /// alpha of LoRA's scale, alpha / √r as rsLoRA has it. With the 1 of [`AdapterWeights::random`], and rank 10 on q and v, y is y without
 /// adapters but for 7 · 10⁻⁴ of its norm, which is what y may be off: a method that forgot its adapters would pass. This makes them half
@@ -19,10 +26,14 @@ const LORA_ALPHA: f32 = 25.0;
 /// By how much each of a bottleneck's matrices is larger than random ones are, for the same reason.
 const BOTTLENECK_SCALE: f32 = 4.0;
 
-/// Random weights of the real model's scale, made when they are asked for.
+/// Random weights of the real model's scale; adapters are made when they are asked for.
 pub struct Weights {
-    config: Config,
-    layers: Vec<LayerWeights>,
+    /// The model's sizes.
+    pub config: Config,
+    /// Of each layer, without adapters.
+    pub layers: Vec<LayerWeights>,
+    /// Two sequences of N(0, 1): [2, the longest, d].
+    pub sequences: Array3<f16>,
     /// By [`Variant::of_weights`], then by layer.
     adapters: HashMap<Variant, Vec<AdapterWeights>>,
 }
@@ -34,22 +45,21 @@ impl Weights {
     ///
     /// If there can be no such model.
     pub fn new(config: Config) -> Result<Weights, Error> {
-        let layers = (0..config.layers as u64)
-            .map(|i| LayerWeights::random(config, SEED + i))
-            .collect::<Result<_, _>>()?;
-        Ok(Weights { config, layers, adapters: HashMap::new() })
+        let layers = (0..config.layers as u64).map(|i| LayerWeights::random(config, SEED + i));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let longest = SEQ_LENS.into_iter().max().unwrap_or(1);
+        let mut sequences = Array3::zeros((DISTINCT, longest, config.d));
+        let tokens = sequences.as_slice_mut().expect("a new array is one slice");
+        Normals::new(SEED_OF_TOKENS).fill(1.0, tokens);
+        Ok(Weights { config, layers, sequences, adapters: HashMap::new() })
     }
 
-    /// The model's sizes.
-    #[must_use]
-    pub fn config(&self) -> Config {
-        self.config
-    }
-
-    /// Of each layer, without adapters.
-    #[must_use]
-    pub fn layers(&self) -> &[LayerWeights] {
-        &self.layers
+    /// Fills x, [M, d] in row-major order, with the first `seq_len` tokens of one sequence and the other in turn.
+    pub fn tokens(&self, seq_len: usize, x: &mut [f16]) {
+        for (i, x) in x.chunks_exact_mut(seq_len * self.config.d).enumerate() {
+            let sequence = self.sequences.slice(s![i % DISTINCT, ..seq_len, ..]);
+            x.copy_from_slice(sequence.as_slice().expect("rows follow each other"));
+        }
     }
 
     /// Makes the adapters of a variant, where they are missing.
@@ -58,17 +68,17 @@ impl Weights {
     ///
     /// If there can be no such adapters.
     pub fn ensure(&mut self, variant: Variant) -> Result<(), Error> {
-        let key = variant.of_weights();
-        if self.adapters.contains_key(&key) {
-            return Ok(());
+        let key @ Variant { method, targets, rank } = variant.of_weights();
+        if !self.adapters.contains_key(&key) {
+            let of_layer = |i: u64| {
+                let seed = (i << 32) | (SEED + rank as u64);
+                let mut adapters = AdapterWeights::random(self.config, method, targets, rank, seed)?;
+                amplify(&mut adapters, rank);
+                Ok(adapters)
+            };
+            let adapters = (0..self.config.layers as u64).map(of_layer).collect::<Result<_, Error>>()?;
+            self.adapters.insert(key, adapters);
         }
-        let Variant { method, targets, rank } = key;
-        let of_layer = |i: u64| {
-            AdapterWeights::random(self.config, method, targets, rank, (i << 32) | (SEED + rank as u64))
-        };
-        let mut adapters = (0..self.config.layers as u64).map(of_layer).collect::<Result<Vec<_>, _>>()?;
-        adapters.iter_mut().for_each(|adapters| amplify(adapters, rank));
-        self.adapters.insert(key, adapters);
         Ok(())
     }
 
@@ -79,11 +89,8 @@ impl Weights {
     /// If they were not [made](Self::ensure).
     #[must_use]
     pub fn adapters(&self, variant: Variant) -> Vec<AdapterWeights> {
-        let mut adapters = self
-            .adapters
-            .get(&variant.of_weights())
-            .unwrap_or_else(|| panic!("no adapters for {variant:?}"))
-            .clone();
+        let adapters = self.adapters.get(&variant.of_weights());
+        let mut adapters = adapters.unwrap_or_else(|| panic!("no adapters for {variant:?}")).clone();
         for adapters in &mut adapters {
             if let AdapterWeights::Lora { fused, .. } = adapters {
                 *fused = variant.method == Method::LoraFused;
@@ -93,7 +100,7 @@ impl Weights {
     }
 
     /// The variants that adapters were made for, one of LoRA's two.
-    pub fn variants(&self) -> impl Iterator<Item = Variant> {
+    pub fn variants(&self) -> impl ExactSizeIterator<Item = Variant> {
         self.adapters.keys().copied()
     }
 }
@@ -120,22 +127,26 @@ fn amplify(adapters: &mut AdapterWeights, rank: usize) {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_transformer::{LoraTargets, Targets};
+    use fused_lora_transformer::Targets;
+    use ndarray::Array2;
 
     use super::*;
 
+    const CONFIG: Config = Config { d: 16, heads: 2, mlp: 32, layers: 2 };
+
     #[test]
     fn fused_and_unfused_have_the_same_numbers() {
-        let mut weights = Weights::new(Config { d: 16, heads: 2, mlp: 32, layers: 2 }).unwrap();
-        let of = |method| Variant { method, targets: Targets::All, rank: 3 };
-        weights.ensure(of(Method::LoraUnfused)).unwrap();
-        weights.ensure(of(Method::LoraFused)).unwrap();
-        assert_eq!(weights.variants().count(), 1);
+        let mut weights = Weights::new(CONFIG).unwrap();
+        let [unfused, fused] =
+            [Method::LoraUnfused, Method::LoraFused].map(|method| Variant::new(method, Targets::All, 3));
+        weights.ensure(unfused).unwrap();
+        weights.ensure(fused).unwrap();
+        assert_eq!(weights.variants().len(), 1);
         let mut seen = Vec::new();
-        for (method, expected) in [(Method::LoraUnfused, false), (Method::LoraFused, true)] {
-            for adapters in weights.adapters(of(method)) {
+        for (variant, expected) in [(unfused, false), (fused, true)] {
+            for adapters in weights.adapters(variant) {
                 let AdapterWeights::Lora { fused, targets: LoraTargets::All { qkv, .. } } = adapters else {
-                    panic!("{method}")
+                    panic!("{adapters:?}")
                 };
                 assert_eq!((fused, qkv.a.dim(), qkv.scale), (expected, (3, 16), LORA_ALPHA / 3f32.sqrt()));
                 seen.push(qkv.a);
@@ -143,6 +154,17 @@ mod tests {
         }
         assert_eq!(seen[..2], seen[2..]);
         assert_ne!(seen[0], seen[1], "each layer has its own");
-        assert_ne!(weights.layers()[0].qkv.weight, weights.layers()[1].qkv.weight);
+        assert_ne!(weights.layers[0].qkv.weight, weights.layers[1].qkv.weight);
+    }
+
+    #[test]
+    fn tokens_repeat_two_different_sequences() {
+        let weights = Weights::new(CONFIG).unwrap();
+        let mut x = Array2::zeros((15, 16));
+        weights.tokens(5, x.as_slice_mut().unwrap());
+        let of = |i: usize| x.slice(s![i * 5..(i + 1) * 5, ..]);
+        assert_eq!(of(0), of(2));
+        assert_ne!(of(0), of(1));
+        assert_eq!(of(1), weights.sequences.slice(s![1, ..5, ..]));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a suite's list.
 
+use std::collections::BTreeSet;
+
 use fused_lora::reference::{self, Inputs, LoraView};
 use fused_lora::{Epilogue, Granule, Strategy};
 use fused_lora_records::{RANKS, Workload};
@@ -10,26 +12,62 @@ use ndarray::{ArrayView2, Axis};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, seq};
 
+use crate::backend::{self, Backend};
 use crate::check::Expected;
 use crate::method::{Call, Method, What};
+use crate::normals::Normals;
 use crate::settings::Cache;
 use crate::size::Size;
+use crate::suite::Suite;
 use crate::work::{Floor, Work};
+use weights::{Linear, Lora, SCALE, Weights};
 
 pub mod cpu;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
 pub mod weights;
 
+/// Of x.
+const SEED: u64 = 2;
 /// Rows that are compared, in every column. The f64 reference of all of them would take minutes at M = 16384.
 const ROWS: [usize; 2] = [4, 16];
 /// Multiply-adds of the reference that are worth it: a tenth of a second.
 const REFERENCE: usize = 64 << 20;
 
+/// A backend of this library, as far as it makes layers.
+pub trait Engine: Backend + Sized {
+    /// A linear layer, its weights packed where the backend wants them. Clones share them.
+    type Layer: Clone;
+
+    /// A layer without an adapter; w is [N, K].
+    ///
+    /// # Errors
+    ///
+    /// If the library refuses the weights, or there is no memory for them.
+    fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<Self::Layer>;
+
+    /// That layer with an adapter.
+    ///
+    /// # Errors
+    ///
+    /// As [`layer`](Engine::layer).
+    fn adapted(&self, layer: Self::Layer, adapter: LoraView<'_>) -> anyhow::Result<Self::Layer>;
+
+    /// This library's method of a strategy and a rank.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn ready(ground: &Ground<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
+}
+
+/// What a library computes on.
+pub type Ground<E> = backend::Ground<E, Weights<<E as Engine>::Layer>>;
+
 /// Makes a method ready: from the operands `G` of a backend, a strategy, and the adapter's rank.
 pub type Make<G> = Box<dyn Fn(&G, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
 
-/// Who computes.
+/// A library on a backend.
 pub struct Library<G> {
     /// The name in the records, for a strategy.
     pub name: Box<dyn Fn(Strategy) -> String>,
@@ -37,6 +75,115 @@ pub struct Library<G> {
     pub strategies: fn(usize) -> &'static [Strategy],
     /// How.
     pub make: Make<G>,
+}
+
+/// This library; `strategies` are those beside its base, and `prefix` stands before their names in the records.
+#[must_use]
+pub fn this_library<E: Engine + 'static>(
+    prefix: &'static str,
+    strategies: fn(usize) -> &'static [Strategy],
+) -> Library<Ground<E>> {
+    let name = Box::new(move |strategy| format!("{prefix}{strategy}"));
+    Library { name, strategies, make: Box::new(E::ready) }
+}
+
+/// This library's strategies beside its base, as the grid measures them.
+#[must_use]
+pub fn ours(_: usize) -> &'static [Strategy] {
+    &[Strategy::Unfused, Strategy::Fused]
+}
+
+/// What another library computes: its base product, and at a rank its three calls.
+#[must_use]
+pub fn theirs(rank: usize) -> &'static [Strategy] {
+    if rank == 0 { &[Strategy::Base] } else { &[Strategy::Unfused] }
+}
+
+/// The linear layers on a backend.
+pub struct Linears<E: Engine> {
+    workload: &'static Workload,
+    ground: Ground<E>,
+    libraries: Vec<Library<Ground<E>>>,
+    /// x of the first slot's products, one behind the other: what the reference sees.
+    first: Vec<f16>,
+}
+
+impl<E: Engine> Linears<E> {
+    fn on(
+        backend: E,
+        workload: &'static Workload,
+        cache: Cache,
+        libraries: Vec<Library<Ground<E>>>,
+    ) -> Linears<E> {
+        let ground = Ground::new(backend, Weights::new(widths(workload)), cache);
+        Linears { workload, ground, libraries, first: Vec::new() }
+    }
+}
+
+impl<E: Engine> Suite for Linears<E> {
+    fn methods(&self, size: Size) -> Vec<Method> {
+        let Linears { workload, ground, libraries, .. } = self;
+        let mut methods = methods(workload, ground.cache, ground.backend.granule(), libraries, size);
+        methods.extend(ground.probes(workload.flops_base(size.m())));
+        methods
+    }
+
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        crate::ring::slots(rotating_bytes(self.workload, size.m(), self.ground.cache), distance)
+    }
+
+    fn prepare(
+        &mut self,
+        size: Size,
+        slots: usize,
+        methods: &[Method],
+    ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+        let Linears { workload, ground, libraries, first } = self;
+        let (flops, mut normals) = (workload.flops_base(size.m()), Normals::new(SEED));
+        first.clear();
+        ground.resize(size.m(), &widths(workload), slots, flops, |_, x| {
+            normals.fill(1.0, x);
+            if first.is_empty() {
+                first.extend_from_slice(x);
+            }
+        })?;
+        for rank in methods.iter().map(|method| method.rank).collect::<BTreeSet<_>>() {
+            ground.weights.ensure(&ground.backend, ground.weight_slots, rank)?;
+        }
+        let ready = |method: &Method| match method.what {
+            What::Linear(library, strategy) => (libraries[library].make)(ground, strategy, method.rank),
+            What::Probe(probe) => ground.probe(probe, flops),
+            What::Layer(_) | What::Torch(_) => anyhow::bail!("{} is no linear layer", method.names[0]),
+        };
+        methods.iter().map(ready).collect()
+    }
+
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
+        let What::Linear(_, strategy) = method.what else { return Ok(Vec::new()) };
+        let mut x = &self.first[..];
+        let of = |linear: &Linear<E::Layer>| {
+            let (own, rest) = x.split_at(size.m() * linear.w.ncols());
+            x = rest;
+            let rows = sampled_rows(size.m(), linear.w.len());
+            let own = ArrayView2::from_shape((size.m(), linear.w.ncols()), own)?.select(Axis(0), &rows);
+            let Lora { a, b, .. } = linear.adapter(method.rank);
+            let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: SCALE });
+            let inputs = Inputs { x: own.view(), w: linear.w.view(), adapter, epilogue: Epilogue::NONE };
+            let reference::Expected { y, tolerance, .. } = reference::forward(&inputs, strategy)?;
+            let rows = rows.into_iter().enumerate().map(|(number, row)| (row, number)).collect();
+            // 2u = 2⁻¹⁰
+            Ok(Expected { rows, y, tolerance, norm_tolerance: 1.0 / 1024.0 })
+        };
+        self.ground.weights.slots(1)[0].iter().map(of).collect()
+    }
+
+    fn clock_mhz(&self) -> Option<f64> {
+        self.ground.backend.clock_mhz()
+    }
+
+    fn preamble(&self) -> anyhow::Result<Option<String>> {
+        self.ground.backend.preamble()
+    }
 }
 
 /// The methods of a size: the base of the first library, and all that the libraries compute at each rank, compared with that base.
@@ -99,25 +246,6 @@ pub fn rotating_bytes(workload: &Workload, m: usize, cache: Cache) -> usize {
     crate::operands::slot_bytes(m, &widths) + if cache == Cache::Cold { weights } else { 0 }
 }
 
-/// What some rows of y should be.
-fn expected(
-    x: ArrayView2<'_, f16>,
-    w: ArrayView2<'_, f16>,
-    adapter: Option<LoraView<'_>>,
-    strategy: Strategy,
-) -> Result<Expected, fused_lora::Error> {
-    let rows = sampled_rows(x.nrows(), w.len());
-    let x = x.select(Axis(0), &rows);
-    // Views with the lifetime of `x`.
-    let adapter =
-        adapter.as_ref().map(|LoraView { a, b, scale }| LoraView { a: a.view(), b: b.view(), scale: *scale });
-    let inputs = Inputs { x: x.view(), w: w.view(), adapter, epilogue: Epilogue::NONE };
-    let reference::Expected { y, tolerance, .. } = reference::forward(&inputs, strategy)?;
-    let rows = rows.into_iter().enumerate().map(|(number, row)| (row, number)).collect();
-    // 2u = 2⁻¹⁰
-    Ok(Expected { rows, y, tolerance, norm_tolerance: 1.0 / 1024.0 })
-}
-
 /// First, last, and others drawn at random; in order.
 fn sampled_rows(m: usize, weights: usize) -> Vec<usize> {
     let count = (REFERENCE / weights.max(1)).clamp(ROWS[0], ROWS[1]);
@@ -125,17 +253,14 @@ fn sampled_rows(m: usize, weights: usize) -> Vec<usize> {
         return (0..m).collect();
     }
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(m as u64);
-    let mut rows: Vec<usize> =
-        seq::index::sample(&mut rng, m - 2, count - 2).into_iter().map(|i| i + 1).collect();
-    rows.extend([0, m - 1]);
+    let inner = seq::index::sample(&mut rng, m - 2, count - 2).into_iter().map(|i| i + 1);
+    let mut rows: Vec<usize> = inner.chain([0, m - 1]).collect();
     rows.sort_unstable();
     rows
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const SIZE: Size = Size { seq_len: 128, batch: 2 };
@@ -149,17 +274,13 @@ mod tests {
     #[test]
     fn a_size_has_one_base_and_all_that_is_compared_with_it() {
         let workload = Workload::by_name("linear-1024x1024").unwrap();
-        let libraries = [library("", cpu::ours), library("peer/", cpu::theirs)];
+        let libraries = [library("", ours), library("peer/", theirs)];
         let of = |libraries| methods(workload, Cache::Cold, GRANULE, libraries, SIZE);
         let ours = of(&libraries[..1]);
         assert_eq!(ours.len(), 9);
         let ids: BTreeSet<&str> = ours.iter().map(|method| method.ids[0].as_str()).collect();
-        assert!(
-            ids.len() == 9
-                && ids.contains("r0/base")
-                && ids.contains("r0/fused")
-                && ids.contains("r250/unfused")
-        );
+        assert_eq!(ids.len(), 9);
+        assert!(["r0/base", "r0/fused", "r250/unfused"].iter().all(|id| ids.contains(id)), "{ids:?}");
         assert!(ours[0].is_base(0) && ours[1..].iter().enumerate().all(|(i, method)| !method.is_base(i + 1)));
 
         let fused = ours.iter().find(|method| method.ids[0] == "r100/fused").unwrap();
