@@ -61,14 +61,7 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
     let config = variant::config(settings.workload).context("the workload is no transformer's layer")?;
     Ok(match target {
         Target::Cpu(simd) => {
-            let threads = target.machine().threads.unwrap_or(1);
-            let options = settings.torch.clone().map(|python| Options {
-                python,
-                config,
-                threads,
-                cache,
-                last_level_cache,
-            });
+            let options = settings.torch.clone().map(|python| Options { python, last_level_cache });
             let processor = Processor::new(*simd, last_level_cache);
             Box::new(Layers::new(processor, config, targets, cache, options)?)
         }

@@ -23,10 +23,7 @@ pub trait Backend {
     fn granule(&self) -> Granule;
 
     /// Makes slots of `m` tokens in place of those there are. `fill` gets the x of one slot after another: all its products', in a row.
-    ///
-    /// # Errors
-    ///
-    /// If there is no memory for them.
+    /// An error if there is no memory for them.
     fn resize(
         &self,
         operands: &mut Rc<Self::Operands>,
@@ -52,10 +49,6 @@ pub trait Backend {
     }
 
     /// As [`Suite::preamble`](crate::suite::Suite::preamble).
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn preamble(&self) -> anyhow::Result<Option<String>> {
         Ok(None)
     }
@@ -79,7 +72,6 @@ pub struct Ground<B: Backend, W> {
 
 impl<B: Backend, W> Ground<B, W> {
     /// Without operands yet.
-    #[must_use]
     pub fn new(backend: B, weights: W, cache: Cache) -> Ground<B, W> {
         Ground { backend, weights, operands: Rc::default(), cache, weight_slots: 1, passes: 1 }
     }
@@ -121,7 +113,6 @@ pub struct Processor {
 
 impl Processor {
     /// With a last-level cache of so many bytes; 0 for a test run.
-    #[must_use]
     pub fn new(simd: Simd, last_level_cache: usize) -> Processor {
         Processor { simd, memory: Memory::new(last_level_cache), workspace: Rc::default() }
     }

@@ -5,6 +5,7 @@ use fused_lora_records::Record;
 
 use crate::check::Expected;
 use crate::method::{Call, Method};
+use crate::ring;
 use crate::size::Size;
 
 /// A workload on a backend.
@@ -12,8 +13,11 @@ pub trait Suite {
     /// All methods of a size: each base before what is compared with it.
     fn methods(&self, size: Size) -> Vec<Method>;
 
-    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched.
-    fn slots(&self, size: Size, distance: usize) -> usize;
+    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that the first base takes from
+    /// memory. Adapters rotate too, but not every call has any.
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        ring::slots(self.methods(size)[0].work.bytes as usize, distance)
+    }
 
     /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
     ///

@@ -24,7 +24,7 @@ mod tests {
     use fused_lora_records::{Workload, grid};
 
     use super::*;
-    use crate::linear::rotating_bytes;
+    use crate::linear::work;
     use crate::ring;
     use crate::settings::Cache;
 
@@ -33,7 +33,7 @@ mod tests {
     const PEAK: f64 = 535e12;
 
     fn span(workload: &Workload, m: usize, cache: Cache) -> (usize, usize) {
-        let slots = ring::slots(rotating_bytes(workload, m, cache), 3 * L2);
+        let slots = ring::slots(work(workload, cache, m, 0).bytes as usize, 3 * L2);
         (slots, passes(slots, workload.flops_base(m), PEAK))
     }
 

@@ -23,73 +23,66 @@ use super::weights::Weights;
 struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Tensors {
-    fn put<D: Dimension>(&mut self, name: String, values: &Array<f16, D>) {
+    fn put<D: Dimension>(&mut self, name: &str, values: &Array<f16, D>) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.0.push((name, Dtype::F16, values.shape().to_vec(), bytes));
+        self.0.push((name.to_owned(), Dtype::F16, values.shape().to_vec(), bytes));
     }
 
-    fn norm(&mut self, name: &str, weights: &NormWeights) {
-        self.put(format!("{name}.gamma"), &weights.gamma);
-        self.put(format!("{name}.beta"), &weights.beta);
+    /// Puts parts of a kind below a name.
+    fn each<W, const N: usize>(&mut self, at: &str, parts: [(&str, &W); N], put: fn(&mut Tensors, &str, &W)) {
+        for (part, weights) in parts {
+            put(self, &format!("{at}.{part}"), weights);
+        }
     }
 
-    fn linear(&mut self, name: &str, weights: &LinearWeights) {
-        self.put(format!("{name}.weight"), &weights.weight);
-        self.put(format!("{name}.bias"), &weights.bias);
+    fn norm(&mut self, at: &str, NormWeights { gamma, beta }: &NormWeights) {
+        self.each(at, [("gamma", gamma), ("beta", beta)], Tensors::put);
     }
 
-    fn bottleneck(&mut self, name: &str, weights: &BottleneckWeights) {
-        self.linear(&format!("{name}.down"), &weights.down);
-        self.linear(&format!("{name}.up"), &weights.up);
+    fn linear(&mut self, at: &str, LinearWeights { weight, bias }: &LinearWeights) {
+        self.put(&format!("{at}.weight"), weight);
+        self.put(&format!("{at}.bias"), bias);
     }
 
-    fn lora(&mut self, name: &str, weights: &LoraWeights) {
-        self.put(format!("{name}.a"), &weights.a);
-        self.put(format!("{name}.b"), &weights.b);
-        self.0.push((format!("{name}.scale"), Dtype::F32, vec![1], weights.scale.to_le_bytes().to_vec()));
+    fn bottleneck(&mut self, at: &str, BottleneckWeights { down, up }: &BottleneckWeights) {
+        self.each(at, [("down", down), ("up", up)], Tensors::linear);
+    }
+
+    fn lora(&mut self, at: &str, LoraWeights { a, b, scale }: &LoraWeights) {
+        self.each(at, [("a", a), ("b", b)], Tensors::put);
+        self.0.push((format!("{at}.scale"), Dtype::F32, vec![1], scale.to_le_bytes().to_vec()));
     }
 
     fn layer(&mut self, at: &str, weights: &LayerWeights) {
         let LayerWeights { norm1, qkv, proj, norm2, up, down } = weights;
-        self.norm(&format!("{at}.norm1"), norm1);
-        self.norm(&format!("{at}.norm2"), norm2);
-        for (part, weights) in [("qkv", qkv), ("proj", proj), ("up", up), ("down", down)] {
-            self.linear(&format!("{at}.{part}"), weights);
-        }
+        self.each(at, [("norm1", norm1), ("norm2", norm2)], Tensors::norm);
+        self.each(at, [("qkv", qkv), ("proj", proj), ("up", up), ("down", down)], Tensors::linear);
     }
 
     fn adapters(&mut self, at: &str, weights: &AdapterWeights) {
         match weights {
             AdapterWeights::None => {}
             AdapterWeights::H { attention, mlp } => {
-                self.bottleneck(&format!("{at}.attention"), attention);
-                self.bottleneck(&format!("{at}.mlp"), mlp);
+                self.each(at, [("attention", attention), ("mlp", mlp)], Tensors::bottleneck);
             }
             AdapterWeights::L { norm, bottleneck } => {
                 self.norm(&format!("{at}.norm"), norm);
                 self.bottleneck(&format!("{at}.bottleneck"), bottleneck);
             }
             AdapterWeights::Lora { targets: LoraTargets::All { qkv, proj, up, down }, .. } => {
-                for (part, weights) in [("qkv", qkv), ("proj", proj), ("up", up), ("down", down)] {
-                    self.lora(&format!("{at}.{part}"), weights);
-                }
+                self.each(at, [("qkv", qkv), ("proj", proj), ("up", up), ("down", down)], Tensors::lora);
             }
             AdapterWeights::Lora { targets: LoraTargets::QueryValue { query, value }, .. } => {
-                self.lora(&format!("{at}.query"), query);
-                self.lora(&format!("{at}.value"), value);
+                self.each(at, [("query", query), ("value", value)], Tensors::lora);
             }
         }
     }
 }
 
 /// Writes all weights that there are, and the sequences.
-///
-/// # Errors
-///
-/// If the file cannot be written.
 pub(super) fn write(path: &Path, weights: &Weights) -> anyhow::Result<()> {
     let mut tensors = Tensors::default();
-    tensors.put("x".to_owned(), &weights.sequences);
+    tensors.put("x", &weights.sequences);
     for (i, layer) in weights.layers.iter().enumerate() {
         tensors.layer(&format!("layers.{i}.base"), layer);
     }
@@ -107,10 +100,6 @@ pub(super) fn write(path: &Path, weights: &Weights) -> anyhow::Result<()> {
 }
 
 /// Reads a matrix of f32.
-///
-/// # Errors
-///
-/// If the file has no such matrix.
 pub(super) fn read(path: &Path, name: &str) -> anyhow::Result<Array2<f32>> {
     let bytes = fs::read(path)?;
     let tensors = SafeTensors::deserialize(&bytes)?;

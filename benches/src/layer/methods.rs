@@ -13,7 +13,6 @@ use crate::size::Size;
 use crate::work::{Floor, Work};
 
 /// The bare layer, the bare layer again, all others at each rank; and PyTorch's, where it runs.
-#[must_use]
 pub fn methods(
     config: &Config,
     targets: Targets,
@@ -85,14 +84,6 @@ fn work(config: &Config, cache: Cache, size: Size, variant: Variant) -> Work {
     }
 }
 
-/// Bytes of one slot that are others in the next: x and y, and the products' weights unless they stay warm. Adapters rotate too, but not
-/// every call has any.
-#[must_use]
-pub fn rotating_bytes(config: &Config, m: usize, cache: Cache) -> usize {
-    let weights = config.product_mul_adds() as usize * size_of::<f16>();
-    slot_bytes(m, &[(config.d, config.d)]) + if cache == Cache::Cold { weights } else { 0 }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -137,8 +128,7 @@ mod tests {
         assert_eq!(methods[0].work.flops, 1024.0 * (12.0 * 1024.0 * 1024.0 + 129.0 * 1024.0));
         assert_eq!(methods[0].work.bytes, 2.0 * (12.0 * 1024.0 * 1024.0 + 2.0 * 512.0 * 1024.0));
         assert_eq!(methods[0].floor, None);
-        assert_eq!(rotating_bytes(&CONFIG, 128, Cache::Cold), (24 << 20) + (512 << 10));
-        assert_eq!(rotating_bytes(&CONFIG, 128, Cache::WarmW), 512 << 10);
+        assert_eq!(work(&CONFIG, Cache::WarmW, SIZE, Variant::NONE).bytes, 2.0 * 2.0 * 512.0 * 1024.0);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::method::{Call, Method, What};
 use crate::settings::Cache;
 use crate::size::Size;
 use crate::suite::Suite;
-use methods::{methods, rotating_bytes};
+use methods::methods;
 use torch::{Options, Torch, TorchCall};
 use variant::Variant;
 use weights::Weights;
@@ -43,30 +43,18 @@ const TOLERANCE: f64 = 7e-4;
 /// |y − reference| of an element in units of the root mean square, from the same place.
 const ELEMENT_TOLERANCE: f64 = 5e-3;
 
-/// How a backend computes the layer.
+/// How a backend computes the layer. It fails if there is no memory for the weights.
 pub trait Engine: Backend + Sized {
     /// All layers. Clones share the weights.
     type Model: Clone;
 
     /// Without adapters, in memory of its own.
-    ///
-    /// # Errors
-    ///
-    /// If there is no memory for it.
     fn bare(&self, weights: &Weights) -> Result<Self::Model, Error>;
 
     /// The bare model, its weights shared, with these adapters.
-    ///
-    /// # Errors
-    ///
-    /// If there is no memory for them.
     fn adapted(bare: &Self::Model, adapters: &[AdapterWeights]) -> Result<Self::Model, Error>;
 
     /// A method, ready: one model for each slot of weights, with adapters of that rank.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn ready(
         ground: &Ground<Self>,
         models: Vec<Self::Model>,
@@ -80,7 +68,6 @@ pub type Ground<E> = backend::Ground<E, Weights>;
 
 /// The layer on a backend, and PyTorch's beside it.
 pub struct Layers<E: Engine> {
-    config: Config,
     targets: Targets,
     ground: Ground<E>,
     /// By slot. The bare model is always there.
@@ -93,11 +80,7 @@ pub struct Layers<E: Engine> {
 }
 
 impl<E: Engine> Layers<E> {
-    /// With LoRA on these projections; nothing is made yet. With options, PyTorch joins the rounds.
-    ///
-    /// # Errors
-    ///
-    /// If there can be no such model.
+    /// With LoRA on these projections. With options, PyTorch joins the rounds. An error if there can be no such model.
     pub fn new(
         backend: E,
         config: Config,
@@ -107,7 +90,7 @@ impl<E: Engine> Layers<E> {
     ) -> anyhow::Result<Layers<E>> {
         let ground = Ground::new(backend, Weights::new(config)?, cache);
         let (models, references) = (Vec::new(), (0, HashMap::new()));
-        Ok(Layers { config, targets, ground, models, references, options, torch: None })
+        Ok(Layers { targets, ground, models, references, options, torch: None })
     }
 
     /// The model of a variant in each slot of weights. Slots beyond are let go, with their memory.
@@ -130,29 +113,27 @@ impl<E: Engine> Layers<E> {
 
     /// PyTorch with the weights that there are, started where it is not running yet.
     fn torch(&mut self, size: Size) -> anyhow::Result<Rc<RefCell<Torch>>> {
+        let backend::Ground { weights, cache, .. } = &self.ground;
         let torch = match self.torch.take() {
             Some(torch) => torch,
             None => {
                 let options = self.options.as_ref().context("no PyTorch was asked for")?;
-                Rc::new(RefCell::new(Torch::start(options)?))
+                Rc::new(RefCell::new(Torch::start(options, weights.config, *cache)?))
             }
         };
-        torch.borrow_mut().prepare(&self.ground.weights, size)?;
+        torch.borrow_mut().prepare(weights, size)?;
         Ok(Rc::clone(self.torch.insert(torch)))
     }
 }
 
 impl<E: Engine> Suite for Layers<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Layers { config, targets, ground, options, .. } = self;
+        let Layers { targets, ground, options, .. } = self;
         let granule = ground.backend.granule();
-        let mut methods = methods(config, *targets, ground.cache, granule, size, options.is_some());
+        let mut methods =
+            methods(&ground.weights.config, *targets, ground.cache, granule, size, options.is_some());
         methods.extend(ground.probes(methods[0].work.flops));
         methods
-    }
-
-    fn slots(&self, size: Size, distance: usize) -> usize {
-        crate::ring::slots(rotating_bytes(&self.config, size.m(), self.ground.cache), distance)
     }
 
     fn prepare(
@@ -161,9 +142,10 @@ impl<E: Engine> Suite for Layers<E> {
         slots: usize,
         methods: &[Method],
     ) -> anyhow::Result<Vec<Box<dyn Call>>> {
-        let (widths, flops) =
-            ([(self.config.d, self.config.d)], Variant::NONE.flops(&self.config, size.m(), size.seq_len));
-        self.ground.resize(size.m(), &widths, slots, flops, |weights, x| weights.tokens(size.seq_len, x))?;
+        let Config { d, .. } = self.ground.weights.config;
+        let flops = methods[0].work.flops;
+        self.ground
+            .resize(size.m(), &[(d, d)], slots, flops, |weights, x| weights.tokens(size.seq_len, x))?;
         // All adapters before PyTorch is told of those that there are.
         for method in methods {
             if let What::Layer(variant) | What::Torch(variant) = method.what {
@@ -200,7 +182,7 @@ impl<E: Engine> Suite for Layers<E> {
             .or_insert_with_key(|&variant| reference::forward(&self.ground.weights, variant, size.seq_len));
         let y = of_sequences.mapv(f64::from);
         // The errors of layers, independent of each other, add up like a random walk.
-        let growth = (self.config.layers as f64).sqrt();
+        let growth = (self.ground.weights.config.layers as f64).sqrt();
         let mean_square = y.iter().map(|value| value * value).sum::<f64>() / y.len() as f64;
         Ok(vec![Expected {
             rows: (0..size.m()).map(|row| (row, row % y.nrows())).collect(),

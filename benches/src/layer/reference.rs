@@ -16,10 +16,6 @@ use super::weights::Weights;
 const EPSILON: f64 = 1e-5;
 
 /// y of the first `seq_len` tokens of each sequence, one after another: [sequences · `seq_len`, d].
-///
-/// # Panics
-///
-/// If the weights have no adapters for the variant.
 pub(super) fn forward(weights: &Weights, variant: Variant, seq_len: usize) -> Array2<f32> {
     let first = |sequence| wide(&weights.sequences.slice(s![sequence, ..seq_len, ..]));
     let mut y: Vec<Array2<f32>> = (0..weights.sequences.len_of(Axis(0))).map(first).collect();

@@ -27,42 +27,33 @@ use crate::time::Time;
 pub struct Options {
     /// The Python interpreter that has PyTorch.
     pub python: PathBuf,
-    /// The model's sizes.
-    pub config: Config,
-    /// Threads.
-    pub threads: usize,
-    /// What is to have left the caches.
-    pub cache: Cache,
     /// Bytes of the cache that it is to have left; 0 for a rehearsal.
     pub last_level_cache: usize,
 }
 
 /// The child process.
-pub struct Torch {
+pub(super) struct Torch {
     child: Child,
     answers: BufReader<ChildStdout>,
     folder: TempDir,
     /// How many variants it has the weights of.
     loaded: usize,
     /// PyTorch's version, as in `torch 2.15.0`.
-    pub version: String,
+    pub(super) version: String,
     /// The instructions that it uses, by its own account.
-    pub simd: String,
+    pub(super) simd: String,
 }
 
 impl Torch {
-    /// Starts the child and waits until PyTorch is loaded.
-    ///
-    /// # Errors
-    ///
-    /// If the interpreter does not start, or lacks PyTorch or safetensors: the error names what.
-    pub fn start(options: &Options) -> anyhow::Result<Torch> {
-        Torch::start_script(options, &Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/torch_layer.py"))
+    /// Starts the child and waits until PyTorch is loaded. The error names what is missing: the interpreter, PyTorch, safetensors.
+    pub(super) fn start(options: &Options, config: Config, cache: Cache) -> anyhow::Result<Torch> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/torch_layer.py");
+        Torch::start_script(options, config, cache, &script)
     }
 
-    fn start_script(options: &Options, script: &Path) -> anyhow::Result<Torch> {
-        let Options { python, config, threads, cache, last_level_cache } = options;
-        let threads = threads.to_string();
+    fn start_script(options: &Options, config: Config, cache: Cache, script: &Path) -> anyhow::Result<Torch> {
+        let Options { python, last_level_cache } = options;
+        let threads = rayon::current_num_threads().to_string();
         let mut child = Command::new(python)
             .arg(script)
             .args(["--threads", &threads, "--cache", cache.name()])
@@ -90,11 +81,7 @@ impl Torch {
     }
 
     /// Gives it the weights that there are, where it has not had them, and makes its buffers for a size.
-    ///
-    /// # Errors
-    ///
-    /// If the file of the weights cannot be written, or the child fails.
-    pub fn prepare(&mut self, weights: &Weights, size: Size) -> anyhow::Result<()> {
+    pub(super) fn prepare(&mut self, weights: &Weights, size: Size) -> anyhow::Result<()> {
         let variants = weights.variants().len();
         if self.loaded < variants {
             let path = self.folder.path().join("weights.safetensors");
@@ -108,11 +95,7 @@ impl Torch {
     }
 
     /// One forward pass on the next of its buffers, timed by its own clocks.
-    ///
-    /// # Errors
-    ///
-    /// If the child fails.
-    pub fn call(&mut self, variant: Variant) -> anyhow::Result<Time> {
+    pub(super) fn call(&mut self, variant: Variant) -> anyhow::Result<Time> {
         let request = format!("call {} {}", torch_name(&variant.name()), variant.rank);
         let answer = self.ask(&request)?;
         let nanos: Option<Vec<u64>> = answer.split(' ').map(|word| word.parse().ok()).collect();
@@ -123,11 +106,7 @@ impl Torch {
     }
 
     /// y of the last call: [M, d].
-    ///
-    /// # Errors
-    ///
-    /// If the child fails, or its file cannot be read.
-    pub fn output(&mut self) -> anyhow::Result<Array2<f32>> {
+    pub(super) fn output(&mut self) -> anyhow::Result<Array2<f32>> {
         let path = self.folder.path().join("y.safetensors");
         self.ask(&format!("output {}", path.display()))?;
         exchange::read(&path, "y").with_context(|| format!("{TORCH}: {}", path.display()))
@@ -172,11 +151,11 @@ impl Drop for Torch {
 }
 
 /// A method of PyTorch's, ready to be timed. Its buffers rotate in the child.
-pub struct TorchCall {
+pub(super) struct TorchCall {
     /// The child.
-    pub torch: Rc<RefCell<Torch>>,
+    pub(super) torch: Rc<RefCell<Torch>>,
     /// What it computes.
-    pub variant: Variant,
+    pub(super) variant: Variant,
 }
 
 impl Call for TorchCall {
@@ -199,8 +178,7 @@ mod tests {
     const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
     fn options(python: &str) -> Options {
-        let python = python.into();
-        Options { python, config: CONFIG, threads: 1, cache: Cache::Cold, last_level_cache: 0 }
+        Options { python: python.into(), last_level_cache: 0 }
     }
 
     /// A shell that answers as the script is told to.
@@ -208,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("child.sh");
         std::fs::write(&path, script).unwrap();
-        Torch::start_script(&options("sh"), &path)
+        Torch::start_script(&options("sh"), CONFIG, Cache::Cold, &path)
     }
 
     #[test]
@@ -244,7 +222,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let refused = |result: anyhow::Result<Torch>| result.err().expect("nothing to start").to_string();
         assert_eq!(
-            refused(Torch::start(&options("no-such-folder/python"))),
+            refused(Torch::start(&options("no-such-folder/python"), CONFIG, Cache::Cold)),
             "FUSED_LORA_TORCH=no-such-folder/python: this Python interpreter cannot be started"
         );
         assert_eq!(

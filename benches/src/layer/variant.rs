@@ -22,28 +22,24 @@ impl Variant {
     pub const NONE: Variant = Variant { method: Method::None, targets: Targets::All, rank: 0 };
 
     /// The targets are read for LoRA alone.
-    #[must_use]
     pub fn new(method: Method, targets: Targets, rank: usize) -> Variant {
         let is_lora = matches!(method, Method::LoraUnfused | Method::LoraFused);
         Variant { method, targets: if is_lora { targets } else { Targets::All }, rank }
     }
 
     /// The name in the records: the method's, with `-qv` behind LoRA's that is on q and v alone.
-    #[must_use]
     pub fn name(&self) -> String {
         let suffix = if self.targets == Targets::QueryValue { "-qv" } else { "" };
         format!("{}{suffix}", self.method)
     }
 
     /// That which stands for all variants of the same weights: fused and unfused LoRA have the same.
-    #[must_use]
     pub fn of_weights(&self) -> Variant {
         let is_unfused = self.method == Method::LoraUnfused;
         Variant { method: if is_unfused { Method::LoraFused } else { self.method }, ..*self }
     }
 
     /// What it cannot do without.
-    #[must_use]
     pub fn floor(&self, config: &Config, granule: Granule) -> Floor {
         let Variant { method, targets, rank } = *self;
         Floor {
@@ -54,7 +50,6 @@ impl Variant {
 
     /// Useful operations of a forward pass of M tokens: products, adapters and attention, a multiply-add counted as two. Softmax,
     /// LayerNorm, GELU and sums are not in it.
-    #[must_use]
     pub fn flops(&self, config: &Config, m: usize, seq_len: usize) -> f64 {
         let adapters = self.method.mul_adds(config, self.targets, self.rank);
         2.0 * m as f64 * (config.product_mul_adds() + config.attention_mul_adds(seq_len) + adapters)
@@ -62,13 +57,11 @@ impl Variant {
 }
 
 /// What PyTorch's layer, and the files of its weights, call a method of ours: there is one LoRA, which is not fused.
-#[must_use]
 pub fn torch_name(method: &str) -> String {
     method.replace("-unfused", "").replace("-fused", "")
 }
 
 /// The sizes of a workload's model; None if it has no layers of a transformer.
-#[must_use]
 pub fn config(workload: &Workload) -> Option<Config> {
     workload.layers().map(|layers| Config { layers, ..Config::GPT2_MEDIUM_LAYER })
 }

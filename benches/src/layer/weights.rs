@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use fused_lora_records::SEQ_LENS;
-use fused_lora_transformer::{
-    AdapterWeights, BottleneckWeights, Config, Error, LayerWeights, LoraTargets, LoraWeights, Method,
-};
+use fused_lora_transformer::{AdapterWeights, Config, Error, LayerWeights, LoraTargets, Method};
 use half::f16;
 use ndarray::{Array3, s};
 
@@ -39,11 +37,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The bare model's.
-    ///
-    /// # Errors
-    ///
-    /// If there can be no such model.
+    /// The bare model's. An error if there can be no such model.
     pub fn new(config: Config) -> Result<Weights, Error> {
         let layers = (0..config.layers as u64).map(|i| LayerWeights::random(config, SEED + i));
         let layers = layers.collect::<Result<_, _>>()?;
@@ -62,11 +56,7 @@ impl Weights {
         }
     }
 
-    /// Makes the adapters of a variant, where they are missing.
-    ///
-    /// # Errors
-    ///
-    /// If there can be no such adapters.
+    /// Makes the adapters of a variant, where they are missing. An error if there can be none.
     pub fn ensure(&mut self, variant: Variant) -> Result<(), Error> {
         let key @ Variant { method, targets, rank } = variant.of_weights();
         if !self.adapters.contains_key(&key) {
@@ -83,11 +73,7 @@ impl Weights {
     }
 
     /// The adapters of a variant, by layer: those of fused and unfused LoRA are the same but for which of the two they say they are.
-    ///
-    /// # Panics
-    ///
-    /// If they were not [made](Self::ensure).
-    #[must_use]
+    /// Panics if they were not [made](Self::ensure).
     pub fn adapters(&self, variant: Variant) -> Vec<AdapterWeights> {
         let adapters = self.adapters.get(&variant.of_weights());
         let mut adapters = adapters.unwrap_or_else(|| panic!("no adapters for {variant:?}")).clone();
@@ -106,22 +92,22 @@ impl Weights {
 }
 
 fn amplify(adapters: &mut AdapterWeights, rank: usize) {
-    let bottleneck = |weights: &mut BottleneckWeights| {
-        for linear in [&mut weights.down, &mut weights.up] {
-            linear.weight.mapv_inplace(|value| f16::from_f32(value.to_f32() * BOTTLENECK_SCALE));
-        }
-    };
-    let lora = |weights: &mut LoraWeights| weights.scale = LORA_ALPHA / (rank as f32).sqrt();
-    match adapters {
-        AdapterWeights::None => {}
-        AdapterWeights::H { attention, mlp } => [attention, mlp].into_iter().for_each(bottleneck),
-        AdapterWeights::L { bottleneck: weights, .. } => bottleneck(weights),
+    let (bottlenecks, loras) = match adapters {
+        AdapterWeights::None => (vec![], vec![]),
+        AdapterWeights::H { attention, mlp } => (vec![attention, mlp], vec![]),
+        AdapterWeights::L { bottleneck, .. } => (vec![bottleneck], vec![]),
         AdapterWeights::Lora { targets: LoraTargets::All { qkv, proj, up, down }, .. } => {
-            [qkv, proj, up, down].into_iter().for_each(lora);
+            (vec![], vec![qkv, proj, up, down])
         }
         AdapterWeights::Lora { targets: LoraTargets::QueryValue { query, value }, .. } => {
-            [query, value].into_iter().for_each(lora);
+            (vec![], vec![query, value])
         }
+    };
+    for linear in bottlenecks.into_iter().flat_map(|weights| [&mut weights.down, &mut weights.up]) {
+        linear.weight.mapv_inplace(|value| f16::from_f32(value.to_f32() * BOTTLENECK_SCALE));
+    }
+    for lora in loras {
+        lora.scale = LORA_ALPHA / (rank as f32).sqrt();
     }
 }
 

@@ -22,7 +22,6 @@ pub type Cpu = Linears<Processor>;
 
 impl Cpu {
     /// The workload with a SIMD level, computed by those libraries; the first is this one. `last_level_cache` is in bytes.
-    #[must_use]
     pub fn new(
         workload: &'static Workload,
         cache: Cache,

@@ -22,7 +22,6 @@ pub type Cuda = Linears<Gpu>;
 
 impl Cuda {
     /// The workload on that device, computed by those libraries; the first is this one.
-    #[must_use]
     pub fn new(workload: &'static Workload, cache: Cache, gpu: Gpu, libraries: Vec<Library<Ground>>) -> Cuda {
         Linears::on(gpu, workload, cache, libraries)
     }

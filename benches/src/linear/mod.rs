@@ -34,30 +34,18 @@ const ROWS: [usize; 2] = [4, 16];
 /// Multiply-adds of the reference that are worth it: a tenth of a second.
 const REFERENCE: usize = 64 << 20;
 
-/// A backend of this library, as far as it makes layers.
+/// How a backend makes linear layers. It fails if the library refuses the weights, or there is no memory for them.
 pub trait Engine: Backend + Sized {
     /// A linear layer, its weights packed where the backend wants them. Clones share them.
     type Layer: Clone;
 
     /// A layer without an adapter; w is [N, K].
-    ///
-    /// # Errors
-    ///
-    /// If the library refuses the weights, or there is no memory for them.
     fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<Self::Layer>;
 
     /// That layer with an adapter.
-    ///
-    /// # Errors
-    ///
-    /// As [`layer`](Engine::layer).
     fn adapted(&self, layer: Self::Layer, adapter: LoraView<'_>) -> anyhow::Result<Self::Layer>;
 
     /// This library's method of a strategy and a rank.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn ready(ground: &Ground<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
 }
 
@@ -78,7 +66,6 @@ pub struct Library<G> {
 }
 
 /// This library; `strategies` are those beside its base, and `prefix` stands before their names in the records.
-#[must_use]
 pub fn this_library<E: Engine + 'static>(
     prefix: &'static str,
     strategies: fn(usize) -> &'static [Strategy],
@@ -88,13 +75,11 @@ pub fn this_library<E: Engine + 'static>(
 }
 
 /// This library's strategies beside its base, as the grid measures them.
-#[must_use]
 pub fn ours(_: usize) -> &'static [Strategy] {
     &[Strategy::Unfused, Strategy::Fused]
 }
 
 /// What another library computes: its base product, and at a rank its three calls.
-#[must_use]
 pub fn theirs(rank: usize) -> &'static [Strategy] {
     if rank == 0 { &[Strategy::Base] } else { &[Strategy::Unfused] }
 }
@@ -126,10 +111,6 @@ impl<E: Engine> Suite for Linears<E> {
         let mut methods = methods(workload, ground.cache, ground.backend.granule(), libraries, size);
         methods.extend(ground.probes(workload.flops_base(size.m())));
         methods
-    }
-
-    fn slots(&self, size: Size, distance: usize) -> usize {
-        crate::ring::slots(rotating_bytes(self.workload, size.m(), self.ground.cache), distance)
     }
 
     fn prepare(
@@ -187,7 +168,6 @@ impl<E: Engine> Suite for Linears<E> {
 }
 
 /// The methods of a size: the base of the first library, and all that the libraries compute at each rank, compared with that base.
-#[must_use]
 pub fn methods<G>(
     workload: &Workload,
     cache: Cache,
@@ -223,7 +203,7 @@ pub fn methods<G>(
 }
 
 /// Operations and bytes of a forward pass with adapters of that rank.
-fn work(workload: &Workload, cache: Cache, m: usize, rank: usize) -> Work {
+pub(crate) fn work(workload: &Workload, cache: Cache, m: usize, rank: usize) -> Work {
     let of = |p: &fused_lora_records::Projection| {
         let weights = p.d_in * p.d_out + rank * (p.d_in + p.d_out);
         m * (p.d_in + p.d_out) + if cache == Cache::Cold { weights } else { 0 }
@@ -233,17 +213,8 @@ fn work(workload: &Workload, cache: Cache, m: usize, rank: usize) -> Work {
 }
 
 /// K and N of each product.
-#[must_use]
-pub fn widths(workload: &Workload) -> Vec<(usize, usize)> {
+fn widths(workload: &Workload) -> Vec<(usize, usize)> {
     workload.projections().iter().map(|p| (p.d_in, p.d_out)).collect()
-}
-
-/// Bytes of one slot that are others in the next: x and y, and the weights unless they stay warm.
-#[must_use]
-pub fn rotating_bytes(workload: &Workload, m: usize, cache: Cache) -> usize {
-    let widths = widths(workload);
-    let weights: usize = widths.iter().map(|(k, n)| k * n * size_of::<f16>()).sum();
-    crate::operands::slot_bytes(m, &widths) + if cache == Cache::Cold { weights } else { 0 }
 }
 
 /// First, last, and others drawn at random; in order.
@@ -293,6 +264,10 @@ mod tests {
         );
         assert_eq!((ours[0].floor, ours[0].work.flops), (None, 2.0 * 256.0 * 1024.0 * 1024.0));
         assert_eq!(work(workload, Cache::WarmW, 256, 100).bytes, 2.0 * 256.0 * 2048.0);
+        let several = Workload::by_name("gpt2-medium-linears").unwrap();
+        let [cold, warm] = [Cache::Cold, Cache::WarmW].map(|cache| work(several, cache, 3, 0).bytes);
+        assert_eq!(cold - warm, 2.0 * 12.0 * 1024.0 * 1024.0);
+        assert_eq!(warm, 2.0 * 3.0 * 1024.0 * (1.0 + 3.0 + 1.0 + 1.0 + 1.0 + 4.0 + 4.0 + 1.0));
 
         let both = of(&libraries);
         let peer =
@@ -312,13 +287,5 @@ mod tests {
             assert_eq!((rows.len(), rows[0], rows[count - 1]), (count, 0, m - 1));
             assert!(rows.is_sorted_by(|a, b| a < b), "{m}: {rows:?}");
         }
-    }
-
-    #[test]
-    fn what_rotates_is_what_is_not_warm() {
-        let workload = Workload::by_name("gpt2-medium-linears").unwrap();
-        let [cold, warm] = [Cache::Cold, Cache::WarmW].map(|cache| rotating_bytes(workload, 3, cache));
-        assert_eq!(cold - warm, 2 * 12 * 1024 * 1024);
-        assert_eq!(warm, 2 * 3 * (1024 + 3072 + 1024 + 1024 + 1024 + 4096 + 4096 + 1024));
     }
 }

@@ -35,12 +35,7 @@ pub struct Lora<L> {
 }
 
 impl<L> Linear<L> {
-    /// The adapter of that rank.
-    ///
-    /// # Panics
-    ///
-    /// If [`Weights::ensure`] was not asked for it.
-    #[must_use]
+    /// The adapter of that rank. Panics if [`Weights::ensure`] was not asked for it.
     pub fn adapter(&self, rank: usize) -> &Lora<L> {
         self.adapters.get(&rank).unwrap_or_else(|| panic!("no adapter of rank {rank} was made"))
     }
@@ -57,16 +52,11 @@ pub struct Weights<L> {
 
 impl<L: Clone> Weights<L> {
     /// None yet, for projections of these K and N.
-    #[must_use]
     pub fn new(widths: Vec<(usize, usize)>) -> Weights<L> {
         Weights { widths, normals: Normals::new(SEED), slots: Vec::new() }
     }
 
-    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank.
-    ///
-    /// # Errors
-    ///
-    /// If the library refuses the weights, or there is no memory for them.
+    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank. Fails as the engine does.
     pub fn ensure(
         &mut self,
         engine: &impl Engine<Layer = L>,
@@ -95,13 +85,11 @@ impl<L: Clone> Weights<L> {
     }
 
     /// The projections of each of the first `slots` slots.
-    #[must_use]
     pub fn slots(&self, slots: usize) -> &[Vec<Linear<L>>] {
         &self.slots[..slots]
     }
 
     /// The layers with an adapter of that rank, of each of the first `slots` slots.
-    #[must_use]
     pub fn layers(&self, slots: usize, rank: usize) -> Vec<Vec<L>> {
         let layer = |linear: &Linear<L>| linear.adapter(rank).layer.clone();
         self.slots(slots).iter().map(|slot| slot.iter().map(layer).collect()).collect()
