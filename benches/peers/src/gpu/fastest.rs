@@ -10,7 +10,10 @@ const TRIALS: usize = 3;
 /// # Errors
 ///
 /// The first of `seconds`.
-pub fn fastest<E>(ways: usize, mut seconds: impl FnMut(usize) -> Result<f64, E>) -> Result<Option<usize>, E> {
+pub(super) fn fastest<E>(
+    ways: usize,
+    mut seconds: impl FnMut(usize) -> Result<f64, E>,
+) -> Result<Option<usize>, E> {
     let mut best = vec![f64::INFINITY; ways];
     for trial in 0..=TRIALS {
         for (way, best) in best.iter_mut().enumerate() {
