@@ -9,163 +9,127 @@ use fused_lora_benches::linear::Library;
 use fused_lora_benches::linear::cpu::{Ground, theirs, this_library};
 use fused_lora_benches::linear::weights::SCALE;
 use fused_lora_benches::operands::{Layout, on_host};
-use gemmkit::{MatMut, MatRef, PackedRhs, Workspace, gemm_packed_b_with, gemm_with, prepack_rhs};
+use gemmkit::{
+    MatMut, MatRef, PackedRhs, Parallelism, Workspace, gemm_packed_b_with, gemm_with, prepack_rhs,
+};
 use half::f16;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder as _};
 
 use crate::weights::{Kept, Weights};
 
+type In<'a> = ArrayView2<'a, f16>;
+type Out<'a> = ArrayViewMut2<'a, f16>;
+type Shared = Rc<Array2<f16>>;
+
+/// out ← alpha · x · wᵀ + beta · out, with W, A or B as the library takes them; beta = 0 does not read `out`.
+type Product<W> = fn(&mut Workspace, f16, In<'_>, &W, f16, Out<'_>);
+
 /// All that run in `peers`, this library first.
 #[must_use]
 pub fn libraries() -> Vec<Library<Ground>> {
     let fused = |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused] } };
+    let packed = |w: &Shared| Rc::new(prepack_rhs(operand(w.t())));
     vec![
         this_library("fused-lora/", fused),
-        library::<Gemm>(),
-        library::<Gemmkit>(),
-        library::<GemmkitPacked>(),
+        library("gemm-f16", Layout::RowMajor, Rc::clone, gemm),
+        library("gemmkit-f16", Layout::RowMajor, Rc::clone, gemmkit),
+        library("gemmkit-f16-packed", Layout::ColumnMajor, packed, gemmkit_packed),
     ]
 }
 
-type In<'a> = ArrayView2<'a, f16>;
-type Out<'a> = ArrayViewMut2<'a, f16>;
-
-/// A library's product.
-trait Product: Default + 'static {
-    /// In the names of its methods.
-    const NAME: &'static str;
-    /// How it wants y and h to lie in memory.
-    const LAYOUT: Layout = Layout::RowMajor;
-    /// W, A or B as it takes them. Clones share the matrix.
-    type Weights: Clone + 'static;
-
-    fn weights(matrix: &Rc<Array2<f16>>) -> Self::Weights;
-
-    /// out ← alpha · x · wᵀ + beta · out, where beta = 0 does not read `out`.
-    fn run(&mut self, alpha: f16, x: In<'_>, w: &Self::Weights, beta: f16, out: Out<'_>);
-}
-
-fn library<P: Product>() -> Library<Ground> {
-    let kept = Kept::default();
-    Library {
-        name: Box::new(|strategy| format!("{}/{strategy}", P::NAME)),
-        strategies: theirs,
-        make: Box::new(move |ground, strategy, rank| {
-            let slots = kept.weights(
-                ground.weights.slots(ground.weight_slots),
-                (strategy != Strategy::Base).then_some(rank),
-                |w| Ok(P::weights(w)),
-                |lora| Ok((P::weights(&lora.a), P::weights(&lora.b))),
-            )?;
-            let (mut product, mut h) = (P::default(), Vec::new());
-            let [zero, one, scale] = [0.0, 1.0, SCALE].map(f16::from_f32);
-            Ok(on_host(&ground.operands, ground.cache, P::LAYOUT, move |slot, tokens| {
-                for (Weights { n, w, adapter, .. }, tokens) in slots[slot].iter().zip(tokens) {
-                    let (x, m) = (tokens.x, tokens.x.nrows());
-                    product.run(one, x, w, zero, matrix::<P>(tokens.y, m, *n));
-                    let Some((a, b)) = adapter else { continue };
-                    h.resize(m * rank, f16::ZERO);
-                    product.run(scale, x, a, zero, matrix::<P>(&mut h, m, rank));
-                    let h = matrix::<P>(&mut h, m, rank);
-                    product.run(one, h.view(), b, one, matrix::<P>(tokens.y, m, *n));
-                }
-                Ok(())
-            }))
-        }),
+/// The library of that name, which wants y and h to lie in memory so. Clones of its weights share the matrix.
+fn library<W: Clone + 'static>(
+    name: &'static str,
+    layout: Layout,
+    take: fn(&Shared) -> W,
+    product: Product<W>,
+) -> Library<Ground> {
+    fn matrix(layout: Layout, rows: usize, columns: usize, elements: &mut [f16]) -> Out<'_> {
+        let shape = (rows, columns).set_f(layout == Layout::ColumnMajor);
+        Out::from_shape(shape, elements).expect("as many elements as the matrix has")
     }
-}
-
-/// Memory as a matrix in the product's layout.
-fn matrix<P: Product>(elements: &mut [f16], rows: usize, columns: usize) -> Out<'_> {
-    let shape = (rows, columns).set_f(P::LAYOUT == Layout::ColumnMajor);
-    Out::from_shape(shape, elements).expect("as many elements as the matrix has")
+    let kept = Kept::default();
+    let make = move |ground: &Ground, strategy, rank| {
+        let slots = kept.weights(
+            ground.weights.slots(ground.weight_slots),
+            (strategy != Strategy::Base).then_some(rank),
+            |w| Ok(take(w)),
+            |lora| Ok((take(&lora.a), take(&lora.b))),
+        )?;
+        let (mut workspace, mut h) = (Workspace::new(), Vec::new());
+        let [zero, one, scale] = [0.0, 1.0, SCALE].map(f16::from_f32);
+        Ok(on_host(&ground.operands, ground.cache, layout, move |slot, tokens| {
+            for (Weights { n, w, adapter, .. }, tokens) in slots[slot].iter().zip(tokens) {
+                let (x, m) = (tokens.x, tokens.x.nrows());
+                product(&mut workspace, one, x, w, zero, matrix(layout, m, *n, tokens.y));
+                let Some((a, b)) = adapter else { continue };
+                h.resize(m * rank, f16::ZERO);
+                product(&mut workspace, scale, x, a, zero, matrix(layout, m, rank, &mut h));
+                let h = matrix(layout, m, rank, &mut h);
+                product(&mut workspace, one, h.view(), b, one, matrix(layout, m, *n, tokens.y));
+            }
+            Ok(())
+        }))
+    };
+    Library {
+        name: Box::new(move |strategy| format!("{name}/{strategy}")),
+        strategies: theirs,
+        make: Box::new(make),
+    }
 }
 
 /// The crate `gemm`: f16 in and out, operands packed anew in each call.
-#[derive(Default)]
-struct Gemm;
-
-impl Product for Gemm {
-    const NAME: &'static str = "gemm-f16";
-    type Weights = Rc<Array2<f16>>;
-
-    fn weights(matrix: &Rc<Array2<f16>>) -> Self::Weights {
-        Rc::clone(matrix)
-    }
-
-    fn run(&mut self, alpha: f16, x: In<'_>, w: &Self::Weights, beta: f16, mut out: Out<'_>) {
-        let ((m, k), n) = (x.dim(), w.nrows());
-        assert_eq!((out.dim(), w.ncols()), ((m, n), k));
-        let [(out_rs, out_cs), (x_rs, x_cs), (w_rs, w_cs)] =
-            [out.strides(), x.strides(), w.strides()].map(|strides| (strides[0], strides[1]));
-        let (out, adds) = (out.as_mut_ptr(), beta != f16::ZERO);
-        let threads = gemm::Parallelism::Rayon(0);
-        // SAFETY: pointers and strides are those of views, whose shapes were compared; `out` is borrowed mutably,
-        // so it is neither x nor w. wᵀ has the strides of w, swapped.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                out,
-                out_cs,
-                out_rs,
-                adds,
-                x.as_ptr(),
-                x_cs,
-                x_rs,
-                w.as_ptr(),
-                w_rs,
-                w_cs,
-                beta,
-                alpha,
-                false,
-                false,
-                false,
-                threads,
-            );
-        }
+fn gemm(_: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f16, mut out: Out<'_>) {
+    let ((m, k), n) = (x.dim(), w.nrows());
+    assert_eq!((out.dim(), w.ncols()), ((m, n), k));
+    let [(out_rs, out_cs), (x_rs, x_cs), (w_rs, w_cs)] =
+        [out.strides(), x.strides(), w.strides()].map(|strides| (strides[0], strides[1]));
+    // SAFETY: pointers and strides are those of views, whose shapes were compared; `out` is borrowed mutably,
+    // so it is neither x nor w. wᵀ has the strides of w, swapped.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            out_cs,
+            out_rs,
+            beta != f16::ZERO,
+            x.as_ptr(),
+            x_cs,
+            x_rs,
+            w.as_ptr(),
+            w_rs,
+            w_cs,
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            gemm::Parallelism::Rayon(0),
+        );
     }
 }
 
 /// The crate `gemmkit`: f16 in and out with f32 sums, operands packed anew in each call.
-#[derive(Default)]
-struct Gemmkit(Workspace);
-
-impl Product for Gemmkit {
-    const NAME: &'static str = "gemmkit-f16";
-    type Weights = Rc<Array2<f16>>;
-
-    fn weights(matrix: &Rc<Array2<f16>>) -> Self::Weights {
-        Rc::clone(matrix)
-    }
-
-    fn run(&mut self, alpha: f16, x: In<'_>, w: &Self::Weights, beta: f16, out: Out<'_>) {
-        let threads = gemmkit::Parallelism::Rayon(0);
-        gemm_with(&mut self.0, alpha, operand(x), operand(w.t()), beta, output(out), threads);
-    }
+fn gemmkit(workspace: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f16, out: Out<'_>) {
+    let threads = Parallelism::Rayon(0);
+    gemm_with(workspace, alpha, operand(x), operand(w.t()), beta, output(out), threads);
 }
 
 /// The crate `gemmkit` with W, A and B packed once.
 ///
 /// Its prepacked right operand demands an output in column order, so y is written as [N, M] in memory: what a
 /// user of it would have to accept, and no disadvantage to it.
-#[derive(Default)]
-struct GemmkitPacked(Workspace);
-
-impl Product for GemmkitPacked {
-    const NAME: &'static str = "gemmkit-f16-packed";
-    const LAYOUT: Layout = Layout::ColumnMajor;
-    type Weights = Rc<PackedRhs<f16>>;
-
-    fn weights(matrix: &Rc<Array2<f16>>) -> Self::Weights {
-        Rc::new(prepack_rhs(operand(matrix.t())))
-    }
-
-    fn run(&mut self, alpha: f16, x: In<'_>, w: &Self::Weights, beta: f16, out: Out<'_>) {
-        let threads = gemmkit::Parallelism::Rayon(0);
-        gemm_packed_b_with(&mut self.0, alpha, operand(x), w, beta, output(out), threads);
-    }
+fn gemmkit_packed(
+    workspace: &mut Workspace,
+    alpha: f16,
+    x: In<'_>,
+    w: &Rc<PackedRhs<f16>>,
+    beta: f16,
+    out: Out<'_>,
+) {
+    gemm_packed_b_with(workspace, alpha, operand(x), w, beta, output(out), Parallelism::Rayon(0));
 }
 
 /// An input of `gemmkit`, as it lies.

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use anyhow::anyhow;
 use cust::context::Context;
 use fused_lora::Strategy;
-use fused_lora::cuda::{Buffer, Event, Graph, Stream};
-use fused_lora_benches::cuda::Gpu;
+use fused_lora::cuda::{Buffer, Stream};
 use fused_lora_benches::cuda::captured::{Captured, capture};
+use fused_lora_benches::cuda::{Gpu, Operands};
 use fused_lora_benches::linear::Library;
 use fused_lora_benches::linear::cpu::theirs;
 use fused_lora_benches::linear::cuda::Ground;
@@ -89,7 +89,7 @@ impl CublasLt {
             for (weights, (x, y)) in weights[slot % weights.len()].iter().zip(operands.addresses(slot)) {
                 let places = [x, h.address(), y];
                 for step in steps(places, operands.m(), padded(rank), weights, |w| w.address()) {
-                    pass.push((step, self.chosen(&step)?));
+                    pass.push((step, self.chosen(&step, operands)?));
                 }
             }
             passes.push(pass);
@@ -105,32 +105,22 @@ impl CublasLt {
     }
 
     /// The fastest algorithm, tried on these operands unless it is known.
-    fn chosen(&self, step: &Step) -> anyhow::Result<Chosen> {
+    fn chosen(&self, step: &Step, operands: &Rc<Operands>) -> anyhow::Result<Chosen> {
         if let Some(chosen) = self.chosen.borrow().get(&step.product) {
             return Ok(Rc::clone(chosen));
         }
-        let Gpu { device, stream, .. } = &self.gpu;
         let matmul = Matmul::new(step.product)?;
         let calls = (TRIAL * self.gpu.peak_flops() / step.product.flops()).ceil() as usize;
         let calls = calls.clamp(CALLS[0], CALLS[1]);
         let (mut trials, mut refused) = (Vec::new(), anyhow!("its heuristics offer none"));
         for algorithm in matmul.candidates(&self.handle)? {
-            match self.trial(&matmul, &algorithm, step, calls) {
-                Ok(graph) => trials.push((algorithm, graph)),
+            match self.trial(&matmul, &algorithm, step, operands, calls) {
+                Ok(trial) => trials.push((algorithm, trial)),
                 // Heuristics offer some that are then refused.
                 Err(error) => refused = error,
             }
         }
-        let (start, stop) = (Event::new(device)?, Event::new(device)?);
-        let fastest = fastest(trials.len(), |way| -> Result<f64, fused_lora::cuda::Error> {
-            start.record(stream)?;
-            // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which
-            // outlive this call; one stream, and it is waited for.
-            unsafe { trials[way].1.launch(stream)? };
-            stop.record(stream)?;
-            stop.synchronize()?;
-            stop.seconds_since(&start)
-        })?;
+        let fastest = fastest(trials.len(), |way| Ok::<_, anyhow::Error>(trials[way].1.call(0)?.wall))?;
         let Some(fastest) = fastest else {
             return Err(refused.context(format!("no algorithm of cuBLASLt runs {:?}", step.product)));
         };
@@ -145,13 +135,17 @@ impl CublasLt {
         matmul: &Matmul,
         algorithm: &Algorithm,
         step: &Step,
+        operands: &Rc<Operands>,
         calls: usize,
-    ) -> anyhow::Result<Graph> {
+    ) -> anyhow::Result<Captured> {
         let stream = &self.gpu.stream;
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
         self.call(matmul, algorithm, step, stream)?;
         stream.synchronize()?;
-        capture(stream, calls, 1, |_, stream| self.call(matmul, algorithm, step, stream))
+        let graph = capture(stream, calls, 1, |_, stream| self.call(matmul, algorithm, step, stream))?;
+        // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which outlive
+        // the trial; all launches are on the one stream.
+        unsafe { Captured::new(&self.gpu, operands, calls, graph, Box::new(())) }
     }
 
     fn call(
