@@ -427,12 +427,12 @@ class Run(unittest.TestCase):
             for patch in (
                 contextlib.redirect_stderr(said := io.StringIO()),
                 mock.patch.object(records, "WORKLOADS", small),
-                mock.patch.object(torch_peers, "open_device", return_value=device),
+                mock.patch.object(devices, "Cuda", return_value=device),
                 with_vllm(vllm_double()),
             ):
                 stack.enter_context(patch)
             path = Path(folder, "run.csv")
-            argv = ["--device", device.backend, "--output", str(path), *args]
+            argv = ["--device", "cuda", "--output", str(path), *args]
             self.assertEqual(torch_peers.main(argv), 0, said.getvalue())
             lines = path.read_text().splitlines()
             self.assertEqual(torch_peers.main(argv), 1, "the file is there already")

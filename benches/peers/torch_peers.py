@@ -17,13 +17,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import records
 from common import INSTALL, missing, say
-
-if TYPE_CHECKING:
-    from devices import Device
 
 ENVIRONMENT = {
     "--device": "FUSED_LORA_BACKEND",
@@ -88,20 +85,13 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, arg
         parser.error(str(error))
 
 
-def open_device(args: argparse.Namespace) -> Device:
-    """The device that is asked for. Raises NoDevice."""
-    from devices import CORES, Cpu, Cuda
-
-    return Cuda(args.gpu) if args.device == "cuda" else Cpu(args.threads or CORES)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command line `argv` (default: that of the process)."""
     parser, args, cells = parse_args(argv)
     if packages := missing("torch", "numpy"):
         say(f"error: missing Python packages: {', '.join(packages)}\ninstall them with: {INSTALL}")
         return 2
-    from devices import CORES, NoDevice
+    from devices import CORES, Cpu, Cuda, NoDevice
     from measure import measure_all
     from methods import DTYPES, METHODS, choose
 
@@ -115,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if load > BUSY * CORES:
         say(f"warning: busy machine (load {load:.1f}): its threads wait for cores, the times mean little")
     try:
-        return measure_all(args, cells, open_device(args))
+        device = Cuda(args.gpu) if args.device == "cuda" else Cpu(args.threads or CORES)
+        return measure_all(args, cells, device)
     except NoDevice as error:
         say(f"error: {error}")
         return 3

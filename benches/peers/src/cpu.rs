@@ -15,7 +15,7 @@ use gemmkit::{
 use half::f16;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder as _};
 
-use crate::weights::{Kept, Weights};
+use crate::weights::{Kept, Weights, weights};
 
 type In<'a> = ArrayView2<'a, f16>;
 type Out<'a> = ArrayViewMut2<'a, f16>;
@@ -48,9 +48,10 @@ fn library<W: Clone + 'static>(
         let shape = (rows, columns).set_f(layout == Layout::ColumnMajor);
         Out::from_shape(shape, elements).expect("as many elements as the matrix has")
     }
-    let kept = Kept::default();
+    let kept: Kept<W> = Kept::default();
     let make = move |ground: &Ground, strategy, rank| {
-        let slots = kept.weights(
+        let slots = weights(
+            &kept,
             ground.weights.slots(ground.weight_slots),
             (strategy != Strategy::Base).then_some(rank),
             |w| Ok(take(w)),
@@ -169,17 +170,9 @@ mod tests {
         methods.retain(|method| method.rank <= 10 && matches!(method.what, What::Linear(..)));
         let names: Vec<&str> = methods.iter().map(|method| method.names[0].as_str()).collect();
         assert_eq!(
-            names,
-            [
-                "fused-lora/base",
-                "gemm-f16/base",
-                "gemmkit-f16/base",
-                "gemmkit-f16-packed/base",
-                "fused-lora/fused",
-                "gemm-f16/unfused",
-                "gemmkit-f16/unfused",
-                "gemmkit-f16-packed/unfused",
-            ]
+            names.join(" "),
+            "fused-lora/base gemm-f16/base gemmkit-f16/base gemmkit-f16-packed/base \
+             fused-lora/fused gemm-f16/unfused gemmkit-f16/unfused gemmkit-f16-packed/unfused"
         );
         let mut calls = cpu.prepare(size, 2, &methods).unwrap();
         for (method, call) in methods.iter().zip(&mut calls) {

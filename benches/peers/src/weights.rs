@@ -18,32 +18,24 @@ pub(crate) struct Weights<T> {
 }
 
 /// W by slot and projection: one for the base and all ranks. Clones of `T` share the matrix.
-pub(crate) struct Kept<T>(RefCell<Vec<Vec<T>>>);
+pub(crate) type Kept<T> = RefCell<Vec<Vec<T>>>;
 
-impl<T> Default for Kept<T> {
-    fn default() -> Self {
-        Kept(RefCell::default())
+/// By slot and projection, with an adapter of that rank if one is named. `w` makes what is not kept yet.
+pub(crate) fn weights<T: Clone, L>(
+    kept: &Kept<T>,
+    slots: &[Vec<Linear<L>>],
+    rank: Option<usize>,
+    w: impl Fn(&Rc<Array2<f16>>) -> anyhow::Result<T>,
+    adapter: impl Fn(&Lora<L>) -> anyhow::Result<(T, T)>,
+) -> anyhow::Result<Vec<Vec<Weights<T>>>> {
+    let mut kept = kept.borrow_mut();
+    for slot in &slots[kept.len().min(slots.len())..] {
+        kept.push(slot.iter().map(|linear| w(&linear.w)).collect::<Result<_, _>>()?);
     }
-}
-
-impl<T: Clone> Kept<T> {
-    /// By slot and projection, with an adapter of that rank if one is named. `w` makes what is not kept yet.
-    pub(crate) fn weights<L>(
-        &self,
-        slots: &[Vec<Linear<L>>],
-        rank: Option<usize>,
-        w: impl Fn(&Rc<Array2<f16>>) -> anyhow::Result<T>,
-        adapter: impl Fn(&Lora<L>) -> anyhow::Result<(T, T)>,
-    ) -> anyhow::Result<Vec<Vec<Weights<T>>>> {
-        let mut kept = self.0.borrow_mut();
-        for slot in &slots[kept.len().min(slots.len())..] {
-            kept.push(slot.iter().map(|linear| w(&linear.w)).collect::<Result<_, _>>()?);
-        }
-        let of_projection = |(linear, w): (&Linear<L>, &T)| {
-            let (n, k) = linear.w.dim();
-            let adapter = rank.map(|rank| adapter(linear.adapter(rank))).transpose()?;
-            Ok(Weights { n, k, w: w.clone(), adapter })
-        };
-        slots.iter().zip(&*kept).map(|(slot, w)| slot.iter().zip(w).map(of_projection).collect()).collect()
-    }
+    let of_projection = |(linear, w): (&Linear<L>, &T)| {
+        let (n, k) = linear.w.dim();
+        let adapter = rank.map(|rank| adapter(linear.adapter(rank))).transpose()?;
+        Ok(Weights { n, k, w: w.clone(), adapter })
+    };
+    slots.iter().zip(&*kept).map(|(slot, w)| slot.iter().zip(w).map(of_projection).collect()).collect()
 }

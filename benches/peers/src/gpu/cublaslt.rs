@@ -21,15 +21,19 @@ use super::fastest::fastest;
 use super::library::Handle;
 use super::matmul::{Algorithm, Matmul, Product, WORKSPACE_BYTES};
 use super::steps::{Step, padded, steps, with_zeros};
-use crate::weights::Kept;
+use crate::weights::{Kept, weights};
 
 /// Seconds that one trial of an algorithm is to take, by the device's peak.
 const TRIAL: f64 = 0.3e-3;
 /// Calls of a trial, at least and at most.
 const CALLS: [usize; 2] = [2, 20];
 
-/// A product with its fastest algorithm.
-type Chosen = Rc<(Matmul, Algorithm)>;
+/// A call with an algorithm.
+struct Ready {
+    matmul: Rc<Matmul>,
+    algorithm: Algorithm,
+    step: Step,
+}
 
 /// The library, and what it has been found to do best so far.
 struct CublasLt {
@@ -37,7 +41,7 @@ struct CublasLt {
     scratch: Buffer,
     w: Kept<Rc<Buffer>>,
     /// By product: a size's base is the same at every rank, and is tried once.
-    chosen: RefCell<HashMap<Product, Chosen>>,
+    chosen: RefCell<HashMap<Product, (Rc<Matmul>, Algorithm)>>,
     // Before its context: fields are dropped in this order.
     handle: Handle,
     _context: Context,
@@ -72,7 +76,8 @@ impl CublasLt {
             let elements = matrix.as_slice().expect("it is one row after another");
             Ok(Rc::new(Buffer::from_slice(&gpu.device, elements)?))
         };
-        let weights = self.w.weights(
+        let weights = weights(
+            &self.w,
             ground.weights.slots(ground.weight_slots),
             (strategy != Strategy::Base).then_some(rank),
             |w| upload(w),
@@ -89,14 +94,13 @@ impl CublasLt {
             for (weights, (x, y)) in weights[slot % weights.len()].iter().zip(operands.addresses(slot)) {
                 let places = [x, h.address(), y];
                 for step in steps(places, operands.m(), padded(rank), weights, |w| w.address()) {
-                    pass.push((step, self.chosen(&step, operands)?));
+                    pass.push(self.chosen(step, operands)?);
                 }
             }
             passes.push(pass);
         }
         let graph = capture(&gpu.stream, ground.passes, operands.slots(), |slot, stream| {
-            let mut pass = passes[slot].iter();
-            pass.try_for_each(|(step, chosen)| self.call(&chosen.0, &chosen.1, step, stream))
+            passes[slot].iter().try_for_each(|ready| self.call(ready, stream))
         })?;
         let kept = Box::new((weights, h, Rc::clone(self)));
         // SAFETY: the passes use the operands, and weights, h, and the library with its scratch memory, which are kept. That memory is shared with
@@ -105,17 +109,18 @@ impl CublasLt {
     }
 
     /// The fastest algorithm, tried on these operands unless it is known.
-    fn chosen(&self, step: &Step, operands: &Rc<Operands>) -> anyhow::Result<Chosen> {
-        if let Some(chosen) = self.chosen.borrow().get(&step.product) {
-            return Ok(Rc::clone(chosen));
+    fn chosen(&self, step: Step, operands: &Rc<Operands>) -> anyhow::Result<Ready> {
+        if let Some((matmul, algorithm)) = self.chosen.borrow().get(&step.product) {
+            return Ok(Ready { matmul: Rc::clone(matmul), algorithm: *algorithm, step });
         }
-        let matmul = Matmul::new(step.product)?;
+        let matmul = Rc::new(Matmul::new(step.product)?);
         let calls = (TRIAL * self.gpu.peak_flops() / step.product.flops()).ceil() as usize;
         let calls = calls.clamp(CALLS[0], CALLS[1]);
         let (mut trials, mut refused) = (Vec::new(), anyhow!("its heuristics offer none"));
         for algorithm in matmul.candidates(&self.handle)? {
-            match self.trial(&matmul, &algorithm, step, operands, calls) {
-                Ok(trial) => trials.push((algorithm, trial)),
+            let ready = Ready { matmul: Rc::clone(&matmul), algorithm, step };
+            match self.trial(&ready, operands, calls) {
+                Ok(trial) => trials.push((ready, trial)),
                 // Heuristics offer some that are then refused.
                 Err(error) => refused = error,
             }
@@ -124,37 +129,24 @@ impl CublasLt {
         let Some(fastest) = fastest else {
             return Err(refused.context(format!("no algorithm of cuBLASLt runs {:?}", step.product)));
         };
-        let chosen = Rc::new((matmul, trials[fastest].0));
-        self.chosen.borrow_mut().insert(step.product, Rc::clone(&chosen));
-        Ok(chosen)
+        let (ready, _) = trials.swap_remove(fastest);
+        self.chosen.borrow_mut().insert(step.product, (matmul, ready.algorithm));
+        Ok(ready)
     }
 
-    /// So many calls with an algorithm as a graph: one by one, the host would be too slow for the small ones.
-    fn trial(
-        &self,
-        matmul: &Matmul,
-        algorithm: &Algorithm,
-        step: &Step,
-        operands: &Rc<Operands>,
-        calls: usize,
-    ) -> anyhow::Result<Captured> {
+    /// So many calls as a graph: one by one, the host would be too slow for the small ones.
+    fn trial(&self, ready: &Ready, operands: &Rc<Operands>, calls: usize) -> anyhow::Result<Captured> {
         let stream = &self.gpu.stream;
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
-        self.call(matmul, algorithm, step, stream)?;
+        self.call(ready, stream)?;
         stream.synchronize()?;
-        let graph = capture(stream, calls, 1, |_, stream| self.call(matmul, algorithm, step, stream))?;
+        let graph = capture(stream, calls, 1, |_, stream| self.call(ready, stream))?;
         // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which outlive
         // the trial; all launches are on the one stream.
         unsafe { Captured::new(&self.gpu, operands, calls, graph, Box::new(())) }
     }
 
-    fn call(
-        &self,
-        matmul: &Matmul,
-        algorithm: &Algorithm,
-        step: &Step,
-        stream: &Stream,
-    ) -> anyhow::Result<()> {
+    fn call(&self, Ready { matmul, algorithm, step }: &Ready, stream: &Stream) -> anyhow::Result<()> {
         // SAFETY: the addresses are of buffers as large as the step's product, which the method or the trial
         // keeps until its last launch is waited for; h, y and the scratch memory are written in the order of
         // the one stream.

@@ -21,7 +21,7 @@ use ndarray::Array2;
 use super::library::{is_present, open, version};
 use super::matmul::{Matmul, Product};
 use super::steps::{padded, steps, with_zeros};
-use crate::weights::Kept;
+use crate::weights::{Kept, weights};
 
 /// In the environment of a test that runs in a process of its own.
 const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
@@ -56,14 +56,12 @@ fn on_the_double(test: &str, variables: &[(&str, &str)]) -> bool {
 fn double() -> Library<Ground> {
     let make = |ground: &Ground, strategy: Strategy, rank: usize| {
         let adapter_rank = (strategy != Strategy::Base).then_some(rank);
-        let shared = |(a, b)| Ok((Rc::new(a), Rc::new(b)));
+        let adapter = |lora: &_| {
+            let (a, b) = with_zeros(lora);
+            Ok((Rc::new(a), Rc::new(b)))
+        };
         let slots = ground.weights.slots(1);
-        let weights = Kept::default().weights(
-            slots,
-            adapter_rank,
-            |w| Ok(Rc::clone(w)),
-            |lora| shared(with_zeros(lora)),
-        )?;
+        let weights = weights(&Kept::default(), slots, adapter_rank, |w| Ok(Rc::clone(w)), adapter)?;
         let (handle, mut scratch) = (open()?, vec![0u8; 1 << 20]);
         assert_eq!(version(), 129_900, "the double");
         Ok(on_host(&ground.operands, ground.cache, Layout::RowMajor, move |_, tokens| {
