@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use fused_lora::cpu::Simd;
 use fused_lora_benches::{
+    backend::Processor,
     fingerprint::Fingerprint,
     host::Host,
-    linear::cpu::{Cpu, ours, this_library},
+    linear::{Linears, ours, this_library},
     machine::Machine,
     measure::{Pace, measure},
     records::Template,
@@ -36,7 +37,7 @@ fn from_the_kernels_to_the_picture() {
 
     // Base, unfused and fused in the same rounds, checked first.
     let ours = vec![this_library("", ours)];
-    let mut cpu = Cpu::new(template.settings.workload, Cache::Cold, simd, 0, ours);
+    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours);
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| RANKS.contains(&method.rank));
     let pace = Pace {

@@ -11,7 +11,7 @@
 //! | a method of the linear layers | the [`linear::Library`] list of a bench, or the strategies of one |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
-//! | a backend | [`target::Target`], [`backend::Backend`], and the engine of each kind of workload |
+//! | a backend | [`target::Target`], and [`backend`]: its operands, and the engine of each kind of workload |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
 //! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!

@@ -5,9 +5,9 @@
 use std::rc::Rc;
 
 use fused_lora::Strategy;
-use fused_lora_benches::linear::Library;
-use fused_lora_benches::linear::cpu::{Ground, theirs, this_library};
+use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::weights::SCALE;
+use fused_lora_benches::linear::{Ground, Library, theirs, this_library};
 use fused_lora_benches::operands::{Layout, on_host};
 use gemmkit::{
     MatMut, MatRef, PackedRhs, Parallelism, Workspace, gemm_packed_b_with, gemm_with, prepack_rhs,
@@ -26,7 +26,7 @@ type Product<W> = fn(&mut Workspace, f16, In<'_>, &W, f16, Out<'_>);
 
 /// All that run in `peers`, this library first.
 #[must_use]
-pub fn libraries() -> Vec<Library<Ground>> {
+pub fn libraries() -> Vec<Library<Processor>> {
     let fused = |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused] } };
     let packed = |w: &Shared| Rc::new(prepack_rhs(operand(w.t())));
     vec![
@@ -43,13 +43,13 @@ fn library<W: Clone + 'static>(
     layout: Layout,
     take: fn(&Shared) -> W,
     product: Product<W>,
-) -> Library<Ground> {
+) -> Library<Processor> {
     fn matrix(layout: Layout, rows: usize, columns: usize, elements: &mut [f16]) -> Out<'_> {
         let shape = (rows, columns).set_f(layout == Layout::ColumnMajor);
         Out::from_shape(shape, elements).expect("as many elements as the matrix has")
     }
     let kept: Kept<W> = Kept::default();
-    let make = move |ground: &Ground, strategy, rank| {
+    let make = move |ground: &Ground<Processor>, strategy, rank| {
         let slots = weights(
             &kept,
             ground.weights.slots(ground.weight_slots),
@@ -150,7 +150,7 @@ fn output(matrix: Out<'_>) -> MatMut<'_, f16> {
 mod tests {
     use fused_lora::cpu::Simd;
     use fused_lora_benches::check::{Wrong, check};
-    use fused_lora_benches::linear::cpu::Cpu;
+    use fused_lora_benches::linear::Linears;
     use fused_lora_benches::method::What;
     use fused_lora_benches::settings::Cache;
     use fused_lora_benches::size::Size;
@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn peers_compute_the_operation() {
         let workload = Workload::by_name("gpt2-medium-linears").unwrap();
-        let mut cpu = Cpu::new(workload, Cache::Cold, Simd::detect().unwrap(), 0, libraries());
+        let processor = Processor::new(Simd::detect().unwrap(), 0);
+        let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries());
         let size = Size { seq_len: 9, batch: 1 };
         let mut methods = cpu.methods(size);
         methods.retain(|method| method.rank <= 10 && matches!(method.what, What::Linear(..)));

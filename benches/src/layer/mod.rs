@@ -27,12 +27,11 @@ use variant::Variant;
 use weights::Weights;
 
 pub mod conclusion;
-mod cpu;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod cuda;
 mod exchange;
 pub mod methods;
 mod reference;
+#[cfg(test)]
+mod tests;
 pub mod torch;
 pub mod variant;
 pub mod weights;

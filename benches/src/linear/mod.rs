@@ -22,9 +22,8 @@ use crate::suite::Suite;
 use crate::work::{Floor, Work};
 use weights::{Linear, Lora, SCALE, Weights};
 
-pub mod cpu;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub mod cuda;
+#[cfg(test)]
+mod tests;
 pub mod weights;
 
 /// Of x.
@@ -52,24 +51,24 @@ pub trait Engine: Backend + Sized {
 /// What a library computes on.
 pub type Ground<E> = backend::Ground<E, Weights<<E as Engine>::Layer>>;
 
-/// Makes a method ready: from the operands `G` of a backend, a strategy, and the adapter's rank.
-pub type Make<G> = Box<dyn Fn(&G, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
+/// Makes a method ready: of a strategy, and the adapter's rank.
+pub type Make<E> = Box<dyn Fn(&Ground<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
 
 /// A library on a backend.
-pub struct Library<G> {
+pub struct Library<E: Engine> {
     /// The name in the records, for a strategy.
     pub name: Box<dyn Fn(Strategy) -> String>,
     /// What it computes at a rank; its base product apart.
     pub strategies: fn(usize) -> &'static [Strategy],
     /// How.
-    pub make: Make<G>,
+    pub make: Make<E>,
 }
 
 /// This library; `strategies` are those beside its base, and `prefix` stands before their names in the records.
 pub fn this_library<E: Engine + 'static>(
     prefix: &'static str,
     strategies: fn(usize) -> &'static [Strategy],
-) -> Library<Ground<E>> {
+) -> Library<E> {
     let name = Box::new(move |strategy| format!("{prefix}{strategy}"));
     Library { name, strategies, make: Box::new(E::ready) }
 }
@@ -88,17 +87,18 @@ pub fn theirs(rank: usize) -> &'static [Strategy] {
 pub struct Linears<E: Engine> {
     workload: &'static Workload,
     ground: Ground<E>,
-    libraries: Vec<Library<Ground<E>>>,
+    libraries: Vec<Library<E>>,
     /// x of the first slot's products, one behind the other: what the reference sees.
     first: Vec<f16>,
 }
 
 impl<E: Engine> Linears<E> {
-    fn on(
+    /// A workload on a backend, computed by those libraries; the first is this one.
+    pub fn new(
         backend: E,
         workload: &'static Workload,
         cache: Cache,
-        libraries: Vec<Library<Ground<E>>>,
+        libraries: Vec<Library<E>>,
     ) -> Linears<E> {
         let ground = Ground::new(backend, Weights::new(widths(workload)), cache);
         Linears { workload, ground, libraries, first: Vec::new() }
@@ -168,11 +168,11 @@ impl<E: Engine> Suite for Linears<E> {
 }
 
 /// The methods of a size: the base of the first library, and all that the libraries compute at each rank, compared with that base.
-pub fn methods<G>(
+pub fn methods<E: Engine>(
     workload: &Workload,
     cache: Cache,
     granule: Granule,
-    libraries: &[Library<G>],
+    libraries: &[Library<E>],
     size: Size,
 ) -> Vec<Method> {
     let method = |library: usize, strategy: Strategy, rank: usize| {
@@ -228,64 +228,4 @@ fn sampled_rows(m: usize, weights: usize) -> Vec<usize> {
     let mut rows: Vec<usize> = inner.chain([0, m - 1]).collect();
     rows.sort_unstable();
     rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIZE: Size = Size { seq_len: 128, batch: 2 };
-    const GRANULE: Granule = Granule { shrink_n: 16, expand_k: 1 };
-
-    fn library(prefix: &'static str, strategies: fn(usize) -> &'static [Strategy]) -> Library<()> {
-        let make = Box::new(|&(): &(), _, _| anyhow::bail!("made for its names"));
-        Library { name: Box::new(move |strategy| format!("{prefix}{strategy}")), strategies, make }
-    }
-
-    #[test]
-    fn a_size_has_one_base_and_all_that_is_compared_with_it() {
-        let workload = Workload::by_name("linear-1024x1024").unwrap();
-        let libraries = [library("", ours), library("peer/", theirs)];
-        let of = |libraries| methods(workload, Cache::Cold, GRANULE, libraries, SIZE);
-        let ours = of(&libraries[..1]);
-        assert_eq!(ours.len(), 9);
-        let ids: BTreeSet<&str> = ours.iter().map(|method| method.ids[0].as_str()).collect();
-        assert_eq!(ids.len(), 9);
-        assert!(["r0/base", "r0/fused", "r250/unfused"].iter().all(|id| ids.contains(id)), "{ids:?}");
-        assert!(ours[0].is_base(0) && ours[1..].iter().enumerate().all(|(i, method)| !method.is_base(i + 1)));
-
-        let fused = ours.iter().find(|method| method.ids[0] == "r100/fused").unwrap();
-        assert_eq!(fused.work.flops, 2.0 * 256.0 * (1024.0 * 1024.0 + 100.0 * 2048.0));
-        assert_eq!(fused.work.bytes, 2.0 * (1024.0 * 1024.0 + 100.0 * 2048.0 + 256.0 * 2048.0));
-        let floor = fused.floor.unwrap();
-        assert!(
-            (floor.pct - 19.531).abs() < 1e-3 && (floor.pad_pct.unwrap() - 20.703).abs() < 1e-3,
-            "{floor:?}"
-        );
-        assert_eq!((ours[0].floor, ours[0].work.flops), (None, 2.0 * 256.0 * 1024.0 * 1024.0));
-        assert_eq!(work(workload, Cache::WarmW, 256, 100).bytes, 2.0 * 256.0 * 2048.0);
-        let several = Workload::by_name("gpt2-medium-linears").unwrap();
-        let [cold, warm] = [Cache::Cold, Cache::WarmW].map(|cache| work(several, cache, 3, 0).bytes);
-        assert_eq!(cold - warm, 2.0 * 12.0 * 1024.0 * 1024.0);
-        assert_eq!(warm, 2.0 * 3.0 * 1024.0 * (1.0 + 3.0 + 1.0 + 1.0 + 1.0 + 4.0 + 4.0 + 1.0));
-
-        let both = of(&libraries);
-        let peer =
-            both.iter().find(|method| method.names[0] == "peer/unfused" && method.rank == 100).unwrap();
-        assert!(!peer.ours && peer.floor.unwrap().pad_pct.is_none());
-        let base = both.iter().find(|method| method.names[0] == "peer/base").unwrap();
-        assert_eq!((base.rank, base.base), (0, Some(0)), "compared with this library's");
-    }
-
-    #[test]
-    fn rows_hold_both_ends_and_repeat_none() {
-        let small = 1 << 20;
-        assert_eq!(sampled_rows(3, small), [0, 1, 2]);
-        for (m, weights, count) in [(16, small, 16), (17, small, 16), (16_384, small, 16), (128, 16 << 20, 4)]
-        {
-            let rows = sampled_rows(m, weights);
-            assert_eq!((rows.len(), rows[0], rows[count - 1]), (count, 0, m - 1));
-            assert!(rows.is_sorted_by(|a, b| a < b), "{m}: {rows:?}");
-        }
-    }
 }

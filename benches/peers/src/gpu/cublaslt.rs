@@ -10,9 +10,7 @@ use fused_lora::Strategy;
 use fused_lora::cuda::{Buffer, Stream};
 use fused_lora_benches::cuda::captured::{Captured, capture};
 use fused_lora_benches::cuda::{Gpu, Operands};
-use fused_lora_benches::linear::Library;
-use fused_lora_benches::linear::cpu::theirs;
-use fused_lora_benches::linear::cuda::Ground;
+use fused_lora_benches::linear::{Ground, Library, theirs};
 use fused_lora_benches::method::Call;
 use half::f16;
 use ndarray::Array2;
@@ -48,7 +46,7 @@ struct CublasLt {
 }
 
 /// With the context that the handle is of, which has to stay current.
-pub(super) fn library(gpu: &Gpu, handle: Handle, context: Context) -> anyhow::Result<Library<Ground>> {
+pub(super) fn library(gpu: &Gpu, handle: Handle, context: Context) -> anyhow::Result<Library<Gpu>> {
     let scratch = Buffer::zeroed(&gpu.device, WORKSPACE_BYTES / size_of::<f16>())?;
     let (w, chosen) = (Kept::default(), RefCell::default());
     let cublaslt = Rc::new(CublasLt { gpu: gpu.clone(), scratch, w, chosen, handle, _context: context });
@@ -67,7 +65,7 @@ impl CublasLt {
     /// Its base product, or its three calls, in a graph of as many passes as this library's strategies make.
     fn method(
         self: &Rc<Self>,
-        ground: &Ground,
+        ground: &Ground<Gpu>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {

@@ -21,8 +21,7 @@ use cust::context::{Context, CurrentContext};
 use fused_lora::Strategy;
 use fused_lora::cuda::{Device, Error};
 use fused_lora_benches::cuda::Gpu;
-use fused_lora_benches::linear::Library;
-use fused_lora_benches::linear::cuda::{Cuda, Ground, this_library};
+use fused_lora_benches::linear::{Library, Linears, this_library};
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection};
 use fused_lora_benches::target::Target;
@@ -39,7 +38,7 @@ const GPU_PEERS: Bench = Bench {
     suite: |settings, target, _| {
         let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
         let libraries = libraries(gpu)?;
-        Ok(Box::new(Cuda::new(settings.workload, settings.cache, gpu.clone(), libraries)))
+        Ok(Box::new(Linears::new(gpu.clone(), settings.workload, settings.cache, libraries)))
     },
     conclude: |_, outcomes| crate::table::render(outcomes),
 };
@@ -59,7 +58,7 @@ pub fn main() -> ExitCode {
 }
 
 /// All that run, this library first. Says which version of cuBLASLt there is, or why it is left out.
-fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Ground>>> {
+fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Gpu>>> {
     let ours =
         |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused, Strategy::Unfused] } };
     let mut libraries = vec![this_library("fused-lora/", ours)];

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use fused_lora::Strategy;
 use fused_lora::cpu::Simd;
+use fused_lora_benches::backend::Processor;
 use fused_lora_benches::check::{Wrong, check};
-use fused_lora_benches::linear::Library;
-use fused_lora_benches::linear::cpu::{Cpu, Ground, theirs, this_library};
+use fused_lora_benches::linear::{Ground, Library, Linears, theirs, this_library};
 use fused_lora_benches::method::What;
 use fused_lora_benches::operands::{Layout, on_host};
 use fused_lora_benches::settings::Cache;
@@ -53,8 +53,8 @@ fn on_the_double(test: &str, variables: &[(&str, &str)]) -> bool {
 }
 
 /// The steps of a forward pass, on the host.
-fn double() -> Library<Ground> {
-    let make = |ground: &Ground, strategy: Strategy, rank: usize| {
+fn double() -> Library<Processor> {
+    let make = |ground: &Ground<Processor>, strategy: Strategy, rank: usize| {
         let adapter_rank = (strategy != Strategy::Base).then_some(rank);
         let adapter = |lora: &_| {
             let (a, b) = with_zeros(lora);
@@ -99,7 +99,8 @@ fn what_is_asked_for_is_the_operation() {
     // K ≠ N in three of its four projections.
     let workload = Workload::by_name("gpt2-medium-linears").unwrap();
     let libraries = vec![this_library("", |_| &[]), double()];
-    let mut cpu = Cpu::new(workload, Cache::Cold, Simd::detect().unwrap(), 0, libraries);
+    let processor = Processor::new(Simd::detect().unwrap(), 0);
+    let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries);
     let size = Size { seq_len: 3, batch: 1 };
     let mut methods = cpu.methods(size);
     methods.retain(|method| matches!(method.what, What::Linear(1, _)) && method.rank <= 100);

@@ -1,18 +1,19 @@
 //! What the suites need of a backend, whatever the workload.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use anyhow::Context as _;
 use fused_lora::Granule;
-use fused_lora::cpu::Simd;
-use fused_lora_transformer::cpu::Workspace;
 use half::f16;
 
 use crate::method::{Call, Method, Probe};
-use crate::operands::Operands;
 use crate::probes::{self, Memory};
 use crate::settings::Cache;
+pub use cpu::Processor;
+
+mod cpu;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod cuda;
 
 /// Who computes.
 pub trait Backend {
@@ -99,90 +100,5 @@ impl<B: Backend, W> Ground<B, W> {
 
     pub(crate) fn probe(&self, probe: Probe, flops: f64) -> anyhow::Result<Box<dyn Call>> {
         Ok(self.backend.memory().context("this backend has no probes")?.call(probe, flops))
-    }
-}
-
-/// The processor of this host.
-pub struct Processor {
-    /// Its instructions that are used.
-    pub simd: Simd,
-    memory: Memory,
-    /// Of all methods of the layer: it grows to what the largest rank needs.
-    pub(crate) workspace: Rc<RefCell<Workspace>>,
-}
-
-impl Processor {
-    /// With a last-level cache of so many bytes; 0 for a test run.
-    pub fn new(simd: Simd, last_level_cache: usize) -> Processor {
-        Processor { simd, memory: Memory::new(last_level_cache), workspace: Rc::default() }
-    }
-}
-
-impl Backend for Processor {
-    type Operands = RefCell<Operands>;
-
-    fn granule(&self) -> Granule {
-        self.simd.granule()
-    }
-
-    fn resize(
-        &self,
-        operands: &mut Rc<RefCell<Operands>>,
-        m: usize,
-        widths: &[(usize, usize)],
-        slots: usize,
-        mut fill: impl FnMut(&mut [f16]),
-    ) -> anyhow::Result<()> {
-        // The last size may have been larger.
-        self.workspace.take();
-        let mut operands = operands.borrow_mut();
-        operands.resize(m, widths, slots, |_| ());
-        (0..slots).for_each(|slot| fill(operands.x_mut(slot)));
-        Ok(())
-    }
-
-    fn memory(&self) -> Option<&Memory> {
-        Some(&self.memory)
-    }
-}
-
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-impl Backend for crate::cuda::Gpu {
-    type Operands = crate::cuda::Operands;
-
-    fn granule(&self) -> Granule {
-        self.machine().granule
-    }
-
-    fn resize(
-        &self,
-        operands: &mut Rc<Self::Operands>,
-        m: usize,
-        widths: &[(usize, usize)],
-        slots: usize,
-        mut fill: impl FnMut(&mut [f16]),
-    ) -> anyhow::Result<()> {
-        // The last size's go first.
-        *operands = Rc::default();
-        let mut new = Self::Operands::new(m, widths);
-        let mut x = vec![f16::ZERO; m * widths.iter().map(|&(k, _)| k).sum::<usize>()];
-        for _ in 0..slots {
-            fill(&mut x);
-            new.push(&self.device, &x)?;
-        }
-        *operands = Rc::new(new);
-        Ok(())
-    }
-
-    fn passes(&self, slots: usize, flops: f64) -> usize {
-        crate::cuda::passes(slots, flops, self.peak_flops())
-    }
-
-    fn clock_mhz(&self) -> Option<f64> {
-        Self::clock_mhz(self)
-    }
-
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(Some(self.overhead()?.to_string()))
     }
 }
