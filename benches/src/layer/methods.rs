@@ -115,16 +115,21 @@ mod tests {
         assert!(ids.contains("r0/none-again") && ids.contains("r100/lora-fused"), "{ids:?}");
         assert!(methods[0].is_base(0) && methods[1..].iter().all(|method| method.base == Some(0)));
 
-        for (name, floor) in
-            [("lora-fused", 32.552), ("lora-unfused", 32.552), ("adapter-h", 8.138), ("adapter-l", 4.069)]
-        {
-            let found = find(&methods, name, 250).floor.unwrap().pct;
-            assert!((found - floor).abs() < 1e-3, "{name}: {found}");
+        // 512 tokens; an adapter's r d times so many multiply-adds for each.
+        for (name, floor, terms) in [
+            ("lora-fused", 32.552, 16.0),
+            ("lora-unfused", 32.552, 16.0),
+            ("adapter-h", 8.138, 4.0),
+            ("adapter-l", 4.069, 2.0),
+        ] {
+            let Method { work, floor: found, .. } = find(&methods, name, 250);
+            assert!((found.unwrap().pct - floor).abs() < 1e-3, "{name}: {found:?}");
+            assert_eq!(work.flops - methods[0].work.flops, 1024.0 * terms * 250.0 * 1024.0, "{name}");
         }
         let noise = find(&methods, "lora-fused", 0);
         assert_eq!((noise.floor.unwrap().pct, noise.names.len()), (0.0, 4));
         assert!(noise.ids.contains(&"r0/adapter-h".to_owned()));
-        // 512 tokens; 12 d² of products, 129/2 · 2 d of attention.
+        // 12 d² of products, 129/2 · 2 d of attention.
         assert_eq!(methods[0].work.flops, 1024.0 * (12.0 * 1024.0 * 1024.0 + 129.0 * 1024.0));
         assert_eq!(methods[0].work.bytes, 2.0 * (12.0 * 1024.0 * 1024.0 + 2.0 * 512.0 * 1024.0));
         assert_eq!(methods[0].floor, None);

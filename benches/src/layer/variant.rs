@@ -100,14 +100,4 @@ mod tests {
         }
         assert_eq!(config(&Workload::LINEARS[0]), None);
     }
-
-    #[test]
-    fn operations_are_those_of_products_adapters_and_attention() {
-        let config = Config::GPT2_MEDIUM_LAYER;
-        let of = |method, rank| Variant::new(method, Targets::All, rank).flops(&config, 256, 128);
-        let none = of(Method::None, 0);
-        assert_eq!(none, 512.0 * (12.0 * 1024.0 * 1024.0 + 1024.0 * 129.0));
-        assert_eq!(of(Method::AdapterH, 10) - none, 512.0 * 4.0 * 10.0 * 1024.0);
-        assert_eq!(of(Method::LoraUnfused, 10) - none, 512.0 * 16.0 * 10.0 * 1024.0);
-    }
 }
