@@ -43,7 +43,6 @@ impl Outcome {
     }
 
     /// What the calls of the method at that place say.
-    #[must_use]
     pub fn measured(&self, place: usize) -> Option<Measured> {
         self.seen.measured(place)
     }
@@ -82,16 +81,14 @@ impl Outcome {
     ) -> anyhow::Result<()> {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let started = Instant::now();
-        let mut inexact = Vec::new();
-        let mut note =
-            |method: &Method, wrong: &Wrong| inexact.push((method.names[0].clone(), wrong.to_string()));
-        let mut stand = Stand::new(suite, self.size, &self.methods, distance, &mut note)?;
-        for (name, wrong) in inexact {
-            if !self.inexact.contains(&name) {
+        let mut note = |method: &Method, wrong: &Wrong| {
+            let name = &method.names[0];
+            if !self.inexact.contains(name) {
                 eprintln!("{wrong}; it is timed all the same");
-                self.inexact.push(name);
+                self.inexact.push(name.clone());
             }
-        }
+        };
+        let mut stand = Stand::new(suite, self.size, &self.methods, distance, &mut note)?;
         let setup = started.elapsed().as_secs_f64();
 
         let all: Vec<usize> = (0..self.methods.len()).collect();
