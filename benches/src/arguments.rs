@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
-/// Criterion's flags that take a value; what follows them is no filter.
+/// Criterion's flags that take a value: what follows them is no filter.
 const WITH_VALUE: [&str; 19] = [
     "--color",
     "--save-baseline",
@@ -58,7 +58,6 @@ pub struct Arguments {
 
 impl Arguments {
     /// Reads the process's arguments. To be called after Criterion has read them.
-    #[must_use]
     pub fn from_env() -> Arguments {
         Arguments::read(std::env::args().skip(1))
     }
@@ -95,11 +94,11 @@ impl Arguments {
         } else {
             Mode::Measure
         };
-        let pattern = match pattern.unwrap_or_default() {
+        let pattern = match pattern {
             // Of nothing.
             _ if flag("--ignored") => "[a&&b]".to_owned(),
-            name if flag("--exact") && !name.is_empty() => format!("^{}$", regex::escape(&name)),
-            pattern => pattern,
+            Some(name) if flag("--exact") => format!("^{}$", regex::escape(&name)),
+            pattern => pattern.unwrap_or_default(),
         };
         Arguments {
             mode,

@@ -29,10 +29,6 @@ pub struct Tokens<'a> {
 
 impl Tokens<'_> {
     /// y as the matrix [M, N], a row after the other.
-    ///
-    /// # Panics
-    ///
-    /// Never: y has M · N elements.
     pub fn y_rows(&mut self) -> ArrayViewMut2<'_, f16> {
         let m = self.x.nrows();
         ArrayViewMut2::from_shape((m, self.y.len() / m), self.y).expect("y has M · N elements")
@@ -80,10 +76,6 @@ impl Operands {
     }
 
     /// Input and output of each product of a slot.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such slot.
     pub fn tokens(&mut self, slot: usize) -> Vec<Tokens<'_>> {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let sums = self.widths.iter().fold((0, 0), |(x, y), &(k, n)| (x + k, y + n));
@@ -102,7 +94,6 @@ impl Operands {
 }
 
 /// Bytes of x and y of one slot.
-#[must_use]
 pub fn slot_bytes(m: usize, widths: &[(usize, usize)]) -> usize {
     m * widths.iter().map(|(k, n)| k + n).sum::<usize>() * size_of::<f16>()
 }

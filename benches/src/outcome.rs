@@ -30,14 +30,12 @@ pub struct Outcome {
 
 impl Outcome {
     /// A size of which nothing was measured yet. Methods on the host run on so many threads.
-    #[must_use]
     pub fn new(size: Size, methods: Vec<Method>, threads: usize) -> Outcome {
         let seen = Seen::new(&methods, threads);
         Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None, number: 0 }
     }
 
     /// Operations of one round, as far as they tell how long it takes.
-    #[must_use]
     pub fn flops(&self) -> f64 {
         self.methods.iter().map(|method| method.work.flops).sum()
     }
@@ -48,7 +46,6 @@ impl Outcome {
     }
 
     /// What the plan needs to know; None before the first round.
-    #[must_use]
     pub fn pilot(&self) -> Option<Pilot> {
         let half_width = |place: usize| self.measured(place)?.ratio?.half_width();
         let widths: Option<Vec<f64>> = self.compared().into_iter().map(half_width).collect();
@@ -57,7 +54,6 @@ impl Outcome {
     }
 
     /// Operations a second and bytes a second that the machine reached at best in these rounds; None where it was not asked.
-    #[must_use]
     pub fn limits(&self) -> Option<(f64, f64)> {
         let of = |probe: Probe, work: fn(&Method) -> f64| {
             let place = self.methods.iter().position(|method| method.what == What::Probe(probe))?;

@@ -49,7 +49,6 @@ pub fn first(sizes: &[Cost], left: f64, least: usize) -> usize {
 }
 
 /// Rounds of each size in all, so that what comes on top takes at most `left` seconds.
-#[must_use]
 pub fn allot(pilots: &[Pilot], left: f64, least: usize) -> Vec<usize> {
     let most = MOST.max(least);
     // An interval narrows with the root of the rounds: from h at n rounds to w takes n · (h / w)².

@@ -98,7 +98,7 @@ mod tests {
     use crate::time::Time;
     use crate::work::{Floor, Work};
 
-    fn records(outcome: &Outcome) -> Vec<Record> {
+    fn records_of(outcome: &Outcome) -> Vec<Record> {
         let suite = MadeSuite(|_: Size, _: usize, _: &Method| -> MadeCall { unreachable!("it has run") });
         template().records(&suite, outcome)
     }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn times_and_ratios_become_columns() {
-        let records = self::records(&outcome(8));
+        let records = records_of(&outcome(8));
         let names: Vec<&str> = records.iter().map(|record| record.method.as_str()).collect();
         assert_eq!(names, ["base", "fused", "also-fused", "peer"], "probes are no records");
         let [base, fused, _, peer] = records.as_slice() else { panic!("{names:?}") };
@@ -159,10 +159,10 @@ mod tests {
 
     #[test]
     fn few_rounds_have_a_median_and_no_interval() {
-        let records = self::records(&outcome(5));
+        let records = records_of(&outcome(5));
         let fused = records.iter().find(|record| record.method == "fused").unwrap();
         assert_eq!((fused.samples, fused.slowdown_pct, fused.slowdown_lo_pct), (5, Some(20.0), None));
-        assert!(records(&outcome(0)).is_empty());
+        assert!(records_of(&outcome(0)).is_empty());
     }
 
     /// With few operations and many bytes the memory is the limit.
@@ -170,7 +170,7 @@ mod tests {
     fn the_limit_is_the_larger_of_the_two() {
         let mut outcome = outcome(6);
         outcome.methods[1].work = Work { flops: 1.0, bytes: 4e6 };
-        let records = self::records(&outcome);
+        let records = records_of(&outcome);
         assert_eq!(records[1].limit_ns, Some(200e3));
     }
 }

@@ -169,8 +169,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             if let Some(line) = suite.preamble()? {
                 println!("{line}");
             }
-            let template =
-                Template { run: run.name.clone(), settings: settings.clone(), machine, revision };
+            let template = Template { run: run.name.clone(), settings: settings.clone(), machine, revision };
             let report = measure(&mut *suite, jobs, &pace, &mut |suite, outcome| {
                 Ok(run.put(&template.records(suite, outcome))?)
             })?;
@@ -304,61 +303,54 @@ mod tests {
         let default = BENCH.default_settings();
         assert_eq!((default.workload.name(), default.selection), ("linear-1024x1024", Selection::Full));
         assert!(BENCH.accepts(&default).is_ok());
-        let refusal = |bench: Bench, settings: Settings| bench.accepts(&settings).unwrap_err().to_string();
+        let layers = Bench { workloads: Workload::LAYERS, ..BENCH };
         let [linear, layer] = [&Workload::LINEARS[0], &Workload::LAYERS[0]];
         for (bench, settings, part) in [
             (BENCH, Settings { workload: layer, ..default.clone() }, "--bench layer`"),
-            (
-                Bench { workloads: Workload::LAYERS, ..BENCH },
-                Settings { workload: linear, ..default.clone() },
-                "--bench grid`",
-            ),
+            (layers, Settings { workload: linear, ..default.clone() }, "--bench grid`"),
             (BENCH, Settings { selection: Selection::Reduced, ..default.clone() }, "full or sizes"),
             (BENCH, Settings { backend: Backend::Cuda, ..default }, "FUSED_LORA_BACKEND=cuda"),
         ] {
-            let text = refusal(bench, settings);
+            let text = bench.accepts(&settings).unwrap_err().to_string();
             assert!(text.contains(part) && text.contains("some-bench"), "{text}");
         }
     }
 
     #[test]
     fn whatever_changes_a_number_changes_the_fingerprint() {
-        let settings = Settings::default();
-        let machine = machine();
-        let revision = Revision::named("0123abc");
-        let same = fingerprint(&settings, &machine, &revision);
-
-        let workload = &Workload::LINEARS[1];
-        let changes = "a change".to_owned();
-        let of_settings = |settings: Settings| fingerprint(&settings, &machine, &revision);
-        let of_machine = |machine: Machine| fingerprint(&settings, &machine, &revision);
-        let of_revision = |revision: Revision| fingerprint(&settings, &machine, &revision);
-        let others = [
-            of_settings(Settings { workload, ..settings.clone() }),
-            of_settings(Settings { cache: Cache::WarmW, ..settings.clone() }),
-            of_settings(Settings { workload: &Workload::LAYERS[0], ..settings.clone() }),
-            of_settings(Settings { workload: &Workload::LAYERS[1], ..settings.clone() }),
-            of_settings(Settings { targets: Targets::QueryValue, ..settings.clone() }),
-            of_settings(Settings { torch: Some("python".into()), ..settings.clone() }),
-            of_settings(Settings { backend: Backend::Cuda, ..settings.clone() }),
-            of_settings(Settings { device: 1, ..settings.clone() }),
-            of_settings(Settings { shard: "1/2".parse().unwrap(), ..settings.clone() }),
-            of_machine(Machine { threads: Some(3), ..machine.clone() }),
-            of_machine(Machine { threads: None, ..machine.clone() }),
-            of_machine(Machine { device: "other".to_owned(), ..machine.clone() }),
-            of_machine(Machine { simd: "portable".to_owned(), ..machine.clone() }),
-            of_machine(Machine { driver: "12.6".to_owned(), ..machine.clone() }),
-            of_revision(Revision { commit: "fedcba9".to_owned(), ..revision.clone() }),
-            of_revision(Revision { changes, ..revision.clone() }),
+        let of = |change: fn(&mut Settings, &mut Machine, &mut Revision)| {
+            let mut of = (Settings::default(), machine(), Revision::named("0123abc"));
+            change(&mut of.0, &mut of.1, &mut of.2);
+            fingerprint(&of.0, &of.1, &of.2)
+        };
+        let fingerprints = [
+            of(|_, _, _| ()),
+            of(|settings, _, _| settings.workload = &Workload::LINEARS[1]),
+            of(|settings, _, _| settings.workload = &Workload::LAYERS[0]),
+            of(|settings, _, _| settings.workload = &Workload::LAYERS[1]),
+            of(|settings, _, _| settings.cache = Cache::WarmW),
+            of(|settings, _, _| settings.targets = Targets::QueryValue),
+            of(|settings, _, _| settings.torch = Some("python".into())),
+            of(|settings, _, _| settings.backend = Backend::Cuda),
+            of(|settings, _, _| settings.device = 1),
+            of(|settings, _, _| settings.shard = "1/2".parse().unwrap()),
+            of(|_, machine, _| machine.threads = Some(3)),
+            of(|_, machine, _| machine.threads = None),
+            of(|_, machine, _| machine.device = "other".to_owned()),
+            of(|_, machine, _| machine.simd = "portable".to_owned()),
+            of(|_, machine, _| machine.driver = "12.6".to_owned()),
+            of(|_, _, revision| revision.commit = "fedcba9".to_owned()),
+            of(|_, _, revision| revision.changes = "a change".to_owned()),
         ];
-        for (i, other) in others.iter().enumerate() {
-            assert_ne!(*other, same, "change {i}");
-            assert!(!others[..i].contains(other), "change {i}");
+        for (i, other) in fingerprints.iter().enumerate() {
+            assert!(!fingerprints[..i].contains(other), "change {i}");
         }
         // Neither the time that there is, nor whether a run is resumed, changes what is measured.
-        let budget = Some(Duration::from_secs(1));
-        assert_eq!(of_settings(Settings { budget, resume: true, ..settings.clone() }), same);
-        assert_eq!(of_machine(Machine { clock_mhz: Some(1.0), ..machine.clone() }), same);
+        let budget_and_resume = of(|settings, _, _| {
+            (settings.budget, settings.resume) = (Some(Duration::from_secs(1)), true);
+        });
+        let clock = of(|_, machine, _| machine.clock_mhz = Some(1.0));
+        assert_eq!([&budget_and_resume, &clock], [&fingerprints[0]; 2]);
     }
 
     #[test]

@@ -24,10 +24,6 @@ pub trait Suite {
     -> anyhow::Result<Vec<Box<dyn Call>>>;
 
     /// What y of the first slot should be, one for each product; nothing for a probe.
-    ///
-    /// # Errors
-    ///
-    /// If the reference refuses the operands.
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>>;
 
     /// Adds to a record what only the suite knows: the version of another library.
@@ -39,10 +35,6 @@ pub trait Suite {
     }
 
     /// Something to say before anything is measured.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn preamble(&self) -> anyhow::Result<Option<String>> {
         Ok(None)
     }

@@ -32,7 +32,8 @@ impl Target {
             Backend::Cuda => {
                 let device = settings.device;
                 let gpu = Gpu::open(device);
-                gpu.map(Target::Cuda).with_context(|| format!("FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE={device}"))
+                gpu.map(Target::Cuda)
+                    .with_context(|| format!("FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE={device}"))
             }
             #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
             Backend::Cuda => anyhow::bail!("FUSED_LORA_BACKEND=cuda needs Linux on x86-64 or aarch64"),

@@ -73,12 +73,7 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
         1 + distance
     }
 
-    fn prepare(
-        &mut self,
-        size: Size,
-        _: usize,
-        methods: &[Method],
-    ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+    fn prepare(&mut self, size: Size, _: usize, methods: &[Method]) -> anyhow::Result<Vec<Box<dyn Call>>> {
         let call = |(place, method)| -> Box<dyn Call> { Box::new((self.0)(size, place, method)) };
         Ok(methods.iter().enumerate().map(call).collect())
     }

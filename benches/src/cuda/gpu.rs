@@ -5,8 +5,8 @@ use std::rc::Rc;
 use fused_lora::Granule;
 use fused_lora::cuda::{Device, Error, Properties, Stream};
 
-use crate::cuda::Overhead;
-use crate::cuda::clock::Clock;
+use super::clock::Clock;
+use super::overhead;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
@@ -37,45 +37,34 @@ impl Gpu {
         Ok(Gpu { device, stream, clock })
     }
 
-    /// What records say of it.
-    #[must_use]
+    /// What records say of it; its peak clock, until it is seen under load.
     pub fn machine(&self) -> Machine {
-        machine(self.device.properties())
+        let Properties { driver_version: (major, minor), clock_khz, l2_bytes, .. } =
+            *self.device.properties();
+        Machine {
+            device: self.device.properties().name.clone(),
+            threads: None,
+            simd: String::new(),
+            driver: format!("{major}.{minor}"),
+            clock_mhz: Some(f64::from(clock_khz) / 1e3).filter(|&mhz| mhz > 0.0),
+            last_level_cache: l2_bytes as usize,
+            granule: GRANULE,
+        }
     }
 
     /// About how many operations it can do in a second, of those that the kernels are made of.
-    #[must_use]
     pub fn peak_flops(&self) -> f64 {
         let Properties { multiprocessors, clock_khz, .. } = *self.device.properties();
         f64::from(multiprocessors) * f64::from(clock_khz) * 1e3 * FLOPS_PER_CYCLE
     }
 
     /// Its clock as it was last seen under load, in MHz.
-    #[must_use]
     pub fn clock_mhz(&self) -> Option<f64> {
         self.clock.mhz()
     }
 
-    /// What a graph costs besides its kernels, measured now.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
-    pub fn overhead(&self) -> Result<Overhead, Error> {
-        Overhead::measure(&self.device, &self.stream)
-    }
-}
-
-/// Its peak clock, until it is seen under load.
-fn machine(properties: &Properties) -> Machine {
-    let (major, minor) = properties.driver_version;
-    Machine {
-        device: properties.name.clone(),
-        threads: None,
-        simd: String::new(),
-        driver: format!("{major}.{minor}"),
-        clock_mhz: Some(f64::from(properties.clock_khz) / 1e3).filter(|&mhz| mhz > 0.0),
-        last_level_cache: properties.l2_bytes as usize,
-        granule: GRANULE,
+    /// A line that says what a graph costs besides its kernels, measured now.
+    pub fn overhead(&self) -> Result<String, Error> {
+        overhead::overhead(self)
     }
 }

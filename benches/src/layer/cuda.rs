@@ -120,7 +120,7 @@ impl Suite for Cuda {
     }
 
     fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(Some(self.gpu.overhead()?.to_string()))
+        Ok(Some(self.gpu.overhead()?))
     }
 }
 

@@ -165,7 +165,7 @@ impl Suite for Cuda {
     }
 
     fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(Some(self.ground.gpu.overhead()?.to_string()))
+        Ok(Some(self.ground.gpu.overhead()?))
     }
 }
 
