@@ -36,12 +36,10 @@ const WITH_VALUE: [&str; 19] = [
 pub enum Mode {
     /// It is measured and recorded.
     Measure,
-    /// It is measured for Criterion only: a profile, a quick look, or samples loaded from a baseline.
+    /// It is for Criterion only: a list, a profile, a quick look, or samples loaded from a baseline.
     NoRecord,
     /// It is run once and checked.
     Test,
-    /// It is listed.
-    List,
 }
 
 /// Criterion's command line, as far as the harness acts on it.
@@ -80,16 +78,16 @@ impl Arguments {
                 flags.push((argument, value.unwrap_or_default()));
             }
         }
-        let value = |name| flags.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
+        let value = |name: &str| flags.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
         let flag = |name| value(name).is_some();
         let seconds = |name| Duration::try_from_secs_f64(value(name)?.parse().ok()?).ok();
 
         // `cargo bench` passes --bench, `cargo test --benches` does not.
         let mode = if flag("--list") {
-            Mode::List
+            Mode::NoRecord
         } else if flag("--test") || !flag("--bench") {
             Mode::Test
-        } else if flag("--profile-time") || flag("--quick") || flag("--load-baseline") {
+        } else if ["--profile-time", "--quick", "--load-baseline"].into_iter().any(flag) {
             Mode::NoRecord
         } else {
             Mode::Measure
@@ -134,8 +132,8 @@ mod tests {
             ("--bench --test --profile-time 3", Mode::Test),
             ("", Mode::Test),
             ("seq128", Mode::Test),
-            ("--bench --list", Mode::List),
-            ("--list --test", Mode::List),
+            ("--bench --list", Mode::NoRecord),
+            ("--list --test", Mode::NoRecord),
             ("--bench --profile-time 5", Mode::NoRecord),
             ("--bench --quick", Mode::NoRecord),
             ("--bench --load-baseline x", Mode::NoRecord),

@@ -59,11 +59,7 @@ pub enum Wrong {
     Failed(String, anyhow::Error),
 }
 
-/// Runs a method on poisoned outputs and compares every product with the reference.
-///
-/// # Errors
-///
-/// The first thing that is wrong.
+/// Runs a method on poisoned outputs and compares every product with the reference, up to the first thing that is wrong.
 pub fn check(method: &Method, call: &mut dyn Call, expected: &[Expected]) -> Result<(), Wrong> {
     let name = format!("{} at r{}", method.names[0], method.rank);
     let mut outputs = || {

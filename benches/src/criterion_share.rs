@@ -58,11 +58,7 @@ fn dealt(nanos: &[f64], samples: usize) -> Option<Vec<f64>> {
         .then(|| (0..samples).map(|part| mean(&nanos[bounds(part)..bounds(part + 1)])).collect())
 }
 
-/// Lets Criterion call each method of a size as often as it likes. They are made ready and checked when it calls the first.
-///
-/// # Errors
-///
-/// If a method of this library is wrong, or one fails.
+/// Lets Criterion list each method of a size, or call it as often as it likes. They are made ready and checked when it calls the first.
 pub fn live(
     criterion: &mut Criterion,
     group: &str,
@@ -100,15 +96,6 @@ pub fn live(
     }
     group.finish();
     Ok(())
-}
-
-/// Shows Criterion the ids of a size, for `--list`.
-pub fn list(criterion: &mut Criterion, group: &str, methods: &[Method]) {
-    let mut group = criterion.benchmark_group(group);
-    for (_, method) in of_criterion(methods) {
-        group.bench_function(method.ids[0].as_str(), |_| ());
-    }
-    group.finish();
 }
 
 /// An element is an operation: Criterion's "Gelem/s" are GFLOP/s.

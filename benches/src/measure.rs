@@ -38,10 +38,6 @@ pub struct Report {
 }
 
 /// Measures sizes; `put` gets each when it has had its least, and again when it has had more.
-///
-/// # Errors
-///
-/// If a method of this library is wrong, one fails, or `put` does.
 pub fn measure(
     suite: &mut dyn Suite,
     jobs: Vec<(Size, Vec<Method>)>,

@@ -57,9 +57,8 @@ impl Operands {
     ) {
         (self.m, self.slots) = (m, slots);
         self.widths = widths.to_vec();
-        let length =
-            |width: fn(&(usize, usize)) -> usize| slots * m * widths.iter().map(width).sum::<usize>();
-        let (x, y) = (length(|&(k, _)| k), length(|&(_, n)| n));
+        let (x, y) = self.lengths();
+        let (x, y) = (slots * x, slots * y);
         if self.x.len() < x {
             let old = self.x.len();
             self.x.resize(x, f16::ZERO);
@@ -71,25 +70,27 @@ impl Operands {
 
     /// x of a slot's products, one after another.
     pub fn x_mut(&mut self, slot: usize) -> &mut [f16] {
-        let length = self.m * self.widths.iter().map(|&(k, _)| k).sum::<usize>();
+        let (length, _) = self.lengths();
         &mut self.x[slot * length..][..length]
+    }
+
+    /// Elements of x and of y of a slot.
+    fn lengths(&self) -> (usize, usize) {
+        self.widths.iter().fold((0, 0), |(x, y), (k, n)| (x + self.m * k, y + self.m * n))
     }
 
     /// Input and output of each product of a slot.
     pub fn tokens(&mut self, slot: usize) -> Vec<Tokens<'_>> {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
-        let sums = self.widths.iter().fold((0, 0), |(x, y), &(k, n)| (x + k, y + n));
-        let mut x = &self.x[slot * self.m * sums.0..];
-        let mut y = &mut self.y[slot * self.m * sums.1..];
-        let mut tokens = Vec::with_capacity(self.widths.len());
-        for &(k, n) in &self.widths {
-            let (of_x, rest_of_x) = x.split_at(self.m * k);
-            let (of_y, rest_of_y) = y.split_at_mut(self.m * n);
-            (x, y) = (rest_of_x, rest_of_y);
+        let lengths = self.lengths();
+        let (mut x, mut y) = (&self.x[slot * lengths.0..], &mut self.y[slot * lengths.1..]);
+        let of_product = |&(k, n): &(usize, usize)| {
+            let of_x = x.split_off(..self.m * k).expect("a slot has x of each product");
+            let y = y.split_off_mut(..self.m * n).expect("a slot has y of each product");
             let x = ArrayView2::from_shape((self.m, k), of_x).expect("x has M · K elements");
-            tokens.push(Tokens { x, y: of_y });
-        }
-        tokens
+            Tokens { x, y }
+        };
+        self.widths.iter().map(of_product).collect()
     }
 }
 

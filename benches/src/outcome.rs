@@ -24,15 +24,13 @@ pub struct Outcome {
     pub rounds: usize,
     /// What it takes; None before its first round.
     pub cost: Option<Cost>,
-    /// Number of the next round, those of some methods alone counted, too.
-    number: usize,
 }
 
 impl Outcome {
     /// A size of which nothing was measured yet. Methods on the host run on so many threads.
     pub fn new(size: Size, methods: Vec<Method>, threads: usize) -> Outcome {
         let seen = Seen::new(&methods, threads);
-        Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None, number: 0 }
+        Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None }
     }
 
     /// Operations of one round, as far as they tell how long it takes.
@@ -64,10 +62,6 @@ impl Outcome {
 
     /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of operands `distance` bytes of
     /// others are touched. At the `deadline`, if there is one, it stops, but not before the first round.
-    ///
-    /// # Errors
-    ///
-    /// If a method of this library is wrong, or one fails.
     pub fn run(
         &mut self,
         suite: &mut dyn Suite,
@@ -90,7 +84,7 @@ impl Outcome {
         let all: Vec<usize> = (0..self.methods.len()).collect();
         let (mut spent, before) = (0.0, self.rounds);
         while self.rounds < rounds && (self.rounds == 0 || !is_late()) {
-            spent += self.round(&mut stand, &all)?;
+            spent += stand.round(&all, &mut self.seen)?;
             self.rounds += 1;
         }
         if self.rounds > before {
@@ -102,15 +96,9 @@ impl Outcome {
             if wanted.is_empty() || self.is_mostly_disturbed() || is_late() {
                 break;
             }
-            self.round(&mut stand, &wanted)?;
+            stand.round(&wanted, &mut self.seen)?;
         }
         Ok(())
-    }
-
-    fn round(&mut self, stand: &mut Stand, wanted: &[usize]) -> anyhow::Result<f64> {
-        let seconds = stand.round(self.number, wanted, &mut self.seen)?;
-        self.number += 1;
-        Ok(seconds)
     }
 
     /// Places of what is compared with a base; where there is nothing, the bases.

@@ -4,10 +4,6 @@
 pub const COLD: usize = 3;
 
 /// The fewest slots with at least `distance` bytes of other slots between two uses of any one.
-///
-/// # Panics
-///
-/// If a slot holds nothing.
 pub fn slots(slot_bytes: usize, distance: usize) -> usize {
     assert!(slot_bytes > 0, "a slot without operands");
     1 + distance.div_ceil(slot_bytes)

@@ -28,11 +28,7 @@ impl Run {
         Run { name, path, file: None }
     }
 
-    /// The newest run of the same kind and fingerprint; None if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the folder or the file cannot be read, or another process writes the file.
+    /// The newest run of the same kind and fingerprint; None if there is none. Fails if another process writes its file.
     pub fn resume(folder: &Path, what: &str, fingerprint: &str) -> Result<Option<Run>, RecordError> {
         let names = file_names(folder).map_err(|source| RecordError::Io {
             path: folder.to_owned(),

@@ -67,6 +67,8 @@ pub struct Measured {
 #[derive(Clone, Debug)]
 pub struct Seen {
     threads: f64,
+    /// Rounds that were begun, those of some methods alone counted, too.
+    rounds: usize,
     /// Place of the base that a method is compared with; None for a base or a probe, of which the calls alone count.
     bases: Vec<Option<usize>>,
     peak: Option<usize>,
@@ -80,11 +82,18 @@ impl Seen {
         let other = |(place, method): (usize, &Method)| method.base.filter(|&base| base != place);
         Seen {
             threads: threads as f64,
+            rounds: 0,
             bases: methods.iter().enumerate().map(other).collect(),
             peak: methods.iter().position(|method| method.what == What::Probe(Probe::Peak)),
             calls: vec![Vec::new(); methods.len()],
             observations: vec![Vec::new(); methods.len()],
         }
+    }
+
+    /// The number of a round that begins.
+    pub fn next_round(&mut self) -> usize {
+        self.rounds += 1;
+        self.rounds
     }
 
     /// A call of a base or a probe.

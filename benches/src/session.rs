@@ -9,7 +9,7 @@ use criterion::Criterion;
 use fused_lora_records::{Record, Timestamp, Workload};
 
 use crate::arguments::{Arguments, Mode};
-use crate::criterion_share::{list, live, replay};
+use crate::criterion_share::{live, replay};
 use crate::machine::Machine;
 use crate::measure::{Pace, Report, measure};
 use crate::method::Method;
@@ -134,12 +134,6 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
     let mut jobs: Vec<(Size, Vec<Method>)> = jobs.collect();
     let distance = COLD * last_level_cache;
     match arguments.mode {
-        Mode::List => {
-            for (size, methods) in &jobs {
-                list(criterion, &bench.group(&settings, *size), methods);
-            }
-            Ok(())
-        }
         Mode::Test | Mode::NoRecord => {
             if arguments.mode == Mode::Test && !bench.tests_all_sizes {
                 jobs.truncate(1);

@@ -124,11 +124,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the process's environment. What it does not set is that of `default`.
-    ///
-    /// # Errors
-    ///
-    /// The first variable whose value means nothing.
+    /// Reads the process's environment. What it does not set is that of `default`; fails at the first variable whose value means nothing.
     pub fn from_env(default: Settings) -> Result<Settings, Usage> {
         Settings::read(default, &|name| std::env::var(name))
     }

@@ -39,11 +39,7 @@ pub struct Stand {
 impl Stand {
     /// Those methods of a size, made ready and checked. Between two uses of operands `distance` bytes of others are touched.
     ///
-    /// Another library's method that breaks the tolerance is shown to `inexact`, and stays.
-    ///
-    /// # Errors
-    ///
-    /// If a method cannot be made ready, or one of this library's is wrong.
+    /// Another library's method that breaks the tolerance is shown to `inexact`, and stays; one of this library's fails.
     pub fn new(
         suite: &mut dyn Suite,
         size: Size,
@@ -80,8 +76,8 @@ impl Stand {
     }
 
     /// One round: each of the `wanted` methods once, between calls of their bases, and all probes. Returns the seconds that it took.
-    pub fn round(&mut self, round: usize, wanted: &[usize], seen: &mut Seen) -> anyhow::Result<f64> {
-        let started = Instant::now();
+    pub fn round(&mut self, wanted: &[usize], seen: &mut Seen) -> anyhow::Result<f64> {
+        let (started, round) = (Instant::now(), seen.next_round());
         for place in 0..self.methods.len() {
             if self.methods[place].is_probe() {
                 seen.called(place, self.call(place)?);
@@ -169,7 +165,7 @@ mod tests {
         let mut stand = stand.unwrap();
         assert_eq!(log.take().len(), 6, "each but the probe was checked");
         let mut seen = Seen::new(&stand.methods, 2);
-        stand.round(0, &[1, 2, 3, 6], &mut seen).unwrap();
+        stand.round(&[1, 2, 3, 6], &mut seen).unwrap();
         let places = places(&log);
         // The probe; base, two of three, base, the third, base; the other base, its method, the other base.
         assert_eq!((places[0], places[1], places[4], places[6]), (4, 0, 0, 0), "{places:?}");
@@ -199,9 +195,9 @@ mod tests {
         let mut stand = stand.unwrap();
         let mut seen = Seen::new(&stand.methods, 2);
         let mut pairs = BTreeSet::new();
-        for round in 0..100 {
+        for _ in 0..100 {
             log.take();
-            stand.round(round, &[1, 2, 3], &mut seen).unwrap();
+            stand.round(&[1, 2, 3], &mut seen).unwrap();
             pairs.insert(places(&log)[2..4].to_vec());
         }
         assert_eq!(pairs.len(), 3 * 2, "{pairs:?}");
@@ -214,7 +210,7 @@ mod tests {
         let mut seen = Seen::new(&stand.methods, 2);
         for (wanted, called) in [(2, &[4, 0, 2, 0][..]), (0, &[4, 0]), (5, &[4, 5])] {
             log.take();
-            stand.round(0, &[wanted], &mut seen).unwrap();
+            stand.round(&[wanted], &mut seen).unwrap();
             assert_eq!(places(&log), called);
         }
     }

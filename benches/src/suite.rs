@@ -16,10 +16,6 @@ pub trait Suite {
     fn slots(&self, size: Size, distance: usize) -> usize;
 
     /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
-    ///
-    /// # Errors
-    ///
-    /// If a library refuses the operands, or there is no memory for them.
     fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
     -> anyhow::Result<Vec<Box<dyn Call>>>;
 

@@ -6,7 +6,6 @@ use fused_lora::Granule;
 use fused_lora::cuda::{Device, Error, Properties, Stream};
 
 use super::clock::Clock;
-use super::overhead;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
@@ -21,15 +20,12 @@ pub struct Gpu {
     pub device: Device,
     /// Its stream.
     pub stream: Rc<Stream>,
-    pub(crate) clock: Rc<Clock>,
+    /// Its clock.
+    pub clock: Rc<Clock>,
 }
 
 impl Gpu {
     /// Opens the device of that number.
-    ///
-    /// # Errors
-    ///
-    /// If there is no driver, no such device, or it cannot run this library's kernels.
     pub fn open(ordinal: u32) -> Result<Gpu, Error> {
         let device = Device::open(ordinal)?;
         let stream = Rc::new(Stream::new(&device)?);
@@ -56,15 +52,5 @@ impl Gpu {
     pub fn peak_flops(&self) -> f64 {
         let Properties { multiprocessors, clock_khz, .. } = *self.device.properties();
         f64::from(multiprocessors) * f64::from(clock_khz) * 1e3 * FLOPS_PER_CYCLE
-    }
-
-    /// Its clock as it was last seen under load, in MHz.
-    pub fn clock_mhz(&self) -> Option<f64> {
-        self.clock.mhz()
-    }
-
-    /// A line that says what a graph costs besides its kernels, measured now.
-    pub fn overhead(&self) -> Result<String, Error> {
-        overhead::overhead(self)
     }
 }

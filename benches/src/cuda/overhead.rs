@@ -11,26 +11,30 @@ const NODES: usize = 20;
 /// Launches that each median is taken over, after one that is not counted.
 const LAUNCHES: usize = 51;
 
-/// One line: how long an empty graph and one of next to nothing take between their events, and what it means for a pass.
-pub(super) fn overhead(Gpu { device, stream, .. }: &Gpu) -> Result<String, Error> {
-    let mut element = Buffer::zeroed(device, 1)?;
-    let empty = Graph::capture(stream, |_| Ok(()))?;
-    let chain = Graph::capture(stream, |stream| (0..NODES).try_for_each(|_| element.fill(f16::ONE, stream)))?;
-    let (start, stop) = (Event::new(device)?, Event::new(device)?);
-    let time = |graph: &Graph| -> Result<f64, Error> {
-        start.record(stream)?;
-        // SAFETY: the one buffer outlives both graphs' launches, each of which is waited for.
-        unsafe { graph.launch(stream)? };
-        stop.record(stream)?;
-        stop.synchronize()?;
-        stop.seconds_since(&start)
-    };
-    let median_of = |graph: &Graph| -> Result<f64, Error> {
-        time(graph)?;
-        let times = (0..LAUNCHES).map(|_| time(graph)).collect::<Result<Vec<_>, _>>()?;
-        Ok(quantile(&times, 0.5).unwrap_or(f64::NAN))
-    };
-    Ok(line(median_of(&empty)?, median_of(&chain)?))
+impl Gpu {
+    /// One line: how long an empty graph and one of next to nothing take between their events, and what it means for a pass.
+    pub fn overhead(&self) -> Result<String, Error> {
+        let Gpu { device, stream, .. } = self;
+        let mut element = Buffer::zeroed(device, 1)?;
+        let empty = Graph::capture(stream, |_| Ok(()))?;
+        let chain =
+            Graph::capture(stream, |stream| (0..NODES).try_for_each(|_| element.fill(f16::ONE, stream)))?;
+        let (start, stop) = (Event::new(device)?, Event::new(device)?);
+        let time = |graph: &Graph| -> Result<f64, Error> {
+            start.record(stream)?;
+            // SAFETY: the one buffer outlives both graphs' launches, each of which is waited for.
+            unsafe { graph.launch(stream)? };
+            stop.record(stream)?;
+            stop.synchronize()?;
+            stop.seconds_since(&start)
+        };
+        let median_of = |graph: &Graph| -> Result<f64, Error> {
+            time(graph)?;
+            let times = (0..LAUNCHES).map(|_| time(graph)).collect::<Result<Vec<_>, _>>()?;
+            Ok(quantile(&times, 0.5).unwrap_or(f64::NAN))
+        };
+        Ok(line(median_of(&empty)?, median_of(&chain)?))
+    }
 }
 
 fn line(empty: f64, chain: f64) -> String {

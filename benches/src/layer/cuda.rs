@@ -116,7 +116,7 @@ impl Suite for Cuda {
     }
 
     fn clock_mhz(&self) -> Option<f64> {
-        self.gpu.clock_mhz()
+        self.gpu.clock.mhz()
     }
 
     fn preamble(&self) -> anyhow::Result<Option<String>> {

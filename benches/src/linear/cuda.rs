@@ -161,7 +161,7 @@ impl Suite for Cuda {
     }
 
     fn clock_mhz(&self) -> Option<f64> {
-        self.ground.gpu.clock_mhz()
+        self.ground.gpu.clock.mhz()
     }
 
     fn preamble(&self) -> anyhow::Result<Option<String>> {
