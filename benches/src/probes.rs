@@ -41,35 +41,34 @@ pub fn methods(flops: f64) -> [Method; 2] {
 }
 
 /// Memory that has left the caches, for as long as it is read part after part.
-pub struct Memory(Rc<Vec<u64>>);
+#[derive(Clone)]
+pub struct Memory {
+    words: Rc<Vec<u64>>,
+    /// The part that is read next.
+    next: usize,
+}
 
 impl Memory {
     /// More than the last-level cache holds, of so many bytes.
     pub fn new(last_level_cache: usize) -> Memory {
         let parts = (2 * last_level_cache).div_ceil(READ).max(1);
-        Memory(Rc::new(vec![1; parts * READ / size_of::<u64>()]))
+        Memory { words: Rc::new(vec![1; parts * READ / size_of::<u64>()]), next: 0 }
     }
 
     /// A probe, ready.
-    pub fn call(&self, probe: Probe, flops: f64) -> Box<dyn Call> {
+    pub fn probe(&self, probe: Probe, flops: f64) -> Box<dyn Call> {
         match probe {
             Probe::Peak => Box::new(Peak::new(flops)),
-            Probe::Bandwidth => Box::new(Read { memory: Rc::clone(&self.0), next: 0 }),
+            Probe::Bandwidth => Box::new(self.clone()),
         }
     }
 }
 
-/// Reads one part after another.
-struct Read {
-    memory: Rc<Vec<u64>>,
-    next: usize,
-}
-
-impl Call for Read {
+impl Call for Memory {
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
         let length = READ / size_of::<u64>();
-        let part = &self.memory[self.next * length..][..length];
-        self.next = (self.next + 1) % (self.memory.len() / length);
+        let part = &self.words[self.next * length..][..length];
+        self.next = (self.next + 1) % (self.words.len() / length);
         Time::of(|| {
             let of_thread = length.div_ceil(rayon::current_num_threads());
             let sum = part.par_chunks(of_thread).map(|part| part.iter().fold(0u64, |sum, &word| sum ^ word));
@@ -211,12 +210,11 @@ mod tests {
     /// Each call reads another part, and all of it.
     #[test]
     fn memory_is_read_part_after_part() {
-        let memory = Memory::new(3 * READ / 2);
-        assert_eq!(memory.0.len() * size_of::<u64>(), 3 * READ);
-        let mut read = Read { memory: Rc::clone(&memory.0), next: 0 };
-        let parts: Vec<usize> = (0..4).map(|_| (read.call(0).unwrap(), read.next).1).collect();
+        let mut memory = Memory::new(3 * READ / 2);
+        assert_eq!(memory.words.len() * size_of::<u64>(), 3 * READ);
+        let parts: Vec<usize> = (0..4).map(|_| (memory.call(0).unwrap(), memory.next).1).collect();
         assert_eq!(parts, [1, 2, 0, 1]);
-        let gigabytes = READ as f64 / read.call(0).unwrap().wall * 1e-9;
+        let gigabytes = READ as f64 / memory.call(0).unwrap().wall * 1e-9;
         assert!((0.1..=5000.0).contains(&gigabytes), "{gigabytes} GB/s");
         let [peak, bandwidth] = methods(1e9);
         assert!(peak.work.flops >= 1e9 && bandwidth.work.bytes == READ as f64);

@@ -158,7 +158,7 @@ impl Suite for Cpu {
                         torch.as_ref().map(Rc::clone).ok_or_else(|| anyhow::anyhow!("just started"))?;
                     Box::new(TorchCall { torch, what, rank })
                 }
-                What::Probe(probe) => self.memory.call(probe, methods[0].work.flops),
+                What::Probe(probe) => self.memory.probe(probe, methods[0].work.flops),
                 What::Linear(..) => anyhow::bail!("{} is no layer of a transformer", method.names[0]),
             });
         }

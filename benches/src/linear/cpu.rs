@@ -139,7 +139,7 @@ impl Suite for Cpu {
         ground.operands.borrow_mut().resize(size.m(), &widths(workload), slots, fill);
         let ready = |method: &Method| match method.what {
             What::Linear(library, strategy) => (libraries[library].make)(ground, strategy, method.rank),
-            What::Probe(probe) => Ok(memory.call(probe, workload.flops_base(size.m()))),
+            What::Probe(probe) => Ok(memory.probe(probe, workload.flops_base(size.m()))),
             What::Layer(_) | What::Torch(..) => anyhow::bail!("{} is no linear layer", method.names[0]),
         };
         methods.iter().map(ready).collect()
