@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 use fused_lora::cpu::Simd;
 use fused_lora_benches::{
     backend::Processor,
-    fingerprint::Fingerprint,
-    host::Host,
     linear::{Linears, ours, this_library},
     machine::Machine,
     measure::{Pace, measure},
@@ -28,8 +26,8 @@ fn from_the_kernels_to_the_picture() {
     let template = Template {
         run: "road".to_owned(),
         settings: Settings::default(),
-        machine: Machine::cpu(Host::detect(), simd),
-        revision: Revision { commit: "unknown".to_owned(), dirty: false, changes: Fingerprint::new() },
+        machine: Machine::cpu(simd),
+        revision: Revision::named("unknown"),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("road.csv");

@@ -20,18 +20,10 @@ pub trait Suite {
     }
 
     /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
-    ///
-    /// # Errors
-    ///
-    /// If a library refuses the operands, or there is no memory for them.
     fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
     -> anyhow::Result<Vec<Box<dyn Call>>>;
 
     /// What y of the first slot should be, one for each product; nothing for a probe.
-    ///
-    /// # Errors
-    ///
-    /// If the reference refuses the operands.
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>>;
 
     /// Adds to a record what only the suite knows: the version of another library.
@@ -43,10 +35,6 @@ pub trait Suite {
     }
 
     /// Something to say before anything is measured.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn preamble(&self) -> anyhow::Result<Option<String>> {
         Ok(None)
     }

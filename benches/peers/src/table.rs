@@ -156,7 +156,6 @@ mod tests {
             outcome.seen.called(0, bases[0]);
             for (place, micros) in micros.iter().enumerate().take(6).skip(1) {
                 let own = time(slower * micros);
-                outcome.seen.called(place, own);
                 outcome.seen.observed(place, Observation { round, own, bases });
             }
             outcome.seen.called(6, time(micros[6]));

@@ -18,9 +18,9 @@ use crate::method::Call;
 use crate::operands::{Layout, Operands, on_host};
 use crate::probes::Memory;
 
-/// Its instructions, and memory that only it has.
+/// The processor, and the memory of what is timed on it alone.
 pub struct Processor {
-    /// Its instructions that are used.
+    /// The instructions that are used.
     pub simd: Simd,
     memory: Memory,
     /// Of all methods of the layer: it grows to what the largest rank needs.
@@ -47,13 +47,11 @@ impl Backend for Processor {
         m: usize,
         widths: &[(usize, usize)],
         slots: usize,
-        mut fill: impl FnMut(&mut [f16]),
+        fill: impl FnMut(&mut [f16]),
     ) -> anyhow::Result<()> {
         // The last size may have been larger.
         self.workspace.take();
-        let mut operands = operands.borrow_mut();
-        operands.resize(m, widths, slots, |_| ());
-        (0..slots).for_each(|slot| fill(operands.x_mut(slot)));
+        operands.borrow_mut().resize(m, widths, slots, fill);
         Ok(())
     }
 

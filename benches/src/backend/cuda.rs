@@ -48,11 +48,11 @@ impl Backend for Gpu {
     }
 
     fn clock_mhz(&self) -> Option<f64> {
-        Self::clock_mhz(self)
+        self.clock.mhz()
     }
 
     fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(Some(self.overhead()?.to_string()))
+        Ok(Some(self.overhead()?))
     }
 }
 

@@ -99,6 +99,6 @@ impl<B: Backend, W> Ground<B, W> {
     }
 
     pub(crate) fn probe(&self, probe: Probe, flops: f64) -> anyhow::Result<Box<dyn Call>> {
-        Ok(self.backend.memory().context("this backend has no probes")?.call(probe, flops))
+        Ok(self.backend.memory().context("this backend has no probes")?.probe(probe, flops))
     }
 }

@@ -9,7 +9,6 @@ const CALL: f64 = 1e-3;
 
 /// Passes of so many operations, on a ring of so many slots, that make one call. `peak_flops` are about the operations that the device can
 /// do in a second; a pass is slower than that, so a call takes a millisecond or more. One slot is a test's: it takes one pass.
-#[must_use]
 pub fn passes(slots: usize, flops: f64, peak_flops: f64) -> usize {
     if slots == 1 {
         return 1;
