@@ -19,7 +19,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fused_lora_benches::linear;
+use fused_lora_benches::backend::Processor;
+use fused_lora_benches::linear::{Linears, ours, this_library};
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
 use fused_lora_benches::suite::Suite;
@@ -46,13 +47,12 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
     let Settings { workload, cache, .. } = *settings;
     Ok(match target {
         Target::Cpu(simd) => {
-            let ours = vec![linear::cpu::this_library("", linear::cpu::ours)];
-            Box::new(linear::cpu::Cpu::new(workload, cache, *simd, last_level_cache, ours))
+            let processor = Processor::new(*simd, last_level_cache);
+            Box::new(Linears::new(processor, workload, cache, vec![this_library("", ours)]))
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {
-            let ours = vec![linear::cuda::this_library("", linear::cpu::ours)];
-            Box::new(linear::cuda::Cuda::new(workload, cache, gpu.clone(), ours))
+            Box::new(Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)]))
         }
     })
 }

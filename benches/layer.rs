@@ -25,8 +25,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fused_lora_benches::layer::cpu::{Cpu, Setup};
-use fused_lora_benches::layer::{self, verdict, versus};
+use fused_lora_benches::backend::Processor;
+use fused_lora_benches::layer::torch::Options;
+use fused_lora_benches::layer::{Layers, conclusion, variant};
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
 use fused_lora_benches::suite::Suite;
@@ -42,7 +43,7 @@ const LAYER: Bench = Bench {
     selections: &[Selection::Full, Selection::Reduced, Selection::Sizes],
     tests_all_sizes: false,
     suite,
-    conclude: |records, _| format!("{}{}", verdict::render(records), versus::render(records)),
+    conclude: |records, _| conclusion::render(records),
 };
 
 fn main() -> ExitCode {
@@ -57,14 +58,12 @@ fn budget(settings: &Settings) -> Duration {
 
 fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyhow::Result<Box<dyn Suite>> {
     let Settings { targets, cache, .. } = *settings;
-    let config =
-        layer::variant::config(settings.workload).context("the workload is no transformer's layer")?;
+    let config = variant::config(settings.workload).context("the workload is no transformer's layer")?;
     Ok(match target {
         Target::Cpu(simd) => {
-            let threads = target.machine().threads.unwrap_or(1);
-            let python = settings.torch.clone();
-            let setup = Setup { config, targets, cache, simd: *simd, threads, last_level_cache, python };
-            Box::new(Cpu::new(setup)?)
+            let options = settings.torch.clone().map(|python| Options { python, last_level_cache });
+            let processor = Processor::new(*simd, last_level_cache);
+            Box::new(Layers::new(processor, config, targets, cache, options)?)
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {
@@ -72,7 +71,7 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
                 settings.torch.is_none(),
                 "FUSED_LORA_TORCH: PyTorch joins the rounds on the CPU alone; on a GPU, leave it out"
             );
-            Box::new(layer::cuda::Cuda::new(gpu.clone(), config, targets, cache)?)
+            Box::new(Layers::new(gpu.clone(), config, targets, cache, None)?)
         }
     })
 }

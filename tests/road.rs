@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use fused_lora::cpu::Simd;
 use fused_lora_benches::{
-    fingerprint::Fingerprint,
-    host::Host,
-    linear::cpu::{Cpu, ours, this_library},
+    backend::Processor,
+    linear::{Linears, ours, this_library},
     machine::Machine,
     measure::{Pace, measure},
     records::Template,
@@ -27,8 +26,8 @@ fn from_the_kernels_to_the_picture() {
     let template = Template {
         run: "road".to_owned(),
         settings: Settings::default(),
-        machine: Machine::cpu(Host::detect(), simd),
-        revision: Revision { commit: "unknown".to_owned(), dirty: false, changes: Fingerprint::new() },
+        machine: Machine::cpu(simd),
+        revision: Revision::named("unknown"),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("road.csv");
@@ -36,7 +35,7 @@ fn from_the_kernels_to_the_picture() {
 
     // Base, unfused and fused in the same rounds, checked first.
     let ours = vec![this_library("", ours)];
-    let mut cpu = Cpu::new(template.settings.workload, Cache::Cold, simd, 0, ours);
+    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours);
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| RANKS.contains(&method.rank));
     let pace = Pace {

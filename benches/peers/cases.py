@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,17 +42,14 @@ class Place:
 
 def make_inputs(workload: Workload, cell: Cell) -> Place:
     """f16 values in f32 tensors: x ~ N(0, 1), W and A ~ N(0, 1/√K), B ~ N(0, 1/√r) (mean, deviation)."""
-    generator = torch.Generator().manual_seed(cell.m * 1000 + cell.rank)
+    generator, r = torch.Generator().manual_seed(cell.m * 1000 + cell.rank), cell.rank
 
-    def normal(rows: int, columns: int, deviation: float) -> Tensor:
-        return torch.randn(rows, columns, generator=generator).mul_(deviation).half().float()
+    def normal(rows: int, columns: int, variance: float = 1.0) -> Tensor:
+        return torch.randn(rows, columns, generator=generator).mul_(variance**0.5).half().float()
 
-    def layer(k: int, n: int) -> Layer:
-        r = cell.rank
-        return Layer(normal(n, k, k**-0.5), normal(r, k, k**-0.5), normal(n, r, max(r, 1) ** -0.5))
-
-    xs = [normal(cell.m, k, 1.0) for k, _ in workload.projections]
-    return Place(xs, [layer(k, n) for k, n in workload.projections])
+    xs = [normal(cell.m, k) for k, _ in workload.projections]
+    layers = [(normal(n, k, 1 / k), normal(r, k, 1 / k), normal(n, r, 1 / max(r, 1))) for k, n in workload.projections]
+    return Place(xs, [Layer(*layer) for layer in layers])
 
 
 def ring_size(setting: Setting, dtype: DType) -> tuple[int, int]:
@@ -64,21 +60,22 @@ def ring_size(setting: Setting, dtype: DType) -> tuple[int, int]:
     return places_needed(place_bytes, COLD * device.cache_bytes), place_bytes
 
 
-def make_ring(setting: Setting, inputs: Place, dtype: DType) -> Ring[Place]:
+def make_ring(setting: Setting, inputs: Place, dtype: DType) -> Ring:
     """Copies of the inputs. Cold: x, W, A and B (and y, see `Place`) rotate. Warm: only x and y do."""
 
     def copy(tensors: Sequence[Tensor]) -> list[Tensor]:
         return [tensor.to(setting.device.torch_device, dtype.element, copy=True) for tensor in tensors]
 
-    def place() -> Place:
-        return Place(copy(inputs.xs), [Layer(*copy(layer)) for layer in inputs.layers])
+    places: list[Place] = []
+    for _ in range(ring_size(setting, dtype)[0]):
+        if setting.warm and places:
+            places.append(replace(places[0], xs=copy(inputs.xs), ys=[]))
+        else:
+            places.append(Place(copy(inputs.xs), [Layer(*copy(layer)) for layer in inputs.layers]))
+    return Ring(places)
 
-    first, (places, _) = place(), ring_size(setting, dtype)
-    others = (replace(first, xs=copy(inputs.xs), ys=[]) if setting.warm else place() for _ in range(places - 1))
-    return Ring([first, *others])
 
-
-def run(ring: Ring[Place], method: str, passes: int) -> None:
+def run(ring: Ring, method: str, passes: int) -> None:
     """So many forward passes of the workload, each at the next place."""
     for _ in range(passes):
         place = ring.next()
@@ -125,8 +122,7 @@ class Case:
     dtype: DType
     passes: int
     work: Callable[[], None]
-    ring: Ring[Place]
-    graph: bool = False
+    ring: Ring
 
     def excess(self, expected: Sequence[Expected]) -> float:
         """The worst of the projections' errors over their tolerances, NaN if an output has one. Outputs that are
@@ -134,8 +130,7 @@ class Case:
         for y in self.ring.last.ys:
             y.fill_(torch.nan)
         self.work()
-        found = [want.excess(y) for want, y in zip(expected, self.ring.last.ys, strict=True)]
-        return torch.tensor(found).max().item()
+        return torch.tensor([want.excess(y) for want, y in zip(expected, self.ring.last.ys, strict=True)]).max().item()
 
 
 def build(
@@ -162,26 +157,19 @@ def build(
             passes = device.passes(partial(run, ring, method.name), len(ring.places))
         made = [Case(name, dtype, passes, partial(run, ring, method.name, passes), ring)]
         if device.graphs:
+            # With outputs of its own.
+            own = Ring([replace(place, ys=[]) for place in ring.places])
             try:
-                made.append(captured(device, made[0], method.name))
-            except Skipped as skipped:
-                skip(f"{name}-graph", str(skipped))
+                work = device.capture(partial(run, own, method.name, passes))
+                made.append(Case(f"{name}-graph", dtype, passes, work, own))
+            except RuntimeError as error:
+                skip(f"{name}-graph", f"it cannot be captured: {str(error).splitlines()[0]}")
         for case in made:
             excess = case.excess(expected[method.name != "base" and cell.rank > 0])
             if not excess <= 1.0:  # NaN is outside too
                 say(f"warning: {case.name} at {cell}: error is {excess:.2f} x the tolerance; timed all the same")
         cases += made
     return cases
-
-
-def captured(device: Device, eager: Case, method: str) -> Case:
-    """The same passes in one graph, with outputs of its own. Raises Skipped if they cannot be captured."""
-    ring = Ring([replace(place, ys=[]) for place in eager.ring.places])
-    try:
-        work = device.capture(partial(run, ring, method, eager.passes))
-    except RuntimeError as error:
-        raise Skipped(f"it cannot be captured: {str(error).splitlines()[0]}") from None
-    return replace(eager, name=f"{eager.name}-graph", work=work, ring=ring, graph=True)
 
 
 def groups(cases: Sequence[Case]) -> list[list[int]]:
@@ -191,5 +179,6 @@ def groups(cases: Sequence[Case]) -> list[list[int]]:
     found: dict[int, list[int]] = {}
     for i, case in enumerate(cases):
         base = f"torch-{case.dtype.name}/base"
-        found.setdefault(index.get(f"{base}-graph" if case.graph else base, index[base]), []).append(i)
+        own = f"{base}-graph" if case.name.endswith("-graph") else base
+        found.setdefault(index.get(own, index[base]), []).append(i)
     return list(found.values())

@@ -6,26 +6,25 @@ import importlib.util
 import math
 import sys
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any
 
 INSTALL = "pip install -r benches/peers/requirements-cpu.txt (benches/peers/README.md says more)"
-Place = TypeVar("Place")
 
 
 @dataclass
-class Ring(Generic[Place]):
+class Ring:
     """Places that calls take in turn, so that a call finds its data out of the cache."""
 
-    places: list[Place]
+    places: list[Any]
     taken: int = 0
 
-    def next(self) -> Place:
+    def next(self) -> Any:
         """The place of the next call."""
         self.taken += 1
         return self.last
 
     @property
-    def last(self) -> Place:
+    def last(self) -> Any:
         """The place of the last call."""
         return self.places[(self.taken - 1) % len(self.places)]
 

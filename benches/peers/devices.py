@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,28 +22,18 @@ class NoDevice(Exception):
     """There is no such device; its text says why."""
 
 
-class Device(ABC):
-    """What PyTorch computes on. `columns` is what the records say of it: device, threads, simd and driver."""
+class Device:
+    """What PyTorch computes on. `time_ns(work)` gives the nanoseconds that `work` takes, and notes the clock;
+    `free_bytes()` the memory that is free. Where there are `graphs`, `capture(work)` gives what launches the work as
+    one, and raises RuntimeError if it cannot be captured. `columns` is what the records say of the device."""
 
     backend: str
-    graphs = False  # whether work can be launched as a graph
+    graphs = False
     fewest_passes, sample_ns = 1, 1e6  # of a sample: so many forward passes at least, and so many nanoseconds
     torch_device: torch.device
     cache_bytes: int
     columns: dict[str, Any]
     clock_mhz: float | None = None
-
-    @abstractmethod
-    def time_ns(self, work: Work) -> float:
-        """Nanoseconds that `work` takes; notes the clock."""
-
-    @abstractmethod
-    def free_bytes(self) -> int:
-        """Memory that is free."""
-
-    def capture(self, work: Work) -> Work:
-        """`work` as a graph: the returned function launches it. Raises RuntimeError if it cannot be captured."""
-        raise NotImplementedError
 
     def passes(self, run: Callable[[int], None], places: int) -> int:
         """Forward passes of one sample, given `run(passes)` of the eager base on a ring of `places`."""

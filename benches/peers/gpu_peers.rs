@@ -23,62 +23,12 @@
 
 use std::process::ExitCode;
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn main() -> ExitCode {
-    on_linux::main()
-}
-
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn main() -> ExitCode {
-    println!("gpu_peers skipped: it needs Linux on x86-64 or aarch64");
-    ExitCode::SUCCESS
-}
-
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod on_linux {
-    use std::process::ExitCode;
-    use std::time::Duration;
-
-    use fused_lora::cuda::{Device, Error};
-    use fused_lora_benches::linear::cuda::Cuda;
-    use fused_lora_benches::session::{self, Bench};
-    use fused_lora_benches::settings::{Backend, Selection, Settings};
-    use fused_lora_benches::suite::Suite;
-    use fused_lora_benches::target::Target;
-    use fused_lora_peers::{gpu, table};
-    use fused_lora_records::Workload;
-
-    const GPU_PEERS: Bench = Bench {
-        name: "gpu_peers",
-        prefix: "gpu_peers/",
-        budget: |_| Duration::from_secs(120),
-        backends: &[Backend::Cuda],
-        workloads: Workload::LINEARS,
-        selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
-        tests_all_sizes: true,
-        suite,
-        conclude: |_, outcomes| table::render(outcomes),
-    };
-
-    pub(super) fn main() -> ExitCode {
-        if let Some(missing) = nothing_to_run_on() {
-            println!("gpu_peers skipped: {missing}");
-            return ExitCode::SUCCESS;
-        }
-        session::main(&GPU_PEERS)
-    }
-
-    /// Why there is no GPU; None where there is one, or where one is asked for, so that its lack is an error.
-    fn nothing_to_run_on() -> Option<Error> {
-        if std::env::var_os("FUSED_LORA_BACKEND").is_some_and(|backend| !backend.is_empty()) {
-            return None;
-        }
-        Device::count().err().filter(|error| matches!(error, Error::NoDriver(_) | Error::NoDevice))
-    }
-
-    fn suite(settings: &Settings, target: &Target, _: usize) -> anyhow::Result<Box<dyn Suite>> {
-        let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
-        let libraries = gpu::libraries(gpu)?;
-        Ok(Box::new(Cuda::new(settings.workload, settings.cache, gpu.clone(), libraries)))
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return fused_lora_peers::gpu::main();
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        println!("gpu_peers skipped: it needs Linux on x86-64 or aarch64");
+        ExitCode::SUCCESS
     }
 }

@@ -17,7 +17,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fused_lora_benches::linear::cpu::Cpu;
+use fused_lora_benches::backend::Processor;
+use fused_lora_benches::linear::Linears;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection};
 use fused_lora_benches::target::Target;
@@ -33,13 +34,10 @@ const PEERS: Bench = Bench {
     selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
     tests_all_sizes: true,
     suite: |settings, target, last_level_cache| match target {
-        Target::Cpu(simd) => Ok(Box::new(Cpu::new(
-            settings.workload,
-            settings.cache,
-            *simd,
-            last_level_cache,
-            cpu::libraries(),
-        ))),
+        Target::Cpu(simd) => {
+            let processor = Processor::new(*simd, last_level_cache);
+            Ok(Box::new(Linears::new(processor, settings.workload, settings.cache, cpu::libraries())))
+        }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(_) => anyhow::bail!("the peers of this bench run on a CPU"),
     },

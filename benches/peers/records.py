@@ -69,12 +69,30 @@ class Workload(NamedTuple):
         return 100.0 * (self.flops(1, rank) / self.flops(1, 0) - 1.0)
 
 
-GPT2_MEDIUM = ((1024, 3072), (1024, 1024), (1024, 4096), (4096, 1024))
 WORKLOADS = {
-    "linear-1024x1024": Workload("linear-1024x1024", ((1024, 1024),)),
-    "linear-4096x4096": Workload("linear-4096x4096", ((4096, 4096),)),
-    "gpt2-medium-linears": Workload("gpt2-medium-linears", GPT2_MEDIUM),
+    name: Workload(name, projections)
+    for name, projections in {
+        "linear-1024x1024": ((1024, 1024),),
+        "linear-4096x4096": ((4096, 4096),),
+        "gpt2-medium-linears": ((1024, 3072), (1024, 1024), (1024, 4096), (4096, 1024)),
+    }.items()
 }
+
+
+def create(path: Path) -> None:
+    """A new file without records; an existing file is never touched (FileExistsError)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, "x", f"{VERSION_LINE}\n{','.join(COLUMNS)}\n")
+
+
+def append(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Writes each record, a dict of COLUMNS, as a line; a column that is None or not there is empty.
+
+    All lines are whole, in one write, and on the disk when this returns: a kill loses only what is under way."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
+    writer.writerows({column: _text(value) for column, value in record.items()} for record in records)
+    _write(path, "a", lines.getvalue())
 
 
 def _text(value: object) -> object:
@@ -83,32 +101,11 @@ def _text(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
-class RecordFile:
-    """A new file of records; an existing file is never touched (FileExistsError)."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._write(f"{VERSION_LINE}\n{','.join(COLUMNS)}\n", os.O_CREAT | os.O_EXCL)
-
-    def append(self, records: Iterable[dict[str, Any]]) -> None:
-        """Writes each record, a dict of COLUMNS, as a line; a column that is None or not there is empty.
-
-        All lines are whole, in one write, and on the disk when this returns: a kill loses only what is under way."""
-        lines = io.StringIO()
-        writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
-        writer.writerows({column: _text(value) for column, value in record.items()} for record in records)
-        self._write(lines.getvalue())
-
-    def _write(self, text: str, flags: int = 0) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
-        try:
-            rest = memoryview(text.encode())
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+def _write(path: Path, mode: str, text: str) -> None:
+    with path.open(mode + "b") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def git_state(root: Path = ROOT) -> tuple[str, bool]:
@@ -117,9 +114,11 @@ def git_state(root: Path = ROOT) -> tuple[str, bool]:
     FUSED_LORA_REVISION goes before it: where scripts are away from their work tree, another's would be found."""
     if named := os.environ.get("FUSED_LORA_REVISION"):
         return named.removesuffix("-dirty"), named.endswith("-dirty")
-    git = ("git", "-C", str(root))
+
+    def git(*args: str) -> str:
+        return subprocess.check_output(("git", "-C", root, *args), text=True, stderr=subprocess.DEVNULL).strip()
+
     try:
-        commit = subprocess.check_output((*git, "rev-parse", "--verify", "HEAD"), text=True, stderr=subprocess.DEVNULL)
-        return commit.strip(), subprocess.check_output((*git, "status", "--porcelain")) != b""
+        return git("rev-parse", "--verify", "HEAD"), git("status", "--porcelain") != ""
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False

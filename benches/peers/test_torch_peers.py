@@ -19,7 +19,7 @@ import unittest
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -71,7 +71,7 @@ def command(*args: str, site: bool = True, **env: str) -> subprocess.CompletedPr
     return subprocess.run([*python, torch_peers.__file__, *args], capture_output=True, text=True, env=clean)
 
 
-def vllm_double(clears: bool = True, arguments: int = 2) -> ModuleType:
+def vllm_double(clears: bool = True, arguments: int = 2) -> SimpleNamespace:
     """vLLM's three names as its versions have them: h is cleared by the shrink or not, meta_args takes one argument
     or two. Computes with one adapter for all tokens."""
 
@@ -94,15 +94,16 @@ def vllm_double(clears: bool = True, arguments: int = 2) -> ModuleType:
         assert meta == "meta" and offset_start == 0 and add_inputs and b[0].dim() == 3
         y.copy_(y.float() + h[0].to(y.dtype).float() @ b[0][0].float().t())
 
-    module = ModuleType("vllm.lora.ops.triton_ops")
-    module.__dict__.update(LoRAKernelMeta=SimpleNamespace(make=make), lora_shrink=lora_shrink, lora_expand=lora_expand)
-    return module
+    return SimpleNamespace(
+        LoRAKernelMeta=SimpleNamespace(make=make), lora_shrink=lora_shrink, lora_expand=lora_expand
+    )
 
 
 @contextlib.contextmanager
-def with_modules(**found: ModuleType | None) -> Iterator[None]:
-    """Those modules in place of what is installed; None is not installed. (`mock.patch.dict` would also forget what
-    is imported meanwhile, and some of it cannot be imported twice.)"""
+def with_vllm(module: object, path: str = "vllm.lora.ops.triton_ops", **others: object) -> Iterator[None]:
+    """With that module at that path, no other vLLM, and `others` in place of what is installed; None is not installed.
+    (`mock.patch.dict` would also forget what is imported meanwhile, and some of it cannot be imported twice.)"""
+    found = dict.fromkeys(("vllm", *methods.VLLM_MODULES)) | {path: module} | others
     before = {name: sys.modules[name] for name in found if name in sys.modules}
     sys.modules.update(found)  # type: ignore[arg-type]
     try:
@@ -113,19 +114,10 @@ def with_modules(**found: ModuleType | None) -> Iterator[None]:
         sys.modules.update(before)
 
 
-def with_vllm(module: ModuleType | None, path: str = "vllm.lora.ops.triton_ops") -> contextlib.AbstractContextManager:
-    """With that module at that path, and no other vLLM."""
-    return with_modules(**dict.fromkeys(("vllm", *methods.VLLM_MODULES)) | ({path: module} if module else {}))
-
-
 class Records(unittest.TestCase):
-    def test_columns_are_the_documented_ones(self) -> None:
-        documented = (
-            "run workload backend device threads simd driver clock_mhz cache dtype method d_in d_out seq_len batch rank "
-            "adapters time_ns time_lo_ns time_hi_ns slowdown_pct slowdown_lo_pct slowdown_hi_pct floor_pct "
-            "floor_pad_pct limit_ns gflops samples repeated ratio_by commit dirty measured_at"
-        )
-        self.assertEqual((records.VERSION_LINE, records.COLUMNS), ("# fused-lora-records 2", documented.split()))
+    def test_columns_are_those_of_the_crate(self) -> None:
+        fixture = records.ROOT / "crates" / "heatmap" / "tests" / "fixtures" / "made-up-linear-1024x1024.csv"
+        self.assertEqual([records.VERSION_LINE, ",".join(records.COLUMNS)], fixture.read_text().splitlines()[:2])
 
     def test_the_grid_is_whole_and_shards_part_it(self) -> None:
         cells = records.select(["*"], (1, 1))
@@ -142,12 +134,10 @@ class Records(unittest.TestCase):
         record = dict(run="r1", device="Make, model 7", dirty=True, time_ns=1234.56789, clock_mhz=None, rank=10)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "new", "run.csv")
-            file = records.RecordFile(path)
+            records.create(path)
             with self.assertRaises(ValueError):
-                file.append([record, dict(no_column=1)])
-            with mock.patch.object(os, "write", side_effect=lambda fd, data: os.writev(fd, [data[:7]])) as write:
-                file.append([record, record])
-            self.assertGreater(write.call_count, 2)
+                records.append(path, [record, dict(no_column=1)])
+            records.append(path, [record, record])
             lines = path.read_text().splitlines(keepends=True)
             self.assertEqual(lines[:2], [records.VERSION_LINE + "\n", ",".join(records.COLUMNS) + "\n"])
             row = next(csv.DictReader(lines[1:]))
@@ -155,7 +145,7 @@ class Records(unittest.TestCase):
                 run="r1", device="Make, model 7", dirty="true", time_ns="1234.5679", rank="10"))  # fmt: skip
             self.assertEqual((len(lines), lines[2], lines[2][-1]), (4, lines[3], "\n"))
             with self.assertRaises(FileExistsError):
-                records.RecordFile(path)
+                records.create(path)
 
     def test_the_commit_is_the_one_named_or_unknown_without_git(self) -> None:
         with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, FUSED_LORA_REVISION=""):
@@ -323,28 +313,24 @@ class Methods(unittest.TestCase):
                 self.assertEqual(len(set(outputs)), 2 * len(case.ring.places))
 
     def test_every_method_computes_the_layer(self) -> None:
-        for dtype in methods.DTYPES:
+        fp16, vllm = methods.DTYPES[0], methods.METHODS[-1]
+        for dtype, rank, warm in itertools.product(methods.DTYPES, (0, 10, 33), (False, True)):
             chosen = [m for m in methods.METHODS[1:] if m.name != "compiled" and dtype.name in m.dtypes]
-            for rank, warm in itertools.product((0, 10, 33), (False, True)):
-                skips = set() if HAS_PEFT else {m.name for m in chosen if "peft" in m.name}
-                with with_vllm(vllm_double()):
-                    self.assert_right(self.setting(rank, warm), dtype, chosen, skips | ({"vllm"} if rank == 0 else set()))
-
-    def test_the_compiled_layer_is_the_layer(self) -> None:
+            skips = {m.name for m in chosen if not HAS_PEFT and "peft" in m.name or rank == 0 and m is vllm}
+            with with_vllm(vllm_double()):
+                self.assert_right(self.setting(rank, warm), dtype, chosen, skips)
+        for path, clears, arguments in itertools.product(methods.VLLM_MODULES, (False, True), (1, 2)):
+            with with_vllm(vllm_double(clears, arguments), path):
+                self.assert_right(self.setting(10), fp16, [vllm], set())
         # Not with inductor, which needs a C++ compiler and minutes: what is compiled, not how.
         method = methods.Method("compiled", lambda rank, x: methods.compiled(rank, x, backend="eager"))
         for rank, skips in ((10, set()), (33, set()), (0, {"compiled"})):
-            self.assert_right(self.setting(rank), methods.DTYPES[0], [method], skips)
-
-    def test_versions_of_vllm_are_told_apart(self) -> None:
-        for path, clears, arguments in itertools.product(methods.VLLM_MODULES, (False, True), (1, 2)):
-            with with_vllm(vllm_double(clears, arguments), path):
-                self.assert_right(self.setting(10), methods.DTYPES[0], [methods.METHODS[-1]], set())
+            self.assert_right(self.setting(rank), fp16, [method], skips)
 
     def test_what_is_not_installed_or_cannot_be_captured_is_skipped_by_name(self) -> None:
         setting = self.setting(10)
         chosen = methods.choose(methods.METHODS, "cuda", "peft,vllm")
-        with with_vllm(None), with_modules(peft=None):
+        with with_vllm(None, peft=None):
             built, skipped, _ = self.build(setting._replace(device=DoubleOfGpu(captures=False)), methods.DTYPES[0], chosen)
         self.assertEqual([case.name for case in built], ["torch-fp16/base"])
         self.assertIn("peft is missing", skipped["torch-fp16/peft"])
@@ -441,12 +427,12 @@ class Run(unittest.TestCase):
             for patch in (
                 contextlib.redirect_stderr(said := io.StringIO()),
                 mock.patch.object(records, "WORKLOADS", small),
-                mock.patch.object(torch_peers, "open_device", return_value=device),
+                mock.patch.object(devices, "Cuda", return_value=device),
                 with_vllm(vllm_double()),
             ):
                 stack.enter_context(patch)
             path = Path(folder, "run.csv")
-            argv = ["--device", device.backend, "--output", str(path), *args]
+            argv = ["--device", "cuda", "--output", str(path), *args]
             self.assertEqual(torch_peers.main(argv), 0, said.getvalue())
             lines = path.read_text().splitlines()
             self.assertEqual(torch_peers.main(argv), 1, "the file is there already")
@@ -500,8 +486,7 @@ class Run(unittest.TestCase):
             self.assertEqual(said.count(f"skipped: torch-fp16/{method}: it cannot be captured"), 1, said)
         rows, said = self.rows(DoubleOfGpu(free=1 << 10), "--cells", cells, "--rounds", "1")
         self.assertEqual((rows, said.count("dropped, not enough memory: seq128/batch1/r")), ([], 2))
-        slow = mock.patch.object(rounds.Budget, "fits", lambda self, cell: cell.rank == 0)
-        with slow:
+        with mock.patch.object(rounds.Budget, "fits", lambda self, cell: cell.rank == 0):
             rows, said = self.rows(DoubleOfGpu(), "--cells", cells, "--rounds", "1", "--methods", "unfused")
         self.assertIn("dropped, over the budget of 180.0 s: seq128/batch1/r10\n", said)
 

@@ -9,25 +9,20 @@ answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so
     call <method> <rank>          one forward pass on the next buffers                    ok <wall ns> <cpu ns>
     output <path>                 y [M, d] of the last call into that safetensors file    ok
 
-Methods, in the names of the records:
-
-    none        the bare layer: layer_norm, linear, scaled_dot_product_attention (causal), gelu (tanh), residual sums
-    adapter-h   z + up(gelu(down(z))) after the attention's projection and after the MLP, inside the residual
-    adapter-l   y + up(gelu(down(layer_norm(y)))) after the layer
-    lora        result + lora_B(lora_A(x)) * scaling on all four products: what PEFT's lora.Linear computes, un-merged
-    lora-qv     the same on the columns of q and v of the fused product
+The methods have the names of the records; README.md beside this file says what each computes.
 
 Timing: the weights, x and y of a call rotate over as many places as leave `--distance` bytes of others between two
 uses of one (with `--cache warm-w` the weights are always the same). Wall time is from the call of the first operation
 to the return of the last, by the monotonic clock; CPU time is that of the whole process meanwhile, all its threads.
 PyTorch allocates what it computes, as it does for its users. Threads that wait for work sleep (the bench sets
 OMP_WAIT_POLICY and the like before PyTorch is loaded): one that spins would slow down the calls of others, which come
-next. Waking them is in the time, some microseconds an operation.
+next.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -113,7 +108,7 @@ class Worker:
 
     args: argparse.Namespace
     weights: Weights = field(default_factory=dict)
-    ring: Ring[Place] = field(default_factory=lambda: Ring([]))
+    ring: Ring = field(default_factory=lambda: Ring([]))
     seq_len: int = 0
 
     def load(self, path: str) -> str:
@@ -172,21 +167,16 @@ class Worker:
     def answer(self, request: str) -> str:
         """One line for one line. What goes wrong is said, and no end."""
         verb, _, rest = request.strip().partition(" ")
-        verbs: dict[str, tuple[Callable[..., str], int]] = {
-            "load": (self.load, 1),
-            "prepare": (self.prepare, 2),
-            "call": (self.call, 2),
-            "output": (self.output, 1),
-        }
+        verbs: dict[str, Callable[..., str]] = {name: getattr(self, name) for name in ("load", "prepare", "call", "output")}
         try:
             if verb not in verbs:
                 raise ValueError(f"there is no request '{verb}'; there are {', '.join(verbs)}")
-            do, count = verbs[verb]
+            count = len(inspect.signature(verbs[verb]).parameters)
             # A path may have spaces in it, and is the last.
             words = rest.split(" ", count - 1)
             if len(words) < count or not words[-1]:
                 raise ValueError(f"'{request.strip()}' lacks an argument")
-            return f"ok {do(*words)}".rstrip()
+            return f"ok {verbs[verb](*words)}".rstrip()
         except Exception as error:  # whatever it is, the bench is to hear of it
             said = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
             return f"error {request.strip()}: {type(error).__name__}: {said}".replace("\n", " ")

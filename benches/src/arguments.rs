@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use regex::Regex;
 
-/// Criterion's flags that take a value; what follows them is no filter.
-const WITH_VALUE: [&str; 16] = [
+/// Criterion's flags that take a value: what follows them is no filter.
+const WITH_VALUE: [&str; 19] = [
     "--color",
     "--save-baseline",
     "--baseline",
@@ -26,21 +26,20 @@ const WITH_VALUE: [&str; 16] = [
     "--significance-level",
     "--plotting-backend",
     "--output-format",
+    "-c",
+    "-s",
+    "-b",
 ];
-/// Those of them that have a short name.
-const SHORT_WITH_VALUE: [&str; 3] = ["-c", "-s", "-b"];
 
 /// What happens to each id that is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// It is measured and recorded.
     Measure,
-    /// It is measured for Criterion only: a profile, a quick look, or samples loaded from a baseline.
+    /// It is for Criterion only: a list, a profile, a quick look, or samples loaded from a baseline.
     NoRecord,
     /// It is run once and checked.
     Test,
-    /// It is listed.
-    List,
 }
 
 /// Criterion's command line, as far as the harness acts on it.
@@ -52,27 +51,17 @@ pub struct Arguments {
     pub sample_size: Option<usize>,
     /// `--measurement-time`: how long an id takes.
     pub measurement_time: Option<Duration>,
-    filter: Filter,
-}
-
-#[derive(Clone, Debug)]
-enum Filter {
-    All,
-    None,
-    Exact(String),
-    Regex(Regex),
+    filter: Regex,
 }
 
 impl Arguments {
     /// Reads the process's arguments. To be called after Criterion has read them.
-    #[must_use]
     pub fn from_env() -> Arguments {
         Arguments::read(std::env::args().skip(1))
     }
 
     fn read(arguments: impl IntoIterator<Item = String>) -> Arguments {
         let mut flags = Vec::new();
-        let mut values = Vec::new();
         let mut pattern = None;
         let mut arguments = arguments.into_iter();
         let mut only_positional = false;
@@ -82,54 +71,44 @@ impl Arguments {
             } else if argument == "--" {
                 only_positional = true;
             } else if let Some((flag, value)) = argument.split_once('=') {
-                values.push((flag.to_owned(), value.to_owned()));
-            } else if WITH_VALUE.contains(&argument.as_str()) || SHORT_WITH_VALUE.contains(&argument.as_str())
-            {
-                values.push((argument, arguments.next().unwrap_or_default()));
+                flags.push((flag.to_owned(), value.to_owned()));
             } else {
-                flags.push(argument);
+                let takes_value = WITH_VALUE.contains(&argument.as_str());
+                let value = if takes_value { arguments.next() } else { None };
+                flags.push((argument, value.unwrap_or_default()));
             }
         }
-        let flag = |name: &str| flags.iter().any(|flag| flag == name);
-        let value =
-            |name: &str| values.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
-        let seconds = |name: &str| Duration::try_from_secs_f64(value(name)?.parse().ok()?).ok();
-        let given = |name: &str| value(name).is_some();
+        let value = |name: &str| flags.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
+        let flag = |name| value(name).is_some();
+        let seconds = |name| Duration::try_from_secs_f64(value(name)?.parse().ok()?).ok();
 
         // `cargo bench` passes --bench, `cargo test --benches` does not.
         let mode = if flag("--list") {
-            Mode::List
+            Mode::NoRecord
         } else if flag("--test") || !flag("--bench") {
             Mode::Test
-        } else if given("--profile-time") || flag("--quick") || given("--load-baseline") {
+        } else if ["--profile-time", "--quick", "--load-baseline"].into_iter().any(flag) {
             Mode::NoRecord
         } else {
             Mode::Measure
         };
-        let filter = match pattern {
-            _ if flag("--ignored") => Filter::None,
-            None => Filter::All,
-            Some(pattern) if flag("--exact") => Filter::Exact(pattern),
-            // Criterion has parsed it already.
-            Some(pattern) => Regex::new(&pattern).map_or(Filter::All, Filter::Regex),
+        let pattern = match pattern {
+            // Of nothing.
+            _ if flag("--ignored") => "[a&&b]".to_owned(),
+            Some(name) if flag("--exact") => format!("^{}$", regex::escape(&name)),
+            pattern => pattern.unwrap_or_default(),
         };
         Arguments {
             mode,
             sample_size: value("--sample-size").and_then(|text| text.parse().ok()),
             measurement_time: seconds("--measurement-time"),
-            filter,
+            filter: Regex::new(&pattern).expect("Criterion has parsed it already"),
         }
     }
 
     /// Whether Criterion will run this id.
-    #[must_use]
     pub fn selects(&self, id: &str) -> bool {
-        match &self.filter {
-            Filter::All => true,
-            Filter::None => false,
-            Filter::Exact(exact) => exact == id,
-            Filter::Regex(regex) => regex.is_match(id),
-        }
+        self.filter.is_match(id)
     }
 }
 
@@ -153,8 +132,8 @@ mod tests {
             ("--bench --test --profile-time 3", Mode::Test),
             ("", Mode::Test),
             ("seq128", Mode::Test),
-            ("--bench --list", Mode::List),
-            ("--list --test", Mode::List),
+            ("--bench --list", Mode::NoRecord),
+            ("--list --test", Mode::NoRecord),
             ("--bench --profile-time 5", Mode::NoRecord),
             ("--bench --quick", Mode::NoRecord),
             ("--bench --load-baseline x", Mode::NoRecord),

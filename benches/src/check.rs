@@ -31,98 +31,59 @@ pub struct Deviation {
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
     /// y was poisoned, and some of it still is.
-    #[error(
-        "{name} at r{rank}, product {product}: {missing} of {total} elements of y are NaN, or were not written"
-    )]
+    #[error("{at}: {missing} of {total} elements of y are NaN, or were not written")]
     NotWritten {
-        /// The method's name.
-        name: String,
-        /// Its rank.
-        rank: usize,
-        /// Number of the product in its workload.
-        product: usize,
+        /// Method, rank, and number of the product.
+        at: String,
         /// Elements that are NaN.
         missing: usize,
         /// Elements that y has.
         total: usize,
     },
-    /// y has another shape than the reference, or there are fewer products.
-    #[error("{name} at r{rank} has y of {found}, not of {expected}")]
-    Shape {
-        /// The method's name.
-        name: String,
-        /// Its rank.
-        rank: usize,
-        /// Shapes that there are.
-        found: String,
-        /// Shapes that there should be.
-        expected: String,
-    },
     /// y is not what the reference has.
     #[error(
-        "{name} at r{rank}, product {product}, is wrong: its worst element, in row {} and column {}, is off by {:.2} times what is \
-         allowed, all of them together by {:.2} times", .deviation.at.0, .deviation.at.1, .deviation.element, .deviation.norm
+        "{at}, is wrong: its worst element, in row {} and column {}, is off by {:.2} times what is allowed, all of them together by \
+         {:.2} times", .deviation.at.0, .deviation.at.1, .deviation.element, .deviation.norm
     )]
     Mismatch {
-        /// The method's name.
-        name: String,
-        /// Its rank.
-        rank: usize,
-        /// Number of the product.
-        product: usize,
+        /// Method, rank, and number of the product.
+        at: String,
         /// How far it is off.
         deviation: Deviation,
     },
-    /// The method itself fails.
-    #[error("{name} at r{rank}: {source:#}")]
-    Failed {
-        /// The method's name.
-        name: String,
-        /// Its rank.
-        rank: usize,
-        /// What it says.
-        source: anyhow::Error,
-    },
+    /// The method itself fails, y has another shape than the reference, or there are fewer products.
+    #[error("{0}")]
+    NoResult(String),
 }
 
-/// Runs a method on poisoned outputs and compares every product with the reference.
-///
-/// # Errors
-///
-/// The first thing that is wrong.
+/// Runs a method on poisoned outputs and compares every product with the reference, up to the first thing that is wrong.
 pub fn check(method: &Method, call: &mut dyn Call, expected: &[Expected]) -> Result<(), Wrong> {
-    let (name, rank) = (method.names[0].clone(), method.rank);
-    let outputs = (|| {
+    let name = format!("{} at r{}", method.names[0], method.rank);
+    let mut outputs = || {
         call.poison()?;
         call.call(0)?;
         call.output()
-    })();
-    let outputs = outputs.map_err(|source| Wrong::Failed { name: name.clone(), rank, source })?;
-    let columns = |expected: &Expected| expected.y.ncols();
-    if outputs.len() != expected.len()
-        || outputs.iter().zip(expected).any(|(output, expected)| output.dim().1 != columns(expected))
-    {
-        let found = format!("{:?}", outputs.iter().map(Output::dim).collect::<Vec<_>>());
-        let expected = format!("{:?} columns", expected.iter().map(columns).collect::<Vec<_>>());
-        return Err(Wrong::Shape { name, rank, found, expected });
+    };
+    let outputs = outputs().map_err(|error| Wrong::NoResult(format!("{name}: {error:#}")))?;
+    let found: Vec<(usize, usize)> = outputs.iter().map(Output::dim).collect();
+    let columns: Vec<usize> = expected.iter().map(|expected| expected.y.ncols()).collect();
+    if !found.iter().map(|(_, columns)| columns).eq(&columns) {
+        return Err(Wrong::NoResult(format!("{name} has y of {found:?}, not of {columns:?} columns")));
     }
     let mut wrong = None;
     for (product, (output, expected)) in outputs.iter().zip(expected).enumerate() {
-        let missing = output.missing();
+        let at = format!("{name}, product {product}");
+        let (missing, (rows, columns)) = (output.missing(), output.dim());
         if missing > 0 {
-            let total = output.dim().0 * output.dim().1;
-            return Err(Wrong::NotWritten { name, rank, product, missing, total });
+            return Err(Wrong::NotWritten { at, missing, total: rows * columns });
         }
         let deviation = Deviation::of(output, expected);
         // Not `>`: a NaN is wrong.
         if !(deviation.element <= 1.0 && deviation.norm <= 1.0) {
-            wrong.get_or_insert((product, deviation));
+            wrong.get_or_insert(Wrong::Mismatch { at, deviation });
         }
     }
-    match wrong {
-        Some((product, deviation)) => Err(Wrong::Mismatch { name, rank, product, deviation }),
-        None => Ok(()),
-    }
+    wrong.map_or(Ok(()), Err)
 }
 
 impl Deviation {
@@ -151,21 +112,12 @@ mod tests {
     use half::f16;
 
     use super::*;
-    use crate::testing::method;
+    use crate::testing::{MadeCall, method};
     use crate::time::Time;
 
     /// Returns what it is told to.
-    struct Made(Option<Array2<f16>>);
-
-    impl Call for Made {
-        fn call(&mut self, _: usize) -> anyhow::Result<Time> {
-            anyhow::ensure!(self.0.is_some(), "the device is gone");
-            Ok(Time { wall: 1.0, cpu: None })
-        }
-
-        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
-            Ok(self.0.iter().map(|y| Output::F16(y.clone())).collect())
-        }
+    fn made(y: Array2<f16>) -> MadeCall {
+        MadeCall { run: Box::new(|_| Ok(Time { wall: 1.0, cpu: None })), y }
     }
 
     /// y[i][j] = 1 + i + j; rows 0 and 3 of four are compared.
@@ -185,7 +137,7 @@ mod tests {
     fn result(spoil: impl FnOnce(&mut Array2<f16>)) -> Result<(), Wrong> {
         let mut y = right();
         spoil(&mut y);
-        check(&method("fused", 10, Some(0)), &mut Made(Some(y)), &[expected()])
+        check(&method("fused", 10, Some(0)), &mut made(y), &[expected()])
     }
 
     #[test]
@@ -202,7 +154,7 @@ mod tests {
         assert!(error.is_none(), "0.25 is 5 % of the norm: {error:?}");
         let strict = Expected { norm_tolerance: 0.01, ..expected() };
         let y = right().mapv(|v| v + f16::from_f32(0.2));
-        let error = check(&method("m", 0, None), &mut Made(Some(y)), &[strict]).unwrap_err();
+        let error = check(&method("m", 0, None), &mut made(y), &[strict]).unwrap_err();
         assert!(
             matches!(error, Wrong::Mismatch { deviation, .. } if deviation.norm > 1.0 && deviation.element < 1.0)
         );
@@ -216,10 +168,12 @@ mod tests {
 
     #[test]
     fn what_fails_or_has_another_shape_is_no_result() {
-        let failed = check(&method("m", 7, None), &mut Made(None), &[expected()]).unwrap_err();
+        let mut call = made(right());
+        call.run = Box::new(|_| anyhow::bail!("the device is gone"));
+        let failed = check(&method("m", 7, None), &mut call, &[expected()]).unwrap_err();
         assert_eq!(failed.to_string(), "m at r7: the device is gone");
         let two = [expected(), expected()];
-        let error = check(&method("m", 7, None), &mut Made(Some(right())), &two).unwrap_err();
-        assert!(matches!(error, Wrong::Shape { .. }), "{error}");
+        let error = check(&method("m", 7, None), &mut made(right()), &two).unwrap_err();
+        assert_eq!(error.to_string(), "m at r7 has y of [(4, 5)], not of [5, 5] columns");
     }
 }

@@ -24,33 +24,30 @@ const MEASUREMENT: Duration = Duration::from_millis(1);
 pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples: usize) -> usize {
     let mut group = criterion.benchmark_group(group);
     let mut left_out = 0;
-    for (place, method) in outcome.methods.iter().enumerate().filter(|(_, method)| method.is_for_criterion())
-    {
+    for (place, method) in of_criterion(&outcome.methods) {
         let nanos = outcome.measured(place).map(|measured| measured.nanos).unwrap_or_default();
-        left_out += usize::from(!replay_one(&mut group, method, samples, &nanos));
+        let Some(samples) = dealt(&nanos, samples) else {
+            left_out += 1;
+            continue;
+        };
+        group.sampling_mode(SamplingMode::Flat).warm_up_time(WARM_UP).measurement_time(MEASUREMENT);
+        throughput(&mut group, method);
+        // The first call is the warm-up's, whose time is not kept.
+        let mut next = std::iter::once(samples[0]).chain(samples);
+        group.bench_function(method.ids[0].as_str(), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let nanos = next.next().expect("Criterion takes one call to warm up, and one a sample");
+                Duration::from_nanos((nanos * iterations as f64) as u64)
+            });
+        });
     }
     group.finish();
     left_out
 }
 
-fn replay_one(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    method: &Method,
-    samples: usize,
-    nanos: &[f64],
-) -> bool {
-    let Some(samples) = dealt(nanos, samples) else { return false };
-    group.sampling_mode(SamplingMode::Flat).warm_up_time(WARM_UP).measurement_time(MEASUREMENT);
-    throughput(group, method);
-    // The first call is the warm-up's, whose time is not kept.
-    let mut next = std::iter::once(samples[0]).chain(samples);
-    group.bench_function(method.ids[0].as_str(), |bencher| {
-        bencher.iter_custom(|iterations| {
-            let nanos = next.next().expect("Criterion takes one call to warm up, and one a sample");
-            Duration::from_nanos((nanos * iterations as f64) as u64)
-        });
-    });
-    true
+/// The methods whose times Criterion gets, with their places.
+fn of_criterion(methods: &[Method]) -> impl Iterator<Item = (usize, &Method)> {
+    methods.iter().enumerate().filter(|(_, method)| method.is_for_criterion())
 }
 
 /// The means of `samples` parts of the times, as equal in length as can be; None where there are fewer times than that.
@@ -61,11 +58,7 @@ fn dealt(nanos: &[f64], samples: usize) -> Option<Vec<f64>> {
         .then(|| (0..samples).map(|part| mean(&nanos[bounds(part)..bounds(part + 1)])).collect())
 }
 
-/// Lets Criterion call each method of a size as often as it likes. They are made ready and checked when it calls the first.
-///
-/// # Errors
-///
-/// If a method of this library is wrong, or one fails.
+/// Lets Criterion list each method of a size, or call it as often as it likes. They are made ready and checked when it calls the first.
 pub fn live(
     criterion: &mut Criterion,
     group: &str,
@@ -76,7 +69,7 @@ pub fn live(
 ) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group(group);
     let mut stand = None;
-    for (place, method) in methods.iter().enumerate().filter(|(_, method)| method.is_for_criterion()) {
+    for (place, method) in of_criterion(methods) {
         throughput(&mut group, method);
         let mut failed = None;
         group.bench_function(method.ids[0].as_str(), |bencher| {
@@ -105,15 +98,6 @@ pub fn live(
     Ok(())
 }
 
-/// Shows Criterion the ids of a size, for `--list`.
-pub fn list(criterion: &mut Criterion, group: &str, methods: &[Method]) {
-    let mut group = criterion.benchmark_group(group);
-    for method in methods.iter().filter(|method| method.is_for_criterion()) {
-        group.bench_function(method.ids[0].as_str(), |_| ());
-    }
-    group.finish();
-}
-
 /// An element is an operation: Criterion's "Gelem/s" are GFLOP/s.
 fn throughput(group: &mut BenchmarkGroup<'_, WallTime>, method: &Method) {
     group.throughput(Throughput::Elements(method.work.flops as u64));
@@ -124,8 +108,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::seen::Observation;
-    use crate::testing::method;
+    use crate::testing::{SIZE, leg, method};
     use crate::time::Time;
 
     #[test]
@@ -149,15 +132,14 @@ mod tests {
             .sample_size(10)
             .nresamples(1001);
         let methods = vec![method("base", 0, Some(0)), method("fused", 10, Some(0))];
-        let mut outcome = Outcome::new(Size { seq_len: 128, batch: 1 }, methods, 2);
+        let mut outcome = Outcome::new(SIZE, methods, 2);
         let time = |wall: f64| Time { wall, cpu: None };
         for round in 0..20 {
             let [base, own] = [1e-3, 1.1e-3].map(|wall| time(wall * (1.0 + 0.001 * f64::from(round))));
-            outcome.seen.called(0, base);
-            outcome.seen.called(1, own);
-            outcome.seen.observed(1, Observation { round: round as usize, own, bases: [base; 2] });
+            leg(&mut outcome.seen, 1, round as usize, own, [base; 2]);
         }
         assert_eq!(replay(&mut criterion, "group", &outcome, 10), 0);
+        // Two rounds are a sample of either; the base is called twice a round.
         for (id, millis) in [("r0_base", 1.0), ("r10_fused", 1.1)] {
             let expected: Vec<f64> =
                 (0..10).map(|i| millis * (1.0 + 0.001 * (2 * i) as f64 + 0.0005)).collect();
@@ -165,7 +147,7 @@ mod tests {
             let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
             assert!(found.len() == 10 && close, "{id}: {found:?} for {expected:?}");
         }
-        assert_eq!(replay(&mut criterion, "other", &outcome, 21), 2, "there are 20 rounds");
+        assert_eq!(replay(&mut criterion, "other", &outcome, 41), 2, "there are 20 rounds");
     }
 
     /// Milliseconds an iteration of Criterion's samples, from what it wrote below a folder.

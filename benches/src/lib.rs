@@ -1,7 +1,7 @@
 //! The harness of the benches.
 //!
 //! A [`suite::Suite`] is a workload on a backend: it lists its [methods](method::Method) and makes them ready. Everything else is the same
-//! for all of them. Each size of the grid is measured in *rounds* of all its methods ([`schedule`], [`stand`]), every call on operands that
+//! for all of them. Each size of the grid is measured in *rounds* of all its methods ([`stand`]), every call on operands that
 //! have left the caches ([`ring`]), after its y was compared with the reference ([`check`]). Every size gets a least number of rounds before
 //! any gets more ([`plan`], [`measure`]); rounds that other processes disturbed are repeated, and left out ([`seen`]). Times and ratios
 //! become [`records`], and Criterion gets the times ([`criterion_share`]).
@@ -11,7 +11,7 @@
 //! | a method of the linear layers | the [`linear::Library`] list of a bench, or the strategies of one |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
-//! | a backend | [`target::Target`], and a suite for each kind of workload |
+//! | a backend | [`target::Target`], and [`backend`]: its operands, and the engine of each kind of workload |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
 //! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!
@@ -19,21 +19,20 @@
 //! |---|---|
 //! | [`session`] | a bench's `main`: settings, Criterion's arguments, the run, what is said at the end |
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
-//! | [`target`], [`machine`], [`host`], [`revision`], [`fingerprint`] | what is measured, and whether a run can be resumed |
-//! | [`linear`], [`layer`], [`cuda`] | the suites, and what those of a GPU share |
+//! | [`target`], [`machine`], [`revision`] | what is measured |
+//! | [`linear`], [`layer`], [`backend`], [`cuda`] | the suites, what they need of a backend, and what is timed on a GPU |
 //! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
 //! | [`outcome`], [`time`], [`work`], [`stats`] | one size and what was seen of it; medians and intervals |
-//! | [`run`], [`progress`], [`markdown`] | the file of records, and what a person sees |
+//! | [`run`], [`markdown`] | the file of records, and whether it can be resumed; tables |
 
 #![warn(missing_docs)]
 
 pub mod arguments;
+pub mod backend;
 pub mod check;
 pub mod criterion_share;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
-pub mod fingerprint;
-pub mod host;
 pub mod layer;
 pub mod linear;
 pub mod machine;
@@ -45,12 +44,10 @@ pub mod operands;
 pub mod outcome;
 pub mod plan;
 pub mod probes;
-pub mod progress;
 pub mod records;
 pub mod revision;
 pub mod ring;
 pub mod run;
-pub mod schedule;
 pub mod seen;
 pub mod session;
 pub mod settings;

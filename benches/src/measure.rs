@@ -1,11 +1,11 @@
 //! All sizes within a time: first the least of each, then more where it is needed most.
 
+use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use crate::method::Method;
 use crate::outcome::Outcome;
 use crate::plan::{Cost, Pilot, allot, first};
-use crate::progress;
 use crate::size::Size;
 use crate::suite::Suite;
 
@@ -38,20 +38,13 @@ pub struct Report {
 }
 
 /// Measures sizes; `put` gets each when it has had its least, and again when it has had more.
-///
-/// # Errors
-///
-/// If a method of this library is wrong, one fails, or `put` does.
 pub fn measure(
     suite: &mut dyn Suite,
     jobs: Vec<(Size, Vec<Method>)>,
     pace: &Pace,
     put: &mut dyn FnMut(&dyn Suite, &Outcome) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
-    let ids: usize = jobs
-        .iter()
-        .map(|(_, methods)| methods.iter().filter(|method| method.is_for_criterion()).count())
-        .sum();
+    let ids = jobs.iter().flat_map(|(_, methods)| methods).filter(|method| method.is_for_criterion()).count();
     let deadline = pace.started + pace.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
     let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
     let mut outcomes: Vec<Outcome> =
@@ -60,12 +53,10 @@ pub fn measure(
     let mut dropped = Vec::new();
     let mut place = 0;
     while place < outcomes.len() {
-        let costs: Vec<Option<Cost>> =
+        let costs: Option<Vec<Cost>> =
             (place..outcomes.len()).map(|size| estimate(&outcomes, size, place)).collect();
-        let costs: Option<Vec<Cost>> = costs.into_iter().collect();
-        if let Some(round) =
-            costs.as_ref().map(|costs| costs[0].round).filter(|&round| round > pace.total.as_secs_f64())
-        {
+        let round = costs.as_ref().map(|costs| costs[0].round);
+        if let Some(round) = round.filter(|&round| round > pace.total.as_secs_f64()) {
             let size = outcomes.remove(place).size;
             eprintln!(
                 "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
@@ -87,7 +78,9 @@ pub fn measure(
     let pilots: Vec<Pilot> = outcomes.iter().filter_map(Outcome::pilot).collect();
     let rounds: Vec<usize> = match pace.fixed {
         Some(fixed) => {
-            pilots.iter().zip(&outcomes).map(|(pilot, outcome)| for_as_long(fixed, pilot, outcome)).collect()
+            let of_all = |outcome: &Outcome| fixed.as_secs_f64() * outcome.methods.len() as f64;
+            let rounds = |(pilot, outcome): (&Pilot, _)| (of_all(outcome) / pilot.cost.round).ceil() as usize;
+            pilots.iter().zip(&outcomes).map(rounds).collect()
         }
         None => allot(&pilots, left(), pace.least),
     };
@@ -104,14 +97,21 @@ pub fn measure(
     Ok(Report { outcomes, dropped })
 }
 
-/// Rounds in which each method is timed for so long.
-fn for_as_long(time: Duration, pilot: &Pilot, outcome: &Outcome) -> usize {
-    let of_call = pilot.cost.round / outcome.methods.len() as f64;
-    (time.as_secs_f64() / of_call).ceil() as usize
+/// Says at a terminal which size is measured, and how many seconds the rest will take.
+fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
+    if stderr().is_terminal() {
+        eprintln!("{}", progress(position, &outcome.size.to_string(), left));
+    }
 }
 
-fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
-    progress::announce(position, &outcome.size.to_string(), left);
+fn progress((number, count): (usize, usize), size: &str, left: Option<f64>) -> String {
+    let left = left.filter(|left| *left >= 0.0 && left.is_finite()).map_or_else(String::new, |left| {
+        let seconds = left.round() as u64;
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let hours = if hours > 0 { format!("{hours}:{minutes:02}") } else { minutes.to_string() };
+        format!(", {hours}:{seconds:02} left")
+    });
+    format!("[{number}/{count}] {size}{left}")
 }
 
 /// What a size takes, if its operations take as long as those of the largest size so far; None before the first.
@@ -129,72 +129,14 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
+    use half::f16;
+    use ndarray::Array2;
+
     use super::*;
-    use crate::check::Expected;
-    use crate::method::{Call, Output, Probe};
-    use crate::testing::{method, probe};
+    use crate::method::Probe;
+    use crate::testing::{MadeCall, MadeSuite, method, probe};
     use crate::time::Time;
     use fused_lora_records::Clock;
-
-    /// Its methods take as long as `time` says of the number of their call; r is in percent.
-    struct Made {
-        time: fn(call: usize) -> Time,
-        sleep: fn(Size) -> Duration,
-        calls: Rc<Cell<usize>>,
-    }
-
-    struct Timed {
-        factor: f64,
-        sleep: Duration,
-        time: fn(usize) -> Time,
-        calls: Rc<Cell<usize>>,
-    }
-
-    impl Call for Timed {
-        fn call(&mut self, _: usize) -> anyhow::Result<Time> {
-            std::thread::sleep(self.sleep);
-            let call = self.calls.get();
-            self.calls.set(call + 1);
-            let Time { wall, cpu } = (self.time)(call);
-            Ok(Time { wall: self.factor * wall, cpu: cpu.map(|cpu| self.factor * cpu) })
-        }
-
-        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
-            Ok(vec![Output::F32(ndarray::Array2::ones((1, 1)))])
-        }
-    }
-
-    impl Suite for Made {
-        fn methods(&self, size: Size) -> Vec<Method> {
-            let mut methods =
-                vec![method("base", 0, Some(0)), method("fused", 10, Some(0)), probe(Probe::Peak)];
-            methods.iter_mut().for_each(|method| method.work.flops = size.m() as f64);
-            methods
-        }
-
-        fn slots(&self, _: Size, _: usize) -> usize {
-            1
-        }
-
-        fn prepare(
-            &mut self,
-            size: Size,
-            _: usize,
-            methods: &[Method],
-        ) -> anyhow::Result<Vec<Box<dyn Call>>> {
-            let call = |method: &Method| -> Box<dyn Call> {
-                let factor = 1.0 + method.rank as f64 / 100.0;
-                let (time, calls) = (self.time, Rc::clone(&self.calls));
-                Box::new(Timed { factor, sleep: (self.sleep)(size), time, calls })
-            };
-            Ok(methods.iter().map(call).collect())
-        }
-
-        fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
-            let one = |value| ndarray::Array2::from_elem((1, 1), value);
-            Ok(vec![Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 }])
-        }
-    }
 
     const FUSED: usize = 1;
 
@@ -206,18 +148,40 @@ mod tests {
         Duration::ZERO
     }
 
+    fn jobs(batches: &[usize]) -> Vec<(Size, Vec<Method>)> {
+        let job = |&batch: &usize| {
+            let size = Size { seq_len: 128, batch };
+            let mut methods =
+                vec![method("base", 0, Some(0)), method("fused", 10, Some(0)), probe(Probe::Peak)];
+            methods.iter_mut().for_each(|method| method.work.flops = size.m() as f64);
+            (size, methods)
+        };
+        batches.iter().map(job).collect()
+    }
+
+    /// Calls take as long as `time` says of their number; r is in percent.
+    fn suite(time: fn(usize) -> Time, sleep: fn(Size) -> Duration) -> impl Suite {
+        let calls = Rc::new(Cell::new(0));
+        MadeSuite(move |size: Size, _: usize, method: &Method| {
+            let (calls, factor, sleep) = (Rc::clone(&calls), 1.0 + method.rank as f64 / 100.0, sleep(size));
+            let run = move |_| {
+                std::thread::sleep(sleep);
+                let Time { wall, cpu } = time(calls.replace(calls.get() + 1));
+                Ok(Time { wall: factor * wall, cpu: cpu.map(|cpu| factor * cpu) })
+            };
+            MadeCall { run: Box::new(run), y: Array2::from_elem((1, 1), f16::ONE) }
+        })
+    }
+
     fn run(
         time: fn(usize) -> Time,
         sleep: fn(Size) -> Duration,
         batches: &[usize],
         total: Duration,
     ) -> (Report, Vec<(usize, usize)>) {
-        let mut suite = Made { time, sleep, calls: Rc::default() };
-        let sizes = batches.iter().map(|&batch| Size { seq_len: 128, batch });
-        let jobs = sizes.map(|size| (size, suite.methods(size))).collect();
         let pace = Pace { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
         let mut puts = Vec::new();
-        let report = measure(&mut suite, jobs, &pace, &mut |_, outcome| {
+        let report = measure(&mut suite(time, sleep), jobs(batches), &pace, &mut |_, outcome| {
             puts.push((outcome.size.batch, outcome.rounds));
             Ok(())
         });
@@ -283,13 +247,11 @@ mod tests {
     /// `--measurement-time`: also where there is one size, of which nothing was known before.
     #[test]
     fn what_the_user_fixes_is_kept_to() {
-        let mut suite = Made { time: quiet, sleep: |_| Duration::from_millis(1), calls: Rc::default() };
-        let size = Size { seq_len: 128, batch: 1 };
-        let jobs = vec![(size, suite.methods(size))];
+        let mut suite = suite(quiet, |_| Duration::from_millis(1));
         let (started, fixed) = (Instant::now(), Some(Duration::from_millis(60)));
         let pace =
             Pace { started, total: Duration::from_millis(1), least: 2, fixed, threads: 2, distance: 0 };
-        let report = measure(&mut suite, jobs, &pace, &mut |_, _| Ok(())).unwrap();
+        let report = measure(&mut suite, jobs(&[1]), &pace, &mut |_, _| Ok(())).unwrap();
         // Three methods of 1 ms, the base twice: a round is some 4.5 ms, so 60 ms for each are 40 rounds or somewhat fewer.
         assert!((20..=45).contains(&report.outcomes[0].rounds), "{}", report.outcomes[0].rounds);
     }
@@ -304,5 +266,19 @@ mod tests {
         assert_eq!(report.outcomes.iter().map(|outcome| outcome.size.batch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(report.dropped[0].0.batch, 32);
         assert!(report.dropped[0].1 > 0.06);
+    }
+
+    #[test]
+    fn a_line_says_where_and_how_long() {
+        for (left, line) in [
+            (Some(61.4), "[3/18] x, 1:01 left"),
+            (Some(3725.0), "[3/18] x, 1:02:05 left"),
+            (Some(59.6), "[3/18] x, 1:00 left"),
+            (Some(0.0), "[3/18] x, 0:00 left"),
+            (Some(-1.0), "[3/18] x"),
+            (None, "[3/18] x"),
+        ] {
+            assert_eq!(progress((3, 18), "x", left), line);
+        }
     }
 }

@@ -4,7 +4,6 @@ use fused_lora::Strategy;
 use half::f16;
 use ndarray::Array2;
 
-use crate::layer::torch_method::TorchMethod;
 use crate::layer::variant::Variant;
 use crate::time::Time;
 use crate::work::{Floor, Work};
@@ -39,8 +38,8 @@ pub enum What {
     Linear(usize, Strategy),
     /// The transformer's layer.
     Layer(Variant),
-    /// PyTorch's layer, at a rank.
-    Torch(TorchMethod, usize),
+    /// PyTorch's layer; the variant is [that of its weights](Variant::of_weights).
+    Torch(Variant),
     /// Nothing of the workload: what the machine could do at best.
     Probe(Probe),
 }
@@ -56,19 +55,16 @@ pub enum Probe {
 
 impl Method {
     /// Whether Criterion gets its times, under the first of its ids: not those of PyTorch, which are a child process's, nor of probes.
-    #[must_use]
     pub fn is_for_criterion(&self) -> bool {
         matches!(self.what, What::Linear(..) | What::Layer(_))
     }
 
     /// Whether it is a limit of the machine rather than a way to compute.
-    #[must_use]
     pub fn is_probe(&self) -> bool {
         matches!(self.what, What::Probe(_))
     }
 
     /// Whether others are compared with it.
-    #[must_use]
     pub fn is_base(&self, place: usize) -> bool {
         self.base == Some(place)
     }
@@ -78,26 +74,14 @@ impl Method {
 pub trait Call {
     /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of passes that go round all
     /// slots.
-    ///
-    /// # Errors
-    ///
-    /// If whatever computes it fails.
     fn call(&mut self, slot: usize) -> anyhow::Result<Time>;
 
     /// Makes y of the first slot NaN. Nothing where y is made anew by each call.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn poison(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 
     /// y of the first slot, [M, N] of each product.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read.
     fn output(&mut self) -> anyhow::Result<Vec<Output>> {
         Ok(Vec::new())
     }
@@ -113,7 +97,6 @@ pub enum Output {
 
 impl Output {
     /// An element, widened.
-    #[must_use]
     pub fn at(&self, row: usize, column: usize) -> f64 {
         match self {
             Output::F16(y) => y[[row, column]].to_f64(),
@@ -122,7 +105,6 @@ impl Output {
     }
 
     /// Rows and columns.
-    #[must_use]
     pub fn dim(&self) -> (usize, usize) {
         match self {
             Output::F16(y) => y.dim(),
@@ -131,7 +113,6 @@ impl Output {
     }
 
     /// Elements that are NaN: y was poisoned, so they were not written, or are wrong.
-    #[must_use]
     pub fn missing(&self) -> usize {
         match self {
             Output::F16(y) => y.iter().filter(|value| value.is_nan()).count(),

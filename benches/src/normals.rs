@@ -23,16 +23,11 @@ pub struct Normals {
 
 impl Normals {
     /// Numbers that only depend on the seed and on what is asked for in which order.
-    #[must_use]
     pub fn new(seed: u64) -> Normals {
         Normals { rng: Xoshiro256PlusPlus::seed_from_u64(seed), stocks: BTreeMap::new() }
     }
 
     /// Fills a slice with numbers of that standard deviation.
-    ///
-    /// # Panics
-    ///
-    /// If the deviation is not a finite number of at least 0.
     pub fn fill(&mut self, deviation: f64, elements: &mut [f16]) {
         let rng = &mut self.rng;
         let stock = self.stocks.entry(deviation.to_bits()).or_insert_with(|| {
@@ -46,10 +41,6 @@ impl Normals {
     }
 
     /// A matrix of numbers with that standard deviation.
-    ///
-    /// # Panics
-    ///
-    /// As [`fill`](Self::fill).
     pub fn matrix(&mut self, deviation: f64, rows: usize, columns: usize) -> Array2<f16> {
         let mut matrix = Array2::from_elem((rows, columns), f16::ZERO);
         self.fill(deviation, matrix.as_slice_mut().expect("a new matrix is one slice"));

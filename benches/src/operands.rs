@@ -29,10 +29,6 @@ pub struct Tokens<'a> {
 
 impl Tokens<'_> {
     /// y as the matrix [M, N], a row after the other.
-    ///
-    /// # Panics
-    ///
-    /// Never: y has M · N elements.
     pub fn y_rows(&mut self) -> ArrayViewMut2<'_, f16> {
         let m = self.x.nrows();
         ArrayViewMut2::from_shape((m, self.y.len() / m), self.y).expect("y has M · N elements")
@@ -51,58 +47,44 @@ pub struct Operands {
 }
 
 impl Operands {
-    /// Makes room for slots of M tokens. `fill` gets what is new of the memory for x.
+    /// Makes slots of M tokens; `fill` gets the x of one after another: all its products', in a row.
     pub fn resize(
         &mut self,
         m: usize,
         widths: &[(usize, usize)],
         slots: usize,
-        fill: impl FnOnce(&mut [f16]),
+        fill: impl FnMut(&mut [f16]),
     ) {
         (self.m, self.slots) = (m, slots);
         self.widths = widths.to_vec();
-        let length =
-            |width: fn(&(usize, usize)) -> usize| slots * m * widths.iter().map(width).sum::<usize>();
-        let (x, y) = (length(|&(k, _)| k), length(|&(_, n)| n));
-        if self.x.len() < x {
-            let old = self.x.len();
-            self.x.resize(x, f16::ZERO);
-            fill(&mut self.x[old..]);
-        }
+        let (x, y) = self.lengths();
+        self.x.resize(self.x.len().max(slots * x), f16::ZERO);
+        self.x[..slots * x].chunks_exact_mut(x).for_each(fill);
         // Written, so that its pages are there.
-        self.y.resize(y.max(self.y.len()), f16::NAN);
+        self.y.resize(self.y.len().max(slots * y), f16::NAN);
     }
 
-    /// x of a slot's products, one after another.
-    pub fn x_mut(&mut self, slot: usize) -> &mut [f16] {
-        let length = self.m * self.widths.iter().map(|&(k, _)| k).sum::<usize>();
-        &mut self.x[slot * length..][..length]
+    /// Elements of x and of y of a slot.
+    fn lengths(&self) -> (usize, usize) {
+        self.widths.iter().fold((0, 0), |(x, y), (k, n)| (x + self.m * k, y + self.m * n))
     }
 
     /// Input and output of each product of a slot.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such slot.
     pub fn tokens(&mut self, slot: usize) -> Vec<Tokens<'_>> {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
-        let sums = self.widths.iter().fold((0, 0), |(x, y), &(k, n)| (x + k, y + n));
-        let mut x = &self.x[slot * self.m * sums.0..];
-        let mut y = &mut self.y[slot * self.m * sums.1..];
-        let mut tokens = Vec::with_capacity(self.widths.len());
-        for &(k, n) in &self.widths {
-            let (of_x, rest_of_x) = x.split_at(self.m * k);
-            let (of_y, rest_of_y) = y.split_at_mut(self.m * n);
-            (x, y) = (rest_of_x, rest_of_y);
+        let lengths = self.lengths();
+        let (mut x, mut y) = (&self.x[slot * lengths.0..], &mut self.y[slot * lengths.1..]);
+        let of_product = |&(k, n): &(usize, usize)| {
+            let of_x = x.split_off(..self.m * k).expect("a slot has x of each product");
+            let y = y.split_off_mut(..self.m * n).expect("a slot has y of each product");
             let x = ArrayView2::from_shape((self.m, k), of_x).expect("x has M · K elements");
-            tokens.push(Tokens { x, y: of_y });
-        }
-        tokens
+            Tokens { x, y }
+        };
+        self.widths.iter().map(of_product).collect()
     }
 }
 
 /// Bytes of x and y of one slot.
-#[must_use]
 pub fn slot_bytes(m: usize, widths: &[(usize, usize)]) -> usize {
     m * widths.iter().map(|(k, n)| k + n).sum::<usize>() * size_of::<f16>()
 }
@@ -163,9 +145,9 @@ mod tests {
 
     fn operands(m: usize, slots: usize) -> Operands {
         let mut operands = Operands::default();
-        operands.resize(m, &WIDTHS, slots, |x| {
-            x.iter_mut().enumerate().for_each(|(i, x)| *x = f16::from_f32(i as f32));
-        });
+        let mut next = 0u16..;
+        let mut number = || f16::from_f32(f32::from(next.next().unwrap_or(0)));
+        operands.resize(m, &WIDTHS, slots, |x| x.fill_with(&mut number));
         operands
     }
 
@@ -187,13 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_shared_by_sizes_and_filled_once() {
+    fn memory_is_shared_by_sizes_and_every_slot_is_filled() {
         let mut operands = operands(2, 3);
-        operands.resize(6, &WIDTHS, 1, |_| panic!("there was enough"));
-        assert_eq!(operands.tokens(0)[0].x[[0, 1]].to_f32(), 1.0);
-        operands.resize(7, &WIDTHS, 1, |new| assert_eq!(new.len(), 7));
-        operands.x_mut(0).fill(f16::ONE);
-        assert!(operands.tokens(0)[1].x.iter().all(|&x| x == f16::ONE));
+        for (m, slots, length) in [(6, 1, 2 * 3 * 7), (7, 1, 7 * 7), (3, 2, 7 * 7)] {
+            let mut filled = 0;
+            operands.resize(m, &WIDTHS, slots, |x| {
+                assert_eq!(x.len(), 7 * m);
+                x.fill(f16::from_f32(filled as f32));
+                filled += 1;
+            });
+            assert_eq!((filled, operands.x.len()), (slots, length));
+            for slot in 0..slots {
+                assert!(operands.tokens(slot)[1].x.iter().all(|&x| x.to_f32() == slot as f32));
+            }
+        }
     }
 
     #[test]

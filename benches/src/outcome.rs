@@ -24,32 +24,26 @@ pub struct Outcome {
     pub rounds: usize,
     /// What it takes; None before its first round.
     pub cost: Option<Cost>,
-    /// Number of the next round, those of some methods alone counted, too.
-    number: usize,
 }
 
 impl Outcome {
     /// A size of which nothing was measured yet. Methods on the host run on so many threads.
-    #[must_use]
     pub fn new(size: Size, methods: Vec<Method>, threads: usize) -> Outcome {
         let seen = Seen::new(&methods, threads);
-        Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None, number: 0 }
+        Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None }
     }
 
     /// Operations of one round, as far as they tell how long it takes.
-    #[must_use]
     pub fn flops(&self) -> f64 {
         self.methods.iter().map(|method| method.work.flops).sum()
     }
 
     /// What the calls of the method at that place say.
-    #[must_use]
     pub fn measured(&self, place: usize) -> Option<Measured> {
         self.seen.measured(place)
     }
 
     /// What the plan needs to know; None before the first round.
-    #[must_use]
     pub fn pilot(&self) -> Option<Pilot> {
         let half_width = |place: usize| self.measured(place)?.ratio?.half_width();
         let widths: Option<Vec<f64>> = self.compared().into_iter().map(half_width).collect();
@@ -58,7 +52,6 @@ impl Outcome {
     }
 
     /// Operations a second and bytes a second that the machine reached at best in these rounds; None where it was not asked.
-    #[must_use]
     pub fn limits(&self) -> Option<(f64, f64)> {
         let of = |probe: Probe, work: fn(&Method) -> f64| {
             let place = self.methods.iter().position(|method| method.what == What::Probe(probe))?;
@@ -69,10 +62,6 @@ impl Outcome {
 
     /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of operands `distance` bytes of
     /// others are touched. At the `deadline`, if there is one, it stops, but not before the first round.
-    ///
-    /// # Errors
-    ///
-    /// If a method of this library is wrong, or one fails.
     pub fn run(
         &mut self,
         suite: &mut dyn Suite,
@@ -82,22 +71,20 @@ impl Outcome {
     ) -> anyhow::Result<()> {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let started = Instant::now();
-        let mut inexact = Vec::new();
-        let mut note =
-            |method: &Method, wrong: &Wrong| inexact.push((method.names[0].clone(), wrong.to_string()));
-        let mut stand = Stand::new(suite, self.size, &self.methods, distance, &mut note)?;
-        for (name, wrong) in inexact {
-            if !self.inexact.contains(&name) {
+        let mut note = |method: &Method, wrong: &Wrong| {
+            let name = &method.names[0];
+            if !self.inexact.contains(name) {
                 eprintln!("{wrong}; it is timed all the same");
-                self.inexact.push(name);
+                self.inexact.push(name.clone());
             }
-        }
+        };
+        let mut stand = Stand::new(suite, self.size, &self.methods, distance, &mut note)?;
         let setup = started.elapsed().as_secs_f64();
 
         let all: Vec<usize> = (0..self.methods.len()).collect();
         let (mut spent, before) = (0.0, self.rounds);
         while self.rounds < rounds && (self.rounds == 0 || !is_late()) {
-            spent += self.round(&mut stand, &all)?;
+            spent += stand.round(&all, &mut self.seen)?;
             self.rounds += 1;
         }
         if self.rounds > before {
@@ -109,15 +96,9 @@ impl Outcome {
             if wanted.is_empty() || self.is_mostly_disturbed() || is_late() {
                 break;
             }
-            self.round(&mut stand, &wanted)?;
+            stand.round(&wanted, &mut self.seen)?;
         }
         Ok(())
-    }
-
-    fn round(&mut self, stand: &mut Stand, wanted: &[usize]) -> anyhow::Result<f64> {
-        let seconds = stand.round(self.number, wanted, &mut self.seen)?;
-        self.number += 1;
-        Ok(seconds)
     }
 
     /// Places of what is compared with a base; where there is nothing, the bases.

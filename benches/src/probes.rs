@@ -23,7 +23,6 @@ const MOST: f64 = 2e9;
 const READ: usize = 32 << 20;
 
 /// The two probes beside calls of so many operations.
-#[must_use]
 pub fn methods(flops: f64) -> [Method; 2] {
     let method = |probe, name: &str, work| Method {
         what: What::Probe(probe),
@@ -42,37 +41,34 @@ pub fn methods(flops: f64) -> [Method; 2] {
 }
 
 /// Memory that has left the caches, for as long as it is read part after part.
-pub struct Memory(Rc<Vec<u64>>);
+#[derive(Clone)]
+pub struct Memory {
+    words: Rc<Vec<u64>>,
+    /// The part that is read next.
+    next: usize,
+}
 
 impl Memory {
     /// More than the last-level cache holds, of so many bytes.
-    #[must_use]
     pub fn new(last_level_cache: usize) -> Memory {
         let parts = (2 * last_level_cache).div_ceil(READ).max(1);
-        Memory(Rc::new(vec![1; parts * READ / size_of::<u64>()]))
+        Memory { words: Rc::new(vec![1; parts * READ / size_of::<u64>()]), next: 0 }
     }
 
     /// A probe, ready.
-    #[must_use]
-    pub fn call(&self, probe: Probe, flops: f64) -> Box<dyn Call> {
+    pub fn probe(&self, probe: Probe, flops: f64) -> Box<dyn Call> {
         match probe {
             Probe::Peak => Box::new(Peak::new(flops)),
-            Probe::Bandwidth => Box::new(Read { memory: Rc::clone(&self.0), next: 0 }),
+            Probe::Bandwidth => Box::new(self.clone()),
         }
     }
 }
 
-/// Reads one part after another.
-struct Read {
-    memory: Rc<Vec<u64>>,
-    next: usize,
-}
-
-impl Call for Read {
+impl Call for Memory {
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
         let length = READ / size_of::<u64>();
-        let part = &self.memory[self.next * length..][..length];
-        self.next = (self.next + 1) % (self.memory.len() / length);
+        let part = &self.words[self.next * length..][..length];
+        self.next = (self.next + 1) % (self.words.len() / length);
         Time::of(|| {
             let of_thread = length.div_ceil(rayon::current_num_threads());
             let sum = part.par_chunks(of_thread).map(|part| part.iter().fold(0u64, |sum, &word| sum ^ word));
@@ -90,8 +86,7 @@ struct Peak {
 impl Peak {
     /// A loop of about as many operations as what it is compared with, or fewer.
     fn new(flops: f64) -> Peak {
-        let per_step = step_flops() * rayon::current_num_threads() as f64;
-        Peak { steps: (flops.clamp(FEWEST, MOST) / per_step).ceil() as usize }
+        Peak { steps: (flops.clamp(FEWEST, MOST) / Peak { steps: 1 }.flops()).ceil() as usize }
     }
 
     /// Operations of one call, a multiply-add counted as two.
@@ -111,39 +106,27 @@ impl Call for Peak {
 
 /// Operations of one step on one thread.
 fn step_flops() -> f64 {
-    (2 * SUMS * lanes()) as f64
-}
-
-/// f32 that one multiply-add works on.
-fn lanes() -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return x86::AVX512_LANES;
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return x86::AVX2_LANES;
-        }
-    }
-    portable::LANES
+    (2 * SUMS * lanes_and_loop().0) as f64
 }
 
 /// One thread's part.
 fn multiply_add(steps: usize) {
+    // SAFETY: the features that the loop needs were just found.
+    unsafe { lanes_and_loop().1(steps) }
+}
+
+/// How many f32 one multiply-add works on, and a loop of them. To be called only on this processor: others may lack what it needs.
+fn lanes_and_loop() -> (usize, unsafe fn(usize)) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the feature was just found.
-            unsafe { x86::avx512(steps) };
-            return;
+            return (16, x86::avx512);
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just found.
-            unsafe { x86::avx2(steps) };
-            return;
+            return (8, x86::avx2);
         }
     }
-    portable::multiply_add(steps);
+    (LANES, portable)
 }
 
 /// sum ← sum · FACTOR + TERM goes to 1: no overflow, and no denormals, which are slow.
@@ -156,55 +139,43 @@ mod x86 {
 
     use super::{FACTOR, SUMS, TERM, black_box};
 
-    pub(super) const AVX512_LANES: usize = 16;
-    pub(super) const AVX2_LANES: usize = 8;
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(steps: usize) {
-        let (factor, term) = (_mm512_set1_ps(black_box(FACTOR)), _mm512_set1_ps(black_box(TERM)));
-        let mut sums = [term; SUMS];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, factor, term);
+    macro_rules! multiply_add {
+        ($name:ident, $features:literal, $set:ident, $multiply_add:ident) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name(steps: usize) {
+                let (factor, term) = ($set(black_box(FACTOR)), $set(black_box(TERM)));
+                let mut sums = [term; SUMS];
+                for _ in 0..steps {
+                    for sum in &mut sums {
+                        *sum = $multiply_add(*sum, factor, term);
+                    }
+                }
+                black_box(sums);
             }
-        }
-        black_box(sums);
+        };
     }
 
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(steps: usize) {
-        let (factor, term) = (_mm256_set1_ps(black_box(FACTOR)), _mm256_set1_ps(black_box(TERM)));
-        let mut sums = [term; SUMS];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, factor, term);
-            }
-        }
-        black_box(sums);
-    }
+    multiply_add!(avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps);
+    multiply_add!(avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps);
 }
 
-mod portable {
-    use super::{FACTOR, SUMS, TERM, black_box};
+/// Of the vectors that every 64-bit target has.
+const LANES: usize = 4;
 
-    /// Of the vectors that every 64-bit target has.
-    pub(super) const LANES: usize = 4;
-
-    pub(super) fn multiply_add(steps: usize) {
-        let (factor, term) = (black_box(FACTOR), black_box(TERM));
-        let mut sums = [[term; LANES]; SUMS];
-        for _ in 0..steps {
-            for sum in sums.as_flattened_mut() {
-                // Without the instruction `mul_add` is a call into the C library.
-                *sum = if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
-                    sum.mul_add(factor, term)
-                } else {
-                    *sum * factor + term
-                };
-            }
+fn portable(steps: usize) {
+    let (factor, term) = (black_box(FACTOR), black_box(TERM));
+    let mut sums = [[term; LANES]; SUMS];
+    for _ in 0..steps {
+        for sum in sums.as_flattened_mut() {
+            // Without the instruction `mul_add` is a call into the C library.
+            *sum = if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+                sum.mul_add(factor, term)
+            } else {
+                *sum * factor + term
+            };
         }
-        black_box(sums);
     }
+    black_box(sums);
 }
 
 #[cfg(test)]
@@ -213,44 +184,37 @@ mod tests {
 
     use super::*;
 
+    fn seconds(steps: usize) -> f64 {
+        let start = Instant::now();
+        multiply_add(steps);
+        start.elapsed().as_secs_f64()
+    }
+
     /// If the loop were optimised away, or took no more time for more steps, its rate would be no peak.
     #[test]
     fn twice_the_steps_take_twice_the_time() {
-        let time = |steps: usize| {
-            let start = Instant::now();
-            multiply_add(steps);
-            start.elapsed().as_secs_f64()
-        };
         // In turn, and the fastest of many: other tests run beside this one.
         let mut fastest = [f64::INFINITY; 2];
         for _ in 0..40 {
             for (fastest, steps) in fastest.iter_mut().zip([200_000, 400_000]) {
-                *fastest = fastest.min(time(steps));
+                *fastest = fastest.min(seconds(steps));
             }
         }
         let ratio = fastest[1] / fastest[0];
         assert!((1.4..=3.0).contains(&ratio), "{ratio}");
-    }
-
-    #[test]
-    fn the_rate_is_that_of_a_processor() {
-        let steps = 300_000;
-        let start = Instant::now();
-        multiply_add(steps);
-        let gflops = steps as f64 * step_flops() / start.elapsed().as_nanos() as f64;
         // One thread of anything from the last ten years; a debug build is optimised too.
+        let gflops = 400_000.0 * step_flops() / fastest[1] * 1e-9;
         assert!((1.0..=1000.0).contains(&gflops), "{gflops} GFLOP/s");
     }
 
     /// Each call reads another part, and all of it.
     #[test]
     fn memory_is_read_part_after_part() {
-        let memory = Memory::new(3 * READ / 2);
-        assert_eq!(memory.0.len() * size_of::<u64>(), 3 * READ);
-        let mut read = Read { memory: Rc::clone(&memory.0), next: 0 };
-        let parts: Vec<usize> = (0..4).map(|_| (read.call(0).unwrap(), read.next).1).collect();
+        let mut memory = Memory::new(3 * READ / 2);
+        assert_eq!(memory.words.len() * size_of::<u64>(), 3 * READ);
+        let parts: Vec<usize> = (0..4).map(|_| (memory.call(0).unwrap(), memory.next).1).collect();
         assert_eq!(parts, [1, 2, 0, 1]);
-        let gigabytes = READ as f64 / read.call(0).unwrap().wall * 1e-9;
+        let gigabytes = READ as f64 / memory.call(0).unwrap().wall * 1e-9;
         assert!((0.1..=5000.0).contains(&gigabytes), "{gigabytes} GB/s");
         let [peak, bandwidth] = methods(1e9);
         assert!(peak.work.flops >= 1e9 && bandwidth.work.bytes == READ as f64);

@@ -23,27 +23,16 @@ pub struct Template {
 
 impl Template {
     /// The records of a size: one for each name of each method; none for probes.
-    #[must_use]
     pub fn records(&self, suite: &dyn Suite, outcome: &Outcome) -> Vec<Record> {
-        let mut records = Vec::new();
-        for (place, method) in outcome.methods.iter().enumerate() {
-            if method.base.is_none() {
-                continue;
-            }
-            for name in &method.names {
-                if let Some(mut record) = self.record(outcome, place, name) {
-                    if let Some(clock_mhz) = suite.clock_mhz() {
-                        record.clock_mhz = Some(rounded(clock_mhz, 3));
-                    }
-                    suite.describe(method, &mut record);
-                    records.push(record);
-                }
-            }
-        }
-        records
+        let places = (0..outcome.methods.len()).filter(|&place| outcome.methods[place].base.is_some());
+        let of = |place: usize| {
+            let names = outcome.methods[place].names.iter();
+            names.filter_map(move |name| self.record(suite, outcome, place, name))
+        };
+        places.flat_map(of).collect()
     }
 
-    fn record(&self, outcome: &Outcome, place: usize, name: &str) -> Option<Record> {
+    fn record(&self, suite: &dyn Suite, outcome: &Outcome, place: usize, name: &str) -> Option<Record> {
         let Template { run, settings, machine, revision } = self;
         let (method, size) = (&outcome.methods[place], outcome.size);
         let Method { work, floor, .. } = method;
@@ -51,7 +40,7 @@ impl Template {
         let slowdown = measured.ratio.map(|ratio| ratio.map(|ratio| 100.0 * (ratio - 1.0)));
         let (time, workload) = (measured.time, settings.workload);
         let limit = outcome.limits().map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));
-        Some(Record {
+        let mut record = Record {
             run: run.clone(),
             workload: workload.name().to_owned(),
             backend: settings.backend.name().to_owned(),
@@ -59,7 +48,7 @@ impl Template {
             threads: machine.threads,
             simd: machine.simd.clone(),
             driver: machine.driver.clone(),
-            clock_mhz: machine.clock_mhz.map(|mhz| rounded(mhz, 3)),
+            clock_mhz: suite.clock_mhz().or(machine.clock_mhz).map(|mhz| rounded(mhz, 3)),
             cache: settings.cache.name().to_owned(),
             dtype: method.dtype.to_owned(),
             method: name.to_owned(),
@@ -85,7 +74,9 @@ impl Template {
             commit: revision.commit.clone(),
             dirty: revision.dirty,
             measured_at: Timestamp::now(),
-        })
+        };
+        suite.describe(method, &mut record);
+        Some(record)
     }
 }
 
@@ -97,59 +88,27 @@ fn rounded(value: f64, decimals: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora::Granule;
     use fused_lora_records::Clock;
 
     use super::*;
-    use crate::check::Expected;
-    use crate::fingerprint::Fingerprint;
-    use crate::method::{Call, Probe};
-    use crate::seen::Observation;
+    use crate::method::Probe;
     use crate::settings::Backend;
     use crate::size::Size;
-    use crate::testing::{method, probe};
+    use crate::testing::{MadeCall, MadeSuite, leg, machine, method, probe};
     use crate::time::Time;
     use crate::work::{Floor, Work};
 
-    struct Named;
-
-    impl Suite for Named {
-        fn methods(&self, _: Size) -> Vec<Method> {
-            Vec::new()
-        }
-        fn slots(&self, _: Size, _: usize) -> usize {
-            1
-        }
-        fn prepare(&mut self, _: Size, _: usize, _: &[Method]) -> anyhow::Result<Vec<Box<dyn Call>>> {
-            Ok(Vec::new())
-        }
-        fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
-            Ok(Vec::new())
-        }
-        fn describe(&self, method: &Method, record: &mut Record) {
-            if !method.ours {
-                record.driver = "torch 2".to_owned();
-            }
-        }
-        fn clock_mhz(&self) -> Option<f64> {
-            Some(1980.0)
-        }
+    fn records_of(outcome: &Outcome) -> Vec<Record> {
+        let suite = MadeSuite(|_: Size, _: usize, _: &Method| -> MadeCall { unreachable!("it has run") });
+        template().records(&suite, outcome)
     }
 
     fn template() -> Template {
         Template {
             run: "run".to_owned(),
             settings: Settings { backend: Backend::Cuda, ..Settings::default() },
-            machine: Machine {
-                device: "some gpu".to_owned(),
-                threads: None,
-                simd: String::new(),
-                driver: "12.4".to_owned(),
-                clock_mhz: Some(1.0),
-                last_level_cache: 50 << 20,
-                granule: Granule { shrink_n: 16, expand_k: 16 },
-            },
-            revision: Revision { commit: "0123abc".to_owned(), dirty: true, changes: Fingerprint::new() },
+            machine: Machine { threads: None, clock_mhz: Some(1.0), ..machine() },
+            revision: Revision::named("0123abc-dirty"),
         }
     }
 
@@ -167,11 +126,8 @@ mod tests {
         let mut outcome = Outcome::new(Size { seq_len: 128, batch: 2 }, methods, 2);
         let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };
         for round in 0..rounds {
-            let bases = [time(300.0), time(300.0)];
-            bases.iter().for_each(|&base| outcome.seen.called(0, base));
             for (place, micros) in [(1, 360.0), (2, 600.0)] {
-                outcome.seen.called(place, time(micros));
-                outcome.seen.observed(place, Observation { round, own: time(micros), bases });
+                leg(&mut outcome.seen, place, round, time(micros), [time(300.0); 2]);
             }
             outcome.seen.called(3, time(100.0));
             outcome.seen.called(4, time(50.0));
@@ -181,17 +137,17 @@ mod tests {
 
     #[test]
     fn times_and_ratios_become_columns() {
-        let records = template().records(&Named, &outcome(8));
+        let records = records_of(&outcome(8));
         let names: Vec<&str> = records.iter().map(|record| record.method.as_str()).collect();
         assert_eq!(names, ["base", "fused", "also-fused", "peer"], "probes are no records");
         let [base, fused, _, peer] = records.as_slice() else { panic!("{names:?}") };
-        assert_eq!((base.time_ns, base.slowdown_pct, base.samples, base.rank), (300e3, None, 16, 0));
+        assert_eq!((base.time_ns, base.slowdown_pct, base.samples, base.rank), (300e3, None, 32, 0));
         assert_eq!((fused.time_ns, fused.time_lo_ns, fused.slowdown_pct), (360e3, Some(360e3), Some(20.0)));
         assert_eq!((fused.slowdown_lo_pct, fused.slowdown_hi_pct), (Some(20.0), Some(20.0)));
         assert_eq!((fused.floor_pct, fused.floor_pad_pct), (Some(19.531), Some(21.875)));
         assert_eq!((fused.samples, fused.repeated, fused.ratio_by, fused.adapters), (8, 0, Clock::Wall, 1));
         let measured_on = [&fused.backend, &fused.device, &fused.driver, &fused.cache, &fused.dtype];
-        assert_eq!(measured_on, ["cuda", "some gpu", "12.4", "cold", "f16"]);
+        assert_eq!(measured_on, ["cuda", "some device", "12.4", "cold", "f16"]);
         assert_eq!((fused.threads, fused.clock_mhz), (None, Some(1980.0)));
         // 3e6 operations: 150 µs at 2e6 in 100 µs; 1e3 bytes take next to nothing.
         assert_eq!((fused.limit_ns, fused.gflops), (Some(150e3), Some(8.333)));
@@ -203,10 +159,10 @@ mod tests {
 
     #[test]
     fn few_rounds_have_a_median_and_no_interval() {
-        let records = template().records(&Named, &outcome(5));
+        let records = records_of(&outcome(5));
         let fused = records.iter().find(|record| record.method == "fused").unwrap();
         assert_eq!((fused.samples, fused.slowdown_pct, fused.slowdown_lo_pct), (5, Some(20.0), None));
-        assert!(template().records(&Named, &outcome(0)).is_empty());
+        assert!(records_of(&outcome(0)).is_empty());
     }
 
     /// With few operations and many bytes the memory is the limit.
@@ -214,7 +170,7 @@ mod tests {
     fn the_limit_is_the_larger_of_the_two() {
         let mut outcome = outcome(6);
         outcome.methods[1].work = Work { flops: 1.0, bytes: 4e6 };
-        let records = template().records(&Named, &outcome);
+        let records = records_of(&outcome);
         assert_eq!(records[1].limit_ns, Some(200e3));
     }
 }

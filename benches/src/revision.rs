@@ -1,11 +1,9 @@
 //! Which code was measured.
 
-use std::ffi::OsStr;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::fingerprint::Fingerprint;
+use crate::run::fingerprint;
 
 /// The commit, and what the work tree holds beyond it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,72 +12,46 @@ pub struct Revision {
     pub commit: String,
     /// Whether the work tree differs from that commit.
     pub dirty: bool,
-    /// Changes when the uncommitted code changes, so that a resumed run never mixes two versions of it.
-    pub changes: Fingerprint,
+    /// A fingerprint that changes when the uncommitted code changes, so that a resumed run never mixes two versions of it.
+    pub changes: String,
 }
 
-/// What a name of a revision ends in, as `git describe --dirty` has it, if the work tree differed.
-const DIRTY: &str = "-dirty";
-
 impl Revision {
-    /// The revision of that name, of which there is no work tree here: a commit, and `-dirty` behind it if
-    /// the work tree differed from it.
-    #[must_use]
+    /// The revision of that name, of which there is no work tree here: a commit, and `-dirty` behind it, as `git describe --dirty` has it,
+    /// if the work tree differed from it.
     pub fn named(name: &str) -> Revision {
-        let mut changes = Fingerprint::new();
-        changes.add(name);
-        let commit = name.strip_suffix(DIRTY);
-        Revision { dirty: commit.is_some(), commit: commit.unwrap_or(name).to_owned(), changes }
+        let commit = name.strip_suffix("-dirty");
+        let (dirty, commit) = (commit.is_some(), commit.unwrap_or(name).to_owned());
+        Revision { commit, dirty, changes: fingerprint([name]) }
     }
 
     /// The revision of the work tree at `root`.
-    #[must_use]
     pub fn of(root: &Path) -> Revision {
-        let commit =
-            git(root, ["rev-parse", "--verify", "HEAD"], b"").map(|name| text(&name).trim().to_owned());
-        let status = git(root, ["status", "--porcelain", "-z"], b"").unwrap_or_default();
-        let mut changes = Fingerprint::new();
+        let git = |arguments: &[&str]| git(root, arguments);
+        let commit = git(&["rev-parse", "--verify", "HEAD"]);
+        let status = git(&["status", "--porcelain", "-z"]).unwrap_or_default();
+        let mut changes = Vec::new();
         if !status.is_empty() {
-            changes.add(&status);
-            changes.add(git(root, ["diff", "HEAD", "--binary"], b"").unwrap_or_default());
+            changes.extend(git(&["diff", "HEAD", "--binary"]));
             // `status` names untracked files, but says nothing of what is in them.
-            let untracked =
-                git(root, ["-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard"], b"")
-                    .unwrap_or_default();
-            changes.add(git(root, ["hash-object", "--stdin-paths"], &untracked).unwrap_or_default());
+            let untracked = git(&["ls-files", "--others", "--exclude-standard", "-z"]).unwrap_or_default();
+            let names = untracked.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+            changes.extend(names.filter_map(|name| std::fs::read(root.join(&*name)).ok()));
+            changes.push(status);
         }
-        Revision {
-            dirty: commit.is_some() && !status.is_empty(),
-            commit: commit.unwrap_or_else(|| "unknown".to_owned()),
-            changes,
-        }
+        let dirty = commit.is_some() && !changes.is_empty();
+        let text = |name: Vec<u8>| String::from_utf8_lossy(&name).trim().to_owned();
+        let commit = commit.map_or_else(|| "unknown".to_owned(), text);
+        Revision { dirty, commit, changes: fingerprint(changes) }
     }
 }
 
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
-}
-
 /// What a git command prints, or None if it fails.
-fn git(root: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, input: &[u8]) -> Option<Vec<u8>> {
-    let mut child = Command::new("git")
-        .arg("-C")
-        .arg(root)
-        .args(arguments)
-        // `status` would otherwise refresh the index, which a bench has no business to lock.
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let mut stdin = child.stdin.take()?;
-    let input = input.to_vec();
-    // From a thread: git may fill its output before it has read all of its input.
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().ok()?;
-    let written = writer.join().is_ok_and(|result| result.is_ok());
-    (output.status.success() && written).then_some(output.stdout)
+fn git(root: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
+    // `status` would otherwise refresh the index, which a bench has no business to lock.
+    let mut git = Command::new("git");
+    let output = git.arg("-C").arg(root).args(arguments).env("GIT_OPTIONAL_LOCKS", "0").output().ok()?;
+    output.status.success().then_some(output.stdout)
 }
 
 #[cfg(test)]
@@ -88,7 +60,7 @@ mod tests {
     use std::fs;
 
     fn run(root: &Path, arguments: &[&str]) {
-        git(root, arguments, b"").unwrap_or_else(|| panic!("git {arguments:?}"));
+        git(root, arguments).unwrap_or_else(|| panic!("git {arguments:?}"));
     }
 
     #[test]
@@ -115,7 +87,7 @@ mod tests {
         fs::write(root.join("measurements/run.csv"), "1").unwrap();
         assert_eq!(Revision::of(root), clean, "what git ignores is no change");
 
-        let mut seen = vec![clean.changes];
+        let mut seen = vec![clean.changes.clone()];
         let mut expect_new = |what: &str| {
             let revision = Revision::of(root);
             assert!(revision.dirty && revision.commit == clean.commit, "{what}: {revision:?}");

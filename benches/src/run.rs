@@ -5,23 +5,22 @@ use std::{fs, io};
 
 use fused_lora_records::{Cell, Record, RecordError, RunFile, Timestamp};
 
-use crate::fingerprint::Fingerprint;
-
 /// One run: a name, and the file `<name>.csv`.
 ///
 /// The name is `<what>-<date and time>-<fingerprint>`, so that a run can be found again by what it measures,
 /// how, and with which code.
 pub struct Run {
-    name: String,
-    path: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
     /// None until there is a record: a run that measures nothing leaves no file.
     file: Option<RunFile>,
 }
 
 impl Run {
     /// A run that has nothing yet.
-    #[must_use]
-    pub fn begin(folder: &Path, what: &str, now: Timestamp, fingerprint: Fingerprint) -> Run {
+    pub fn begin(folder: &Path, what: &str, now: Timestamp, fingerprint: &str) -> Run {
         // 2026-01-31T12:00:00.123Z → 20260131T120000
         let time = now.to_string().replace(['-', ':'], "");
         let name = format!("{what}-{}-{fingerprint}", &time[.."20260131T120000".len()]);
@@ -29,59 +28,36 @@ impl Run {
         Run { name, path, file: None }
     }
 
-    /// The newest run of the same kind and fingerprint; None if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the folder or the file cannot be read, or another process writes the file.
-    pub fn resume(folder: &Path, what: &str, fingerprint: Fingerprint) -> Result<Option<Run>, RecordError> {
+    /// The newest run of the same kind and fingerprint; None if there is none. Fails if another process writes its file.
+    pub fn resume(folder: &Path, what: &str, fingerprint: &str) -> Result<Option<Run>, RecordError> {
         let names = file_names(folder).map_err(|source| RecordError::Io {
             path: folder.to_owned(),
             action: "cannot be listed",
             source,
         })?;
+        let end = format!("-{fingerprint}.csv");
         let is_same = |name: &String| {
-            let time =
-                name.strip_prefix(what).and_then(|rest| rest.strip_suffix(&format!("-{fingerprint}.csv")));
+            let time = name.strip_prefix(what).and_then(|rest| rest.strip_suffix(&end));
             time.is_some_and(|time| time.len() == "-20260131T120000".len())
         };
         // The names differ in their times only, so the greatest is the newest.
         let Some(newest) = names.into_iter().filter(is_same).max() else { return Ok(None) };
         let path = folder.join(&newest);
         let file = Some(RunFile::open(&path)?);
-        let name = newest.trim_end_matches(".csv").to_owned();
-        Ok(Some(Run { name, path, file }))
-    }
-
-    /// The run's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The run's file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(Some(Run { name: newest.trim_end_matches(".csv").to_owned(), path, file }))
     }
 
     /// Its records.
-    #[must_use]
     pub fn records(&self) -> &[Record] {
         self.file.as_ref().map_or(&[], RunFile::records)
     }
 
     /// Whether a record is there already.
-    #[must_use]
     pub fn has(&self, cell: Cell, method: &str) -> bool {
         self.records().iter().any(|record| record.cell() == cell && record.method == method)
     }
 
     /// Puts records into the file, in the place of those of the same method and cell. They are on the disk when this returns.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be made or written.
     pub fn put(&mut self, records: &[Record]) -> Result<(), RecordError> {
         let file = match &mut self.file {
             Some(file) => file,
@@ -100,41 +76,51 @@ fn file_names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
+/// 64-bit FNV-1a in 16 hexadecimal digits: the same tomorrow, on another machine and with another compiler. It tells configurations
+/// apart; it resists nobody who tries. The length of a part goes in before it: ("ab", "c") is not ("a", "bc").
+pub fn fingerprint<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> String {
+    let of_part = |hash, part: P| {
+        let part = part.as_ref();
+        fnv_1a(fnv_1a(hash, &(part.len() as u64).to_le_bytes()), part)
+    };
+    format!("{:016x}", parts.into_iter().fold(FNV_BASIS, of_part))
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv_1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::record;
 
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn of(part: &str) -> Fingerprint {
-        let mut fingerprint = Fingerprint::new();
-        fingerprint.add(part);
-        fingerprint
-    }
-
     const CELL: Cell = Cell { seq_len: 128, batch: 1, rank: 0 };
+
+    fn begin(folder: &Path, what: &str, time: &str, fingerprint: &str) -> Run {
+        Run::begin(folder, what, time.parse().unwrap(), fingerprint)
+    }
 
     #[test]
     fn a_run_goes_on_where_it_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("measurements");
         let what = "grid-linear-1024x1024-cpu";
-        assert!(Run::resume(&folder, what, of("code")).unwrap().is_none(), "there is no folder yet");
+        assert!(Run::resume(&folder, what, "c0de").unwrap().is_none(), "there is no folder yet");
 
-        let mut run = Run::begin(&folder, what, at("2026-01-31T12:00:00.123Z"), of("code"));
-        assert_eq!(run.name(), format!("{what}-20260131T120000-{}", of("code")));
-        assert!(!run.path().exists() && run.records().is_empty(), "no record, no file");
+        let mut run = begin(&folder, what, "2026-01-31T12:00:00.123Z", "c0de");
+        assert_eq!(run.name, format!("{what}-20260131T120000-c0de"));
+        assert!(!run.path.exists() && run.records().is_empty(), "no record, no file");
         let fused = Cell { rank: 10, ..CELL };
         run.put(&[record("base", CELL, 1e6), record("fused", fused, 2e6)]).unwrap();
-        let name = run.name().to_owned();
-        assert!(Run::resume(&folder, what, of("code")).is_err(), "it is being written");
+        let name = run.name.clone();
+        assert!(Run::resume(&folder, what, "c0de").is_err(), "it is being written");
         drop(run);
 
-        let mut run = Run::resume(&folder, what, of("code")).unwrap().expect("the run is there");
-        assert_eq!((run.name(), run.records().len()), (name.as_str(), 2));
+        let mut run = Run::resume(&folder, what, "c0de").unwrap().expect("the run is there");
+        assert_eq!((&run.name, run.records().len()), (&name, 2));
         assert!(run.has(CELL, "base") && run.has(fused, "fused"));
         assert!(!run.has(CELL, "fused") && !run.has(fused, "base"));
         run.put(&[record("fused", fused, 3e6), record("unfused", fused, 4e6)]).unwrap();
@@ -148,27 +134,41 @@ mod tests {
     fn only_the_newest_run_of_the_same_code_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let make = |what: &str, time: &str, code: &str| {
-            let mut run = Run::begin(folder.path(), what, at(time), of(code));
+            let mut run = begin(folder.path(), what, time, code);
             run.put(&[record("base", CELL, 1e6)]).unwrap();
-            run.name().to_owned()
+            run.name
         };
-        make("grid-a", "2026-01-31T12:00:00Z", "code");
-        let newest = make("grid-a", "2026-02-01T11:00:00Z", "code");
-        make("grid-a", "2026-02-01T12:00:00Z", "other code");
-        make("grid-a-b", "2026-02-01T13:00:00Z", "code");
-        make("peers-grid-a", "2026-02-01T14:00:00Z", "code");
-        let run = Run::resume(folder.path(), "grid-a", of("code")).unwrap().expect("it is there");
-        assert_eq!(run.name(), newest);
-        assert!(Run::resume(folder.path(), "grid-a", of("third code")).unwrap().is_none());
+        make("grid-a", "2026-01-31T12:00:00Z", "c0de");
+        let newest = make("grid-a", "2026-02-01T11:00:00Z", "c0de");
+        make("grid-a", "2026-02-01T12:00:00Z", "0ther");
+        make("grid-a-b", "2026-02-01T13:00:00Z", "c0de");
+        make("peers-grid-a", "2026-02-01T14:00:00Z", "c0de");
+        let run = Run::resume(folder.path(), "grid-a", "c0de").unwrap().expect("it is there");
+        assert_eq!(run.name, newest);
+        assert!(Run::resume(folder.path(), "grid-a", "th1rd").unwrap().is_none());
     }
 
     #[test]
     fn two_runs_at_the_same_second_do_not_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = || Run::begin(folder.path(), "grid", at("2026-01-31T12:00:00Z"), of("code"));
-        let (mut first, mut second) = (begin(), begin());
+        let [mut first, mut second] =
+            [(); 2].map(|()| begin(folder.path(), "grid", "2026-01-31T12:00:00Z", "c0de"));
         first.put(&[record("base", CELL, 1e6)]).unwrap();
         assert!(second.put(&[record("base", CELL, 1e6)]).is_err());
         assert!(second.records().is_empty());
+    }
+
+    /// Vectors of the FNV reference code.
+    #[test]
+    fn a_fingerprint_is_fnv_1a_and_knows_where_a_part_ends() {
+        for (text, hash) in
+            [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
+        {
+            assert_eq!(fnv_1a(FNV_BASIS, text.as_bytes()), hash, "{text}");
+        }
+        assert_ne!(fingerprint(["ab", "c"]), fingerprint(["a", "bc"]));
+        assert_ne!(fingerprint(["a", ""]), fingerprint(["a"]));
+        assert_eq!(fingerprint(["a", "b"]), fingerprint(["a", "b"]));
+        assert_eq!(fingerprint([""; 0]), "cbf29ce484222325");
     }
 }

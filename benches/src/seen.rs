@@ -10,10 +10,12 @@
 //! most are, it is that of CPU times over all of them, and the record says so: those scatter more than undisturbed wall times, but far
 //! less than disturbed ones.
 
+use std::collections::BTreeMap;
+
 use fused_lora_records::Clock;
 
 use crate::method::{Method, Probe, What};
-use crate::stats::{Median, median, quantile_of};
+use crate::stats::{Median, quantile};
 use crate::time::Time;
 
 /// A call is disturbed if it leaves threads idle so many times as much as it has to.
@@ -32,6 +34,16 @@ pub struct Observation {
     pub own: Time,
     /// The base's, before and behind it.
     pub bases: [Time; 2],
+}
+
+impl Observation {
+    /// The method's time over the mean of its two base calls; None without the clock.
+    fn ratio(&self, clock: Clock) -> Option<f64> {
+        let of = |time: &Time| if clock == Clock::Wall { Some(time.wall) } else { time.cpu };
+        let [before, behind] = &self.bases;
+        let ratio = of(&self.own)? / f64::midpoint(of(before)?, of(behind)?);
+        Some(ratio).filter(|ratio| ratio.is_finite())
+    }
 }
 
 /// What a method's calls say.
@@ -55,6 +67,8 @@ pub struct Measured {
 #[derive(Clone, Debug)]
 pub struct Seen {
     threads: f64,
+    /// Rounds that were begun, those of some methods alone counted, too.
+    rounds: usize,
     /// Place of the base that a method is compared with; None for a base or a probe, of which the calls alone count.
     bases: Vec<Option<usize>>,
     peak: Option<usize>,
@@ -64,104 +78,90 @@ pub struct Seen {
 
 impl Seen {
     /// Nothing yet of these methods, which run on so many threads.
-    #[must_use]
     pub fn new(methods: &[Method], threads: usize) -> Seen {
-        let is_peak = |method: &Method| method.what == What::Probe(Probe::Peak);
+        let other = |(place, method): (usize, &Method)| method.base.filter(|&base| base != place);
         Seen {
             threads: threads as f64,
-            bases: methods
-                .iter()
-                .enumerate()
-                .map(|(place, method)| method.base.filter(|&base| base != place))
-                .collect(),
-            peak: methods.iter().position(is_peak),
+            rounds: 0,
+            bases: methods.iter().enumerate().map(other).collect(),
+            peak: methods.iter().position(|method| method.what == What::Probe(Probe::Peak)),
             calls: vec![Vec::new(); methods.len()],
             observations: vec![Vec::new(); methods.len()],
         }
     }
 
-    /// A call of the method at that place.
+    /// The number of a round that begins.
+    pub fn next_round(&mut self) -> usize {
+        self.rounds += 1;
+        self.rounds
+    }
+
+    /// A call of a base or a probe.
     pub fn called(&mut self, place: usize, time: Time) {
         self.calls[place].push(time);
     }
 
-    /// A call of the method at that place, with the base calls around it; the call itself was [seen](Self::called).
+    /// A call of a method that is compared with a base.
     pub fn observed(&mut self, place: usize, observation: Observation) {
+        self.calls[place].push(observation.own);
         self.observations[place].push(observation);
     }
 
     /// Whether a method is compared with a base.
-    #[must_use]
     pub fn is_compared(&self, place: usize) -> bool {
         self.bases[place].is_some()
     }
 
-    /// Observations of a method that were not disturbed, as far as is known now; of a base or a probe, its calls.
-    #[must_use]
+    /// Calls of a method that were not disturbed, as far as is known now; where it is compared with a base, nor was the base.
     pub fn good(&self, place: usize) -> usize {
-        self.bases[place]
-            .map_or_else(|| self.good_calls(place).len(), |base| self.good_observations(place, base).len())
+        match self.bases[place] {
+            Some(base) => self.good_observations(place, base).len(),
+            None => self.good_calls(place).len(),
+        }
     }
 
-    /// All observations of a method, or calls of a base or a probe.
-    #[must_use]
+    /// All calls of a method.
     pub fn all(&self, place: usize) -> usize {
-        if self.is_compared(place) { self.observations[place].len() } else { self.calls[place].len() }
+        self.calls[place].len()
     }
 
     /// What the calls of a method say; None before the first.
-    #[must_use]
     pub fn measured(&self, place: usize) -> Option<Measured> {
-        let (walls, ratio, clock): (Vec<f64>, _, _) = match self.bases[place] {
+        let (kept, ratio, clock): (Vec<Time>, _, _) = match self.bases[place] {
             Some(base) => {
                 let (kept, clock) = self.kept(place, base);
-                let ratios: Vec<f64> = kept.iter().map(|seen| ratio(seen, clock)).collect();
-                let walls = kept.iter().map(|seen| seen.own.wall).collect();
-                (walls, (!ratios.is_empty()).then(|| Median::of(&ratios)), clock)
+                let ratios: Vec<f64> = kept.iter().filter_map(|seen| seen.ratio(clock)).collect();
+                (kept.iter().map(|seen| seen.own).collect(), Median::of(&ratios), clock)
             }
             None => {
-                let good = self.good_calls(place);
-                let all = &self.calls[place];
-                let kept = if has_enough(good.len(), all.len()) { &good } else { all };
-                (kept.iter().map(|time| time.wall).collect(), None, Clock::Wall)
+                let (good, all) = (self.good_calls(place), &self.calls[place]);
+                (if has_enough(good.len(), all.len()) { good } else { all.clone() }, None, Clock::Wall)
             }
         };
-        let nanos: Vec<f64> = walls.into_iter().map(|wall| 1e9 * wall).collect();
-        (!nanos.is_empty()).then(|| Measured {
-            time: Median::of(&nanos),
-            ratio,
-            clock,
-            samples: nanos.len(),
-            repeated: self.all(place) - nanos.len(),
-            nanos,
-        })
+        let nanos: Vec<f64> = kept.iter().map(|time| 1e9 * time.wall).collect();
+        let (samples, repeated) = (nanos.len(), self.all(place) - nanos.len());
+        Some(Measured { time: Median::of(&nanos)?, ratio, clock, samples, repeated, nanos })
     }
 
     /// How many times as long one method takes as another, by rounds in which both were compared with the same base; one of them may be
     /// that base.
-    #[must_use]
     pub fn times_as_long(&self, place: usize, other: usize) -> Option<Median> {
-        let of = |place: usize| -> Option<Vec<(usize, f64)>> {
+        let by_round = |place: usize| -> Option<BTreeMap<usize, f64>> {
             let (kept, clock) = self.kept(place, self.bases[place]?);
-            Some(kept.iter().map(|seen| (seen.round, ratio(seen, clock))).collect())
+            Some(kept.iter().filter_map(|seen| Some((seen.round, seen.ratio(clock)?))).collect())
         };
-        let ratios: Vec<f64> = match (of(place), of(other)) {
-            (Some(own), None) => own.into_iter().map(|(_, ratio)| ratio).collect(),
-            (None, Some(others)) => others.into_iter().map(|(_, ratio)| 1.0 / ratio).collect(),
-            (Some(own), Some(others)) => own
-                .into_iter()
-                .filter_map(|(round, ratio)| {
-                    let (_, to) = others.iter().find(|(other, _)| *other == round)?;
-                    Some(ratio / to)
-                })
-                .collect(),
-            (None, None) => Vec::new(),
+        let (own, others) = (by_round(place), by_round(other));
+        // A base is as long as itself.
+        let of = |ratios: &Option<BTreeMap<usize, f64>>, round| {
+            ratios.as_ref().map_or(Some(1.0), |ratios| ratios.get(round).copied())
         };
-        (!ratios.is_empty()).then(|| Median::of(&ratios))
+        let rounds = own.as_ref().or(others.as_ref())?.keys();
+        let ratios: Vec<f64> =
+            rounds.filter_map(|round| Some(of(&own, round)? / of(&others, round)?)).collect();
+        Median::of(&ratios)
     }
 
     /// The fastest call of a method, in seconds: of a probe, the machine's limit.
-    #[must_use]
     pub fn fastest(&self, place: usize) -> Option<f64> {
         self.calls[place].iter().map(|time| time.wall).min_by(f64::total_cmp)
     }
@@ -172,57 +172,39 @@ impl Seen {
         if has_enough(good.len(), all.len()) {
             return (good, Clock::Wall);
         }
-        let has_cpu = all.iter().all(|seen| cpu(seen).is_some());
+        let has_cpu = all.iter().all(|seen| seen.ratio(Clock::Cpu).is_some());
         (all.clone(), if has_cpu { Clock::Cpu } else { Clock::Wall })
     }
 
     fn good_observations(&self, place: usize, base: usize) -> Vec<Observation> {
-        let (limits, of_base) = (self.limits(place), self.limits(base));
-        let is_good = |seen: &&Observation| {
-            !limits.disturb(&seen.own) && seen.bases.iter().all(|base| !of_base.disturb(base))
-        };
+        let (own, of_base) = (self.undisturbed(place), self.undisturbed(base));
+        let is_good = |seen: &&Observation| own(&seen.own) && seen.bases.iter().all(&of_base);
         self.observations[place].iter().filter(is_good).copied().collect()
     }
 
     fn good_calls(&self, place: usize) -> Vec<Time> {
-        let limits = self.limits(place);
-        self.calls[place].iter().filter(|time| !limits.disturb(time)).copied().collect()
+        let undisturbed = self.undisturbed(place);
+        self.calls[place].iter().filter(|time| undisturbed(time)).copied().collect()
     }
 
-    fn limits(&self, place: usize) -> Limits {
-        let calls = &self.calls[place];
-        if calls.is_empty() {
-            return Limits { threads: self.threads, idle: f64::INFINITY, wall: f64::INFINITY };
-        }
-        let walls: Vec<f64> = calls.iter().map(|time| time.wall).collect();
+    /// Tells which calls of a method were not disturbed.
+    fn undisturbed(&self, place: usize) -> impl Fn(&Time) -> bool {
         let best = |place: usize| {
-            let idle: Vec<f64> =
-                self.calls[place].iter().filter_map(|time| idle(time, self.threads)).collect();
-            quantile_of(&idle, BEST)
+            let idle: Vec<f64> = self.calls[place].iter().filter_map(|time| self.idle(time)).collect();
+            quantile(&idle, BEST)
         };
         // The loop of the peak keeps all threads busy: where even its best call does not, the machine is taken.
         let of_machine = self.peak.and_then(best).unwrap_or(1.0).max(1.0);
-        let of_method = best(place).unwrap_or(f64::INFINITY);
-        Limits { threads: self.threads, idle: IDLE * of_method / of_machine, wall: SLOW * median(&walls) }
+        let most_idle = IDLE * best(place).unwrap_or(f64::INFINITY) / of_machine;
+        let walls: Vec<f64> = self.calls[place].iter().map(|time| time.wall).collect();
+        let slow = SLOW * quantile(&walls, 0.5).unwrap_or(f64::INFINITY);
+        move |time| time.wall <= slow && self.idle(time).is_none_or(|idle| idle <= most_idle)
     }
-}
 
-/// From where on a call is disturbed.
-struct Limits {
-    threads: f64,
-    idle: f64,
-    wall: f64,
-}
-
-impl Limits {
-    fn disturb(&self, time: &Time) -> bool {
-        time.wall > self.wall || idle(time, self.threads).is_some_and(|idle| idle > self.idle)
+    /// Wall time of all threads to the CPU time: 1 where all of them worked all the time.
+    fn idle(&self, time: &Time) -> Option<f64> {
+        time.cpu.filter(|&cpu| cpu > 0.0).map(|cpu| time.wall * self.threads / cpu)
     }
-}
-
-/// Wall time of all threads to the CPU time: 1 where all of them worked all the time.
-fn idle(time: &Time, threads: f64) -> Option<f64> {
-    time.cpu.filter(|&cpu| cpu > 0.0).map(|cpu| time.wall * threads / cpu)
 }
 
 /// Whether so many undisturbed ones will do: most of what there is.
@@ -230,27 +212,11 @@ fn has_enough(good: usize, all: usize) -> bool {
     2 * good > all
 }
 
-fn cpu(seen: &Observation) -> Option<f64> {
-    let [before, behind] = seen.bases;
-    let of_bases = f64::midpoint(before.cpu?, behind.cpu?);
-    Some(seen.own.cpu? / of_bases).filter(|ratio| ratio.is_finite())
-}
-
-/// The method's time over the mean of its two base calls.
-fn ratio(seen: &Observation, clock: Clock) -> f64 {
-    let [before, behind] = seen.bases;
-    let wall = seen.own.wall / f64::midpoint(before.wall, behind.wall);
-    match clock {
-        Clock::Wall => wall,
-        Clock::Cpu => cpu(seen).unwrap_or(wall),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::stats::FEWEST;
-    use crate::testing::{method, probe};
+    use crate::testing::{self, method, probe};
 
     const BASE: usize = 0;
     const FUSED: usize = 1;
@@ -266,12 +232,17 @@ mod tests {
         Time { wall, cpu: Some(2.0 * wall * (1.0 - taken)) }
     }
 
-    /// A leg: the method between two calls of the base, and a call of the peak.
+    /// The method between two calls of the base, and a call of the peak.
     fn leg(seen: &mut Seen, round: usize, own: Time, bases: [Time; 2], peak: Time) {
         seen.called(PEAK, peak);
-        seen.called(FUSED, own);
-        bases.iter().for_each(|&base| seen.called(BASE, base));
-        seen.observed(FUSED, Observation { round, own, bases });
+        testing::leg(seen, FUSED, round, own, bases);
+    }
+
+    /// So many legs of the same calls.
+    fn legs(rounds: usize, own: Time, bases: [Time; 2], peak: Time) -> Seen {
+        let mut seen = seen();
+        (0..rounds).for_each(|round| leg(&mut seen, round, own, bases, peak));
+        seen
     }
 
     #[test]
@@ -296,10 +267,7 @@ mod tests {
     fn a_disturbed_round_is_left_out_whoever_it_hit() {
         let quiet = |wall| time(wall, 0.02);
         for hit in 0..3 {
-            let mut seen = seen();
-            for round in 0..12 {
-                leg(&mut seen, round, quiet(1.2), [quiet(1.0); 2], quiet(1.0));
-            }
+            let mut seen = legs(12, quiet(1.2), [quiet(1.0); 2], quiet(1.0));
             // A core is taken for half of a call: it lasts no longer than others may, but the CPU worked less.
             let mut walls = [1.2, 1.0, 1.0].map(quiet);
             walls[hit] = time(1.2 * walls[hit].wall, 0.25);
@@ -327,10 +295,7 @@ mod tests {
     /// A method whose threads wait for each other is not disturbed by that.
     #[test]
     fn idle_threads_of_the_method_itself_are_no_disturbance() {
-        let mut seen = seen();
-        for round in 0..10 {
-            leg(&mut seen, round, time(1.2, 0.4), [time(1.0, 0.0); 2], time(1.0, 0.0));
-        }
+        let seen = legs(10, time(1.2, 0.4), [time(1.0, 0.0); 2], time(1.0, 0.0));
         let measured = seen.measured(FUSED).unwrap();
         assert_eq!((measured.samples, measured.repeated), (10, 0));
     }
@@ -356,23 +321,19 @@ mod tests {
     /// A quarter of the machine is taken from every call alike: none stands out among its own, but the peak's loop tells.
     #[test]
     fn a_machine_that_is_evenly_busy_is_seen_by_the_peak() {
-        let mut seen = seen();
-        for round in 0..12 {
-            leg(&mut seen, round, time(1.6, 0.25), [time(1.4, 0.25), time(1.3, 0.25)], time(1.3, 0.25));
-        }
+        let seen = legs(12, time(1.6, 0.25), [1.4, 1.3].map(|wall| time(wall, 0.25)), time(1.3, 0.25));
         assert_eq!(seen.good(FUSED), 0);
         assert_eq!(seen.measured(FUSED).unwrap().clock, Clock::Cpu);
     }
 
     #[test]
     fn few_values_have_no_interval() {
-        let mut seen = seen();
-        for round in 0..FEWEST {
-            let measured = seen.measured(FUSED);
-            assert!(measured.is_none_or(|m| m.ratio.unwrap().interval.is_none()), "round {round}");
-            leg(&mut seen, round, time(1.2, 0.0), [time(1.0, 0.0); 2], time(1.0, 0.0));
+        for rounds in 0..=FEWEST {
+            let measured = legs(rounds, time(1.2, 0.0), [time(1.0, 0.0); 2], time(1.0, 0.0)).measured(FUSED);
+            assert_eq!(measured.is_some(), rounds > 0);
+            let interval = measured.and_then(|measured| measured.ratio.unwrap().interval);
+            assert_eq!(interval.is_some(), rounds == FEWEST, "{rounds} rounds");
         }
-        assert!(seen.measured(FUSED).unwrap().ratio.unwrap().interval.is_some());
     }
 
     #[test]

@@ -9,8 +9,7 @@ use criterion::Criterion;
 use fused_lora_records::{Record, Timestamp, Workload};
 
 use crate::arguments::{Arguments, Mode};
-use crate::criterion_share::{list, live, replay};
-use crate::fingerprint::Fingerprint;
+use crate::criterion_share::{live, replay};
 use crate::machine::Machine;
 use crate::measure::{Pace, Report, measure};
 use crate::method::Method;
@@ -18,11 +17,11 @@ use crate::outcome::Outcome;
 use crate::records::Template;
 use crate::revision::Revision;
 use crate::ring::COLD;
-use crate::run::Run;
-use crate::settings::{self, Backend, BadSetting, Selection, Settings};
+use crate::run::{self, Run};
+use crate::settings::{self, Backend, Selection, Settings, Usage};
 use crate::size::{Size, sizes};
 use crate::suite::Suite;
-use crate::target::{NoTarget, Target};
+use crate::target::Target;
 
 /// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or `FUSED_LORA_ROUNDS` says otherwise:
 /// the fewest samples that Criterion takes.
@@ -66,44 +65,29 @@ impl Bench {
     /// Whether it measures what the settings ask for.
     fn accepts(&self, settings: &Settings) -> Result<(), Usage> {
         let bench = self.name;
-        if !self.backends.contains(&settings.backend) {
-            return Err(Usage::Backend { asked: settings.backend, bench });
-        }
-        if !self.workloads.contains(settings.workload) {
-            return Err(Usage::Workload { asked: settings.workload, bench });
-        }
-        if !self.selections.contains(&settings.selection) {
-            let names: Vec<&str> = self.selections.iter().map(|selection| selection.name()).collect();
-            return Err(Usage::Selection { asked: settings.selection, bench, known: names.join(" or ") });
-        }
-        Ok(())
+        let (backend, workload, selection) = (settings.backend, settings.workload, settings.selection);
+        Err(Usage(if !self.backends.contains(&backend) {
+            format!(
+                "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
+                backend.name()
+            )
+        } else if !self.workloads.contains(workload) {
+            format!(
+                "FUSED_LORA_WORKLOAD={}: the bench {bench} does not measure it; `cargo bench --bench {}` does",
+                workload.name(),
+                if workload.layers().is_some() { "layer" } else { "grid" }
+            )
+        } else if !self.selections.contains(&selection) {
+            let known: Vec<&str> = self.selections.iter().map(|selection| selection.name()).collect();
+            format!("FUSED_LORA_GRID={}: the bench {bench} knows {}", selection.name(), known.join(" or "))
+        } else {
+            return Ok(());
+        }))
     }
 
     fn group(&self, settings: &Settings, size: Size) -> String {
         format!("{}{}/{size}", self.prefix, settings.workload.name())
     }
-}
-
-/// An environment that means nothing: exit code 2, all else is 1.
-#[derive(Debug, thiserror::Error)]
-enum Usage {
-    #[error(transparent)]
-    Setting(#[from] BadSetting),
-    #[error(transparent)]
-    Simd(fused_lora::Error),
-    #[error(
-        "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
-        .asked.name()
-    )]
-    Backend { asked: Backend, bench: &'static str },
-    #[error(
-        "FUSED_LORA_WORKLOAD={}: the bench {bench} does not measure it; `cargo bench --bench {}` does",
-        .asked.name(),
-        if .asked.layers().is_some() { "layer" } else { "grid" }
-    )]
-    Workload { asked: &'static Workload, bench: &'static str },
-    #[error("FUSED_LORA_GRID={}: the bench {bench} knows {known}", .asked.name())]
-    Selection { asked: Selection, bench: &'static str, known: String },
 }
 
 /// Runs a bench.
@@ -130,17 +114,14 @@ fn root() -> PathBuf {
 }
 
 fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
-    let settings = Settings::from_env(bench.default_settings()).map_err(Usage::from)?;
+    let settings = Settings::from_env(bench.default_settings())?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in settings::unknown(names) {
         eprintln!("warning: {name} is no setting of this bench");
     }
     bench.accepts(&settings)?;
     let arguments = Arguments::from_env();
-    let target = Target::open(&settings).map_err(|error| match error {
-        NoTarget::Simd(error) => anyhow::Error::new(Usage::Simd(error)),
-        error => error.into(),
-    })?;
+    let target = Target::open(&settings)?;
     let machine = target.machine();
     let last_level_cache = if arguments.mode == Mode::Test { 0 } else { machine.last_level_cache };
     let mut suite = (bench.suite)(&settings, &target, last_level_cache)?;
@@ -153,12 +134,6 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
     let mut jobs: Vec<(Size, Vec<Method>)> = jobs.collect();
     let distance = COLD * last_level_cache;
     match arguments.mode {
-        Mode::List => {
-            for (size, methods) in &jobs {
-                list(criterion, &bench.group(&settings, *size), methods);
-            }
-            Ok(())
-        }
         Mode::Test | Mode::NoRecord => {
             if arguments.mode == Mode::Test && !bench.tests_all_sizes {
                 jobs.truncate(1);
@@ -188,8 +163,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             if let Some(line) = suite.preamble()? {
                 println!("{line}");
             }
-            let template =
-                Template { run: run.name().to_owned(), settings: settings.clone(), machine, revision };
+            let template = Template { run: run.name.clone(), settings: settings.clone(), machine, revision };
             let report = measure(&mut *suite, jobs, &pace, &mut |suite, outcome| {
                 Ok(run.put(&template.records(suite, outcome))?)
             })?;
@@ -202,7 +176,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             print!("{}", (bench.conclude)(run.records(), &report.outcomes));
             say(&report, &short, samples, pace.total);
             if !report.outcomes.is_empty() {
-                println!("{} records in {}", run.records().len(), run.path().display());
+                println!("{} records in {}", run.records().len(), run.path.display());
             }
             Ok(())
         }
@@ -215,13 +189,13 @@ fn begin(bench: &Bench, settings: &Settings, machine: &Machine, revision: &Revis
     let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend.name());
     let fingerprint = fingerprint(settings, machine, revision);
     if settings.resume {
-        if let Some(run) = Run::resume(&folder, &what, fingerprint).context("FUSED_LORA_RESUME=1")? {
-            eprintln!("resuming {}, which has {} records", run.name(), run.records().len());
+        if let Some(run) = Run::resume(&folder, &what, &fingerprint).context("FUSED_LORA_RESUME=1")? {
+            eprintln!("resuming {}, which has {} records", run.name, run.records().len());
             return Ok(run);
         }
         eprintln!("FUSED_LORA_RESUME=1: no run of this configuration and code yet, so a new one begins");
     }
-    Ok(Run::begin(&folder, &what, Timestamp::now(), fingerprint))
+    Ok(Run::begin(&folder, &what, Timestamp::now(), &fingerprint))
 }
 
 /// What of a size's methods runs: those with an id that is selected, their bases, and the probes. Nothing where no id is.
@@ -240,14 +214,8 @@ fn selected(methods: Vec<Method>, selects: impl Fn(&str) -> bool) -> Vec<Method>
         method.base = method.base.and_then(|base| kept.iter().position(|&other| other == base));
         // The call that is recorded under several names is recorded under those that are selected.
         if method.names.len() > 1 && !selects(&method.ids[0]) {
-            let of_names = method.ids[1..].to_vec();
-            method.names = method
-                .names
-                .into_iter()
-                .zip(of_names)
-                .filter(|(_, id)| selects(id))
-                .map(|(name, _)| name)
-                .collect();
+            let mut of_names = method.ids[1..].iter();
+            method.names.retain(|_| of_names.next().is_some_and(|id| selects(id)));
         }
         method
     };
@@ -282,9 +250,8 @@ fn say(report: &Report, short: &[&Outcome], samples: usize, total: Duration) {
 }
 
 /// Whatever makes two measurements not comparable.
-fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> Fingerprint {
-    let mut fingerprint = Fingerprint::new();
-    for part in [
+fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> String {
+    run::fingerprint([
         settings.workload.name(),
         settings.backend.name(),
         // Two GPUs of one name are measured at the same time, each into a file of its own.
@@ -300,22 +267,18 @@ fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> F
         &machine.driver,
         env!("CARGO_PKG_VERSION"),
         &revision.commit,
-        &revision.changes.to_string(),
-    ] {
-        fingerprint.add(part);
-    }
-    fingerprint
+        &revision.changes,
+    ])
 }
 
 #[cfg(test)]
 mod tests {
-    use fused_lora::Granule;
     use fused_lora_transformer::Targets;
 
     use super::*;
     use crate::method::Probe;
     use crate::settings::Cache;
-    use crate::testing::{method, probe};
+    use crate::testing::{machine, method, probe};
 
     const BENCH: Bench = Bench {
         name: "some-bench",
@@ -334,70 +297,54 @@ mod tests {
         let default = BENCH.default_settings();
         assert_eq!((default.workload.name(), default.selection), ("linear-1024x1024", Selection::Full));
         assert!(BENCH.accepts(&default).is_ok());
-        let refusal = |bench: Bench, settings: Settings| bench.accepts(&settings).unwrap_err().to_string();
+        let layers = Bench { workloads: Workload::LAYERS, ..BENCH };
         let [linear, layer] = [&Workload::LINEARS[0], &Workload::LAYERS[0]];
         for (bench, settings, part) in [
             (BENCH, Settings { workload: layer, ..default.clone() }, "--bench layer`"),
-            (
-                Bench { workloads: Workload::LAYERS, ..BENCH },
-                Settings { workload: linear, ..default.clone() },
-                "--bench grid`",
-            ),
+            (layers, Settings { workload: linear, ..default.clone() }, "--bench grid`"),
             (BENCH, Settings { selection: Selection::Reduced, ..default.clone() }, "full or sizes"),
             (BENCH, Settings { backend: Backend::Cuda, ..default }, "FUSED_LORA_BACKEND=cuda"),
         ] {
-            let text = refusal(bench, settings);
+            let text = bench.accepts(&settings).unwrap_err().to_string();
             assert!(text.contains(part) && text.contains("some-bench"), "{text}");
         }
     }
 
     #[test]
     fn whatever_changes_a_number_changes_the_fingerprint() {
-        let settings = Settings::default();
-        let machine = Machine {
-            device: "some device".to_owned(),
-            threads: Some(2),
-            simd: "avx2".to_owned(),
-            driver: "12.4".to_owned(),
-            clock_mhz: None,
-            last_level_cache: 32 << 20,
-            granule: Granule { shrink_n: 8, expand_k: 1 },
+        let of = |change: fn(&mut Settings, &mut Machine, &mut Revision)| {
+            let mut of = (Settings::default(), machine(), Revision::named("0123abc"));
+            change(&mut of.0, &mut of.1, &mut of.2);
+            fingerprint(&of.0, &of.1, &of.2)
         };
-        let revision = Revision { commit: "0123abc".to_owned(), dirty: false, changes: Fingerprint::new() };
-        let same = fingerprint(&settings, &machine, &revision);
-
-        let workload = &Workload::LINEARS[1];
-        let mut changes = Fingerprint::new();
-        changes.add("a change");
-        let of_settings = |settings: Settings| fingerprint(&settings, &machine, &revision);
-        let of_machine = |machine: Machine| fingerprint(&settings, &machine, &revision);
-        let of_revision = |revision: Revision| fingerprint(&settings, &machine, &revision);
-        let others = [
-            of_settings(Settings { workload, ..settings.clone() }),
-            of_settings(Settings { cache: Cache::WarmW, ..settings.clone() }),
-            of_settings(Settings { workload: &Workload::LAYERS[0], ..settings.clone() }),
-            of_settings(Settings { workload: &Workload::LAYERS[1], ..settings.clone() }),
-            of_settings(Settings { targets: Targets::QueryValue, ..settings.clone() }),
-            of_settings(Settings { torch: Some("python".into()), ..settings.clone() }),
-            of_settings(Settings { backend: Backend::Cuda, ..settings.clone() }),
-            of_settings(Settings { device: 1, ..settings.clone() }),
-            of_settings(Settings { shard: "1/2".parse().unwrap(), ..settings.clone() }),
-            of_machine(Machine { threads: Some(3), ..machine.clone() }),
-            of_machine(Machine { threads: None, ..machine.clone() }),
-            of_machine(Machine { device: "other".to_owned(), ..machine.clone() }),
-            of_machine(Machine { simd: "portable".to_owned(), ..machine.clone() }),
-            of_machine(Machine { driver: "12.6".to_owned(), ..machine.clone() }),
-            of_revision(Revision { commit: "fedcba9".to_owned(), ..revision.clone() }),
-            of_revision(Revision { changes, ..revision.clone() }),
+        let fingerprints = [
+            of(|_, _, _| ()),
+            of(|settings, _, _| settings.workload = &Workload::LINEARS[1]),
+            of(|settings, _, _| settings.workload = &Workload::LAYERS[0]),
+            of(|settings, _, _| settings.workload = &Workload::LAYERS[1]),
+            of(|settings, _, _| settings.cache = Cache::WarmW),
+            of(|settings, _, _| settings.targets = Targets::QueryValue),
+            of(|settings, _, _| settings.torch = Some("python".into())),
+            of(|settings, _, _| settings.backend = Backend::Cuda),
+            of(|settings, _, _| settings.device = 1),
+            of(|settings, _, _| settings.shard = "1/2".parse().unwrap()),
+            of(|_, machine, _| machine.threads = Some(3)),
+            of(|_, machine, _| machine.threads = None),
+            of(|_, machine, _| machine.device = "other".to_owned()),
+            of(|_, machine, _| machine.simd = "portable".to_owned()),
+            of(|_, machine, _| machine.driver = "12.6".to_owned()),
+            of(|_, _, revision| revision.commit = "fedcba9".to_owned()),
+            of(|_, _, revision| revision.changes = "a change".to_owned()),
         ];
-        for (i, other) in others.iter().enumerate() {
-            assert_ne!(*other, same, "change {i}");
-            assert!(!others[..i].contains(other), "change {i}");
+        for (i, other) in fingerprints.iter().enumerate() {
+            assert!(!fingerprints[..i].contains(other), "change {i}");
         }
         // Neither the time that there is, nor whether a run is resumed, changes what is measured.
-        let budget = Some(Duration::from_secs(1));
-        assert_eq!(of_settings(Settings { budget, resume: true, ..settings.clone() }), same);
-        assert_eq!(of_machine(Machine { clock_mhz: Some(1.0), ..machine.clone() }), same);
+        let budget_and_resume = of(|settings, _, _| {
+            (settings.budget, settings.resume) = (Some(Duration::from_secs(1)), true);
+        });
+        let clock = of(|_, machine, _| machine.clock_mhz = Some(1.0));
+        assert_eq!([&budget_and_resume, &clock], [&fingerprints[0]; 2]);
     }
 
     #[test]

@@ -22,13 +22,11 @@ pub struct Size {
 
 impl Size {
     /// M: the rows of x.
-    #[must_use]
     pub fn m(&self) -> usize {
         self.batch * self.seq_len
     }
 
     /// The grid's cell of that size and rank.
-    #[must_use]
     pub fn cell(&self, rank: usize) -> Cell {
         Cell { seq_len: self.seq_len, batch: self.batch, rank }
     }
@@ -42,7 +40,6 @@ impl fmt::Display for Size {
 }
 
 /// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are measured in the same rounds.
-#[must_use]
 pub fn sizes(settings: &Settings) -> Vec<Size> {
     let selected = |size: &Size| match settings.selection {
         Selection::Reduced => REDUCED.contains(&size.batch),

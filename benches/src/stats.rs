@@ -19,105 +19,63 @@ pub const FEWEST: usize = 6;
 pub struct Median {
     /// The median.
     pub median: f64,
-    /// Lower and upper end of the interval; None for fewer than [`FEWEST`] values.
+    /// Lower and upper end of the interval, a percentile bootstrap's; None for fewer than [`FEWEST`] values.
     pub interval: Option<(f64, f64)>,
 }
 
 impl Median {
-    /// Of those values.
-    ///
-    /// # Panics
-    ///
-    /// If there are none.
-    #[must_use]
-    pub fn of(values: &[f64]) -> Median {
-        let estimate = bootstrap_median(values);
-        let interval = (values.len() >= FEWEST).then_some((estimate.lo, estimate.hi));
-        Median { median: estimate.median, interval }
+    /// Of those values; None where there are none.
+    pub fn of(values: &[f64]) -> Option<Median> {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(SEED);
+        let median = median(&mut values.to_vec())?;
+        let mut resample = vec![0.0; values.len()];
+        let mut again = || {
+            resample.fill_with(|| values[rng.random_range(0..values.len())]);
+            self::median(&mut resample)
+        };
+        let interval = (values.len() >= FEWEST).then(|| {
+            let medians: Vec<f64> = (0..RESAMPLES).filter_map(|_| again()).collect();
+            quantile(&medians, 0.025).zip(quantile(&medians, 0.975))
+        });
+        Some(Median { median, interval: interval.flatten() })
     }
 
     /// That of `f(x)` where `f` rises.
-    #[must_use]
     pub fn map(self, f: impl Fn(f64) -> f64) -> Median {
         Median { median: f(self.median), interval: self.interval.map(|(lo, hi)| (f(lo), f(hi))) }
     }
 
     /// Half the interval's width.
-    #[must_use]
     pub fn half_width(&self) -> Option<f64> {
         self.interval.map(|(lo, hi)| (hi - lo) / 2.0)
     }
 }
 
-/// A median with its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Estimate {
-    lo: f64,
-    median: f64,
-    hi: f64,
+/// The mean of the middle two where their number is even. Reorders the values, but, unlike [`quantile`], does not sort them.
+fn median(values: &mut [f64]) -> Option<f64> {
+    let (middle, odd) = (values.len() / 2, values.len() % 2 == 1);
+    if values.is_empty() {
+        return None;
+    }
+    let (below, &mut upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| !odd);
+    Some(f64::midpoint(lower.unwrap_or(upper), upper))
 }
 
-/// The median; the mean of the middle two where their number is even.
-///
-/// # Panics
-///
-/// If there are no values.
-#[must_use]
-pub fn median(values: &[f64]) -> f64 {
-    median_in_place(&mut values.to_vec())
-}
-
-/// The median and its 95 % percentile-bootstrap interval.
-///
-/// # Panics
-///
-/// If there are no values.
-fn bootstrap_median(values: &[f64]) -> Estimate {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(SEED);
-    let mut resample = vec![0.0; values.len()];
-    let mut medians: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            resample.fill_with(|| values[rng.random_range(0..values.len())]);
-            median_in_place(&mut resample)
-        })
-        .collect();
-    medians.sort_unstable_by(f64::total_cmp);
-    Estimate { lo: quantile(&medians, 0.025), median: median(values), hi: quantile(&medians, 0.975) }
+/// The value below which that share of the values lies, with linear interpolation between neighbours; None where there are no values.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let position = q * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
+    Some(below + (above - below) * position.fract())
 }
 
 /// The geometric mean, the one mean of ratios that does not depend on which way round they are taken.
 /// None where there are no values.
-#[must_use]
 pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     let sum: f64 = values.iter().map(|value| value.ln()).sum();
     (!values.is_empty()).then(|| (sum / values.len() as f64).exp())
-}
-
-fn median_in_place(values: &mut [f64]) -> f64 {
-    let middle = values.len() / 2;
-    let odd = values.len() % 2 == 1;
-    let (below, &mut upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    if odd {
-        return upper;
-    }
-    let lower =
-        below.iter().copied().max_by(f64::total_cmp).expect("an even number of values is at least two");
-    f64::midpoint(lower, upper)
-}
-
-/// The value below which that share of the values lies; None where there are no values.
-#[must_use]
-pub fn quantile_of(values: &[f64], q: f64) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    (!sorted.is_empty()).then(|| quantile(&sorted, q))
-}
-
-/// Of sorted values, with linear interpolation between neighbours.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let position = q * (sorted.len() - 1) as f64;
-    let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
-    below + (above - below) * position.fract()
 }
 
 #[cfg(test)]
@@ -127,32 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_by_hand() {
-        assert_eq!(median(&[3.0]), 3.0);
-        assert_eq!(median(&[3.0, 1.0]), 2.0);
-        assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
-        assert_eq!(median(&[4.0, 100.0, 1.0, 2.0]), 3.0);
-    }
-
-    #[test]
-    fn quantiles_by_hand() {
-        let sorted = [0.0, 10.0, 20.0, 30.0, 40.0];
-        assert_eq!(quantile(&sorted, 0.0), 0.0);
-        assert_eq!(quantile(&sorted, 0.5), 20.0);
-        assert_eq!(quantile(&sorted, 0.125), 5.0);
-        assert_eq!((quantile_of(&[3.0, 1.0, 2.0], 0.5), quantile_of(&[], 0.5)), (Some(2.0), None));
-        assert_eq!(quantile(&sorted, 1.0), 40.0);
-    }
-
-    #[test]
-    fn few_values_have_a_median_and_no_interval() {
-        assert_eq!(Median::of(&[3.0, 1.0, 2.0, 4.0, 5.0]), Median { median: 3.0, interval: None });
-        assert!(Median::of(&[3.0, 1.0, 2.0, 4.0, 5.0, 6.0]).interval.is_some());
-    }
-
-    #[test]
-    fn equal_values_leave_no_doubt() {
-        assert_eq!(bootstrap_median(&[7.0; 12]), Estimate { lo: 7.0, median: 7.0, hi: 7.0 });
+    fn medians_and_quantiles_by_hand() {
+        for (values, median) in [
+            (&[3.0][..], 3.0),
+            (&[3.0, 1.0], 2.0),
+            (&[9.0, 1.0, 5.0], 5.0),
+            (&[4.0, 100.0, 1.0, 2.0], 3.0),
+            (&[3.0, 1.0, 2.0, 4.0, 5.0], 3.0),
+        ] {
+            assert_eq!(Median::of(values), Some(Median { median, interval: None }), "{values:?}");
+            assert_eq!(quantile(values, 0.5), Some(median), "{values:?}");
+        }
+        for (q, value) in [(0.0, 0.0), (0.5, 20.0), (0.125, 5.0), (1.0, 40.0)] {
+            assert_eq!(quantile(&[10.0, 0.0, 20.0, 40.0, 30.0], q), Some(value));
+        }
+        assert_eq!((Median::of(&[]), quantile(&[], 0.5)), (None, None));
     }
 
     /// The distribution of a resampled median is known: with n odd it is at or below the k-th smallest value
@@ -161,8 +108,9 @@ mod tests {
     #[test]
     fn the_interval_is_the_binomials() {
         let values: Vec<f64> = (1..=9).map(f64::from).collect();
-        let estimate = bootstrap_median(&values);
-        assert_eq!(estimate, Estimate { lo: 2.0, median: 5.0, hi: 8.0 });
+        assert_eq!(Median::of(&values), Some(Median { median: 5.0, interval: Some((2.0, 8.0)) }));
+        let equal = Median { median: 7.0, interval: Some((7.0, 7.0)) };
+        assert_eq!(Median::of(&[7.0; FEWEST]), Some(equal), "equal values leave no doubt");
     }
 
     #[test]
@@ -170,32 +118,25 @@ mod tests {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let times = Exp::new(1.0).expect("a positive rate");
         let truth = std::f64::consts::LN_2;
-        let trials = 300;
-        let held = (0..trials)
-            .filter(|_| {
-                let sample: Vec<f64> = (0..41).map(|_| times.sample(&mut rng)).collect();
-                let estimate = bootstrap_median(&sample);
-                estimate.lo <= truth && truth <= estimate.hi
-            })
-            .count();
-        let coverage = held as f64 / f64::from(trials);
-        assert!(
-            (0.90..=0.985).contains(&coverage),
-            "a 95 % interval held the truth in {coverage} of the trials"
-        );
+        let mut holds = || {
+            let sample: Vec<f64> = (0..41).map(|_| times.sample(&mut rng)).collect();
+            let (lo, hi) = Median::of(&sample).unwrap().interval.unwrap();
+            lo <= truth && truth <= hi
+        };
+        let coverage = (0..300).filter(|_| holds()).count() as f64 / 300.0;
+        assert!((0.90..=0.985).contains(&coverage), "a 95 % interval held it in {coverage} of the trials");
     }
 
     #[test]
-    fn an_estimate_is_reproducible_and_ordered() {
+    fn an_interval_is_reproducible_and_ordered() {
         let values: Vec<f64> = (0..200).map(|i| f64::from(i * 7919 % 211)).collect();
-        let estimate = bootstrap_median(&values);
-        assert_eq!(estimate, bootstrap_median(&values));
-        assert!(estimate.lo < estimate.median && estimate.median < estimate.hi);
-        let median = Median::of(&values);
-        assert_eq!((median.median, median.interval), (estimate.median, Some((estimate.lo, estimate.hi))));
+        let median = Median::of(&values).unwrap();
+        assert_eq!(Median::of(&values), Some(median));
+        let (lo, hi) = median.interval.unwrap();
+        assert!(lo < median.median && median.median < hi);
         let percent = median.map(|ratio| 100.0 * (ratio - 1.0));
-        assert_eq!(percent.median, 100.0 * (estimate.median - 1.0));
-        assert_eq!(percent.half_width().unwrap(), 50.0 * (estimate.hi - estimate.lo));
+        assert_eq!(percent.median, 100.0 * (median.median - 1.0));
+        assert_eq!(percent.half_width().unwrap(), 50.0 * (hi - lo));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use fused_lora_records::Record;
 
 use crate::check::Expected;
 use crate::method::{Call, Method};
+use crate::ring;
 use crate::size::Size;
 
 /// A workload on a backend.
@@ -12,22 +13,17 @@ pub trait Suite {
     /// All methods of a size: each base before what is compared with it.
     fn methods(&self, size: Size) -> Vec<Method>;
 
-    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched.
-    fn slots(&self, size: Size, distance: usize) -> usize;
+    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that the first base takes from
+    /// memory. Adapters rotate too, but not every call has any.
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        ring::slots(self.methods(size)[0].work.bytes as usize, distance)
+    }
 
     /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
-    ///
-    /// # Errors
-    ///
-    /// If a library refuses the operands, or there is no memory for them.
     fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
     -> anyhow::Result<Vec<Box<dyn Call>>>;
 
     /// What y of the first slot should be, one for each product; nothing for a probe.
-    ///
-    /// # Errors
-    ///
-    /// If the reference refuses the operands.
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>>;
 
     /// Adds to a record what only the suite knows: the version of another library.
@@ -39,10 +35,6 @@ pub trait Suite {
     }
 
     /// Something to say before anything is measured.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     fn preamble(&self) -> anyhow::Result<Option<String>> {
         Ok(None)
     }

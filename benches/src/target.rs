@@ -1,10 +1,10 @@
 //! The backend that the settings ask for, found on this machine.
 
+use anyhow::Context as _;
 use fused_lora::cpu::Simd;
 
-use crate::host::Host;
 use crate::machine::Machine;
-use crate::settings::{Backend, Settings};
+use crate::settings::{Backend, Settings, Usage};
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 use crate::cuda::Gpu;
@@ -19,50 +19,27 @@ pub enum Target {
     Cuda(Gpu),
 }
 
-/// Why there is nothing to measure on.
-#[derive(Debug, thiserror::Error)]
-pub enum NoTarget {
-    /// The SIMD level that is asked for does not exist, or not here.
-    #[error(transparent)]
-    Simd(#[from] fused_lora::Error),
-    /// There is no such GPU, or nothing that drives it.
-    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-    #[error("FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE={device}")]
-    Gpu {
-        /// The GPU's number.
-        device: u32,
-        /// What is missing.
-        source: fused_lora::cuda::Error,
-    },
-    /// No GPU is known to be driven on this platform.
-    #[error("FUSED_LORA_BACKEND=cuda needs Linux on x86-64 or aarch64")]
-    Platform,
-}
-
 impl Target {
-    /// Finds it. Of the backend `cpu`, nothing looks for a GPU.
-    ///
-    /// # Errors
-    ///
-    /// What is missing.
-    pub fn open(settings: &Settings) -> Result<Target, NoTarget> {
+    /// Finds it. Of the backend `cpu`, nothing looks for a GPU. A SIMD level that does not exist, or not here, is a [`Usage`].
+    pub fn open(settings: &Settings) -> anyhow::Result<Target> {
         match settings.backend {
-            Backend::Cpu => Ok(Target::Cpu(Simd::detect()?)),
+            Backend::Cpu => Ok(Target::Cpu(Simd::detect().map_err(|error| Usage(error.to_string()))?)),
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Backend::Cuda => {
                 let device = settings.device;
-                Gpu::open(device).map(Target::Cuda).map_err(|source| NoTarget::Gpu { device, source })
+                let gpu = Gpu::open(device);
+                gpu.map(Target::Cuda)
+                    .with_context(|| format!("FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE={device}"))
             }
             #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-            Backend::Cuda => Err(NoTarget::Platform),
+            Backend::Cuda => anyhow::bail!("FUSED_LORA_BACKEND=cuda needs Linux on x86-64 or aarch64"),
         }
     }
 
     /// What records say of it.
-    #[must_use]
     pub fn machine(&self) -> Machine {
         match self {
-            Target::Cpu(simd) => Machine::cpu(Host::detect(), *simd),
+            Target::Cpu(simd) => Machine::cpu(*simd),
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Target::Cuda(gpu) => gpu.machine(),
         }
@@ -75,15 +52,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_cpu_is_named_with_its_level() {
-        let target = Target::open(&Settings::default()).unwrap();
-        let Target::Cpu(simd) = target else { panic!("the default is the CPU") };
-        let machine = target.machine();
-        assert_eq!((machine.simd.as_str(), machine.granule), (simd.name(), simd.granule()));
-        assert!(machine.threads.is_some() && machine.driver.is_empty());
-    }
-
     /// In a process of its own, which loads its driver once: this test again, told that it is the child.
     #[test]
     fn a_driver_that_is_not_there_is_named() {
@@ -91,7 +59,7 @@ mod tests {
         if std::env::var_os(CHILD).is_some() {
             let settings = Settings { backend: Backend::Cuda, device: 7, ..Settings::default() };
             let error = Target::open(&settings).err().expect("no driver, no target");
-            let text = format!("{:#}", anyhow::Error::new(error));
+            let text = format!("{error:#}");
             if cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))) {
                 let parts = ["FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE=7: ", "/nowhere/libcuda.so.1"];
                 assert!(parts.iter().all(|part| text.contains(part)), "{text}");

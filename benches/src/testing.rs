@@ -1,7 +1,19 @@
-//! Methods of which nothing matters but what a test asks for.
+//! Methods, calls, suites and records of which nothing matters but what a test asks for.
 
-use crate::method::{Method, Probe, What};
+use half::f16;
+use ndarray::Array2;
+
+use crate::check::{Expected, check};
+use crate::machine::Machine;
+use crate::method::{Call, Method, Output, Probe, What};
+use crate::seen::{Observation, Seen};
+use crate::size::Size;
+use crate::suite::Suite;
+use crate::time::Time;
 use crate::work::Work;
+use fused_lora_records::{Cell, Clock, Record};
+
+pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
     Method {
@@ -21,6 +33,88 @@ pub(crate) fn probe(probe: Probe) -> Method {
     Method { what: What::Probe(probe), ids: Vec::new(), ..method("probe", 0, None) }
 }
 
+pub(crate) fn machine() -> Machine {
+    Machine {
+        device: "some device".to_owned(),
+        threads: Some(2),
+        simd: "avx2".to_owned(),
+        driver: "12.4".to_owned(),
+        clock_mhz: None,
+        last_level_cache: 32 << 20,
+        granule: fused_lora::Granule { shrink_n: 8, expand_k: 1 },
+    }
+}
+
+/// A call that does what a test says. y is given.
+pub(crate) struct MadeCall {
+    pub(crate) run: Box<dyn FnMut(usize) -> anyhow::Result<Time>>,
+    pub(crate) y: Array2<f16>,
+}
+
+impl Call for MadeCall {
+    fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
+        (self.run)(slot)
+    }
+
+    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+        Ok(vec![Output::F16(self.y.clone())])
+    }
+}
+
+/// Makes the call of the method at a place. y should be one 1.
+pub(crate) struct MadeSuite<F>(pub(crate) F);
+
+impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
+    fn methods(&self, _: Size) -> Vec<Method> {
+        Vec::new()
+    }
+
+    fn slots(&self, _: Size, distance: usize) -> usize {
+        1 + distance
+    }
+
+    fn prepare(&mut self, size: Size, _: usize, methods: &[Method]) -> anyhow::Result<Vec<Box<dyn Call>>> {
+        let call = |(place, method)| -> Box<dyn Call> { Box::new((self.0)(size, place, method)) };
+        Ok(methods.iter().enumerate().map(call).collect())
+    }
+
+    fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
+        let one = |value| Array2::from_elem((1, 1), value);
+        Ok(vec![Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 }])
+    }
+
+    fn describe(&self, method: &Method, record: &mut Record) {
+        if !method.ours {
+            record.driver = "torch 2".to_owned();
+        }
+    }
+
+    fn clock_mhz(&self) -> Option<f64> {
+        Some(1980.0)
+    }
+}
+
+/// A call between two of its base, which is the first of the methods.
+pub(crate) fn leg(seen: &mut Seen, place: usize, round: usize, own: Time, bases: [Time; 2]) {
+    bases.iter().for_each(|&base| seen.called(0, base));
+    seen.observed(place, Observation { round, own, bases });
+}
+
+/// A suite's methods, ready on so many slots, after each was found right. A probe runs and has no y.
+pub(crate) fn checked(
+    suite: &mut impl Suite,
+    size: Size,
+    slots: usize,
+    methods: &[Method],
+) -> Vec<Box<dyn Call>> {
+    let mut calls = suite.prepare(size, slots, methods).unwrap();
+    for (method, call) in methods.iter().zip(&mut calls) {
+        let expected = suite.expected(size, method).unwrap();
+        check(method, &mut **call, &expected).unwrap_or_else(|error| panic!("{error}"));
+    }
+    calls
+}
+
 /// The first GPU; None, and a line that says why, where there is none. A simulated one will do.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
@@ -35,13 +129,8 @@ pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
     }
 }
 
-/// A record of which nothing matters but what is given.
-pub(crate) fn record(
-    method: &str,
-    cell: fused_lora_records::Cell,
-    time_ns: f64,
-) -> fused_lora_records::Record {
-    fused_lora_records::Record {
+pub(crate) fn record(method: &str, cell: Cell, time_ns: f64) -> Record {
+    Record {
         run: "made-up".to_owned(),
         workload: "gpt2-medium-layer".to_owned(),
         backend: "cpu".to_owned(),
@@ -71,7 +160,7 @@ pub(crate) fn record(
         gflops: None,
         samples: 6,
         repeated: 0,
-        ratio_by: fused_lora_records::Clock::Wall,
+        ratio_by: Clock::Wall,
         commit: "unknown".to_owned(),
         dirty: false,
         measured_at: "2026-01-31T12:00:00Z".parse().unwrap(),

@@ -1,6 +1,6 @@
 //! How long a call took, and how much of that the processor worked for it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The time of one forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,17 +12,7 @@ pub struct Time {
 }
 
 impl Time {
-    /// A wall time alone.
-    #[must_use]
-    pub fn of_wall(wall: Duration) -> Time {
-        Time { wall: wall.as_secs_f64(), cpu: None }
-    }
-
     /// Runs `f` on this process's threads, and times it by both clocks.
-    ///
-    /// # Errors
-    ///
-    /// Those of `f`.
     pub fn of<E>(f: impl FnOnce() -> Result<(), E>) -> Result<Time, E> {
         let (cpu, wall) = (cpu_seconds(), Instant::now());
         f()?;
@@ -44,6 +34,8 @@ fn cpu_seconds() -> Option<f64> {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -6,3 +6,4 @@ pub mod cpu;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod gpu;
 pub mod table;
+mod weights;

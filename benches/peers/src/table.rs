@@ -20,97 +20,75 @@ pub fn render(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// This library's method of a rank, and the others' that compute the same.
-struct Entry<'a> {
-    outcome: &'a Outcome,
-    ours: usize,
-    peers: Vec<usize>,
-}
-
-impl Entry<'_> {
-    fn gflops(&self, place: usize) -> f64 {
-        let nanos = self.outcome.measured(place).map_or(f64::NAN, |measured| measured.time.median);
-        self.outcome.methods[place].work.flops / nanos
-    }
-
-    fn best(&self) -> Option<usize> {
-        self.peers.iter().copied().max_by(|&a, &b| self.gflops(a).total_cmp(&self.gflops(b)))
-    }
-}
-
-fn entries(outcome: &Outcome, ours: Strategy) -> Vec<Entry<'_>> {
-    let is_base = ours == Strategy::Base;
-    let find = |place: &usize| {
-        let method = &outcome.methods[*place];
-        matches!(method.what, What::Linear(0, strategy) if strategy == ours)
-            && outcome.measured(*place).is_some()
+/// Places of methods that compute the same at one rank: this library's first, then one or more of others.
+fn entries(outcome: &Outcome, ours: Strategy) -> Vec<Vec<usize>> {
+    let is_measured = |place: &usize| outcome.measured(*place).is_some();
+    let rank = |place: usize| outcome.methods[place].rank;
+    let computes = |place: usize| match outcome.methods[place].what {
+        What::Linear(0, strategy) => (strategy == ours).then_some(0),
+        What::Linear(library, strategy) => {
+            ((strategy == Strategy::Base) == (ours == Strategy::Base)).then_some(library)
+        }
+        _ => None,
     };
-    let entry = |ours: usize| {
-        let rank = outcome.methods[ours].rank;
-        let of_peer = |place: &usize| match outcome.methods[*place].what {
-            What::Linear(library, strategy) => {
-                library > 0
-                    && (strategy == Strategy::Base) == is_base
-                    && outcome.methods[*place].rank == rank
-                    && outcome.measured(*place).is_some()
-            }
-            _ => false,
-        };
-        Entry { outcome, ours, peers: (0..outcome.methods.len()).filter(of_peer).collect() }
+    let (first, others): (Vec<usize>, Vec<usize>) = (0..outcome.methods.len())
+        .filter(|place| is_measured(place) && computes(*place).is_some())
+        .partition(|&place| computes(place) == Some(0));
+    let entry = |first: usize| {
+        let same = others.iter().copied().filter(|&other| rank(other) == rank(first));
+        [first].into_iter().chain(same).collect::<Vec<usize>>()
     };
-    (0..outcome.methods.len()).filter(find).map(entry).filter(|entry| !entry.peers.is_empty()).collect()
+    first.into_iter().map(entry).filter(|entry| entry.len() > 1).collect()
 }
 
 fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
-    let entries: Vec<Entry<'_>> = outcomes.iter().flat_map(|outcome| entries(outcome, ours)).collect();
+    let of_outcome = |outcome| entries(outcome, ours).into_iter().map(move |places| (outcome, places));
+    let entries: Vec<(&Outcome, Vec<usize>)> = outcomes.iter().flat_map(of_outcome).collect();
     // A filter may have left some libraries out of some sizes.
     let mut names: Vec<&str> = Vec::new();
-    for name in entries.iter().flat_map(|entry| {
-        [entry.ours]
-            .into_iter()
-            .chain(entry.peers.iter().copied())
-            .map(|p| &entry.outcome.methods[p].names[0])
-    }) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
+    for (outcome, places) in &entries {
+        for &place in places {
+            let name = outcome.methods[place].names[0].as_str();
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
     }
     if entries.is_empty() {
         return;
     }
-    let mut head = vec!["cell".to_owned(), "M".to_owned(), "fma-peak".to_owned()];
+    let mut head = ["cell", "M", "fma-peak"].map(str::to_owned).to_vec();
     head.extend(names.iter().map(|name| {
         let inexact = outcomes.iter().any(|outcome| outcome.inexact.iter().any(|other| other == name));
         format!("{name}{}", if inexact { " \\*" } else { "" })
     }));
     head.push("of peak".to_owned());
-    if ours == Strategy::Fused {
-        head.push("slow-down (floor)".to_owned());
-    }
+    head.extend((ours == Strategy::Fused).then(|| "slow-down (floor)".to_owned()));
     head.push("to the best peer".to_owned());
 
     let mut rows = vec![head];
     let mut speed_ups = Vec::new();
-    for entry in &entries {
-        let Entry { outcome, ours: place, .. } = entry;
-        let Some(best) = entry.best() else { continue };
-        let Some(speed_up) = outcome.seen.times_as_long(best, *place) else { continue };
-        let method = &outcome.methods[*place];
+    for (outcome, places) in &entries {
+        let (place, method) = (places[0], &outcome.methods[places[0]]);
+        let gflops = |place: usize| {
+            let nanos = outcome.measured(place).map_or(f64::NAN, |measured| measured.time.median);
+            outcome.methods[place].work.flops / nanos
+        };
+        let best = places[1..].iter().copied().max_by(|&a, &b| gflops(a).total_cmp(&gflops(b)));
+        let speed_up = best.and_then(|best| outcome.seen.times_as_long(best, place));
+        let Some(speed_up) = speed_up else { continue };
         let cell = outcome.size.cell(method.rank);
         let peak = outcome.limits().map(|(flops, _)| flops * 1e-9);
-        let mut row = vec![cell.to_string(), cell.m().to_string()];
-        row.push(peak.map_or_else(String::new, |peak| format!("{peak:.0}")));
+        let of_peak = |text: &dyn Fn(f64) -> String| peak.map_or_else(String::new, text);
+        let mut row = vec![cell.to_string(), cell.m().to_string(), of_peak(&|peak| format!("{peak:.0}"))];
         row.extend(names.iter().map(|name| {
-            let mut places = [*place].into_iter().chain(entry.peers.iter().copied());
-            let found = places.find(|&place| outcome.methods[place].names[0] == *name);
-            let bold = if found == Some(best) { "**" } else { "" };
-            found.map_or_else(String::new, |place| format!("{bold}{:.0}{bold}", entry.gflops(place)))
+            let found = places.iter().copied().find(|&place| outcome.methods[place].names[0] == *name);
+            let bold = if found == best { "**" } else { "" };
+            found.map_or_else(String::new, |place| format!("{bold}{:.0}{bold}", gflops(place)))
         }));
-        row.push(
-            peak.map_or_else(String::new, |peak| format!("{:.1} %", 100.0 * entry.gflops(*place) / peak)),
-        );
+        row.push(of_peak(&|peak| format!("{:.1} %", 100.0 * gflops(place) / peak)));
         if ours == Strategy::Fused {
-            let slowdown = outcome.measured(*place).and_then(|measured| measured.ratio);
+            let slowdown = outcome.measured(place).and_then(|measured| measured.ratio);
             let floor = method.floor.map_or(0.0, |floor| floor.pad_pct.unwrap_or(floor.pct));
             row.push(slowdown.map_or_else(String::new, |ratio| {
                 format!("{:.1} % ({floor:.1} %)", 100.0 * (ratio.median - 1.0))
@@ -145,35 +123,31 @@ mod tests {
 
     use super::*;
 
-    fn method(what: What, name: &str, rank: usize, base: Option<usize>) -> Method {
-        Method {
+    /// Calls of so many microseconds: our base, two peers' bases, our fused, their three calls, the peak.
+    fn outcome(batch: usize, micros: [f64; 7]) -> Outcome {
+        let linear = |library, strategy| What::Linear(library, strategy);
+        let methods = [
+            (linear(0, Strategy::Base), "ours/base", 0),
+            (linear(1, Strategy::Base), "a/base", 0),
+            (linear(2, Strategy::Base), "b/base", 0),
+            (linear(0, Strategy::Fused), "ours/fused", 100),
+            (linear(1, Strategy::Unfused), "a/unfused", 100),
+            (linear(2, Strategy::Unfused), "b/unfused", 100),
+            (What::Probe(Probe::Peak), "fma-peak", 0),
+            (What::Probe(Probe::Bandwidth), "read-bandwidth", 0),
+        ];
+        let methods = methods.map(|(what, name, rank)| Method {
             what,
             names: vec![name.to_owned()],
             rank,
             ids: vec![format!("r{rank}/{name}")],
-            base,
+            base: matches!(what, What::Linear(..)).then_some(0),
             work: Work { flops: 1e8, bytes: 1e8 },
             floor: (rank > 0).then_some(Floor { pct: 19.5, pad_pct: Some(19.5) }),
             dtype: "f16",
             ours: matches!(what, What::Linear(0, _)),
-        }
-    }
-
-    /// Calls of so many microseconds: our base, two peers' bases, our fused, their three calls, the peak.
-    fn outcome(batch: usize, micros: [f64; 7]) -> Outcome {
-        let base = Some(0);
-        let linear = |library, strategy| What::Linear(library, strategy);
-        let methods = vec![
-            method(linear(0, Strategy::Base), "ours/base", 0, base),
-            method(linear(1, Strategy::Base), "a/base", 0, base),
-            method(linear(2, Strategy::Base), "b/base", 0, base),
-            method(linear(0, Strategy::Fused), "ours/fused", 100, base),
-            method(linear(1, Strategy::Unfused), "a/unfused", 100, base),
-            method(linear(2, Strategy::Unfused), "b/unfused", 100, base),
-            method(What::Probe(Probe::Peak), "fma-peak", 0, None),
-            method(What::Probe(Probe::Bandwidth), "read-bandwidth", 0, None),
-        ];
-        let mut outcome = Outcome::new(Size { seq_len: 128, batch }, methods, 2);
+        });
+        let mut outcome = Outcome::new(Size { seq_len: 128, batch }, methods.to_vec(), 2);
         let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };
         for round in 0..8 {
             // Slower by the round: no ratio changes.
@@ -182,7 +156,6 @@ mod tests {
             outcome.seen.called(0, bases[0]);
             for (place, micros) in micros.iter().enumerate().take(6).skip(1) {
                 let own = time(slower * micros);
-                outcome.seen.called(place, own);
                 outcome.seen.observed(place, Observation { round, own, bases });
             }
             outcome.seen.called(6, time(micros[6]));

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use fused_lora::Granule;
 use fused_lora::cuda::{Device, Error, Properties, Stream};
 
-use crate::cuda::Overhead;
-use crate::cuda::clock::Clock;
+use super::clock::Clock;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
@@ -21,15 +20,12 @@ pub struct Gpu {
     pub device: Device,
     /// Its stream.
     pub stream: Rc<Stream>,
-    pub(crate) clock: Rc<Clock>,
+    /// Its clock.
+    pub clock: Rc<Clock>,
 }
 
 impl Gpu {
     /// Opens the device of that number.
-    ///
-    /// # Errors
-    ///
-    /// If there is no driver, no such device, or it cannot run this library's kernels.
     pub fn open(ordinal: u32) -> Result<Gpu, Error> {
         let device = Device::open(ordinal)?;
         let stream = Rc::new(Stream::new(&device)?);
@@ -37,45 +33,24 @@ impl Gpu {
         Ok(Gpu { device, stream, clock })
     }
 
-    /// What records say of it.
-    #[must_use]
+    /// What records say of it; its peak clock, until it is seen under load.
     pub fn machine(&self) -> Machine {
-        machine(self.device.properties())
+        let Properties { driver_version: (major, minor), clock_khz, l2_bytes, .. } =
+            *self.device.properties();
+        Machine {
+            device: self.device.properties().name.clone(),
+            threads: None,
+            simd: String::new(),
+            driver: format!("{major}.{minor}"),
+            clock_mhz: Some(f64::from(clock_khz) / 1e3).filter(|&mhz| mhz > 0.0),
+            last_level_cache: l2_bytes as usize,
+            granule: GRANULE,
+        }
     }
 
     /// About how many operations it can do in a second, of those that the kernels are made of.
-    #[must_use]
     pub fn peak_flops(&self) -> f64 {
         let Properties { multiprocessors, clock_khz, .. } = *self.device.properties();
         f64::from(multiprocessors) * f64::from(clock_khz) * 1e3 * FLOPS_PER_CYCLE
-    }
-
-    /// Its clock as it was last seen under load, in MHz.
-    #[must_use]
-    pub fn clock_mhz(&self) -> Option<f64> {
-        self.clock.mhz()
-    }
-
-    /// What a graph costs besides its kernels, measured now.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
-    pub fn overhead(&self) -> Result<Overhead, Error> {
-        Overhead::measure(&self.device, &self.stream)
-    }
-}
-
-/// Its peak clock, until it is seen under load.
-fn machine(properties: &Properties) -> Machine {
-    let (major, minor) = properties.driver_version;
-    Machine {
-        device: properties.name.clone(),
-        threads: None,
-        simd: String::new(),
-        driver: format!("{major}.{minor}"),
-        clock_mhz: Some(f64::from(properties.clock_khz) / 1e3).filter(|&mhz| mhz > 0.0),
-        last_level_cache: properties.l2_bytes as usize,
-        granule: GRANULE,
     }
 }

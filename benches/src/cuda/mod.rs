@@ -7,7 +7,7 @@
 //! | [`span`] | how many passes a graph holds |
 //! | [`operands`] | x and y in device memory |
 //! | [`captured`] | a method as a graph, between two events |
-//! | [`overhead`] | what a graph costs besides its kernels |
+//! | `overhead` | what a graph costs besides its kernels |
 //!
 //! A call is one launch of a graph that goes round the whole ring of buffers: whichever method comes next, the buffers that it begins with
 //! are those touched longest ago.
@@ -16,10 +16,9 @@ pub mod captured;
 pub mod clock;
 pub mod gpu;
 pub mod operands;
-pub mod overhead;
+mod overhead;
 pub mod span;
 
 pub use gpu::Gpu;
 pub use operands::Operands;
-pub use overhead::Overhead;
 pub use span::passes;

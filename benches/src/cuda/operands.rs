@@ -14,6 +14,7 @@ struct Pair {
 }
 
 /// All slots. Their buffers stay where they are as long as this lives: graphs hold their addresses.
+#[derive(Default)]
 pub struct Operands {
     m: usize,
     /// K and N of each product.
@@ -24,16 +25,11 @@ pub struct Operands {
 
 impl Operands {
     /// No slots yet, for that many tokens.
-    #[must_use]
     pub fn new(m: usize, widths: &[(usize, usize)]) -> Operands {
         Operands { m, widths: widths.to_vec(), slots: Vec::new() }
     }
 
     /// One more slot: a copy of x, [M, K] of each product one after another. y is poisoned.
-    ///
-    /// # Errors
-    ///
-    /// If there is no memory for it.
     pub fn push(&mut self, device: &Device, mut x: &[f16]) -> Result<(), Error> {
         let mut pairs = Vec::new();
         for &(k, n) in &self.widths {
@@ -47,28 +43,21 @@ impl Operands {
     }
 
     /// How many slots there are.
-    #[must_use]
     pub fn slots(&self) -> usize {
         self.slots.len()
     }
 
     /// Tokens of a slot.
-    #[must_use]
     pub fn m(&self) -> usize {
         self.m
     }
 
     /// Where x and y of each product of a slot are on the device; for a library that takes addresses.
-    #[must_use]
     pub fn addresses(&self, slot: usize) -> Vec<(u64, u64)> {
         self.slots[slot].borrow().iter().map(|Pair { x, y }| (x.address(), y.address())).collect()
     }
 
     /// Calls `run` with the number, x and y of each product of a slot.
-    ///
-    /// # Errors
-    ///
-    /// Those of `run`.
     pub fn each<E: From<Error>>(
         &self,
         slot: usize,
@@ -82,20 +71,12 @@ impl Operands {
     }
 
     /// Makes y of the first slot NaN. Waits for what is under way, and for itself.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
     pub fn poison(&self) -> Result<(), Error> {
         let mut pairs = self.slots[0].borrow_mut();
         pairs.iter_mut().try_for_each(|pair| pair.y.write(&vec![f16::NAN; pair.y.len()]))
     }
 
     /// y of each product of a slot, with its number of columns. Waits for what is under way.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails, now or in what was under way.
     pub fn read(&self, slot: usize) -> Result<Vec<(Vec<f16>, usize)>, Error> {
         let pairs = self.slots[slot].borrow();
         pairs.iter().zip(&self.widths).map(|(pair, &(_, n))| Ok((pair.y.to_vec()?, n))).collect()

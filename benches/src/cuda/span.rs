@@ -9,7 +9,6 @@ const CALL: f64 = 1e-3;
 
 /// Passes of so many operations, on a ring of so many slots, that make one call. `peak_flops` are about the operations that the device can
 /// do in a second; a pass is slower than that, so a call takes a millisecond or more. One slot is a test's: it takes one pass.
-#[must_use]
 pub fn passes(slots: usize, flops: f64, peak_flops: f64) -> usize {
     if slots == 1 {
         return 1;
@@ -24,7 +23,7 @@ mod tests {
     use fused_lora_records::{Workload, grid};
 
     use super::*;
-    use crate::linear::rotating_bytes;
+    use crate::linear::work;
     use crate::ring;
     use crate::settings::Cache;
 
@@ -33,7 +32,7 @@ mod tests {
     const PEAK: f64 = 535e12;
 
     fn span(workload: &Workload, m: usize, cache: Cache) -> (usize, usize) {
-        let slots = ring::slots(rotating_bytes(workload, m, cache), 3 * L2);
+        let slots = ring::slots(work(workload, cache, m, 0).bytes as usize, 3 * L2);
         (slots, passes(slots, workload.flops_base(m), PEAK))
     }
 

@@ -3,97 +3,69 @@
 //! Products are `ndarray`'s `dot`, softmax and LayerNorm run in f64, nothing is rounded to f16 in between.
 
 use fused_lora_transformer::{
-    AdapterWeights, BottleneckWeights, Config, LayerWeights, LinearWeights, LoraTargets, LoraWeights,
-    NormWeights,
+    AdapterWeights, BottleneckWeights, LayerWeights, LinearWeights, LoraTargets, LoraWeights, NormWeights,
 };
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Data, Dimension, s};
+use ndarray::{Array, Array1, Array2, ArrayBase, ArrayViewMut1, Axis, Data, Dimension, concatenate, s};
 use rayon::prelude::*;
 
-use super::sequences::{DISTINCT, Sequences};
 use super::variant::Variant;
 use super::weights::Weights;
 
 const EPSILON: f64 = 1e-5;
 
-/// y of each of the sequences' first `seq_len` tokens: [`seq_len`, d].
-///
-/// # Panics
-///
-/// If the weights have no adapters for the variant.
-#[must_use]
-pub fn forward(
-    weights: &Weights,
-    variant: Variant,
-    sequences: &Sequences,
-    seq_len: usize,
-) -> [Array2<f32>; DISTINCT] {
-    let adapters = weights.adapters(variant);
-    let mut y: Vec<Array2<f32>> = (0..DISTINCT).map(|which| wide(&sequences.first(which, seq_len))).collect();
-    for (layer, adapters) in weights.layers().iter().zip(&adapters) {
-        y = y.par_iter().map(|x| of_layer(weights.config(), layer, adapters, x)).collect();
+/// y of the first `seq_len` tokens of each sequence, one after another: [sequences · `seq_len`, d].
+pub(super) fn forward(weights: &Weights, variant: Variant, seq_len: usize) -> Array2<f32> {
+    let first = |sequence| wide(&weights.sequences.slice(s![sequence, ..seq_len, ..]));
+    let mut y: Vec<Array2<f32>> = (0..weights.sequences.len_of(Axis(0))).map(first).collect();
+    for (layer, adapters) in weights.layers.iter().zip(&weights.adapters(variant)) {
+        y = y.par_iter().map(|x| of_layer(weights.config.heads, layer, adapters, x)).collect();
     }
-    y.try_into().expect("as many as there were")
+    let y: Vec<_> = y.iter().map(|y| y.view()).collect();
+    concatenate(Axis(0), &y).expect("they have the same width")
 }
 
 /// One layer on one sequence, x: [`seq_len`, d].
-#[must_use]
-pub fn of_layer(
-    config: Config,
-    layer: &LayerWeights,
-    adapters: &AdapterWeights,
-    x: &Array2<f32>,
-) -> Array2<f32> {
-    let d = config.d;
+fn of_layer(heads: usize, layer: &LayerWeights, adapters: &AdapterWeights, x: &Array2<f32>) -> Array2<f32> {
+    let d = x.ncols();
     let normed = norm(x, &layer.norm1);
     let mut qkv = linear(&normed, &layer.qkv);
-    let mut lora_of = [None; 3];
-    if let AdapterWeights::Lora { targets, .. } = adapters {
-        match targets {
-            LoraTargets::All { qkv: on_qkv, proj, up, down } => {
-                qkv += &lora(&normed, on_qkv);
-                lora_of = [Some(proj), Some(up), Some(down)];
-            }
-            LoraTargets::QueryValue { query, value } => {
-                let mut of = qkv.slice_mut(s![.., ..d]);
-                of += &lora(&normed, query);
-                let mut of = qkv.slice_mut(s![.., 2 * d..]);
-                of += &lora(&normed, value);
-            }
+    let (mut loras, mut bottlenecks) = ([None; 3], [None; 2]);
+    match adapters {
+        AdapterWeights::Lora { targets: LoraTargets::All { qkv: on_qkv, proj, up, down }, .. } => {
+            qkv += &lora(&normed, on_qkv);
+            loras = [proj, up, down].map(Some);
         }
+        AdapterWeights::Lora { targets: LoraTargets::QueryValue { query, value }, .. } => {
+            qkv.slice_mut(s![.., ..d]).scaled_add(1.0, &lora(&normed, query));
+            qkv.slice_mut(s![.., 2 * d..]).scaled_add(1.0, &lora(&normed, value));
+        }
+        AdapterWeights::H { attention, mlp } => bottlenecks = [attention, mlp].map(Some),
+        AdapterWeights::L { .. } | AdapterWeights::None => {}
     }
-    let [on_proj, on_up, on_down] = lora_of;
-    let product = |x: &Array2<f32>, weights: &LinearWeights, adapter: Option<&LoraWeights>| {
+    let product = |x: &Array2<f32>, weights, adapter: Option<&LoraWeights>| {
         let y = linear(x, weights);
-        adapter.map_or_else(|| y.clone(), |adapter| &y + &lora(x, adapter))
+        if let Some(adapter) = adapter { y + lora(x, adapter) } else { y }
+    };
+    let adapted = |branch: Array2<f32>, adapter: Option<&BottleneckWeights>| {
+        if let Some(adapter) = adapter { &branch + &bottleneck(&branch, adapter) } else { branch }
     };
 
-    let mut branch = product(&attention(&qkv, config.heads), &layer.proj, on_proj);
-    if let AdapterWeights::H { attention, .. } = adapters {
-        branch = &branch + &bottleneck(&branch, attention);
-    }
-    let middle = x + &branch;
-
-    let hidden = gelu(product(&norm(&middle, &layer.norm2), &layer.up, on_up));
-    let mut branch = product(&hidden, &layer.down, on_down);
-    if let AdapterWeights::H { mlp, .. } = adapters {
-        branch = &branch + &bottleneck(&branch, mlp);
-    }
-    let y = middle + branch;
+    let branch = product(&attention(&qkv, heads), &layer.proj, loras[0]);
+    let middle = x + &adapted(branch, bottlenecks[0]);
+    let hidden = gelu(product(&norm(&middle, &layer.norm2), &layer.up, loras[1]));
+    let y = middle + adapted(product(&hidden, &layer.down, loras[2]), bottlenecks[1]);
     match adapters {
-        AdapterWeights::L { norm: before, bottleneck: adapter } => {
-            &y + &bottleneck(&norm(&y, before), adapter)
-        }
+        AdapterWeights::L { norm: before, bottleneck: after } => &y + &bottleneck(&norm(&y, before), after),
         _ => y,
     }
 }
 
-fn wide<S: Data<Elem = f16>, D: Dimension>(values: &ArrayBase<S, D>) -> ndarray::Array<f32, D> {
-    let values = values.as_standard_layout();
-    let mut wide = ndarray::Array::zeros(values.raw_dim());
+fn wide<S: Data<Elem = f16>, D: Dimension>(values: &ArrayBase<S, D>) -> Array<f32, D> {
+    let mut wide = Array::zeros(values.raw_dim());
     let to = wide.as_slice_mut().expect("a new array is in standard layout");
-    values.as_slice().expect("just made so").convert_to_f32_slice(to);
+    values.as_slice().expect("weights and tokens are, too").convert_to_f32_slice(to);
     wide
 }
 
@@ -134,10 +106,10 @@ fn attention(qkv: &Array2<f32>, heads: usize) -> Array2<f32> {
     let mut y = Array2::zeros((seq_len, d));
     for head in 0..heads {
         let columns = |part: usize| s![.., part * d + head * width..part * d + (head + 1) * width];
-        let [q, k, v]: [ArrayView2<'_, f32>; 3] = std::array::from_fn(|part| qkv.slice(columns(part)));
+        let [q, k, v] = [0, 1, 2].map(|part| qkv.slice(columns(part)));
         let mut weights = q.dot(&k.t()) / (width as f32).sqrt();
         for (token, mut row) in weights.outer_iter_mut().enumerate() {
-            let (seen, mut hidden) = row.view_mut().split_at(ndarray::Axis(0), token + 1);
+            let (seen, mut hidden) = row.view_mut().split_at(Axis(0), token + 1);
             hidden.fill(0.0);
             softmax(seen);
         }
@@ -146,7 +118,7 @@ fn attention(qkv: &Array2<f32>, heads: usize) -> Array2<f32> {
     y
 }
 
-fn softmax(mut row: ndarray::ArrayViewMut1<'_, f32>) {
+fn softmax(mut row: ArrayViewMut1<'_, f32>) {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials = row.mapv(|value| f64::from(value - largest).exp());
     let sum = exponentials.sum();

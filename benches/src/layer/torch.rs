@@ -3,18 +3,18 @@
 //! `benches/peers/torch_layer.py` says what it understands: a line in, a line out. Between calls it sleeps.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 
+use anyhow::{Context as _, anyhow, bail};
 use fused_lora_transformer::Config;
 use ndarray::Array2;
 use tempfile::TempDir;
 
-use super::exchange::{self, Unreadable};
-use super::sequences::Sequences;
-use super::torch_method::TorchMethod;
+use super::exchange;
+use super::variant::{Variant, torch_name};
 use super::weights::Weights;
 use crate::method::{Call, Output};
 use crate::ring::COLD;
@@ -22,89 +22,38 @@ use crate::settings::{Cache, TORCH};
 use crate::size::Size;
 use crate::time::Time;
 
-/// Why PyTorch does not compute.
-#[derive(Debug, thiserror::Error)]
-pub enum TorchError {
-    /// The interpreter does not start.
-    #[error("{TORCH}={}: this Python interpreter cannot be started", .python.display())]
-    Start {
-        /// The interpreter.
-        python: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It says that something is missing, or failed.
-    #[error("{TORCH}: {0}")]
-    Said(String),
-    /// It is gone.
-    #[error("{TORCH}: the Python process is gone ({status}) after \"{request}\"; what it said is above")]
-    Gone {
-        /// What it was asked.
-        request: String,
-        /// How it ended.
-        status: String,
-    },
-    /// It answers what nobody understands.
-    #[error("{TORCH}: \"{answer}\" is no answer to \"{request}\"")]
-    Answer {
-        /// What it was asked.
-        request: String,
-        /// What it said.
-        answer: String,
-    },
-    /// The file that numbers go through.
-    #[error("{TORCH}: {}", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Unreadable,
-    },
-    /// A folder for that file.
-    #[error("{TORCH}: no folder can be made for the weights: {0}")]
-    Folder(io::Error),
-}
-
 /// How the child is to compute.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// The model's sizes.
-    pub config: Config,
-    /// Threads.
-    pub threads: usize,
-    /// What is to have left the caches.
-    pub cache: Cache,
+    /// The Python interpreter that has PyTorch.
+    pub python: PathBuf,
     /// Bytes of the cache that it is to have left; 0 for a rehearsal.
     pub last_level_cache: usize,
 }
 
 /// The child process.
-pub struct Torch {
+pub(super) struct Torch {
     child: Child,
-    /// None once it is told to end.
-    requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     folder: TempDir,
+    /// How many variants it has the weights of.
+    loaded: usize,
     /// PyTorch's version, as in `torch 2.15.0`.
-    pub version: String,
+    pub(super) version: String,
     /// The instructions that it uses, by its own account.
-    pub simd: String,
+    pub(super) simd: String,
 }
 
 impl Torch {
-    /// Starts the child and waits until PyTorch is loaded.
-    ///
-    /// # Errors
-    ///
-    /// If the interpreter does not start, or lacks PyTorch or safetensors: the error names what.
-    pub fn start(python: &Path, options: Options) -> Result<Torch, TorchError> {
+    /// Starts the child and waits until PyTorch is loaded. The error names what is missing: the interpreter, PyTorch, safetensors.
+    pub(super) fn start(options: &Options, config: Config, cache: Cache) -> anyhow::Result<Torch> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/torch_layer.py");
-        Torch::start_script(python, &script, options)
+        Torch::start_script(options, config, cache, &script)
     }
 
-    fn start_script(python: &Path, script: &Path, options: Options) -> Result<Torch, TorchError> {
-        let Options { config, threads, cache, last_level_cache } = options;
-        let threads = threads.to_string();
+    fn start_script(options: &Options, config: Config, cache: Cache, script: &Path) -> anyhow::Result<Torch> {
+        let Options { python, last_level_cache } = options;
+        let threads = rayon::current_num_threads().to_string();
         let mut child = Command::new(python)
             .arg(script)
             .args(["--threads", &threads, "--cache", cache.name()])
@@ -117,79 +66,61 @@ impl Torch {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|source| TorchError::Start { python: python.to_owned(), source })?;
-        let (requests, answers) = (child.stdin.take(), child.stdout.take().expect("its output is a pipe"));
-        let folder = tempfile::tempdir().map_err(TorchError::Folder)?;
+            .with_context(|| {
+                format!("{TORCH}={}: this Python interpreter cannot be started", python.display())
+            })?;
+        let answers = BufReader::new(child.stdout.take().context("its output is a pipe")?);
+        let folder =
+            tempfile::tempdir().context(format!("{TORCH}: no folder can be made for the weights"))?;
         let (version, simd) = (String::new(), String::new());
-        let mut torch = Torch { child, requests, answers: BufReader::new(answers), folder, version, simd };
+        let mut torch = Torch { child, answers, folder, loaded: 0, version, simd };
         let greeting = torch.answer("start")?;
-        let Some((version, simd)) = greeting.split_once(' ') else {
-            return Err(TorchError::Answer { request: "start".to_owned(), answer: greeting });
-        };
+        let (version, simd) = greeting.split_once(' ').ok_or_else(|| no_answer("start", &greeting))?;
         (torch.version, torch.simd) = (format!("torch {version}"), simd.to_lowercase());
         Ok(torch)
     }
 
-    /// Gives it the weights that there are, and the sequences.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be written, or the child fails.
-    pub fn load(&mut self, weights: &Weights, sequences: &Sequences) -> Result<(), TorchError> {
-        let path = self.folder.path().join("weights.safetensors");
-        exchange::write(&path, weights, sequences)
-            .map_err(|source| TorchError::File { path: path.clone(), source })?;
-        self.ask(&format!("load {}", path.display()))?;
-        // It has them in memory.
-        let _ = std::fs::remove_file(path);
-        Ok(())
-    }
-
-    /// Makes its buffers for a size.
-    ///
-    /// # Errors
-    ///
-    /// If the child fails.
-    pub fn prepare(&mut self, size: Size) -> Result<(), TorchError> {
+    /// Gives it the weights that there are, where it has not had them, and makes its buffers for a size.
+    pub(super) fn prepare(&mut self, weights: &Weights, size: Size) -> anyhow::Result<()> {
+        let variants = weights.variants().len();
+        if self.loaded < variants {
+            let path = self.folder.path().join("weights.safetensors");
+            exchange::write(&path, weights).with_context(|| format!("{TORCH}: {}", path.display()))?;
+            self.ask(&format!("load {}", path.display()))?;
+            // It has them in memory.
+            let _ = std::fs::remove_file(path);
+            self.loaded = variants;
+        }
         self.ask(&format!("prepare {} {}", size.seq_len, size.batch)).map(drop)
     }
 
     /// One forward pass on the next of its buffers, timed by its own clocks.
-    ///
-    /// # Errors
-    ///
-    /// If the child fails.
-    pub fn call(&mut self, method: TorchMethod, rank: usize) -> Result<Time, TorchError> {
-        let request = format!("call {} {rank}", method.name());
+    pub(super) fn call(&mut self, variant: Variant) -> anyhow::Result<Time> {
+        let request = format!("call {} {}", torch_name(&variant.name()), variant.rank);
         let answer = self.ask(&request)?;
         let nanos: Option<Vec<u64>> = answer.split(' ').map(|word| word.parse().ok()).collect();
         match nanos.as_deref() {
             Some(&[wall, cpu]) => Ok(Time { wall: wall as f64 * 1e-9, cpu: Some(cpu as f64 * 1e-9) }),
-            _ => Err(TorchError::Answer { request, answer }),
+            _ => Err(no_answer(&request, &answer)),
         }
     }
 
     /// y of the last call: [M, d].
-    ///
-    /// # Errors
-    ///
-    /// If the child fails, or its file cannot be read.
-    pub fn output(&mut self) -> Result<Array2<f32>, TorchError> {
+    pub(super) fn output(&mut self) -> anyhow::Result<Array2<f32>> {
         let path = self.folder.path().join("y.safetensors");
         self.ask(&format!("output {}", path.display()))?;
-        exchange::read(&path, "y").map_err(|source| TorchError::File { path, source })
+        exchange::read(&path, "y").with_context(|| format!("{TORCH}: {}", path.display()))
     }
 
-    fn ask(&mut self, request: &str) -> Result<String, TorchError> {
-        let written = self.requests.as_mut().map(|requests| writeln!(requests, "{request}"));
-        if !matches!(written, Some(Ok(()))) {
-            return Err(self.gone(request));
+    fn ask(&mut self, request: &str) -> anyhow::Result<String> {
+        match self.child.stdin.as_mut().map(|requests| writeln!(requests, "{request}")) {
+            Some(Ok(())) => self.answer(request),
+            _ => Err(self.gone(request)),
         }
-        self.answer(request)
     }
 
     /// What stands behind "ok" in the next line.
-    fn answer(&mut self, request: &str) -> Result<String, TorchError> {
+    fn answer(&mut self, request: &str) -> anyhow::Result<String> {
         let mut line = String::new();
         if !matches!(self.answers.read_line(&mut line), Ok(1..)) {
             return Err(self.gone(request));
@@ -197,40 +128,39 @@ impl Torch {
         let line = line.trim_end();
         match line.split_once(' ').unwrap_or((line, "")) {
             ("ok", rest) => Ok(rest.to_owned()),
-            ("error", rest) => Err(TorchError::Said(rest.to_owned())),
-            _ => Err(TorchError::Answer { request: request.to_owned(), answer: line.to_owned() }),
+            ("error", rest) => bail!("{TORCH}: {rest}"),
+            _ => Err(no_answer(request, line)),
         }
     }
 
-    fn gone(&mut self, request: &str) -> TorchError {
-        self.requests = None;
-        let status =
-            self.child.wait().map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
-        TorchError::Gone { request: request.to_owned(), status }
+    fn gone(&mut self, request: &str) -> anyhow::Error {
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        anyhow!("{TORCH}: the Python process is gone ({status}) after \"{request}\"; what it said is above")
     }
 }
 
+fn no_answer(request: &str, answer: &str) -> anyhow::Error {
+    anyhow!("{TORCH}: \"{answer}\" is no answer to \"{request}\"")
+}
+
 impl Drop for Torch {
-    /// It ends when its input does.
+    /// It ends when its input does, which waiting for it closes.
     fn drop(&mut self) {
-        self.requests = None;
         let _ = self.child.wait();
     }
 }
 
 /// A method of PyTorch's, ready to be timed. Its buffers rotate in the child.
-pub struct TorchCall {
+pub(super) struct TorchCall {
     /// The child.
-    pub torch: Rc<RefCell<Torch>>,
+    pub(super) torch: Rc<RefCell<Torch>>,
     /// What it computes.
-    pub what: TorchMethod,
-    /// At which rank.
-    pub rank: usize,
+    pub(super) variant: Variant,
 }
 
 impl Call for TorchCall {
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
-        Ok(self.torch.borrow_mut().call(self.what, self.rank)?)
+        self.torch.borrow_mut().call(self.variant)
     }
 
     fn output(&mut self) -> anyhow::Result<Vec<Output>> {
@@ -240,25 +170,23 @@ impl Call for TorchCall {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use fused_lora_transformer::{Method, Targets};
+
     use super::*;
 
-    const OPTIONS: Options = Options {
-        config: Config { d: 16, heads: 2, mlp: 32, layers: 1 },
-        threads: 1,
-        cache: Cache::Cold,
-        last_level_cache: 0,
-    };
+    const CONFIG: Config = Config { d: 16, heads: 2, mlp: 32, layers: 1 };
+    const SIZE: Size = Size { seq_len: 128, batch: 1 };
+
+    fn options(python: &str) -> Options {
+        Options { python: python.into(), last_level_cache: 0 }
+    }
 
     /// A shell that answers as the script is told to.
-    fn child(script: &str) -> Result<Torch, TorchError> {
+    fn child(script: &str) -> anyhow::Result<Torch> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("child.sh");
         std::fs::write(&path, script).unwrap();
-        Torch::start_script(Path::new("sh"), &path, OPTIONS)
-    }
-
-    fn refused(result: Result<Torch, TorchError>) -> String {
-        result.err().expect("nothing to start").to_string()
+        Torch::start_script(&options("sh"), CONFIG, Cache::Cold, &path)
     }
 
     #[test]
@@ -267,30 +195,35 @@ mod tests {
             "echo 'ok 2.0 AVX2'
             while read -r verb rest; do
                 case $verb in
+                    load) loads=$((loads + 1)); echo ok ;;
                     call) echo \"ok 1${#rest}00 ${#rest}50\" ;;
-                    prepare) echo 'error no memory for it' ;;
+                    prepare) echo \"error no memory for it, weights $loads\" ;;
                     *) echo what ;;
                 esac
             done",
         )
         .unwrap();
         assert_eq!((torch.version.as_str(), torch.simd.as_str()), ("torch 2.0", "avx2"));
+        let variant = Variant::new(Method::LoraFused, Targets::All, 100);
         // "lora 100" has 8 letters.
-        let time = torch.call(TorchMethod::Lora, 100).unwrap();
+        let time = torch.call(variant).unwrap();
         assert_eq!((time.wall, time.cpu), (1800.0 * 1e-9, Some(850.0 * 1e-9)));
-        let said = torch.prepare(Size { seq_len: 128, batch: 1 }).unwrap_err().to_string();
-        assert_eq!(said, "FUSED_LORA_TORCH: no memory for it");
+        let mut weights = Weights::new(CONFIG).unwrap();
+        for (variant, loads) in [(variant, 1), (variant, 1), (Variant::NONE, 2)] {
+            weights.ensure(variant).unwrap();
+            let said = torch.prepare(&weights, SIZE).unwrap_err().to_string();
+            assert_eq!(said, format!("FUSED_LORA_TORCH: no memory for it, weights {loads}"));
+        }
         let said = torch.output().unwrap_err().to_string();
         assert!(said.contains("\"what\" is no answer to \"output "), "{said}");
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let missing = Torch::start(Path::new("no-such-folder/python"), OPTIONS);
-        let text = refused(missing);
-        assert!(
-            text.contains("FUSED_LORA_TORCH=no-such-folder/python") && text.contains("cannot be started"),
-            "{text}"
+        let refused = |result: anyhow::Result<Torch>| result.err().expect("nothing to start").to_string();
+        assert_eq!(
+            refused(Torch::start(&options("no-such-folder/python"), CONFIG, Cache::Cold)),
+            "FUSED_LORA_TORCH=no-such-folder/python: this Python interpreter cannot be started"
         );
         assert_eq!(
             refused(child("echo 'error there is no package torch'")),
@@ -303,7 +236,7 @@ mod tests {
     #[test]
     fn a_child_that_ends_early_is_an_error_of_the_call() {
         let mut torch = child("echo 'ok 2.0 AVX2'; read -r line; exit 0").unwrap();
-        let text = torch.call(TorchMethod::None, 0).unwrap_err().to_string();
+        let text = torch.call(Variant::NONE).unwrap_err().to_string();
         assert!(text.contains("\"call none 0\""), "{text}");
     }
 }

@@ -6,14 +6,14 @@ use fused_lora_transformer::{Config, Method, Targets};
 
 use crate::work::Floor;
 
-/// A method, the projections that it is on where it is LoRA, and a rank.
+/// A method, the projections that it is on, and a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// The method.
     pub method: Method,
-    /// Read for LoRA alone.
+    /// All of them, unless it is LoRA.
     pub targets: Targets,
-    /// 0 for [`Method::None`] alone.
+    /// 0 for the bare layer.
     pub rank: usize,
 }
 
@@ -21,30 +21,25 @@ impl Variant {
     /// The bare layer.
     pub const NONE: Variant = Variant { method: Method::None, targets: Targets::All, rank: 0 };
 
+    /// The targets are read for LoRA alone.
+    pub fn new(method: Method, targets: Targets, rank: usize) -> Variant {
+        let is_lora = matches!(method, Method::LoraUnfused | Method::LoraFused);
+        Variant { method, targets: if is_lora { targets } else { Targets::All }, rank }
+    }
+
     /// The name in the records: the method's, with `-qv` behind LoRA's that is on q and v alone.
-    #[must_use]
     pub fn name(&self) -> String {
-        record_name(self.method, self.targets)
+        let suffix = if self.targets == Targets::QueryValue { "-qv" } else { "" };
+        format!("{}{suffix}", self.method)
     }
 
-    /// That which stands for all variants of the same weights: fused and unfused LoRA have the same, and only LoRA has targets.
-    #[must_use]
+    /// That which stands for all variants of the same weights: fused and unfused LoRA have the same.
     pub fn of_weights(&self) -> Variant {
-        if self.is_lora() {
-            Variant { method: Method::LoraFused, ..*self }
-        } else {
-            Variant { targets: Targets::All, ..*self }
-        }
-    }
-
-    /// Whether it is one of LoRA's.
-    #[must_use]
-    pub fn is_lora(&self) -> bool {
-        matches!(self.method, Method::LoraUnfused | Method::LoraFused)
+        let is_unfused = self.method == Method::LoraUnfused;
+        Variant { method: if is_unfused { Method::LoraFused } else { self.method }, ..*self }
     }
 
     /// What it cannot do without.
-    #[must_use]
     pub fn floor(&self, config: &Config, granule: Granule) -> Floor {
         let Variant { method, targets, rank } = *self;
         Floor {
@@ -55,23 +50,18 @@ impl Variant {
 
     /// Useful operations of a forward pass of M tokens: products, adapters and attention, a multiply-add counted as two. Softmax,
     /// LayerNorm, GELU and sums are not in it.
-    #[must_use]
     pub fn flops(&self, config: &Config, m: usize, seq_len: usize) -> f64 {
         let adapters = self.method.mul_adds(config, self.targets, self.rank);
         2.0 * m as f64 * (config.product_mul_adds() + config.attention_mul_adds(seq_len) + adapters)
     }
 }
 
-/// The name of a method in the records.
-#[must_use]
-pub fn record_name(method: Method, targets: Targets) -> String {
-    let lora = matches!(method, Method::LoraUnfused | Method::LoraFused);
-    let suffix = if lora && targets == Targets::QueryValue { "-qv" } else { "" };
-    format!("{method}{suffix}")
+/// What PyTorch's layer, and the files of its weights, call a method of ours: there is one LoRA, which is not fused.
+pub fn torch_name(method: &str) -> String {
+    method.replace("-unfused", "").replace("-fused", "")
 }
 
 /// The sizes of a workload's model; None if it has no layers of a transformer.
-#[must_use]
 pub fn config(workload: &Workload) -> Option<Config> {
     workload.layers().map(|layers| Config { layers, ..Config::GPT2_MEDIUM_LAYER })
 }
@@ -81,13 +71,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lora_on_q_and_v_has_a_name_of_its_own() {
-        let names = |targets| Method::ALL.map(|method| record_name(method, targets));
-        assert_eq!(names(Targets::All), Method::ALL.map(|method| method.to_string()));
-        assert_eq!(
-            names(Targets::QueryValue),
-            ["none", "adapter-h", "adapter-l", "lora-unfused-qv", "lora-fused-qv"]
-        );
+    fn names_are_the_methods_and_pytorchs_those_of_the_same_arithmetic() {
+        for (targets, ours, torchs) in [
+            (Targets::All, Method::ALL.map(Method::name), ["none", "adapter-h", "adapter-l", "lora", "lora"]),
+            (
+                Targets::QueryValue,
+                ["none", "adapter-h", "adapter-l", "lora-unfused-qv", "lora-fused-qv"],
+                ["none", "adapter-h", "adapter-l", "lora-qv", "lora-qv"],
+            ),
+        ] {
+            let variants = Method::ALL.map(|method| Variant::new(method, targets, 10));
+            assert_eq!(variants.map(|variant| variant.name()), ours);
+            assert_eq!(variants.map(|variant| torch_name(&variant.name())), torchs);
+            assert_eq!(variants.map(|variant| torch_name(&variant.of_weights().name())), torchs);
+        }
     }
 
     /// The records' widths are those of the model that is measured.
@@ -96,22 +93,11 @@ mod tests {
         for workload in Workload::LAYERS {
             let config = config(workload).unwrap();
             assert_eq!(2.0 * config.product_mul_adds(), workload.flops_base(1));
-            let lora = Variant { method: Method::LoraFused, targets: Targets::All, rank: 100 };
-            let granule = Granule { shrink_n: 16, expand_k: 1 };
-            let floor = lora.floor(&config, granule);
+            let lora = Variant::new(Method::LoraFused, Targets::All, 100);
+            let floor = lora.floor(&config, Granule { shrink_n: 16, expand_k: 1 });
             assert_eq!(floor.pct, workload.floor_pct(100));
             assert_eq!(floor.pad_pct, Some(workload.floor_pad_pct(100, 16, 1)));
         }
         assert_eq!(config(&Workload::LINEARS[0]), None);
-    }
-
-    #[test]
-    fn operations_are_those_of_products_adapters_and_attention() {
-        let config = Config::GPT2_MEDIUM_LAYER;
-        let of = |method, rank| Variant { method, targets: Targets::All, rank }.flops(&config, 256, 128);
-        let none = Variant::NONE.flops(&config, 256, 128);
-        assert_eq!(none, 512.0 * (12.0 * 1024.0 * 1024.0 + 1024.0 * 129.0));
-        assert_eq!(of(Method::AdapterH, 10) - none, 512.0 * 4.0 * 10.0 * 1024.0);
-        assert_eq!(of(Method::LoraUnfused, 10) - none, 512.0 * 16.0 * 10.0 * 1024.0);
     }
 }

@@ -4,42 +4,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use fused_lora::reference::LoraView;
-use fused_lora_records::Workload;
 use half::f16;
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
+use super::Engine;
 use crate::normals::Normals;
 
 /// s. Not 1, which would hide a scale that is forgotten; exact in f16, which some peers take it as.
 pub const SCALE: f32 = 1.5;
 
 const SEED: u64 = 1;
-
-/// A backend of this library, as far as it makes layers.
-pub trait Engine {
-    /// A linear layer, its weights packed where the backend wants them. Clones share them.
-    type Layer: Clone;
-
-    /// A layer without an adapter; w is [N, K].
-    ///
-    /// # Errors
-    ///
-    /// If the library refuses the weights, or there is no memory for them.
-    fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<Self::Layer>;
-
-    /// That layer with an adapter; a is [r, K], b is [N, r].
-    ///
-    /// # Errors
-    ///
-    /// As [`layer`](Engine::layer).
-    fn with_adapter(
-        &self,
-        layer: Self::Layer,
-        a: ArrayView2<'_, f16>,
-        b: ArrayView2<'_, f16>,
-        scale: f32,
-    ) -> anyhow::Result<Self::Layer>;
-}
 
 /// One projection.
 pub struct Linear<L> {
@@ -60,64 +34,50 @@ pub struct Lora<L> {
     pub layer: L,
 }
 
-impl<L> Lora<L> {
-    /// The adapter as the reference takes it.
-    #[must_use]
-    pub fn view(&self) -> LoraView<'_> {
-        LoraView { a: self.a.view(), b: self.b.view(), scale: SCALE }
-    }
-}
-
 impl<L> Linear<L> {
-    /// The adapter of that rank.
-    ///
-    /// # Panics
-    ///
-    /// If [`Weights::ensure`] was not asked for it.
-    #[must_use]
+    /// The adapter of that rank. Panics if [`Weights::ensure`] was not asked for it.
     pub fn adapter(&self, rank: usize) -> &Lora<L> {
         self.adapters.get(&rank).unwrap_or_else(|| panic!("no adapter of rank {rank} was made"))
     }
 }
 
-/// The same layers again for each slot, with other numbers.
-pub struct Weights<E: Engine> {
-    workload: &'static Workload,
-    engine: E,
+/// The same layers `L` again for each slot, with other numbers.
+pub struct Weights<L> {
+    /// K and N of each projection.
+    widths: Vec<(usize, usize)>,
     normals: Normals,
     /// By slot and projection.
-    slots: Vec<Vec<Linear<E::Layer>>>,
+    slots: Vec<Vec<Linear<L>>>,
 }
 
-impl<E: Engine> Weights<E> {
-    /// None yet.
-    #[must_use]
-    pub fn new(workload: &'static Workload, engine: E) -> Weights<E> {
-        Weights { workload, engine, normals: Normals::new(SEED), slots: Vec::new() }
+impl<L: Clone> Weights<L> {
+    /// None yet, for projections of these K and N.
+    pub fn new(widths: Vec<(usize, usize)>) -> Weights<L> {
+        Weights { widths, normals: Normals::new(SEED), slots: Vec::new() }
     }
 
-    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank.
-    ///
-    /// # Errors
-    ///
-    /// If the library refuses the weights, or there is no memory for them.
-    pub fn ensure(&mut self, slots: usize, rank: usize) -> anyhow::Result<()> {
-        let Weights { engine, normals, .. } = self;
+    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank. Fails as the engine does.
+    pub fn ensure(
+        &mut self,
+        engine: &impl Engine<Layer = L>,
+        slots: usize,
+        rank: usize,
+    ) -> anyhow::Result<()> {
+        let Weights { widths, normals, .. } = self;
         while self.slots.len() < slots {
-            let mut projections = Vec::new();
-            for projection in self.workload.projections() {
-                let w = normals.matrix(deviation(projection.d_in), projection.d_out, projection.d_in);
+            let mut projection = |&(k, n): &(usize, usize)| {
+                let w = normals.matrix(deviation(k), n, k);
                 let layer = engine.layer(w.view())?;
-                projections.push(Linear { w: Rc::new(w), layer, adapters: BTreeMap::new() });
-            }
-            self.slots.push(projections);
+                Ok(Linear { w: Rc::new(w), layer, adapters: BTreeMap::new() })
+            };
+            self.slots.push(widths.iter().map(&mut projection).collect::<anyhow::Result<_>>()?);
         }
         for linear in self.slots[..slots].iter_mut().flatten() {
             if !linear.adapters.contains_key(&rank) {
-                let (d_out, d_in) = linear.w.dim();
-                let a = normals.matrix(deviation(d_in), rank, d_in);
-                let b = normals.matrix(deviation(rank), d_out, rank);
-                let layer = engine.with_adapter(linear.layer.clone(), a.view(), b.view(), SCALE)?;
+                let (n, k) = linear.w.dim();
+                let [a, b] = [(rank, k), (n, rank)].map(|(rows, k)| normals.matrix(deviation(k), rows, k));
+                let adapter = LoraView { a: a.view(), b: b.view(), scale: SCALE };
+                let layer = engine.adapted(linear.layer.clone(), adapter)?;
                 linear.adapters.insert(rank, Lora { a: Rc::new(a), b: Rc::new(b), layer });
             }
         }
@@ -125,18 +85,14 @@ impl<E: Engine> Weights<E> {
     }
 
     /// The projections of each of the first `slots` slots.
-    #[must_use]
-    pub fn slots(&self, slots: usize) -> &[Vec<Linear<E::Layer>>] {
+    pub fn slots(&self, slots: usize) -> &[Vec<Linear<L>>] {
         &self.slots[..slots]
     }
 
     /// The layers with an adapter of that rank, of each of the first `slots` slots.
-    #[must_use]
-    pub fn layers(&self, slots: usize, rank: usize) -> Vec<Vec<E::Layer>> {
-        let of_slot = |slot: &Vec<Linear<E::Layer>>| {
-            slot.iter().map(|linear| linear.adapter(rank).layer.clone()).collect()
-        };
-        self.slots(slots).iter().map(of_slot).collect()
+    pub fn layers(&self, slots: usize, rank: usize) -> Vec<Vec<L>> {
+        let layer = |linear: &Linear<L>| linear.adapter(rank).layer.clone();
+        self.slots(slots).iter().map(|slot| slot.iter().map(layer).collect()).collect()
     }
 }
 
@@ -150,22 +106,23 @@ mod tests {
     use fused_lora::cpu::Simd;
 
     use super::*;
+    use crate::backend::Processor;
 
     #[test]
     fn slots_hold_the_same_shapes_and_other_numbers() {
-        let workload = Workload::by_name("linear-1024x1024").unwrap();
-        let mut weights = Weights::new(workload, Simd::detect().unwrap());
-        weights.ensure(2, 10).unwrap();
+        let engine = Processor::new(Simd::detect().unwrap(), 0);
+        let mut weights = Weights::new(vec![(1024, 512)]);
+        weights.ensure(&engine, 2, 10).unwrap();
         let [first, second] = [0, 1].map(|slot| &weights.slots(2)[slot][0]);
-        assert_eq!(first.w.dim(), (1024, 1024));
+        assert_eq!(first.w.dim(), (512, 1024));
         assert_ne!(first.w, second.w);
-        assert_eq!((first.adapter(10).a.dim(), first.adapter(10).b.dim()), ((10, 1024), (1024, 10)));
+        assert_eq!((first.adapter(10).a.dim(), first.adapter(10).b.dim()), ((10, 1024), (512, 10)));
         assert_ne!(first.adapter(10).a, second.adapter(10).a);
         assert_eq!(weights.layers(2, 10)[0][0].rank(), 10);
 
         let kept = Rc::clone(&first.w);
-        weights.ensure(1, 0).unwrap();
-        weights.ensure(3, 10).unwrap();
+        weights.ensure(&engine, 1, 0).unwrap();
+        weights.ensure(&engine, 3, 10).unwrap();
         assert!(Rc::ptr_eq(&weights.slots(1)[0][0].w, &kept), "what is there is kept");
         assert_eq!(weights.layers(1, 0)[0][0].rank(), 0);
         assert_eq!(weights.layers(3, 10)[2][0].rank(), 10);

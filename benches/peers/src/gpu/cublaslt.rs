@@ -2,227 +2,152 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
+use anyhow::anyhow;
+use cust::context::Context;
 use fused_lora::Strategy;
-use fused_lora::cuda::{Buffer, Error, Event, Graph, Stream};
+use fused_lora::cuda::{Buffer, Stream};
 use fused_lora_benches::cuda::captured::{Captured, capture};
 use fused_lora_benches::cuda::{Gpu, Operands};
-use fused_lora_benches::linear::cuda::Ground;
-use fused_lora_benches::linear::weights::Linear;
+use fused_lora_benches::linear::{Ground, Library, theirs};
 use fused_lora_benches::method::Call;
 use half::f16;
+use ndarray::Array2;
 
-use crate::gpu::context::Context;
-use crate::gpu::fastest::fastest;
-use crate::gpu::library::{Handle, Missing};
-use crate::gpu::matmul::{Algorithm, Matmul, Scratch, WORKSPACE_BYTES};
-use crate::gpu::product::Product;
-use crate::gpu::steps::{Places, Sizes, Step, padded, steps};
-use crate::gpu::weights::{Weights, upload};
+use super::fastest::fastest;
+use super::library::Handle;
+use super::matmul::{Algorithm, Matmul, Product, WORKSPACE_BYTES};
+use super::steps::{Step, padded, steps, with_zeros};
+use crate::weights::{Kept, weights};
 
 /// Seconds that one trial of an algorithm is to take, by the device's peak.
 const TRIAL: f64 = 0.3e-3;
 /// Calls of a trial, at least and at most.
 const CALLS: [usize; 2] = [2, 20];
 
-/// The library, and what it has been found to do best so far.
-pub struct CublasLt {
-    gpu: Gpu,
-    scratch: Buffer,
-    /// W on the device by slot and projection: one for the base and all ranks.
-    w: RefCell<Vec<Vec<Rc<Buffer>>>>,
-    /// By product: a size's base is the same at every rank, and is tried once.
-    chosen: RefCell<HashMap<Product, Rc<Chosen>>>,
-    /// Dropped while its context is current.
-    handle: ManuallyDrop<Handle>,
-    context: Context,
+/// A call with an algorithm.
+struct Ready {
+    matmul: Rc<Matmul>,
+    algorithm: Algorithm,
+    step: Step,
 }
 
-/// A product with its fastest algorithm.
-struct Chosen {
-    matmul: Matmul,
-    algorithm: Algorithm,
+/// The library, and what it has been found to do best so far.
+struct CublasLt {
+    gpu: Gpu,
+    scratch: Buffer,
+    w: Kept<Rc<Buffer>>,
+    /// By product: a size's base is the same at every rank, and is tried once.
+    chosen: RefCell<HashMap<Product, (Rc<Matmul>, Algorithm)>>,
+    // Before its context: fields are dropped in this order.
+    handle: Handle,
+    _context: Context,
+}
+
+/// With the context that the handle is of, which has to stay current.
+pub(super) fn library(gpu: &Gpu, handle: Handle, context: Context) -> anyhow::Result<Library<Gpu>> {
+    let scratch = Buffer::zeroed(&gpu.device, WORKSPACE_BYTES / size_of::<f16>())?;
+    let (w, chosen) = (Kept::default(), RefCell::default());
+    let cublaslt = Rc::new(CublasLt { gpu: gpu.clone(), scratch, w, chosen, handle, _context: context });
+    let name = |strategy| match strategy {
+        Strategy::Base => "cublaslt/base",
+        _ => "cublaslt/three-calls",
+    };
+    Ok(Library {
+        name: Box::new(move |strategy| name(strategy).to_owned()),
+        strategies: theirs,
+        make: Box::new(move |ground, strategy, rank| cublaslt.method(ground, strategy, rank)),
+    })
 }
 
 impl CublasLt {
-    /// The library on that device's context; or why it is left out.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails. That the library is not there is none.
-    pub fn new(gpu: &Gpu) -> anyhow::Result<Result<CublasLt, Missing>> {
-        let context = Context::retain(gpu.device.ordinal())?;
-        let handle = {
-            let _entered = context.enter()?;
-            match Handle::new() {
-                Ok(handle) => handle,
-                Err(missing) => return Ok(Err(missing)),
-            }
-        };
-        let scratch = Buffer::zeroed(&gpu.device, WORKSPACE_BYTES / size_of::<f16>())?;
-        let (w, chosen, handle) = (RefCell::default(), RefCell::default(), ManuallyDrop::new(handle));
-        Ok(Ok(CublasLt { gpu: gpu.clone(), scratch, w, chosen, handle, context }))
-    }
-
-    /// The library's version: 120901 is 12.9.1.
-    #[must_use]
-    pub fn version(&self) -> usize {
-        self.handle.version()
-    }
-
     /// Its base product, or its three calls, in a graph of as many passes as this library's strategies make.
-    ///
-    /// # Errors
-    ///
-    /// If there is no memory for the weights, or the library knows no algorithm for a product.
-    ///
-    /// # Panics
-    ///
-    /// If `strategy` is the fused one, which this peer has not.
-    pub fn method(
+    fn method(
         self: &Rc<Self>,
-        ground: &Ground,
+        ground: &Ground<Gpu>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
-        assert_ne!(strategy, Strategy::Fused, "cuBLASLt has no fused call");
-        let rank = if strategy == Strategy::Base { 0 } else { rank };
-        let (device, operands) = (&self.gpu.device, &ground.operands);
-        let slots = ground.weights.slots(ground.weight_slots);
-        let mut w = self.w.borrow_mut();
-        for slot in &slots[w.len().min(slots.len())..] {
-            let of_projection = |linear: &Linear<_>| Ok(Rc::new(upload(device, &linear.w)?));
-            w.push(slot.iter().map(of_projection).collect::<Result<_, Error>>()?);
-        }
-        let of_slot = |(slot, w): (&Vec<Linear<_>>, &Vec<Rc<Buffer>>)| -> Result<Vec<Weights>, Error> {
-            slot.iter().zip(w).map(|(linear, w)| Weights::new(device, linear, Rc::clone(w), rank)).collect()
+        let (gpu, operands) = (&self.gpu, &ground.operands);
+        let upload = |matrix: &Array2<f16>| {
+            let elements = matrix.as_slice().expect("it is one row after another");
+            Ok(Rc::new(Buffer::from_slice(&gpu.device, elements)?))
         };
-        let weights: Vec<Vec<Weights>> = slots.iter().zip(&*w).map(of_slot).collect::<Result<_, _>>()?;
-        let h = Buffer::zeroed(device, (operands.m() * padded(rank)).max(1))?;
-
-        let _entered = self.context.enter()?;
+        let weights = weights(
+            &self.w,
+            ground.weights.slots(ground.weight_slots),
+            (strategy != Strategy::Base).then_some(rank),
+            |w| upload(w),
+            |lora| {
+                let (a, b) = with_zeros(lora);
+                Ok((upload(&a)?, upload(&b)?))
+            },
+        )?;
+        // One for all projections.
+        let h = Buffer::zeroed(&gpu.device, (operands.m() * padded(rank)).max(1))?;
         let mut passes = Vec::new();
         for slot in 0..operands.slots() {
-            let steps = pass(operands, slot, &weights[slot % weights.len()], &h);
-            passes.push(self.with_algorithms(&steps)?);
+            let mut pass = Vec::new();
+            for (weights, (x, y)) in weights[slot % weights.len()].iter().zip(operands.addresses(slot)) {
+                let places = [x, h.address(), y];
+                for step in steps(places, operands.m(), padded(rank), weights, |w| w.address()) {
+                    pass.push(self.chosen(step, operands)?);
+                }
+            }
+            passes.push(pass);
         }
-        let graph = capture(&self.gpu.stream, ground.passes, operands.slots(), |slot, stream| {
-            self.run(&passes[slot], stream)
+        let graph = capture(&gpu.stream, ground.passes, operands.slots(), |slot, stream| {
+            passes[slot].iter().try_for_each(|ready| self.call(ready, stream))
         })?;
         let kept = Box::new((weights, h, Rc::clone(self)));
         // SAFETY: the passes use the operands, and weights, h, and the library with its scratch memory, which are kept. That memory is shared with
         // other graphs of the library, whose launches follow each other on the one stream.
-        Ok(Box::new(unsafe { Captured::new(&self.gpu, operands, ground.passes, graph, kept)? }))
-    }
-
-    fn with_algorithms(&self, steps: &[Step]) -> anyhow::Result<Vec<(Step, Rc<Chosen>)>> {
-        steps.iter().map(|&step| Ok((step, self.chosen(step)?))).collect()
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, ground.passes, graph, kept)? }))
     }
 
     /// The fastest algorithm, tried on these operands unless it is known.
-    fn chosen(&self, step: Step) -> anyhow::Result<Rc<Chosen>> {
-        if let Some(chosen) = self.chosen.borrow().get(&step.product) {
-            return Ok(Rc::clone(chosen));
+    fn chosen(&self, step: Step, operands: &Rc<Operands>) -> anyhow::Result<Ready> {
+        if let Some((matmul, algorithm)) = self.chosen.borrow().get(&step.product) {
+            return Ok(Ready { matmul: Rc::clone(matmul), algorithm: *algorithm, step });
         }
-        let matmul = Matmul::new(step.product)?;
-        let candidates = matmul.candidates(&self.handle)?;
+        let matmul = Rc::new(Matmul::new(step.product)?);
         let calls = (TRIAL * self.gpu.peak_flops() / step.product.flops()).ceil() as usize;
         let calls = calls.clamp(CALLS[0], CALLS[1]);
-        let mut trials = Vec::new();
-        let mut refused = None;
-        for algorithm in &candidates {
-            match self.trial(&matmul, algorithm, step, calls) {
-                Ok(graph) => trials.push((algorithm, graph)),
+        let (mut trials, mut refused) = (Vec::new(), anyhow!("its heuristics offer none"));
+        for algorithm in matmul.candidates(&self.handle)? {
+            let ready = Ready { matmul: Rc::clone(&matmul), algorithm, step };
+            match self.trial(&ready, operands, calls) {
+                Ok(trial) => trials.push((ready, trial)),
                 // Heuristics offer some that are then refused.
-                Err(error) => refused = Some(error),
+                Err(error) => refused = error,
             }
         }
-        let (start, stop) = (Event::new(&self.gpu.device)?, Event::new(&self.gpu.device)?);
-        let fastest = fastest(trials.len(), |way| -> Result<f64, fused_lora::cuda::Error> {
-            start.record(&self.gpu.stream)?;
-            // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which
-            // outlive this call; one stream, and it is waited for.
-            unsafe { trials[way].1.launch(&self.gpu.stream)? };
-            stop.record(&self.gpu.stream)?;
-            stop.synchronize()?;
-            stop.seconds_since(&start)
-        })?;
+        let fastest = fastest(trials.len(), |way| Ok::<_, anyhow::Error>(trials[way].1.call(0)?.wall))?;
         let Some(fastest) = fastest else {
-            let refused = refused.unwrap_or_else(|| anyhow::anyhow!("its heuristics offer none"));
             return Err(refused.context(format!("no algorithm of cuBLASLt runs {:?}", step.product)));
         };
-        let chosen = Rc::new(Chosen { algorithm: *trials[fastest].0, matmul });
-        self.chosen.borrow_mut().insert(step.product, Rc::clone(&chosen));
-        Ok(chosen)
+        let (ready, _) = trials.swap_remove(fastest);
+        self.chosen.borrow_mut().insert(step.product, (matmul, ready.algorithm));
+        Ok(ready)
     }
 
-    /// So many calls with an algorithm as a graph: one by one, the host would be too slow for the small ones.
-    fn trial(
-        &self,
-        matmul: &Matmul,
-        algorithm: &Algorithm,
-        step: Step,
-        calls: usize,
-    ) -> anyhow::Result<Graph> {
+    /// So many calls as a graph: one by one, the host would be too slow for the small ones.
+    fn trial(&self, ready: &Ready, operands: &Rc<Operands>, calls: usize) -> anyhow::Result<Captured> {
         let stream = &self.gpu.stream;
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
-        self.call(matmul, algorithm, step, stream)?;
+        self.call(ready, stream)?;
         stream.synchronize()?;
-        capture(stream, calls, 1, |_, stream| self.call(matmul, algorithm, step, stream))
+        let graph = capture(stream, calls, 1, |_, stream| self.call(ready, stream))?;
+        // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which outlive
+        // the trial; all launches are on the one stream.
+        unsafe { Captured::new(&self.gpu, operands, calls, graph, Box::new(())) }
     }
 
-    fn run(&self, pass: &[(Step, Rc<Chosen>)], stream: &Stream) -> anyhow::Result<()> {
-        let call =
-            |(step, chosen): &(Step, Rc<Chosen>)| self.call(&chosen.matmul, &chosen.algorithm, *step, stream);
-        pass.iter().try_for_each(call)
-    }
-
-    fn call(
-        &self,
-        matmul: &Matmul,
-        algorithm: &Algorithm,
-        step: Step,
-        stream: &Stream,
-    ) -> anyhow::Result<()> {
-        let scratch = Scratch(self.scratch.address());
+    fn call(&self, Ready { matmul, algorithm, step }: &Ready, stream: &Stream) -> anyhow::Result<()> {
         // SAFETY: the addresses are of buffers as large as the step's product, which the method or the trial
         // keeps until its last launch is waited for; h, y and the scratch memory are written in the order of
         // the one stream.
-        unsafe {
-            matmul.enqueue(&self.handle, algorithm, step.alpha, step.addresses, scratch, stream.as_raw())?;
-        }
-        Ok(())
+        unsafe { matmul.enqueue(&self.handle, algorithm, step, self.scratch.address(), stream.as_raw()) }
     }
-}
-
-impl Drop for CublasLt {
-    fn drop(&mut self) {
-        let _entered = self.context.enter();
-        // SAFETY: dropped here alone, and not used after it.
-        unsafe { ManuallyDrop::drop(&mut self.handle) };
-    }
-}
-
-/// The name in the records.
-#[must_use]
-pub fn name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Base => "cublaslt/base",
-        _ => "cublaslt/three-calls",
-    }
-}
-
-/// The steps of one forward pass: those of each projection in turn. h is one for all of them.
-fn pass(operands: &Operands, slot: usize, weights: &[Weights], h: &Buffer) -> Vec<Step> {
-    let of_projection = |(weights, (x, y)): (&Weights, (u64, u64))| {
-        let Weights { w, adapter, n, k } = weights;
-        let address = |part: Option<&Buffer>| part.map_or(0, Buffer::address);
-        let (a, b) = adapter.as_ref().map(|(a, b)| (a, b)).unzip();
-        let rank = b.map_or(0, |b| b.len() / n);
-        let places = Places { x, w: w.address(), a: address(a), b: address(b), h: h.address(), y };
-        steps(Sizes { m: operands.m(), n: *n, k: *k, rank }, places)
-    };
-    weights.iter().zip(operands.addresses(slot)).flat_map(of_projection).collect()
 }

@@ -10,7 +10,10 @@ const TRIALS: usize = 3;
 /// # Errors
 ///
 /// The first of `seconds`.
-pub fn fastest<E>(ways: usize, mut seconds: impl FnMut(usize) -> Result<f64, E>) -> Result<Option<usize>, E> {
+pub(super) fn fastest<E>(
+    ways: usize,
+    mut seconds: impl FnMut(usize) -> Result<f64, E>,
+) -> Result<Option<usize>, E> {
     let mut best = vec![f64::INFINITY; ways];
     for trial in 0..=TRIALS {
         for (way, best) in best.iter_mut().enumerate() {
@@ -27,28 +30,21 @@ pub fn fastest<E>(ways: usize, mut seconds: impl FnMut(usize) -> Result<f64, E>)
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_fastest_is_kept() {
-        let times = [3.0, 2.0, 2.5];
-        assert_eq!(fastest(3, |way| -> Result<f64, ()> { Ok(times[way]) }), Ok(Some(1)));
-        assert_eq!(fastest(0, |_| -> Result<f64, ()> { Ok(1.0) }), Ok(None));
-        assert_eq!(fastest(2, |way| if way == 0 { Ok(1.0) } else { Err("gone") }), Err("gone"));
+    /// What is found among ways that take so long, run by run.
+    fn found<const N: usize>(times: [[f64; 4]; N]) -> Result<Option<usize>, &'static str> {
+        let mut runs = [0; N];
+        fastest(N, |way| {
+            runs[way] += 1;
+            times[way].get(runs[way] - 1).copied().ok_or("a fifth run")
+        })
     }
 
-    /// The first run of each takes long, and one trial of the faster is slow.
     #[test]
-    fn neither_a_first_run_nor_a_slow_moment_decides() {
-        let mut runs = [0, 0];
-        let found = fastest(2, |i| -> Result<f64, ()> {
-            runs[i] += 1;
-            Ok(match (i, runs[i]) {
-                (0, 1) => 0.1,
-                (0, _) => 5.0,
-                (_, 1) => 100.0,
-                (_, 2) => 9.0,
-                _ => 4.0,
-            })
-        });
-        assert_eq!((found, runs), (Ok(Some(1)), [4, 4]));
+    fn the_fastest_is_kept() {
+        assert_eq!(found([[3.0; 4], [2.0; 4], [2.5; 4]]), Ok(Some(1)));
+        assert_eq!(found([]), Ok(None));
+        assert_eq!(fastest(2, |way| if way == 0 { Ok(1.0) } else { Err("gone") }), Err("gone"));
+        // The first run of each does not count, and one fast trial is enough, be it the last.
+        assert_eq!(found([[0.1, 5.0, 5.0, 5.0], [100.0, 9.0, 9.0, 4.0]]), Ok(Some(1)));
     }
 }

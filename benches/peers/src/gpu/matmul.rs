@@ -1,246 +1,168 @@
-//! A product as cuBLASLt's descriptors.
+//! A product as this project writes it, and as cuBLASLt wants it.
+//!
+//! All matrices here are row-major; cuBLASLt's are column-major by default, and a row-major matrix is the
+//! transpose of a column-major one with the same leading dimension. So out = x·wᵀ, with out [m, n], x [m, k]
+//! and w [n, k], is asked for as outᵀ = w·xᵀ:
+//!
+//! | | stored, column-major | op | op(·) |
+//! |---|---|---|---|
+//! | A = w | k × n, ld = k | T | n × k |
+//! | B = x | k × m, ld = k | N | k × m |
+//! | C = D = out | n × m, ld = n | – | |
+//!
+//! This is the form "TN", which has the most kernels: both operands run along k.
 
 use std::ffi::c_void;
-use std::mem::{self, MaybeUninit};
 use std::ptr;
 
-use cudarc::cublaslt::sys;
-use sys::cublasLtMatmulDescAttributes_t as DescAttribute;
-use sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
+use cudarc::cublaslt::{result, sys};
 
-use crate::gpu::library::{Failed, Handle, done};
-use crate::gpu::product::{Product, Stored};
+use super::library::{Handle, Owned, done};
+use super::steps::Step;
 
 /// Algorithms that the heuristics are asked for.
-pub const CANDIDATES: usize = 32;
+const CANDIDATES: usize = 32;
 /// Scratch memory that the library gets: what NVIDIA recommends on Hopper.
-pub const WORKSPACE_BYTES: usize = 32 << 20;
+pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 
-/// `cublasOperation_t`, a C enum: N takes a matrix as it is stored, T transposed.
-const OP_N: i32 = 0;
-const OP_T: i32 = 1;
+/// out ← α·x·wᵀ, or out ← α·x·wᵀ + out, of matrices without gaps between their rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Product {
+    /// Rows of x and out.
+    pub(super) m: usize,
+    /// Rows of w, columns of out.
+    pub(super) n: usize,
+    /// Columns of x and w.
+    pub(super) k: usize,
+    /// Whether it is added to what is in out.
+    pub(super) accumulates: bool,
+}
+
+impl Product {
+    /// Operations, a multiply-add counted as two.
+    pub(super) fn flops(&self) -> f64 {
+        2.0 * self.m as f64 * self.n as f64 * self.k as f64
+    }
+}
 
 /// An algorithm for one product, with all that the library wants to know of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Algorithm {
-    algorithm: sys::cublasLtMatmulAlgo_t,
-    workspace_bytes: usize,
-}
-
-/// Addresses of one call, on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// Of x.
-    pub x: u64,
-    /// Of w.
-    pub w: u64,
-    /// Of out.
-    pub out: u64,
-}
-
-/// Scratch memory on the device, of [`WORKSPACE_BYTES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scratch(pub u64);
+pub(super) type Algorithm = sys::cublasLtMatmulHeuristicResult_t;
 
 /// The descriptors of a product: f16 in and out, sums and scales in f32.
-pub struct Matmul {
-    product: Product,
-    operation: Operation,
-    a: Layout,
-    b: Layout,
-    d: Layout,
+pub(super) struct Matmul {
+    operation: Owned<sys::cublasLtMatmulDesc_t>,
+    a: Owned<sys::cublasLtMatrixLayout_t>,
+    b: Owned<sys::cublasLtMatrixLayout_t>,
+    d: Owned<sys::cublasLtMatrixLayout_t>,
 }
 
 impl Matmul {
-    /// Of that product.
-    ///
-    /// # Errors
-    ///
-    /// If the library refuses a descriptor.
-    pub fn new(product: Product) -> Result<Matmul, Failed> {
-        let operation = Operation::new()?;
-        operation.set(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSA, OP_T)?;
-        operation.set(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSB, OP_N)?;
-        let [a, b, d] = [product.a(), product.b(), product.d()].map(Layout::new);
-        Ok(Matmul { product, operation, a: a?, b: b?, d: d? })
-    }
-
-    /// What it computes.
-    #[must_use]
-    pub fn product(&self) -> Product {
-        self.product
+    /// Fails if the library refuses a descriptor.
+    pub(super) fn new(Product { m, n, k, .. }: Product) -> anyhow::Result<Matmul> {
+        let (compute, scale) = (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F);
+        let made = result::create_matmul_desc(compute, scale);
+        let operation = Owned::new("cublasLtMatmulDescCreate", made, result::destroy_matmul_desc)?;
+        // CUBLAS_OP_T, a C enum. That of B is N unless it is set.
+        let transposed = 1i32;
+        // SAFETY: the descriptor is alive, and the attribute of four bytes.
+        done("cublasLtMatmulDescSetAttribute", unsafe {
+            result::set_matmul_desc_attribute(
+                operation.raw,
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA,
+                ptr::from_ref(&transposed).cast(),
+                size_of_val(&transposed),
+            )
+        })?;
+        let layout = |rows: usize, columns: usize| {
+            let element = sys::cudaDataType::CUDA_R_16F;
+            let made = result::create_matrix_layout(element, rows as u64, columns as u64, rows as i64);
+            Owned::new("cublasLtMatrixLayoutCreate", made, result::destroy_matrix_layout)
+        };
+        Ok(Matmul { operation, a: layout(k, n)?, b: layout(k, m)?, d: layout(n, m)? })
     }
 
     /// What the heuristics offer, up to [`CANDIDATES`] within [`WORKSPACE_BYTES`], the likely fastest first.
-    /// Empty if they know of none.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be asked.
-    pub fn candidates(&self, handle: &Handle) -> Result<Vec<Algorithm>, Failed> {
-        let preference = Preference::within(WORKSPACE_BYTES)?;
-        let mut results =
-            [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::zeroed() }; CANDIDATES];
-        let mut found = 0;
+    /// Empty if they know of none; fails if they cannot be asked.
+    pub(super) fn candidates(&self, handle: &Handle) -> anyhow::Result<Vec<Algorithm>> {
+        let made = result::create_matmul_pref();
+        let preference = Owned::new("cublasLtMatmulPreferenceCreate", made, result::destroy_matmul_pref)?;
+        let bytes = WORKSPACE_BYTES as u64;
+        // SAFETY: the preference is alive, and the attribute of eight bytes.
+        done("cublasLtMatmulPreferenceSetAttribute", unsafe {
+            result::set_matmul_pref_attribute(
+                preference.raw,
+                sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                ptr::from_ref(&bytes).cast(),
+                size_of_val(&bytes),
+            )
+        })?;
+        let (mut algorithms, mut found) = (Vec::with_capacity(CANDIDATES), 0);
         // SAFETY: the descriptors are alive, and there is room for as many results as are asked for.
         let status = unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
-                handle.raw(),
-                self.operation.0,
-                self.a.0,
-                self.b.0,
-                self.d.0,
-                self.d.0,
-                preference.0,
+                handle.raw,
+                self.operation.raw,
+                self.a.raw,
+                self.b.raw,
+                self.d.raw,
+                self.d.raw,
+                preference.raw,
                 CANDIDATES as i32,
-                results.as_mut_ptr().cast(),
+                algorithms.as_mut_ptr(),
                 &mut found,
             )
         };
         if status == sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED {
             return Ok(Vec::new());
         }
-        done("cublasLtMatmulAlgoGetHeuristic", status)?;
-        let found = usize::try_from(found).unwrap_or(0).min(CANDIDATES);
-        // SAFETY: the library wrote the first `found`; they were zero before, which is a value of the type.
-        let results = results[..found].iter().map(|result| unsafe { result.assume_init() });
-        let supported = results
-            .filter(|result| result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS)
-            .map(|result| Algorithm { algorithm: result.algo, workspace_bytes: result.workspaceSize });
-        Ok(supported.filter(|algorithm| algorithm.workspace_bytes <= WORKSPACE_BYTES).collect())
+        done("cublasLtMatmulAlgoGetHeuristic", status.result())?;
+        // SAFETY: there is room for so many, and the library wrote them.
+        unsafe { algorithms.set_len(usize::try_from(found).unwrap_or(0).min(CANDIDATES)) };
+        algorithms.retain(|algorithm: &Algorithm| {
+            algorithm.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS
+                && algorithm.workspaceSize <= WORKSPACE_BYTES
+        });
+        Ok(algorithms)
     }
 
-    /// Puts out ← alpha·x·wᵀ (+ out) into a stream.
-    ///
-    /// # Errors
-    ///
-    /// If the library refuses it.
+    /// Puts the product on the step's matrices into a stream; fails if the library refuses it.
     ///
     /// # Safety
     ///
     /// `stream` is a stream of the handle's context, or null for its default. Until the work is done, and each
-    /// time that it runs if the stream is in capture: at `addresses` are matrices as large as
-    /// [`product`](Self::product) says, at `scratch` is as much memory as the library gets, nothing else writes to
-    /// any of it, and nothing reads `out`.
-    pub unsafe fn enqueue(
+    /// time that it runs if the stream is in capture: at the step's addresses are matrices as large as the
+    /// product says, at `scratch` is as much memory as the library gets, nothing else writes to any of it, and
+    /// nothing reads `out`.
+    pub(super) unsafe fn enqueue(
         &self,
         handle: &Handle,
         algorithm: &Algorithm,
-        alpha: f32,
-        addresses: Addresses,
-        scratch: Scratch,
+        step: &Step,
+        scratch: u64,
         stream: *mut c_void,
-    ) -> Result<(), Failed> {
-        let beta = self.product.beta();
-        let Addresses { x, w, out } = addresses;
+    ) -> anyhow::Result<()> {
+        let beta = if step.product.accumulates { 1.0f32 } else { 0.0 };
         // SAFETY: descriptors, algorithm and both scales are alive during the call, after which they are not
         // looked at (the pointer mode is that of the host); the rest is the caller's contract.
-        let status = unsafe {
-            sys::cublasLtMatmul(
-                handle.raw(),
-                self.operation.0,
-                ptr::from_ref(&alpha).cast(),
-                w as *const c_void,
-                self.a.0,
-                x as *const c_void,
-                self.b.0,
+        done("cublasLtMatmul", unsafe {
+            result::matmul(
+                handle.raw,
+                self.operation.raw,
+                ptr::from_ref(&step.alpha).cast(),
                 ptr::from_ref(&beta).cast(),
-                out as *const c_void,
-                self.d.0,
-                out as *mut c_void,
-                self.d.0,
-                &algorithm.algorithm,
-                scratch.0 as *mut c_void,
-                algorithm.workspace_bytes,
+                step.w as *const c_void,
+                self.a.raw,
+                step.x as *const c_void,
+                self.b.raw,
+                step.out as *const c_void,
+                self.d.raw,
+                step.out as *mut c_void,
+                self.d.raw,
+                &algorithm.algo,
+                scratch as *mut c_void,
+                algorithm.workspaceSize,
                 stream.cast(),
             )
-        };
-        done("cublasLtMatmul", status)
-    }
-}
-
-/// What is computed.
-struct Operation(sys::cublasLtMatmulDesc_t);
-
-impl Operation {
-    fn new() -> Result<Operation, Failed> {
-        let mut raw = ptr::null_mut();
-        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let scale = sys::cudaDataType::CUDA_R_32F;
-        // SAFETY: `raw` is writable.
-        done("cublasLtMatmulDescCreate", unsafe { sys::cublasLtMatmulDescCreate(&mut raw, compute, scale) })?;
-        Ok(Operation(raw))
-    }
-
-    fn set(&self, attribute: DescAttribute, value: i32) -> Result<(), Failed> {
-        // SAFETY: the descriptor is alive; both attributes that are set are C enums, of four bytes.
-        done("cublasLtMatmulDescSetAttribute", unsafe {
-            sys::cublasLtMatmulDescSetAttribute(
-                self.0,
-                attribute,
-                ptr::from_ref(&value).cast(),
-                mem::size_of_val(&value),
-            )
         })
-    }
-}
-
-impl Drop for Operation {
-    fn drop(&mut self) {
-        // SAFETY: created once, destroyed once. Nobody is there to hear of a failure.
-        let _ = unsafe { sys::cublasLtMatmulDescDestroy(self.0) };
-    }
-}
-
-/// An f16 matrix; column-major, as layouts are unless told otherwise.
-struct Layout(sys::cublasLtMatrixLayout_t);
-
-impl Layout {
-    fn new(stored: Stored) -> Result<Layout, Failed> {
-        let Stored { rows, columns, ld } = stored;
-        let mut raw = ptr::null_mut();
-        let element = sys::cudaDataType::CUDA_R_16F;
-        // SAFETY: `raw` is writable.
-        done("cublasLtMatrixLayoutCreate", unsafe {
-            sys::cublasLtMatrixLayoutCreate(&mut raw, element, rows as u64, columns as u64, ld as i64)
-        })?;
-        Ok(Layout(raw))
-    }
-}
-
-impl Drop for Layout {
-    fn drop(&mut self) {
-        // SAFETY: created once, destroyed once. Nobody is there to hear of a failure.
-        let _ = unsafe { sys::cublasLtMatrixLayoutDestroy(self.0) };
-    }
-}
-
-/// What the heuristics may take.
-struct Preference(sys::cublasLtMatmulPreference_t);
-
-impl Preference {
-    fn within(workspace_bytes: usize) -> Result<Preference, Failed> {
-        let mut raw = ptr::null_mut();
-        // SAFETY: `raw` is writable.
-        done("cublasLtMatmulPreferenceCreate", unsafe { sys::cublasLtMatmulPreferenceCreate(&mut raw) })?;
-        let preference = Preference(raw);
-        let bytes = workspace_bytes as u64;
-        // SAFETY: the preference is alive; the attribute is a number of eight bytes.
-        done("cublasLtMatmulPreferenceSetAttribute", unsafe {
-            sys::cublasLtMatmulPreferenceSetAttribute(
-                preference.0,
-                PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                ptr::from_ref(&bytes).cast(),
-                mem::size_of_val(&bytes),
-            )
-        })?;
-        Ok(preference)
-    }
-}
-
-impl Drop for Preference {
-    fn drop(&mut self) {
-        // SAFETY: created once, destroyed once. Nobody is there to hear of a failure.
-        let _ = unsafe { sys::cublasLtMatmulPreferenceDestroy(self.0) };
     }
 }

@@ -1,62 +1,74 @@
 //! cuBLASLt beside this library, on the same buffers of a GPU: the base product alone, and base, shrink and
 //! expand as three calls, each captured in a CUDA graph as this library's strategies are.
 //!
-//! | module | job |
-//! |---|---|
-//! | [`product`] | row-major products in the column-major terms of BLAS: what is asked for |
-//! | [`library`] | the library, loaded where it is there, and its handle |
-//! | [`matmul`] | a product as cuBLASLt's descriptors, its heuristics' algorithms, and the call |
-//! | [`steps`] | the products of one forward pass, with their addresses |
-//! | [`weights`] | W, A and B in device memory |
-//! | [`fastest`] | which of the algorithms is the fastest here |
-//! | [`cublaslt`] | the peer: all of it as a method that is timed |
-//! | [`context`] | the context that it shares with this library |
-//!
 //! cuBLASLt gets what its users would give it: 32 MiB of workspace, every algorithm that its heuristics offer
 //! (up to 32, timed on these operands), f16 operands with f32 sums, and an adapter that is padded with zeros to
 //! a multiple of 8 once, since rows of 16 bytes are what its f16 kernels want. Padding is no useful work, and
 //! is not counted as such.
 
-pub mod context;
-pub mod cublaslt;
-pub mod fastest;
-pub mod library;
-pub mod matmul;
-pub mod product;
-pub mod steps;
+mod cublaslt;
+mod fastest;
+mod library;
+mod matmul;
+mod steps;
 #[cfg(test)]
 mod testing;
-pub mod weights;
 
-use std::rc::Rc;
+use std::process::ExitCode;
+use std::time::Duration;
 
+use cust::context::{Context, CurrentContext};
 use fused_lora::Strategy;
+use fused_lora::cuda::{Device, Error};
 use fused_lora_benches::cuda::Gpu;
-use fused_lora_benches::linear::Library;
-use fused_lora_benches::linear::cpu::theirs;
-use fused_lora_benches::linear::cuda::{Ground, this_library};
+use fused_lora_benches::linear::{Library, Linears, this_library};
+use fused_lora_benches::session::{self, Bench};
+use fused_lora_benches::settings::{Backend, Selection};
+use fused_lora_benches::target::Target;
+use fused_lora_records::Workload;
 
-pub use cublaslt::CublasLt;
-pub use library::Missing;
+const GPU_PEERS: Bench = Bench {
+    name: "gpu_peers",
+    prefix: "gpu_peers/",
+    budget: |_| Duration::from_secs(120),
+    backends: &[Backend::Cuda],
+    workloads: Workload::LINEARS,
+    selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
+    tests_all_sizes: true,
+    suite: |settings, target, _| {
+        let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
+        let libraries = libraries(gpu)?;
+        Ok(Box::new(Linears::new(gpu.clone(), settings.workload, settings.cache, libraries)))
+    },
+    conclude: |_, outcomes| crate::table::render(outcomes),
+};
 
-/// All that run in `gpu_peers`, this library first. Says which version of cuBLASLt there is, or why it is left out.
-///
-/// # Errors
-///
-/// If the device fails. That cuBLASLt is not there is none.
-pub fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Ground>>> {
+/// The bench `gpu_peers`.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Where a GPU is asked for, its lack is an error.
+    let asked = std::env::var_os("FUSED_LORA_BACKEND").is_some_and(|backend| !backend.is_empty());
+    match Device::count() {
+        Err(missing @ (Error::NoDriver(_) | Error::NoDevice)) if !asked => {
+            println!("gpu_peers skipped: {missing}");
+            ExitCode::SUCCESS
+        }
+        _ => session::main(&GPU_PEERS),
+    }
+}
+
+/// All that run, this library first. Says which version of cuBLASLt there is, or why it is left out.
+fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Gpu>>> {
     let ours =
         |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused, Strategy::Unfused] } };
     let mut libraries = vec![this_library("fused-lora/", ours)];
-    match CublasLt::new(gpu)? {
-        Ok(cublaslt) => {
-            eprintln!("cublasLt: version {}", cublaslt.version());
-            let cublaslt = Rc::new(cublaslt);
-            libraries.push(Library {
-                name: Box::new(|strategy| cublaslt::name(strategy).to_owned()),
-                strategies: theirs,
-                make: Box::new(move |ground, strategy, rank| cublaslt.method(ground, strategy, rank)),
-            });
+    // cuBLASLt takes the context that it finds; this library makes its own current in each of its calls alone.
+    let context = Context::new(cust::device::Device::get_device(gpu.device.ordinal())?)?;
+    CurrentContext::set_current(&context)?;
+    match library::open() {
+        Ok(handle) => {
+            eprintln!("cublasLt: version {}", library::version());
+            libraries.push(cublaslt::library(gpu, handle, context)?);
         }
         Err(missing) => eprintln!("cublasLt: {missing}, skipped"),
     }

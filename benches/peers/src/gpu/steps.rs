@@ -1,105 +1,74 @@
 //! The products of one projection, one after the other, with what they work on.
 
-use fused_lora_benches::linear::weights::SCALE;
+use fused_lora_benches::linear::weights::{Lora, SCALE};
+use half::f16;
+use ndarray::{Array2, s};
 
-use crate::gpu::matmul::Addresses;
-use crate::gpu::product::Product;
+use super::matmul::Product;
+use crate::weights::Weights;
 
 /// Ranks are rounded up to this: 8 f16 are the 16 bytes that cuBLASLt's f16 kernels load at a time.
 const RANK_GRANULE: usize = 8;
 
 /// The rank that the peer's A, B and h have, with zeros behind the adapter's own.
-#[must_use]
-pub fn padded(rank: usize) -> usize {
+pub(super) fn padded(rank: usize) -> usize {
     rank.next_multiple_of(RANK_GRANULE)
 }
 
-/// The sizes of one projection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Tokens.
-    pub m: usize,
-    /// Columns of y.
-    pub n: usize,
-    /// Columns of x.
-    pub k: usize,
-    /// The rank as it is stored, [`padded`]; 0 for the base alone.
-    pub rank: usize,
-}
-
-/// Where the matrices of one projection are, on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
-    /// [m, k]
-    pub x: u64,
-    /// [n, k]
-    pub w: u64,
-    /// [rank, k]
-    pub a: u64,
-    /// [n, rank]
-    pub b: u64,
-    /// [m, rank]
-    pub h: u64,
-    /// [m, n]
-    pub y: u64,
+/// A with zero rows, B with zero columns, so that both have the [`padded`] rank: what they add is 0.
+pub(super) fn with_zeros<L>(Lora { a, b, .. }: &Lora<L>) -> (Array2<f16>, Array2<f16>) {
+    let ((rank, k), n) = (a.dim(), b.nrows());
+    let (mut wide_a, mut wide_b) = (Array2::zeros((padded(rank), k)), Array2::zeros((n, padded(rank))));
+    wide_a.slice_mut(s![..rank, ..]).assign(a);
+    wide_b.slice_mut(s![.., ..rank]).assign(b);
+    (wide_a, wide_b)
 }
 
 /// One call.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// What it computes.
-    pub product: Product,
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) product: Product,
     /// BLAS's α.
-    pub alpha: f32,
-    /// On what.
-    pub addresses: Addresses,
+    pub(super) alpha: f32,
+    // Addresses on the device.
+    pub(super) x: u64,
+    pub(super) w: u64,
+    pub(super) out: u64,
 }
 
-/// y = x·Wᵀ; and with an adapter h = s·x·Aᵀ, y += h·Bᵀ.
-#[must_use]
-pub fn steps(sizes: Sizes, places: Places) -> Vec<Step> {
-    let Sizes { m, n, k, rank } = sizes;
-    let Places { x, w, a, b, h, y } = places;
-    let base = Step { product: Product::dense(m, n, k), alpha: 1.0, addresses: Addresses { x, w, out: y } };
-    if rank == 0 {
-        return vec![base];
+/// y = x·Wᵀ; and with an adapter h = s·x·Aᵀ, y += h·Bᵀ, where A, B and h have that padded rank.
+pub(super) fn steps<T>(
+    [x, h, y]: [u64; 3],
+    m: usize,
+    rank: usize,
+    weights: &Weights<T>,
+    address: impl Fn(&T) -> u64,
+) -> Vec<Step> {
+    let Weights { n, k, w, adapter } = weights;
+    let product = |n, k, accumulates| Product { m, n, k, accumulates };
+    let mut steps = vec![Step { product: product(*n, *k, false), alpha: 1.0, x, w: address(w), out: y }];
+    if let Some((a, b)) = adapter {
+        steps.push(Step { product: product(rank, *k, false), alpha: SCALE, x, w: address(a), out: h });
+        steps.push(Step { product: product(*n, rank, true), alpha: 1.0, x: h, w: address(b), out: y });
     }
-    let shrink =
-        Step { product: Product::dense(m, rank, k), alpha: SCALE, addresses: Addresses { x, w: a, out: h } };
-    let expand = Step {
-        product: Product::dense(m, n, rank).accumulating(),
-        alpha: 1.0,
-        addresses: Addresses { x: h, w: b, out: y },
-    };
-    vec![base, shrink, expand]
+    steps
 }
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
 
-    const PLACES: Places = Places { x: 1, w: 2, a: 3, b: 4, h: 5, y: 6 };
-
     #[test]
-    fn the_base_is_one_call() {
-        let steps = steps(Sizes { m: 128, n: 3072, k: 1024, rank: 0 }, PLACES);
-        let addresses = Addresses { x: 1, w: 2, out: 6 };
-        assert_eq!(steps, [Step { product: Product::dense(128, 3072, 1024), alpha: 1.0, addresses }]);
-    }
-
-    #[test]
-    fn an_adapter_is_two_more_the_last_of_which_adds() {
-        let steps = steps(Sizes { m: 128, n: 3072, k: 1024, rank: 104 }, PLACES);
-        let [_, shrink, expand] = steps.as_slice() else { panic!("{steps:?}") };
-        assert_eq!((shrink.product, shrink.alpha), (Product::dense(128, 104, 1024), SCALE));
-        assert_eq!(shrink.addresses, Addresses { x: 1, w: 3, out: 5 });
-        assert_eq!((expand.product.m, expand.product.n, expand.product.k), (128, 3072, 104));
-        assert_eq!((expand.product.beta(), expand.alpha), (1.0, 1.0));
-        assert_eq!(expand.addresses, Addresses { x: 5, w: 4, out: 6 });
-    }
-
-    #[test]
-    fn ranks_are_padded_to_sixteen_bytes() {
+    fn ranks_are_padded_with_zeros_to_sixteen_bytes() {
         assert_eq!([0, 1, 8, 10, 100, 250].map(padded), [0, 8, 8, 16, 104, 256]);
+        let a = Array2::from_shape_fn((3, 5), |(i, j)| f16::from_f32((1 + 5 * i + j) as f32));
+        let b = Array2::from_shape_fn((4, 3), |(i, j)| f16::from_f32((1 + 3 * i + j) as f32));
+        let (wide_a, wide_b) = with_zeros(&Lora { a: Rc::new(a.clone()), b: Rc::new(b.clone()), layer: () });
+        assert_eq!((wide_a.dim(), wide_b.dim()), ((8, 5), (4, 8)));
+        assert_eq!((wide_a.slice(s![..3, ..]), wide_b.slice(s![.., ..3])), (a.view(), b.view()));
+        let zeros = |values: ndarray::ArrayView2<'_, f16>| values.iter().all(|value| *value == f16::ZERO);
+        assert!(zeros(wide_a.slice(s![3.., ..])) && zeros(wide_b.slice(s![.., 3..])));
     }
 }

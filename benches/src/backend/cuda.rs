@@ -1,0 +1,121 @@
+//! A GPU.
+
+use std::rc::Rc;
+
+use fused_lora::reference::LoraView;
+use fused_lora::{Granule, Strategy, cuda};
+use fused_lora_transformer::cuda::{Layer, Model, Workspace};
+use fused_lora_transformer::{AdapterWeights, Error};
+use half::f16;
+use ndarray::ArrayView2;
+
+use super::{Backend, Ground};
+use crate::cuda::captured::{Captured, capture};
+use crate::cuda::{Gpu, Operands, passes};
+use crate::layer::{self, weights::Weights};
+use crate::linear;
+use crate::method::Call;
+
+impl Backend for Gpu {
+    type Operands = Operands;
+
+    fn granule(&self) -> Granule {
+        self.machine().granule
+    }
+
+    fn resize(
+        &self,
+        operands: &mut Rc<Operands>,
+        m: usize,
+        widths: &[(usize, usize)],
+        slots: usize,
+        mut fill: impl FnMut(&mut [f16]),
+    ) -> anyhow::Result<()> {
+        // The last size's go first.
+        *operands = Rc::default();
+        let mut new = Operands::new(m, widths);
+        let mut x = vec![f16::ZERO; m * widths.iter().map(|&(k, _)| k).sum::<usize>()];
+        for _ in 0..slots {
+            fill(&mut x);
+            new.push(&self.device, &x)?;
+        }
+        *operands = Rc::new(new);
+        Ok(())
+    }
+
+    fn passes(&self, slots: usize, flops: f64) -> usize {
+        passes(slots, flops, self.peak_flops())
+    }
+
+    fn clock_mhz(&self) -> Option<f64> {
+        self.clock.mhz()
+    }
+
+    fn preamble(&self) -> anyhow::Result<Option<String>> {
+        Ok(Some(self.overhead()?))
+    }
+}
+
+impl linear::Engine for Gpu {
+    type Layer = cuda::Layer;
+
+    fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<cuda::Layer> {
+        Ok(cuda::Layer::new(&self.device, w)?)
+    }
+
+    /// Rank 0 is no adapter: its strategies take the base path.
+    fn adapted(
+        &self,
+        layer: cuda::Layer,
+        LoraView { a, b, scale }: LoraView<'_>,
+    ) -> anyhow::Result<cuda::Layer> {
+        Ok(layer.with_adapter(cuda::Adapter::new(&self.device, a, b, scale)?)?)
+    }
+
+    fn ready(ground: &linear::Ground<Gpu>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
+        let Ground { backend: gpu, weights, operands, weight_slots, passes, .. } = ground;
+        let layers = weights.layers(*weight_slots, rank);
+        let bytes = layers.iter().flatten().map(|layer| layer.workspace_size(operands.m())).max();
+        let mut workspace = cuda::Workspace::new(&gpu.device, bytes.unwrap_or(0))?;
+        let graph = capture(&gpu.stream, *passes, operands.slots(), |slot, stream| {
+            let layers = &layers[slot % layers.len()];
+            operands.each(slot, |product, x, y| {
+                Ok(layers[product].forward_with(strategy, x, y, &mut workspace, stream)?)
+            })
+        })?;
+        let kept = Box::new((layers, workspace));
+        // SAFETY: the passes use the operands, the layers' weights, and the workspace, which is in no other graph.
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, graph, kept)? }))
+    }
+}
+
+impl layer::Engine for Gpu {
+    type Model = Model;
+
+    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
+        let config = weights.config;
+        let layers = weights.layers.iter().map(|layer| Layer::new(&self.device, config, layer));
+        Model::new(config, layers.collect::<Result<_, _>>()?)
+    }
+
+    fn adapted(bare: &Model, adapters: &[AdapterWeights]) -> Result<Model, Error> {
+        bare.with_adapters(adapters)
+    }
+
+    fn ready(
+        ground: &layer::Ground<Gpu>,
+        models: Vec<Model>,
+        seq_len: usize,
+        rank: usize,
+    ) -> anyhow::Result<Box<dyn Call>> {
+        let Ground { backend: gpu, weights, operands, passes, .. } = ground;
+        let mut workspace = Workspace::new(&gpu.device, weights.config, operands.m(), rank)?;
+        let graph = capture(&gpu.stream, *passes, operands.slots(), |slot, stream| {
+            let model = &models[slot % models.len()];
+            operands.each(slot, |_, x, y| Ok(model.forward(x, seq_len, y, &mut workspace, stream)?))
+        })?;
+        let kept = Box::new((models, workspace));
+        // SAFETY: the passes use the operands, the models' weights, and the workspace, which is in no other graph.
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, graph, kept)? }))
+    }
+}

@@ -1,0 +1,104 @@
+//! What the suites need of a backend, whatever the workload.
+
+use std::rc::Rc;
+
+use anyhow::Context as _;
+use fused_lora::Granule;
+use half::f16;
+
+use crate::method::{Call, Method, Probe};
+use crate::probes::{self, Memory};
+use crate::settings::Cache;
+pub use cpu::Processor;
+
+mod cpu;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod cuda;
+
+/// Who computes.
+pub trait Backend {
+    /// x and y of every slot.
+    type Operands: Default;
+
+    /// What its kernels round a rank up to.
+    fn granule(&self) -> Granule;
+
+    /// Makes slots of `m` tokens in place of those there are. `fill` gets the x of one slot after another: all its products', in a row.
+    /// An error if there is no memory for them.
+    fn resize(
+        &self,
+        operands: &mut Rc<Self::Operands>,
+        m: usize,
+        widths: &[(usize, usize)],
+        slots: usize,
+        fill: impl FnMut(&mut [f16]),
+    ) -> anyhow::Result<()>;
+
+    /// Forward passes of a call, each of so many operations.
+    fn passes(&self, _slots: usize, _flops: f64) -> usize {
+        1
+    }
+
+    /// What the probes read; None where there are no probes.
+    fn memory(&self) -> Option<&Memory> {
+        None
+    }
+
+    /// As [`Suite::clock_mhz`](crate::suite::Suite::clock_mhz).
+    fn clock_mhz(&self) -> Option<f64> {
+        None
+    }
+
+    /// As [`Suite::preamble`](crate::suite::Suite::preamble).
+    fn preamble(&self) -> anyhow::Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// What the methods of a size compute on, with the weights `W` of a workload.
+pub struct Ground<B: Backend, W> {
+    /// Who computes.
+    pub backend: B,
+    /// Weights.
+    pub weights: W,
+    /// x and y.
+    pub operands: Rc<B::Operands>,
+    /// State of the caches.
+    pub cache: Cache,
+    /// Slots of weights: one where they stay warm, else as many as of x and y.
+    pub weight_slots: usize,
+    /// Forward passes of a call: round and round over all slots, from the first on.
+    pub passes: usize,
+}
+
+impl<B: Backend, W> Ground<B, W> {
+    /// Without operands yet.
+    pub fn new(backend: B, weights: W, cache: Cache) -> Ground<B, W> {
+        Ground { backend, weights, operands: Rc::default(), cache, weight_slots: 1, passes: 1 }
+    }
+
+    /// Makes operands for passes of so many operations; the rest is as in [`Backend::resize`].
+    pub(crate) fn resize(
+        &mut self,
+        m: usize,
+        widths: &[(usize, usize)],
+        slots: usize,
+        flops: f64,
+        mut fill: impl FnMut(&W, &mut [f16]),
+    ) -> anyhow::Result<()> {
+        let Ground { backend, weights, operands, .. } = self;
+        backend.resize(operands, m, widths, slots, |x| fill(weights, x))?;
+        self.passes = self.backend.passes(slots, flops);
+        self.weight_slots = if self.cache == Cache::Cold { slots } else { 1 };
+        Ok(())
+    }
+
+    /// The probes that run beside calls of so many operations.
+    pub(crate) fn probes(&self, flops: f64) -> impl Iterator<Item = Method> {
+        self.backend.memory().into_iter().flat_map(move |_| probes::methods(flops))
+    }
+
+    pub(crate) fn probe(&self, probe: Probe, flops: f64) -> anyhow::Result<Box<dyn Call>> {
+        Ok(self.backend.memory().context("this backend has no probes")?.probe(probe, flops))
+    }
+}

@@ -1,0 +1,86 @@
+//! The suite on each backend.
+
+use fused_lora::cpu::Simd;
+use half::f16;
+
+use super::*;
+use crate::backend::Processor;
+use crate::check::{Wrong, check};
+use crate::method::Output;
+use crate::operands::Operands;
+use crate::testing::checked;
+use crate::time::Time;
+
+const CONFIG: Config = Config { d: 64, heads: 2, mlp: 128, layers: 2 };
+const SIZE: Size = Size { seq_len: 9, batch: 3 };
+
+fn cpu(targets: Targets, cache: Cache) -> Layers<Processor> {
+    let processor = Processor::new(Simd::detect().unwrap(), 0);
+    Layers::new(processor, CONFIG, targets, cache, None).unwrap()
+}
+
+/// Every method's y is right in every slot, and taken for no other's: at the smallest rank, too, an adapter is seen.
+#[test]
+fn every_method_is_right_and_none_passes_for_another() {
+    for targets in Targets::ALL {
+        let mut cpu = cpu(targets, Cache::Cold);
+        let mut methods = cpu.methods(SIZE);
+        methods.retain(|method| matches!(method.what, What::Layer(_)));
+        let mut calls = checked(&mut cpu, SIZE, 2, &methods);
+        for (i, method) in methods.iter().enumerate() {
+            calls[i].call(1).unwrap();
+            assert_eq!(calls[i].output().unwrap()[0].missing(), 0);
+            let expected = cpu.expected(SIZE, method).unwrap();
+            for (call, other) in calls.iter_mut().zip(&methods) {
+                let (What::Layer(a), What::Layer(b)) = (method.what, other.what) else { continue };
+                let result = check(method, &mut **call, &expected);
+                assert_eq!(result.is_ok(), a.of_weights() == b.of_weights(), "{a:?} taken for {b:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_wrong_row_is_seen_and_named() {
+    let mut cpu = cpu(Targets::QueryValue, Cache::WarmW);
+    let methods = cpu.methods(SIZE);
+    let fused = methods.iter().position(|method| method.ids[0] == "r10/lora-fused-qv").unwrap();
+    let mut calls = cpu.prepare(SIZE, 3, &methods[..=fused]).unwrap();
+    calls[fused].call(2).unwrap();
+
+    struct Spoilt<'a>(&'a mut dyn Call, Rc<RefCell<Operands>>);
+    impl Call for Spoilt<'_> {
+        fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
+            let time = self.0.call(slot)?;
+            let mut operands = self.1.borrow_mut();
+            operands.tokens(0)[0].y_rows()[[26, 5]] += f16::from_f32(0.1);
+            Ok(time)
+        }
+        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+            self.0.output()
+        }
+    }
+    let expected = cpu.expected(SIZE, &methods[fused]).unwrap();
+    let mut spoilt = Spoilt(&mut *calls[fused], Rc::clone(&cpu.ground.operands));
+    let error = check(&methods[fused], &mut spoilt, &expected).unwrap_err();
+    assert!(matches!(error, Wrong::Mismatch { deviation, .. } if deviation.at == (26, 5)), "{error}");
+    assert!(error.to_string().contains("lora-fused-qv at r10"), "{error}");
+}
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+/// Every method is one graph and right; another method's y is wrong.
+#[test]
+fn every_method_is_one_graph_and_right() {
+    let Some(gpu) = crate::testing::gpu() else { return };
+    for (cache, targets) in [(Cache::Cold, Targets::All), (Cache::WarmW, Targets::QueryValue)] {
+        let mut cuda = Layers::new(gpu.clone(), CONFIG, targets, cache, None).unwrap();
+        let mut methods = cuda.methods(SIZE);
+        methods.retain(|method| method.rank <= 10);
+        let mut calls = checked(&mut cuda, SIZE, 1, &methods);
+        for method in &methods {
+            let expected = cuda.expected(SIZE, method).unwrap();
+            let other = if method.rank == 0 { methods.len() - 1 } else { 0 };
+            check(method, &mut *calls[other], &expected).expect_err("that is another method's y");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The list of methods, and the suite on each backend.
+
+use fused_lora::cpu::Simd;
+
+use super::*;
+use crate::backend::Processor;
+use crate::check::{Wrong, check};
+use crate::testing::checked;
+
+/// 40 tokens.
+const SIZE: Size = Size { seq_len: 20, batch: 2 };
+const GRANULE: Granule = Granule { shrink_n: 16, expand_k: 1 };
+
+fn library(prefix: &'static str, strategies: fn(usize) -> &'static [Strategy]) -> Library<Processor> {
+    let make = Box::new(|_: &_, _, _| anyhow::bail!("made for its names"));
+    Library { name: Box::new(move |strategy| format!("{prefix}{strategy}")), strategies, make }
+}
+
+#[test]
+fn a_size_has_one_base_and_all_that_is_compared_with_it() {
+    const SIZE: Size = Size { seq_len: 128, batch: 2 };
+    let workload = Workload::by_name("linear-1024x1024").unwrap();
+    let libraries = [library("", ours), library("peer/", theirs)];
+    let of = |libraries| methods(workload, Cache::Cold, GRANULE, libraries, SIZE);
+    let ours = of(&libraries[..1]);
+    assert_eq!(ours.len(), 9);
+    let ids: BTreeSet<&str> = ours.iter().map(|method| method.ids[0].as_str()).collect();
+    assert_eq!(ids.len(), 9);
+    assert!(["r0/base", "r0/fused", "r250/unfused"].iter().all(|id| ids.contains(id)), "{ids:?}");
+    assert!(ours[0].is_base(0) && ours[1..].iter().enumerate().all(|(i, method)| !method.is_base(i + 1)));
+
+    let fused = ours.iter().find(|method| method.ids[0] == "r100/fused").unwrap();
+    assert_eq!(fused.work.flops, 2.0 * 256.0 * (1024.0 * 1024.0 + 100.0 * 2048.0));
+    assert_eq!(fused.work.bytes, 2.0 * (1024.0 * 1024.0 + 100.0 * 2048.0 + 256.0 * 2048.0));
+    let floor = fused.floor.unwrap();
+    assert!((floor.pct - 19.531).abs() < 1e-3 && (floor.pad_pct.unwrap() - 20.703).abs() < 1e-3, "{floor:?}");
+    assert_eq!((ours[0].floor, ours[0].work.flops), (None, 2.0 * 256.0 * 1024.0 * 1024.0));
+    assert_eq!(work(workload, Cache::WarmW, 256, 100).bytes, 2.0 * 256.0 * 2048.0);
+    let several = Workload::by_name("gpt2-medium-linears").unwrap();
+    let [cold, warm] = [Cache::Cold, Cache::WarmW].map(|cache| work(several, cache, 3, 0).bytes);
+    assert_eq!(cold - warm, 2.0 * 12.0 * 1024.0 * 1024.0);
+    assert_eq!(warm, 2.0 * 3.0 * 1024.0 * (1.0 + 3.0 + 1.0 + 1.0 + 1.0 + 4.0 + 4.0 + 1.0));
+
+    let both = of(&libraries);
+    let peer = both.iter().find(|method| method.names[0] == "peer/unfused" && method.rank == 100).unwrap();
+    assert!(!peer.ours && peer.floor.unwrap().pad_pct.is_none());
+    let base = both.iter().find(|method| method.names[0] == "peer/base").unwrap();
+    assert_eq!((base.rank, base.base), (0, Some(0)), "compared with this library's");
+}
+
+#[test]
+fn rows_hold_both_ends_and_repeat_none() {
+    let small = 1 << 20;
+    assert_eq!(sampled_rows(3, small), [0, 1, 2]);
+    for (m, weights, count) in [(16, small, 16), (17, small, 16), (16_384, small, 16), (128, 16 << 20, 4)] {
+        let rows = sampled_rows(m, weights);
+        assert_eq!((rows.len(), rows[0], rows[count - 1]), (count, 0, m - 1));
+        assert!(rows.is_sorted_by(|a, b| a < b), "{m}: {rows:?}");
+    }
+}
+
+fn cpu(cache: Cache) -> Linears<Processor> {
+    let workload = Workload::by_name("gpt2-medium-linears").unwrap();
+    let processor = Processor::new(Simd::detect().unwrap(), 0);
+    Linears::new(processor, workload, cache, vec![this_library("", ours)])
+}
+
+#[test]
+fn every_method_is_right_on_its_own_operands_alone() {
+    let mut cpu = cpu(Cache::Cold);
+    let methods = cpu.methods(SIZE);
+    let mut calls = checked(&mut cpu, SIZE, 2, &methods);
+    for (call, _) in calls.iter_mut().zip(&methods).filter(|(_, method)| !method.is_probe()) {
+        // The second slot has other weights and another x.
+        call.poison().unwrap();
+        call.call(1).unwrap();
+        assert_eq!(call.output().unwrap()[0].missing(), 40 * 3072, "that was another y");
+    }
+    // The base is not taken for the whole, nor one rank for another.
+    let fused = methods.iter().position(|method| method.ids[0] == "r100/fused").unwrap();
+    let expected = cpu.expected(SIZE, &methods[fused]).unwrap();
+    for other in [0, fused - 2] {
+        let error = check(&methods[other], &mut *calls[other], &expected).unwrap_err();
+        let Wrong::Mismatch { deviation, .. } = error else { panic!("{error}") };
+        assert!(deviation.element > 10.0 && deviation.norm > 10.0, "{deviation:?}");
+    }
+}
+
+#[test]
+fn warm_weights_are_those_of_one_slot() {
+    let mut cpu = cpu(Cache::WarmW);
+    let methods = cpu.methods(SIZE);
+    let (warm, cold) = (cpu.slots(SIZE, 32 << 20), self::cpu(Cache::Cold).slots(SIZE, 32 << 20));
+    assert!(warm > 20 && cold < 4, "{warm} {cold}");
+    let mut calls = cpu.prepare(SIZE, 3, &methods[..1]).unwrap();
+    assert_eq!(cpu.ground.weight_slots, 1);
+    calls[0].call(2).unwrap();
+}
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod on_a_gpu {
+    use super::*;
+    use crate::cuda::Gpu;
+    use crate::cuda::captured::{Captured, capture};
+    use crate::testing::gpu;
+
+    const SIZE: Size = Size { seq_len: 4, batch: 2 };
+
+    fn cuda(gpu: &Gpu, cache: Cache) -> Linears<Gpu> {
+        let workload = Workload::by_name("linear-1024x1024").unwrap();
+        Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)])
+    }
+
+    #[test]
+    fn strategies_are_right_and_no_other_passes_for_them() {
+        let Some(gpu) = gpu() else { return };
+        let mut cuda = cuda(&gpu, Cache::Cold);
+        let mut methods = cuda.methods(SIZE);
+        methods.retain(|method| method.rank <= 10);
+        let mut calls = checked(&mut cuda, SIZE, 1, &methods);
+        assert_eq!(calls.len(), 5);
+        assert!(calls.iter_mut().all(|call| call.call(0).unwrap().wall > 0.0));
+        let of_rank_10 = cuda.expected(SIZE, &methods[4]).unwrap();
+        let error = check(&methods[0], &mut *calls[0], &of_rank_10).unwrap_err();
+        assert!(matches!(error, Wrong::Mismatch { .. }), "{error}");
+    }
+
+    /// Each slot's x with that slot's weights, or with the first one's where they stay warm.
+    #[test]
+    fn a_call_goes_round_the_whole_ring() {
+        let Some(gpu) = gpu() else { return };
+        for (cache, weights) in [(Cache::Cold, 2), (Cache::WarmW, 1)] {
+            let mut cuda = cuda(&gpu, cache);
+            let methods = &cuda.methods(SIZE)[..1];
+            let mut calls = cuda.prepare(SIZE, 2, methods).unwrap();
+            assert_eq!((cuda.ground.weight_slots, cuda.ground.passes % 2), (weights, 0));
+            calls[0].call(0).unwrap();
+            let seen = [0, 1].map(|slot| cuda.ground.operands.read(slot).unwrap().remove(0).0);
+            assert!(seen.iter().flatten().all(|y| y.is_finite()), "a slot was not written");
+            assert_ne!(seen[0], seen[1], "a slot has the x of another");
+        }
+    }
+
+    #[test]
+    fn a_graph_that_computes_nothing_is_not_timed() {
+        let Some(gpu) = gpu() else { return };
+        let mut cuda = cuda(&gpu, Cache::Cold);
+        let methods = &cuda.methods(SIZE)[..1];
+        drop(cuda.prepare(SIZE, 1, methods).unwrap());
+        let graph = capture(&gpu.stream, 0, 1, |_, _| Ok(())).unwrap();
+        // SAFETY: the graph is empty.
+        let empty = unsafe { Captured::new(&gpu, &cuda.ground.operands, 1, graph, Box::new(())) };
+        let expected = cuda.expected(SIZE, &methods[0]).unwrap();
+        let error = check(&methods[0], &mut empty.unwrap(), &expected).unwrap_err();
+        assert!(matches!(error, Wrong::NotWritten { missing: 8192, .. }), "{error}");
+    }
+}
