@@ -3,17 +3,32 @@
 use std::sync::LazyLock;
 
 use fused_lora_kernels::ptx;
-use fused_lora_simt::{Launch, ptx::Module};
+use fused_lora_simt::{
+    Launch,
+    ptx::{Lines, Module},
+};
 
 /// The modules, each read once: the kernels', and those of single instructions.
 static MODULES: LazyLock<[Module; 4]> = LazyLock::new(|| {
     [
-        ("sm_80.ptx", ptx::SM80),
-        ("sm_90a.ptx", ptx::SM90A),
-        ("sm_80_instructions.ptx", ptx::SM80_INSTRUCTIONS),
-        ("sm_90a_instructions.ptx", ptx::SM90A_INSTRUCTIONS),
+        ("sm_80.ptx", ptx::SM80, include_str!("../kernels/ptx/sm_80.lines")),
+        ("sm_90a.ptx", ptx::SM90A, include_str!("../kernels/ptx/sm_90a.lines")),
+        (
+            "sm_80_instructions.ptx",
+            ptx::SM80_INSTRUCTIONS,
+            include_str!("../kernels/ptx/sm_80_instructions.lines"),
+        ),
+        (
+            "sm_90a_instructions.ptx",
+            ptx::SM90A_INSTRUCTIONS,
+            include_str!("../kernels/ptx/sm_90a_instructions.lines"),
+        ),
     ]
-    .map(|(name, text)| Module::parse(name, text).unwrap_or_else(|refused| panic!("{name}: {refused}")))
+    .map(|(name, text, lines)| {
+        let lines = Lines::parse(lines).unwrap_or_else(|line| panic!("line {line} of the lines of {name}"));
+        let module = Module::parse(name, text).unwrap_or_else(|refused| panic!("{name}: {refused}"));
+        module.with_lines(lines, |file| file.starts_with("library/") || file.contains("/src/device/"))
+    })
 });
 
 /// A launch of an entry with one parameter, of so many CTAs, threads of each, and bytes of shared memory.

@@ -15,12 +15,9 @@
 //! - Sums of weight times v are those of n/16 `mma`.
 
 use fused_lora_kernels::{
-    Global,
-    layer_params::AttentionParams,
-    layer_table::{LayerKernel, LayerRun},
-    tile::ATTENTION_BLOCK,
+    Global, layer_params::AttentionParams, layer_table::LayerKernel, tile::ATTENTION_BLOCK,
 };
-use fused_lora_simt::{Launch, Machine, Order, Report, Schedule, Stats};
+use fused_lora_simt::{Machine, Order, Report, Schedule, Stats};
 use half::f16;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
@@ -130,19 +127,10 @@ impl Setup {
     pub(crate) fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
         machine.poison(self.y, 2 * self.y_elements).unwrap();
         let kernel = self.case.kernel();
-        let LayerRun::Attention(run) = kernel.run else { panic!("{} is no attention", kernel.name) };
-        let params = self.params;
         let blocks = self.case.seq_len.div_ceil(BLOCK);
         let grid = (blocks * self.case.heads * self.case.sequences) as u32;
         let shape = [grid, kernel.threads, kernel.shared_bytes];
-        let launch = if std::env::var_os("FUSED_LORA_SOURCE").is_some() {
-            // SAFETY: the operands are as `AttentionParams` says; what is not the machine reports.
-            Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe {
-                run(params);
-            })
-        } else {
-            crate::shipped::launch(kernel.name, &params, shape)
-        };
+        let launch = crate::shipped::launch(kernel.name, &self.params, shape);
         machine.run(&[launch], schedule)
     }
 

@@ -112,7 +112,7 @@ fn seed(subject: &impl Subject, machine: &mut Machine, wanted: &[(Op, usize)]) {
     let mut met: Vec<(Op, usize)> = Vec::new();
     for site in sites(subject, machine) {
         for &(what, action, by) in actions(site.op) {
-            let outcome = caught(subject, machine, &Site::at(&site), action);
+            let outcome = caught(subject, machine, &Site { ptx: None, ..Site::at(&site) }, action);
             println!("{site}, {what}: {outcome:?}");
             let right = |found: By| match (by, found) {
                 // A lane that waits for nothing any more may end before it misses anything.

@@ -12,12 +12,9 @@
 //! changes the variance by its square alone, and `rsqrt` errs by 2^-22.9.
 
 use fused_lora_kernels::{
-    Global,
-    layer_params::LayerNormParams,
-    layer_table::{LayerKernel, LayerRun},
-    tile::LAYER_NORM_ROWS,
+    Global, layer_params::LayerNormParams, layer_table::LayerKernel, tile::LAYER_NORM_ROWS,
 };
-use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
+use fused_lora_simt::{Machine, Report, Schedule, Stats};
 use half::f16;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
@@ -135,18 +132,9 @@ impl Setup {
             machine.write(self.y, &self.laid_out).unwrap();
         }
         let kernel = LayerKernel::layer_norm();
-        let LayerRun::LayerNorm(run) = kernel.run else { panic!("{} is no LayerNorm", kernel.name) };
-        let params = self.params;
         let grid = (self.case.rows as u32).div_ceil(LAYER_NORM_ROWS);
         let shape = [grid, kernel.threads, kernel.shared_bytes];
-        let launch = if std::env::var_os("FUSED_LORA_SOURCE").is_some() {
-            // SAFETY: the operands are as `LayerNormParams` says; what is not the machine reports.
-            Launch::new(kernel.name, grid, kernel.threads, kernel.shared_bytes, move || unsafe {
-                run(params);
-            })
-        } else {
-            crate::shipped::launch(kernel.name, &params, shape)
-        };
+        let launch = crate::shipped::launch(kernel.name, &self.params, shape);
         machine.run(&[launch], schedule)
     }
 

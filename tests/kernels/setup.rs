@@ -33,6 +33,15 @@ pub(crate) fn set_up(case: &Case, kernel: &Kernel) -> (Machine, Setup) {
     (machine, setup)
 }
 
+/// What of a kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// The PTX that ships.
+    Shipped,
+    /// Its Rust, compiled for the host: for faults in values that have a name there alone.
+    Source,
+}
+
 /// Who caught it.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -295,8 +304,13 @@ impl Setup {
         self.workspace.h + 2 * (i * self.workspace.pitch) as u64
     }
 
-    /// A launch of a kernel with these parameters; what the kernel does not touch is null.
-    pub(crate) fn launch(&self, kernel: &'static Kernel, mut params: Params) -> Launch {
+    /// A launch of a kernel, as it is shipped, with these parameters; what the kernel does not touch is null.
+    pub(crate) fn launch(&self, kernel: &'static Kernel, params: Params) -> Launch {
+        self.launch_of(Code::Shipped, kernel, params)
+    }
+
+    /// Likewise of its source.
+    pub(crate) fn launch_of(&self, code: Code, kernel: &'static Kernel, mut params: Params) -> Launch {
         let cluster = self.case.cluster_for(kernel);
         let (row_tiles, column_tiles) =
             (params.m.div_ceil(kernel.block_m), params.n.div_ceil(kernel.block_n));
@@ -330,7 +344,7 @@ impl Setup {
         let persistent = kernel.operation != Operation::GemmSplitK;
         let grid = self.case.grid.filter(|_| persistent).unwrap_or(items).next_multiple_of(cluster);
         let Kernel { name, threads, shared_bytes, .. } = *kernel;
-        let is_source = std::env::var_os("FUSED_LORA_SOURCE").is_some();
+        let is_source = code == Code::Source;
         match kernel.run {
             Run::Params(_) if !is_source => shipped::launch(name, &params, [grid, threads, shared_bytes]),
             Run::Params(run) => {

@@ -320,12 +320,16 @@ impl LaneClock {
         self.view.knows_fenced(space, cta, lane) >= epoch
     }
 
-    /// A proxy fence: all that is ordered before it, and what this lane did, is fenced.
+    /// A proxy fence: what this lane did, and what lanes of its CTA did that is ordered before, is fenced. What other CTAs did
+    /// they have to fence themselves, before they tell of it.
     pub(crate) fn fence(&mut self, space: Space) {
-        let mut fenced = self.view.all.clone();
-        fenced.set(self.lane, self.epoch);
+        let mut own = Epochs { foreign: Rc::default(), ..self.view.all.clone() };
+        own.set(self.lane, self.epoch);
         self.epoch += 1;
-        Rc::make_mut(&mut self.view).fenced[space as usize] = Some(fenced);
+        match &mut Rc::make_mut(&mut self.view).fenced[space as usize] {
+            Some(fenced) => fenced.join(&own),
+            none => *none = Some(own),
+        }
     }
 
     /// Begins a new epoch: what the lane does next is not taken for what it did before.

@@ -122,8 +122,9 @@
 //! *Proxies*. Bulk and tensor copies and wgmma act in the asynchronous proxy, all else (also cp.async) in the
 //! generic one. If a generic access, also a read, conflicts with one of the asynchronous proxy that is ordered
 //! after it, there must be a `fence.proxy.async` of that state space on the way: after the generic access, by a
-//! lane that is ordered after it, and before the operation is issued, by a lane that is ordered after the
-//! fence; else it is a [`Kind::Proxy`]. In the other direction the completion suffices. Boundaries of launches
+//! lane of the same CTA that is ordered after it, and before the operation is issued, by a lane of any CTA that is
+//! ordered after the fence; else it is a [`Kind::Proxy`]. (The manual does not say that the fence must be executed in
+//! that CTA; a fence elsewhere would have to reach into another multiprocessor.) In the other direction the completion suffices. Boundaries of launches
 //! fence everything. An asynchronous operation, or another CTA, may signal an mbarrier only after a fence of
 //! its initialisation.
 //!

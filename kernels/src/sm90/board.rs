@@ -29,8 +29,12 @@ pub(super) struct Panel {
 }
 
 impl Panel {
-    /// Behind every slab: its rows are filled with zeros.
-    pub(super) const NONE: Self = Self { slab_row: 1 << 30, begin: 0, end: 0, scale: 0.0, real: 0 };
+    /// Behind the slab A, where rows are filled with zeros: it has as many rows as the slab B has columns, which are at most
+    /// `ldb`.
+    #[inline(always)]
+    pub(super) const fn none(ldb: u32) -> Self {
+        Self { slab_row: ldb, begin: 0, end: 0, scale: 0.0, real: 0 }
+    }
 }
 
 /// A step of the expand: up to 64 columns of one adapter.

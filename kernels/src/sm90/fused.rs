@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     counters,
-    device::{Pending, Registers, STEP_BYTES, SharedAddr, Sums, bar_sync_some, grid_dim_x, thread_idx_x},
+    device::{
+        Pending, Registers, STEP_BYTES, SharedAddr, Sums, bar_sync_some, fence_proxy_async_global,
+        grid_dim_x, thread_idx_x,
+    },
     params::Params,
     sm80::{
         hand_over,
@@ -147,6 +150,8 @@ where
                     store_h::<T, H>(self.params, board, warpgroup, sums);
                     let [_, row_tile, ..] = board.item();
                     board.release();
+                    // The copy engine of another CTA loads it.
+                    fence_proxy_async_global();
                     // All threads have stored their part before one says so.
                     bar_sync_some(CONSUMERS_BARRIER, T::CONSUMERS * WARPGROUP);
                     if thread_idx_x() == 0 {

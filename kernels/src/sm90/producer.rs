@@ -160,7 +160,8 @@ impl<'a, T: Tile> Producer<'a, T> {
                 self.load_b(slot, chunk, column_tile);
                 if i == 0 {
                     while !hand_over::is_ready(lora, row_tile, items) {}
-                    // h was stored by threads and is loaded by the copy engine.
+                    // h was stored by threads and is loaded by the copy engine. They have fenced it; the manual leaves open
+                    // on which side of the hand-over the fence must stand, so that it stands on both.
                     fence_proxy_async_global();
                 }
                 load_box(slot.at, self.maps.h(), chunk.panel * PANEL, row_tile * T::BLOCK_M, slot.full);
@@ -234,7 +235,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         unsafe {
             let mut i = 0;
             while i < T::PANELS {
-                self.board.set_panel(i, Panel::NONE);
+                self.board.set_panel(i, Panel::none(self.params.lora.ldb));
                 i += 1;
             }
             let mut segment = first_segment(&self.params.lora, row_tile);

@@ -177,7 +177,8 @@ const BOARD_WRITTEN: Place = at("producer.rs", "Producer::base", MbarrierArrive,
 const BOARD_FULL: Place = at("gemm.rs", "Gemm::consume", MbarrierTryWaitParity, 0);
 const BOARD_READ: Place = at("gemm.rs", "Gemm::consume", MbarrierArrive, 0);
 const H_READY: Place = at("producer.rs", "Producer::with_shared_h", LdAcquire, 0);
-const H_FENCE: Place = at("producer.rs", "Producer::with_shared_h", FenceProxyAsyncGlobal, 0);
+const H_FENCE: Place = at("fused.rs", "Shared::consume", FenceProxyAsyncGlobal, 0);
+const H_FENCE_OF_READER: Place = at("producer.rs", "Producer::with_shared_h", FenceProxyAsyncGlobal, 0);
 const H_STORED: Place = at("fused.rs", "Shared::consume", BarSyncNamed, 0);
 const FIRST_DRAW: Place = at("fused.rs", "Shared::produce", AtomInc, 0);
 const NEXT_DRAW: Place = at("fused.rs", "Shared::produce", AtomInc, 1);
@@ -521,6 +522,11 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         at("cta.rs", "run", SetmaxnregInc, 0),
         "gone",
         "the machine counts no registers in use; ptxas refuses a kernel that uses more than it asks for",
+    ),
+    redundant(
+        H_FENCE_OF_READER,
+        "gone",
+        "who stored h has fenced it; the manual leaves open on which side the fence must be, so there is one on both",
     ),
     redundant(SLOT_BYTES, "relaxed", EXPECTS),
     redundant(at("producer.rs", "Producer::h", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),

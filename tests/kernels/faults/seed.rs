@@ -6,6 +6,7 @@ use super::{
     source::{Located, Place},
     subject::{By, Subject},
 };
+use crate::case::Code;
 
 /// A kernel with one thing wrong.
 pub(super) struct Fault {
@@ -84,6 +85,11 @@ pub(super) const fn value(
 }
 
 impl Fault {
+    /// What it is seeded into: values have names in the source alone.
+    pub(super) fn code(&self) -> Code {
+        if matches!(self.seed, Seed::Value(..)) { Code::Source } else { Code::Shipped }
+    }
+
     /// For the machine; None if an instruction is not among those that were met.
     pub(super) fn mutations(&self, sites: &Located) -> Option<Vec<Mutation>> {
         let at = |instruction: &Instruction, action| {

@@ -87,19 +87,26 @@ impl Located {
         self.sites.iter().map(|(site, function)| {
             let nth = self.alike(site.op, |f| f == function).position(|other| other == site).unwrap();
             let Function { folder, file, name } = function;
-            (site.op, Site::at(site), format!("{} {nth} in {name} of {folder}/{file}", site.op))
+            (site.op, everywhere(site), format!("{} {nth} in {name} of {folder}/{file}", site.op))
         })
     }
 
     /// The site of a place, if it was met.
     pub(super) fn find(&self, place: &Place) -> Option<Site> {
         let Place { folder, file, function, op, nth } = *place;
-        self.alike(op, |f| f.folder == folder && f.file == file && f.name == function).nth(nth).map(Site::at)
+        self.alike(op, |f| f.folder == folder && f.file == file && f.name == function)
+            .nth(nth)
+            .map(everywhere)
     }
 
     fn alike(&self, op: Op, wanted: impl Fn(&Function) -> bool) -> impl Iterator<Item = &SiteInfo> {
         self.sites.iter().filter(move |(site, f)| site.op == op && wanted(f)).map(|(site, _)| site)
     }
+}
+
+/// All copies of an instruction in the PTX.
+fn everywhere(site: &SiteInfo) -> Site {
+    Site { ptx: None, ..Site::at(site) }
 }
 
 /// Where a function lies in its file.

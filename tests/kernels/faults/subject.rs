@@ -12,7 +12,7 @@ use fused_lora_simt::{Kind, Machine, Mutation, Op, Schedule, Stats};
 use half::f16;
 
 use super::source::Located;
-use crate::case::{Case, Failure, Setup, kernel, set_up};
+use crate::case::{Case, Code, Failure, Setup, kernel, set_up};
 
 /// Under how many schedules a kernel must be clean before a fault in it counts, and under one of which the
 /// fault has to be caught. (As a rule it is under the first.)
@@ -28,7 +28,8 @@ pub(super) struct Subject {
     /// Which of them has the fault.
     faulty: usize,
     case: fn() -> Case,
-    clean: OnceLock<Clean>,
+    /// Of the PTX, and of the source.
+    clean: [OnceLock<Clean>; 2],
 }
 
 /// What the clean runs have shown.
@@ -129,7 +130,7 @@ impl Subject {
         faulty: usize,
         case: fn() -> Case,
     ) -> Self {
-        Self { name, kernels, faulty, case, clean: OnceLock::new() }
+        Self { name, kernels, faulty, case, clean: [const { OnceLock::new() }; 2] }
     }
 
     /// The kernel with the fault.
@@ -147,13 +148,13 @@ impl Subject {
     /// # Panics
     ///
     /// If it fails under one of them.
-    pub(super) fn clean(&self) -> &Clean {
-        self.clean.get_or_init(|| {
+    pub(super) fn clean(&self, code: Code) -> &Clean {
+        self.clean[code as usize].get_or_init(|| {
             let (mut machine, setup) = self.set_up();
             let (mut sites, mut instructions) = (Vec::new(), 0);
             for schedule in Schedule::standard(SCHEDULES) {
                 setup.poison(&mut machine);
-                let (stats, result) = self.run(&mut machine, &setup, &schedule);
+                let (stats, result) = self.run(code, &mut machine, &setup, &schedule);
                 if let Err(failure) = result {
                     panic!("{} without a fault fails under {schedule:?}: {failure}", self.name);
                 }
@@ -167,19 +168,19 @@ impl Subject {
     }
 
     /// Seeds a fault, which may be several instructions, and runs until it is caught.
-    pub(super) fn seed(&self, mutations: &[Mutation]) -> Outcome {
-        self.seed_under(mutations, SCHEDULES)
+    pub(super) fn seed(&self, code: Code, mutations: &[Mutation]) -> Outcome {
+        self.seed_under(code, mutations, SCHEDULES)
     }
 
     /// The same under fewer schedules.
-    pub(super) fn seed_under(&self, mutations: &[Mutation], schedules: usize) -> Outcome {
-        let limit = PATIENCE * self.clean().instructions;
+    pub(super) fn seed_under(&self, code: Code, mutations: &[Mutation], schedules: usize) -> Outcome {
+        let limit = PATIENCE * self.clean(code).instructions;
         let (mut machine, setup) = self.set_up();
         let mut met = false;
         for schedule in Schedule::standard(schedules) {
             setup.poison(&mut machine);
             let schedule = Schedule { mutations: mutations.to_vec(), ..schedule }.abort_after(limit);
-            let (stats, result) = self.run(&mut machine, &setup, &schedule);
+            let (stats, result) = self.run(code, &mut machine, &setup, &schedule);
             match result {
                 Ok(()) => met |= stats.mutated > 0,
                 Err(failure) if stats.mutated == 0 => {
@@ -215,7 +216,13 @@ impl Subject {
 
     /// Launches the kernels, the faulty one under `schedule`, and holds y to the reference. The statistics
     /// are those of the faulty one, up to where it failed if it did.
-    fn run(&self, machine: &mut Machine, setup: &Setup, schedule: &Schedule) -> (Stats, Result<(), Failure>) {
+    fn run(
+        &self,
+        code: Code,
+        machine: &mut Machine,
+        setup: &Setup,
+        schedule: &Schedule,
+    ) -> (Stats, Result<(), Failure>) {
         let mut stats = Stats::default();
         let mut strategy = Strategy::Base;
         for (i, name) in self.kernels.iter().enumerate() {
@@ -234,8 +241,10 @@ impl Subject {
                 };
             }
             let sound = Schedule { mutations: Vec::new(), abort_after: None, ..schedule.clone() };
-            let result = machine
-                .run(&[setup.launch(kernel, params)], if i == self.faulty { schedule } else { &sound });
+            let result = machine.run(
+                &[setup.launch_of(code, kernel, params)],
+                if i == self.faulty { schedule } else { &sound },
+            );
             if i == self.faulty {
                 stats = machine.last_stats().clone();
             }
