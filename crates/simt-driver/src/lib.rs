@@ -1,5 +1,5 @@
 //! A CUDA driver without a GPU: a `libcuda` whose device memory lies on the strict machine of `fused-lora-simt`, and
-//! whose kernel launches run fused-lora's kernels there, lane by lane, from their own Rust source.
+//! whose kernel launches run PTX there, lane by lane.
 //!
 //! For tests. Library, command line, tests and benches run their CUDA code end to end, through the same binaries as
 //! with a GPU, on a machine without one. Results are exact; time means nothing.
@@ -51,16 +51,16 @@
 //!   between, and `griddepcontrol.wait` alone orders them: a kernel that does not wait races.
 //! - *Capture* forbids what the driver's does, and one spoilt gives no graph. Graphs run their operations anew at
 //!   every launch.
-//! - *Launches* are checked against shared memory as opted in to, and against what the kernel's table demands: its
-//!   threads exactly, its shared memory at least, a size of cluster that it is made for. A cluster must fit the device.
+//! - *Launches* are checked against shared memory as opted in to, and against the launch bounds in the PTX. A cluster must
+//!   fit the device.
 //!   What a launch attribute asks for is done or is an error: `CUDA_ERROR_NOT_SUPPORTED` for those that are not here,
 //!   and for all on a device that has no clusters.
 //! - *Tensor maps* are of f16 in two dimensions, checked as the manual has it. What they hold is the machine's own: a
 //!   map that was changed, or made elsewhere, is a fault of the launch that uses it.
-//! - *Modules* are PTX or cubins that name our kernels, or the entries of single instructions, which are for tests.
-//!   PTX is checked for its target (`sm_90a` is for compute capability 9.0 alone), its version, and the size and the
-//!   alignment of the parameters, a cubin for its target. The code in them does not matter: what runs is the Rust
-//!   source that this library was built with.
+//! - *Modules* are PTX: what is in the text is what runs. It is checked for its target (`sm_90a` is for compute capability
+//!   9.0 alone) and its version, and refused where the machine does not know an instruction, by line, column and name.
+//!   Cubins are refused.
+//! - *Registers* of a lane are as many as the launch bounds leave, at most 255: the machine counts none.
 //! - *Functions* that came with a later CUDA than `FUSED_LORA_SIMT_DRIVER_VERSION` return `CUDA_ERROR_NOT_FOUND`.
 //!
 //! # What it does not do
@@ -91,7 +91,7 @@
 //! | `stream`, `capture` | streams and events, captures and graphs: they make that order |
 //! | `memory`, `pinned` | device memory, page-locked memory |
 //! | `device`, `module` | limits and attributes, images |
-//! | `kernel`, `launch_config` | the entries of our tables and their parameters, launch attributes |
+//! | `kernel`, `launch_config` | entries of modules and their parameters, launch attributes |
 //! | `config`, `code`, `fault` | settings, `CUresult`, what a report becomes |
 #![deny(missing_docs)]
 

@@ -1,4 +1,5 @@
-//! A strict machine that runs GPU kernels on the CPU from their own Rust source, lane by lane, for tests.
+//! A strict machine that runs GPU kernels on the CPU, lane by lane, for tests: PTX as it ships ([`ptx`]), or Rust written on
+//! [`ops`].
 //!
 //! A kernel is a function that calls [`ops`], one entry for each PTX instruction. A [`Machine`] owns global
 //! memory and runs [`Launch`]es under a [`Schedule`]. It reads the PTX manual strictly: what a GPU may do, the
