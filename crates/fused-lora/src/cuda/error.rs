@@ -43,6 +43,14 @@ pub enum Error {
         /// How many there are.
         count: u32,
     },
+    /// `FUSED_LORA_PLAN` names a kernel that there is not, or that cannot serve this call.
+    #[error("FUSED_LORA_PLAN={plan}: {reason}")]
+    BadPlan {
+        /// What it names.
+        plan: String,
+        /// Why not.
+        reason: String,
+    },
     /// The device's memory does not suffice.
     #[error("out of device memory: {bytes} bytes asked for, {free} free")]
     OutOfMemory {

@@ -47,6 +47,8 @@
 //! serve what neither can.
 //!
 //! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`] tells.
+//! `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2, wherever its operation is
+//! launched; a call that it cannot serve is refused by that name.
 //!
 //! # The rest of a transformer layer
 //!
@@ -90,6 +92,7 @@ mod device;
 mod driver;
 mod error;
 mod event;
+mod forced;
 mod gpu;
 mod graph;
 mod launch;

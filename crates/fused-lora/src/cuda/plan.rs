@@ -10,6 +10,7 @@ use super::{
     cost::{self, Placement, Work},
     count::count_u64,
     error::Error,
+    forced::{Forced, forced},
     gpu::{Gpu, cluster_sizes},
     workspace::workspace_size,
 };
@@ -85,11 +86,31 @@ impl Plan {
         gpu: &Gpu,
         allow: &dyn Fn(&Launch) -> bool,
     ) -> Result<Self, Error> {
+        Self::with(request, gpu, forced()?, allow)
+    }
+
+    /// Likewise, with this kernel wherever its operation is launched.
+    fn with(
+        request: &Request<'_>,
+        gpu: &Gpu,
+        forced: Option<Forced>,
+        allow: &dyn Fn(&Launch) -> bool,
+    ) -> Result<Self, Error> {
+        let choose = |operations: &[Operation]| {
+            let forced = forced.filter(|forced| operations.contains(&forced.kernel.operation));
+            let Some(forced) = forced else { return Launch::choose(operations, request, gpu, allow) };
+            let is_it = |launch: &Launch| {
+                launch.kernel.name == forced.kernel.name && launch.cluster == forced.cluster && allow(launch)
+            };
+            Launch::choose(operations, request, gpu, &is_it).map_err(|error| match error {
+                Error::NoKernel { .. } => forced.refused("it cannot serve this call on this device"),
+                error => error,
+            })
+        };
         let steps = steps(request);
-        let first = Launch::choose(steps[0], request, gpu, allow)?;
-        let mut plan = Self { launches: [first; MOST_LAUNCHES], count: steps.len() };
+        let mut plan = Self { launches: [choose(steps[0])?; MOST_LAUNCHES], count: steps.len() };
         for (launch, step) in plan.launches.iter_mut().zip(steps).skip(1) {
-            *launch = Launch::choose(step, request, gpu, allow)?;
+            *launch = choose(step)?;
         }
         Ok(plan)
     }
@@ -219,5 +240,52 @@ impl fmt::Display for Launch {
             write!(f, " in clusters of {}", self.cluster)?;
         }
         write!(f, " ({} items)", self.items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_kernel_serves_or_the_call_is_refused_by_its_name() {
+        let gpu = Gpu::from_data_sheet("h200").unwrap();
+        let plan = |k, rank, strategy, forced| {
+            let request = Request::uniform(512, 1024, k, rank, strategy);
+            let forced = Forced::parse(forced).unwrap();
+            Plan::with(&request, &gpu, Some(forced), &|_| true).map_err(|error| error.to_string())
+        };
+        let first = |plan: Result<Plan, String>| {
+            let launch = plan.unwrap().launches()[0];
+            (launch.kernel.name, launch.cluster)
+        };
+        for forced in ["gemm_64x64", "sm90_gemm_64x16/8", "sm90_gemm_split_k_64x64/4"] {
+            let name = forced.split('/').next().unwrap();
+            assert_eq!(first(plan(1024, 0, Strategy::Base, forced)).0, name);
+            assert_eq!(
+                first(plan(1024, 100, Strategy::Unfused, forced)).0,
+                name,
+                "the base of three launches"
+            );
+        }
+        assert_eq!(first(plan(1024, 100, Strategy::Fused, "sm90_fused_64x64")), ("sm90_fused_64x64", 1));
+        // Another operation's kernel changes nothing.
+        let free =
+            Plan::new(&Request::uniform(512, 1024, 1024, 100, Strategy::Fused), &gpu, &|_| true).unwrap();
+        assert_eq!(first(plan(1024, 100, Strategy::Fused, "gemm_64x64")).0, free.launches()[0].kernel.name);
+        for (k, rank, strategy, forced) in [
+            (1022, 0, Strategy::Base, "sm90_gemm_64x64/2"),
+            (1024, 100, Strategy::Fused, "fused_recompute_64x64_h16"),
+            (128, 0, Strategy::Base, "sm90_gemm_split_k_64x128/8"),
+        ] {
+            let error = plan(k, rank, strategy, forced).unwrap_err();
+            assert_eq!(
+                error,
+                format!(
+                    "FUSED_LORA_PLAN={}: it cannot serve this call on this device",
+                    if forced.contains('/') { forced.to_owned() } else { format!("{forced}/1") }
+                )
+            );
+        }
     }
 }
