@@ -99,7 +99,7 @@ pub struct Usage(pub String);
 /// Named in the errors of the PyTorch that runs in the rounds.
 pub const TORCH: &str = "FUSED_LORA_TORCH";
 /// Variables that are not read here, but by the library and the loader of the CUDA driver.
-const OTHERS: [&str; 2] = [fused_lora::cpu::SIMD_VARIABLE, "FUSED_LORA_LIBCUDA"];
+const OTHERS: [&str; 3] = [fused_lora::cpu::SIMD_VARIABLE, "FUSED_LORA_LIBCUDA", "FUSED_LORA_PLAN"];
 /// Begins the names of a simulated driver's settings.
 const SIMULATION: &str = "FUSED_LORA_SIMT_";
 
