@@ -213,6 +213,7 @@ fn what_is_not_known_is_refused_where_it_stands() {
         (".reg .b32 %r;\ncp.async.cg.shared.global [%r], [%r], 8, %r;", 1, 1, "other than 16"),
         (".reg .b32 %r;\nshfl.sync.bfly.b32 %r, %r, 1, 31, 0xff;", 1, 1, "other than all"),
         (".reg .b32 %r;\nldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r, %r}, [%r];", 1, 1, "vectors"),
+        (".reg .b64 %d;\nld.global.u64 %d, [%d];", 1, 1, "vectors of 1"),
         (".reg .b32 %r;\n@%q mov.b32 %r, 1;", 1, 2, "`%q`"),
         (".reg .b32 %r;\nadd.s32 %r, %r, 1", 2, 1, "`;` expected"),
         (".reg .b32 %r<70000>;", 0, 14, "up to"),

@@ -2,9 +2,6 @@
 
 use super::module::Special;
 
-/// Most words of an instruction's vector operand, wgmma aside.
-pub(crate) const WORDS: usize = 4;
-
 /// The instructions of an entry, with what they read and write beside them.
 #[derive(Debug)]
 pub(crate) struct Code {

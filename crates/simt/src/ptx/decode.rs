@@ -1,7 +1,7 @@
 //! What each opcode means. PTX ISA 9.0, section 9.7; an opcode or operand that is not known is refused by name.
 
 use super::{
-    code::{Arithmetic, Code, Compare, Instruction, Kind, NONE, Operation as Op, Source, Type, WORDS},
+    code::{Arithmetic, Code, Compare, Instruction, Kind, NONE, Operation as Op, Source, Type},
     lane::PARAMETERS,
     module::{Operand, ParsedEntry, Statement},
     text::Refused,
@@ -196,8 +196,9 @@ fn check(op: Op, results: usize, sources: usize) -> Result<(), String> {
     let fits = match op {
         Op::Pack(bits) => matches!(sources, 2 | 4) && sources as u32 * bits <= 64,
         Op::Unpack(bits) => matches!(results, 2 | 4) && results as u32 * bits <= 64,
-        Op::LoadParameter(_) | Op::LoadGlobal(_) | Op::LoadShared(_) => matches!(results, 1 | 2 | WORDS),
-        Op::StoreGlobal(_) | Op::StoreShared(_) => matches!(sources - 2, 1 | 2 | WORDS),
+        Op::LoadParameter(_) => matches!(results, 1 | 2 | 4),
+        Op::LoadGlobal(bits) | Op::LoadShared(bits) => is_word(results, bits),
+        Op::StoreGlobal(bits) | Op::StoreShared(bits) => is_word(sources - 2, bits),
         Op::Ldmatrix | Op::LdmatrixTrans => results == 4,
         Op::Stmatrix => sources == 2 + 4,
         Op::Mma => results == 4 && sources == 4 + 2 + 4,
@@ -205,6 +206,11 @@ fn check(op: Op, results: usize, sources: usize) -> Result<(), String> {
         _ => true,
     };
     if fits { Ok(()) } else { Err(format!("vectors of {results} and {sources} registers")) }
+}
+
+/// What the machine loads and stores at once.
+fn is_word(count: usize, bits: u32) -> bool {
+    matches!((count, bits), (1, 16 | 32) | (2 | 4, 32))
 }
 
 fn address(code: &mut Code, base: &Operand<'_>, offset: i64) -> Result<(), String> {

@@ -38,12 +38,20 @@ struct Lane<'a> {
     open: Vec<(Accumulators, Vec<[u64; 2]>)>,
     /// Accumulators that products under way add to.
     in_flight: Vec<Accumulators>,
+    /// Which registers those are.
+    is_marked: Vec<bool>,
 }
 
 /// Runs the current lane to its end.
 pub(super) fn run(kernel: &Kernel) {
-    let registers = vec![UNWRITTEN; kernel.code.registers];
-    let mut lane = Lane { kernel, registers, open: Vec::new(), in_flight: Vec::new() };
+    let count = kernel.code.registers;
+    let mut lane = Lane {
+        kernel,
+        registers: vec![UNWRITTEN; count],
+        open: Vec::new(),
+        in_flight: Vec::new(),
+        is_marked: vec![false; count],
+    };
     let mut next = 0;
     loop {
         let instruction = &kernel.code.instructions[next];
@@ -148,20 +156,17 @@ impl Lane<'_> {
 
     /// A register that a product under way adds to must not be touched before a wait covers it.
     fn keep_off(&self, instruction: &Instruction) {
-        let is_in_flight =
-            |register: u16| self.in_flight.iter().any(|registers| registers.contains(&register));
         let sources = self.sources(instruction).iter().filter_map(|source| match source {
             Source::Register(register) => Some(*register),
             _ => None,
         });
         let results = self.results(instruction).iter().copied();
         // Further products may add to the same sums.
-        let touched = if instruction.op == Op::Wgmma {
-            None
-        } else {
-            results.chain(sources).find(|&r| is_in_flight(r))
-        };
-        if touched.is_some() {
+        if instruction.op != Op::Wgmma
+            && results
+                .chain(sources)
+                .any(|register| register != NONE && self.is_marked[usize::from(register)])
+        {
             self.at(instruction);
             self.fail("a register that a wgmma under way adds to is touched before a wait covers it");
         }
@@ -222,7 +227,7 @@ impl Lane<'_> {
                     (1, 32) => self.set_all(i, [ops::ld_global::<u32>(at)]),
                     (2, 32) => self.set_all(i, ops::ld_global::<[u32; 2]>(at)),
                     (4, 32) => self.set_all(i, ops::ld_global::<[u32; 4]>(at)),
-                    other => panic!("loads of {other:?} are not decoded"),
+                    other => unreachable!("{other:?} is not decoded"),
                 }
             }
             Op::LoadShared(bits) => {
@@ -232,7 +237,7 @@ impl Lane<'_> {
                     (1, 32) => self.set_all(i, [ops::ld_shared::<u32>(at)]),
                     (2, 32) => self.set_all(i, ops::ld_shared::<[u32; 2]>(at)),
                     (4, 32) => self.set_all(i, ops::ld_shared::<[u32; 4]>(at)),
-                    other => panic!("loads of {other:?} are not decoded"),
+                    other => unreachable!("{other:?} is not decoded"),
                 }
             }
             Op::StoreGlobal(bits) => {
@@ -242,7 +247,7 @@ impl Lane<'_> {
                     (1, 32) => ops::st_global(at, self.get32(i, 2)),
                     (2, 32) => ops::st_global(at, self.words::<2>(i, 2)),
                     (4, 32) => ops::st_global(at, self.words::<4>(i, 2)),
-                    other => panic!("stores of {other:?} are not decoded"),
+                    other => unreachable!("{other:?} is not decoded"),
                 }
             }
             Op::StoreShared(bits) => {
@@ -252,7 +257,7 @@ impl Lane<'_> {
                     (1, 32) => ops::st_shared(at, self.get32(i, 2)),
                     (2, 32) => ops::st_shared(at, self.words::<2>(i, 2)),
                     (4, 32) => ops::st_shared(at, self.words::<4>(i, 2)),
-                    other => panic!("stores of {other:?} are not decoded"),
+                    other => unreachable!("{other:?} is not decoded"),
                 }
             }
             Op::LoadAcquire => {
@@ -389,6 +394,12 @@ impl Lane<'_> {
         }
     }
 
+    fn mark(&mut self, registers: &[u16], is_marked: bool) {
+        for &register in registers {
+            self.is_marked[usize::from(register)] = is_marked;
+        }
+    }
+
     fn commit(&mut self) {
         let mut open = std::mem::take(&mut self.open);
         let Some((registers, steps)) = open.pop() else {
@@ -400,6 +411,7 @@ impl Lane<'_> {
         let mut sums = self.accumulators(&registers);
         ops::wgmma_f16(&mut sums, &steps);
         self.set_accumulators(&registers, &sums);
+        self.mark(&registers, true);
         if !self.in_flight.contains(&registers) {
             self.in_flight.push(registers);
         }
@@ -412,6 +424,7 @@ impl Lane<'_> {
         let delivered = ops::wgmma_wait_groups(pending, &mut sums);
         for ((registers, sums), is_delivered) in in_flight.into_iter().zip(sums).zip(delivered) {
             if is_delivered {
+                self.mark(&registers, false);
                 self.set_accumulators(&registers, &sums);
             } else {
                 self.in_flight.push(registers);
