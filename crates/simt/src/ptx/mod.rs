@@ -61,15 +61,15 @@ pub struct Parameter {
 pub(crate) struct Source {
     name: &'static str,
     lines: Lines,
-    /// Whether a file only wraps instructions, so that its callers say more.
-    is_wrapper: fn(&str) -> bool,
+    /// Whether a place only wraps instructions, so that its caller says more.
+    is_wrapper: fn(&Place) -> bool,
 }
 
 impl Source {
     /// Where an instruction on a line is: in Rust, if that is known.
     pub(crate) fn place(&self, line: u32) -> Place {
         let mut frames = self.lines.of(line);
-        let wrappers = frames.iter().take_while(|frame| (self.is_wrapper)(frame.file)).count();
+        let wrappers = frames.iter().take_while(|frame| (self.is_wrapper)(frame)).count();
         let wrappers = if wrappers < frames.len() { wrappers } else { 0 };
         let callers = frames.split_off((wrappers + 1).min(frames.len()));
         let trace = Trace { module: self.name, line, callers };
@@ -128,10 +128,10 @@ impl Module {
         })
     }
 
-    /// The same, with the lines of Rust that its own came from. Of those, `is_wrapper` says whether a file only wraps instructions:
-    /// reports and [sites](crate::Site) name the first place that is in another one.
+    /// The same, with the lines of Rust that its own came from. Of those, `is_wrapper` says whether a place only wraps instructions:
+    /// reports and [sites](crate::Site) name the first place that does not.
     #[must_use]
-    pub fn with_lines(self, lines: Lines, is_wrapper: fn(&str) -> bool) -> Self {
+    pub fn with_lines(self, lines: Lines, is_wrapper: fn(&Place) -> bool) -> Self {
         Self { source: Arc::new(Source { name: self.source.name, lines, is_wrapper }), ..self }
     }
 
