@@ -20,7 +20,6 @@ const DEVICE: &[(&str, &str)] = &[
     ("shared", include_str!("../../kernels/src/device/shared.rs")),
     ("shuffle", include_str!("../../kernels/src/device/shuffle.rs")),
     ("stmatrix", include_str!("../../kernels/src/device/stmatrix.rs")),
-    ("tap", include_str!("../../kernels/src/device/tap.rs")),
     ("thread", include_str!("../../kernels/src/device/thread.rs")),
     ("wgmma", include_str!("../../kernels/src/device/wgmma.rs")),
 ];

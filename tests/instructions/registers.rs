@@ -42,8 +42,7 @@ fn dynamic_shared_starts_at_a_multiple_of_1024() {
 }
 
 #[test]
-fn opaque_and_tap_change_nothing() {
+fn opaque_changes_nothing() {
     let input = inputs::words(ITEMS * THREADS as usize, 1);
     check("opaque", ITEMS, &input, &input);
-    check("tap", ITEMS, &input, &input);
 }

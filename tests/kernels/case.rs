@@ -6,7 +6,7 @@ use fused_lora::Activation;
 use fused_lora_kernels::table::{Kernel, Operation, Target};
 
 use crate::operands::rank16;
-pub(crate) use crate::setup::{Code, Failure, Setup, Workspace, kernel, set_up};
+pub(crate) use crate::setup::{Failure, Setup, Workspace, kernel, set_up};
 
 /// Whether a kernel is launched in clusters at all.
 pub(crate) fn in_cluster(kernel: &Kernel) -> bool {

@@ -27,7 +27,7 @@ use fused_lora_simt::{Action, Op, Site};
 use seed::{Fault, Redundant};
 use subject::{Outcome, Subject};
 
-use crate::{case::Code, suite::all_kernels};
+use crate::suite::all_kernels;
 
 fn all_faults() -> impl Iterator<Item = &'static Fault> {
     list::FAULTS.iter().chain(list_sm90::FAULTS)
@@ -106,8 +106,8 @@ fn actions(op: Op) -> &'static [(&'static str, Action)] {
 fn named(subject: &Subject) {
     let mut wrong = Vec::new();
     for fault in all_faults().filter(|fault| fault.subject.name == subject.name) {
-        let outcome = match fault.mutations(&subject.clean(fault.code()).sites) {
-            Some(mutations) => subject.seed(fault.code(), &mutations),
+        let outcome = match fault.mutations(&subject.clean().sites) {
+            Some(mutations) => subject.seed(&mutations, fault.rank_delta()),
             None => Outcome::NotMet,
         };
         println!("{}: {}: {outcome}", subject.name, fault.name);
@@ -129,10 +129,10 @@ fn synchronisation(subject: &Subject) {
     let listed_here = |r: &&Redundant| r.subjects.iter().any(|s| s.name == subject.name);
     let mut redundant: Vec<_> = list::REDUNDANT.iter().filter(listed_here).collect();
     let mut tried = 0;
-    for (op, site, place) in subject.clean(Code::Shipped).sites.all() {
+    for (op, site, place) in subject.clean().sites.all() {
         for &(what, action) in actions(op) {
             tried += 1;
-            let outcome = subject.seed(Code::Shipped, &[site.clone().does(action)]);
+            let outcome = subject.seed(&[site.clone().does(action)], 0);
             println!("{}: {place}, {what}: {outcome}", subject.name);
             let listed = redundant.iter().position(|r| r.place.to_string() == place && r.action == what);
             match (listed, &outcome) {
@@ -193,7 +193,7 @@ fn synchronisation_of(folder: &str, file: &str) {
     let mut places: BTreeMap<String, Vec<(&Subject, Op, Site)>> = BTreeMap::new();
     for &subject in SM90_SUBJECTS {
         for (op, site, place) in
-            subject.clean(Code::Shipped).sites.all().filter(|(.., place)| place.ends_with(&here))
+            subject.clean().sites.all().filter(|(.., place)| place.ends_with(&here))
         {
             places.entry(place).or_default().push((subject, op, site));
         }
@@ -212,7 +212,7 @@ fn synchronisation_of(folder: &str, file: &str) {
             }
             tried += 1;
             let mut missed = with_it().map(|(subject, _, site)| {
-                let outcome = subject.seed_under(Code::Shipped, &[site.clone().does(action)], FEW_SCHEDULES);
+                let outcome = subject.seed_under(&[site.clone().does(action)], 0, FEW_SCHEDULES);
                 (subject.name, outcome)
             });
             let caught = missed.find(|(_, outcome)| !matches!(outcome, Outcome::Survived | Outcome::NotMet));
@@ -299,7 +299,7 @@ sm90_files! {
 #[test]
 fn every_file_has_its_turn() {
     for subject in SM90_SUBJECTS {
-        for (op, _, place) in subject.clean(Code::Shipped).sites.all() {
+        for (op, _, place) in subject.clean().sites.all() {
             let file = |(folder, file): &(&str, &str)| place.ends_with(&format!(" of {folder}/{file}"));
             assert!(actions(op).is_empty() || SM90_FILES.iter().any(file), "{place}");
         }

@@ -6,7 +6,7 @@ use fused_lora::Strategy;
 use fused_lora_kernels::{
     Global, counters,
     params::{Adapter, Epilogue, Lora, Params},
-    table::{Kernel, Operation, Run, Target},
+    table::{Kernel, Operation, Target},
     tensor_map::TensorParams,
 };
 use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
@@ -31,15 +31,6 @@ pub(crate) fn set_up(case: &Case, kernel: &Kernel) -> (Machine, Setup) {
     let mut machine = Machine::new();
     let setup = Setup::new(&mut machine, case, kernel);
     (machine, setup)
-}
-
-/// What of a kernel runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// The PTX that ships.
-    Shipped,
-    /// Its Rust, compiled for the host: for faults in values that have a name there alone.
-    Source,
 }
 
 /// Who caught it.
@@ -304,13 +295,8 @@ impl Setup {
         self.workspace.h + 2 * (i * self.workspace.pitch) as u64
     }
 
-    /// A launch of a kernel, as it is shipped, with these parameters; what the kernel does not touch is null.
-    pub(crate) fn launch(&self, kernel: &'static Kernel, params: Params) -> Launch {
-        self.launch_of(Code::Shipped, kernel, params)
-    }
-
-    /// Likewise of its source.
-    pub(crate) fn launch_of(&self, code: Code, kernel: &'static Kernel, mut params: Params) -> Launch {
+    /// A launch of a kernel with these parameters; what the kernel does not touch is null.
+    pub(crate) fn launch(&self, kernel: &'static Kernel, mut params: Params) -> Launch {
         let cluster = self.case.cluster_for(kernel);
         let (row_tiles, column_tiles) =
             (params.m.div_ceil(kernel.block_m), params.n.div_ceil(kernel.block_n));
@@ -344,35 +330,21 @@ impl Setup {
         let persistent = kernel.operation != Operation::GemmSplitK;
         let grid = self.case.grid.filter(|_| persistent).unwrap_or(items).next_multiple_of(cluster);
         let Kernel { name, threads, shared_bytes, .. } = *kernel;
-        let is_source = code == Code::Source;
-        match kernel.run {
-            Run::Params(_) if !is_source => shipped::launch(name, &params, [grid, threads, shared_bytes]),
-            Run::Params(run) => {
-                // SAFETY: the operands are laid out as `Params` says; what is not the machine reports.
-                Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(params) })
-            }
-            Run::TensorParams(run) => {
-                let maps = maps(kernel, &params, self.slab_rows, cluster);
-                // What is in the maps is not here; but partial sums leave without the copy engine.
-                let Params { x, w, y, lora, .. } = &mut params;
-                for address in [x, w, &mut lora.a, &mut lora.b] {
-                    *address = Global::NULL;
-                }
-                if persistent {
-                    *y = Global::NULL;
-                }
-                let params = TensorParams { maps, params };
-                if !is_source {
-                    return shipped::launch(name, &params, [grid, threads, shared_bytes])
-                        .cluster(cluster)
-                        .registers(launch_registers(threads));
-                }
-                // SAFETY: as above.
-                Launch::new(name, grid, threads, shared_bytes, move || unsafe { run(&params) })
-                    .cluster(cluster)
-                    .registers(launch_registers(threads))
-            }
+        let shape = [grid, threads, shared_bytes];
+        if kernel.target == Target::Sm80 {
+            return shipped::launch(name, &params, shape);
         }
+        let maps = maps(kernel, &params, self.slab_rows, cluster);
+        // What is in the maps is not here; but partial sums leave without the copy engine.
+        let Params { x, w, y, lora, .. } = &mut params;
+        for address in [x, w, &mut lora.a, &mut lora.b] {
+            *address = Global::NULL;
+        }
+        if persistent {
+            *y = Global::NULL;
+        }
+        let params = TensorParams { maps, params };
+        shipped::launch(name, &params, shape).cluster(cluster).registers(launch_registers(threads))
     }
 
     /// The launches of `unfused`, one after another, on a y and an h that nobody wrote. The base product waits in y for the

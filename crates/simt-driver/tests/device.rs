@@ -210,9 +210,9 @@ fn entries_of_single_instructions_run() {
         };
         let _context = cust::quick_init().expect("a driver");
         let module = Module::from_ptx(ptx::SM80_INSTRUCTIONS, &[]).expect("PTX of these sources");
-        let tap = INSTRUCTIONS.iter().find(|entry| entry.name == "instruction_tap").expect("there is one");
-        let function = module.get_function(tap.name).expect("ours");
-        let input: Vec<u32> = (0..2 * tap.input_words).map(|i| i * 0x0101).collect();
+        let echo = INSTRUCTIONS.iter().find(|entry| entry.name == "instruction_opaque").expect("there is one");
+        let function = module.get_function(echo.name).expect("ours");
+        let input: Vec<u32> = (0..2 * echo.input_words).map(|i| i * 0x0101).collect();
         let from = DeviceBuffer::from_slice(&input).expect("memory");
         let to = DeviceBuffer::from_slice(&vec![0u32; input.len()]).expect("memory");
         let mut params = Params {
@@ -226,8 +226,8 @@ fn entries_of_single_instructions_run() {
             // SAFETY: the entry takes one such `Params`, and the driver checks what that says.
             unsafe { stream.launch(&function, 3, threads, shared_bytes, &[parameter]) }
         };
-        assert_eq!(launch(tap.threads + 32, tap.shared_bytes), Err(CudaError::InvalidValue), "other CTAs");
-        launch(tap.threads, tap.shared_bytes).expect("a launch");
+        assert_eq!(launch(echo.threads + 32, echo.shared_bytes), Err(CudaError::InvalidValue), "other CTAs");
+        launch(echo.threads, echo.shared_bytes).expect("a launch");
         stream.synchronize().expect("no fault");
         assert_eq!(to.as_host_vec().expect("written"), input);
     });

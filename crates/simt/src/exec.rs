@@ -20,6 +20,14 @@ use crate::{
 /// An access to global memory that was checked: region and offset.
 pub(crate) type Place = (usize, usize);
 
+/// The only word of a result under [`Action::Word`].
+pub(crate) fn changed(action: Option<Action>, value: u32) -> u32 {
+    match action {
+        Some(Action::Word { word: 0, change }) => change(value),
+        _ => value,
+    }
+}
+
 impl Run {
     /// Finds global memory.
     pub(crate) fn locate(&mut self, site: u32, address: u64, bytes: usize, align: usize) -> Outcome<Place> {
@@ -150,7 +158,14 @@ impl Run {
         let how = if matches!(action, Some(Action::NonCoherent)) { How::NonCoherentRead } else { How::Read };
         self.touch(site, place, bytes, how, None)?;
         self.stats.global_loaded += bytes as u64;
-        Ok(bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + bytes]))
+        let mut value: T =
+            bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + bytes]);
+        if let Some(Action::Word { word, change }) = action
+            && let Some(at) = bytemuck::bytes_of_mut(&mut value).chunks_exact_mut(4).nth(word)
+        {
+            at.copy_from_slice(&change(bytemuck::pod_read_unaligned(at)).to_ne_bytes());
+        }
+        Ok(value)
     }
 
     pub(crate) fn write_global(&mut self, (region, offset): Place, bytes: &[u8]) {
@@ -191,7 +206,8 @@ impl Run {
             cta.clocks[lane].acquire(&view, joins);
         }
         self.lane_mut().poll = Some((site, address, self.version));
-        Ok(bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + 4]))
+        let value = bytemuck::pod_read_unaligned(&self.global.region(region).bytes()[offset..offset + 4]);
+        Ok(changed(action, value))
     }
 
     pub(crate) fn st_relaxed(&mut self, site: u32, address: u64, value: u32) -> Outcome<()> {

@@ -144,6 +144,13 @@ pub enum Action {
     Rank(u32),
     /// Adds to the number of arrivals that `mbarrier.init` sets.
     CountDelta(i32),
+    /// Changes one word of what the instruction gives: `ld.global`, `ld.acquire`, `atom`.
+    Word {
+        /// Which, from 0.
+        word: usize,
+        /// How.
+        change: fn(u32) -> u32,
+    },
     /// Changes a value that the kernel names by [`ops::tap`](crate::ops::tap).
     Tap(fn(u32) -> u32),
 }

@@ -9,6 +9,7 @@ use std::panic::Location;
 use half::f16;
 
 use crate::{
+    exec::changed,
     fault::Action,
     run::{Outcome, Run, SHARED_BASE, Stop},
     scheduler::{suspend, with},
@@ -232,13 +233,14 @@ pub fn atom_inc_relaxed_gpu(address: u64, last: u32) -> u32 {
         suspend();
     }
     let dropped = matches!(entered.action, Some(Action::Drop));
-    or_halt(with(|run| {
+    let old = or_halt(with(|run| {
         run.atom(entered.site, address, false, |old| match old {
             _ if dropped => old,
             _ if old >= last => 0,
             _ => old + 1,
         })
-    }))
+    }));
+    changed(entered.action, old)
 }
 
 /// `red.release.gpu.global.add.u32`.

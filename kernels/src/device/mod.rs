@@ -21,7 +21,6 @@ mod registers;
 mod shared;
 mod shuffle;
 mod stmatrix;
-mod tap;
 mod thread;
 mod wgmma;
 
@@ -49,7 +48,6 @@ pub use registers::{setmaxnreg_dec, setmaxnreg_inc};
 pub use shared::{SharedAddr, dynamic_shared};
 pub use shuffle::shfl_bfly;
 pub use stmatrix::stmatrix_x4;
-pub use tap::tap;
 pub use thread::{block_dim_x, block_idx_x, grid_dim_x, opaque, thread_idx_x};
 pub use wgmma::{Descriptor, Pending, Registers, STEP_BYTES, Sums};
 

@@ -11,7 +11,7 @@ use super::{
     swizzle::{CHUNK_ELEMENTS, chunk_at, two_chunks_further},
 };
 use crate::{
-    device::{SharedAddr, bar_sync, dynamic_shared, pack_f16x2, tap},
+    device::{SharedAddr, bar_sync, dynamic_shared, pack_f16x2},
     params::Params,
     tile::Tile,
 };
@@ -133,7 +133,7 @@ unsafe fn store_h<T: Tile, const MT: usize, const HT: usize>(
     to: SharedAddr,
     part: &Part,
 ) {
-    let rank = tap("rank", part.adapter.rank);
+    let rank = part.adapter.rank;
     let mut m = 0;
     while m < MT {
         let mut n = 0;

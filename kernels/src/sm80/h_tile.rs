@@ -10,7 +10,7 @@ use super::{
     store::{Finish, Target, store_tile},
 };
 use crate::{
-    device::{SharedAddr, bar_sync, dynamic_shared, tap},
+    device::{SharedAddr, bar_sync, dynamic_shared},
     params::Params,
     tile::Tile,
 };
@@ -77,7 +77,7 @@ pub(super) unsafe fn h_tile<T: Tile, const ALIGNED: bool, const MT: usize, const
         };
         let finish = Scaled {
             scale: part.adapter.scale,
-            real: tap("rank", part.adapter.rank).saturating_sub(first_column),
+            real: part.adapter.rank.saturating_sub(first_column),
         };
         store_tile::<T, MT, NT>(&products.y, shared, &target, &finish);
     }

@@ -8,7 +8,7 @@
 //! The last tile of y to pass sets both counters of its row tile back to zero, so that the next launch finds
 //! them as this one did.
 
-use crate::{Global, counters, device::tap, params::Lora};
+use crate::{Global, counters, params::Lora};
 
 /// Announces that one work item of a row tile is stored. One thread, after a barrier.
 ///
@@ -31,7 +31,7 @@ pub(crate) unsafe fn publish(lora: &Lora, row_tile: u32) {
 #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
 pub(crate) unsafe fn is_ready(lora: &Lora, row_tile: u32, items: u32) -> bool {
     // SAFETY: the caller's contract.
-    unsafe { word(lora, counters::finished(row_tile)).load_acquire() >= tap("items awaited", items) }
+    unsafe { word(lora, counters::finished(row_tile)).load_acquire() >= items }
 }
 
 /// Says that this tile of y will not look at `finished` again. The last of `tiles` sets both counters back.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     counters,
-    device::{bar_sync, block_idx_x, grid_dim_x, tap, thread_idx_x},
+    device::{bar_sync, block_idx_x, grid_dim_x, thread_idx_x},
     params::Params,
     tile::{Blocks, Tile},
 };
@@ -220,7 +220,6 @@ pub(crate) unsafe fn encode<T: Blocks>(params: &Params, grid: Grid, ticket: u32,
     if ticket >= tickets {
         return [DONE, 0, 0, 0];
     }
-    let ticket = tap("ticket", ticket);
     // SAFETY: row tiles up to and with their number have an entry in the table.
     let items_before = |row_tile| unsafe { items_before(&params.lora, T::H_COLUMNS, row_tile) };
     let first_ticket = |group: u32| {

@@ -1,7 +1,6 @@
 //! Which adapters a row tile needs: its segments, each with its rows, its columns and its place in the slabs.
 
 use crate::{
-    device::tap,
     params::{Adapter, Lora, Params},
     tile::RANK_GRANULE,
 };
@@ -105,7 +104,7 @@ pub(crate) unsafe fn next_part(params: &Params, first_row: u32, block_m: u32, se
             if end > first_row {
                 part = Part {
                     begin: begin.saturating_sub(first_row),
-                    end: tap("segment end", end.min(last_row) - first_row),
+                    end: end.min(last_row) - first_row,
                     adapter: load_adapter(lora, adapter),
                 };
             }

@@ -14,7 +14,7 @@ use super::{
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile},
 };
 use crate::{
-    device::{SharedAddr, fence_proxy_async_global, load_box, mbarrier_arrive_expect_tx, tap},
+    device::{SharedAddr, fence_proxy_async_global, load_box, mbarrier_arrive_expect_tx},
     params::Params,
     sm80::{
         hand_over,
@@ -200,7 +200,7 @@ impl<'a, T: Tile> Producer<'a, T> {
             let slab_row = part.adapter.offset + column;
             let columns = (part.rank16() - column).min(T::H_COLUMNS);
             self.board.set_item([schedule::H, row_tile, first_panel * PANEL + column, columns], [0; 4]);
-            let real = tap("rank", part.adapter.rank).saturating_sub(column);
+            let real = part.adapter.rank.saturating_sub(column);
             let scale = part.adapter.scale;
             self.board.set_panel(0, Panel { slab_row, begin: part.begin, end: part.end, scale, real });
             self.board.publish();
@@ -252,7 +252,7 @@ impl<'a, T: Tile> Producer<'a, T> {
                     let within = (first_own + i).wrapping_sub(panels);
                     if within < count {
                         let slab_row = adapter.offset + within * PANEL;
-                        let real = tap("rank", adapter.rank) - within * PANEL;
+                        let real = adapter.rank - within * PANEL;
                         let (begin, end, scale) = (part.begin, part.end, adapter.scale);
                         self.board.set_panel(i, Panel { slab_row, begin, end, scale, real });
                     }
@@ -309,7 +309,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         while step < last {
             // SAFETY: the slot is empty in all CTAs that have it, and expects what is copied.
             unsafe {
-                let slot = self.next_slot(tap("slot bytes", bytes));
+                let slot = self.next_slot(bytes);
                 let column = step * BLOCK_K;
                 ring.load_x(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
                 load_box(

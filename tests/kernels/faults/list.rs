@@ -10,7 +10,7 @@ use fused_lora_simt::{
 };
 
 use super::{
-    seed::{Fault, Redundant, always, by_lane, fault, once, time, value},
+    seed::{Fault, Redundant, always, by_lane, fault, faults, once, rank, time, word},
     source::{Place, sm80 as at},
     subject::{By, Subject},
 };
@@ -111,6 +111,10 @@ fn segments(m: usize, n: usize, k: usize) -> Case {
 }
 
 // Instructions that several faults are seeded into.
+/// A segment's first row and the one after its last, and its adapter.
+pub(super) const SEGMENT: Place = at("segments.rs", "next_part", LdGlobal, 0);
+/// An adapter's offset and rank.
+pub(super) const ADAPTER: Place = at("segments.rs", "load_adapter", LdGlobal, 0);
 const FILL_COMMIT: Place = at("mainloop.rs", "mainloop", CpAsyncCommitGroup, 0);
 const LOOP_COMMIT: Place = at("mainloop.rs", "mainloop", CpAsyncCommitGroup, 1);
 const FILL_WAIT: Place = at("mainloop.rs", "mainloop", CpAsyncWaitGroup, 0);
@@ -246,23 +250,11 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("late h is not committed", &FUSED_SHORT, always(LATE_COMMIT), Drop, By::Race),
     fault("the wait for late h is one group short", &FUSED_SHORT, always(LATE_WAIT), WaitGroup(1), By::Race),
     fault("late h is read before all have fetched it", &FUSED_SHORT, always(LATE_FETCHED), Drop, By::Race),
-    value("one tile of h too few is awaited", &FUSED, "items awaited", |items| items - 1, By::Race),
-    value(
-        "one tile of h too many is awaited",
-        &FUSED_SHORT,
-        "items awaited",
-        |items| items + 1,
-        By::Deadlock,
-    ),
+    fault("one tile of h too few is awaited", &FUSED, always(EARLY_LOOK), word(0, |items| items + 1), By::Race),
+    fault("one tile of h too many is awaited", &FUSED_SHORT, always(LATE_LOOK), word(0, |items| items.saturating_sub(1)), By::Deadlock),
     // Tickets and counters. `FUSED_SHORT` has 12.
-    value("a ticket waits for larger ones", &FUSED_SHORT, "ticket", |ticket| 11 - ticket, By::Deadlock),
-    value(
-        "a ticket is drawn twice, another never",
-        &FUSED_SHORT,
-        "ticket",
-        |ticket| ticket - ticket % 2,
-        By::Race,
-    ),
+    faults("a ticket waits for larger ones", &FUSED_SHORT, &[always(FIRST_DRAW), always(NEXT_DRAW)], word(0, |ticket| 11 - ticket), By::Deadlock),
+    faults("a ticket is drawn twice, another never", &FUSED_SHORT, &[always(FIRST_DRAW), always(NEXT_DRAW)], word(0, |ticket| ticket - ticket % 2), By::Race),
     fault("the first ticket is not taken off the counter", &FUSED, always(FIRST_DRAW), Drop, By::Race),
     fault("tickets are not taken off the counter", &FUSED, always(NEXT_DRAW), Drop, By::Race),
     fault("a ticket is shown before all can see it", &FUSED, always(TICKET_SHOWN), Drop, By::Race),
@@ -271,18 +263,12 @@ pub(super) static FAULTS: &[Fault] = &[
     // Adapters.
     fault("the part is read before it is on the board", &FUSED_SEGMENTS, always(PART_SHOWN), Drop, By::Race),
     fault("the shrink's part is read too early", &SHRINK, always(SHRINK_PART_SHOWN), Drop, By::Race),
-    value("a segment is a row too long", &FUSED_SEGMENTS, "segment end", |end| end + 1, By::Race),
-    value("a segment is a row too short", &FUSED_SEGMENTS, "segment end", |end| end - 1, By::Reference),
-    value("a segment of the shrink is a row too short", &SHRINK, "segment end", |end| end - 1, By::Poison),
-    value(
-        "a segment of the expand is a row too long",
-        &EXPAND_SEGMENTS,
-        "segment end",
-        |end| end + 1,
-        By::Poison,
-    ),
-    value("padding of the rank is computed", &SHRINK, "rank", |rank| rank + 1, By::Reference),
-    value("the last column of h is not", &FUSED, "rank", |rank| rank - 1, By::Reference),
+    fault("a segment is a row too long", &FUSED_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Race),
+    fault("a segment is a row too short", &FUSED_SEGMENTS, always(SEGMENT), word(1, |end| end - 1), By::Reference),
+    fault("a segment of the shrink is a row too short", &SHRINK, always(SEGMENT), word(1, |end| end - 1), By::Poison),
+    fault("a segment of the expand is a row too long", &EXPAND_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Poison),
+    fault("padding of the rank is computed", &SHRINK, always(ADAPTER), word(1, |rank| rank + 1), By::Reference),
+    rank("the last column of h is not", &FUSED, -1, By::Reference),
     // Recomputed h.
     fault("h crosses shared memory without a barrier", &RECOMPUTE, always(H_SHOWN), Drop, By::Race),
     fault(
@@ -301,14 +287,8 @@ pub(super) static FAULTS: &[Fault] = &[
     ),
     fault("h is swizzled on one side", &RECOMPUTE, always(H_ROWS), AddressXor(16), By::Reference),
     fault("B is swizzled on one side", &RECOMPUTE_SEGMENTS, always(B_COPY), AddressXor(16), By::Reference),
-    value("padding of a recomputed rank is computed", &RECOMPUTE, "rank", |rank| rank + 1, By::Reference),
-    value(
-        "a recomputed segment is a row too long",
-        &RECOMPUTE_SEGMENTS,
-        "segment end",
-        |end| end + 1,
-        By::Reference,
-    ),
+    rank("padding of a recomputed rank is computed", &RECOMPUTE, 1, By::Reference),
+    fault("a recomputed segment is a row too long", &RECOMPUTE_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Reference),
 ];
 
 /// Instructions that may be left out without harm, and why they are there nevertheless.

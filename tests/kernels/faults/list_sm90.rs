@@ -18,7 +18,8 @@ use fused_lora_simt::{
 };
 
 use super::{
-    seed::{Fault, Redundant, always, by_lane, fault, faults, once, time, value},
+    list::{ADAPTER, SEGMENT},
+    seed::{Fault, Redundant, always, by_lane, fault, faults, once, rank, time, word},
     source::{Place, sm80, sm90 as at},
     subject::{By, Subject},
 };
@@ -229,7 +230,7 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("slots are read before they are full", &GEMM, always(SLOT_FULL), Drop, By::Race),
     fault("a slot expects too few bytes", &GEMM, always(SLOT_BYTES), ByteDelta(-16), By::Deadlock),
     fault("a slot expects too many bytes", &GEMM, always(SLOT_BYTES), ByteDelta(16), By::Deadlock),
-    value("a slot expects W only", &GEMM, "slot bytes", |_| 16 * 128, By::Deadlock),
+    fault("a slot expects W only", &GEMM, always(SLOT_BYTES), ByteDelta(-64 * 128), By::Deadlock),
     fault("W of one slot is not loaded", &GEMM, once(0, 128, 3, LOAD_W), Drop, By::Deadlock),
     fault("W lies a chunk off", &GEMM, always(LOAD_W), AddressXor(128), By::Race),
     fault("a slot is released while its products run", &GEMM, always(PRODUCT_WAIT), WaitGroup(1), By::Race),
@@ -347,29 +348,11 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("h is loaded by the copy engine unfenced", &SHARED, always(H_FENCE), Drop, By::Proxy),
     fault("sm_90: the flag is published before h is stored", &SHARED, always(H_STORED), Drop, By::Race),
     fault("sm_90: the flag is not published", &SHARED, always(PUBLISH), Drop, By::Deadlock),
-    value("sm_90: one tile of h too few is awaited", &SHARED, "items awaited", |items| items - 1, By::Race),
-    value(
-        "sm_90: one tile of h too many is awaited",
-        &SHARED,
-        "items awaited",
-        |items| items + 1,
-        By::Deadlock,
-    ),
+    fault("sm_90: one tile of h too few is awaited", &SHARED, always(H_READY), word(0, |items| items + 1), By::Race),
+    fault("sm_90: one tile of h too many is awaited", &SHARED, always(H_READY), word(0, |items| items.saturating_sub(1)), By::Deadlock),
     // `FUSED_SHORT` has 12 tickets.
-    value(
-        "sm_90: a ticket waits for larger ones",
-        &FUSED_SHORT,
-        "ticket",
-        |ticket| 11 - ticket,
-        By::Deadlock,
-    ),
-    value(
-        "sm_90: a ticket is drawn twice, another never",
-        &FUSED_SHORT,
-        "ticket",
-        |ticket| ticket - ticket % 2,
-        By::Race,
-    ),
+    faults("sm_90: a ticket waits for larger ones", &FUSED_SHORT, &[always(FIRST_DRAW), always(NEXT_DRAW)], word(0, |ticket| 11 - ticket), By::Deadlock),
+    faults("sm_90: a ticket is drawn twice, another never", &FUSED_SHORT, &[always(FIRST_DRAW), always(NEXT_DRAW)], word(0, |ticket| ticket - ticket % 2), By::Race),
     fault(
         "sm_90: the first ticket is not taken off the counter",
         &FUSED_SHORT,
@@ -380,16 +363,10 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("sm_90: tickets are not taken off the counter", &FUSED_SHORT, always(NEXT_DRAW), Drop, By::Race),
     fault("sm_90: the count of finished tiles is not reset", &SHARED, always(RESET), Drop, By::Reference),
     fault("sm_90: tiles of y do not count themselves", &SHARED, always(PASS), Drop, By::Reference),
-    value("sm_90: padding of the rank is computed", &FUSED_SEGMENTS, "rank", |rank| rank + 1, By::Reference),
-    value("sm_90: the last column of h is not", &SHARED, "rank", |rank| rank - 1, By::Reference),
-    value("sm_90: a segment is a row too long", &FUSED_SEGMENTS, "segment end", |end| end + 1, By::Reference),
-    value(
-        "sm_90: a segment is a row too short",
-        &FUSED_SEGMENTS,
-        "segment end",
-        |end| end - 1,
-        By::Reference,
-    ),
+    fault("sm_90: padding of the rank is computed", &FUSED_SEGMENTS, always(ADAPTER), word(1, |rank| rank + 1), By::Reference),
+    rank("sm_90: the last column of h is not", &SHARED, -1, By::Reference),
+    fault("sm_90: a segment is a row too long", &FUSED_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Reference),
+    fault("sm_90: a segment is a row too short", &FUSED_SEGMENTS, always(SEGMENT), word(1, |end| end - 1), By::Reference),
     fault("the expand's B is a granule off", &SHARED, always(EXPAND), DescriptorAdd { a: 0, b: 1 }, By::Race),
     // h by way of the cluster.
     fault("h is sent unfenced", &COOPERATIVE_PAIR, always(H_SENT_FENCE), Drop, By::Proxy),
@@ -457,20 +434,8 @@ pub(super) static FAULTS: &[Fault] = &[
         DescriptorAdd { a: 1, b: 0 },
         By::Poison,
     ),
-    value(
-        "sm_90: padding of a cooperative rank is computed",
-        &COOPERATIVE,
-        "rank",
-        |rank| rank + 1,
-        By::Reference,
-    ),
-    value(
-        "sm_90: a cooperative segment is a row too long",
-        &COOPERATIVE_SEGMENTS,
-        "segment end",
-        |end| end + 1,
-        By::Reference,
-    ),
+    rank("sm_90: padding of a cooperative rank is computed", &COOPERATIVE, 1, By::Reference),
+    fault("sm_90: a cooperative segment is a row too long", &COOPERATIVE_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Reference),
     fault(
         "a slot is released while A's products run",
         &COOPERATIVE_WIDE,

@@ -6,7 +6,6 @@ use super::{
     source::{Located, Place},
     subject::{By, Subject},
 };
-use crate::case::Code;
 
 /// A kernel with one thing wrong.
 pub(super) struct Fault {
@@ -21,7 +20,8 @@ pub(super) struct Fault {
 enum Seed {
     Instruction(Instruction, Action),
     Instructions(&'static [Instruction], Action),
-    Value(&'static str, fn(u32) -> u32),
+    /// The rank that the launch says is by so much another one.
+    Rank(i32),
 }
 
 /// Which of the times that an instruction is executed.
@@ -74,20 +74,20 @@ pub(super) const fn faults(
     Fault { name, subject, seed: Seed::Instructions(instructions, action), by }
 }
 
-pub(super) const fn value(
-    name: &'static str,
-    subject: &'static Subject,
-    tap: &'static str,
-    change: fn(u32) -> u32,
-    by: By,
-) -> Fault {
-    Fault { name, subject, seed: Seed::Value(tap, change), by }
+/// The launch says another rank.
+pub(super) const fn rank(name: &'static str, subject: &'static Subject, delta: i32, by: By) -> Fault {
+    Fault { name, subject, seed: Seed::Rank(delta), by }
+}
+
+/// Changes one word of what an instruction gives.
+pub(super) const fn word(word: usize, change: fn(u32) -> u32) -> Action {
+    Action::Word { word, change }
 }
 
 impl Fault {
-    /// What it is seeded into: values have names in the source alone.
-    pub(super) fn code(&self) -> Code {
-        if matches!(self.seed, Seed::Value(..)) { Code::Source } else { Code::Shipped }
+    /// How much the rank that the launch says is another one.
+    pub(super) fn rank_delta(&self) -> i32 {
+        if let Seed::Rank(delta) = self.seed { delta } else { 0 }
     }
 
     /// For the machine; None if an instruction is not among those that were met.
@@ -97,7 +97,7 @@ impl Fault {
             Some(Site { cta, lane, occurrence, ..sites.find(&place)? }.does(action))
         };
         match &self.seed {
-            Seed::Value(name, change) => Some(vec![Site::tap(name).does(Action::Tap(*change))]),
+            Seed::Rank(_) => Some(Vec::new()),
             Seed::Instruction(instruction, action) => Some(vec![at(instruction, *action)?]),
             Seed::Instructions(all, action) => {
                 all.iter().map(|instruction| at(instruction, *action)).collect()

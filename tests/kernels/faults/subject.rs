@@ -8,11 +8,11 @@ use fused_lora_kernels::{
     table::{Kernel, Operation},
     tile::RANK_GRANULE,
 };
-use fused_lora_simt::{Kind, Machine, Mutation, Op, Schedule, Stats};
+use fused_lora_simt::{Kind, Machine, Mutation, Schedule, Stats};
 use half::f16;
 
 use super::source::Located;
-use crate::case::{Case, Code, Failure, Setup, kernel, set_up};
+use crate::case::{Case, Failure, Setup, kernel, set_up};
 
 /// Under how many schedules a kernel must be clean before a fault in it counts, and under one of which the
 /// fault has to be caught. (As a rule it is under the first.)
@@ -28,8 +28,7 @@ pub(super) struct Subject {
     /// Which of them has the fault.
     faulty: usize,
     case: fn() -> Case,
-    /// Of the PTX, and of the source.
-    clean: [OnceLock<Clean>; 2],
+    clean: OnceLock<Clean>,
 }
 
 /// What the clean runs have shown.
@@ -130,7 +129,7 @@ impl Subject {
         faulty: usize,
         case: fn() -> Case,
     ) -> Self {
-        Self { name, kernels, faulty, case, clean: [const { OnceLock::new() }; 2] }
+        Self { name, kernels, faulty, case, clean: OnceLock::new() }
     }
 
     /// The kernel with the fault.
@@ -148,18 +147,18 @@ impl Subject {
     /// # Panics
     ///
     /// If it fails under one of them.
-    pub(super) fn clean(&self, code: Code) -> &Clean {
-        self.clean[code as usize].get_or_init(|| {
+    pub(super) fn clean(&self) -> &Clean {
+        self.clean.get_or_init(|| {
             let (mut machine, setup) = self.set_up();
             let (mut sites, mut instructions) = (Vec::new(), 0);
             for schedule in Schedule::standard(SCHEDULES) {
                 setup.poison(&mut machine);
-                let (stats, result) = self.run(code, &mut machine, &setup, &schedule);
+                let (stats, result) = self.run(&mut machine, &setup, &schedule, 0);
                 if let Err(failure) = result {
                     panic!("{} without a fault fails under {schedule:?}: {failure}", self.name);
                 }
                 assert_eq!(stats.mutated, 0);
-                let of_lanes = stats.sites.iter().filter(|site| site.op != Op::Tap).map(|site| site.count);
+                let of_lanes = stats.sites.iter().map(|site| site.count);
                 instructions = instructions.max(of_lanes.sum());
                 sites.extend(stats.sites);
             }
@@ -168,22 +167,22 @@ impl Subject {
     }
 
     /// Seeds a fault, which may be several instructions, and runs until it is caught.
-    pub(super) fn seed(&self, code: Code, mutations: &[Mutation]) -> Outcome {
-        self.seed_under(code, mutations, SCHEDULES)
+    pub(super) fn seed(&self, mutations: &[Mutation], rank_delta: i32) -> Outcome {
+        self.seed_under(mutations, rank_delta, SCHEDULES)
     }
 
     /// The same under fewer schedules.
-    pub(super) fn seed_under(&self, code: Code, mutations: &[Mutation], schedules: usize) -> Outcome {
-        let limit = PATIENCE * self.clean(code).instructions;
+    pub(super) fn seed_under(&self, mutations: &[Mutation], rank_delta: i32, schedules: usize) -> Outcome {
+        let limit = PATIENCE * self.clean().instructions;
         let (mut machine, setup) = self.set_up();
         let mut met = false;
         for schedule in Schedule::standard(schedules) {
             setup.poison(&mut machine);
             let schedule = Schedule { mutations: mutations.to_vec(), ..schedule }.abort_after(limit);
-            let (stats, result) = self.run(code, &mut machine, &setup, &schedule);
+            let (stats, result) = self.run(&mut machine, &setup, &schedule, rank_delta);
             match result {
-                Ok(()) => met |= stats.mutated > 0,
-                Err(failure) if stats.mutated == 0 => {
+                Ok(()) => met |= stats.mutated > 0 || rank_delta != 0,
+                Err(failure) if stats.mutated == 0 && rank_delta == 0 => {
                     return Outcome::Other(format!("before the fault was met: {failure}"));
                 }
                 Err(failure) => {
@@ -218,10 +217,10 @@ impl Subject {
     /// are those of the faulty one, up to where it failed if it did.
     fn run(
         &self,
-        code: Code,
         machine: &mut Machine,
         setup: &Setup,
         schedule: &Schedule,
+        rank_delta: i32,
     ) -> (Stats, Result<(), Failure>) {
         let mut stats = Stats::default();
         let mut strategy = Strategy::Base;
@@ -239,6 +238,10 @@ impl Subject {
                     ld_addend: params.ldy,
                     ..params::Epilogue::default()
                 };
+            }
+            if i == self.faulty {
+                let uniform = &mut params.lora.uniform;
+                uniform.rank = uniform.rank.wrapping_add_signed(rank_delta);
             }
             let sound = Schedule { mutations: Vec::new(), abort_after: None, ..schedule.clone() };
             let result = machine.run(

@@ -86,7 +86,6 @@ instructions! {
     instruction_grid_dim_x: thread::grid_dim_x, 64 threads, 0 bytes shared, 0 -> 64 words, 0 counters, "";
     instruction_dynamic_shared: thread::dynamic_shared, 64 threads, 256 bytes shared, 0 -> 64 words, 0 counters, "";
     instruction_opaque: thread::opaque, 64 threads, 0 bytes shared, 64 -> 64 words, 0 counters, "";
-    instruction_tap: thread::tap, 64 threads, 0 bytes shared, 64 -> 64 words, 0 counters, "";
     instruction_bar_sync: barrier::bar_sync, 128 threads, 512 bytes shared, 128 -> 128 words, 0 counters, "BAR SYNC";
     instruction_bar_warp_sync: barrier::bar_warp_sync, 64 threads, 256 bytes shared, 64 -> 64 words, 0 counters, "";
     instruction_bar_sync_some: barrier::bar_sync_some, 128 threads, 512 bytes shared, 128 -> 128 words, 0 counters, "BAR SYNC";

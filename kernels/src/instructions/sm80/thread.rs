@@ -40,10 +40,3 @@ pub(super) unsafe fn opaque(item: Item) {
     // SAFETY: one word in and one out of each lane.
     unsafe { item.set(item.lane, device::opaque(item.get(item.lane))) }
 }
-
-/// Input: a word of each lane. Output: the same.
-#[inline(always)]
-pub(super) unsafe fn tap(item: Item) {
-    // SAFETY: one word in and one out of each lane.
-    unsafe { item.set(item.lane, device::tap("instruction", item.get(item.lane))) }
-}
