@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::{Linears, ours, this_library};
+use fused_lora_benches::method::Suite;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
-use fused_lora_benches::suite::Suite;
 use fused_lora_benches::target::Target;
 use fused_lora_records::Workload;
 

@@ -28,9 +28,9 @@ use anyhow::Context as _;
 use fused_lora_benches::backend::Processor;
 use fused_lora_benches::layer::torch::Options;
 use fused_lora_benches::layer::{Layers, conclusion, variant};
+use fused_lora_benches::method::Suite;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
-use fused_lora_benches::suite::Suite;
 use fused_lora_benches::target::Target;
 use fused_lora_records::Workload;
 

@@ -8,11 +8,11 @@ use fused_lora_benches::{
     linear::{Linears, ours, this_library},
     machine::Machine,
     measure::{Pace, measure},
+    method::Suite as _,
     records::Template,
     revision::Revision,
     settings::{Cache, Settings},
     size::Size,
-    suite::Suite as _,
 };
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Source, Vmax, draw_svg, png_from_svg};
 use fused_lora_records::{Record, RunFile};
@@ -47,7 +47,7 @@ fn from_the_kernels_to_the_picture() {
         distance: 0,
     };
     let report = measure(&mut cpu, vec![(SIZE, methods)], &pace, &mut |suite, outcome| {
-        Ok(file.put(&template.records(suite, outcome))?)
+        Ok(file.put(&template.records(suite, outcome, None))?)
     });
     assert!(report.unwrap().dropped.is_empty());
     let records: Vec<Record> = file.records().to_vec();

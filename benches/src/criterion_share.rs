@@ -9,11 +9,10 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 
-use crate::method::Method;
+use crate::method::{Method, Suite};
 use crate::outcome::Outcome;
 use crate::size::Size;
 use crate::stand::Stand;
-use crate::suite::Suite;
 
 /// The warm-up is over after its first call, by Criterion's own clock.
 const WARM_UP: Duration = Duration::from_nanos(1);

@@ -1,12 +1,16 @@
-//! What is timed: ways to compute a workload at one size, described and ready to be called.
+//! What is timed: ways to compute a workload at one size, described and ready to be called; and what a workload on a backend has to
+//! offer to be measured. All else of the harness, from rounds and budget to intervals and records, does not know what a workload or a
+//! backend is.
 
 use fused_lora::Strategy;
-use half::f16;
+use fused_lora_records::Record;
 use ndarray::Array2;
 
+use crate::check::Expected;
 use crate::layer::variant::Variant;
+use crate::ring;
+use crate::size::Size;
 use crate::time::Time;
-use crate::work::{Floor, Work};
 
 /// A method of one size, as the harness, the records and Criterion see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +74,24 @@ impl Method {
     }
 }
 
+/// Operations and bytes of a forward pass that no method can do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Useful operations, a multiply-add counted as two; padding is not work.
+    pub flops: f64,
+    /// Bytes of all operands that come from memory, and of y.
+    pub bytes: f64,
+}
+
+/// What a method cannot do without, in percent of the base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// At the rank.
+    pub pct: f64,
+    /// At the rank that its kernels round up to, where that is known.
+    pub pad_pct: Option<f64>,
+}
+
 /// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept from one to the next.
 pub trait Call {
     /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of passes that go round all
@@ -81,42 +103,30 @@ pub trait Call {
         Ok(())
     }
 
-    /// y of the first slot, [M, N] of each product.
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+    /// y of the first slot, [M, N] of each product, widened.
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
         Ok(Vec::new())
     }
 }
 
-/// A y.
-pub enum Output {
-    /// In f16.
-    F16(Array2<f16>),
-    /// In f32.
-    F32(Array2<f32>),
-}
+/// A workload on a backend.
+pub trait Suite {
+    /// All methods of a size: each base before what is compared with it.
+    fn methods(&self, size: Size) -> Vec<Method>;
 
-impl Output {
-    /// An element, widened.
-    pub fn at(&self, row: usize, column: usize) -> f64 {
-        match self {
-            Output::F16(y) => y[[row, column]].to_f64(),
-            Output::F32(y) => f64::from(y[[row, column]]),
-        }
+    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that the first base takes from
+    /// memory. Adapters rotate too, but not every call has any.
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        ring::slots(self.methods(size)[0].work.bytes as usize, distance)
     }
 
-    /// Rows and columns.
-    pub fn dim(&self) -> (usize, usize) {
-        match self {
-            Output::F16(y) => y.dim(),
-            Output::F32(y) => y.dim(),
-        }
-    }
+    /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
+    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
+    -> anyhow::Result<Vec<Box<dyn Call>>>;
 
-    /// Elements that are NaN: y was poisoned, so they were not written, or are wrong.
-    pub fn missing(&self) -> usize {
-        match self {
-            Output::F16(y) => y.iter().filter(|value| value.is_nan()).count(),
-            Output::F32(y) => y.iter().filter(|value| value.is_nan()).count(),
-        }
-    }
+    /// What y of the first slot should be, one for each product; nothing for a probe.
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>>;
+
+    /// Adds to a record what only the suite knows: the version of another library.
+    fn describe(&self, _method: &Method, _record: &mut Record) {}
 }

@@ -8,9 +8,8 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use crate::method::{Call, Method, Probe, What};
+use crate::method::{Call, Method, Probe, What, Work};
 use crate::time::Time;
-use crate::work::Work;
 
 /// Independent sums, each a vector: as many as units times stages at least, and no more than fit the registers
 /// beside the factors. x86-64 has two units of four stages, and sixteen registers with AVX2; large aarch64 cores have

@@ -17,10 +17,9 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom as _;
 
 use crate::check::{Wrong, check};
-use crate::method::{Call, Method};
+use crate::method::{Call, Method, Suite};
 use crate::seen::{Observation, Seen};
 use crate::size::Size;
-use crate::suite::Suite;
 use crate::time::Time;
 
 /// Methods between two base calls.

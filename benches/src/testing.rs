@@ -5,12 +5,10 @@ use ndarray::Array2;
 
 use crate::check::{Expected, check};
 use crate::machine::Machine;
-use crate::method::{Call, Method, Output, Probe, What};
+use crate::method::{Call, Method, Probe, Suite, What, Work};
 use crate::seen::{Observation, Seen};
 use crate::size::Size;
-use crate::suite::Suite;
 use crate::time::Time;
-use crate::work::Work;
 use fused_lora_records::{Cell, Clock, Record};
 
 pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
@@ -56,8 +54,8 @@ impl Call for MadeCall {
         (self.run)(slot)
     }
 
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
-        Ok(vec![Output::F16(self.y.clone())])
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
+        Ok(vec![self.y.mapv(f16::to_f32)])
     }
 }
 
@@ -87,10 +85,6 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
         if !method.ours {
             record.driver = "torch 2".to_owned();
         }
-    }
-
-    fn clock_mhz(&self) -> Option<f64> {
-        Some(1980.0)
     }
 }
 

@@ -151,10 +151,9 @@ mod tests {
     use fused_lora::cpu::Simd;
     use fused_lora_benches::check::{Wrong, check};
     use fused_lora_benches::linear::Linears;
-    use fused_lora_benches::method::What;
+    use fused_lora_benches::method::{Suite as _, What};
     use fused_lora_benches::settings::Cache;
     use fused_lora_benches::size::Size;
-    use fused_lora_benches::suite::Suite as _;
     use fused_lora_records::Workload;
 
     use super::*;

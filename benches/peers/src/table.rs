@@ -115,11 +115,10 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_benches::method::{Method, Probe};
+    use fused_lora_benches::method::{Floor, Method, Probe, Work};
     use fused_lora_benches::seen::Observation;
     use fused_lora_benches::size::Size;
     use fused_lora_benches::time::Time;
-    use fused_lora_benches::work::{Floor, Work};
 
     use super::*;
 

@@ -43,16 +43,6 @@ pub trait Backend {
     fn memory(&self) -> Option<&Memory> {
         None
     }
-
-    /// As [`Suite::clock_mhz`](crate::suite::Suite::clock_mhz).
-    fn clock_mhz(&self) -> Option<f64> {
-        None
-    }
-
-    /// As [`Suite::preamble`](crate::suite::Suite::preamble).
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(None)
-    }
 }
 
 /// What the methods of a size compute on, with the weights `W` of a workload.

@@ -6,11 +6,10 @@ use fused_lora_transformer::{Config, Method as Kind, Targets};
 use half::f16;
 
 use super::variant::{Variant, torch_name};
-use crate::method::{Method, What};
+use crate::method::{Floor, Method, What, Work};
 use crate::operands::slot_bytes;
 use crate::settings::Cache;
 use crate::size::Size;
-use crate::work::{Floor, Work};
 
 /// The bare layer, the bare layer again, all others at each rank; and PyTorch's, where it runs.
 pub fn methods(

@@ -17,10 +17,9 @@ use ndarray::Array2;
 
 use crate::backend::{self, Backend};
 use crate::check::Expected;
-use crate::method::{Call, Method, What};
+use crate::method::{Call, Method, Suite, What};
 use crate::settings::Cache;
 use crate::size::Size;
-use crate::suite::Suite;
 use methods::methods;
 use torch::{Options, Torch, TorchCall};
 use variant::Variant;
@@ -196,13 +195,5 @@ impl<E: Engine> Suite for Layers<E> {
             let torch = torch.borrow();
             (record.driver, record.simd) = (torch.version.clone(), torch.simd.clone());
         }
-    }
-
-    fn clock_mhz(&self) -> Option<f64> {
-        self.ground.backend.clock_mhz()
-    }
-
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        self.ground.backend.preamble()
     }
 }

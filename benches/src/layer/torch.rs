@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::exchange;
 use super::variant::{Variant, torch_name};
 use super::weights::Weights;
-use crate::method::{Call, Output};
+use crate::method::Call;
 use crate::ring::COLD;
 use crate::settings::{Cache, TORCH};
 use crate::size::Size;
@@ -163,8 +163,8 @@ impl Call for TorchCall {
         self.torch.borrow_mut().call(self.variant)
     }
 
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
-        Ok(vec![Output::F32(self.torch.borrow_mut().output()?)])
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
+        Ok(vec![self.torch.borrow_mut().output()?])
     }
 }
 

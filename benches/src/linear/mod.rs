@@ -14,12 +14,10 @@ use rand::{SeedableRng, seq};
 
 use crate::backend::{self, Backend};
 use crate::check::Expected;
-use crate::method::{Call, Method, What};
+use crate::method::{Call, Floor, Method, Suite, What, Work};
 use crate::normals::Normals;
 use crate::settings::Cache;
 use crate::size::Size;
-use crate::suite::Suite;
-use crate::work::{Floor, Work};
 use weights::{Linear, Lora, SCALE, Weights};
 
 #[cfg(test)]
@@ -156,14 +154,6 @@ impl<E: Engine> Suite for Linears<E> {
             Ok(Expected { rows, y, tolerance, norm_tolerance: 1.0 / 1024.0 })
         };
         self.ground.weights.slots(1)[0].iter().map(of).collect()
-    }
-
-    fn clock_mhz(&self) -> Option<f64> {
-        self.ground.backend.clock_mhz()
-    }
-
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        self.ground.backend.preamble()
     }
 }
 

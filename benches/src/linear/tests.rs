@@ -74,7 +74,7 @@ fn every_method_is_right_on_its_own_operands_alone() {
         // The second slot has other weights and another x.
         call.poison().unwrap();
         call.call(1).unwrap();
-        assert_eq!(call.output().unwrap()[0].missing(), 40 * 3072, "that was another y");
+        assert!(call.output().unwrap()[0].iter().all(|y| y.is_nan()), "that was another y");
     }
     // The base is not taken for the whole, nor one rank for another.
     let fused = methods.iter().position(|method| method.ids[0] == "r100/fused").unwrap();
@@ -101,7 +101,7 @@ fn warm_weights_are_those_of_one_slot() {
 mod on_a_gpu {
     use super::*;
     use crate::cuda::Gpu;
-    use crate::cuda::captured::{Captured, capture};
+    use crate::cuda::captured::Captured;
     use crate::testing::gpu;
 
     const SIZE: Size = Size { seq_len: 4, batch: 2 };
@@ -147,9 +147,8 @@ mod on_a_gpu {
         let mut cuda = cuda(&gpu, Cache::Cold);
         let methods = &cuda.methods(SIZE)[..1];
         drop(cuda.prepare(SIZE, 1, methods).unwrap());
-        let graph = capture(&gpu.stream, 0, 1, |_, _| Ok(())).unwrap();
         // SAFETY: the graph is empty.
-        let empty = unsafe { Captured::new(&gpu, &cuda.ground.operands, 1, graph, Box::new(())) };
+        let empty = unsafe { Captured::new(&gpu, &cuda.ground.operands, 1, (), |(), _, _| Ok(())) };
         let expected = cuda.expected(SIZE, &methods[0]).unwrap();
         let error = check(&methods[0], &mut empty.unwrap(), &expected).unwrap_err();
         assert!(matches!(error, Wrong::NotWritten { missing: 8192, .. }), "{error}");
