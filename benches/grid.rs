@@ -48,11 +48,11 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
     Ok(match target {
         Target::Cpu(simd) => {
             let processor = Processor::new(*simd, last_level_cache);
-            Box::new(Linears::new(processor, workload, cache, vec![this_library("", ours)]))
+            Box::new(Linears::new(processor, workload, cache, vec![this_library("", ours)], None))
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {
-            Box::new(Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)]))
+            Box::new(Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)], None))
         }
     })
 }

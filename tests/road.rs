@@ -35,7 +35,7 @@ fn from_the_kernels_to_the_picture() {
 
     // Base, unfused and fused in the same rounds, checked first.
     let ours = vec![this_library("", ours)];
-    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours);
+    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours, None);
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| RANKS.contains(&method.rank));
     let pace = Pace {

@@ -21,6 +21,7 @@
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`revision`] | what is measured |
 //! | [`linear`], [`layer`], [`backend`], [`cuda`] | the suites, what they need of a backend, and what is timed on a GPU |
+//! | [`torch`] | PyTorch, as a process that computes when it is told to |
 //! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
 //! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |
 //! | [`run`], [`markdown`] | the file of records, and whether it can be resumed; tables |
@@ -58,3 +59,4 @@ pub mod target;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod torch;

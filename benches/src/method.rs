@@ -15,7 +15,7 @@ use crate::time::Time;
 /// A method of one size, as the harness, the records and Criterion see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Method {
-    /// What it computes, and with what.
+    /// What it computes.
     pub what: What,
     /// The names in the records. The bare layer's second call is recorded as each method at r = 0, all others have one name.
     pub names: Vec<String>,
@@ -31,21 +31,28 @@ pub struct Method {
     pub floor: Option<Floor>,
     /// The element type of x, W and y, as records name it.
     pub dtype: &'static str,
-    /// Whether it is this library: another may break the tolerance, and is then marked and timed all the same.
-    pub ours: bool,
+    /// Who computes it.
+    pub by: By,
 }
 
-/// What is computed, and with what.
+/// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The linear layers, by the library of that number in the suite's list.
-    Linear(usize, Strategy),
-    /// The transformer's layer.
+    /// The linear layers.
+    Linear(Strategy),
+    /// The transformer's layer; PyTorch's variant is [that of its weights](Variant::of_weights).
     Layer(Variant),
-    /// PyTorch's layer; the variant is [that of its weights](Variant::of_weights).
-    Torch(Variant),
     /// Nothing of the workload: what the machine could do at best.
     Probe(Probe),
+}
+
+/// Who computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The library of that number in the suite's list, the first of which is this one.
+    Library(usize),
+    /// PyTorch, in a process of its own.
+    Torch,
 }
 
 /// A limit of the machine.
@@ -58,9 +65,14 @@ pub enum Probe {
 }
 
 impl Method {
+    /// Whether it is this library's: another may break the tolerance, and is then marked and timed all the same.
+    pub fn is_ours(&self) -> bool {
+        self.by == By::Library(0)
+    }
+
     /// Whether Criterion gets its times, under the first of its ids: not those of PyTorch, which are a child process's, nor of probes.
     pub fn is_for_criterion(&self) -> bool {
-        matches!(self.what, What::Linear(..) | What::Layer(_))
+        self.by != By::Torch && !self.is_probe()
     }
 
     /// Whether it is a limit of the machine rather than a way to compute.
@@ -94,6 +106,11 @@ pub struct Floor {
 
 /// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept from one to the next.
 pub trait Call {
+    /// Whether it can be had here. If not, it is never called, nor is what is compared with it.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of passes that go round all
     /// slots.
     fn call(&mut self, slot: usize) -> anyhow::Result<Time>;

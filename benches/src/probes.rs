@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use crate::method::{Call, Method, Probe, What, Work};
+use crate::method::{By, Call, Method, Probe, What, Work};
 use crate::time::Time;
 
 /// Independent sums, each a vector: as many as units times stages at least, and no more than fit the registers
@@ -32,7 +32,7 @@ pub fn methods(flops: f64) -> [Method; 2] {
         work,
         floor: None,
         dtype: "f32",
-        ours: true,
+        by: By::Library(0),
     };
     let peak = Work { flops: Peak::new(flops).flops(), bytes: 0.0 };
     let bandwidth = Work { flops: 0.0, bytes: READ as f64 };

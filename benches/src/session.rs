@@ -107,7 +107,7 @@ pub fn main(bench: &Bench) -> ExitCode {
 }
 
 /// The workspace's root. Not the working directory, which differs between `cargo bench` and `cargo run`.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).to_owned()
 }

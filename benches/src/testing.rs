@@ -5,7 +5,7 @@ use ndarray::Array2;
 
 use crate::check::{Expected, check};
 use crate::machine::Machine;
-use crate::method::{Call, Method, Probe, Suite, What, Work};
+use crate::method::{By, Call, Method, Probe, Suite, What, Work};
 use crate::seen::{Observation, Seen};
 use crate::size::Size;
 use crate::time::Time;
@@ -15,7 +15,7 @@ pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
     Method {
-        what: What::Linear(0, fused_lora::Strategy::Base),
+        what: What::Linear(fused_lora::Strategy::Base),
         names: vec![name.to_owned()],
         rank,
         ids: vec![format!("r{rank}/{name}")],
@@ -23,7 +23,7 @@ pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
         work: Work { flops: 1e6, bytes: 1e3 },
         floor: None,
         dtype: "f16",
-        ours: true,
+        by: By::Library(0),
     }
 }
 
@@ -43,13 +43,17 @@ pub(crate) fn machine() -> Machine {
     }
 }
 
-/// A call that does what a test says. y is given.
+/// A call that does what a test says. y is given; one without a y is not there.
 pub(crate) struct MadeCall {
     pub(crate) run: Box<dyn FnMut(usize) -> anyhow::Result<Time>>,
     pub(crate) y: Array2<f16>,
 }
 
 impl Call for MadeCall {
+    fn is_there(&self) -> bool {
+        !self.y.is_empty()
+    }
+
     fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
         (self.run)(slot)
     }
@@ -82,7 +86,7 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {
-        if !method.ours {
+        if !method.is_ours() {
             record.driver = "torch 2".to_owned();
         }
     }

@@ -46,6 +46,11 @@ impl Backend for Gpu {
     fn passes(&self, slots: usize, flops: f64) -> usize {
         passes(slots, flops, self.peak_flops())
     }
+
+    fn called(&self) -> Box<dyn Fn()> {
+        let clock = Rc::clone(&self.clock);
+        Box::new(move || clock.sample())
+    }
 }
 
 impl linear::Engine for Gpu {

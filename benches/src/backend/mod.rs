@@ -39,6 +39,11 @@ pub trait Backend {
         1
     }
 
+    /// What is to be done when another process begins to compute here.
+    fn called(&self) -> Box<dyn Fn()> {
+        Box::new(|| ())
+    }
+
     /// What the probes read; None where there are no probes.
     fn memory(&self) -> Option<&Memory> {
         None

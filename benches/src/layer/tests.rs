@@ -1,5 +1,8 @@
 //! The suite on each backend.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use fused_lora::cpu::Simd;
 use half::f16;
 

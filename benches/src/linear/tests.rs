@@ -43,9 +43,72 @@ fn a_size_has_one_base_and_all_that_is_compared_with_it() {
 
     let both = of(&libraries);
     let peer = both.iter().find(|method| method.names[0] == "peer/unfused" && method.rank == 100).unwrap();
-    assert!(!peer.ours && peer.floor.unwrap().pad_pct.is_none());
+    assert!(!peer.is_ours() && peer.floor.unwrap().pad_pct.is_none());
     let base = both.iter().find(|method| method.names[0] == "peer/base").unwrap();
     assert_eq!((base.rank, base.base), (0, Some(0)), "compared with this library's");
+}
+
+#[test]
+fn pytorchs_methods_are_compared_with_its_own_base_of_the_same_kind() {
+    let workload = Workload::by_name("linear-1024x1024").unwrap();
+    let mut methods = methods(workload, Cache::Cold, GRANULE, &[library("", ours)], SIZE);
+    for (name, needs_adapter) in [
+        ("torch-fp16/base", false),
+        ("torch-fp16/base-graph", false),
+        ("torch-fp16/vllm-graph", true),
+        ("torch-bf16/unfused", false),
+        ("torch-fp32/base", false),
+        ("torch-fp32/peft", false),
+    ] {
+        with_torch(&mut methods, workload, Cache::Cold, SIZE, (name, needs_adapter));
+    }
+    let of = |method: &Method| {
+        let base = method.base.map(|base| methods[base].names[0].as_str());
+        (method.ids[0].clone(), base.unwrap_or_default().to_owned(), method.dtype, method.what)
+    };
+    let found: Vec<_> = methods[9..].iter().map(of).collect();
+    let expected = |id: &str, base: &str, dtype, strategy| {
+        (id.to_owned(), format!("torch-{base}"), dtype, What::Linear(strategy))
+    };
+    let mut all = ["base", "base-graph"]
+        .map(|name| {
+            expected(&format!("r0/torch-fp16/{name}"), &format!("fp16/{name}"), "f16", Strategy::Base)
+        })
+        .to_vec();
+    all.extend([10, 100, 250].map(|rank| {
+        expected(&format!("r{rank}/torch-fp16/vllm-graph"), "fp16/base-graph", "f16", Strategy::Unfused)
+    }));
+    // There is no base of bf16.
+    all.push(expected("r0/torch-fp32/base", "fp32/base", "f32", Strategy::Base));
+    all.extend(
+        [0, 10, 100, 250]
+            .map(|rank| expected(&format!("r{rank}/torch-fp32/peft"), "fp32/base", "f32", Strategy::Unfused)),
+    );
+    assert_eq!(found, all);
+    let [ours, peft] = [methods[0].work, methods[methods.len() - 4].work];
+    assert_eq!((peft.flops, peft.bytes), (ours.flops, 2.0 * ours.bytes));
+    let peft = methods.last().unwrap();
+    assert!(!peft.is_ours() && !peft.is_for_criterion() && methods[9].floor.is_none());
+    assert_eq!(peft.floor, Some(Floor { pct: workload.floor_pct(250), pad_pct: None }));
+}
+
+/// What bf16 is compared with is a product of rounded operands, and has its tolerance.
+#[test]
+fn bf16_is_held_to_its_own_unit() {
+    let mut cpu = cpu(Cache::Cold);
+    let mut method = cpu.methods(SIZE).pop().unwrap();
+    method = Method { what: What::Linear(Strategy::Unfused), rank: 10, ..method };
+    drop(cpu.prepare(SIZE, 1, std::slice::from_ref(&cpu.methods(SIZE)[3])).unwrap());
+    let [f16, bf16] = ["f16", "bf16"]
+        .map(|dtype| cpu.expected(SIZE, &Method { dtype, ..method.clone() }).unwrap().remove(0));
+    assert_eq!(8.0 * f16.norm_tolerance, bf16.norm_tolerance);
+    let off = (&f16.y - &bf16.y).mapv(|y| y * y).sum() / f16.y.mapv(|y| y * y).sum();
+    assert!(
+        (f16.norm_tolerance..bf16.norm_tolerance).contains(&off.sqrt()),
+        "it takes the larger one: {off}"
+    );
+    let ratio = &bf16.tolerance / &f16.tolerance;
+    assert!(ratio.iter().all(|ratio| (6.0..10.0).contains(ratio)));
 }
 
 #[test]
@@ -62,7 +125,7 @@ fn rows_hold_both_ends_and_repeat_none() {
 fn cpu(cache: Cache) -> Linears<Processor> {
     let workload = Workload::by_name("gpt2-medium-linears").unwrap();
     let processor = Processor::new(Simd::detect().unwrap(), 0);
-    Linears::new(processor, workload, cache, vec![this_library("", ours)])
+    Linears::new(processor, workload, cache, vec![this_library("", ours)], None)
 }
 
 #[test]
@@ -108,7 +171,7 @@ mod on_a_gpu {
 
     fn cuda(gpu: &Gpu, cache: Cache) -> Linears<Gpu> {
         let workload = Workload::by_name("linear-1024x1024").unwrap();
-        Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)])
+        Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)], None)
     }
 
     #[test]

@@ -1,0 +1,63 @@
+"""PyTorch as a child process of the Criterion benches `peers`, `gpu_peers` and `layer`, which computes when it is told to.
+
+`FUSED_LORA_TORCH=<this interpreter> cargo bench --bench peers` starts it. It reads a request a line from stdin and
+answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so does it.
+
+    (start)                             ok <SIMD level, or -> <methods, joined by commas> <versions>
+    load <path>                         tensors of that safetensors file, beside those that there are         ok
+    prepare <slots> <passes> <seq_len>  what was made ready is gone; what will be has so many buffers         ok
+    ready <method> <rank>               makes a method ready          ok, or ok and why it cannot be had
+    call <method> <rank> <slot>         `passes` forward passes       ok <wall ns of a pass> <cpu ns, on a CPU>
+    output <path>                       what the last call left in the first slot, into that safetensors file ok
+
+A method that needs an adapter, so that there is none at rank 0, has a + behind its name in the first answer. What is
+not installed is left out of it, and named on stderr. README.md beside this file says what each method computes.
+
+Threads that wait for work sleep (the bench sets OMP_WAIT_POLICY and the like before PyTorch is loaded): one that spins
+would slow down the calls of others, which come next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+INSTALL = "pip install -r benches/peers/requirements-cpu.txt (benches/peers/README.md says more)"
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options. Exits with 2 on a bad one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workload", choices=("linears", "layer"), help="what is computed")
+    parser.add_argument("--threads", type=int, required=True, help="PyTorch's threads on a CPU")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda:<number>")
+    parser.add_argument("--cache", choices=("cold", "warm-w"), default="cold", help="whether the weights rotate")
+    parser.add_argument("--heads", type=int, default=16, help="heads of attention")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the command line `argv` (default: that of the process)."""
+    args = parse_args(argv)
+    packages = ("torch", "safetensors", "numpy")
+    if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
+        print(f"error {sys.executable} lacks {', '.join(missing)}: {INSTALL}", flush=True)
+        return 2
+    import torch_worker
+
+    workload = importlib.import_module(f"torch_{args.workload}")
+    try:
+        worker = torch_worker.Worker(workload, torch_worker.device(args.device, args.threads), args.cache, args.heads)
+    except torch_worker.NoDevice as error:
+        print(f"error {error}", flush=True)
+        return 3
+    print(worker.greeting(), flush=True)
+    worker.serve(sys.stdin, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
