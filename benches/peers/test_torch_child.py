@@ -76,6 +76,15 @@ class CommandLine(unittest.TestCase):
         self.assertIn("torch, safetensors, numpy: pip install -r benches/peers/requirements-cpu.txt", result.stdout)
 
     @unittest.skipUnless(HAS_TORCH, "needs torch, safetensors and numpy")
+    def test_what_a_library_prints_is_no_answer(self) -> None:
+        printing = "import os, sys, torch_worker as w; w.Worker.greeting = lambda self: os.system('echo log') or print('log') or 'ok';"
+        code = f"{printing} sys.exit(__import__('torch_child').main(['layer', '--threads', '1']))"
+        env = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(SCRIPT.parent)}
+        command = [sys.executable, "-B", "-c", code]
+        result = subprocess.run(command, input="", capture_output=True, text=True, env=env)
+        self.assertEqual((result.stdout, result.stderr), ("ok\n", "log\nlog\n"))
+
+    @unittest.skipUnless(HAS_TORCH, "needs torch, safetensors and numpy")
     def test_a_gpu_that_is_not_there_is_named(self) -> None:
         result = self.run_child("linears", "--threads", "1", "--device", "cuda:0")
         self.assertEqual(result.returncode, 3, result.stderr)
@@ -202,10 +211,9 @@ class OfLayer(OnTensors):
             ("output y", "nothing was called"),
             ("stop", "no request 'stop'"),
         )
-        answers = io.StringIO()
+        lines: list[str] = []
         worker = Worker(torch_layer, Cpu(1), "cold", HEADS)
-        worker.serve(io.StringIO("".join(f"{request}\n" for request, _ in requests)), answers)
-        lines = answers.getvalue().splitlines()
+        worker.serve([f"{request}\n" for request, _ in requests], lines.append)
         for line, (request, said) in zip(lines, requests, strict=True):
             self.assertTrue(line.startswith(f"error {request}: ") and said in line, line)
         worker = self.given(torch_layer, case_weights(), f"1 1 {SEQ_LEN}")

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,9 +43,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command line `argv` (default: that of the process)."""
     args = parse_args(argv)
+    # Libraries print what they like to stdout, vLLM its log: that is no answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(text: str) -> None:
+        print(text, file=answers, flush=True)
+
     packages = ("torch", "safetensors", "numpy")
     if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
-        print(f"error {sys.executable} lacks {', '.join(missing)}: {INSTALL}", flush=True)
+        answer(f"error {sys.executable} lacks {', '.join(missing)}: {INSTALL}")
         return 2
     import torch_worker
 
@@ -52,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         worker = torch_worker.Worker(workload, torch_worker.device(args.device, args.threads), args.cache, args.heads)
     except torch_worker.NoDevice as error:
-        print(f"error {error}", flush=True)
+        answer(f"error {error}")
         return 3
-    print(worker.greeting(), flush=True)
-    worker.serve(sys.stdin, sys.stdout)
+    answer(worker.greeting())
+    worker.serve(sys.stdin, answer)
     return 0
 
 

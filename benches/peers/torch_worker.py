@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -205,11 +205,11 @@ class Worker:
         except Exception as error:  # whatever it is, the bench is to hear of it
             return f"error {request.strip()}: {said(error)}"
 
-    def serve(self, requests: TextIO, answers: TextIO) -> None:
+    def serve(self, requests: Iterable[str], answer: Callable[[str], None]) -> None:
         """Answers requests until there are no more."""
         with torch.inference_mode():
             for request in requests:
-                print(self.answer(request), file=answers, flush=True)
+                answer(self.answer(request))
 
 
 def said(error: Exception) -> str:
