@@ -2,6 +2,8 @@
 //! offer to be measured. All else of the harness, from rounds and budget to intervals and records, does not know what a workload or a
 //! backend is.
 
+use std::rc::Rc;
+
 use fused_lora::Strategy;
 use fused_lora_records::Record;
 use ndarray::Array2;
@@ -65,6 +67,21 @@ pub enum Probe {
 }
 
 impl Method {
+    /// In f16, under one name, compared with nothing.
+    pub fn new(name: &str, rank: usize, what: What, by: By) -> Method {
+        Method {
+            what,
+            names: vec![name.to_owned()],
+            rank,
+            ids: vec![format!("r{rank}/{name}")],
+            base: None,
+            work: Work::default(),
+            floor: None,
+            dtype: "f16",
+            by,
+        }
+    }
+
     /// Whether it is this library's: another may break the tolerance, and is then marked and timed all the same.
     pub fn is_ours(&self) -> bool {
         self.by == By::Library(0)
@@ -142,7 +159,7 @@ pub trait Suite {
     -> anyhow::Result<Vec<Box<dyn Call>>>;
 
     /// What y of the first slot should be, one for each product; nothing for a probe.
-    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>>;
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>>;
 
     /// Adds to a record what only the suite knows: the version of another library.
     fn describe(&self, _method: &Method, _record: &mut Record) {}

@@ -23,16 +23,9 @@ const READ: usize = 32 << 20;
 
 /// The two probes beside calls of so many operations.
 pub fn methods(flops: f64) -> [Method; 2] {
-    let method = |probe, name: &str, work| Method {
-        what: What::Probe(probe),
-        names: vec![name.to_owned()],
-        rank: 0,
-        ids: Vec::new(),
-        base: None,
-        work,
-        floor: None,
-        dtype: "f32",
-        by: By::Library(0),
+    let method = |probe, name, work| {
+        let method = Method::new(name, 0, What::Probe(probe), By::Library(0));
+        Method { ids: Vec::new(), work, dtype: "f32", ..method }
     };
     let peak = Work { flops: Peak::new(flops).flops(), bytes: 0.0 };
     let bandwidth = Work { flops: 0.0, bytes: READ as f64 };

@@ -1,5 +1,7 @@
 //! Methods, calls, suites and records of which nothing matters but what a test asks for.
 
+use std::rc::Rc;
+
 use half::f16;
 use ndarray::Array2;
 
@@ -14,17 +16,8 @@ use fused_lora_records::{Cell, Clock, Record};
 pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
-    Method {
-        what: What::Linear(fused_lora::Strategy::Base),
-        names: vec![name.to_owned()],
-        rank,
-        ids: vec![format!("r{rank}/{name}")],
-        base,
-        work: Work { flops: 1e6, bytes: 1e3 },
-        floor: None,
-        dtype: "f16",
-        by: By::Library(0),
-    }
+    let what = What::Linear(fused_lora::Strategy::Base);
+    Method { base, work: Work { flops: 1e6, bytes: 1e3 }, ..Method::new(name, rank, what, By::Library(0)) }
 }
 
 pub(crate) fn probe(probe: Probe) -> Method {
@@ -80,9 +73,10 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
         Ok(methods.iter().enumerate().map(call).collect())
     }
 
-    fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
+    fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
         let one = |value| Array2::from_elem((1, 1), value);
-        Ok(vec![Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 }])
+        let y = Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 };
+        Ok(Rc::new(vec![y]))
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {

@@ -136,15 +136,10 @@ mod tests {
             (What::Probe(Probe::Bandwidth), 0, "read-bandwidth", 0),
         ];
         let methods = methods.map(|(what, library, name, rank)| Method {
-            what,
-            names: vec![name.to_owned()],
-            rank,
-            ids: vec![format!("r{rank}/{name}")],
             base: matches!(what, What::Linear(..)).then_some(0),
             work: Work { flops: 1e8, bytes: 1e8 },
             floor: (rank > 0).then_some(Floor { pct: 19.5, pad_pct: Some(19.5) }),
-            dtype: "f16",
-            by: By::Library(library),
+            ..Method::new(name, rank, what, By::Library(library))
         });
         let mut outcome = Outcome::new(Size { seq_len: 128, batch }, methods.to_vec(), 2);
         let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };

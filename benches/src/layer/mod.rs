@@ -7,6 +7,7 @@
 //! layer on those two.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use fused_lora_records::Record;
 use fused_lora_transformer::{AdapterWeights, Config, Error, Targets};
@@ -154,8 +155,8 @@ impl<E: Engine> Suite for Layers<E> {
         methods.iter().map(ready).collect()
     }
 
-    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
-        let What::Layer(variant) = method.what else { return Ok(Vec::new()) };
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
+        let What::Layer(variant) = method.what else { return Ok(Rc::default()) };
         let (seq_len, references) = &mut self.references;
         if *seq_len != size.seq_len {
             references.clear();
@@ -168,12 +169,12 @@ impl<E: Engine> Suite for Layers<E> {
         // The errors of layers, independent of each other, add up like a random walk.
         let growth = (self.ground.weights.config.layers as f64).sqrt();
         let mean_square = y.iter().map(|value| value * value).sum::<f64>() / y.len() as f64;
-        Ok(vec![Expected {
+        Ok(Rc::new(vec![Expected {
             rows: (0..size.m()).map(|row| (row, row % y.nrows())).collect(),
             tolerance: Array2::from_elem(y.dim(), ELEMENT_TOLERANCE * growth * mean_square.sqrt()),
             y,
             norm_tolerance: TOLERANCE * growth,
-        }])
+        }]))
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {

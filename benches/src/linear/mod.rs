@@ -3,7 +3,8 @@
 //! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a suite's list. PyTorch says itself
 //! which methods it has; each is compared with its own base of the same element type, and of the same kind: graphs with graphs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use fused_lora::reference::{self, Inputs, LoraView};
 use fused_lora::{Epilogue, Granule, Strategy};
@@ -92,6 +93,8 @@ pub struct Linears<E: Engine> {
     torch: Option<Torch>,
     /// x of the first slot's products, one behind the other: what the reference sees.
     first: Vec<f16>,
+    /// What y should be at one size, by strategy, rank, and whether it is bf16: many methods compute the same.
+    known: HashMap<(Strategy, usize, bool), Rc<Vec<Expected>>>,
 }
 
 impl<E: Engine> Linears<E> {
@@ -104,7 +107,7 @@ impl<E: Engine> Linears<E> {
         torch: Option<Torch>,
     ) -> Linears<E> {
         let ground = Ground::new(backend, Weights::new(widths(workload)), cache);
-        Linears { workload, ground, libraries, torch, first: Vec::new() }
+        Linears { workload, ground, libraries, torch, first: Vec::new(), known: HashMap::new() }
     }
 }
 
@@ -125,9 +128,10 @@ impl<E: Engine> Suite for Linears<E> {
         slots: usize,
         methods: &[Method],
     ) -> anyhow::Result<Vec<Box<dyn Call>>> {
-        let Linears { workload, ground, libraries, torch, first } = self;
+        let Linears { workload, ground, libraries, torch, first, known } = self;
         let (flops, mut normals) = (workload.flops_base(size.m()), Normals::new(SEED));
         first.clear();
+        known.clear();
         ground.resize(size.m(), &widths(workload), slots, flops, |_, x| {
             normals.fill(1.0, x);
             if first.is_empty() {
@@ -165,10 +169,14 @@ impl<E: Engine> Suite for Linears<E> {
         methods.iter().map(ready).collect()
     }
 
-    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
-        let What::Linear(strategy) = method.what else { return Ok(Vec::new()) };
-        // bf16's unit is eight of f16's, in which the tolerance is: of y, and of h.
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
+        let What::Linear(strategy) = method.what else { return Ok(Rc::default()) };
         let is_bf16 = method.dtype == "bf16";
+        let key = (strategy, method.rank, is_bf16);
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        // bf16's unit is eight of f16's, in which the tolerance is: of y, and of h.
         let unit = if is_bf16 { 8.0 } else { 1.0 };
         let mut x = &self.first[..];
         let of = |linear: &Linear<E::Layer>| {
@@ -186,7 +194,10 @@ impl<E: Engine> Suite for Linears<E> {
             // 2u = 2⁻¹⁰
             Ok(Expected { rows, y, tolerance: unit * tolerance, norm_tolerance: unit / 1024.0 })
         };
-        self.ground.weights.slots(1)[0].iter().map(of).collect()
+        let expected =
+            Rc::new(self.ground.weights.slots(1)[0].iter().map(of).collect::<anyhow::Result<_>>()?);
+        self.known.insert(key, Rc::clone(&expected));
+        Ok(expected)
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {
@@ -209,17 +220,12 @@ pub fn methods<E: Engine>(
         let is_base = library == 0 && strategy == Strategy::Base;
         let pad = || workload.floor_pad_pct(rank, granule.shrink_n, granule.expand_k);
         Method {
-            what: What::Linear(strategy),
-            ids: vec![format!("r{rank}/{name}")],
-            names: vec![name],
-            rank,
             base: Some(0),
             work: work(workload, cache, size.m(), if strategy == Strategy::Base { 0 } else { rank }),
             // How another library pads a rank is not known.
             floor: (!is_base)
                 .then(|| Floor { pct: workload.floor_pct(rank), pad_pct: (library == 0).then(pad) }),
-            dtype: "f16",
-            by: By::Library(library),
+            ..Method::new(&name, rank, What::Linear(strategy), By::Library(library))
         }
     };
     let mut methods = vec![method(0, Strategy::Base, 0)];
@@ -258,18 +264,15 @@ fn with_torch(
     let Some(place) = place.or(is_base.then_some(methods.len())) else { return };
     for rank in RANKS.into_iter().filter(|&rank| if is_base { rank == 0 } else { rank > 0 || !needs_adapter })
     {
+        let strategy = if is_base { Strategy::Base } else { Strategy::Unfused };
         let Work { flops, bytes } = work(workload, cache, size.m(), rank);
         methods.push(Method {
-            what: What::Linear(if is_base { Strategy::Base } else { Strategy::Unfused }),
-            ids: vec![format!("r{rank}/{name}")],
-            names: vec![name.to_owned()],
-            rank,
             base: Some(place),
             work: Work { flops, bytes: widened * bytes },
             // How PyTorch pads a rank is not known.
             floor: (!is_base).then(|| Floor { pct: workload.floor_pct(rank), pad_pct: None }),
             dtype,
-            by: By::Torch,
+            ..Method::new(name, rank, What::Linear(strategy), By::Torch)
         });
     }
 }

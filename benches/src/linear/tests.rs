@@ -99,8 +99,9 @@ fn bf16_is_held_to_its_own_unit() {
     let mut method = cpu.methods(SIZE).pop().unwrap();
     method = Method { what: What::Linear(Strategy::Unfused), rank: 10, ..method };
     drop(cpu.prepare(SIZE, 1, std::slice::from_ref(&cpu.methods(SIZE)[3])).unwrap());
-    let [f16, bf16] = ["f16", "bf16"]
-        .map(|dtype| cpu.expected(SIZE, &Method { dtype, ..method.clone() }).unwrap().remove(0));
+    let [f16, bf16] =
+        ["f16", "bf16"].map(|dtype| cpu.expected(SIZE, &Method { dtype, ..method.clone() }).unwrap());
+    let [f16, bf16] = [&f16[0], &bf16[0]];
     assert_eq!(8.0 * f16.norm_tolerance, bf16.norm_tolerance);
     let off = (&f16.y - &bf16.y).mapv(|y| y * y).sum() / f16.y.mapv(|y| y * y).sum();
     assert!(
