@@ -132,8 +132,7 @@ impl<E: Engine> Suite for Layers<E> {
                 self.ground.weights.ensure(variant)?;
             }
         }
-        let torch = self.torch.as_ref().filter(|_| methods.iter().any(|method| method.by == By::Torch));
-        if let Some(torch) = torch {
+        if let Some(torch) = self.torch.as_ref().filter(|_| methods.iter().any(|m| m.by == By::Torch)) {
             let Ground { weights, passes, .. } = &self.ground;
             let mut x = Array2::zeros((size.m(), d));
             weights.tokens(size.seq_len, x.as_slice_mut().expect("a new array is one slice"));
