@@ -1,4 +1,4 @@
-"""PyTorch as a child process of the Criterion benches `peers`, `gpu_peers` and `layer`, which computes when it is told to.
+"""PyTorch as a child process of the benches `peers`, `gpu_peers` and `layer`, which computes when it is told to.
 
 `FUSED_LORA_TORCH=<this interpreter> cargo bench --bench peers` starts it. It reads a request a line from stdin and
 answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so does it.
