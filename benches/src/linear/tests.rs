@@ -1,6 +1,7 @@
 //! The list of methods, and the suite on each backend.
 
 use fused_lora::cpu::Simd;
+use safetensors::SafeTensors;
 
 use super::*;
 use crate::backend::Processor;
@@ -110,6 +111,46 @@ fn bf16_is_held_to_its_own_unit() {
     );
     let ratio = &bf16.tolerance / &f16.tolerance;
     assert!(ratio.iter().all(|ratio| (6.0..10.0).contains(ratio)));
+}
+
+/// A shell in PyTorch's place keeps what it is given.
+#[cfg(unix)]
+#[test]
+fn pytorch_gets_the_operands_of_the_first_slot() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "echo 'ok - torch-fp16/base,torch-fp16/vllm+ torch 2'
+        while read -r verb rest; do
+            case $verb-$rest in
+                load-*) n=$((n + 1)); cp \"$rest\" \"{}/$n\"; echo ok ;;
+                ready-*vllm*) echo ok there is no memory ;;
+                *) echo ok ;;
+            esac
+        done",
+        folder.path().display()
+    );
+    let torch = Torch::start_script("sh".as_ref(), &[("child.sh", &script)], &[]).unwrap();
+    let mut cpu = Linears { torch: Some(torch), ..cpu(Cache::Cold) };
+    let mut methods = cpu.methods(SIZE);
+    methods.retain(|method| method.by == By::Torch && method.rank <= 10);
+    let calls = cpu.prepare(SIZE, 2, &methods).unwrap();
+    assert_eq!(calls.iter().map(|call| call.is_there()).collect::<Vec<_>>(), [true, false]);
+    let [weights, x] = ["1", "2"].map(|file| std::fs::read(folder.path().join(file)).unwrap());
+    let [weights, x] = [&weights, &x].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    assert_eq!((weights.len(), x.len()), (4 * 3 + 1, 4));
+    let bytes = |values: &[f16]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let Linear { w, .. } = &cpu.ground.weights.slots(1)[0][1];
+    let Lora { a, b, .. } = cpu.ground.weights.slots(1)[0][1].adapter(10);
+    for (name, matrix) in [("w.1", w), ("a.10.1", a), ("b.10.1", b)] {
+        let tensor = weights.tensor(name).unwrap();
+        assert_eq!((tensor.shape(), tensor.data()), (matrix.shape(), &bytes(matrix.as_slice().unwrap())[..]));
+    }
+    assert_eq!(weights.tensor("scale").unwrap().data(), SCALE.to_le_bytes());
+    let second = x.tensor("x.1").unwrap();
+    assert_eq!(
+        (second.shape(), second.data()),
+        (&[40, 1024][..], &bytes(&cpu.first[40 * 1024..][..40 * 1024])[..])
+    );
 }
 
 #[test]

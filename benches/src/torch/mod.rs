@@ -68,7 +68,11 @@ impl Torch {
         Torch::start_script(python, &SCRIPTS, &arguments).map(Some)
     }
 
-    fn start_script(python: &Path, scripts: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Torch> {
+    pub(crate) fn start_script(
+        python: &Path,
+        scripts: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> anyhow::Result<Torch> {
         let folder = tempfile::tempdir().context(format!("{TORCH}: no folder can be made for its files"))?;
         for (name, text) in scripts {
             fs::write(folder.path().join(name), text)?;
