@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from torch_worker import Forward, Worker
+    from torch_worker import Forward, Ring, Worker
 
 EPSILON = 1e-5
 METHODS = ("none", "adapter-h", "adapter-l", "lora", "lora-qv")
@@ -21,14 +21,14 @@ def methods(device: str) -> list[tuple[str, bool]]:
     return [(PREFIX + method, method != "none") for method in METHODS]
 
 
-def forward(worker: Worker, name: str, rank: int) -> Forward:
+def forward(worker: Worker, name: str, rank: int) -> tuple[Forward, Ring]:
     """All layers of the model, one after another: x [M, d] → [M, d]."""
-    method, slots = name.removeprefix(PREFIX), worker.slots
+    method, slots, ring = name.removeprefix(PREFIX), worker.slots, worker.slots.ring(torch.float32)
     if method not in METHODS:
         raise ValueError(f"there is no method {name}; there are {', '.join(METHODS)}")
     own = (".base.", f".{method}.{rank}.")
     copies = {name: slots.copies(name, torch.float32) for name in slots.tensors if any(part in name for part in own)}
-    weights = [{name: copy[slot] for name, copy in copies.items()} for slot in range(slots.count)]
+    weights = [{name: copy[slot] for name, copy in copies.items()} for slot in range(ring.count)]
     layers = len({name.split(".")[1] for name in copies})
     xs, seq_len, heads = slots.copies("x", torch.float32), worker.seq_len, worker.heads
 
@@ -38,7 +38,7 @@ def forward(worker: Worker, name: str, rank: int) -> Forward:
             y = layer(y, weights[slot], f"layers.{i}", method, rank, seq_len, heads)
         return [y]
 
-    return run
+    return run, ring
 
 
 def layer(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 if TYPE_CHECKING:
-    from torch_worker import Forward, Worker
+    from torch_worker import Forward, Ring, Worker
 
 # Where vLLM keeps its Triton kernels, by version. They take an adapter table, of which one entry is used here.
 VLLM_MODULES = ("vllm.lora.ops.triton_ops", "vllm.runtime.modeling.lora.ops.triton_ops")
@@ -201,10 +201,11 @@ def methods(device: str) -> list[tuple[str, bool]]:
     return found
 
 
-def forward(worker: Worker, name: str, rank: int) -> Forward:
+def forward(worker: Worker, name: str, rank: int) -> tuple[Forward, Ring]:
     """The layers' functions of x, one after another."""
     dtype, _, method = name.removeprefix("torch-").partition("/")
     element, slots = DTYPES[dtype][0], worker.slots
+    ring = slots.ring(element)
     products = range(sum(name.startswith("w.") for name in slots.tensors))
     scale = slots.tensors["scale"].item()
 
@@ -220,10 +221,10 @@ def forward(worker: Worker, name: str, rank: int) -> Forward:
         b = [[w.new_empty(w.shape[0], 0) for w in product] for product in ws]
     wrap = METHODS[method].make(rank, xs[0][0])
     # Slots that share their weights share the functions, too: some make copies of their own.
-    own = 1 if slots.warm else slots.count
+    own = 1 if slots.warm else ring.count
     modules = [[wrap(Layer(ws[i][slot], a[i][slot], b[i][slot], scale)) for i in products] for slot in range(own)]
 
     def run(slot: int) -> list[Tensor]:
         return [module(xs[i][slot]) for i, module in enumerate(modules[slot % own])]
 
-    return run
+    return run, ring

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +18,8 @@ from torch import Tensor
 Work = Callable[[], None]
 # One forward pass on a slot: y of each product.
 Forward = Callable[[int], list[Tensor]]
+# Share of the free memory that one tensor's copies may take; the rest is for outputs and the library.
+MEMORY = 0.8
 VERBS = ("load", "prepare", "ready", "call", "output")
 
 
@@ -39,6 +44,14 @@ class Cpu:
         work()
         wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
         return [wall, cpu]
+
+    def reserve(self, needed: int) -> None:
+        """Raises MemoryError where there are not so many bytes: the system would end the process."""
+        with contextlib.suppress(OSError):
+            lines = Path("/proc/meminfo").read_text().splitlines()
+            free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+            if needed > MEMORY * free:
+                raise MemoryError(f"not enough memory: {needed >> 20} MiB, of which {free >> 20} are free")
 
     def forget(self) -> None:
         """Nothing is kept beside what this process holds."""
@@ -80,6 +93,9 @@ class Cuda:
             work()
         return graph.replay
 
+    def reserve(self, needed: int) -> None:
+        """PyTorch says itself what does not fit."""
+
     def forget(self) -> None:
         """Gives back the memory of what is gone, and what was compiled for it."""
         torch.compiler.reset()
@@ -94,19 +110,40 @@ def device(name: str, threads: int) -> Cpu | Cuda:
     return Cpu(threads)
 
 
+class Ring:
+    """The slots of an element type, which calls take in turn. `ys` are the last outputs of each: kept, so that the next
+    slot's get other memory."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.last = count, count - 1
+        self.ys: list[list[Tensor]] = [[] for _ in range(count)]
+
+    def next(self) -> int:
+        self.last = (self.last + 1) % self.count
+        return self.last
+
+
 class Slots:
     """The tensors that the bench has given, as often as its ring has slots."""
 
-    def __init__(self, tensors: dict[str, Tensor], count: int, cache: str, place: torch.device) -> None:
-        self.tensors, self.count, self.warm, self._place = tensors, count, cache == "warm-w", place
+    def __init__(self, tensors: dict[str, Tensor], count: int, cache: str, device: Any) -> None:
+        self.tensors, self.count, self.warm, self._device = tensors, count, cache == "warm-w", device
         self._copies: dict[tuple[str, torch.dtype], list[Tensor]] = {}
+        self._rings: dict[torch.dtype, Ring] = {}
+
+    def ring(self, dtype: torch.dtype) -> Ring:
+        """With the bytes of so many slots of f16 between two uses of one."""
+        count = 1 + math.ceil((self.count - 1) * torch.float16.itemsize / dtype.itemsize)
+        return self._rings.setdefault(dtype, Ring(count))
 
     def copies(self, name: str, dtype: torch.dtype) -> list[Tensor]:
         """A tensor in each slot, in memory of its own; weights that stay warm are the same in all."""
         if (name, dtype) not in self._copies:
-            own = 1 if self.warm and not name.startswith("x") else self.count
-            made = [self.tensors[name].to(self._place, dtype, copy=True) for _ in range(own)]
-            self._copies[name, dtype] = (made * self.count)[: self.count]
+            count, tensor = self.ring(dtype).count, self.tensors[name]
+            own = 1 if self.warm and not name.startswith("x") else count
+            self._device.reserve(own * tensor.numel() * dtype.itemsize)
+            made = [tensor.to(self._device.torch_device, dtype, copy=True) for _ in range(own)]
+            self._copies[name, dtype] = (made * count)[:count]
         return self._copies[name, dtype]
 
 
@@ -120,12 +157,10 @@ class Worker:
 
     def _reset(self, slots: int, passes: int, seq_len: int) -> None:
         self.passes, self.seq_len = passes, seq_len
-        # By method and rank: what runs it from a slot on, and where its outputs are.
-        self.calls: dict[tuple[str, str], tuple[Callable[[int], None], list]] = {}
-        self.slots = Slots(self.tensors, slots, self.cache, self.device.torch_device)
-        # The last outputs of each slot: kept, so that the next slot's get other memory.
-        self.ys: list[list[Tensor]] = [[] for _ in range(slots)]
-        self.last: list[list[Tensor]] = [[]]
+        # By method and rank: what runs it, and where its outputs are.
+        self.calls: dict[tuple[str, str], tuple[Work, Ring]] = {}
+        self.slots = Slots(self.tensors, slots, self.cache, self.device)
+        self.last = Ring(1)
 
     def greeting(self) -> str:
         """The first line: what there is."""
@@ -155,38 +190,38 @@ class Worker:
             return said(error)
         return ""
 
-    def _made(self, method: str, rank: int) -> tuple[Callable[[int], None], list]:
-        forward = self.workload.forward(self, method.removesuffix("-graph"), rank)
-        is_graph, count = method.endswith("-graph"), self.slots.count
-        ys = [[] for _ in range(count)] if is_graph else self.ys
+    def _made(self, method: str, rank: int) -> tuple[Work, Ring]:
+        forward, ring = self.workload.forward(self, method.removesuffix("-graph"), rank)
+        # A graph has outputs of its own.
+        ring = Ring(ring.count) if method.endswith("-graph") else ring
 
-        def run(slot: int) -> None:
-            # Many passes are whole rounds of the ring, and end before the slot that they begin at.
-            first = slot if self.passes == 1 else 0
-            for i in range(first, first + self.passes):
-                ys[i % count] = forward(i % count)
+        def run() -> None:
+            # Where there are many passes, they are whole rounds of the ring.
+            for _ in range(self.passes):
+                slot = ring.next()
+                ring.ys[slot] = forward(slot)
 
-        if is_graph:
-            launch = self.device.capture(lambda: run(0))
+        if method.endswith("-graph"):
+            launch = self.device.capture(run)
             # A graph that computes nothing is seen.
-            for y in (y for slot in ys for y in slot):
+            for y in (y for slot in ring.ys for y in slot):
                 y.fill_(torch.nan)
-            return lambda slot: launch(), ys
+            return launch, ring
         if self.device.graphs:
             # What a library cannot do here shows now. On a CPU it has shown, and a pass may take seconds.
-            ys[0] = forward(0)
-        return run, ys
+            forward(0)
+        return run, ring
 
-    def call(self, method: str, rank: str, slot: str) -> str:
+    def call(self, method: str, rank: str) -> str:
         if (method, rank) not in self.calls:
             raise ValueError("it was not made ready")
-        (run, self.last), first = self.calls[method, rank], int(slot)
-        return " ".join(str(round(nanos / self.passes, 1)) for nanos in self.device.time(lambda: run(first)))
+        work, self.last = self.calls[method, rank]
+        return " ".join(str(round(nanos / self.passes, 1)) for nanos in self.device.time(work))
 
     def output(self, path: str) -> str:
-        if not self.last[0]:
+        if not (ys := self.last.ys[self.last.last]):
             raise ValueError("nothing was called")
-        save_file({str(i): y.float().cpu().contiguous() for i, y in enumerate(self.last[0])}, path)
+        save_file({str(i): y.float().cpu().contiguous() for i, y in enumerate(ys)}, path)
         return ""
 
     def answer(self, request: str) -> str:
