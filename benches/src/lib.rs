@@ -9,6 +9,7 @@
 //! | to add | is an entry in |
 //! |---|---|
 //! | a method of the linear layers | the [`linear::Library`] list of a bench, or the strategies of one |
+//! | a method of PyTorch's | `METHODS` in `benches/peers/torch_linears.py`, or in `torch_layer.py` |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
 //! | a backend | [`target::Target`], and [`backend`]: its operands, and the engine of each kind of workload |
