@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::{Linears, ours, this_library};
+use fused_lora_benches::method::Suite;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
-use fused_lora_benches::suite::Suite;
 use fused_lora_benches::target::Target;
 use fused_lora_records::Workload;
 
@@ -48,11 +48,11 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
     Ok(match target {
         Target::Cpu(simd) => {
             let processor = Processor::new(*simd, last_level_cache);
-            Box::new(Linears::new(processor, workload, cache, vec![this_library("", ours)]))
+            Box::new(Linears::new(processor, workload, cache, vec![this_library("", ours)], None))
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {
-            Box::new(Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)]))
+            Box::new(Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)], None))
         }
     })
 }

@@ -26,12 +26,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fused_lora_benches::backend::Processor;
-use fused_lora_benches::layer::torch::Options;
 use fused_lora_benches::layer::{Layers, conclusion, variant};
+use fused_lora_benches::method::Suite;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection, Settings};
-use fused_lora_benches::suite::Suite;
 use fused_lora_benches::target::Target;
+use fused_lora_benches::torch::Torch;
 use fused_lora_records::Workload;
 
 const LAYER: Bench = Bench {
@@ -61,9 +61,10 @@ fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyho
     let config = variant::config(settings.workload).context("the workload is no transformer's layer")?;
     Ok(match target {
         Target::Cpu(simd) => {
-            let options = settings.torch.clone().map(|python| Options { python, last_level_cache });
+            let heads = config.heads.to_string();
+            let torch = Torch::start(settings, &["layer", "--heads", &heads])?;
             let processor = Processor::new(*simd, last_level_cache);
-            Box::new(Layers::new(processor, config, targets, cache, options)?)
+            Box::new(Layers::new(processor, config, targets, cache, torch)?)
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {

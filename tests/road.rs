@@ -8,11 +8,11 @@ use fused_lora_benches::{
     linear::{Linears, ours, this_library},
     machine::Machine,
     measure::{Pace, measure},
+    method::Suite as _,
     records::Template,
     revision::Revision,
     settings::{Cache, Settings},
     size::Size,
-    suite::Suite as _,
 };
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Source, Vmax, draw_svg, png_from_svg};
 use fused_lora_records::{Record, RunFile};
@@ -35,7 +35,7 @@ fn from_the_kernels_to_the_picture() {
 
     // Base, unfused and fused in the same rounds, checked first.
     let ours = vec![this_library("", ours)];
-    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours);
+    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours, None);
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| RANKS.contains(&method.rank));
     let pace = Pace {
@@ -47,7 +47,7 @@ fn from_the_kernels_to_the_picture() {
         distance: 0,
     };
     let report = measure(&mut cpu, vec![(SIZE, methods)], &pace, &mut |suite, outcome| {
-        Ok(file.put(&template.records(suite, outcome))?)
+        Ok(file.put(&template.records(suite, outcome, None))?)
     });
     assert!(report.unwrap().dropped.is_empty());
     let records: Vec<Record> = file.records().to_vec();

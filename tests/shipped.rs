@@ -70,6 +70,9 @@ static TRACKED: LazyLock<HashMap<String, Vec<RangeInclusive<usize>>>> = LazyLock
                 folders.push(path);
                 continue;
             }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
             let text =
                 fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let mut functions = Tracked::default();

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench gpu_peers                               # four sizes at every rank
 //! FUSED_LORA_GRID=full FUSED_LORA_BUDGET_S=300 cargo bench --bench gpu_peers
+//! FUSED_LORA_TORCH=python3 cargo bench --bench gpu_peers
 //! ```
 //!
 //! An id is `gpu_peers/<workload>/seq<seq_len>/batch<batch>/r<rank>/<library>/<method>`. One round of a size runs everything that is
@@ -13,6 +14,9 @@
 //! cuBLASLt runs the fastest of the algorithms that its heuristics offer (up to 32, timed on the real operands),
 //! with 32 MiB of workspace. The library is loaded where it is there, under the name that the dynamic loader
 //! knows (`libcublasLt.so.12`, or CUDA 13's); where it is not, that is said and this library runs alone.
+//!
+//! **PyTorch** joins the rounds where `FUSED_LORA_TORCH` names a Python interpreter that has it, with PEFT's LoRA linear and vLLM's kernels
+//! where these are installed (README.md beside this file): `torch-fp16/<method>`, and `-graph` behind it for its CUDA graph.
 //!
 //! All are checked against the reference first. A peer that breaks its tolerance is named with how far it is
 //! off, timed all the same, and marked.

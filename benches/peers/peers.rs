@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench peers                               # four sizes at every rank
 //! FUSED_LORA_GRID=full FUSED_LORA_BUDGET_S=660 cargo bench --bench peers
+//! FUSED_LORA_TORCH=.venv/bin/python cargo bench --bench peers -- 'torch-fp(16|32)/'
 //! ```
 //!
 //! An id is `peers/<workload>/seq<seq_len>/batch<batch>/r<rank>/<library>/<strategy>`. One round of a size runs everything that is
@@ -10,6 +11,9 @@
 //!
 //! All are checked against the reference first. A peer that breaks its tolerance is named with how far it is
 //! off, timed all the same, and marked.
+//!
+//! **PyTorch** joins the rounds where `FUSED_LORA_TORCH` names a Python interpreter that has it, in fp16, bf16 and fp32, with PEFT's LoRA
+//! linear where that is installed (README.md beside this file). Its methods, `torch-<dtype>/<method>`, are compared with its own base.
 //!
 //! All of them run on the CPU; `FUSED_LORA_BACKEND=cuda` is refused, and is what `gpu_peers` is for. The environment is else that of
 //! `grid`.
@@ -22,13 +26,15 @@ use fused_lora_benches::linear::Linears;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection};
 use fused_lora_benches::target::Target;
+use fused_lora_benches::torch::Torch;
 use fused_lora_peers::{cpu, table};
 use fused_lora_records::Workload;
 
 const PEERS: Bench = Bench {
     name: "peers",
     prefix: "peers/",
-    budget: |_| Duration::from_secs(170),
+    // With PyTorch a round has three times as many calls, and most of them take longer.
+    budget: |settings| Duration::from_secs(if settings.torch.is_some() { 600 } else { 170 }),
     backends: &[Backend::Cpu],
     workloads: Workload::LINEARS,
     selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
@@ -36,7 +42,8 @@ const PEERS: Bench = Bench {
     suite: |settings, target, last_level_cache| match target {
         Target::Cpu(simd) => {
             let processor = Processor::new(*simd, last_level_cache);
-            Ok(Box::new(Linears::new(processor, settings.workload, settings.cache, cpu::libraries())))
+            let torch = Torch::start(settings, &["linears"])?;
+            Ok(Box::new(Linears::new(processor, settings.workload, settings.cache, cpu::libraries(), torch)))
         }
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(_) => anyhow::bail!("the peers of this bench run on a CPU"),

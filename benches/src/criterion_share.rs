@@ -9,11 +9,10 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 
-use crate::method::Method;
+use crate::method::{Method, Suite};
 use crate::outcome::Outcome;
 use crate::size::Size;
 use crate::stand::Stand;
-use crate::suite::Suite;
 
 /// The warm-up is over after its first call, by Criterion's own clock.
 const WARM_UP: Duration = Duration::from_nanos(1);
@@ -24,7 +23,7 @@ const MEASUREMENT: Duration = Duration::from_millis(1);
 pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples: usize) -> usize {
     let mut group = criterion.benchmark_group(group);
     let mut left_out = 0;
-    for (place, method) in of_criterion(&outcome.methods) {
+    for (place, method) in outcome.methods.iter().enumerate().filter(|(_, m)| m.is_for_criterion()) {
         let nanos = outcome.measured(place).map(|measured| measured.nanos).unwrap_or_default();
         let Some(samples) = dealt(&nanos, samples) else {
             left_out += 1;
@@ -43,11 +42,6 @@ pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples
     }
     group.finish();
     left_out
-}
-
-/// The methods whose times Criterion gets, with their places.
-fn of_criterion(methods: &[Method]) -> impl Iterator<Item = (usize, &Method)> {
-    methods.iter().enumerate().filter(|(_, method)| method.is_for_criterion())
 }
 
 /// The means of `samples` parts of the times, as equal in length as can be; None where there are fewer times than that.
@@ -69,7 +63,7 @@ pub fn live(
 ) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group(group);
     let mut stand = None;
-    for (place, method) in of_criterion(methods) {
+    for (place, method) in methods.iter().enumerate().filter(|(_, method)| !method.is_probe()) {
         throughput(&mut group, method);
         let mut failed = None;
         group.bench_function(method.ids[0].as_str(), |bencher| {
@@ -81,6 +75,7 @@ pub fn live(
                             eprintln!("{wrong}; it is timed all the same");
                         })?),
                     };
+                    let iterations = if stand.has(place) { iterations } else { 0 };
                     (0..iterations).map(|_| Ok(stand.call(place)?.wall)).sum()
                 };
                 calls().map(Duration::from_secs_f64).unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 //! The harness of the benches.
 //!
-//! A [`suite::Suite`] is a workload on a backend: it lists its [methods](method::Method) and makes them ready. Everything else is the same
+//! A [`method::Suite`] is a workload on a backend: it lists its [methods](method::Method) and makes them ready. Everything else is the same
 //! for all of them. Each size of the grid is measured in *rounds* of all its methods ([`stand`]), every call on operands that
 //! have left the caches ([`ring`]), after its y was compared with the reference ([`check`]). Every size gets a least number of rounds before
 //! any gets more ([`plan`], [`measure`]); rounds that other processes disturbed are repeated, and left out ([`seen`]). Times and ratios
@@ -9,6 +9,7 @@
 //! | to add | is an entry in |
 //! |---|---|
 //! | a method of the linear layers | the [`linear::Library`] list of a bench, or the strategies of one |
+//! | a method of PyTorch's | `METHODS` in `benches/peers/torch_linears.py`, or in `torch_layer.py` |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
 //! | a backend | [`target::Target`], and [`backend`]: its operands, and the engine of each kind of workload |
@@ -21,8 +22,9 @@
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`revision`] | what is measured |
 //! | [`linear`], [`layer`], [`backend`], [`cuda`] | the suites, what they need of a backend, and what is timed on a GPU |
+//! | [`torch`] | PyTorch, as a process that computes when it is told to |
 //! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
-//! | [`outcome`], [`time`], [`work`], [`stats`] | one size and what was seen of it; medians and intervals |
+//! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |
 //! | [`run`], [`markdown`] | the file of records, and whether it can be resumed; tables |
 
 #![warn(missing_docs)]
@@ -54,9 +56,8 @@ pub mod settings;
 pub mod size;
 pub mod stand;
 pub mod stats;
-pub mod suite;
 pub mod target;
 #[cfg(test)]
 mod testing;
 pub mod time;
-pub mod work;
+pub mod torch;

@@ -3,11 +3,10 @@
 use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
-use crate::method::Method;
+use crate::method::{Method, Suite};
 use crate::outcome::Outcome;
 use crate::plan::{Cost, Pilot, allot, first};
 use crate::size::Size;
-use crate::suite::Suite;
 
 /// Seconds of Criterion's analysis and plots of an id.
 const ANALYSIS: f64 = 0.28;

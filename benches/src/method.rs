@@ -1,17 +1,23 @@
-//! What is timed: ways to compute a workload at one size, described and ready to be called.
+//! What is timed: ways to compute a workload at one size, described and ready to be called; and what a workload on a backend has to
+//! offer to be measured. All else of the harness, from rounds and budget to intervals and records, does not know what a workload or a
+//! backend is.
+
+use std::rc::Rc;
 
 use fused_lora::Strategy;
-use half::f16;
+use fused_lora_records::Record;
 use ndarray::Array2;
 
+use crate::check::Expected;
 use crate::layer::variant::Variant;
+use crate::ring;
+use crate::size::Size;
 use crate::time::Time;
-use crate::work::{Floor, Work};
 
 /// A method of one size, as the harness, the records and Criterion see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Method {
-    /// What it computes, and with what.
+    /// What it computes.
     pub what: What,
     /// The names in the records. The bare layer's second call is recorded as each method at r = 0, all others have one name.
     pub names: Vec<String>,
@@ -27,21 +33,28 @@ pub struct Method {
     pub floor: Option<Floor>,
     /// The element type of x, W and y, as records name it.
     pub dtype: &'static str,
-    /// Whether it is this library: another may break the tolerance, and is then marked and timed all the same.
-    pub ours: bool,
+    /// Who computes it.
+    pub by: By,
 }
 
-/// What is computed, and with what.
+/// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The linear layers, by the library of that number in the suite's list.
-    Linear(usize, Strategy),
-    /// The transformer's layer.
+    /// The linear layers.
+    Linear(Strategy),
+    /// The transformer's layer; PyTorch's variant is [that of its weights](Variant::of_weights).
     Layer(Variant),
-    /// PyTorch's layer; the variant is [that of its weights](Variant::of_weights).
-    Torch(Variant),
     /// Nothing of the workload: what the machine could do at best.
     Probe(Probe),
+}
+
+/// Who computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The library of that number in the suite's list, the first of which is this one.
+    Library(usize),
+    /// PyTorch, in a process of its own.
+    Torch,
 }
 
 /// A limit of the machine.
@@ -54,9 +67,29 @@ pub enum Probe {
 }
 
 impl Method {
+    /// In f16, under one name, compared with nothing.
+    pub fn new(name: &str, rank: usize, what: What, by: By) -> Method {
+        Method {
+            what,
+            names: vec![name.to_owned()],
+            rank,
+            ids: vec![format!("r{rank}/{name}")],
+            base: None,
+            work: Work::default(),
+            floor: None,
+            dtype: "f16",
+            by,
+        }
+    }
+
+    /// Whether it is this library's: another may break the tolerance, and is then marked and timed all the same.
+    pub fn is_ours(&self) -> bool {
+        self.by == By::Library(0)
+    }
+
     /// Whether Criterion gets its times, under the first of its ids: not those of PyTorch, which are a child process's, nor of probes.
     pub fn is_for_criterion(&self) -> bool {
-        matches!(self.what, What::Linear(..) | What::Layer(_))
+        self.by != By::Torch && !self.is_probe()
     }
 
     /// Whether it is a limit of the machine rather than a way to compute.
@@ -70,8 +103,31 @@ impl Method {
     }
 }
 
+/// Operations and bytes of a forward pass that no method can do without.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Useful operations, a multiply-add counted as two; padding is not work.
+    pub flops: f64,
+    /// Bytes of all operands that come from memory, and of y.
+    pub bytes: f64,
+}
+
+/// What a method cannot do without, in percent of the base.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// At the rank.
+    pub pct: f64,
+    /// At the rank that its kernels round up to, where that is known.
+    pub pad_pct: Option<f64>,
+}
+
 /// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept from one to the next.
 pub trait Call {
+    /// Whether it can be had here. If not, it is never called, nor is what is compared with it.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of passes that go round all
     /// slots.
     fn call(&mut self, slot: usize) -> anyhow::Result<Time>;
@@ -81,42 +137,30 @@ pub trait Call {
         Ok(())
     }
 
-    /// y of the first slot, [M, N] of each product.
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+    /// y of the first slot, [M, N] of each product, widened.
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
         Ok(Vec::new())
     }
 }
 
-/// A y.
-pub enum Output {
-    /// In f16.
-    F16(Array2<f16>),
-    /// In f32.
-    F32(Array2<f32>),
-}
+/// A workload on a backend.
+pub trait Suite {
+    /// All methods of a size: each base before what is compared with it.
+    fn methods(&self, size: Size) -> Vec<Method>;
 
-impl Output {
-    /// An element, widened.
-    pub fn at(&self, row: usize, column: usize) -> f64 {
-        match self {
-            Output::F16(y) => y[[row, column]].to_f64(),
-            Output::F32(y) => f64::from(y[[row, column]]),
-        }
+    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that the first base takes from
+    /// memory. Adapters rotate too, but not every call has any.
+    fn slots(&self, size: Size, distance: usize) -> usize {
+        ring::slots(self.methods(size)[0].work.bytes as usize, distance)
     }
 
-    /// Rows and columns.
-    pub fn dim(&self) -> (usize, usize) {
-        match self {
-            Output::F16(y) => y.dim(),
-            Output::F32(y) => y.dim(),
-        }
-    }
+    /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
+    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
+    -> anyhow::Result<Vec<Box<dyn Call>>>;
 
-    /// Elements that are NaN: y was poisoned, so they were not written, or are wrong.
-    pub fn missing(&self) -> usize {
-        match self {
-            Output::F16(y) => y.iter().filter(|value| value.is_nan()).count(),
-            Output::F32(y) => y.iter().filter(|value| value.is_nan()).count(),
-        }
-    }
+    /// What y of the first slot should be, one for each product; nothing for a probe.
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>>;
+
+    /// Adds to a record what only the suite knows: the version of another library.
+    fn describe(&self, _method: &Method, _record: &mut Record) {}
 }

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use half::f16;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
-use crate::method::{Call, Output};
+use crate::method::Call;
 use crate::settings::Cache;
 use crate::time::Time;
 
@@ -123,7 +123,7 @@ where
         Ok(())
     }
 
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
         let mut operands = self.operands.borrow_mut();
         let of = |tokens: &Tokens<'_>| {
             let (m, n) = (tokens.x.nrows(), tokens.y.len() / tokens.x.nrows());
@@ -131,7 +131,7 @@ where
                 Layout::RowMajor => ArrayView2::from_shape((m, n), tokens.y)?,
                 Layout::ColumnMajor => ArrayView2::from_shape((n, m), tokens.y)?.reversed_axes(),
             };
-            Ok(Output::F16(y.to_owned()))
+            Ok(y.mapv(f16::to_f32))
         };
         operands.tokens(0).iter().map(of).collect()
     }
@@ -201,12 +201,8 @@ mod tests {
                 call.call(slot).unwrap();
             }
             assert_eq!(*seen.borrow(), weights);
-            let Output::F16(y) = call.output().unwrap().remove(0) else { panic!("y is f16") };
-            assert_eq!(
-                y[[1, 0]],
-                f16::ONE,
-                "the second element is in the second row: columns follow each other"
-            );
+            let y = call.output().unwrap().remove(0);
+            assert_eq!(y[[1, 0]], 1.0, "the second element is in the second row: columns follow each other");
             assert_eq!(y.iter().filter(|y| y.is_nan()).count(), 3);
         }
     }

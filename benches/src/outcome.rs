@@ -3,12 +3,11 @@
 use std::time::Instant;
 
 use crate::check::Wrong;
-use crate::method::{Method, Probe, What};
+use crate::method::{Method, Probe, Suite, What};
 use crate::plan::{Cost, Pilot};
 use crate::seen::{Measured, Seen};
 use crate::size::Size;
 use crate::stand::Stand;
-use crate::suite::Suite;
 
 /// A size that is measured, or was.
 pub struct Outcome {

@@ -8,9 +8,8 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use crate::method::{Call, Method, Probe, What};
+use crate::method::{By, Call, Method, Probe, What, Work};
 use crate::time::Time;
-use crate::work::Work;
 
 /// Independent sums, each a vector: as many as units times stages at least, and no more than fit the registers
 /// beside the factors. x86-64 has two units of four stages, and sixteen registers with AVX2; large aarch64 cores have
@@ -24,16 +23,9 @@ const READ: usize = 32 << 20;
 
 /// The two probes beside calls of so many operations.
 pub fn methods(flops: f64) -> [Method; 2] {
-    let method = |probe, name: &str, work| Method {
-        what: What::Probe(probe),
-        names: vec![name.to_owned()],
-        rank: 0,
-        ids: Vec::new(),
-        base: None,
-        work,
-        floor: None,
-        dtype: "f32",
-        ours: true,
+    let method = |probe, name, work| {
+        let method = Method::new(name, 0, What::Probe(probe), By::Library(0));
+        Method { ids: Vec::new(), work, dtype: "f32", ..method }
     };
     let peak = Work { flops: Peak::new(flops).flops(), bytes: 0.0 };
     let bandwidth = Work { flops: 0.0, bytes: READ as f64 };

@@ -3,11 +3,10 @@
 use fused_lora_records::{Record, Timestamp};
 
 use crate::machine::Machine;
-use crate::method::Method;
+use crate::method::{By, Method, Suite};
 use crate::outcome::Outcome;
 use crate::revision::Revision;
 use crate::settings::Settings;
-use crate::suite::Suite;
 
 /// What all records of a run have in common.
 pub struct Template {
@@ -22,25 +21,33 @@ pub struct Template {
 }
 
 impl Template {
-    /// The records of a size: one for each name of each method; none for probes.
-    pub fn records(&self, suite: &dyn Suite, outcome: &Outcome) -> Vec<Record> {
+    /// The records of a size: one for each name of each method; none for probes. The clock is that under load, where it was seen.
+    pub fn records(&self, suite: &dyn Suite, outcome: &Outcome, clock_mhz: Option<f64>) -> Vec<Record> {
         let places = (0..outcome.methods.len()).filter(|&place| outcome.methods[place].base.is_some());
         let of = |place: usize| {
             let names = outcome.methods[place].names.iter();
-            names.filter_map(move |name| self.record(suite, outcome, place, name))
+            names.filter_map(move |name| {
+                let mut record = self.record(outcome, place, name)?;
+                record.clock_mhz = clock_mhz.or(record.clock_mhz).map(|mhz| rounded(mhz, 3));
+                suite.describe(&outcome.methods[place], &mut record);
+                Some(record)
+            })
         };
         places.flat_map(of).collect()
     }
 
-    fn record(&self, suite: &dyn Suite, outcome: &Outcome, place: usize, name: &str) -> Option<Record> {
+    fn record(&self, outcome: &Outcome, place: usize, name: &str) -> Option<Record> {
         let Template { run, settings, machine, revision } = self;
         let (method, size) = (&outcome.methods[place], outcome.size);
         let Method { work, floor, .. } = method;
         let measured = outcome.measured(place)?;
         let slowdown = measured.ratio.map(|ratio| ratio.map(|ratio| 100.0 * (ratio - 1.0)));
         let (time, workload) = (measured.time, settings.workload);
-        let limit = outcome.limits().map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));
-        let mut record = Record {
+        // The multiply-adds of the limit are f32: some processors have faster ones for PyTorch's 16 bits.
+        let is_limited = method.by != By::Torch || method.dtype == "f32";
+        let limits = outcome.limits().filter(|_| is_limited);
+        let limit = limits.map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));
+        Some(Record {
             run: run.clone(),
             workload: workload.name().to_owned(),
             backend: settings.backend.name().to_owned(),
@@ -48,7 +55,7 @@ impl Template {
             threads: machine.threads,
             simd: machine.simd.clone(),
             driver: machine.driver.clone(),
-            clock_mhz: suite.clock_mhz().or(machine.clock_mhz).map(|mhz| rounded(mhz, 3)),
+            clock_mhz: machine.clock_mhz,
             cache: settings.cache.name().to_owned(),
             dtype: method.dtype.to_owned(),
             method: name.to_owned(),
@@ -74,9 +81,7 @@ impl Template {
             commit: revision.commit.clone(),
             dirty: revision.dirty,
             measured_at: Timestamp::now(),
-        };
-        suite.describe(method, &mut record);
-        Some(record)
+        })
     }
 }
 
@@ -91,16 +96,15 @@ mod tests {
     use fused_lora_records::Clock;
 
     use super::*;
-    use crate::method::Probe;
+    use crate::method::{Floor, Probe, Work};
     use crate::settings::Backend;
     use crate::size::Size;
     use crate::testing::{MadeCall, MadeSuite, leg, machine, method, probe};
     use crate::time::Time;
-    use crate::work::{Floor, Work};
 
     fn records_of(outcome: &Outcome) -> Vec<Record> {
         let suite = MadeSuite(|_: Size, _: usize, _: &Method| -> MadeCall { unreachable!("it has run") });
-        template().records(&suite, outcome)
+        template().records(&suite, outcome, Some(1980.0))
     }
 
     fn template() -> Template {
@@ -119,7 +123,7 @@ mod tests {
         fused.work = Work { flops: 3e6, bytes: 1e3 };
         fused.floor = Some(Floor { pct: 19.531, pad_pct: Some(21.875) });
         let mut peer = method("peer", 100, Some(0));
-        (peer.ours, peer.dtype) = (false, "f32");
+        (peer.by, peer.dtype) = (By::Torch, "f32");
         let (mut peak, mut bandwidth) = (probe(Probe::Peak), probe(Probe::Bandwidth));
         (peak.work.flops, bandwidth.work.bytes) = (2e6, 1e6);
         let methods = vec![method("base", 0, Some(0)), fused, peer, peak, bandwidth];

@@ -107,9 +107,9 @@ impl Seen {
         self.observations[place].push(observation);
     }
 
-    /// Whether a method is compared with a base.
+    /// Whether a method is compared with a base, and was called: some turn out not to be had here.
     pub fn is_compared(&self, place: usize) -> bool {
-        self.bases[place].is_some()
+        self.bases[place].is_some() && !self.calls[place].is_empty()
     }
 
     /// Calls of a method that were not disturbed, as far as is known now; where it is compared with a base, nor was the base.

@@ -12,7 +12,7 @@ use crate::arguments::{Arguments, Mode};
 use crate::criterion_share::{live, replay};
 use crate::machine::Machine;
 use crate::measure::{Pace, Report, measure};
-use crate::method::Method;
+use crate::method::{Method, Suite};
 use crate::outcome::Outcome;
 use crate::records::Template;
 use crate::revision::Revision;
@@ -20,7 +20,6 @@ use crate::ring::COLD;
 use crate::run::{self, Run};
 use crate::settings::{self, Backend, Selection, Settings, Usage};
 use crate::size::{Size, sizes};
-use crate::suite::Suite;
 use crate::target::Target;
 
 /// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or `FUSED_LORA_ROUNDS` says otherwise:
@@ -108,7 +107,7 @@ pub fn main(bench: &Bench) -> ExitCode {
 }
 
 /// The workspace's root. Not the working directory, which differs between `cargo bench` and `cargo run`.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).to_owned()
 }
@@ -160,12 +159,12 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
                 threads: machine.threads.unwrap_or(1),
                 distance,
             };
-            if let Some(line) = suite.preamble()? {
+            if let Some(line) = target.preamble()? {
                 println!("{line}");
             }
             let template = Template { run: run.name.clone(), settings: settings.clone(), machine, revision };
             let report = measure(&mut *suite, jobs, &pace, &mut |suite, outcome| {
-                Ok(run.put(&template.records(suite, outcome))?)
+                Ok(run.put(&template.records(suite, outcome, target.clock_mhz()))?)
             })?;
             let mut short = Vec::new();
             for outcome in &report.outcomes {

@@ -17,10 +17,9 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom as _;
 
 use crate::check::{Wrong, check};
-use crate::method::{Call, Method};
+use crate::method::{By, Call, Method, Suite};
 use crate::seen::{Observation, Seen};
 use crate::size::Size;
-use crate::suite::Suite;
 use crate::time::Time;
 
 /// Methods between two base calls.
@@ -50,18 +49,23 @@ impl Stand {
         let slots = suite.slots(size, distance);
         let mut calls = suite.prepare(size, slots, methods).with_context(|| size.to_string())?;
         for (method, call) in methods.iter().zip(&mut calls) {
-            if method.is_probe() {
+            if method.is_probe() || !call.is_there() {
                 continue;
             }
             let expected = suite.expected(size, method)?;
             match check(method, &mut **call, &expected) {
                 Ok(()) => (),
-                Err(wrong @ Wrong::Mismatch { .. }) if !method.ours => inexact(method, &wrong),
+                Err(wrong @ Wrong::Mismatch { .. }) if !method.is_ours() => inexact(method, &wrong),
                 Err(wrong) => return Err(anyhow::Error::new(wrong).context(size.to_string())),
             }
         }
         let rng = Xoshiro256PlusPlus::seed_from_u64(size.m() as u64);
         Ok(Stand { methods: methods.to_vec(), calls, slots, next: 0, rng })
+    }
+
+    /// Whether the method at that place can be had here.
+    pub fn has(&self, place: usize) -> bool {
+        self.calls[place].is_there()
     }
 
     /// One call of the method at that place, on the next operands.
@@ -84,15 +88,20 @@ impl Stand {
             }
         }
         for base in 0..self.methods.len() {
-            if !self.methods[base].is_base(base) {
+            if !self.methods[base].is_base(base) || !self.has(base) {
                 continue;
             }
-            let of_base = |&&place: &&usize| place != base && self.methods[place].base == Some(base);
+            let of_base =
+                |&&place: &&usize| place != base && self.methods[place].base == Some(base) && self.has(place);
             let mut compared: Vec<usize> = wanted.iter().filter(of_base).copied().collect();
             if compared.is_empty() && !wanted.contains(&base) {
                 continue;
             }
             compared.shuffle(&mut self.rng);
+            if self.methods[base].by == By::Torch {
+                // Not counted: the other process finds its threads asleep and its code out of the caches.
+                self.call(base)?;
+            }
             let mut before = self.call(base)?;
             seen.called(base, before);
             for leg in compared.chunks(BETWEEN) {
@@ -131,8 +140,16 @@ mod tests {
 
     /// The n-th call takes n seconds; y is 1, or 2 where it is wrong.
     fn stand(wrong: Option<usize>, distance: usize) -> (anyhow::Result<Stand>, Log, Vec<String>) {
+        stand_without(&[], wrong, distance)
+    }
+
+    fn stand_without(
+        missing: &'static [usize],
+        wrong: Option<usize>,
+        distance: usize,
+    ) -> (anyhow::Result<Stand>, Log, Vec<String>) {
         let mut peer = method("peer", 10, Some(0));
-        peer.ours = false;
+        peer.by = By::Library(1);
         let methods = [
             method("base", 0, Some(0)),
             method("unfused", 10, Some(0)),
@@ -150,7 +167,8 @@ mod tests {
                 Ok(Time { wall: log.borrow().len() as f64, cpu: None })
             };
             let y = if wrong == Some(place) { 2.0 } else { 1.0 };
-            MadeCall { run: Box::new(run), y: Array2::from_elem((1, 1), f16::from_f32(y)) }
+            let rows = usize::from(!missing.contains(&place));
+            MadeCall { run: Box::new(run), y: Array2::from_elem((rows, 1), f16::from_f32(y)) }
         });
         let mut inexact = Vec::new();
         let stand = Stand::new(&mut suite, SIZE, &methods, distance, &mut |method, _| {
@@ -213,6 +231,28 @@ mod tests {
             stand.round(&[wanted], &mut seen).unwrap();
             assert_eq!(places(&log), called);
         }
+    }
+
+    #[test]
+    fn another_process_wakes_up_before_its_base_is_timed() {
+        let (stand, log, _) = stand(None, 1);
+        let mut stand = stand.unwrap();
+        stand.methods[5].by = By::Torch;
+        log.take();
+        let mut seen = Seen::new(&stand.methods, 2);
+        stand.round(&[6], &mut seen).unwrap();
+        assert_eq!((places(&log), seen.all(5)), (vec![4, 5, 5, 6, 5], 2));
+    }
+
+    #[test]
+    fn what_is_not_there_is_left_out_and_what_is_compared_with_it() {
+        let (stand, log, _) = stand_without(&[2, 5], None, 1);
+        let mut stand = stand.unwrap();
+        assert_eq!(log.take().len(), 4, "it is not even checked");
+        let mut seen = Seen::new(&stand.methods, 2);
+        stand.round(&[1, 2, 6], &mut seen).unwrap();
+        assert_eq!(places(&log), [4, 0, 1, 0]);
+        assert!(seen.is_compared(1) && !seen.is_compared(2) && seen.measured(2).is_none());
     }
 
     #[test]

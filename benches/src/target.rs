@@ -44,6 +44,24 @@ impl Target {
             Target::Cuda(gpu) => gpu.machine(),
         }
     }
+
+    /// Clock of a GPU as it was last seen under load, in MHz. A processor's is not read again.
+    pub fn clock_mhz(&self) -> Option<f64> {
+        match self {
+            Target::Cpu(_) => None,
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Target::Cuda(gpu) => gpu.clock.mhz(),
+        }
+    }
+
+    /// Something to say before anything is measured.
+    pub fn preamble(&self) -> anyhow::Result<Option<String>> {
+        match self {
+            Target::Cpu(_) => Ok(None),
+            #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Target::Cuda(gpu) => Ok(Some(gpu.overhead()?)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,32 +1,23 @@
 //! Methods, calls, suites and records of which nothing matters but what a test asks for.
 
+use std::rc::Rc;
+
 use half::f16;
 use ndarray::Array2;
 
 use crate::check::{Expected, check};
 use crate::machine::Machine;
-use crate::method::{Call, Method, Output, Probe, What};
+use crate::method::{By, Call, Method, Probe, Suite, What, Work};
 use crate::seen::{Observation, Seen};
 use crate::size::Size;
-use crate::suite::Suite;
 use crate::time::Time;
-use crate::work::Work;
 use fused_lora_records::{Cell, Clock, Record};
 
 pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
-    Method {
-        what: What::Linear(0, fused_lora::Strategy::Base),
-        names: vec![name.to_owned()],
-        rank,
-        ids: vec![format!("r{rank}/{name}")],
-        base,
-        work: Work { flops: 1e6, bytes: 1e3 },
-        floor: None,
-        dtype: "f16",
-        ours: true,
-    }
+    let what = What::Linear(fused_lora::Strategy::Base);
+    Method { base, work: Work { flops: 1e6, bytes: 1e3 }, ..Method::new(name, rank, what, By::Library(0)) }
 }
 
 pub(crate) fn probe(probe: Probe) -> Method {
@@ -45,19 +36,23 @@ pub(crate) fn machine() -> Machine {
     }
 }
 
-/// A call that does what a test says. y is given.
+/// A call that does what a test says. y is given; one without a y is not there.
 pub(crate) struct MadeCall {
     pub(crate) run: Box<dyn FnMut(usize) -> anyhow::Result<Time>>,
     pub(crate) y: Array2<f16>,
 }
 
 impl Call for MadeCall {
+    fn is_there(&self) -> bool {
+        !self.y.is_empty()
+    }
+
     fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
         (self.run)(slot)
     }
 
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
-        Ok(vec![Output::F16(self.y.clone())])
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
+        Ok(vec![self.y.mapv(f16::to_f32)])
     }
 }
 
@@ -78,19 +73,16 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
         Ok(methods.iter().enumerate().map(call).collect())
     }
 
-    fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Vec<Expected>> {
+    fn expected(&mut self, _: Size, _: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
         let one = |value| Array2::from_elem((1, 1), value);
-        Ok(vec![Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 }])
+        let y = Expected { rows: vec![(0, 0)], y: one(1.0), tolerance: one(0.1), norm_tolerance: 0.1 };
+        Ok(Rc::new(vec![y]))
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {
-        if !method.ours {
+        if !method.is_ours() {
             record.driver = "torch 2".to_owned();
         }
-    }
-
-    fn clock_mhz(&self) -> Option<f64> {
-        Some(1980.0)
     }
 }
 

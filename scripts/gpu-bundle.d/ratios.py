@@ -1,8 +1,8 @@
 """This library against its peers: what is asked for beside what was measured, and how many cells miss.
 
-Reads the rows of `summary.py`: those of `gpu_peers` (this library and cuBLASLt, in the same rounds), of
-`torch_peers.py` (PyTorch, PEFT and vLLM, in a run of their own on the same device), and of the grid. A ratio is the
-peer's time over this library's: above 1 this library is the faster. Standard library only.
+Reads the rows of `summary.py`: those of `gpu_peers` (this library, cuBLASLt, PyTorch, PEFT and vLLM, in the same
+rounds) and of the grid. A ratio is the peer's time over this library's: above 1 this library is the faster. Standard
+library only.
 """
 
 from __future__ import annotations

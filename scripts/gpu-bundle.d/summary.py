@@ -1,6 +1,6 @@
 """A short table of the records: what an adapter costs at a few sizes, beside the floor; and the ratios to the peers.
 
-    python3 summary.py grid-a.csv gpu_peers-a.csv torch_cuda-cold.csv
+    python3 summary.py grid-a.csv gpu_peers-a.csv
 
 Reads the CSV that `crates/records` defines; standard library only. Prints nothing but a line where there are no
 records, which is no error: what went wrong before was said then.

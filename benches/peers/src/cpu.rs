@@ -151,10 +151,9 @@ mod tests {
     use fused_lora::cpu::Simd;
     use fused_lora_benches::check::{Wrong, check};
     use fused_lora_benches::linear::Linears;
-    use fused_lora_benches::method::What;
+    use fused_lora_benches::method::{Suite as _, What};
     use fused_lora_benches::settings::Cache;
     use fused_lora_benches::size::Size;
-    use fused_lora_benches::suite::Suite as _;
     use fused_lora_records::Workload;
 
     use super::*;
@@ -165,7 +164,7 @@ mod tests {
     fn peers_compute_the_operation() {
         let workload = Workload::by_name("gpt2-medium-linears").unwrap();
         let processor = Processor::new(Simd::detect().unwrap(), 0);
-        let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries());
+        let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries(), None);
         let size = Size { seq_len: 9, batch: 1 };
         let mut methods = cpu.methods(size);
         methods.retain(|method| method.rank <= 10 && matches!(method.what, What::Linear(..)));
@@ -182,7 +181,7 @@ mod tests {
             let expected = cpu.expected(size, method).unwrap();
             match check(method, &mut **call, &expected) {
                 Ok(()) => (),
-                Err(Wrong::Mismatch { deviation, .. }) if !method.ours => {
+                Err(Wrong::Mismatch { deviation, .. }) if !method.is_ours() => {
                     println!("{}: {deviation:?}", method.names[0]);
                     assert!(deviation.norm < 3.0, "{}: {deviation:?}", method.names[0]);
                 }

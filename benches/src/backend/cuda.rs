@@ -10,7 +10,7 @@ use half::f16;
 use ndarray::ArrayView2;
 
 use super::{Backend, Ground};
-use crate::cuda::captured::{Captured, capture};
+use crate::cuda::captured::Captured;
 use crate::cuda::{Gpu, Operands, passes};
 use crate::layer::{self, weights::Weights};
 use crate::linear;
@@ -47,12 +47,9 @@ impl Backend for Gpu {
         passes(slots, flops, self.peak_flops())
     }
 
-    fn clock_mhz(&self) -> Option<f64> {
-        self.clock.mhz()
-    }
-
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(Some(self.overhead()?))
+    fn called(&self) -> Box<dyn Fn()> {
+        let clock = Rc::clone(&self.clock);
+        Box::new(move || clock.sample())
     }
 }
 
@@ -76,16 +73,15 @@ impl linear::Engine for Gpu {
         let Ground { backend: gpu, weights, operands, weight_slots, passes, .. } = ground;
         let layers = weights.layers(*weight_slots, rank);
         let bytes = layers.iter().flatten().map(|layer| layer.workspace_size(operands.m())).max();
-        let mut workspace = cuda::Workspace::new(&gpu.device, bytes.unwrap_or(0))?;
-        let graph = capture(&gpu.stream, *passes, operands.slots(), |slot, stream| {
+        let workspace = cuda::Workspace::new(&gpu.device, bytes.unwrap_or(0))?;
+        let pass = |(layers, workspace): &mut (Vec<Vec<cuda::Layer>>, _), slot: usize, stream: &_| {
             let layers = &layers[slot % layers.len()];
             operands.each(slot, |product, x, y| {
-                Ok(layers[product].forward_with(strategy, x, y, &mut workspace, stream)?)
+                Ok(layers[product].forward_with(strategy, x, y, workspace, stream)?)
             })
-        })?;
-        let kept = Box::new((layers, workspace));
+        };
         // SAFETY: the passes use the operands, the layers' weights, and the workspace, which is in no other graph.
-        Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, graph, kept)? }))
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, (layers, workspace), pass)? }))
     }
 }
 
@@ -109,13 +105,12 @@ impl layer::Engine for Gpu {
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
         let Ground { backend: gpu, weights, operands, passes, .. } = ground;
-        let mut workspace = Workspace::new(&gpu.device, weights.config, operands.m(), rank)?;
-        let graph = capture(&gpu.stream, *passes, operands.slots(), |slot, stream| {
+        let workspace = Workspace::new(&gpu.device, weights.config, operands.m(), rank)?;
+        let pass = |(models, workspace): &mut (Vec<Model>, _), slot: usize, stream: &_| {
             let model = &models[slot % models.len()];
-            operands.each(slot, |_, x, y| Ok(model.forward(x, seq_len, y, &mut workspace, stream)?))
-        })?;
-        let kept = Box::new((models, workspace));
+            operands.each(slot, |_, x, y| Ok(model.forward(x, seq_len, y, workspace, stream)?))
+        };
         // SAFETY: the passes use the operands, the models' weights, and the workspace, which is in no other graph.
-        Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, graph, kept)? }))
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, (models, workspace), pass)? }))
     }
 }

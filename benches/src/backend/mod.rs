@@ -39,19 +39,14 @@ pub trait Backend {
         1
     }
 
+    /// What is to be done when another process begins to compute here.
+    fn called(&self) -> Box<dyn Fn()> {
+        Box::new(|| ())
+    }
+
     /// What the probes read; None where there are no probes.
     fn memory(&self) -> Option<&Memory> {
         None
-    }
-
-    /// As [`Suite::clock_mhz`](crate::suite::Suite::clock_mhz).
-    fn clock_mhz(&self) -> Option<f64> {
-        None
-    }
-
-    /// As [`Suite::preamble`](crate::suite::Suite::preamble).
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        Ok(None)
     }
 }
 

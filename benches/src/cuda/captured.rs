@@ -4,10 +4,11 @@ use std::any::Any;
 use std::rc::Rc;
 
 use fused_lora::cuda::{Event, Graph, Stream};
+use half::f16;
 use ndarray::Array2;
 
 use crate::cuda::{Gpu, Operands};
-use crate::method::{Call, Output};
+use crate::method::Call;
 use crate::time::Time;
 
 /// Forward passes of a method, round and round over all slots of a ring, captured once.
@@ -24,40 +25,30 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// A graph of so many passes.
+    /// A graph of so many passes, round and round over the slots; `pass` puts the one on a slot into the stream.
     ///
     /// # Safety
     ///
-    /// All memory that the graph uses is the operands', or is owned by `kept`. No other stream than the GPU's uses it while this lives.
-    pub unsafe fn new(
+    /// All memory that the passes use is the operands', or is owned by `kept`. No other stream than the GPU's uses it while this lives.
+    pub unsafe fn new<K: Any>(
         gpu: &Gpu,
         operands: &Rc<Operands>,
         passes: usize,
-        graph: Graph,
-        kept: Box<dyn Any>,
+        mut kept: K,
+        mut pass: impl FnMut(&mut K, usize, &Stream) -> anyhow::Result<()>,
     ) -> anyhow::Result<Captured> {
         let event = || Event::new(&gpu.device);
+        let mut failed = None;
+        let graph = Graph::capture(&gpu.stream, |stream| {
+            failed = (0..passes).try_for_each(|i| pass(&mut kept, i % operands.slots(), stream)).err();
+            Ok(())
+        });
+        // What the library says comes first: the driver's word on a capture that it spoilt says less.
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
         let (start, stop, operands) = (event()?, event()?, Rc::clone(operands));
-        Ok(Captured { graph, passes, gpu: gpu.clone(), start, stop, operands, _kept: kept })
-    }
-}
-
-/// A graph of so many passes, round and round over the slots; `pass` puts the one on a slot into the stream.
-pub fn capture(
-    stream: &Stream,
-    passes: usize,
-    slots: usize,
-    mut pass: impl FnMut(usize, &Stream) -> anyhow::Result<()>,
-) -> anyhow::Result<Graph> {
-    let mut failed = None;
-    let graph = Graph::capture(stream, |stream| {
-        failed = (0..passes).try_for_each(|i| pass(i % slots, stream)).err();
-        Ok(())
-    });
-    // What the library says comes first: the driver's word on a capture that it spoilt says less.
-    match failed {
-        Some(failed) => Err(failed),
-        None => Ok(graph?),
+        Ok(Captured { graph: graph?, passes, gpu: gpu.clone(), start, stop, operands, _kept: Box::new(kept) })
     }
 }
 
@@ -79,8 +70,8 @@ impl Call for Captured {
         Ok(self.operands.poison()?)
     }
 
-    fn output(&mut self) -> anyhow::Result<Vec<Output>> {
-        let of = |(y, n)| Ok(Output::F16(Array2::from_shape_vec((self.operands.m(), n), y)?));
+    fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
+        let of = |(y, n)| Ok(Array2::from_shape_vec((self.operands.m(), n), y)?.mapv(f16::to_f32));
         self.operands.read(0)?.into_iter().map(of).collect()
     }
 }

@@ -6,11 +6,10 @@ use fused_lora_transformer::{Config, Method as Kind, Targets};
 use half::f16;
 
 use super::variant::{Variant, torch_name};
-use crate::method::{Method, What};
+use crate::method::{By, Floor, Method, What, Work};
 use crate::operands::slot_bytes;
 use crate::settings::Cache;
 use crate::size::Size;
-use crate::work::{Floor, Work};
 
 /// The bare layer, the bare layer again, all others at each rank; and PyTorch's, where it runs.
 pub fn methods(
@@ -30,7 +29,7 @@ pub fn methods(
         work: work(config, cache, size, variant),
         floor: Some(variant.floor(config, granule)),
         dtype: "f16",
-        ours: true,
+        by: By::Library(0),
     };
     let variants = |rank| Kind::ALL[1..].iter().map(move |&kind| Variant::new(kind, targets, rank));
     let bare = Method { floor: None, ..ours(Variant::NONE, vec!["none".to_owned()]) };
@@ -52,25 +51,27 @@ fn with_torch(methods: &mut Vec<Method>) {
     let mut theirs: Vec<Method> = Vec::new();
     for like in methods.iter() {
         let What::Layer(variant) = like.what else { continue };
-        let what = What::Torch(variant.of_weights());
+        let what = What::Layer(variant.of_weights());
+        let name = format!("torch-fp32/{}", torch_name(&like.names[0]));
         match theirs.iter_mut().find(|other| other.what == what) {
             Some(same) => same.ids.extend_from_slice(&like.ids),
             None => theirs.push(Method {
                 what,
-                names: vec![format!("torch-fp32/{}", torch_name(&like.names[0]))],
+                ids: [&[format!("r{}/{name}", like.rank)], &like.ids[..]].concat(),
+                names: vec![name],
                 base: Some(base),
                 // How PyTorch pads a rank is not known.
                 floor: like.floor.map(|floor| Floor { pad_pct: None, ..floor }),
                 // x, W and y in four bytes each.
                 work: Work { bytes: 2.0 * like.work.bytes, ..like.work },
                 dtype: "f32",
-                ours: false,
+                by: By::Torch,
                 ..like.clone()
             }),
         }
     }
     // Its base runs beside whatever is selected.
-    theirs[0].ids = methods.iter().flat_map(|method| method.ids.iter().cloned()).collect();
+    theirs[0].ids.extend(methods.iter().flat_map(|method| method.ids.iter().cloned()));
     methods.extend(theirs);
 }
 
@@ -151,8 +152,9 @@ mod tests {
         assert_eq!(methods[base].work.bytes, 2.0 * methods[0].work.bytes);
         let lora = find(&methods, "torch-fp32/lora-qv", 100);
         assert_eq!((lora.base, lora.dtype), (Some(base), "f32"));
-        assert!(!lora.is_for_criterion() && !lora.ours && lora.floor.unwrap().pad_pct.is_none());
-        assert_eq!(lora.ids, ["r100/lora-unfused-qv", "r100/lora-fused-qv"], "where either is selected");
+        assert!(!lora.is_for_criterion() && !lora.is_ours() && lora.floor.unwrap().pad_pct.is_none());
+        let ids = ["r100/torch-fp32/lora-qv", "r100/lora-unfused-qv", "r100/lora-fused-qv"];
+        assert_eq!(lora.ids, ids, "where either is selected");
         assert!(methods[base].ids.len() > 14);
     }
 }

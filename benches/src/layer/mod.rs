@@ -6,23 +6,20 @@
 //! x is two sequences again and again over the batch, so that every row of every y can be compared with a plain f32 computation of the
 //! layer on those two.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use anyhow::Context as _;
 use fused_lora_records::Record;
 use fused_lora_transformer::{AdapterWeights, Config, Error, Targets};
 use ndarray::Array2;
 
 use crate::backend::{self, Backend};
 use crate::check::Expected;
-use crate::method::{Call, Method, What};
+use crate::method::{By, Call, Method, Suite, What};
 use crate::settings::Cache;
 use crate::size::Size;
-use crate::suite::Suite;
+use crate::torch::Torch;
 use methods::methods;
-use torch::{Options, Torch, TorchCall};
 use variant::Variant;
 use weights::Weights;
 
@@ -32,7 +29,6 @@ pub mod methods;
 mod reference;
 #[cfg(test)]
 mod tests;
-pub mod torch;
 pub mod variant;
 pub mod weights;
 
@@ -74,22 +70,21 @@ pub struct Layers<E: Engine> {
     /// y of the sequences at one `seq_len` at a time, by [`Variant::of_weights`].
     references: (usize, HashMap<Variant, Array2<f32>>),
     /// None where PyTorch does not run.
-    options: Option<Options>,
-    torch: Option<Rc<RefCell<Torch>>>,
+    torch: Option<Torch>,
 }
 
 impl<E: Engine> Layers<E> {
-    /// With LoRA on these projections. With options, PyTorch joins the rounds. An error if there can be no such model.
+    /// With LoRA on these projections. PyTorch joins the rounds where it is given. An error if there can be no such model.
     pub fn new(
         backend: E,
         config: Config,
         targets: Targets,
         cache: Cache,
-        options: Option<Options>,
+        torch: Option<Torch>,
     ) -> anyhow::Result<Layers<E>> {
         let ground = Ground::new(backend, Weights::new(config)?, cache);
         let (models, references) = (Vec::new(), (0, HashMap::new()));
-        Ok(Layers { targets, ground, models, references, options, torch: None })
+        Ok(Layers { targets, ground, models, references, torch })
     }
 
     /// The model of a variant in each slot of weights. Slots beyond are let go, with their memory.
@@ -109,28 +104,14 @@ impl<E: Engine> Layers<E> {
         };
         self.models.iter_mut().map(of_slot).collect()
     }
-
-    /// PyTorch with the weights that there are, started where it is not running yet.
-    fn torch(&mut self, size: Size) -> anyhow::Result<Rc<RefCell<Torch>>> {
-        let backend::Ground { weights, cache, .. } = &self.ground;
-        let torch = match self.torch.take() {
-            Some(torch) => torch,
-            None => {
-                let options = self.options.as_ref().context("no PyTorch was asked for")?;
-                Rc::new(RefCell::new(Torch::start(options, weights.config, *cache)?))
-            }
-        };
-        torch.borrow_mut().prepare(weights, size)?;
-        Ok(Rc::clone(self.torch.insert(torch)))
-    }
 }
 
 impl<E: Engine> Suite for Layers<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Layers { targets, ground, options, .. } = self;
+        let Layers { targets, ground, torch, .. } = self;
         let granule = ground.backend.granule();
         let mut methods =
-            methods(&ground.weights.config, *targets, ground.cache, granule, size, options.is_some());
+            methods(&ground.weights.config, *targets, ground.cache, granule, size, torch.is_some());
         methods.extend(ground.probes(methods[0].work.flops));
         methods
     }
@@ -147,30 +128,34 @@ impl<E: Engine> Suite for Layers<E> {
             .resize(size.m(), &[(d, d)], slots, flops, |weights, x| weights.tokens(size.seq_len, x))?;
         // All adapters before PyTorch is told of those that there are.
         for method in methods {
-            if let What::Layer(variant) | What::Torch(variant) = method.what {
+            if let What::Layer(variant) = method.what {
                 self.ground.weights.ensure(variant)?;
             }
         }
-        let is_torch = |method: &Method| matches!(method.what, What::Torch(_));
-        let torch = methods.iter().any(is_torch).then(|| self.torch(size)).transpose()?;
+        if let Some(torch) = self.torch.as_ref().filter(|_| methods.iter().any(|m| m.by == By::Torch)) {
+            let Ground { weights, passes, .. } = &self.ground;
+            let mut x = Array2::zeros((size.m(), d));
+            weights.tokens(size.seq_len, x.as_slice_mut().expect("a new array is one slice"));
+            let all = |tensors: &mut _| exchange::put(tensors, weights);
+            let kinds = weights.variants().len();
+            torch.prepare((kinds, all), |tensors| tensors.put("x", &x), slots, *passes, size.seq_len)?;
+        }
         let ready = |method: &Method| -> anyhow::Result<Box<dyn Call>> {
-            match (method.what, &torch) {
-                (What::Layer(variant), _) => {
+            match (method.what, method.by, &self.torch) {
+                (What::Layer(_), By::Torch, Some(torch)) => torch.ready(method, Box::new(|| ())),
+                (What::Layer(variant), By::Library(0), _) => {
                     let models = self.models(variant)?;
                     E::ready(&self.ground, models, size.seq_len, variant.rank)
                 }
-                (What::Torch(variant), Some(torch)) => {
-                    Ok(Box::new(TorchCall { torch: Rc::clone(torch), variant }))
-                }
-                (What::Probe(probe), _) => self.ground.probe(probe, flops),
+                (What::Probe(probe), ..) => self.ground.probe(probe, flops),
                 _ => anyhow::bail!("{} is no layer of a transformer", method.names[0]),
             }
         };
         methods.iter().map(ready).collect()
     }
 
-    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
-        let (What::Layer(variant) | What::Torch(variant)) = method.what else { return Ok(Vec::new()) };
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
+        let What::Layer(variant) = method.what else { return Ok(Rc::default()) };
         let (seq_len, references) = &mut self.references;
         if *seq_len != size.seq_len {
             references.clear();
@@ -183,26 +168,17 @@ impl<E: Engine> Suite for Layers<E> {
         // The errors of layers, independent of each other, add up like a random walk.
         let growth = (self.ground.weights.config.layers as f64).sqrt();
         let mean_square = y.iter().map(|value| value * value).sum::<f64>() / y.len() as f64;
-        Ok(vec![Expected {
+        Ok(Rc::new(vec![Expected {
             rows: (0..size.m()).map(|row| (row, row % y.nrows())).collect(),
             tolerance: Array2::from_elem(y.dim(), ELEMENT_TOLERANCE * growth * mean_square.sqrt()),
             y,
             norm_tolerance: TOLERANCE * growth,
-        }])
+        }]))
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {
-        if let (What::Torch(_), Some(torch)) = (method.what, &self.torch) {
-            let torch = torch.borrow();
-            (record.driver, record.simd) = (torch.version.clone(), torch.simd.clone());
+        if let (By::Torch, Some(torch)) = (method.by, &self.torch) {
+            torch.describe(record);
         }
-    }
-
-    fn clock_mhz(&self) -> Option<f64> {
-        self.ground.backend.clock_mhz()
-    }
-
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        self.ground.backend.preamble()
     }
 }

@@ -1,12 +1,14 @@
 //! The suite on each backend.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use fused_lora::cpu::Simd;
 use half::f16;
 
 use super::*;
 use crate::backend::Processor;
 use crate::check::{Wrong, check};
-use crate::method::Output;
 use crate::operands::Operands;
 use crate::testing::checked;
 use crate::time::Time;
@@ -29,7 +31,7 @@ fn every_method_is_right_and_none_passes_for_another() {
         let mut calls = checked(&mut cpu, SIZE, 2, &methods);
         for (i, method) in methods.iter().enumerate() {
             calls[i].call(1).unwrap();
-            assert_eq!(calls[i].output().unwrap()[0].missing(), 0);
+            assert!(calls[i].output().unwrap()[0].iter().all(|y| !y.is_nan()));
             let expected = cpu.expected(SIZE, method).unwrap();
             for (call, other) in calls.iter_mut().zip(&methods) {
                 let (What::Layer(a), What::Layer(b)) = (method.what, other.what) else { continue };
@@ -56,7 +58,7 @@ fn one_wrong_row_is_seen_and_named() {
             operands.tokens(0)[0].y_rows()[[26, 5]] += f16::from_f32(0.1);
             Ok(time)
         }
-        fn output(&mut self) -> anyhow::Result<Vec<Output>> {
+        fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
             self.0.output()
         }
     }

@@ -4,7 +4,7 @@ use fused_lora::Granule;
 use fused_lora_records::Workload;
 use fused_lora_transformer::{Config, Method, Targets};
 
-use crate::work::Floor;
+use crate::method::Floor;
 
 /// A method, the projections that it is on, and a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,25 +1,26 @@
 //! The linear layers of a workload, one after another, with an adapter on each.
 //!
-//! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a suite's list.
+//! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a suite's list. PyTorch says itself
+//! which methods it has; each is compared with its own base of the same element type, and of the same kind: graphs with graphs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use fused_lora::reference::{self, Inputs, LoraView};
 use fused_lora::{Epilogue, Granule, Strategy};
-use fused_lora_records::{RANKS, Workload};
-use half::f16;
-use ndarray::{ArrayView2, Axis};
+use fused_lora_records::{RANKS, Record, Workload};
+use half::{bf16, f16};
+use ndarray::{ArrayView2, Axis, CowArray, Ix2};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, seq};
 
 use crate::backend::{self, Backend};
 use crate::check::Expected;
-use crate::method::{Call, Method, What};
+use crate::method::{By, Call, Floor, Method, Suite, What, Work};
 use crate::normals::Normals;
 use crate::settings::Cache;
 use crate::size::Size;
-use crate::suite::Suite;
-use crate::work::{Floor, Work};
+use crate::torch::{Tensors, Torch};
 use weights::{Linear, Lora, SCALE, Weights};
 
 #[cfg(test)]
@@ -88,27 +89,35 @@ pub struct Linears<E: Engine> {
     workload: &'static Workload,
     ground: Ground<E>,
     libraries: Vec<Library<E>>,
+    /// None where PyTorch does not run.
+    torch: Option<Torch>,
     /// x of the first slot's products, one behind the other: what the reference sees.
     first: Vec<f16>,
+    /// What y should be at one size, by strategy, rank, and whether it is bf16: many methods compute the same.
+    known: HashMap<(Strategy, usize, bool), Rc<Vec<Expected>>>,
 }
 
 impl<E: Engine> Linears<E> {
-    /// A workload on a backend, computed by those libraries; the first is this one.
+    /// A workload on a backend, computed by those libraries, the first of which is this one, and by PyTorch where it is given.
     pub fn new(
         backend: E,
         workload: &'static Workload,
         cache: Cache,
         libraries: Vec<Library<E>>,
+        torch: Option<Torch>,
     ) -> Linears<E> {
         let ground = Ground::new(backend, Weights::new(widths(workload)), cache);
-        Linears { workload, ground, libraries, first: Vec::new() }
+        Linears { workload, ground, libraries, torch, first: Vec::new(), known: HashMap::new() }
     }
 }
 
 impl<E: Engine> Suite for Linears<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Linears { workload, ground, libraries, .. } = self;
+        let Linears { workload, ground, libraries, torch, .. } = self;
         let mut methods = methods(workload, ground.cache, ground.backend.granule(), libraries, size);
+        for (name, needs_adapter) in torch.iter().flat_map(|torch| &torch.methods) {
+            with_torch(&mut methods, workload, ground.cache, size, (name, *needs_adapter));
+        }
         methods.extend(ground.probes(workload.flops_base(size.m())));
         methods
     }
@@ -119,9 +128,10 @@ impl<E: Engine> Suite for Linears<E> {
         slots: usize,
         methods: &[Method],
     ) -> anyhow::Result<Vec<Box<dyn Call>>> {
-        let Linears { workload, ground, libraries, first } = self;
+        let Linears { workload, ground, libraries, torch, first, known } = self;
         let (flops, mut normals) = (workload.flops_base(size.m()), Normals::new(SEED));
         first.clear();
+        known.clear();
         ground.resize(size.m(), &widths(workload), slots, flops, |_, x| {
             normals.fill(1.0, x);
             if first.is_empty() {
@@ -131,16 +141,43 @@ impl<E: Engine> Suite for Linears<E> {
         for rank in methods.iter().map(|method| method.rank).collect::<BTreeSet<_>>() {
             ground.weights.ensure(&ground.backend, ground.weight_slots, rank)?;
         }
-        let ready = |method: &Method| match method.what {
-            What::Linear(library, strategy) => (libraries[library].make)(ground, strategy, method.rank),
-            What::Probe(probe) => ground.probe(probe, flops),
-            What::Layer(_) | What::Torch(_) => anyhow::bail!("{} is no linear layer", method.names[0]),
+        let torch = torch.as_ref().filter(|_| methods.iter().any(|method| method.by == By::Torch));
+        if let Some(torch) = torch {
+            let own = &ground.weights.slots(1)[0];
+            let weights = |tensors: &mut Tensors| {
+                own.iter().enumerate().for_each(|(i, linear)| linear.put(i, tensors));
+                tensors.put_number("scale", SCALE);
+            };
+            let x = |tensors: &mut Tensors| {
+                let mut x = &first[..];
+                for (i, (k, _)) in widths(workload).into_iter().enumerate() {
+                    let own = x.split_off(..size.m() * k).expect("there is x of each product");
+                    let own = ArrayView2::from_shape((size.m(), k), own).expect("x has M · K elements");
+                    tensors.put(&format!("x.{i}"), &own);
+                }
+            };
+            torch.prepare((own[0].ranks(), weights), x, slots, ground.passes, size.seq_len)?;
+        }
+        let ready = |method: &Method| match (method.what, method.by, torch) {
+            (What::Linear(strategy), By::Library(library), _) => {
+                (libraries[library].make)(ground, strategy, method.rank)
+            }
+            (What::Linear(_), By::Torch, Some(torch)) => torch.ready(method, ground.backend.called()),
+            (What::Probe(probe), ..) => ground.probe(probe, flops),
+            _ => anyhow::bail!("{} is no linear layer", method.names[0]),
         };
         methods.iter().map(ready).collect()
     }
 
-    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Vec<Expected>> {
-        let What::Linear(_, strategy) = method.what else { return Ok(Vec::new()) };
+    fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
+        let What::Linear(strategy) = method.what else { return Ok(Rc::default()) };
+        let is_bf16 = method.dtype == "bf16";
+        let key = (strategy, method.rank, is_bf16);
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        // bf16's unit is eight of f16's, in which the tolerance is: of y, and of h.
+        let unit = if is_bf16 { 8.0 } else { 1.0 };
         let mut x = &self.first[..];
         let of = |linear: &Linear<E::Layer>| {
             let (own, rest) = x.split_at(size.m() * linear.w.ncols());
@@ -148,22 +185,25 @@ impl<E: Engine> Suite for Linears<E> {
             let rows = sampled_rows(size.m(), linear.w.len());
             let own = ArrayView2::from_shape((size.m(), linear.w.ncols()), own)?.select(Axis(0), &rows);
             let Lora { a, b, .. } = linear.adapter(method.rank);
+            let [own, w, a, b] =
+                [own.view(), linear.w.view(), a.view(), b.view()].map(|matrix| operand(matrix, is_bf16));
             let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: SCALE });
-            let inputs = Inputs { x: own.view(), w: linear.w.view(), adapter, epilogue: Epilogue::NONE };
+            let inputs = Inputs { x: own.view(), w: w.view(), adapter, epilogue: Epilogue::NONE };
             let reference::Expected { y, tolerance, .. } = reference::forward(&inputs, strategy)?;
             let rows = rows.into_iter().enumerate().map(|(number, row)| (row, number)).collect();
             // 2u = 2⁻¹⁰
-            Ok(Expected { rows, y, tolerance, norm_tolerance: 1.0 / 1024.0 })
+            Ok(Expected { rows, y, tolerance: unit * tolerance, norm_tolerance: unit / 1024.0 })
         };
-        self.ground.weights.slots(1)[0].iter().map(of).collect()
+        let expected =
+            Rc::new(self.ground.weights.slots(1)[0].iter().map(of).collect::<anyhow::Result<_>>()?);
+        self.known.insert(key, Rc::clone(&expected));
+        Ok(expected)
     }
 
-    fn clock_mhz(&self) -> Option<f64> {
-        self.ground.backend.clock_mhz()
-    }
-
-    fn preamble(&self) -> anyhow::Result<Option<String>> {
-        self.ground.backend.preamble()
+    fn describe(&self, method: &Method, record: &mut Record) {
+        if let (By::Torch, Some(torch)) = (method.by, &self.torch) {
+            torch.describe(record);
+        }
     }
 }
 
@@ -180,17 +220,12 @@ pub fn methods<E: Engine>(
         let is_base = library == 0 && strategy == Strategy::Base;
         let pad = || workload.floor_pad_pct(rank, granule.shrink_n, granule.expand_k);
         Method {
-            what: What::Linear(library, strategy),
-            ids: vec![format!("r{rank}/{name}")],
-            names: vec![name],
-            rank,
             base: Some(0),
             work: work(workload, cache, size.m(), if strategy == Strategy::Base { 0 } else { rank }),
             // How another library pads a rank is not known.
             floor: (!is_base)
                 .then(|| Floor { pct: workload.floor_pct(rank), pad_pct: (library == 0).then(pad) }),
-            dtype: "f16",
-            ours: library == 0,
+            ..Method::new(&name, rank, What::Linear(strategy), By::Library(library))
         }
     };
     let mut methods = vec![method(0, Strategy::Base, 0)];
@@ -200,6 +235,46 @@ pub fn methods<E: Engine>(
         }
     }
     methods
+}
+
+/// A matrix as PyTorch has it. Rounded to bf16, which has fewer bits, numbers of a usual size are f16 again.
+fn operand(matrix: ArrayView2<'_, f16>, is_bf16: bool) -> CowArray<'_, f16, Ix2> {
+    let rounded = |value: &f16| f16::from_f32(bf16::from_f32(value.to_f32()).to_f32());
+    if is_bf16 { matrix.map(rounded).into() } else { matrix.into() }
+}
+
+/// Appends a method of PyTorch's of that name, and whether it needs an adapter: a base once, all else at each rank. One that has no base
+/// to be compared with is left out.
+fn with_torch(
+    methods: &mut Vec<Method>,
+    workload: &Workload,
+    cache: Cache,
+    size: Size,
+    (name, needs_adapter): (&str, bool),
+) {
+    let (of_dtype, kind) = name.split_once('/').unwrap_or((name, ""));
+    let (dtype, widened) = match of_dtype {
+        "torch-fp32" => ("f32", 2.0),
+        "torch-bf16" => ("bf16", 1.0),
+        _ => ("f16", 1.0),
+    };
+    let base = format!("{of_dtype}/base{}", if kind.ends_with("-graph") { "-graph" } else { "" });
+    let is_base = name == base;
+    let place = methods.iter().position(|method| method.names[0] == base);
+    let Some(place) = place.or(is_base.then_some(methods.len())) else { return };
+    for rank in RANKS.into_iter().filter(|&rank| if is_base { rank == 0 } else { rank > 0 || !needs_adapter })
+    {
+        let strategy = if is_base { Strategy::Base } else { Strategy::Unfused };
+        let Work { flops, bytes } = work(workload, cache, size.m(), rank);
+        methods.push(Method {
+            base: Some(place),
+            work: Work { flops, bytes: widened * bytes },
+            // How PyTorch pads a rank is not known.
+            floor: (!is_base).then(|| Floor { pct: workload.floor_pct(rank), pad_pct: None }),
+            dtype,
+            ..Method::new(name, rank, What::Linear(strategy), By::Torch)
+        });
+    }
 }
 
 /// Operations and bytes of a forward pass with adapters of that rank.

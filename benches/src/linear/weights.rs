@@ -9,6 +9,7 @@ use ndarray::Array2;
 
 use super::Engine;
 use crate::normals::Normals;
+use crate::torch::Tensors;
 
 /// s. Not 1, which would hide a scale that is forgotten; exact in f16, which some peers take it as.
 pub const SCALE: f32 = 1.5;
@@ -38,6 +39,20 @@ impl<L> Linear<L> {
     /// The adapter of that rank. Panics if [`Weights::ensure`] was not asked for it.
     pub fn adapter(&self, rank: usize) -> &Lora<L> {
         self.adapters.get(&rank).unwrap_or_else(|| panic!("no adapter of rank {rank} was made"))
+    }
+
+    /// How many adapters were made.
+    pub(super) fn ranks(&self) -> usize {
+        self.adapters.len()
+    }
+
+    /// Puts the matrices of the i-th projection, as PyTorch knows them.
+    pub(super) fn put(&self, i: usize, tensors: &mut Tensors) {
+        tensors.put(&format!("w.{i}"), &*self.w);
+        for (rank, Lora { a, b, .. }) in self.adapters.iter().filter(|&(&rank, _)| rank > 0) {
+            tensors.put(&format!("a.{rank}.{i}"), &**a);
+            tensors.put(&format!("b.{rank}.{i}"), &**b);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! This crate knows nothing of how a number was measured, nor of how it will be drawn. The CSV is the
 //! only bridge between the two, so that a figure can be drawn from numbers of another machine, another
-//! backend, or another program (see `benches/peers/`).
+//! backend, or another program.
 //!
 //! # The file
 //!

@@ -208,6 +208,7 @@ const H_BYTES: Place = at("own_h.rs", "send", MbarrierArriveExpectTx, 0);
 const H_SEND: Place = at("own_h.rs", "send", CpAsyncBulkSharedCluster, 0);
 const H_TO_PEER: Place = at("own_h.rs", "send", Mapa, 0);
 const H_BARRIER_OF_PEER: Place = at("own_h.rs", "send", Mapa, 1);
+const AHEAD_SUMS: Place = at("fused_cooperative.rs", "Cooperative::consume", WgmmaWaitGroup, 0);
 const H_FULL: Place = at("fused_cooperative.rs", "Cooperative::consume", MbarrierTryWaitParity, 1);
 const H_RELEASE: Place = at("own_h.rs", "release", MbarrierArriveCluster, 0);
 const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProxyAsyncShared, 0);
@@ -508,8 +509,12 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         "one group short",
         "the wait behind the loop covers it; it keeps one step in flight",
     ),
+    redundant(AHEAD_SUMS, "gone", ADDED_LATER),
+    redundant(AHEAD_SUMS, "one group short", ADDED_LATER),
 ];
 
+const ADDED_LATER: &str =
+    "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what lets one read them";
 const EXPECTS: &str = "who waits reads what copies have written, and these order themselves";
 const ONE_TILE: &str =
     "a CTA that shares K has one tile, so nobody fills its last slot again; other kernels need it";

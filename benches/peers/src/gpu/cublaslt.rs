@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use cust::context::Context;
 use fused_lora::Strategy;
 use fused_lora::cuda::{Buffer, Stream};
-use fused_lora_benches::cuda::captured::{Captured, capture};
+use fused_lora_benches::cuda::captured::Captured;
 use fused_lora_benches::cuda::{Gpu, Operands};
 use fused_lora_benches::linear::{Ground, Library, theirs};
 use fused_lora_benches::method::Call;
@@ -97,13 +97,13 @@ impl CublasLt {
             }
             passes.push(pass);
         }
-        let graph = capture(&gpu.stream, ground.passes, operands.slots(), |slot, stream| {
+        let pass = |_: &mut _, slot: usize, stream: &Stream| {
             passes[slot].iter().try_for_each(|ready| self.call(ready, stream))
-        })?;
-        let kept = Box::new((weights, h, Rc::clone(self)));
+        };
+        let kept = (weights, h, Rc::clone(self));
         // SAFETY: the passes use the operands, and weights, h, and the library with its scratch memory, which are kept. That memory is shared with
         // other graphs of the library, whose launches follow each other on the one stream.
-        Ok(Box::new(unsafe { Captured::new(gpu, operands, ground.passes, graph, kept)? }))
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, ground.passes, kept, pass)? }))
     }
 
     /// The fastest algorithm, tried on these operands unless it is known.
@@ -138,10 +138,9 @@ impl CublasLt {
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
         self.call(ready, stream)?;
         stream.synchronize()?;
-        let graph = capture(stream, calls, 1, |_, stream| self.call(ready, stream))?;
         // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which outlive
         // the trial; all launches are on the one stream.
-        unsafe { Captured::new(&self.gpu, operands, calls, graph, Box::new(())) }
+        unsafe { Captured::new(&self.gpu, operands, calls, (), |(), _, stream| self.call(ready, stream)) }
     }
 
     fn call(&self, Ready { matmul, algorithm, step }: &Ready, stream: &Stream) -> anyhow::Result<()> {

@@ -25,12 +25,13 @@ use fused_lora_benches::linear::{Library, Linears, this_library};
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Selection};
 use fused_lora_benches::target::Target;
+use fused_lora_benches::torch::Torch;
 use fused_lora_records::Workload;
 
 const GPU_PEERS: Bench = Bench {
     name: "gpu_peers",
     prefix: "gpu_peers/",
-    budget: |_| Duration::from_secs(120),
+    budget: |settings| Duration::from_secs(if settings.torch.is_some() { 360 } else { 120 }),
     backends: &[Backend::Cuda],
     workloads: Workload::LINEARS,
     selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
@@ -38,7 +39,8 @@ const GPU_PEERS: Bench = Bench {
     suite: |settings, target, _| {
         let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
         let libraries = libraries(gpu)?;
-        Ok(Box::new(Linears::new(gpu.clone(), settings.workload, settings.cache, libraries)))
+        let torch = Torch::start(settings, &["linears"])?;
+        Ok(Box::new(Linears::new(gpu.clone(), settings.workload, settings.cache, libraries, torch)))
     },
     conclude: |_, outcomes| crate::table::render(outcomes),
 };

@@ -9,11 +9,10 @@ use fused_lora::cpu::Simd;
 use fused_lora_benches::backend::Processor;
 use fused_lora_benches::check::{Wrong, check};
 use fused_lora_benches::linear::{Ground, Library, Linears, theirs, this_library};
-use fused_lora_benches::method::What;
+use fused_lora_benches::method::{By, Suite as _};
 use fused_lora_benches::operands::{Layout, on_host};
 use fused_lora_benches::settings::Cache;
 use fused_lora_benches::size::Size;
-use fused_lora_benches::suite::Suite as _;
 use fused_lora_records::Workload;
 use half::f16;
 use ndarray::Array2;
@@ -100,10 +99,10 @@ fn what_is_asked_for_is_the_operation() {
     let workload = Workload::by_name("gpt2-medium-linears").unwrap();
     let libraries = vec![this_library("", |_| &[]), double()];
     let processor = Processor::new(Simd::detect().unwrap(), 0);
-    let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries);
+    let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries, None);
     let size = Size { seq_len: 3, batch: 1 };
     let mut methods = cpu.methods(size);
-    methods.retain(|method| matches!(method.what, What::Linear(1, _)) && method.rank <= 100);
+    methods.retain(|method| method.by == By::Library(1) && method.rank <= 100);
     assert_eq!(methods.iter().map(|method| method.rank).collect::<Vec<_>>(), [0, 10, 100]);
     let mut calls = cpu.prepare(size, 1, &methods).unwrap();
     for (method, call) in methods.iter().zip(&mut calls) {

@@ -1,7 +1,9 @@
-"""The methods that are compared: each turns a linear layer with an un-merged LoRA adapter into a function of x.
+"""Linear layers in PyTorch, one after another, each with an un-merged LoRA adapter.
 
     h = s · x Aᵀ            x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
     y = x Wᵀ + h Bᵀ
+
+The bench's tensors are `x.<i>`, `w.<i>`, `a.<rank>.<i>`, `b.<rank>.<i>` of the i-th layer, and `scale`.
 """
 
 from __future__ import annotations
@@ -9,19 +11,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-# s = lora_alpha / rank. No power of two, so that a method which forgets or repeats it is caught.
-SCALE = 1.5
+if TYPE_CHECKING:
+    from torch_worker import Forward, Ring, Worker
+
 # Where vLLM keeps its Triton kernels, by version. They take an adapter table, of which one entry is used here.
 VLLM_MODULES = ("vllm.lora.ops.triton_ops", "vllm.runtime.modeling.lora.ops.triton_ops")
 VLLM_NAMES = ("LoRAKernelMeta", "lora_shrink", "lora_expand")
@@ -30,19 +34,16 @@ VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Layer(NamedTuple):
-    """One projection: W [N, K], A [r, K], B [N, r]."""
+    """One projection: W [N, K], A [r, K], B [N, r], s."""
 
     w: Tensor
     a: Tensor
     b: Tensor
+    scale: float
 
 
 Module = Callable[[Tensor], Tensor]
 Wrap = Callable[[Layer], Module]
-
-
-class Skipped(Exception):
-    """A method that is left out here; its text says why."""
 
 
 def base(layer: Layer) -> Module:
@@ -57,7 +58,7 @@ def unfused(layer: Layer) -> Module:
         y = linear(x, layer.w)
         h = x.new_empty(x.shape[0], layer.a.shape[0])
         # beta = 0: h is only written.
-        torch.addmm(h, x, layer.a.t(), beta=0, alpha=SCALE, out=h)
+        torch.addmm(h, x, layer.a.t(), beta=0, alpha=layer.scale, out=h)
         return y.addmm_(h, layer.b.t())
 
     return module
@@ -66,13 +67,11 @@ def unfused(layer: Layer) -> Module:
 def compiled(rank: int, _: Tensor, backend: str = "inductor") -> Wrap:
     """The layer as its users write it, compiled for these shapes alone."""
 
-    def forward(x: Tensor, w: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return linear(x, w) + linear(linear(x, a) * SCALE, b)
+    def forward(x: Tensor, w: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        return linear(x, w) + linear(linear(x, a) * scale, b)
 
-    if rank == 0:
-        raise Skipped("at rank 0 it is the base product")
-    # Of the cell before: PyTorch stops to compile a function that it has compiled for many shapes.
-    torch.compiler.reset()
+    # A size has a shape for each rank and projection; PyTorch stops to compile a function after eight.
+    torch._dynamo.config.recompile_limit = 64
     function = torch.compile(forward, dynamic=False, backend=backend)
     return lambda layer: lambda x: function(x, *layer)
 
@@ -82,10 +81,8 @@ def peft(rank: int, _: Tensor, autocast: bool) -> Wrap:
 
     `autocast` is PEFT's `autocast_adapter_dtype`: its default, True, keeps A and B in f32. PEFT refuses rank 0;
     there the layer has an adapter of rank 1 that is switched off, which takes PEFT's base path."""
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise Skipped(f"the package peft is missing ({error})") from None
+    from peft import LoraConfig, get_peft_model
+
     r = max(rank, 1)
 
     def wrap(layer: Layer) -> Module:
@@ -93,7 +90,7 @@ def peft(rank: int, _: Tensor, autocast: bool) -> Wrap:
         plain = nn.Linear(k, n, bias=False, device="meta")
         plain.weight = nn.Parameter(layer.w, requires_grad=False)
         config: Any = LoraConfig(
-            r=r, lora_alpha=SCALE * r, lora_dropout=0.0, init_lora_weights=False, target_modules=["layer"]
+            r=r, lora_alpha=layer.scale * r, lora_dropout=0.0, init_lora_weights=False, target_modules=["layer"]
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the model has no `config`, as a bare nn.Module has not
@@ -122,15 +119,11 @@ def vllm_ops() -> ModuleType:
         if not absent:
             return module
         reasons.append(f"{path} has no {', '.join(absent)}")
-    if importlib.util.find_spec("vllm") is None:
-        raise Skipped("the package vllm is missing")
-    raise Skipped(f"vllm's kernels are not where they are known to be: {'; '.join(reasons)}")
+    raise ImportError(f"vllm's kernels are not where they are known to be: {'; '.join(reasons)}")
 
 
 def vllm(rank: int, x: Tensor) -> Wrap:
     """`linear`, then lora_shrink and lora_expand into its result: one adapter for all tokens."""
-    if rank == 0:
-        raise Skipped("at rank 0 it is the base product")
     ops, m = vllm_ops(), x.shape[0]
     meta = ops.LoRAKernelMeta.make(max_loras=1, max_num_tokens=m, device=x.device)
     meta.prepare_tensors(torch.zeros(m, dtype=torch.long, device=x.device))
@@ -145,16 +138,16 @@ def vllm(rank: int, x: Tensor) -> Wrap:
         h = torch.ones(1, m, wide, dtype=torch.float32, device=x.device)
         # Older versions add to what is in h, where later ones clear it themselves.
         probe = layer.a.new_ones(m, layer.a.shape[1])
-        ops.lora_shrink(probe, a, h, *arguments, SCALE)
+        ops.lora_shrink(probe, a, h, *arguments, layer.scale)
         first = h.clone()
-        ops.lora_shrink(probe, a, h, *arguments, SCALE)
+        ops.lora_shrink(probe, a, h, *arguments, layer.scale)
         adds = not torch.allclose(first, h, rtol=1e-2, atol=1e-2)
 
         def module(x: Tensor) -> Tensor:
             y = linear(x, layer.w)
             if adds:
                 h.zero_()
-            ops.lora_shrink(x, a, h, *arguments, SCALE)
+            ops.lora_shrink(x, a, h, *arguments, layer.scale)
             ops.lora_expand(h, b, y, *arguments, offset_start=0, add_inputs=True)
             return y
 
@@ -163,52 +156,75 @@ def vllm(rank: int, x: Tensor) -> Wrap:
     return wrap
 
 
-@dataclass(frozen=True)
-class DType:
-    """An element type, and the devices that it is measured on. `h` is what the reference rounds h to, `u` the unit
-    roundoff of the tolerance. (fp32 runs on f16 values and is held to f16's rule.)"""
-
-    name: str  # in the names of methods
-    record: str  # in the column `dtype`
-    element: torch.dtype
-    h: torch.dtype
-    u: float
-    devices: tuple[str, ...] = ("cpu",)
-
-
-DTYPES = (
-    DType("fp16", "f16", torch.float16, torch.float16, 2.0**-11, ("cpu", "cuda")),
-    DType("bf16", "bf16", torch.bfloat16, torch.bfloat16, 2.0**-8),
-    DType("fp32", "f32", torch.float32, torch.float16, 2.0**-11),
-)
+# By the name in those of methods: the element type, and the devices that it is measured on.
+DTYPES = {
+    "fp16": (torch.float16, ("cpu", "cuda")),
+    "bf16": (torch.bfloat16, ("cpu",)),
+    "fp32": (torch.float32, ("cpu",)),
+}
 
 
 @dataclass(frozen=True)
 class Method:
-    """`make(rank, x)` gives what wraps the layers of a cell, for inputs like x; it raises Skipped if it cannot."""
+    """`make(rank, x)` gives what wraps the layers, for inputs like x."""
 
-    name: str
     make: Callable[[int, Tensor], Wrap]
     devices: tuple[str, ...] = ("cpu", "cuda")
-    dtypes: tuple[str, ...] = ("fp16", "bf16", "fp32")
+    dtypes: tuple[str, ...] = tuple(DTYPES)
+    needs_adapter: bool = False
+    package: str = "torch"
 
 
-# The first is what the others are compared with. At rank 0 they take its path.
-METHODS = (
-    Method("base", lambda rank, x: base),
-    Method("unfused", lambda rank, x: unfused if rank > 0 else base),
-    Method("compiled", compiled, devices=("cuda",)),
-    Method("peft", partial(peft, autocast=False)),
-    Method("peft-f32", partial(peft, autocast=True), dtypes=("fp16", "bf16")),
-    Method("vllm", vllm, devices=("cuda",)),
-)
+# The first is what the others are compared with. At rank 0 they take its path, or are left out.
+METHODS = {
+    "base": Method(lambda rank, x: base),
+    "unfused": Method(lambda rank, x: unfused if rank > 0 else base),
+    "compiled": Method(compiled, devices=("cuda",), needs_adapter=True),
+    "peft": Method(partial(peft, autocast=False), package="peft"),
+    "peft-f32": Method(partial(peft, autocast=True), dtypes=("fp16", "bf16"), package="peft"),
+    "vllm": Method(vllm, devices=("cuda",), needs_adapter=True, package="vllm"),
+}
 
 
-def choose(entries: tuple, device: str, names: str) -> list:
-    """The entries of DTYPES or METHODS with these names (joined by commas); without names, all of the device.
-    Raises ValueError on a name that the device does not have, or that is there twice."""
-    known = {entry.name: entry for entry in entries if device in entry.devices}
-    chosen = names.split(",") if names else list(known)
-    if not set(chosen) <= set(known) or len(set(chosen)) < len(chosen):
-        raise ValueError(f"'{names}': expected some of {','.join(known)}, each once, for the device {device}")
-    return [known[name] for name in chosen]
+def methods(device: str) -> list[tuple[str, bool]]:
+    """The names that there are on the device, and whether there is none at rank 0. What is not installed is named on
+    stderr."""
+    found = []
+    for dtype, (_, devices) in DTYPES.items():
+        for name, method in METHODS.items():
+            if device not in devices or device not in method.devices or dtype not in method.dtypes:
+                continue
+            if importlib.util.find_spec(method.package) is None:
+                print(f"skipped: torch-{dtype}/{name}: the package {method.package} is missing", file=sys.stderr)
+            else:
+                found.append((f"torch-{dtype}/{name}", method.needs_adapter))
+    return found
+
+
+def forward(worker: Worker, name: str, rank: int) -> tuple[Forward, Ring]:
+    """The layers' functions of x, one after another."""
+    dtype, _, method = name.removeprefix("torch-").partition("/")
+    element, slots = DTYPES[dtype][0], worker.slots
+    ring = slots.ring(element)
+    products = range(sum(name.startswith("w.") for name in slots.tensors))
+    scale = slots.tensors["scale"].item()
+
+    def copies(part: str) -> list[list[Tensor]]:
+        """By product and slot."""
+        return [slots.copies(f"{part}.{i}", element) for i in products]
+
+    xs, ws = copies("x"), copies("w")
+    if rank > 0:
+        a, b = copies(f"a.{rank}"), copies(f"b.{rank}")
+    else:
+        a = [[w.new_empty(0, w.shape[1]) for w in product] for product in ws]
+        b = [[w.new_empty(w.shape[0], 0) for w in product] for product in ws]
+    wrap = METHODS[method].make(rank, xs[0][0])
+    # Slots that share their weights share the functions, too: some make copies of their own.
+    own = 1 if slots.warm else ring.count
+    modules = [[wrap(Layer(ws[i][slot], a[i][slot], b[i][slot], scale)) for i in products] for slot in range(own)]
+
+    def run(slot: int) -> list[Tensor]:
+        return [module(xs[i][slot]) for i, module in enumerate(modules[slot % own])]
+
+    return run, ring
