@@ -2,7 +2,7 @@
 //!
 //! They are compiled for compute capability 8.0 and run on everything later, Hopper among it.
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt", doc))]
+#[cfg(any(target_arch = "nvptx64", doc))]
 use crate::layer_params::{AttentionParams, LayerNormParams};
 use crate::tile::{ATTENTION_BLOCK, ATTENTION_THREADS, LAYER_NORM_ROWS, WARP};
 
@@ -33,9 +33,6 @@ pub struct LayerKernel {
     pub max_registers: u32,
     /// Dynamic shared memory, in bytes.
     pub shared_bytes: u32,
-    /// The kernel, for the strict machine.
-    #[cfg(feature = "simt")]
-    pub run: LayerRun,
 }
 
 impl LayerKernel {
@@ -55,16 +52,6 @@ impl LayerKernel {
     }
 }
 
-/// A kernel with what it is launched with.
-#[cfg(feature = "simt")]
-#[derive(Clone, Copy, Debug)]
-pub enum LayerRun {
-    /// [`LayerOperation::LayerNorm`].
-    LayerNorm(unsafe fn(LayerNormParams)),
-    /// [`LayerOperation::Attention`].
-    Attention(unsafe fn(AttentionParams)),
-}
-
 /// Two slots, each with a block of k and one of v.
 const fn attention_shared(head_dim: u32) -> u32 {
     2 * 2 * ATTENTION_BLOCK * head_dim * 2
@@ -82,8 +69,6 @@ macro_rules! layer_kernels {
                 min_ctas: $ctas,
                 max_registers: $registers,
                 shared_bytes: $shared,
-                #[cfg(feature = "simt")]
-                run: LayerRun::$operation(crate::sm80::$function $(::<$($argument),*>)?),
             },
         )*];
 

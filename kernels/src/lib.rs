@@ -5,40 +5,40 @@
 //! y = f16( x Wᵀ + h Bᵀ + bias )    h: [M, r]   y: [M, N]
 //! ```
 //!
-//! One source, three ways to build it:
+//! Two ways to build it:
 //!
 //! | build | what there is |
 //! |---|---|
-//! | `nvptx64-nvidia-cuda` (by `cuda-builder`) | the kernels as PTX entries; [`ptx`] is the result, checked in |
+//! | `nvptx64-nvidia-cuda` (by `cuda-builder`) | the kernels as PTX entries; [`ptx`] is the result, checked in, and what tests run on the strict machine of `fused-lora-simt` |
 //! | host | [`params`], [`tile`], [`table`], [`ptx`]: what a launcher needs, never repeated there |
-//! | host with the feature `simt` | also the kernels as functions that the strict machine of `fused-lora-simt` runs lane by lane |
 //!
-//! The crate is `no_std` and depends on nothing but `core` (and on the machine, for tests).
+//! The crate is `no_std` and depends on nothing but `core`.
 
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]
 #![warn(missing_docs)]
 
-#[cfg(feature = "simt")]
-extern crate fused_lora_simt as simt;
-
 mod address;
 pub mod counters;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+#[cfg(target_arch = "nvptx64")]
 pub mod device;
 #[cfg(any(not(target_arch = "nvptx64"), feature = "instructions"))]
 pub mod instructions;
 pub mod layer_params;
 #[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", feature = "sm90"))))]
 pub mod layer_table;
+#[cfg(target_arch = "nvptx64")]
+mod maps;
 pub mod params;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod ptx;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+#[cfg(target_arch = "nvptx64")]
 pub mod sm80;
+#[cfg(target_arch = "nvptx64")]
 pub mod sm90;
 #[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", not(feature = "sm90")))))]
 pub mod sm90_table;
+pub mod sm90_tile;
 #[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", feature = "sm90"))))]
 pub mod table;
 pub mod tensor_map;

@@ -1,13 +1,13 @@
 //! The entries for compute capability 9.0; see [`table`](crate::table).
 
-use crate::sm90::tile::{
+use crate::sm90_tile::{
     T64x16, T64x32, T64x32h32, T64x64, T64x64h16, T64x64h32, T64x64k, T64x128, T64x128h16, T64x128h32,
     T64x128k, T128x128, T128x128h16, T128x128h32, T128x192, T128x192h16, T128x192h32, T128x256, T128x256c256,
     T128x256h16, T128x256h32, T256x128, T256x128c128,
 };
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::{
-    sm90::tile::{BLOCK_K, Tile},
+    sm90_tile::{BLOCK_K, Tile},
     table::{Kernel, Operation, Target},
     tile::Blocks,
 };
@@ -33,19 +33,6 @@ macro_rules! kernels {
                 min_ctas: 1,
                 max_registers: $registers,
                 shared_bytes: <$tile>::SHARED_BYTES,
-                #[cfg(feature = "simt")]
-                run: {
-                    unsafe fn run(params: &crate::tensor_map::TensorParams) {
-                        // SAFETY: the launcher's contract.
-                        unsafe {
-                            crate::sm90::$function::<$tile, $($argument),*>(
-                                crate::tensor_map::Maps::of(params),
-                                &params.params,
-                            )
-                        }
-                    }
-                    crate::table::Run::TensorParams(run)
-                },
             },
         )*];
 
@@ -69,7 +56,7 @@ macro_rules! kernels {
                         options(pure, nomem, nostack),
                     );
                     crate::sm90::$function::<$tile, $($argument),*>(
-                        crate::tensor_map::Maps::at(maps),
+                        crate::maps::Maps::at(maps),
                         &params.params,
                     )
                 }

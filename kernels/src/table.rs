@@ -74,19 +74,6 @@ pub struct Kernel {
     pub max_registers: u32,
     /// Dynamic shared memory, in bytes.
     pub shared_bytes: u32,
-    /// The kernel, for the strict machine.
-    #[cfg(feature = "simt")]
-    pub run: Run,
-}
-
-/// A kernel with what it is launched with.
-#[cfg(feature = "simt")]
-#[derive(Clone, Copy, Debug)]
-pub enum Run {
-    /// [`Target::Sm80`].
-    Params(unsafe fn(crate::params::Params)),
-    /// [`Target::Sm90a`].
-    TensorParams(unsafe fn(&crate::tensor_map::TensorParams)),
 }
 
 impl Kernel {
@@ -127,8 +114,6 @@ macro_rules! kernels {
                 min_ctas: $ctas,
                 max_registers: $registers,
                 shared_bytes: <$tile>::SHARED_BYTES,
-                #[cfg(feature = "simt")]
-                run: Run::Params(crate::sm80::$function::<$tile $(, $argument)*>),
             },
         )*];
 

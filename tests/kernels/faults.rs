@@ -192,9 +192,7 @@ fn synchronisation_of(folder: &str, file: &str) {
     let here = format!(" of {folder}/{file}");
     let mut places: BTreeMap<String, Vec<(&Subject, Op, Site)>> = BTreeMap::new();
     for &subject in SM90_SUBJECTS {
-        for (op, site, place) in
-            subject.clean().sites.all().filter(|(.., place)| place.ends_with(&here))
-        {
+        for (op, site, place) in subject.clean().sites.all().filter(|(.., place)| place.ends_with(&here)) {
             places.entry(place).or_default().push((subject, op, site));
         }
     }

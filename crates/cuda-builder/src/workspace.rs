@@ -6,7 +6,7 @@ use cuda_builder::{Arch, CudaBuilder, KernelSpec, LaunchBounds, Product};
 use fused_lora_kernels::{
     instructions::{INSTRUCTIONS, Instruction, SM90_INSTRUCTIONS, Sm90Instruction},
     layer_table::{LAYER_KERNELS, LayerKernel, LayerOperation},
-    sm90::tile::MAX_CLUSTER,
+    sm90_tile::MAX_CLUSTER,
     table::{KERNELS, Kernel, Operation, SM90_KERNELS},
 };
 

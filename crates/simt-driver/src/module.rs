@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(load(&text, (9, 0), 11_000).map(|names| names.len()), Ok(2));
         let (mut images, device) = (Images::default(), Device::new(&Config::default()));
         let text = CString::new(text).expect("no NUL");
-        let [first, second] =
-            [(); 2].map(|()| images.load(&Image::Ptx(&text), &device, 12_000).ok().expect("PTX"));
+        let [first, second] = [(); 2].map(|()| images.load(&Image::Ptx(&text), &device, 12_000));
+        let (Ok(first), Ok(second)) = (first, second) else { panic!("it is PTX") };
         assert!(Arc::ptr_eq(&first, &second));
     }
 
@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn cubins_are_refused_with_the_reason() {
         // SAFETY: it ends with a NUL before the header of an ELF file does.
-        let image = unsafe { Image::from_pointer(b"\x7fELF\x02\x01\0".as_ptr().cast()) };
-        let image = image.ok().expect("an ELF file");
+        let image = unsafe { Image::from_pointer(c"\x7fELF\x02\x01".as_ptr().cast()) };
+        let Ok(image) = image else { panic!("it is an ELF file") };
         let device = Device::new(&Config::default());
         let rejection = Images::default().load(&image, &device, 12_000).expect_err("a cubin");
         assert_eq!(rejection.code.0, 209);

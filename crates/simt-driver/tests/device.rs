@@ -210,7 +210,8 @@ fn entries_of_single_instructions_run() {
         };
         let _context = cust::quick_init().expect("a driver");
         let module = Module::from_ptx(ptx::SM80_INSTRUCTIONS, &[]).expect("PTX of these sources");
-        let echo = INSTRUCTIONS.iter().find(|entry| entry.name == "instruction_opaque").expect("there is one");
+        let echo =
+            INSTRUCTIONS.iter().find(|entry| entry.name == "instruction_opaque").expect("there is one");
         let function = module.get_function(echo.name).expect("ours");
         let input: Vec<u32> = (0..2 * echo.input_words).map(|i| i * 0x0101).collect();
         let from = DeviceBuffer::from_slice(&input).expect("memory");

@@ -225,7 +225,7 @@ impl Report {
     /// A fault of the host's, at the caller's line.
     #[track_caller]
     pub(crate) fn host(kind: Kind) -> Self {
-        Self { kernel: "host".to_owned(), cta: 0, lane: 0, location: Place::caller(), kind }
+        Self { kernel: "host".into(), cta: 0, lane: 0, location: Place::caller(), kind }
     }
 }
 

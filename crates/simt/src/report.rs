@@ -9,7 +9,7 @@ use crate::site::{Op, Place};
 #[error("{kernel}, CTA {cta}, lane {lane}, {location}: {kind}")]
 pub struct Report {
     /// The name of the launch; `host` for the host's own accesses.
-    pub kernel: String,
+    pub kernel: Box<str>,
     /// The number of the CTA in its grid.
     pub cta: u32,
     /// The number of the lane in its CTA.
@@ -32,7 +32,7 @@ pub enum Kind {
         /// The first byte in question.
         address: String,
         /// The earlier one.
-        other: Party,
+        other: Box<Party>,
     },
     /// Two conflicting accesses in an order, the later one in the asynchronous proxy, that no fence makes one across
     /// proxies.
@@ -46,7 +46,7 @@ pub enum Kind {
         /// The first byte in question.
         address: String,
         /// The earlier one.
-        other: Party,
+        other: Box<Party>,
         /// The fence that is missing.
         fence: Op,
     },
@@ -67,7 +67,7 @@ pub enum Kind {
         /// The number of the CTA in its grid whose shared memory it is.
         peer: u32,
         /// The access.
-        access: Party,
+        access: Box<Party>,
         /// Whether it had ended before the access, or ends without being ordered after it.
         ended: bool,
     },
@@ -79,7 +79,7 @@ pub enum Kind {
         /// The first byte in question.
         address: String,
         /// The earlier one.
-        other: Party,
+        other: Box<Party>,
     },
     /// A read of what nobody wrote.
     #[error("{op} reads {address}, which nobody wrote")]

@@ -449,12 +449,12 @@ impl Run {
 
     pub(crate) fn report(&self, lane: LaneRef, location: Place, kind: Kind) -> Report {
         let cta = self.slots[lane.slot].as_ref().expect("a lane that fails is resident");
-        let kernel = self.launches[cta.launch].name.clone();
+        let kernel = self.launches[cta.launch].name.as_str().into();
         Report { kernel, cta: cta.index, lane: lane.lane as u32, location, kind }
     }
 
     /// The other side of a race.
-    pub(crate) fn party(&self, access: &Access) -> Party {
+    pub(crate) fn party(&self, access: &Access) -> Box<Party> {
         let (cta, actor) = match access.who.actor() {
             Actor::Lane { cta, lane } => (cta, PartyActor::Lane(lane)),
             Actor::Warp { cta, warp } => (cta, PartyActor::Warp(warp)),
@@ -472,13 +472,13 @@ impl Run {
         let launch =
             self.launches.iter().rfind(|launch| launch.first_cta <= cta).expect("CTAs belong to launches");
         let entry = self.sites.get(access.site());
-        Party {
+        Box::new(Party {
             kernel: launch.name.clone(),
             cta: cta - launch.first_cta,
             actor,
             op: entry.info.op,
             location: entry.location.clone(),
-        }
+        })
     }
 
     /// The kernel returned in the current lane, or panicked.

@@ -166,7 +166,7 @@ impl Run {
         let launch = launch.expect("CTAs belong to launches");
         let entry = self.sites.get(site);
         self.failure.get_or_insert(Report {
-            kernel: launch.name.clone(),
+            kernel: launch.name.as_str().into(),
             cta: cta - launch.first_cta,
             lane,
             location: entry.location.clone(),

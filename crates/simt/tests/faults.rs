@@ -326,7 +326,7 @@ fn a_report_names_both_sides() {
         },
     )
     .unwrap_err();
-    assert_eq!((report.kernel.as_str(), report.cta, report.lane), ("kernel", 0, 9));
+    assert_eq!((&*report.kernel, report.cta, report.lane), ("kernel", 0, 9));
     assert!(report.location.file.ends_with("faults.rs"));
     assert_eq!(report.location.line, line.get() + 2);
     let Kind::Race { op, address, other } = &report.kind else { panic!("{report}") };

@@ -3,7 +3,6 @@
 //! What an approximation gives is the GPU's own, within the error that the manual names: the strict machine takes any
 //! such value. All of them flush subnormal inputs and results to zero of the same sign.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 macro_rules! unary {
@@ -12,18 +11,13 @@ macro_rules! unary {
         #[inline(always)]
         #[must_use]
         pub fn $name(x: f32) -> f32 {
-            #[cfg(target_arch = "nvptx64")]
-            {
-                let y: f32;
-                // SAFETY: an arithmetic instruction on registers.
-                unsafe {
-                    asm!(concat!($instruction, " {0}, {1};"), out(reg32) y, in(reg32) x,
-                        options(pure, nomem, nostack));
-                }
-                y
+            let y: f32;
+            // SAFETY: an arithmetic instruction on registers.
+            unsafe {
+                asm!(concat!($instruction, " {0}, {1};"), out(reg32) y, in(reg32) x,
+                    options(pure, nomem, nostack));
             }
-            #[cfg(not(target_arch = "nvptx64"))]
-            simt::ops::$name(x)
+            y
         }
     };
 }
@@ -48,16 +42,11 @@ unary! {
 #[inline(always)]
 #[must_use]
 pub fn fma(a: f32, b: f32, c: f32) -> f32 {
-    #[cfg(target_arch = "nvptx64")]
-    {
-        let d: f32;
-        // SAFETY: an arithmetic instruction on registers.
-        unsafe {
-            asm!("fma.rn.f32 {0}, {1}, {2}, {3};", out(reg32) d, in(reg32) a, in(reg32) b, in(reg32) c,
-                options(pure, nomem, nostack));
-        }
-        d
+    let d: f32;
+    // SAFETY: an arithmetic instruction on registers.
+    unsafe {
+        asm!("fma.rn.f32 {0}, {1}, {2}, {3};", out(reg32) d, in(reg32) a, in(reg32) b, in(reg32) c,
+            options(pure, nomem, nostack));
     }
-    #[cfg(not(target_arch = "nvptx64"))]
-    simt::ops::fma(a, b, c)
+    d
 }

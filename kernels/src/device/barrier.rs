@@ -1,6 +1,5 @@
 //! Barriers. PTX ISA 9.7.13.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -13,8 +12,7 @@ instruction! {
     ///
     /// All threads of the CTA execute this same barrier.
     pub unsafe fn bar_sync() {
-        ptx: asm!("bar.sync 0;", options(nostack)),
-        host: simt::ops::bar_sync(),
+        asm!("bar.sync 0;", options(nostack))
     }
 }
 
@@ -25,8 +23,7 @@ instruction! {
     ///
     /// All lanes of the warp execute it.
     pub unsafe fn bar_warp_sync() {
-        ptx: asm!("bar.warp.sync 0xffffffff;", options(nostack)),
-        host: simt::ops::bar_warp_sync(),
+        asm!("bar.warp.sync 0xffffffff;", options(nostack))
     }
 }
 
@@ -37,7 +34,6 @@ instruction! {
     ///
     /// So many threads of the CTA execute it with this ID, and nobody else uses that barrier at the time.
     pub unsafe fn bar_sync_some(id: u32, threads: u32) {
-        ptx: asm!("bar.sync {0}, {1};", in(reg32) id, in(reg32) threads, options(nostack)),
-        host: simt::ops::bar_sync_named(id, threads),
+        asm!("bar.sync {0}, {1};", in(reg32) id, in(reg32) threads, options(nostack))
     }
 }

@@ -4,11 +4,10 @@
 //! waited for by the thread that issued it. Coordinates are (column, row) in elements; what a box has outside of the
 //! tensor is filled with zeros by a load, whose bytes count all the same, and left out by a store.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::{ClusterAddr, SharedAddr, instruction};
-use crate::tensor_map::TensorMapRef;
+use crate::maps::TensorMapRef;
 
 instruction! {
     /// `cp.async.bulk.tensor.2d` from global to this CTA's shared memory: starts copying the map's box from (`column`,
@@ -20,12 +19,11 @@ instruction! {
     /// touches until the barrier's phase is over; generic accesses to them are fenced; `barrier` is of this CTA and
     /// expects the bytes.
     pub unsafe fn load_box(to: SharedAddr, map: TensorMapRef, column: u32, row: u32, barrier: SharedAddr) {
-        ptx: asm!(
+        asm!(
             "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [{0}], [{1}, {{{2}, {3}}}], [{4}];",
             in(reg32) to.address(), in(reg64) map.address(), in(reg32) column, in(reg32) row, in(reg32) barrier.address(),
             options(nostack),
-        ),
-        host: simt::ops::cp_async_bulk_tensor_2d_load(to.address(), map.words(), [column, row], barrier.address()),
+        )
     }
 }
 
@@ -39,15 +37,12 @@ instruction! {
     pub unsafe fn load_box_multicast(
         to: SharedAddr, map: TensorMapRef, column: u32, row: u32, barrier: SharedAddr, ctas: u16,
     ) {
-        ptx: asm!(
+        asm!(
             "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [{0}], [{1}, {{{2}, {3}}}], [{4}], {5};",
             in(reg32) to.address(), in(reg64) map.address(), in(reg32) column, in(reg32) row, in(reg32) barrier.address(),
             in(reg16) ctas,
             options(nostack),
-        ),
-        host: simt::ops::cp_async_bulk_tensor_2d_load_multicast(
-            to.address(), map.words(), [column, row], barrier.address(), ctas,
-        ),
+        )
     }
 }
 
@@ -60,12 +55,11 @@ instruction! {
     /// The map's tensor is writable and the box this thread's; the bytes at `from` are fenced for the async proxy and
     /// stay until the group's reads are waited for.
     pub unsafe fn store_box(map: TensorMapRef, column: u32, row: u32, from: SharedAddr) {
-        ptx: asm!(
+        asm!(
             "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [{0}, {{{1}, {2}}}], [{3}];",
             in(reg64) map.address(), in(reg32) column, in(reg32) row, in(reg32) from.address(),
             options(nostack),
-        ),
-        host: simt::ops::cp_async_bulk_tensor_2d_store(map.words(), [column, row], from.address()),
+        )
     }
 }
 
@@ -76,8 +70,7 @@ instruction! {
     ///
     /// None beyond that of the stores.
     pub unsafe fn bulk_commit_group() {
-        ptx: asm!("cp.async.bulk.commit_group;", options(nostack)),
-        host: simt::ops::cp_async_bulk_commit_group(),
+        asm!("cp.async.bulk.commit_group;", options(nostack))
     }
 }
 
@@ -89,8 +82,7 @@ instruction! {
     ///
     /// None beyond that of the stores.
     pub unsafe fn bulk_wait_group_read<const PENDING: u32>() {
-        ptx: asm!("cp.async.bulk.wait_group.read {0};", const PENDING, options(nostack)),
-        host: simt::ops::cp_async_bulk_wait_group_read(PENDING),
+        asm!("cp.async.bulk.wait_group.read {0};", const PENDING, options(nostack))
     }
 }
 
@@ -104,12 +96,11 @@ instruction! {
     /// the copy is known to be over; those at `to` are touched by nobody until the barrier's phase is over; the CTA has
     /// started and not ended.
     pub unsafe fn copy_to_cluster(to: ClusterAddr, from: SharedAddr, bytes: u32, barrier: ClusterAddr) {
-        ptx: asm!(
+        asm!(
             "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [{0}], [{1}], {2}, [{3}];",
             in(reg32) to.address(), in(reg32) from.address(), in(reg32) bytes, in(reg32) barrier.address(),
             options(nostack),
-        ),
-        host: simt::ops::cp_async_bulk_shared_cluster(to.address(), from.address(), bytes, barrier.address()),
+        )
     }
 }
 
@@ -120,7 +111,6 @@ instruction! {
     ///
     /// The map is there.
     pub unsafe fn prefetch_tensor_map(map: TensorMapRef) {
-        ptx: asm!("prefetch.tensormap [{0}];", in(reg64) map.address(), options(nostack)),
-        host: simt::ops::prefetch_tensormap(map.words()),
+        asm!("prefetch.tensormap [{0}];", in(reg64) map.address(), options(nostack))
     }
 }

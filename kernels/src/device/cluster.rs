@@ -1,7 +1,6 @@
 //! Clusters: CTAs that run at the same time and reach each other's shared memory. PTX ISA 9.7.13.4
 //! `barrier.cluster`, 9.7.9.23 `mapa`, 10 *Special Registers*.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::{SharedAddr, instruction};
@@ -26,15 +25,10 @@ macro_rules! special_register {
         #[inline(always)]
         #[must_use]
         pub fn $name() -> u32 {
-            #[cfg(target_arch = "nvptx64")]
-            {
-                let value: u32;
-                // SAFETY: reading a special register has no precondition.
-                unsafe { asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value, options(pure, nomem, nostack)) };
-                value
-            }
-            #[cfg(not(target_arch = "nvptx64"))]
-            simt::ops::$name()
+            let value: u32;
+            // SAFETY: reading a special register has no precondition.
+            unsafe { asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value, options(pure, nomem, nostack)) };
+            value
         }
     };
 }
@@ -64,8 +58,7 @@ instruction! {
     ///
     /// All threads of all CTAs of the cluster execute it, each before its wait.
     pub unsafe fn barrier_cluster_arrive() {
-        ptx: asm!("barrier.cluster.arrive.release.aligned;", options(nostack)),
-        host: simt::ops::barrier_cluster_arrive(),
+        asm!("barrier.cluster.arrive.release.aligned;", options(nostack))
     }
 }
 
@@ -76,8 +69,7 @@ instruction! {
     ///
     /// After [`barrier_cluster_arrive`].
     pub unsafe fn barrier_cluster_wait() {
-        ptx: asm!("barrier.cluster.wait.acquire.aligned;", options(nostack)),
-        host: simt::ops::barrier_cluster_wait(),
+        asm!("barrier.cluster.wait.acquire.aligned;", options(nostack))
     }
 }
 
@@ -88,12 +80,9 @@ instruction! {
     ///
     /// The cluster has that CTA.
     pub unsafe fn mapa(address: SharedAddr, rank: u32) -> ClusterAddr {
-        ptx: {
-            let mapped: u32;
-            asm!("mapa.shared::cluster.u32 {0}, {1}, {2};",
-                out(reg32) mapped, in(reg32) address.address(), in(reg32) rank, options(pure, nomem, nostack));
-            ClusterAddr(mapped)
-        },
-        host: ClusterAddr(simt::ops::mapa(address.address(), rank)),
+        let mapped: u32;
+        asm!("mapa.shared::cluster.u32 {0}, {1}, {2};",
+            out(reg32) mapped, in(reg32) address.address(), in(reg32) rank, options(pure, nomem, nostack));
+        ClusterAddr(mapped)
     }
 }

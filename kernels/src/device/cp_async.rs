@@ -1,6 +1,5 @@
 //! Asynchronous copies from global to shared memory. PTX ISA 9.7.9.25.3, `cp.async`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::{SharedAddr, instruction};
@@ -16,9 +15,8 @@ instruction! {
     /// `to`; nobody touches them until this thread has waited for the group, and others until they are
     /// ordered after that wait.
     pub unsafe fn cp_async_16(to: SharedAddr, from: Global<u16>, bytes: u32) {
-        ptx: asm!("cp.async.cg.shared.global [{0}], [{1}], 16, {2};",
-            in(reg32) to.address(), in(reg64) from.address(), in(reg32) bytes, options(nostack)),
-        host: simt::ops::cp_async_16(to.address(), from.address(), bytes),
+        asm!("cp.async.cg.shared.global [{0}], [{1}], 16, {2};",
+            in(reg32) to.address(), in(reg64) from.address(), in(reg32) bytes, options(nostack))
     }
 }
 
@@ -30,8 +28,7 @@ instruction! {
     ///
     /// None beyond that of the copies.
     pub unsafe fn cp_async_commit_group() {
-        ptx: asm!("cp.async.commit_group;", options(nostack)),
-        host: simt::ops::cp_async_commit_group(),
+        asm!("cp.async.commit_group;", options(nostack))
     }
 }
 
@@ -43,7 +40,6 @@ instruction! {
     ///
     /// None beyond that of the copies.
     pub unsafe fn cp_async_wait_group<const PENDING: u32>() {
-        ptx: asm!("cp.async.wait_group {0};", const PENDING, options(nostack)),
-        host: simt::ops::cp_async_wait_group(PENDING),
+        asm!("cp.async.wait_group {0};", const PENDING, options(nostack))
     }
 }

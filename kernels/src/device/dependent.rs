@@ -1,6 +1,5 @@
 //! Launches that begin before the one ahead has ended. PTX ISA 9.7.13.13, `griddepcontrol`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -13,8 +12,7 @@ instruction! {
     ///
     /// None of its own.
     pub unsafe fn griddepcontrol_wait() {
-        ptx: asm!("griddepcontrol.wait;", options(nostack)),
-        host: simt::ops::griddepcontrol_wait(),
+        asm!("griddepcontrol.wait;", options(nostack))
     }
 }
 
@@ -25,7 +23,6 @@ instruction! {
     ///
     /// None of its own: a dependent must wait before it touches what this launch writes.
     pub unsafe fn griddepcontrol_launch_dependents() {
-        ptx: asm!("griddepcontrol.launch_dependents;", options(nostack)),
-        host: simt::ops::griddepcontrol_launch_dependents(),
+        asm!("griddepcontrol.launch_dependents;", options(nostack))
     }
 }

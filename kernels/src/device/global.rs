@@ -1,6 +1,5 @@
 //! Global memory. PTX ISA 9.7.9.8 `ld`, 9.7.9.11 `st`, 9.7.13.15 `atom`; ordering in chapter 8.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -14,12 +13,9 @@ impl Global<u16> {
         ///
         /// Aligned, readable; no write races with it.
         pub unsafe fn load(self) -> u16 {
-            ptx: {
-                let v: u16;
-                asm!("ld.global.u16 {0}, [{1}];", out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
-                v
-            },
-            host: simt::ops::ld_global::<u16>(self.address()),
+            let v: u16;
+            asm!("ld.global.u16 {0}, [{1}];", out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
+            v
         }
     }
 
@@ -30,8 +26,7 @@ impl Global<u16> {
         ///
         /// Aligned, writable; no other access races with it.
         pub unsafe fn store(self, value: u16) {
-            ptx: asm!("st.global.u16 [{0}], {1};", in(reg64) self.address(), in(reg16) value, options(nostack)),
-            host: simt::ops::st_global::<u16>(self.address(), value),
+            asm!("st.global.u16 [{0}], {1};", in(reg64) self.address(), in(reg16) value, options(nostack))
         }
     }
 }
@@ -44,12 +39,9 @@ impl Global<u32> {
         ///
         /// Aligned, readable; no write races with it.
         pub unsafe fn load(self) -> u32 {
-            ptx: {
-                let v: u32;
-                asm!("ld.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
-                v
-            },
-            host: simt::ops::ld_global::<u32>(self.address()),
+            let v: u32;
+            asm!("ld.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
+            v
         }
     }
 
@@ -61,12 +53,9 @@ impl Global<u32> {
         ///
         /// Aligned, readable; other accesses that race with it are strong, too.
         pub unsafe fn load_acquire(self) -> u32 {
-            ptx: {
-                let v: u32;
-                asm!("ld.acquire.gpu.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack));
-                v
-            },
-            host: simt::ops::ld_acquire_gpu(self.address()),
+            let v: u32;
+            asm!("ld.acquire.gpu.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack));
+            v
         }
     }
 
@@ -77,8 +66,7 @@ impl Global<u32> {
         ///
         /// A multiple of 4, writable; no other access races with it.
         pub unsafe fn store(self, value: u32) {
-            ptx: asm!("st.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack)),
-            host: simt::ops::st_global::<u32>(self.address(), value),
+            asm!("st.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
         }
     }
 
@@ -89,8 +77,7 @@ impl Global<u32> {
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn store_relaxed(self, value: u32) {
-            ptx: asm!("st.relaxed.gpu.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack)),
-            host: simt::ops::st_relaxed_gpu(self.address(), value),
+            asm!("st.relaxed.gpu.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
         }
     }
 
@@ -102,13 +89,10 @@ impl Global<u32> {
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn atom_inc(self, last: u32) -> u32 {
-            ptx: {
-                let v: u32;
-                asm!("atom.relaxed.gpu.global.inc.u32 {0}, [{1}], {2};",
-                out(reg32) v, in(reg64) self.address(), in(reg32) last, options(nostack));
-                v
-            },
-            host: simt::ops::atom_inc_relaxed_gpu(self.address(), last),
+            let v: u32;
+            asm!("atom.relaxed.gpu.global.inc.u32 {0}, [{1}], {2};",
+            out(reg32) v, in(reg64) self.address(), in(reg32) last, options(nostack));
+            v
         }
     }
 
@@ -120,8 +104,7 @@ impl Global<u32> {
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn red_add_release(self, value: u32) {
-            ptx: asm!("red.release.gpu.global.add.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack)),
-            host: simt::ops::red_add_release_gpu(self.address(), value),
+            asm!("red.release.gpu.global.add.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
         }
     }
 }
@@ -134,16 +117,13 @@ impl Global<[u32; 4]> {
         ///
         /// A multiple of 16, readable; no write races with it.
         pub unsafe fn load(self) -> [u32; 4] {
-            ptx: {
-                let (a, b, c, d): (u32, u32, u32, u32);
-                asm!(
-                    "ld.global.v4.u32 {{{0}, {1}, {2}, {3}}}, [{4}];",
-                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg64) self.address(),
-                    options(nostack, readonly),
-                );
-                [a, b, c, d]
-            },
-            host: simt::ops::ld_global::<[u32; 4]>(self.address()),
+            let (a, b, c, d): (u32, u32, u32, u32);
+            asm!(
+                "ld.global.v4.u32 {{{0}, {1}, {2}, {3}}}, [{4}];",
+                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg64) self.address(),
+                options(nostack, readonly),
+            );
+            [a, b, c, d]
         }
     }
 
@@ -154,13 +134,12 @@ impl Global<[u32; 4]> {
         ///
         /// A multiple of 16, writable; no other access races with it.
         pub unsafe fn store(self, value: [u32; 4]) {
-            ptx: asm!(
+            asm!(
                 "st.global.v4.u32 [{0}], {{{1}, {2}, {3}, {4}}};",
                 in(reg64) self.address(),
                 in(reg32) value[0], in(reg32) value[1], in(reg32) value[2], in(reg32) value[3],
                 options(nostack),
-            ),
-            host: simt::ops::st_global::<[u32; 4]>(self.address(), value),
+            )
         }
     }
 }

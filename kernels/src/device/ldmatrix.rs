@@ -1,6 +1,5 @@
 //! Loading fragments. PTX ISA 9.7.14.5.15, `ldmatrix`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::{SharedAddr, instruction};
@@ -15,16 +14,13 @@ instruction! {
     /// All lanes of the warp execute it; `row` is a multiple of 16 and its 16 bytes are readable; no write
     /// races with it. It orders nothing.
     pub unsafe fn ldmatrix_x4(row: SharedAddr) -> [u32; 4] {
-        ptx: {
-            let (a, b, c, d): (u32, u32, u32, u32);
-            asm!(
-                "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{0}, {1}, {2}, {3}}}, [{4}];",
-                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.address(),
-                options(nostack, readonly),
-            );
-            [a, b, c, d]
-        },
-        host: simt::ops::ldmatrix_x4(row.address()),
+        let (a, b, c, d): (u32, u32, u32, u32);
+        asm!(
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {{{0}, {1}, {2}, {3}}}, [{4}];",
+            out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.address(),
+            options(nostack, readonly),
+        );
+        [a, b, c, d]
     }
 }
 
@@ -36,15 +32,12 @@ instruction! {
     ///
     /// As [`ldmatrix_x4`].
     pub unsafe fn ldmatrix_x4_trans(row: SharedAddr) -> [u32; 4] {
-        ptx: {
-            let (a, b, c, d): (u32, u32, u32, u32);
-            asm!(
-                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{0}, {1}, {2}, {3}}}, [{4}];",
-                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.address(),
-                options(nostack, readonly),
-            );
-            [a, b, c, d]
-        },
-        host: simt::ops::ldmatrix_x4_trans(row.address()),
+        let (a, b, c, d): (u32, u32, u32, u32);
+        asm!(
+            "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{{0}, {1}, {2}, {3}}}, [{4}];",
+            out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) row.address(),
+            options(nostack, readonly),
+        );
+        [a, b, c, d]
     }
 }

@@ -4,7 +4,6 @@
 //! landed. Waiting takes the parity of the phase that should be over; a barrier that has just been made is in phase
 //! 0, so that a wait for parity 1 passes.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::{ClusterAddr, SharedAddr, instruction};
@@ -17,9 +16,8 @@ instruction! {
     /// A multiple of 8, inside the CTA's shared memory; nobody uses it until it is ordered after this, for the async
     /// proxy and for other CTAs by [`fence_mbarrier_init`].
     pub unsafe fn mbarrier_init(at: SharedAddr, arrivals: u32) {
-        ptx: asm!("mbarrier.init.shared::cta.b64 [{0}], {1};",
-            in(reg32) at.address(), in(reg32) arrivals, options(nostack)),
-        host: simt::ops::mbarrier_init(at.address(), arrivals),
+        asm!("mbarrier.init.shared::cta.b64 [{0}], {1};",
+            in(reg32) at.address(), in(reg32) arrivals, options(nostack))
     }
 }
 
@@ -31,8 +29,7 @@ instruction! {
     ///
     /// None of its own.
     pub unsafe fn fence_mbarrier_init() {
-        ptx: asm!("fence.mbarrier_init.release.cluster;", options(nostack)),
-        host: simt::ops::fence_mbarrier_init(),
+        asm!("fence.mbarrier_init.release.cluster;", options(nostack))
     }
 }
 
@@ -43,9 +40,8 @@ instruction! {
     ///
     /// A barrier of this CTA that still expects an arrival in this phase.
     pub unsafe fn mbarrier_arrive(at: SharedAddr) {
-        ptx: asm!("mbarrier.arrive.release.cta.shared::cta.b64 _, [{0}];",
-            in(reg32) at.address(), options(nostack)),
-        host: simt::ops::mbarrier_arrive(at.address()),
+        asm!("mbarrier.arrive.release.cta.shared::cta.b64 _, [{0}];",
+            in(reg32) at.address(), options(nostack))
     }
 }
 
@@ -60,8 +56,7 @@ instruction! {
     ///
     /// A barrier that still expects an arrival in this phase, in a CTA that has started and not ended.
     pub unsafe fn mbarrier_arrive_cluster(at: ClusterAddr) {
-        ptx: asm!("mbarrier.arrive.shared::cluster.b64 _, [{0}];", in(reg32) at.address(), options(nostack)),
-        host: simt::ops::mbarrier_arrive_cluster(at.address()),
+        asm!("mbarrier.arrive.shared::cluster.b64 _, [{0}];", in(reg32) at.address(), options(nostack))
     }
 }
 
@@ -72,9 +67,8 @@ instruction! {
     ///
     /// As [`mbarrier_arrive`]; at most 2²⁰ − 1 bytes are due in a phase.
     pub unsafe fn mbarrier_arrive_expect_tx(at: SharedAddr, bytes: u32) {
-        ptx: asm!("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [{0}], {1};",
-            in(reg32) at.address(), in(reg32) bytes, options(nostack)),
-        host: simt::ops::mbarrier_arrive_expect_tx(at.address(), bytes),
+        asm!("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [{0}], {1};",
+            in(reg32) at.address(), in(reg32) bytes, options(nostack))
     }
 }
 
@@ -85,14 +79,11 @@ instruction! {
     ///
     /// A barrier of this CTA, in that phase or the one after it.
     pub unsafe fn mbarrier_try_wait(at: SharedAddr, parity: u32) -> bool {
-        ptx: {
-            let over: u32;
-            asm!(
-                "{{ .reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [{1}], {2}; selp.u32 {0}, 1, 0, p; }}",
-                out(reg32) over, in(reg32) at.address(), in(reg32) parity, options(nostack),
-            );
-            over != 0
-        },
-        host: simt::ops::mbarrier_try_wait_parity(at.address(), parity),
+        let over: u32;
+        asm!(
+            "{{ .reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [{1}], {2}; selp.u32 {0}, 1, 0, p; }}",
+            out(reg32) over, in(reg32) at.address(), in(reg32) parity, options(nostack),
+        );
+        over != 0
     }
 }

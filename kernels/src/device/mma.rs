@@ -1,6 +1,5 @@
 //! Tensor cores, warp-wide. PTX ISA 9.7.14.5.8, fragments of `mma.m16n8k16`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -20,18 +19,15 @@ instruction! {
     ///
     /// All lanes of the warp execute it.
     pub unsafe fn mma_m16n8k16_f16(a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
-        ptx: {
-            let [mut c0, mut c1, mut c2, mut c3] = c;
-            asm!(
-                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
-                "    {{{0}, {1}, {2}, {3}}}, {{{4}, {5}, {6}, {7}}}, {{{8}, {9}}}, {{{0}, {1}, {2}, {3}}};",
-                inout(reg32) c0, inout(reg32) c1, inout(reg32) c2, inout(reg32) c3,
-                in(reg32) a[0], in(reg32) a[1], in(reg32) a[2], in(reg32) a[3],
-                in(reg32) b[0], in(reg32) b[1],
-                options(pure, nomem, nostack),
-            );
-            [c0, c1, c2, c3]
-        },
-        host: simt::ops::mma_m16n8k16_f16(a, b, c),
+        let [mut c0, mut c1, mut c2, mut c3] = c;
+        asm!(
+            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+            "    {{{0}, {1}, {2}, {3}}}, {{{4}, {5}, {6}, {7}}}, {{{8}, {9}}}, {{{0}, {1}, {2}, {3}}};",
+            inout(reg32) c0, inout(reg32) c1, inout(reg32) c2, inout(reg32) c3,
+            in(reg32) a[0], in(reg32) a[1], in(reg32) a[2], in(reg32) a[3],
+            in(reg32) b[0], in(reg32) b[1],
+            options(pure, nomem, nostack),
+        );
+        [c0, c1, c2, c3]
     }
 }

@@ -1,6 +1,6 @@
-//! One thin entry for each PTX instruction, with two bodies: inline PTX on `nvptx64`, a call into the strict
-//! machine `fused-lora-simt` elsewhere. Kernels are written on these alone, so that what is tested on a CPU
-//! is their own source. Nothing outside this module dereferences a pointer or writes `asm!`.
+//! One thin wrapper for each PTX instruction: inline PTX, which the compiler leaves as it is. Kernels are written on these
+//! alone. Nothing outside this module dereferences a pointer or writes `asm!`, but for entries, which take the address of
+//! their own parameter.
 //!
 //! Entries carry the names of their instructions. Section numbers are those of the *PTX ISA* manual, version
 //! 9.0.
@@ -51,23 +51,17 @@ pub use stmatrix::stmatrix_x4;
 pub use thread::{block_dim_x, block_idx_x, grid_dim_x, opaque, thread_idx_x};
 pub use wgmma::{Descriptor, Pending, Registers, STEP_BYTES, Sums};
 
-/// Defines an instruction: its documentation, its signature, the PTX body and the host body.
+/// Defines an instruction: its documentation, its signature, its inline PTX.
 ///
-/// `#[track_caller]` lets a report of the strict machine name the line of the kernel.
+/// `#[track_caller]` marks what speaks for its caller: reports of the strict machine name the line that calls it.
 macro_rules! instruction {
-    ($(#[$attr:meta])* $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)? {
-        ptx: $ptx:expr,
-        host: $host:expr $(,)?
-    }) => {
+    ($(#[$attr:meta])* $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)? $body:block) => {
         $(#[$attr])*
         #[inline(always)]
-        #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+        #[track_caller]
         $vis unsafe fn $name $(<const $g: $gt>)? ($($args)*) $(-> $ret)? {
-            #[cfg(target_arch = "nvptx64")]
             // SAFETY: the caller keeps the contract of `# Safety`, which is the manual's.
-            unsafe { $ptx }
-            #[cfg(not(target_arch = "nvptx64"))]
-            { $host }
+            unsafe { $body }
         }
     };
 }

@@ -1,7 +1,6 @@
 //! Fences between the generic proxy, through which threads load and store, and the async proxy, through which the copy
 //! engine and `wgmma` do. PTX ISA 9.7.13.4 `fence.proxy.async`, 8.6 *Proxies*.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -14,8 +13,7 @@ instruction! {
     ///
     /// None of its own.
     pub unsafe fn fence_proxy_async_shared() {
-        ptx: asm!("fence.proxy.async.shared::cta;", options(nostack)),
-        host: simt::ops::fence_proxy_async_shared(),
+        asm!("fence.proxy.async.shared::cta;", options(nostack))
     }
 }
 
@@ -26,7 +24,6 @@ instruction! {
     ///
     /// None of its own.
     pub unsafe fn fence_proxy_async_global() {
-        ptx: asm!("fence.proxy.async.global;", options(nostack)),
-        host: simt::ops::fence_proxy_async_global(),
+        asm!("fence.proxy.async.global;", options(nostack))
     }
 }

@@ -1,6 +1,5 @@
 //! Moving registers between warpgroups. PTX ISA 9.7.19.5, `setmaxnreg`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -12,8 +11,7 @@ instruction! {
     ///
     /// All warps of the warpgroup execute it, and none uses more registers afterwards.
     pub unsafe fn setmaxnreg_dec<const COUNT: u32>() {
-        ptx: asm!("setmaxnreg.dec.sync.aligned.u32 {0};", const COUNT, options(nostack)),
-        host: simt::ops::setmaxnreg_dec(COUNT),
+        asm!("setmaxnreg.dec.sync.aligned.u32 {0};", const COUNT, options(nostack))
     }
 }
 
@@ -24,7 +22,6 @@ instruction! {
     ///
     /// All warps of the warpgroup execute it; other warpgroups give as much.
     pub unsafe fn setmaxnreg_inc<const COUNT: u32>() {
-        ptx: asm!("setmaxnreg.inc.sync.aligned.u32 {0};", const COUNT, options(nostack)),
-        host: simt::ops::setmaxnreg_inc(COUNT),
+        asm!("setmaxnreg.inc.sync.aligned.u32 {0};", const COUNT, options(nostack))
     }
 }

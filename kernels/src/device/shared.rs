@@ -1,11 +1,9 @@
 //! Shared memory. PTX ISA 9.7.9.8 `ld.shared`, 9.7.9.11 `st.shared`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::{asm, global_asm};
 
 use super::instruction;
 
-#[cfg(target_arch = "nvptx64")]
 global_asm!(".extern .shared .align 1024 .b8 dynamic_shared_memory[];");
 
 /// An address in the CTA's shared memory, in bytes: a number that only instructions of this module follow.
@@ -18,17 +16,12 @@ pub struct SharedAddr(u32);
 #[inline(always)]
 #[must_use]
 pub fn dynamic_shared() -> SharedAddr {
-    #[cfg(target_arch = "nvptx64")]
-    {
-        let address: u32;
-        // SAFETY: moves a constant to a register.
-        unsafe {
-            asm!("mov.u32 {0}, dynamic_shared_memory;", out(reg32) address, options(nomem, nostack));
-        }
-        SharedAddr(address)
+    let address: u32;
+    // SAFETY: moves a constant to a register.
+    unsafe {
+        asm!("mov.u32 {0}, dynamic_shared_memory;", out(reg32) address, options(nomem, nostack));
     }
-    #[cfg(not(target_arch = "nvptx64"))]
-    SharedAddr(simt::ops::dynamic_shared())
+    SharedAddr(address)
 }
 
 impl SharedAddr {
@@ -63,12 +56,9 @@ impl SharedAddr {
         ///
         /// Aligned, inside the CTA's shared memory; no write races with it.
         pub unsafe fn load_u32(self) -> u32 {
-            ptx: {
-                let v: u32;
-                asm!("ld.shared.u32 {0}, [{1}];", out(reg32) v, in(reg32) self.0, options(nostack, readonly));
-                v
-            },
-            host: simt::ops::ld_shared::<u32>(self.0),
+            let v: u32;
+            asm!("ld.shared.u32 {0}, [{1}];", out(reg32) v, in(reg32) self.0, options(nostack, readonly));
+            v
         }
     }
 
@@ -79,8 +69,7 @@ impl SharedAddr {
         ///
         /// Aligned, inside the CTA's shared memory; no other access races with it.
         pub unsafe fn store_u32(self, value: u32) {
-            ptx: asm!("st.shared.u32 [{0}], {1};", in(reg32) self.0, in(reg32) value, options(nostack)),
-            host: simt::ops::st_shared::<u32>(self.0, value),
+            asm!("st.shared.u32 [{0}], {1};", in(reg32) self.0, in(reg32) value, options(nostack))
         }
     }
 
@@ -91,12 +80,11 @@ impl SharedAddr {
         ///
         /// A multiple of 8, inside the CTA's shared memory; no other access races with it.
         pub unsafe fn store_v2(self, value: [u32; 2]) {
-            ptx: asm!(
+            asm!(
                 "st.shared.v2.u32 [{0}], {{{1}, {2}}};",
                 in(reg32) self.0, in(reg32) value[0], in(reg32) value[1],
                 options(nostack),
-            ),
-            host: simt::ops::st_shared::<[u32; 2]>(self.0, value),
+            )
         }
     }
 
@@ -107,16 +95,13 @@ impl SharedAddr {
         ///
         /// A multiple of 16, inside the CTA's shared memory; no write races with it.
         pub unsafe fn load_v4(self) -> [u32; 4] {
-            ptx: {
-                let (a, b, c, d): (u32, u32, u32, u32);
-                asm!(
-                    "ld.shared.v4.u32 {{{0}, {1}, {2}, {3}}}, [{4}];",
-                    out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) self.0,
-                    options(nostack, readonly),
-                );
-                [a, b, c, d]
-            },
-            host: simt::ops::ld_shared::<[u32; 4]>(self.0),
+            let (a, b, c, d): (u32, u32, u32, u32);
+            asm!(
+                "ld.shared.v4.u32 {{{0}, {1}, {2}, {3}}}, [{4}];",
+                out(reg32) a, out(reg32) b, out(reg32) c, out(reg32) d, in(reg32) self.0,
+                options(nostack, readonly),
+            );
+            [a, b, c, d]
         }
     }
 
@@ -127,13 +112,12 @@ impl SharedAddr {
         ///
         /// A multiple of 16, inside the CTA's shared memory; no other access races with it.
         pub unsafe fn store_v4(self, value: [u32; 4]) {
-            ptx: asm!(
+            asm!(
                 "st.shared.v4.u32 [{0}], {{{1}, {2}, {3}, {4}}};",
                 in(reg32) self.0,
                 in(reg32) value[0], in(reg32) value[1], in(reg32) value[2], in(reg32) value[3],
                 options(nostack),
-            ),
-            host: simt::ops::st_shared::<[u32; 4]>(self.0, value),
+            )
         }
     }
 }

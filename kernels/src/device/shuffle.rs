@@ -1,6 +1,5 @@
 //! Registers from lane to lane. PTX ISA 9.7.9.6, `shfl.sync`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::instruction;
@@ -12,12 +11,9 @@ instruction! {
     ///
     /// All lanes of the warp execute it. It orders nothing.
     pub unsafe fn shfl_bfly(value: u32, mask: u32) -> u32 {
-        ptx: {
-            let other: u32;
-            asm!("shfl.sync.bfly.b32 {0}, {1}, {2}, 31, 0xffffffff;",
-                out(reg32) other, in(reg32) value, in(reg32) mask, options(nostack));
-            other
-        },
-        host: simt::ops::shfl_bfly(value, mask),
+        let other: u32;
+        asm!("shfl.sync.bfly.b32 {0}, {1}, {2}, 31, 0xffffffff;",
+            out(reg32) other, in(reg32) value, in(reg32) mask, options(nostack));
+        other
     }
 }

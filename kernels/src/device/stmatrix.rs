@@ -1,6 +1,5 @@
 //! Fragments from registers to shared memory. PTX ISA 9.7.14.5.16, `stmatrix`.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::{SharedAddr, instruction};
@@ -14,12 +13,11 @@ instruction! {
     /// All lanes of the warp execute it; each `row` is a multiple of 16 with 16 bytes writable, which nobody else
     /// touches until they are ordered after this.
     pub unsafe fn stmatrix_x4(row: SharedAddr, values: [u32; 4]) {
-        ptx: asm!(
+        asm!(
             "stmatrix.sync.aligned.m8n8.x4.shared.b16 [{0}], {{{1}, {2}, {3}, {4}}};",
             in(reg32) row.address(),
             in(reg32) values[0], in(reg32) values[1], in(reg32) values[2], in(reg32) values[3],
             options(nostack),
-        ),
-        host: simt::ops::stmatrix_x4(row.address(), values),
+        )
     }
 }

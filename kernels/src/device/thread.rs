@@ -1,6 +1,5 @@
 //! Who am I? PTX ISA 10.1 ff., special registers.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::{asm, nvptx};
 
 macro_rules! special_register {
@@ -9,11 +8,8 @@ macro_rules! special_register {
         #[inline(always)]
         #[must_use]
         pub fn $name() -> u32 {
-            #[cfg(target_arch = "nvptx64")]
             // SAFETY: reading a special register has no precondition.
             unsafe { nvptx::$intrinsic() as u32 }
-            #[cfg(not(target_arch = "nvptx64"))]
-            simt::ops::$name()
         }
     };
 }
@@ -41,13 +37,8 @@ special_register! {
 #[inline(always)]
 #[must_use]
 pub fn opaque(value: u32) -> u32 {
-    #[cfg(target_arch = "nvptx64")]
-    {
-        let mut value = value;
-        // SAFETY: no instruction. Not `pure`: else it could be hoisted itself.
-        unsafe { asm!("// {0}", inout(reg32) value, options(nomem, nostack)) };
-        value
-    }
-    #[cfg(not(target_arch = "nvptx64"))]
+    let mut value = value;
+    // SAFETY: no instruction. Not `pure`: else it could be hoisted itself.
+    unsafe { asm!("// {0}", inout(reg32) value, options(nomem, nostack)) };
     value
 }

@@ -9,7 +9,6 @@
 //! Fence, products and commit are one block: with a block each, LLVM may move registers between them, and ptxas
 //! then serialises the products.
 
-#[cfg(target_arch = "nvptx64")]
 use core::arch::asm;
 
 use super::SharedAddr;
@@ -93,7 +92,6 @@ pub trait Registers: Sized {
     unsafe fn wait<const PENDING: u32>(self) -> Self;
 }
 
-#[cfg(target_arch = "nvptx64")]
 macro_rules! product {
     ($n:literal, $a:literal, $b:literal, $i0:literal $($i:literal)*) => {
         concat!(
@@ -114,11 +112,10 @@ macro_rules! registers {
     (@impl $r:literal, $n:literal, $($i:literal)*) => {
         impl Registers for [f32; $r] {
             #[inline(always)]
-            #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+            #[track_caller]
             unsafe fn multiply_64(mut self, a: Descriptor, a_step: u32, b: Descriptor) -> Self {
                 let step = |i: u32| (a.offset(i * a_step).0, b.offset(i * STEP_BYTES).0);
                 let [(a0, b0), (a1, b1), (a2, b2), (a3, b3)] = [step(0), step(1), step(2), step(3)];
-                #[cfg(target_arch = "nvptx64")]
                 // SAFETY: the caller keeps the contract, which is the manual's.
                 unsafe {
                     asm!(
@@ -134,15 +131,12 @@ macro_rules! registers {
                         options(nostack),
                     );
                 }
-                #[cfg(not(target_arch = "nvptx64"))]
-                simt::ops::wgmma_f16(&mut self, &[[a0, b0], [a1, b1], [a2, b2], [a3, b3]]);
                 self
             }
 
             #[inline(always)]
-            #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+            #[track_caller]
             unsafe fn multiply_16(mut self, a: Descriptor, b: Descriptor) -> Self {
-                #[cfg(target_arch = "nvptx64")]
                 // SAFETY: the caller keeps the contract, which is the manual's.
                 unsafe {
                     asm!(
@@ -154,15 +148,12 @@ macro_rules! registers {
                         options(nostack),
                     );
                 }
-                #[cfg(not(target_arch = "nvptx64"))]
-                simt::ops::wgmma_f16(&mut self, &[[a.0, b.0]]);
                 self
             }
 
             #[inline(always)]
-            #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+            #[track_caller]
             unsafe fn wait<const PENDING: u32>(mut self) -> Self {
-                #[cfg(target_arch = "nvptx64")]
                 // SAFETY: waiting has no precondition.
                 unsafe {
                     asm!(
@@ -173,8 +164,6 @@ macro_rules! registers {
                         options(nostack),
                     );
                 }
-                #[cfg(not(target_arch = "nvptx64"))]
-                simt::ops::wgmma_wait_group(PENDING, &mut self);
                 self
             }
         }
@@ -220,7 +209,7 @@ where
     /// async proxy, or fenced for it, and nobody writes them until a wait for the group.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub unsafe fn multiply_64<const A_STEP: u32>(self, a: Descriptor, b: Descriptor) -> Pending<R> {
         // SAFETY: the caller's contract.
         Pending(unsafe { self.0.multiply_64(a, A_STEP, b) })
@@ -233,7 +222,7 @@ where
     /// As [`multiply_64`](Self::multiply_64).
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub unsafe fn multiply_16(self, a: Descriptor, b: Descriptor) -> Pending<R> {
         // SAFETY: the caller's contract.
         Pending(unsafe { self.0.multiply_16(a, b) })
@@ -300,7 +289,7 @@ where
     /// As there.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub unsafe fn multiply_64<const A_STEP: u32>(self, a: Descriptor, b: Descriptor) -> Self {
         // SAFETY: the caller's contract.
         Self(unsafe { self.0.multiply_64(a, A_STEP, b) })
@@ -313,7 +302,7 @@ where
     /// As there.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub unsafe fn multiply_16(self, a: Descriptor, b: Descriptor) -> Self {
         // SAFETY: the caller's contract.
         Self(unsafe { self.0.multiply_16(a, b) })
@@ -326,7 +315,7 @@ where
     /// All threads of the warpgroup execute it.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub unsafe fn wait_for_all_but<const PENDING: u32>(self) -> Self {
         // SAFETY: the caller's contract.
         Self(unsafe { self.0.wait::<PENDING>() })
@@ -339,7 +328,7 @@ where
     /// All threads of the warpgroup execute it.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub unsafe fn wait(self) -> Sums<R> {
         // SAFETY: the caller's contract.
         Sums(unsafe { self.0.wait::<0>() })

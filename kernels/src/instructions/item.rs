@@ -72,8 +72,8 @@ impl Item {
     ///
     /// It is one of this item's.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-    pub(super) unsafe fn get(self, word: u32) -> u32 {
+    #[track_caller]
+    pub(in crate::instructions) unsafe fn get(self, word: u32) -> u32 {
         // SAFETY: inputs are readable and nobody writes them.
         unsafe { self.input_at(word).load() }
     }
@@ -84,8 +84,8 @@ impl Item {
     ///
     /// It is one of this item's, and no other lane touches it.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-    pub(super) unsafe fn set(self, word: u32, value: u32) {
+    #[track_caller]
+    pub(in crate::instructions) unsafe fn set(self, word: u32, value: u32) {
         // SAFETY: outputs are writable, this one by this lane alone.
         unsafe { self.output_at(word).store(value) }
     }

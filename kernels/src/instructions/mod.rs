@@ -10,19 +10,23 @@
 //! They make PTX files of their own (feature `instructions` of the device build), so that nothing in those that are
 //! shipped is there for tests alone.
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+#[cfg(target_arch = "nvptx64")]
 mod item;
+#[cfg(all(target_arch = "nvptx64", not(feature = "sm90")))]
+mod sm80;
 #[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
-pub mod sm80;
+mod sm80_table;
+#[cfg(all(target_arch = "nvptx64", feature = "sm90"))]
+mod sm90;
 #[cfg(any(not(target_arch = "nvptx64"), feature = "sm90"))]
-pub mod sm90;
+mod sm90_table;
 
 use crate::Global;
 
 #[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
-pub use sm80::{INSTRUCTIONS, Instruction};
+pub use sm80_table::{INSTRUCTIONS, Instruction};
 #[cfg(any(not(target_arch = "nvptx64"), feature = "sm90"))]
-pub use sm90::{SM90_INSTRUCTIONS, Sm90Instruction, Sm90Params};
+pub use sm90_table::{SM90_INSTRUCTIONS, Sm90Instruction, Sm90Params};
 
 /// What a launch of any of these entries gets. Item i has the `input_words` from `i * input_words` on, and
 /// likewise for the output.

@@ -32,7 +32,7 @@ impl Board {
     ///
     /// One thread, between two barriers of the CTA.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn set_work(self, work: [u32; 4]) {
         // SAFETY: the caller's contract.
         unsafe { self.0.store_v4(work) }
@@ -45,7 +45,7 @@ impl Board {
     /// After the barrier that follows its writing, before the one that precedes the next.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn work(self) -> [u32; 4] {
         // SAFETY: the caller's contract.
         unsafe { self.0.load_v4() }
@@ -57,7 +57,7 @@ impl Board {
     ///
     /// As [`set_work`](Self::set_work).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn set_part(self, part: Part, segment: u32) {
         let Part { begin, end, adapter } = part;
         // SAFETY: the caller's contract.
@@ -80,7 +80,7 @@ impl Board {
     /// As [`work`](Self::work).
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn part(self) -> Part {
         // SAFETY: the caller's contract.
         unsafe {
@@ -102,7 +102,7 @@ impl Board {
     /// As [`work`](Self::work).
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn rank16(self) -> u32 {
         // SAFETY: the caller's contract.
         unsafe { self.0.offset(PART + 8).load_u32().next_multiple_of(RANK_GRANULE) }
@@ -115,7 +115,7 @@ impl Board {
     /// The thread that wrote it.
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn segment(self) -> u32 {
         // SAFETY: the caller's contract.
         unsafe { self.0.offset(SEGMENT).load_u32() }
@@ -127,7 +127,7 @@ impl Board {
     ///
     /// As [`set_work`](Self::set_work).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn set_ready(self, ready: bool) {
         // SAFETY: the caller's contract.
         unsafe { self.0.offset(READY).store_u32(u32::from(ready)) }
@@ -140,7 +140,7 @@ impl Board {
     /// As [`work`](Self::work).
     #[inline(always)]
     #[must_use]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn ready(self) -> bool {
         // SAFETY: the caller's contract.
         unsafe { self.0.offset(READY).load_u32() != 0 }

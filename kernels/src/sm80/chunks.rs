@@ -21,7 +21,7 @@ pub(super) fn present(column: u32, columns: u32) -> u32 {
 ///
 /// `present` elements are readable at `from`.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn load(from: Global<u16>, present: u32, aligned: bool) -> [u32; 4] {
     // SAFETY: the caller's contract.
     unsafe {
@@ -38,7 +38,7 @@ pub(super) unsafe fn load(from: Global<u16>, present: u32, aligned: bool) -> [u3
 ///
 /// `present` elements are writable at `to`, and no other access races with that.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn store(to: Global<u16>, words: [u32; 4], present: u32, aligned: bool) {
     // SAFETY: the caller's contract.
     unsafe {
@@ -56,7 +56,7 @@ pub(super) unsafe fn store(to: Global<u16>, words: [u32; 4], present: u32, align
 ///
 /// All lanes of the warp call it.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn sum_over(mut value: f32, lanes: u32) -> f32 {
     let mut mask = lanes / 2;
     while mask > 0 {

@@ -84,7 +84,7 @@ impl<T: Tile> Reader<T> {
     /// their stride of 8, and so many columns are readable and, past the last, zero. `to` has `block` ×
     /// `width` f16 that nobody reads or writes until the copy is complete.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn copy<const ALIGNED: bool>(&mut self, to: SharedAddr, block: u32, width: u32) {
         let chunks = width / CHUNK_ELEMENTS;
         let (first_row, chunk) = position(self.thread, width);
@@ -131,7 +131,7 @@ fn position(thread: u32, width: u32) -> (u32, u32) {
 ///
 /// `elements` are readable at `from`.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn gather(from: Global<u16>, elements: u32) -> [u32; 4] {
     let mut words = [0; 4];
     let mut i = 0;

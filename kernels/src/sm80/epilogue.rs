@@ -85,7 +85,7 @@ impl Eight {
 ///
 /// `present` are readable at `from`.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(crate) unsafe fn load_eight(from: Global<u16>, present: u32) -> [u32; 4] {
     // SAFETY: the caller's contract.
     unsafe { chunks::load(from, present, from.address().is_multiple_of(16)) }

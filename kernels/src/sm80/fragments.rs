@@ -74,7 +74,7 @@ pub(super) fn columns_of_two_steps_at<const ROW_BYTES: u32>(
 /// All lanes of the warp call it with what [`rows_at`] gave; the tile has those rows, and no write races with
 /// them.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn load_rows<const ROW_BYTES: u32, const MT: usize>(at: SharedAddr) -> [[u32; 4]; MT] {
     let mut fragments = [[0; 4]; MT];
     let mut i = 0;
@@ -93,7 +93,7 @@ pub(super) unsafe fn load_rows<const ROW_BYTES: u32, const MT: usize>(at: Shared
 ///
 /// As [`load_rows`], with [`columns_at`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn load_columns<const ROW_BYTES: u32, const NT: usize>(at: SharedAddr) -> [[u32; 2]; NT] {
     let mut fragments = [[0; 2]; NT];
     let mut i = 0;
@@ -112,7 +112,7 @@ pub(super) unsafe fn load_columns<const ROW_BYTES: u32, const NT: usize>(at: Sha
 ///
 /// As [`load_rows`], with [`columns_of_two_steps_at`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn load_columns_of_two_steps<const ROW_BYTES: u32, const NT: usize>(
     at: SharedAddr,
 ) -> [[[u32; 2]; NT]; 2] {
@@ -133,7 +133,7 @@ pub(super) unsafe fn load_columns_of_two_steps<const ROW_BYTES: u32, const NT: u
 ///
 /// All lanes of the warp call it with the same `columns`.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn multiply<const MT: usize, const NT: usize, const PARTIAL: bool>(
     sums: &mut Sums<MT, NT>,
     x: &[[u32; 4]; MT],

@@ -75,10 +75,8 @@ pub(super) unsafe fn h_tile<T: Tile, const ALIGNED: bool, const MT: usize, const
             end: part.end,
             columns: part.rank16() - first_column,
         };
-        let finish = Scaled {
-            scale: part.adapter.scale,
-            real: part.adapter.rank.saturating_sub(first_column),
-        };
+        let finish =
+            Scaled { scale: part.adapter.scale, real: part.adapter.rank.saturating_sub(first_column) };
         store_tile::<T, MT, NT>(&products.y, shared, &target, &finish);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) unsafe fn publish(lora: &Lora, row_tile: u32) {
 ///
 /// The counters are as [`Lora`] says.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(crate) unsafe fn is_ready(lora: &Lora, row_tile: u32, items: u32) -> bool {
     // SAFETY: the caller's contract.
     unsafe { word(lora, counters::finished(row_tile)).load_acquire() >= items }

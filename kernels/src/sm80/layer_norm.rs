@@ -112,7 +112,7 @@ impl Finish {
     ///
     /// γ and β are readable, y is writable, and nobody else touches these chunks of it.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn group(&self, column: u32, group: &Group) {
         let mut i = 0;
         while i < HELD {
@@ -171,7 +171,7 @@ impl Row {
     ///
     /// The row is readable.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn load_chunk(&self, column: u32, i: usize) -> [u32; 4] {
         let from = self.first.offset(u64::from(self.column(column, i)));
         // SAFETY: the caller's contract.
@@ -184,7 +184,7 @@ impl Row {
     ///
     /// The row is writable, and nobody else touches this chunk.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn store_chunk(&self, column: u32, i: usize, words: [u32; 4]) {
         let to = self.first.offset(u64::from(self.column(column, i)));
         // SAFETY: the caller's contract.
@@ -197,7 +197,7 @@ impl Row {
     ///
     /// The row is readable.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn load(&self, column: u32) -> Group {
         let mut group = [[0; 4]; HELD];
         let mut i = 0;
@@ -215,7 +215,7 @@ impl Row {
     ///
     /// The row is readable.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn for_each_group(&self, held: &Group, mut f: impl FnMut(u32, &Group)) {
         let (mut column, mut group) = (0, *held);
         // One call of `f`, so that the compiler makes no function of it.

@@ -250,7 +250,7 @@ fn next_slot<T: Tile>(slot: u32) -> u32 {
 
 /// Waits until the oldest step of the ring is there.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn wait_for_oldest<T: Tile>() {
     // SAFETY: no precondition.
     unsafe {

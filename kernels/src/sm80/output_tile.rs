@@ -216,7 +216,7 @@ impl<T: Tile, const ALIGNED: bool, const EXPAND: bool> Operands for TileOperands
     }
 
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn h_is_ready(&self) -> bool {
         // SAFETY: the caller's contract; the board as above.
         unsafe {

@@ -147,7 +147,7 @@ impl<'a, T: Tile> Tickets<'a, T> {
     ///
     /// As [`new`](Self::new).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn draw(&mut self) {
         if thread_idx_x() == 0 {
             let counter = self.params.lora.counters.offset(u64::from(counters::TICKET));

@@ -149,7 +149,7 @@ unsafe fn store_pass<T: Tile>(
 ///
 /// `to` is writable for `present` elements, and with `whole` a multiple of 16 bytes.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(crate) unsafe fn store_row(to: Global<u16>, sums: [f32; WIDTH as usize], present: u32, whole: bool) {
     let [a, b, c, d, e, f, g, h] = sums;
     let words = [pack_f16x2(a, b), pack_f16x2(c, d), pack_f16x2(e, f), pack_f16x2(g, h)];
@@ -169,7 +169,7 @@ pub(crate) unsafe fn store_row(to: Global<u16>, sums: [f32; WIDTH as usize], pre
 ///
 /// `to` is writable for `elements`.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn scatter(to: Global<u16>, words: [u32; 4], elements: u32) {
     let mut i = 0;
     while i < WIDTH {

@@ -71,7 +71,7 @@ impl<T: Tile> Barriers<T> {
     ///
     /// One thread of each CTA, before a barrier of the cluster.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn init(self, ring: Ring<T>) {
         // Where CTAs share K they make no h, and nobody waits for its barriers.
         let ctas = ring.ctas();
@@ -106,7 +106,7 @@ impl<T: Tile> Barriers<T> {
 ///
 /// As [`mbarrier_try_wait`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn wait(barrier: SharedAddr, parity: u32) {
     // SAFETY: the caller's contract.
     while !unsafe { mbarrier_try_wait(barrier, parity) } {}

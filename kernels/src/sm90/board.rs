@@ -94,7 +94,7 @@ impl<T: Tile> Board<T> {
     ///
     /// The producer.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn wait_until_empty(self) {
         // SAFETY: a barrier of this CTA, whose phases the producer follows.
         unsafe { wait(self.barriers.work_empty(self.turn.place), self.turn.free()) }
@@ -106,7 +106,7 @@ impl<T: Tile> Board<T> {
     ///
     /// The producer, once an item.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn publish(self) {
         // SAFETY: the one arrival of the phase.
         unsafe { mbarrier_arrive(self.barriers.work_full(self.turn.place)) }
@@ -118,7 +118,7 @@ impl<T: Tile> Board<T> {
     ///
     /// A consumer.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn wait_until_full(self) {
         // SAFETY: a barrier of this CTA, whose phases the consumers follow.
         unsafe { wait(self.barriers.work_full(self.turn.place), self.turn.parity) }
@@ -130,7 +130,7 @@ impl<T: Tile> Board<T> {
     ///
     /// Every consumer thread, once an item.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn release(self) {
         // SAFETY: one of the phase's arrivals.
         unsafe { mbarrier_arrive(self.barriers.work_empty(self.turn.place)) }
@@ -156,7 +156,7 @@ impl<T: Tile> Board<T> {
     ///
     /// A consumer, between waiting and releasing; or the producer, what it wrote itself.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn item(self) -> [u32; 4] {
         // SAFETY: the caller's contract.
         unsafe { self.here().load_v4() }
@@ -168,7 +168,7 @@ impl<T: Tile> Board<T> {
     ///
     /// As [`item`](Self::item).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn more(self) -> [u32; 4] {
         // SAFETY: the caller's contract.
         unsafe { self.here().offset(16).load_v4() }
@@ -192,7 +192,7 @@ impl<T: Tile> Board<T> {
     ///
     /// As [`item`](Self::item).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn panel(self, i: u32) -> Panel {
         // SAFETY: the caller's contract.
         let [slab_row, rows, scale, real] = unsafe { self.panel_at(i).load_v4() };
@@ -205,7 +205,7 @@ impl<T: Tile> Board<T> {
     ///
     /// As [`item`](Self::item).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn slab_row(self, i: u32) -> u32 {
         // SAFETY: the caller's contract.
         unsafe { self.panel_at(i).load_u32() }
@@ -228,7 +228,7 @@ impl<T: Tile> Board<T> {
     ///
     /// As [`item`](Self::item).
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn chunk(self, i: u32) -> Chunk {
         // SAFETY: the caller's contract.
         Chunk::from_word(unsafe { self.chunk_at(i).load_u32() })

@@ -46,7 +46,7 @@ impl<T: Tile> Consumer<T> {
     ///
     /// The producer fills it.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn slot(&self, turn: Turn) -> (Descriptor, Descriptor) {
         let slot = self.shared.offset(turn.place * T::SLOT_BYTES);
         // SAFETY: a barrier of this CTA, whose phases the consumers follow.
@@ -61,7 +61,7 @@ impl<T: Tile> Consumer<T> {
     ///
     /// All groups but those of this slot have been waited for.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn release_previous(&mut self) {
         // SAFETY: the caller's contract.
         unsafe { self.release_held() };
@@ -75,7 +75,7 @@ impl<T: Tile> Consumer<T> {
     ///
     /// All groups of the slot have been waited for.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn release_held(&mut self) {
         if self.held != NONE {
             // SAFETY: the caller's contract; a slot is held once a phase.

@@ -12,7 +12,7 @@ use crate::{
         griddepcontrol_launch_dependents, griddepcontrol_wait, prefetch_tensor_map, setmaxnreg_dec,
         setmaxnreg_inc, thread_idx_x,
     },
-    tensor_map::Maps,
+    maps::Maps,
 };
 
 /// What the warpgroups of a CTA do.
@@ -92,7 +92,7 @@ pub(super) unsafe fn run<T: Tile>(maps: Maps, roles: &impl Roles) {
 ///
 /// All threads of its CTAs call it.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn sync(cluster: Cluster) {
     // SAFETY: the caller's contract. Lanes come together first, as `aligned` demands.
     unsafe {

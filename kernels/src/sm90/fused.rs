@@ -19,12 +19,12 @@ use crate::{
         Pending, Registers, STEP_BYTES, SharedAddr, Sums, bar_sync_some, fence_proxy_async_global,
         grid_dim_x, thread_idx_x,
     },
+    maps::Maps,
     params::Params,
     sm80::{
         hand_over,
         schedule::{DONE, Grid, HItem, OUTPUT, encode},
     },
-    tensor_map::Maps,
 };
 
 /// The barrier of all consumers.
@@ -70,7 +70,7 @@ impl<const R: usize, const H: usize, T: Tile> Shared<'_, R, H, T> {
     ///
     /// One thread of the CTA; the counter is as [`Lora`](crate::params::Lora) says.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn draw(&self, tickets: u32) -> u32 {
         let counter = self.params.lora.counters.offset(u64::from(counters::TICKET));
         // Every CTA draws until it draws one that is not there: so many times in all that the count wraps to zero.

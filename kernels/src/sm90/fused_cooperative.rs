@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     device::{Descriptor, Pending, Registers, SharedAddr, Sums},
+    maps::Maps,
     params::Params,
     sm80::schedule::DONE,
-    tensor_map::Maps,
 };
 
 /// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters, of ranks of MAX_RANK

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     device::{Pending, Registers, SharedAddr, Sums},
+    maps::Maps,
     params::Params,
     sm80::schedule::DONE,
-    tensor_map::Maps,
 };
 
 /// `y = f16( activation( x Wᵀ + bias ) + residuals )`, tiles of y strided by the grid.

@@ -16,13 +16,13 @@ use crate::{
         Pending, Registers, SharedAddr, Sums, clusterid_x, copy_to_cluster, fence_proxy_async_shared, mapa,
         mbarrier_arrive_expect_tx, thread_idx_x,
     },
+    maps::Maps,
     params::Params,
     sm80::{
         epilogue::Epilogued,
         schedule::Grid,
         store::{Finish, WIDTH, store_row},
     },
-    tensor_map::Maps,
 };
 
 /// `y = f16( activation( x Wᵀ + bias ) + residuals )`, one tile of y for each cluster.

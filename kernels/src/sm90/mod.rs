@@ -15,43 +15,26 @@
 //! | `board.rs` | what the producer tells the consumers of a work item |
 //! | `barriers.rs` | the barriers, and waiting at them |
 //! | `schedule.rs` | which tiles a cluster takes; those of `fused` are in [`sm80`](crate::sm80), with the tables |
-//! | `tile.rs` | sizes, and the layout of shared memory |
 //!
-//! `README.md` beside this file has the arithmetic, and what each step should gain.
+//! Sizes, and the layout of shared memory, are in [`sm90_tile`](crate::sm90_tile). `README.md` beside this file has the arithmetic, and what each step should gain.
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod barriers;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod board;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod cluster;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod consumer;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod cta;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod epilogue;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod fused;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod fused_cooperative;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod gemm;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod gemm_split_k;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod h_tile;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod own_h;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod producer;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod ring;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod schedule;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
 mod store;
-pub mod tile;
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
+use crate::sm90_tile as tile;
+
 pub use self::{fused::fused, fused_cooperative::fused_cooperative, gemm::gemm, gemm_split_k::gemm_split_k};

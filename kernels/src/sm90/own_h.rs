@@ -74,7 +74,7 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
 ///
 /// All threads of the warpgroup call it, after [`send`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn receive<T: Tile>(consumer: &Consumer<T>, turn: Turn) {
     // SAFETY: a barrier of this CTA, whose phases the warpgroup follows.
     unsafe { wait(consumer.barriers().h_full(consumer.warpgroup), turn.parity) }
@@ -101,7 +101,7 @@ pub(super) unsafe fn release<T: Tile>(consumer: &Consumer<T>) {
 ///
 /// All threads of the warpgroup call it; the panel is on the board; `to` is writable.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn round<T: Tile, const R: usize>(
     board: Board<T>,
     i: u32,

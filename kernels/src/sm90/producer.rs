@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     device::{SharedAddr, fence_proxy_async_global, load_box, mbarrier_arrive_expect_tx},
+    maps::Maps,
     params::Params,
     sm80::{
         hand_over,
         schedule::{self, HItem},
         segments::{first_segment, next_part},
     },
-    tensor_map::Maps,
 };
 
 /// Where the producer is.
@@ -65,7 +65,7 @@ impl<'a, T: Tile> Producer<'a, T> {
     ///
     /// So many bytes are then copied there, by this CTA or others of the cluster.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn next_slot(&mut self, bytes: u32) -> Slot {
         let Turn { place, .. } = self.turn;
         let slot = Slot { at: self.shared.offset(place * T::SLOT_BYTES), full: self.barriers.full(place) };
@@ -336,7 +336,7 @@ impl<'a, T: Tile> Producer<'a, T> {
     ///
     /// The slot is empty, and expects it.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn load_b(&self, slot: Slot, chunk: Chunk, column_tile: u32) {
         let (column, row) = (chunk.b_panel * PANEL, column_tile * T::BLOCK_N);
         // SAFETY: the caller's contract.

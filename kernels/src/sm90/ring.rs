@@ -11,7 +11,7 @@ use crate::{
         SharedAddr, load_box, load_box_multicast, mapa, mbarrier_arrive, mbarrier_arrive_cluster,
         thread_idx_x,
     },
-    tensor_map::TensorMapRef,
+    maps::TensorMapRef,
 };
 
 /// The CTAs that copy to each other's slots: those of the cluster, or, where these share a tile's K, each CTA alone.
@@ -43,7 +43,7 @@ impl<T: Tile> Ring<T> {
     ///
     /// `slot` is empty in all of them, and expects all rows; the CTAs load the same step of the same row tile.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn load_x(
         self,
         slot: SharedAddr,
@@ -73,7 +73,7 @@ impl<T: Tile> Ring<T> {
     ///
     /// All threads of the warpgroup call it, once a phase, when all products of the slot are over.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     pub(super) unsafe fn release(self, empty: SharedAddr) {
         let peer = thread_idx_x() % WARPGROUP;
         if peer < self.ctas() {

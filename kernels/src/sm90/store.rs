@@ -10,9 +10,9 @@ use crate::{
         SharedAddr, Sums, bar_sync_some, bulk_commit_group, bulk_wait_group_read, fence_proxy_async_global,
         fence_proxy_async_shared, opaque, pack_f16x2, stmatrix_x4, store_box, thread_idx_x,
     },
+    maps::Maps,
     params::Params,
     sm80::swizzle::chunk_at,
-    tensor_map::Maps,
 };
 
 /// Where a thread's registers lie in its warpgroup's 64 rows.
@@ -49,7 +49,7 @@ impl Lane {
 ///
 /// All of them call it.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 pub(super) unsafe fn sync_warpgroup(warpgroup: u32) {
     // SAFETY: the caller's contract; no two warpgroups share a number.
     unsafe { bar_sync_some(1 + warpgroup, WARPGROUP) }
@@ -132,7 +132,7 @@ pub(super) unsafe fn wait_for_stores() {
 
 /// Waits until the place of the next box has been read.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn wait_for_place<T: Tile>() {
     const { assert!(T::STAGING >= 1 && T::STAGING <= 3) };
     // SAFETY: no precondition.

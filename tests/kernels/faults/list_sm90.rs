@@ -349,11 +349,35 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("h is loaded by the copy engine unfenced", &SHARED, always(H_FENCE), Drop, By::Proxy),
     fault("sm_90: the flag is published before h is stored", &SHARED, always(H_STORED), Drop, By::Race),
     fault("sm_90: the flag is not published", &SHARED, always(PUBLISH), Drop, By::Deadlock),
-    fault("sm_90: one tile of h too few is awaited", &SHARED, always(H_READY), word(0, |items| items + 1), By::Race),
-    fault("sm_90: one tile of h too many is awaited", &SHARED, always(H_READY), word(0, |items| items.saturating_sub(1)), By::Deadlock),
+    fault(
+        "sm_90: one tile of h too few is awaited",
+        &SHARED,
+        always(H_READY),
+        word(0, |items| items + 1),
+        By::Race,
+    ),
+    fault(
+        "sm_90: one tile of h too many is awaited",
+        &SHARED,
+        always(H_READY),
+        word(0, |items| items.saturating_sub(1)),
+        By::Deadlock,
+    ),
     // `FUSED_SHORT` has 12 tickets.
-    faults("sm_90: a ticket waits for larger ones", &FUSED_SHORT, &[always(FIRST_DRAW), always(NEXT_DRAW)], word(0, |ticket| 11 - ticket), By::Deadlock),
-    faults("sm_90: a ticket is drawn twice, another never", &FUSED_SHORT, &[always(FIRST_DRAW), always(NEXT_DRAW)], word(0, |ticket| ticket - ticket % 2), By::Race),
+    faults(
+        "sm_90: a ticket waits for larger ones",
+        &FUSED_SHORT,
+        &[always(FIRST_DRAW), always(NEXT_DRAW)],
+        word(0, |ticket| 11 - ticket),
+        By::Deadlock,
+    ),
+    faults(
+        "sm_90: a ticket is drawn twice, another never",
+        &FUSED_SHORT,
+        &[always(FIRST_DRAW), always(NEXT_DRAW)],
+        word(0, |ticket| ticket - ticket % 2),
+        By::Race,
+    ),
     fault(
         "sm_90: the first ticket is not taken off the counter",
         &FUSED_SHORT,
@@ -364,10 +388,28 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("sm_90: tickets are not taken off the counter", &FUSED_SHORT, always(NEXT_DRAW), Drop, By::Race),
     fault("sm_90: the count of finished tiles is not reset", &SHARED, always(RESET), Drop, By::Reference),
     fault("sm_90: tiles of y do not count themselves", &SHARED, always(PASS), Drop, By::Reference),
-    fault("sm_90: padding of the rank is computed", &FUSED_SEGMENTS, always(ADAPTER), word(1, |rank| rank + 1), By::Reference),
+    fault(
+        "sm_90: padding of the rank is computed",
+        &FUSED_SEGMENTS,
+        always(ADAPTER),
+        word(1, |rank| rank + 1),
+        By::Reference,
+    ),
     rank("sm_90: the last column of h is not", &SHARED, -1, By::Reference),
-    fault("sm_90: a segment is a row too long", &FUSED_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Reference),
-    fault("sm_90: a segment is a row too short", &FUSED_SEGMENTS, always(SEGMENT), word(1, |end| end - 1), By::Reference),
+    fault(
+        "sm_90: a segment is a row too long",
+        &FUSED_SEGMENTS,
+        always(SEGMENT),
+        word(1, |end| end + 1),
+        By::Reference,
+    ),
+    fault(
+        "sm_90: a segment is a row too short",
+        &FUSED_SEGMENTS,
+        always(SEGMENT),
+        word(1, |end| end - 1),
+        By::Reference,
+    ),
     fault("the expand's B is a granule off", &SHARED, always(EXPAND), DescriptorAdd { a: 0, b: 1 }, By::Race),
     // h by way of the cluster.
     fault("h is sent unfenced", &COOPERATIVE_PAIR, always(H_SENT_FENCE), Drop, By::Proxy),
@@ -436,7 +478,13 @@ pub(super) static FAULTS: &[Fault] = &[
         By::Poison,
     ),
     rank("sm_90: padding of a cooperative rank is computed", &COOPERATIVE, 1, By::Reference),
-    fault("sm_90: a cooperative segment is a row too long", &COOPERATIVE_SEGMENTS, always(SEGMENT), word(1, |end| end + 1), By::Reference),
+    fault(
+        "sm_90: a cooperative segment is a row too long",
+        &COOPERATIVE_SEGMENTS,
+        always(SEGMENT),
+        word(1, |end| end + 1),
+        By::Reference,
+    ),
     fault(
         "a slot is released while A's products run",
         &COOPERATIVE_WIDE,
@@ -513,8 +561,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
     redundant(AHEAD_SUMS, "one group short", ADDED_LATER),
 ];
 
-const ADDED_LATER: &str =
-    "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what lets one read them";
+const ADDED_LATER: &str = "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what lets one read them";
 const EXPECTS: &str = "who waits reads what copies have written, and these order themselves";
 const ONE_TILE: &str =
     "a CTA that shares K has one tile, so nobody fills its last slot again; other kernels need it";

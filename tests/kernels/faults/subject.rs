@@ -244,10 +244,8 @@ impl Subject {
                 uniform.rank = uniform.rank.wrapping_add_signed(rank_delta);
             }
             let sound = Schedule { mutations: Vec::new(), abort_after: None, ..schedule.clone() };
-            let result = machine.run(
-                &[setup.launch_of(code, kernel, params)],
-                if i == self.faulty { schedule } else { &sound },
-            );
+            let result = machine
+                .run(&[setup.launch(kernel, params)], if i == self.faulty { schedule } else { &sound });
             if i == self.faulty {
                 stats = machine.last_stats().clone();
             }

@@ -3,7 +3,7 @@
 use fused_lora_kernels::{
     Global,
     params::Lora,
-    sm90::tile::{BLOCK_K, MAX_CHUNKS},
+    sm90_tile::{BLOCK_K, MAX_CHUNKS},
     table::{Kernel, Operation, Target},
 };
 

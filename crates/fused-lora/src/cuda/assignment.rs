@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fused_lora_kernels::{
     params::{RowTile, Segment},
-    sm90::tile::BLOCK_K,
+    sm90_tile::BLOCK_K,
     table::{KERNELS, Kernel, Operation, SM90_KERNELS},
 };
 

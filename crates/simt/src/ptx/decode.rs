@@ -202,7 +202,7 @@ fn check(op: Op, results: usize, sources: usize) -> Result<(), String> {
         Op::Ldmatrix | Op::LdmatrixTrans => results == 4,
         Op::Stmatrix => sources == 2 + 4,
         Op::Mma => results == 4 && sources == 4 + 2 + 4,
-        Op::Wgmma => results % 4 == 0 && results <= 128,
+        Op::Wgmma => results.is_multiple_of(4) && results <= 128,
         _ => true,
     };
     if fits { Ok(()) } else { Err(format!("vectors of {results} and {sources} registers")) }

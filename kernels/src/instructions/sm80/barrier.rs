@@ -7,7 +7,7 @@ use crate::{
 
 /// Input: a word of each lane. Output: the words in reverse order, each through another warp.
 #[inline(always)]
-pub(super) unsafe fn bar_sync(item: Item) {
+pub(in crate::instructions) unsafe fn bar_sync(item: Item) {
     let last = block_dim_x() - 1;
     // SAFETY: a word in, a word of shared memory and a word out of each lane; all lanes come to the barrier,
     // which orders the stores before the loads.
@@ -20,7 +20,7 @@ pub(super) unsafe fn bar_sync(item: Item) {
 
 /// Input: a word of each lane. Output: those of each warp in reverse order.
 #[inline(always)]
-pub(super) unsafe fn bar_warp_sync(item: Item) {
+pub(in crate::instructions) unsafe fn bar_warp_sync(item: Item) {
     // SAFETY: as above, within each warp.
     unsafe {
         item.shared.offset(4 * item.lane).store_u32(item.get(item.lane));
@@ -35,7 +35,7 @@ const HALF: u32 = 64;
 /// Input: a word of each lane. Output: those of each half of the CTA in reverse order. Each half has a barrier of its
 /// own, 1 or 15.
 #[inline(always)]
-pub(super) unsafe fn bar_sync_some(item: Item) {
+pub(in crate::instructions) unsafe fn bar_sync_some(item: Item) {
     let half = item.lane / HALF;
     let last = half * HALF + HALF - 1;
     let slot = item.shared.offset(4 * item.lane);

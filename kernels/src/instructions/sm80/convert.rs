@@ -4,7 +4,7 @@ use crate::{device, instructions::item::Item};
 
 /// Input: two f32 of each lane, the lower one first. Output: both as f16 in a word.
 #[inline(always)]
-pub(super) unsafe fn pack_f16x2(item: Item) {
+pub(in crate::instructions) unsafe fn pack_f16x2(item: Item) {
     // SAFETY: two words in and one out of each lane.
     unsafe {
         let [low, high] = [0, 1].map(|i| f32::from_bits(item.get(2 * item.lane + i)));
@@ -14,7 +14,7 @@ pub(super) unsafe fn pack_f16x2(item: Item) {
 
 /// Input: two f16 in a word of each lane, the lower one first. Output: both as f32.
 #[inline(always)]
-pub(super) unsafe fn f16_to_f32(item: Item) {
+pub(in crate::instructions) unsafe fn f16_to_f32(item: Item) {
     // SAFETY: a word in and two out of each lane.
     unsafe {
         let both = item.get(item.lane);

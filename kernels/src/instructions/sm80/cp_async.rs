@@ -20,7 +20,7 @@ fn from(item: Item, word: u32, bytes: u32) -> Global<u16> {
 
 /// 16 bytes out, from shared memory.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn give(item: Item, word: u32, from: SharedAddr) {
     // SAFETY: the caller's slot, and its own words of the output.
     unsafe { item.output_at(word).cast::<[u32; 4]>().store(from.load_v4()) }
@@ -29,7 +29,7 @@ unsafe fn give(item: Item, word: u32, from: SharedAddr) {
 /// Input: four words of each lane; then, of each lane, how many bytes of those to copy. Output: four words of
 /// each lane, as they are in shared memory afterwards.
 #[inline(always)]
-pub(super) unsafe fn cp_async_16(item: Item) {
+pub(in crate::instructions) unsafe fn cp_async_16(item: Item) {
     let slot = item.shared.offset(16 * item.lane);
     // SAFETY: the slot is this lane's; it has waited for the copy before it reads.
     unsafe {
@@ -45,7 +45,7 @@ pub(super) unsafe fn cp_async_16(item: Item) {
 /// Groups of two copies, of none, of one. Input: three times four words of each lane. Output: the same; the
 /// first two are read while the third may be on its way.
 #[inline(always)]
-pub(super) unsafe fn cp_async_commit_group(item: Item) {
+pub(in crate::instructions) unsafe fn cp_async_commit_group(item: Item) {
     let at = |i: u32| item.shared.offset(16 * (SLOTS * item.lane + i));
     let word = |i: u32| 4 * (3 * item.lane + i);
     // SAFETY: the slots are this lane's; it has waited for their groups before it reads them.
@@ -67,7 +67,7 @@ pub(super) unsafe fn cp_async_commit_group(item: Item) {
 /// A ring of [`SLOTS`] groups, each read as soon as the wait that covers it is over. Input: as many times four
 /// words of each lane. Output: the same.
 #[inline(always)]
-pub(super) unsafe fn cp_async_wait_group(item: Item) {
+pub(in crate::instructions) unsafe fn cp_async_wait_group(item: Item) {
     let at = |i: u32| item.shared.offset(16 * (SLOTS * item.lane + i));
     let word = |i: u32| 4 * (SLOTS * item.lane + i);
     let start = |i: u32| {

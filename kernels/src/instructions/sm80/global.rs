@@ -14,7 +14,7 @@ fn words(item: Item) -> (Global<u32>, Global<u32>) {
 ///
 /// The lane's words are readable.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn by_halves(from: Global<u32>) -> [u32; 4] {
     let half = |i: u64| {
         // SAFETY: one of the eight halves.
@@ -29,7 +29,7 @@ unsafe fn by_halves(from: Global<u32>) -> [u32; 4] {
 ///
 /// The lane's words are writable, and no other lane touches them.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn store_by_halves(to: Global<u32>, value: [u32; 4]) {
     let store = |i: u64, half: u32| {
         // SAFETY: one of the eight halves.
@@ -48,7 +48,7 @@ unsafe fn store_by_halves(to: Global<u32>, value: [u32; 4]) {
 
 /// Half a word at a time is loaded, four words are stored.
 #[inline(always)]
-pub(super) unsafe fn load_u16(item: Item) {
+pub(in crate::instructions) unsafe fn load_u16(item: Item) {
     let (from, to) = words(item);
     // SAFETY: the lane's own words.
     unsafe { to.cast::<[u32; 4]>().store(by_halves(from)) }
@@ -56,7 +56,7 @@ pub(super) unsafe fn load_u16(item: Item) {
 
 /// A word at a time is loaded, half a word at a time is stored.
 #[inline(always)]
-pub(super) unsafe fn store_u16(item: Item) {
+pub(in crate::instructions) unsafe fn store_u16(item: Item) {
     let (from, to) = words(item);
     // SAFETY: the lane's own words.
     unsafe {
@@ -67,7 +67,7 @@ pub(super) unsafe fn store_u16(item: Item) {
 
 /// A word at a time is loaded, four are stored.
 #[inline(always)]
-pub(super) unsafe fn load_u32(item: Item) {
+pub(in crate::instructions) unsafe fn load_u32(item: Item) {
     let (from, to) = words(item);
     // SAFETY: the lane's own words.
     unsafe {
@@ -78,7 +78,7 @@ pub(super) unsafe fn load_u32(item: Item) {
 
 /// Four words are loaded, and stored a word at a time.
 #[inline(always)]
-pub(super) unsafe fn store_u32(item: Item) {
+pub(in crate::instructions) unsafe fn store_u32(item: Item) {
     let (from, to) = words(item);
     // SAFETY: the lane's own words.
     unsafe {
@@ -92,7 +92,7 @@ pub(super) unsafe fn store_u32(item: Item) {
 
 /// Four words are loaded, and stored half a word at a time.
 #[inline(always)]
-pub(super) unsafe fn load_v4(item: Item) {
+pub(in crate::instructions) unsafe fn load_v4(item: Item) {
     let (from, to) = words(item);
     // SAFETY: the lane's own words.
     unsafe { store_by_halves(to, from.cast::<[u32; 4]>().load()) }
@@ -100,7 +100,7 @@ pub(super) unsafe fn load_v4(item: Item) {
 
 /// A word at a time is loaded, the last first, and four are stored.
 #[inline(always)]
-pub(super) unsafe fn store_v4(item: Item) {
+pub(in crate::instructions) unsafe fn store_v4(item: Item) {
     let (from, to) = words(item);
     // SAFETY: the lane's own words.
     unsafe {

@@ -14,7 +14,7 @@ const WARP_BYTES: u32 = WARP * 16;
 /// Input: of each lane the four words of a row; then, of each lane, the number of the row, among its warp's 32,
 /// whose address it gives. Output: the four registers of each lane.
 #[inline(always)]
-pub(super) unsafe fn ldmatrix_x4(item: Item) {
+pub(in crate::instructions) unsafe fn ldmatrix_x4(item: Item) {
     // SAFETY: the row is one of this warp's, and the barrier orders its store before this.
     unsafe {
         let registers = load(own_row(item));
@@ -24,7 +24,7 @@ pub(super) unsafe fn ldmatrix_x4(item: Item) {
 
 /// The same, transposed.
 #[inline(always)]
-pub(super) unsafe fn ldmatrix_x4_trans(item: Item) {
+pub(in crate::instructions) unsafe fn ldmatrix_x4_trans(item: Item) {
     // SAFETY: as above.
     unsafe {
         let registers = load_transposed(own_row(item));
@@ -38,7 +38,7 @@ pub(super) unsafe fn ldmatrix_x4_trans(item: Item) {
 ///
 /// All lanes of the warp call it; input and shared memory are as [`ldmatrix_x4`] says.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn own_row(item: Item) -> SharedAddr {
     let rows = item.shared.offset(item.lane / WARP * WARP_BYTES);
     // SAFETY: rows are stored by the lanes of the warp that reads them, and the barrier orders that.
@@ -54,7 +54,7 @@ unsafe fn own_row(item: Item) -> SharedAddr {
 /// Input: of each lane the registers of a (four), b (two), and c (four f32), and two words that are ignored.
 /// Output: the four f32 of each lane.
 #[inline(always)]
-pub(super) unsafe fn mma_m16n8k16_f16(item: Item) {
+pub(in crate::instructions) unsafe fn mma_m16n8k16_f16(item: Item) {
     // SAFETY: each lane's own words; all lanes of the warp come to the product.
     unsafe {
         let word = |i: u32| item.get(12 * item.lane + i);

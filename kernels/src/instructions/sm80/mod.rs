@@ -1,25 +1,12 @@
 //! The instructions that every GPU from compute capability 8.0 on has.
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod approx;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod barrier;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod convert;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod cp_async;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod global;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod matrix;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod shared;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod shuffle;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod strong;
-pub mod table;
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-mod thread;
-
-pub use table::{INSTRUCTIONS, Instruction};
+pub(super) mod approx;
+pub(super) mod barrier;
+pub(super) mod convert;
+pub(super) mod cp_async;
+pub(super) mod global;
+pub(super) mod matrix;
+pub(super) mod shared;
+pub(super) mod shuffle;
+pub(super) mod strong;
+pub(super) mod thread;

@@ -35,7 +35,7 @@ unsafe fn pass(item: Item, store: impl Fn([u32; 4]), load: impl Fn() -> [u32; 4]
 
 /// Stored by fours, loaded by words.
 #[inline(always)]
-pub(super) unsafe fn load_u32(item: Item) {
+pub(in crate::instructions) unsafe fn load_u32(item: Item) {
     // SAFETY: each lane stores to words of its own, and the barrier of `pass` orders that before the loads.
     unsafe {
         pass(
@@ -48,7 +48,7 @@ pub(super) unsafe fn load_u32(item: Item) {
 
 /// Stored by words, loaded by fours.
 #[inline(always)]
-pub(super) unsafe fn store_u32(item: Item) {
+pub(in crate::instructions) unsafe fn store_u32(item: Item) {
     // SAFETY: each lane stores to words of its own, and the barrier of `pass` orders that before the loads.
     unsafe {
         pass(
@@ -66,7 +66,7 @@ pub(super) unsafe fn store_u32(item: Item) {
 
 /// Stored by pairs, loaded by words.
 #[inline(always)]
-pub(super) unsafe fn store_v2(item: Item) {
+pub(in crate::instructions) unsafe fn store_v2(item: Item) {
     // SAFETY: each lane stores to words of its own, and the barrier of `pass` orders that before the loads.
     unsafe {
         pass(
@@ -82,7 +82,7 @@ pub(super) unsafe fn store_v2(item: Item) {
 
 /// Stored by pairs, loaded by fours.
 #[inline(always)]
-pub(super) unsafe fn load_v4(item: Item) {
+pub(in crate::instructions) unsafe fn load_v4(item: Item) {
     // SAFETY: each lane stores to words of its own, and the barrier of `pass` orders that before the loads.
     unsafe {
         pass(
@@ -98,7 +98,7 @@ pub(super) unsafe fn load_v4(item: Item) {
 
 /// Stored by fours, loaded by words, by the lanes in reverse order.
 #[inline(always)]
-pub(super) unsafe fn store_v4(item: Item) {
+pub(in crate::instructions) unsafe fn store_v4(item: Item) {
     // SAFETY: each lane stores to words of its own, and the barrier of `pass` orders that before the loads.
     unsafe {
         pass(

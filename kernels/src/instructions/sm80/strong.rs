@@ -7,14 +7,14 @@ use crate::{
 
 /// Input: a word of each lane. Output: the same.
 #[inline(always)]
-pub(super) unsafe fn load_acquire(item: Item) {
+pub(in crate::instructions) unsafe fn load_acquire(item: Item) {
     // SAFETY: a word in and one out of each lane.
     unsafe { item.set(item.lane, item.input_at(item.lane).load_acquire()) }
 }
 
 /// Input: a word of each lane. Output: the same.
 #[inline(always)]
-pub(super) unsafe fn store_relaxed(item: Item) {
+pub(in crate::instructions) unsafe fn store_relaxed(item: Item) {
     // SAFETY: a word in and one out of each lane.
     unsafe { item.output_at(item.lane).store_relaxed(item.get(item.lane)) }
 }
@@ -22,7 +22,7 @@ pub(super) unsafe fn store_relaxed(item: Item) {
 /// Input: of each lane what is in memory, and the last number before 0. Output: what the instruction gave, and
 /// what was in memory afterwards.
 #[inline(always)]
-pub(super) unsafe fn atom_inc(item: Item) {
+pub(in crate::instructions) unsafe fn atom_inc(item: Item) {
     // SAFETY: two words in and two out of each lane.
     unsafe {
         let counter = item.output_at(2 * item.lane + 1);
@@ -34,14 +34,14 @@ pub(super) unsafe fn atom_inc(item: Item) {
 /// All lanes of all items draw from one counter. Input: of each lane the last number before 0, the same for
 /// all. Output: the number that each drew.
 #[inline(always)]
-pub(super) unsafe fn atom_inc_contended(item: Item) {
+pub(in crate::instructions) unsafe fn atom_inc_contended(item: Item) {
     // SAFETY: a word in and one out of each lane; the counter is accessed by atomics alone.
     unsafe { item.set(item.lane, item.counters.atom_inc(item.get(item.lane))) }
 }
 
 /// All lanes add to one word. Input: a word of each lane. Output: their sum, modulo 2³².
 #[inline(always)]
-pub(super) unsafe fn red_add_release(item: Item) {
+pub(in crate::instructions) unsafe fn red_add_release(item: Item) {
     // SAFETY: the barrier orders the store before the sums.
     unsafe {
         if item.is_first() {
@@ -59,7 +59,7 @@ pub(super) unsafe fn red_add_release(item: Item) {
 ///
 /// As `fused` waits for h: one thread polls, and the barrier passes on what it has acquired.
 #[inline(always)]
-pub(super) unsafe fn release_acquire(item: Item) {
+pub(in crate::instructions) unsafe fn release_acquire(item: Item) {
     let (tickets, turn) = (item.counters, item.counters.offset(1));
     let row =
         |ticket: u32| item.outputs.cast::<[u32; 4]>().offset(u64::from(ticket * block_dim_x() + item.lane));

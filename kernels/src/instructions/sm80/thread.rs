@@ -6,7 +6,7 @@ macro_rules! number {
     ($(#[$attr:meta])* $name:ident, $value:expr) => {
         $(#[$attr])*
         #[inline(always)]
-        pub(super) unsafe fn $name(item: Item) {
+        pub(in crate::instructions) unsafe fn $name(item: Item) {
             // SAFETY: one word of each lane.
             unsafe { item.set(item.lane, $value) }
         }
@@ -36,7 +36,7 @@ number! {
 
 /// Input: a word of each lane. Output: the same.
 #[inline(always)]
-pub(super) unsafe fn opaque(item: Item) {
+pub(in crate::instructions) unsafe fn opaque(item: Item) {
     // SAFETY: one word in and one out of each lane.
     unsafe { item.set(item.lane, device::opaque(item.get(item.lane))) }
 }

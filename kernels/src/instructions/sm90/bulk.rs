@@ -8,7 +8,7 @@ use crate::{
         mbarrier_try_wait,
     },
     instructions::item::Item,
-    tensor_map::TensorMapRef,
+    maps::TensorMapRef,
 };
 
 /// Where boxes begin in shared memory, a multiple of every swizzle's pattern; barriers are below.
@@ -33,7 +33,7 @@ impl BoxAt {
     ///
     /// They are words of the item.
     #[inline(always)]
-    #[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+    #[track_caller]
     unsafe fn of(item: Item) -> Self {
         // SAFETY: the caller's contract.
         unsafe { Self { column: item.get(0), row: item.get(1), bytes: item.get(2) } }
@@ -47,7 +47,7 @@ impl BoxAt {
 ///
 /// All lanes of the CTA call it, first.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn prepare(item: Item, bytes: u32) {
     // SAFETY: nobody touches the bytes before the caller's barrier.
     unsafe {
@@ -62,7 +62,7 @@ unsafe fn prepare(item: Item, bytes: u32) {
 
 /// Loads a box. Output: the shared memory where it lies, and behind it up to [`BOX`].
 #[inline(always)]
-pub(super) unsafe fn load_box(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn load_box(item: Item, map: TensorMapRef) {
     // SAFETY: the barrier expects the box's bytes, which nobody touches until it is over.
     unsafe {
         let source = BoxAt::of(item);
@@ -79,7 +79,7 @@ pub(super) unsafe fn load_box(item: Item, map: TensorMapRef) {
 
 /// [`load_box`] of a map that was prefetched.
 #[inline(always)]
-pub(super) unsafe fn prefetch_tensor_map(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn prefetch_tensor_map(item: Item, map: TensorMapRef) {
     // SAFETY: the launch has a map; the rest is as there.
     unsafe {
         if item.is_first() {
@@ -92,7 +92,7 @@ pub(super) unsafe fn prefetch_tensor_map(item: Item, map: TensorMapRef) {
 /// Loads a box of up to [`SMALL_BOX`] bytes twice, to two places, as the bytes of one phase. Output: both places; then
 /// four times whether the phase was over before the second load had started, which must not be.
 #[inline(always)]
-pub(super) unsafe fn mbarrier_arrive_expect_tx(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn mbarrier_arrive_expect_tx(item: Item, map: TensorMapRef) {
     let first = item.shared.offset(FIRST);
     // SAFETY: the barrier expects the bytes of both, which nobody touches until it is over.
     unsafe {
@@ -114,7 +114,7 @@ pub(super) unsafe fn mbarrier_arrive_expect_tx(item: Item, map: TensorMapRef) {
 /// Each CTA loads a box to some CTAs of the cluster. Input: the box, then the mask of CTAs, then the bytes that will come
 /// to this CTA. Output: of each CTA of the cluster what it sent, [`SMALL_BOX`] bytes.
 #[inline(always)]
-pub(super) unsafe fn load_box_multicast(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn load_box_multicast(item: Item, map: TensorMapRef) {
     let (rank, size) = (cluster_ctarank(), cluster_nctarank());
     let first = item.shared.offset(FIRST);
     // SAFETY: each CTA's barrier expects what all of them send there, to a place of the sender's; all have begun behind
@@ -142,7 +142,7 @@ pub(super) unsafe fn load_box_multicast(item: Item, map: TensorMapRef) {
 ///
 /// All lanes of the CTA call it; the bytes are not in use.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn place(item: Item, word: u32, at: SharedAddr, bytes: u32) {
     // SAFETY: the caller's contract; all lanes fence what they wrote before the barrier.
     unsafe {
@@ -158,7 +158,7 @@ const HEAD: u32 = 4;
 /// Stores a box, and overwrites the shared memory when that has been read. Input: the box; a word that is ignored; the
 /// shared memory of up to [`BOX`] bytes where it lies. No output: it is in the map's matrix.
 #[inline(always)]
-pub(super) unsafe fn store_box(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn store_box(item: Item, map: TensorMapRef) {
     let from = item.shared.offset(FIRST);
     // SAFETY: the bytes are fenced, and stay until they have been read.
     unsafe {
@@ -180,7 +180,7 @@ pub(super) unsafe fn store_box(item: Item, map: TensorMapRef) {
 ///
 /// One lane calls it; the bytes are fenced, and stay until they have been read.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn store_under(map: TensorMapRef, target: BoxAt, number: u32, rows: u32, from: SharedAddr) {
     // SAFETY: the caller's contract.
     unsafe { device::store_box(map, target.column, target.row + number * rows, from) }
@@ -189,7 +189,7 @@ unsafe fn store_under(map: TensorMapRef, target: BoxAt, number: u32, rows: u32, 
 /// Groups of two stores, of none, of one: five boxes, one under the other, through three places. Input: the first box;
 /// the number of its rows; the shared memory of the five, [`SMALL_BOX`] bytes each. No output.
 #[inline(always)]
-pub(super) unsafe fn bulk_commit_group(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn bulk_commit_group(item: Item, map: TensorMapRef) {
     let at = |i: u32| item.shared.offset(FIRST + i * SMALL_BOX);
     let word = |i: u32| HEAD + i * SMALL_BOX / 4;
     // SAFETY: a place is written again when the group that reads it has been waited for.
@@ -220,7 +220,7 @@ pub(super) unsafe fn bulk_commit_group(item: Item, map: TensorMapRef) {
 /// that covers it is over. Input: the first box; the number of its rows; the shared memory of the four, [`SMALL_BOX`]
 /// bytes each. No output.
 #[inline(always)]
-pub(super) unsafe fn bulk_wait_group_read(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn bulk_wait_group_read(item: Item, map: TensorMapRef) {
     let at = |i: u32| item.shared.offset(FIRST + i % 2 * SMALL_BOX);
     // SAFETY: a place is written again when the group that reads it has been waited for.
     unsafe {
@@ -249,7 +249,7 @@ const SENT: u32 = 1024;
 /// Each CTA sends words to the next one of its cluster. Input: [`SENT`] bytes; then how many of them to send, and how many
 /// will come, multiples of 16. Output: what came, and behind it up to [`SENT`].
 #[inline(always)]
-pub(super) unsafe fn copy_to_cluster(item: Item) {
+pub(in crate::instructions) unsafe fn copy_to_cluster(item: Item) {
     let peer = next_rank();
     let (to, from) = (item.shared.offset(FIRST), item.shared.offset(FIRST + SENT));
     // SAFETY: each CTA's barrier expects what the one before sends; all have begun behind the cluster's first barrier, and

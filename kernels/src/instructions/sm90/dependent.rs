@@ -14,7 +14,7 @@ const LANES: u32 = 64;
 
 /// The step, behind a wait.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn step(item: Item) {
     let index = block_idx_x();
     let behind = if index + 1 == item.count { 0 } else { index + 1 };
@@ -30,7 +30,7 @@ unsafe fn step(item: Item) {
 
 /// Nobody lets dependents begin before the end.
 #[inline(always)]
-pub(super) unsafe fn griddepcontrol_wait(item: Item) {
+pub(in crate::instructions) unsafe fn griddepcontrol_wait(item: Item) {
     // SAFETY: nothing of the launch ahead is touched before the wait.
     unsafe {
         wait();
@@ -40,7 +40,7 @@ pub(super) unsafe fn griddepcontrol_wait(item: Item) {
 
 /// Everybody lets dependents begin at once.
 #[inline(always)]
-pub(super) unsafe fn griddepcontrol_launch_dependents(item: Item) {
+pub(in crate::instructions) unsafe fn griddepcontrol_launch_dependents(item: Item) {
     // SAFETY: nothing of the launch ahead is touched before the wait.
     unsafe {
         launch_dependents();

@@ -11,7 +11,7 @@ const WARP_BYTES: u32 = WARP * 16;
 /// Input: of each lane four registers; then, of each lane, the number of the row, among its warp's 32, whose address it
 /// gives, all different. Output: the four words of each row.
 #[inline(always)]
-pub(super) unsafe fn stmatrix_x4(item: Item) {
+pub(in crate::instructions) unsafe fn stmatrix_x4(item: Item) {
     let rows = item.shared.offset(item.lane / WARP * WARP_BYTES);
     // SAFETY: the warp stores each of its rows once, and the barrier orders that before the loads.
     unsafe {

@@ -15,7 +15,7 @@ const LANES: u32 = 64;
 /// Each lane has a barrier. Input: of each lane how many arrivals a phase has, at least 1. Output: how often the lane
 /// had arrived when the first phase was over.
 #[inline(always)]
-pub(super) unsafe fn mbarrier_init(item: Item) {
+pub(in crate::instructions) unsafe fn mbarrier_init(item: Item) {
     let barrier = item.shared.offset(8 * item.lane);
     // SAFETY: the lane's own barrier.
     unsafe {
@@ -40,7 +40,7 @@ pub(super) unsafe fn mbarrier_init(item: Item) {
 /// Each lane has a barrier of one arrival a phase, and looks at both parities in three phases. No input. Output: of each
 /// lane bit 2 p + q for what the wait for parity q gave in phase p. What must be over is waited for.
 #[inline(always)]
-pub(super) unsafe fn mbarrier_try_wait(item: Item) {
+pub(in crate::instructions) unsafe fn mbarrier_try_wait(item: Item) {
     let barrier = item.shared.offset(8 * item.lane);
     // SAFETY: the lane's own barrier.
     unsafe {
@@ -62,7 +62,7 @@ pub(super) unsafe fn mbarrier_try_wait(item: Item) {
 /// Words go from lane to lane through shared memory, and only the barrier orders that. Input: two words of each lane.
 /// Output: the first ones of all lanes in reverse order, then the second ones, through the same places.
 #[inline(always)]
-pub(super) unsafe fn mbarrier_arrive(item: Item) {
+pub(in crate::instructions) unsafe fn mbarrier_arrive(item: Item) {
     let barrier = item.shared.offset(4 * LANES);
     let own = item.shared.offset(4 * item.lane);
     let other = item.shared.offset(4 * (LANES - 1 - item.lane));
@@ -93,7 +93,7 @@ const ROUNDS: u32 = 3;
 /// the number of phases, in the upper half, and in the lower one how many of them were over, at the barrier of this CTA,
 /// before it had arrived itself, which must be none.
 #[inline(always)]
-pub(super) unsafe fn mbarrier_arrive_cluster(item: Item) {
+pub(in crate::instructions) unsafe fn mbarrier_arrive_cluster(item: Item) {
     let size = cluster_nctarank();
     let at = |rank: u32| item.shared.offset(8 * rank);
     let own = at(cluster_ctarank());

@@ -7,7 +7,7 @@ use crate::{
         mbarrier_arrive_expect_tx, mbarrier_init,
     },
     instructions::item::Item,
-    tensor_map::TensorMapRef,
+    maps::TensorMapRef,
 };
 
 /// Bytes of a box.
@@ -21,7 +21,7 @@ const FIRST: u32 = 1024;
 /// the words of a box, 16 rows of 64 columns, then the number of its first row. Output: the same words; then the shared
 /// memory where the box lies.
 #[inline(always)]
-pub(super) unsafe fn fence_proxy_async_global(item: Item, map: TensorMapRef) {
+pub(in crate::instructions) unsafe fn fence_proxy_async_global(item: Item, map: TensorMapRef) {
     let to = item.shared.offset(FIRST);
     // SAFETY: all lanes fence the words that they stored before the barrier; the box is of these words, and the barrier
     // expects its bytes.

@@ -17,8 +17,8 @@ pub(super) const BEFORE: u32 = 0xa5a5_a5a5;
 ///
 /// All lanes of the CTA call it; the words are the item's; nobody else touches the bytes until a barrier.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-pub(super) unsafe fn fill(item: Item, word: u32, to: SharedAddr, bytes: u32) {
+#[track_caller]
+pub(in crate::instructions) unsafe fn fill(item: Item, word: u32, to: SharedAddr, bytes: u32) {
     let mut at = 16 * item.lane;
     while at < bytes {
         // SAFETY: the caller's contract; each lane has chunks of its own.
@@ -33,8 +33,8 @@ pub(super) unsafe fn fill(item: Item, word: u32, to: SharedAddr, bytes: u32) {
 ///
 /// As [`fill`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-pub(super) unsafe fn fill_before(item: Item, to: SharedAddr, bytes: u32) {
+#[track_caller]
+pub(in crate::instructions) unsafe fn fill_before(item: Item, to: SharedAddr, bytes: u32) {
     let mut at = 16 * item.lane;
     while at < bytes {
         // SAFETY: as above.
@@ -49,8 +49,8 @@ pub(super) unsafe fn fill_before(item: Item, to: SharedAddr, bytes: u32) {
 ///
 /// All lanes of the CTA call it; the bytes are ordered before; the words are the item's.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-pub(super) unsafe fn give(item: Item, word: u32, from: SharedAddr, bytes: u32) {
+#[track_caller]
+pub(in crate::instructions) unsafe fn give(item: Item, word: u32, from: SharedAddr, bytes: u32) {
     let mut at = 16 * item.lane;
     while at < bytes {
         // SAFETY: the caller's contract; each lane has chunks of its own.
@@ -65,8 +65,8 @@ pub(super) unsafe fn give(item: Item, word: u32, from: SharedAddr, bytes: u32) {
 ///
 /// As [`mbarrier_try_wait`].
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-pub(super) unsafe fn wait(barrier: SharedAddr, parity: u32) {
+#[track_caller]
+pub(in crate::instructions) unsafe fn wait(barrier: SharedAddr, parity: u32) {
     // SAFETY: the caller's contract.
     unsafe { while !mbarrier_try_wait(barrier, parity) {} }
 }
@@ -77,8 +77,8 @@ pub(super) unsafe fn wait(barrier: SharedAddr, parity: u32) {
 ///
 /// All threads of the cluster call it.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
-pub(super) unsafe fn sync_cluster() {
+#[track_caller]
+pub(in crate::instructions) unsafe fn sync_cluster() {
     // SAFETY: the caller's contract. Lanes come together first, as `aligned` demands.
     unsafe {
         bar_warp_sync();

@@ -18,7 +18,7 @@ const PANEL: u32 = 64 * 32;
 ///
 /// All lanes call it; the bytes are not in use.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn place(item: Item, word: u32, at: u32, bytes: u32) {
     // SAFETY: the caller's contract; all lanes fence what they wrote before the barrier.
     unsafe {
@@ -34,7 +34,7 @@ unsafe fn place(item: Item, word: u32, at: u32, bytes: u32) {
 ///
 /// The item has R words for each lane.
 #[inline(always)]
-#[cfg_attr(not(target_arch = "nvptx64"), track_caller)]
+#[track_caller]
 unsafe fn store<const R: usize>(item: Item, sums: &Sums<R>) {
     let registers = sums.registers();
     let to = item.output_at(R as u32 * item.lane).cast::<[u32; 4]>();
@@ -50,7 +50,7 @@ unsafe fn store<const R: usize>(item: Item, sums: &Sums<R>) {
 
 /// Input: a and b, 64 columns in rows of 128 bytes.
 #[inline(always)]
-pub(super) unsafe fn multiply_64<const R: usize>(item: Item)
+pub(in crate::instructions) unsafe fn multiply_64<const R: usize>(item: Item)
 where
     [f32; R]: Registers,
 {
@@ -66,7 +66,7 @@ where
 
 /// Input: a and b, 16 columns in rows of 32 bytes.
 #[inline(always)]
-pub(super) unsafe fn multiply_16<const R: usize>(item: Item)
+pub(in crate::instructions) unsafe fn multiply_16<const R: usize>(item: Item)
 where
     [f32; R]: Registers,
 {
@@ -84,7 +84,7 @@ where
 /// columns in rows of 128 bytes, of which the second product takes the columns from 16 on; the third a, in rows of 128
 /// bytes.
 #[inline(always)]
-pub(super) unsafe fn chain<const R: usize>(item: Item)
+pub(in crate::instructions) unsafe fn chain<const R: usize>(item: Item)
 where
     [f32; R]: Registers,
 {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fused_lora_kernels::{
     params::Lora,
-    sm90::tile::{OTHER_REGISTERS, PRODUCER_REGISTERS},
+    sm90_tile::{OTHER_REGISTERS, PRODUCER_REGISTERS},
     table::SM90_KERNELS,
 };
 
@@ -108,7 +108,7 @@ fn no_estimate_is_above_what_the_chip_can_do() {
 }
 
 /// Sums of y and h together beside everything else, in what `setmaxnreg` leaves a consumer. ptxas has the last word;
-/// `kernels/src/sm90/tile.rs` asserts the same when it is compiled.
+/// `kernels/src/sm90_tile.rs` asserts the same when it is compiled.
 #[test]
 fn sums_of_y_and_h_fit_the_registers_of_a_consumer() {
     let by_name = [

@@ -1,9 +1,8 @@
-//! All entries: how each is launched, what it must compile to, and the entries themselves.
+//! The instructions that every GPU from compute capability 8.0 on has: how each entry is launched, what it must compile to, and
+//! the entries themselves.
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-use super::{approx, barrier, convert, cp_async, global, matrix, shared, shuffle, strong, thread};
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-use crate::instructions::{Params, item::Item};
+#[cfg(target_arch = "nvptx64")]
+use super::{Params, item::Item, sm80::*};
 
 /// An entry that runs one instruction.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +25,6 @@ pub struct Instruction {
     /// `LDG.E.128`. Empty where there is none: what ptxas knows it puts in place, and lanes that it knows to be
     /// together need not wait for each other.
     pub machine_code: &'static str,
-    /// The entry, for the strict machine.
-    #[cfg(feature = "simt")]
-    pub run: unsafe fn(Params),
 }
 
 /// Far more than any of them needs: it shows what went wrong, and costs nothing.
@@ -48,8 +44,6 @@ macro_rules! instructions {
                 counters: $counters,
                 max_registers: MAX_REGISTERS,
                 machine_code: $machine_code,
-                #[cfg(feature = "simt")]
-                run: $name,
             },
         )*];
 
@@ -68,13 +62,6 @@ macro_rules! instructions {
                 }
             }
 
-            #[cfg(all(feature = "simt", not(target_arch = "nvptx64")))]
-            unsafe fn $name(params: Params) {
-                if let Some(item) = Item::of_this_cta(params, $input, $output) {
-                    // SAFETY: the launcher's contract.
-                    unsafe { $module::$function(item) }
-                }
-            }
         )*
     };
 }

@@ -1,13 +1,23 @@
-//! All entries: how each is launched, what it must compile to, and the entries themselves.
+//! The instructions that compute capability 9.0 has beside those of 8.0: how each entry is launched, what it must compile to,
+//! and the entries themselves.
 
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-use super::{bulk, cluster, dependent, matrix, mbarrier, proxy, registers, wgmma};
-#[cfg(any(target_arch = "nvptx64", feature = "simt"))]
-use crate::instructions::{Sm90Params, item::Item};
+use super::Params;
 #[cfg(target_arch = "nvptx64")]
-use crate::tensor_map::Maps;
-#[cfg(all(feature = "simt", not(target_arch = "nvptx64")))]
-use crate::tensor_map::TensorMapRef;
+use super::{item::Item, sm90::*};
+#[cfg(target_arch = "nvptx64")]
+use crate::maps::Maps;
+use crate::tensor_map::TensorMap;
+
+/// What a launch of any of these entries gets. The address of the map must be a multiple of 64 in the memory of
+/// parameters, as for [`TensorParams`](crate::tensor_map::TensorParams).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Sm90Params {
+    /// For those that copy boxes, else none: a matrix of f16 that all items share.
+    pub map: TensorMap,
+    /// As for any instruction.
+    pub params: Params,
+}
 
 /// An entry that runs one instruction of compute capability 9.0.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +44,6 @@ pub struct Sm90Instruction {
     /// Instructions that the machine code must have, by parts of their mnemonics, as in
     /// [`Instruction::machine_code`](crate::instructions::Instruction::machine_code).
     pub machine_code: &'static [&'static str],
-    /// The entry, for the strict machine.
-    #[cfg(feature = "simt")]
-    pub run: unsafe fn(&Sm90Params),
 }
 
 macro_rules! instructions {
@@ -77,8 +84,6 @@ macro_rules! instructions {
                 output_words: $output,
                 max_registers: $registers,
                 machine_code: &[$($machine_code),*],
-                #[cfg(feature = "simt")]
-                run: $name,
             },
         )*];
 
@@ -101,15 +106,6 @@ macro_rules! instructions {
                 }
             }
 
-            #[cfg(all(feature = "simt", not(target_arch = "nvptx64")))]
-            unsafe fn $name(params: &Sm90Params) {
-                if let Some(item) = Item::of_this_cta(params.params, $input, $output) {
-                    // SAFETY: the launcher's contract.
-                    unsafe {
-                        instructions!(@call $module::$function<$($r)?>(item, TensorMapRef::of(params.map)) $(with $map)?)
-                    }
-                }
-            }
         )*
     };
 }
