@@ -1,1 +1,4 @@
 //! Tests that cross libraries: the files beside this one. Those of one library live with it.
+
+pub mod functions;
+pub mod shipped;

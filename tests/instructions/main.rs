@@ -23,8 +23,6 @@ mod matrices;
 mod memory;
 mod order;
 mod registers;
-#[path = "../shipped.rs"]
-mod shipped;
 mod shuffles;
 mod sm90;
 mod strict;

@@ -6,10 +6,9 @@ use fused_lora_kernels::{
 };
 use fused_lora_simt::{Machine, Report, Schedule, Stats};
 
-use crate::{
-    launch::{Outcome, grid},
-    shipped,
-};
+use fused_lora_tests::shipped;
+
+use crate::launch::{Outcome, grid};
 
 /// Under schedules with the extreme ones among them; fewer where there are many items, which are then there for
 /// their values alone.

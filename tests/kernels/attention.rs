@@ -130,7 +130,7 @@ impl Setup {
         let blocks = self.case.seq_len.div_ceil(BLOCK);
         let grid = (blocks * self.case.heads * self.case.sequences) as u32;
         let shape = [grid, kernel.threads, kernel.shared_bytes];
-        let launch = crate::shipped::launch(kernel.name, &self.params, shape);
+        let launch = fused_lora_tests::shipped::launch(kernel.name, &self.params, shape);
         machine.run(&[launch], schedule)
     }
 

@@ -10,7 +10,7 @@ use crate::{
     suite::{for_each_operation, hold_all},
 };
 
-fn cases(kernel: &Kernel) -> Vec<Case> {
+pub(crate) fn cases(kernel: &Kernel) -> Vec<Case> {
     let (m, n) = (kernel.block_m as usize + 5, kernel.block_n as usize);
     let rank = if kernel.h > 0 { kernel.h as usize - 6 } else { 37 };
     let gelu = Some(Activation::GeluTanh);

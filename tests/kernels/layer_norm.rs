@@ -134,7 +134,7 @@ impl Setup {
         let kernel = LayerKernel::layer_norm();
         let grid = (self.case.rows as u32).div_ceil(LAYER_NORM_ROWS);
         let shape = [grid, kernel.threads, kernel.shared_bytes];
-        let launch = crate::shipped::launch(kernel.name, &self.params, shape);
+        let launch = fused_lora_tests::shipped::launch(kernel.name, &self.params, shape);
         machine.run(&[launch], schedule)
     }
 

@@ -1,4 +1,4 @@
-//! GPU kernels, run from their own source on the strict machine, held to the reference.
+//! GPU kernels, their PTX as it ships on the strict machine, held to the reference.
 //!
 //! Every case checks twice: the machine that nothing was left to chance (races, memory nobody wrote, waits too
 //! short, deadlocks), the reference that the numbers are right. Kernels come from their table, so that a new one is
@@ -13,13 +13,14 @@
 //! |---|---|
 //! | `case.rs`, `operands.rs` | a product; its matrices and tables |
 //! | `setup.rs`, `maps.rs`, `check.rs` | it in a machine's memory, its launches, their tensor maps; what is expected of them |
-//! | `suite.rs` | cases × kernels × schedules |
+//! | `suite.rs`, `tried.rs` | cases × kernels × schedules; what they have tried of the PTX |
 //! | `tails.rs` | M, N, K and r around the sizes of tiles |
 //! | `strides.rs` | leading dimensions, unaligned operands, bias, residual |
 //! | `epilogues.rs` | activation, two residuals; GELU against f64 |
 //! | `segments.rs` | adapter tables |
 //! | `rings.rs` | K of more steps than a ring has slots |
 //! | `planned.rs` | what the planner picks for the published grids, at its true K |
+//! | `coverage.rs` | that every instruction, loop and wait of the shipped PTX is executed |
 //! | `grids.rs` | groups of row tiles, numbers of CTAs |
 //! | `values.rs` | NaN, infinities, overflow |
 //! | `dependent.rs` | a launch that begins before the one ahead has ended |
@@ -35,6 +36,7 @@ mod attention;
 mod case;
 mod check;
 mod cost;
+mod coverage;
 mod dependent;
 mod epilogues;
 mod faults;
@@ -48,11 +50,10 @@ mod random;
 mod rings;
 mod segments;
 mod setup;
-#[path = "../shipped.rs"]
-mod shipped;
 mod strides;
 mod suite;
 mod tails;
+mod tried;
 mod unfused;
 mod values;
 mod workspace;

@@ -14,7 +14,7 @@ fn adapter(rank: usize, scale: f32, columns: Option<Range<usize>>) -> AdapterCas
 }
 
 /// Ranks {none, 10, 250} and cuts at and beside the borders of row tiles.
-fn mixed(kernel: &Kernel) -> Case {
+pub(crate) fn mixed(kernel: &Kernel) -> Case {
     let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
     let adapters = vec![adapter(10, 0.5, None), adapter(250, -0.25, None), adapter(0, 7.0, None)];
     let rows = Rows::Table(vec![
@@ -33,7 +33,7 @@ fn mixed(kernel: &Kernel) -> Case {
 }
 
 /// Ranges inside a column tile, across tiles, and such as leave out some tiles.
-fn column_ranges(kernel: &Kernel) -> Case {
+pub(crate) fn column_ranges(kernel: &Kernel) -> Case {
     let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
     let adapters = vec![
         adapter(10, 0.5, Some(3..n - 3)),
@@ -56,7 +56,7 @@ fn column_ranges(kernel: &Kernel) -> Case {
 }
 
 /// One segment with an adapter in each row tile, of few ranks: what every kernel takes.
-fn sparse(kernel: &Kernel) -> Case {
+pub(crate) fn sparse(kernel: &Kernel) -> Case {
     let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
     let adapters = vec![
         adapter(10, 0.5, None),
@@ -75,14 +75,14 @@ fn sparse(kernel: &Kernel) -> Case {
 }
 
 /// A scale and a column range for all rows, by the parameters.
-fn uniform_range(kernel: &Kernel) -> Case {
+pub(crate) fn uniform_range(kernel: &Kernel) -> Case {
     let n = kernel.block_n as usize;
     let adapters = vec![adapter(13, -1.5, Some(n - 9..n + 2))];
     Case { adapters, seed: 11, ..Case::new(30, 2 * n + 8, 40, 0) }
 }
 
 /// Tables with nothing in them, and with a rank of zero.
-fn bare(_: &Kernel) -> Vec<Case> {
+pub(crate) fn bare(_: &Kernel) -> Vec<Case> {
     let none = Case { rows: Rows::Table(vec![]), ..Case::new(70, 30, 40, 10) };
     let unranked = Case { rows: Rows::Table(vec![(0..70, 0)]), ..Case::new(70, 30, 40, 0) };
     vec![none, unranked]

@@ -13,11 +13,12 @@ use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats};
 use half::f16;
 use ndarray::Array2;
 
+use fused_lora_tests::shipped;
+
 use crate::{
     case::{Case, Rows},
     maps::maps,
     operands::{Matrices, padded, rank16, row_tiles, slabs, widened},
-    shipped,
     suite::all_kernels,
 };
 

@@ -3,7 +3,10 @@
 use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
 use fused_lora_simt::{Machine, Schedule, Stats};
 
-use crate::case::{Case, Setup, in_cluster, set_up};
+use crate::{
+    case::{Case, Setup, in_cluster, set_up},
+    tried::note,
+};
 
 /// `default` schedules, or as many as FUSED_LORA_SCHEDULES says if that is more. The extreme ones come round: case number `turn`
 /// begins with another one than its neighbours.
@@ -91,6 +94,7 @@ pub(crate) fn hold(kernel: &'static Kernel, case: &Case, schedules: &[Schedule])
         assert_eq!(stats.ldmatrix_conflicts, 0, "{}: bank conflicts of ldmatrix, {case:?}", kernel.name);
         assert_eq!(stats.cp_async_conflicts, 0, "{}: bank conflicts of cp.async, {case:?}", kernel.name);
         assert_eq!(stats.stmatrix_conflicts, 0, "{}: bank conflicts of stmatrix, {case:?}", kernel.name);
+        note(kernel.name, &stats);
         last = Some(stats);
     }
     (machine, setup, last.expect("at least one schedule"))
@@ -136,15 +140,25 @@ fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
 }
 
 /// Defines a test for each operation from a function over operations, so that they run beside each other and a
-/// failure names one.
+/// failure names one; and a module of the function's name with all of them as a [`Group`](crate::tried::Group).
 macro_rules! for_each_operation {
     ($function:ident: $($test:ident $operation:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $test() {
-                $function(fused_lora_kernels::table::Operation::$operation);
-            }
-        )*
+        pub(crate) mod $function {
+            use fused_lora_kernels::table::Operation;
+
+            pub(crate) static GROUP: crate::tried::Group = crate::tried::Group {
+                name: module_path!(),
+                test: super::$function,
+                operations: &[$(Operation::$operation),*],
+            };
+
+            $(
+                #[test]
+                fn $test() {
+                    GROUP.run(Operation::$operation);
+                }
+            )*
+        }
     };
 }
 pub(crate) use for_each_operation;

@@ -8,7 +8,7 @@ use crate::{
     Kind, Report, Schedule, Stats,
     clock::{MAX_BLOCK, WARP, Who},
     memory::{Content, Global, Tracked},
-    ptx::Source,
+    ptx::{Marks, Source},
     run::{LaunchInfo, Run},
     scheduler,
     site::Place,
@@ -44,8 +44,8 @@ pub struct Launch {
     /// What each lane runs. When a run fails, lanes stop wherever they are, and what they hold on their stacks is
     /// forgotten without being dropped: kernels hold nothing that must be dropped.
     pub kernel: Rc<dyn Fn()>,
-    /// The PTX module that it is of.
-    pub(crate) source: Option<Arc<Source>>,
+    /// The PTX module that it is of, and what its lanes have tried of the entry.
+    pub(crate) ptx: Option<(Arc<Source>, Rc<Marks>)>,
 }
 
 impl Launch {
@@ -67,7 +67,7 @@ impl Launch {
             registers: 168,
             programmatic: false,
             kernel: Rc::new(kernel),
-            source: None,
+            ptx: None,
         }
     }
 
@@ -199,6 +199,9 @@ impl Machine {
         let run = Box::new(Run::new(global, infos, schedule.clone(), shared));
         let (run, result) = scheduler::drive(run, launches);
         (self.global, self.shared, self.last) = run.finish();
+        for (_, marks) in launches.iter().filter_map(|launch| launch.ptx.as_ref()) {
+            self.last.coverage.add_marks(marks);
+        }
         result.map(|()| self.last.clone())
     }
 
@@ -264,7 +267,7 @@ fn infos(launches: &[Launch]) -> Result<Vec<LaunchInfo>, String> {
             cluster,
             registers: *registers,
             programmatic: *programmatic,
-            source: launch.source.clone(),
+            source: launch.ptx.as_ref().map(|(source, _)| Arc::clone(source)),
             first_cta,
             undispatched: grid,
             running: grid,

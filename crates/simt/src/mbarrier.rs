@@ -27,7 +27,7 @@ pub(crate) struct Mbarrier {
     pending: u32,
     tx: i64,
     /// The number of phases that are complete.
-    phase: u32,
+    pub(crate) phase: u32,
     init: Access,
     /// The epoch of the lane that initialised it when it had executed `fence.mbarrier_init`.
     fenced: Option<u32>,

@@ -534,6 +534,10 @@ impl Run {
                 return;
             }
             let cta = self.slots[slot].take().expect("it was there");
+            for mbarrier in &cta.mbarriers {
+                let most = self.stats.mbarrier_phases.entry(mbarrier.offset as u32).or_default();
+                *most = mbarrier.phase.max(*most);
+            }
             self.spare_shared.push(cta.shared);
             self.cta_ended(cta.launch);
         }

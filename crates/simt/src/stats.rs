@@ -1,6 +1,11 @@
 //! What a run did.
 
-use crate::site::{Op, SiteInfo};
+use std::collections::BTreeMap;
+
+use crate::{
+    ptx::Coverage,
+    site::{Op, SiteInfo},
+};
 
 /// Counts of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct Stats {
     pub bulk_bytes: u64,
     /// Successful waits for an mbarrier, counted for each lane.
     pub mbarrier_waits: u64,
+    /// By its offset in shared memory, phases of an mbarrier that were completed, in the CTA with the most; of CTAs that ended.
+    pub mbarrier_phases: BTreeMap<u32, u32>,
     /// Barriers of clusters that all lanes arrived at.
     pub cluster_barriers: u64,
     /// Atomic read-modify-writes.
@@ -53,6 +60,8 @@ pub struct Stats {
     pub mutated: u64,
     /// A hash of which lane ran when, for comparing the course of two runs.
     pub course: u64,
+    /// What launches of PTX have tried of their entries.
+    pub coverage: Coverage,
     /// The instructions of the source that were executed, by file, line, column.
     pub sites: Vec<SiteInfo>,
 }

@@ -11,7 +11,9 @@ use super::{
     launch::{Matrix, grid},
     swizzle::Swizzle,
 };
-use crate::{launch::Outcome, shipped};
+use fused_lora_tests::shipped;
+
+use crate::launch::Outcome;
 
 /// Under schedules with the extreme ones among them.
 #[track_caller]

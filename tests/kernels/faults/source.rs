@@ -1,14 +1,11 @@
 //! Instructions by their place in the kernels' source: file, function, and which of its kind it is there.
 //! Line numbers would move with every edit.
 
-use std::{collections::HashMap, fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 use fused_lora_simt::{Op, Site, SiteInfo};
-use syn::{
-    ImplItemFn, ItemFn, ItemImpl, Type,
-    spanned::Spanned as _,
-    visit::{self, Visit},
-};
+
+use fused_lora_tests::functions::function_at;
 
 /// One instruction of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +54,10 @@ struct Function {
 }
 
 impl Located {
-    /// Finds the functions of sites. Those outside of `sm80/` and `sm90/` (taps have names of their own) are left out.
+    /// Finds the functions of sites. Those outside of `sm80/` and `sm90/` are left out.
     pub(super) fn new(mut sites: Vec<SiteInfo>) -> Self {
         sites.sort();
         sites.dedup_by_key(|site| (site.file, site.line, site.column, site.op));
-        let mut files = HashMap::new();
         let sites = sites
             .into_iter()
             .filter_map(|site| {
@@ -71,10 +67,7 @@ impl Located {
                 if folder != "sm80" && folder != "sm90" {
                     return None;
                 }
-                let functions = files.entry(site.file).or_insert_with(|| functions_of(&folder, &file));
-                // The innermost one begins last.
-                let function = functions.iter().filter(|f| f.lines.contains(&(site.line as usize)));
-                let function = function.max_by_key(|f| *f.lines.start());
+                let function = function_at(site.file, site.line);
                 let name = function.unwrap_or_else(|| panic!("{site} is in no function")).name.clone();
                 Some((site, Function { folder, file, name }))
             })
@@ -107,48 +100,4 @@ impl Located {
 /// All copies of an instruction in the PTX.
 fn everywhere(site: &SiteInfo) -> Site {
     Site { ptx: None, ..Site::at(site) }
-}
-
-/// Where a function lies in its file.
-struct Lines {
-    name: String,
-    lines: std::ops::RangeInclusive<usize>,
-}
-
-#[derive(Default)]
-struct Functions {
-    found: Vec<Lines>,
-    of: Option<String>,
-}
-
-impl<'ast> Visit<'ast> for Functions {
-    fn visit_item_impl(&mut self, node: &'ast ItemImpl) {
-        if let Type::Path(path) = &*node.self_ty {
-            self.of = path.path.segments.last().map(|segment| segment.ident.to_string());
-        }
-        visit::visit_item_impl(self, node);
-        self.of = None;
-    }
-
-    fn visit_impl_item_fn(&mut self, node: &'ast ImplItemFn) {
-        let of = self.of.as_deref().unwrap_or_default();
-        let name = format!("{of}::{}", node.sig.ident);
-        self.found.push(Lines { name, lines: node.span().start().line..=node.span().end().line });
-        visit::visit_impl_item_fn(self, node);
-    }
-
-    fn visit_item_fn(&mut self, node: &'ast ItemFn) {
-        let name = node.sig.ident.to_string();
-        self.found.push(Lines { name, lines: node.span().start().line..=node.span().end().line });
-        visit::visit_item_fn(self, node);
-    }
-}
-
-fn functions_of(folder: &str, file: &str) -> Vec<Lines> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("kernels/src");
-    let path = src.join(folder).join(file);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut functions = Functions::default();
-    functions.visit_file(&syn::parse_file(&text).expect("it compiles"));
-    functions.found
 }

@@ -8,6 +8,7 @@ use super::{
     Parameter,
     arithmetic::{compute, convert},
     code::{Code, Instruction, NONE, Operation as Op, Source},
+    coverage::{EXECUTED, Marks, TAKEN, waited},
     module::Special,
 };
 use crate::{ops, scheduler::with, site::Op as MachineOp};
@@ -23,6 +24,7 @@ const UNWRITTEN: u64 = 0xbad0_bad0_bad0_bad0;
 /// What all lanes of a launch have in common.
 pub(super) struct Kernel {
     pub(super) code: Arc<Code>,
+    pub(super) seen: Rc<Marks>,
     pub(super) parameters: Rc<[u8]>,
     /// Where each of them lies.
     pub(super) places: Vec<Parameter>,
@@ -44,7 +46,8 @@ struct Lane<'a> {
 
 /// Runs the current lane to its end.
 pub(super) fn run(kernel: &Kernel) {
-    let count = kernel.code.registers;
+    let code = &*kernel.code;
+    let count = code.registers;
     let mut lane = Lane {
         kernel,
         registers: vec![UNWRITTEN; count],
@@ -54,7 +57,8 @@ pub(super) fn run(kernel: &Kernel) {
     };
     let mut next = 0;
     loop {
-        let instruction = &kernel.code.instructions[next];
+        let instruction = &code.instructions[next];
+        kernel.seen.see(next, EXECUTED);
         next += 1;
         if instruction.guard != NONE
             && (lane.registers[usize::from(instruction.guard)] & 1 == 1) == instruction.negated
@@ -69,7 +73,14 @@ pub(super) fn run(kernel: &Kernel) {
                 let result = compute(op, ty, lane.three(instruction));
                 lane.set(instruction, 0, result);
             }
-            Op::Branch(target) => next = target as usize,
+            Op::Branch(target) => {
+                kernel.seen.see(next - 1, TAKEN);
+                next = target as usize;
+            }
+            Op::MbarrierTryWait => {
+                kernel.seen.see(next - 1, waited(lane.get32(instruction, 2)));
+                lane.execute(instruction);
+            }
             Op::Return => break,
             _ => lane.execute(instruction),
         }

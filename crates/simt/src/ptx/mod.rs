@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod code;
+mod coverage;
 mod decode;
 mod lane;
 mod lines;
@@ -12,8 +13,10 @@ mod module;
 mod slots;
 mod text;
 
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
+pub use coverage::{Coverage, Covered, Missing};
 pub use lines::Lines;
 pub use text::Refused;
 
@@ -22,6 +25,7 @@ use crate::{
     site::{Place, Trace},
 };
 use code::Code;
+pub(crate) use coverage::Marks;
 
 /// A module: the entries of a PTX text.
 #[derive(Debug)]
@@ -179,13 +183,16 @@ impl Module {
             "bytes of parameters of {}",
             entry.name
         );
+        let code = entry.code();
+        let seen = Rc::new(Marks::new(&entry.name, code.instructions.len()));
         let kernel = lane::Kernel {
-            code: entry.code(),
+            code,
+            seen: Rc::clone(&seen),
             parameters: parameters.into(),
             places: entry.parameters.clone(),
         };
         let launch = Launch::new(&*entry.name, grid, block, shared_bytes, move || lane::run(&kernel));
-        Launch { source: Some(Arc::clone(&self.source)), ..launch }
+        Launch { ptx: Some((Arc::clone(&self.source), seen)), ..launch }
     }
 }
 

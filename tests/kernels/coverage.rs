@@ -1,0 +1,185 @@
+//! What of the shipped PTX is executed: every instruction of every entry, every backward branch taken, every wait for an
+//! mbarrier in both parities, every barrier of a ring through 2 · stages phases.
+//!
+//! By all groups of tests together. What they leave out stands in [`EXCEPTIONS`] with its reason.
+
+use std::collections::BTreeMap;
+
+use fused_lora_kernels::{
+    layer_table::LAYER_KERNELS,
+    table::{Kernel, Operation, Target},
+    tile::ATTENTION_BLOCK,
+};
+use fused_lora_simt::{Schedule, ptx::Covered};
+
+use fused_lora_tests::{functions::function_at, shipped};
+
+use crate::{
+    attention,
+    case::{Case, in_cluster},
+    cost, epilogues, grids, layer_norm, planned, random, rings, segments, strides,
+    suite::{for_each_operation, hold, kernels, schedules},
+    tails,
+    tried::{Group, Tried},
+    values,
+};
+
+/// All groups of tests.
+const GROUPS: &[&Group] = &[
+    &long::GROUP,
+    &tails::sizes::GROUP,
+    &tails::ranks::GROUP,
+    &strides::strides::GROUP,
+    &epilogues::epilogues::GROUP,
+    &segments::tables::GROUP,
+    &segments::many_segments::GROUP,
+    &segments::one_segment_is_uniform::GROUP,
+    &rings::around::GROUP,
+    &planned::at_true_k::GROUP,
+    &grids::groups::GROUP,
+    &grids::grids::GROUP,
+    &values::nan_in_x::GROUP,
+    &values::infinity_in_x::GROUP,
+    &values::h_overflows::GROUP,
+    &values::y_overflows::GROUP,
+    &values::infinite_h_and_a_column_range::GROUP,
+    &cost::costs::GROUP,
+    &random::random::GROUP,
+];
+
+/// Instructions that nothing executes.
+struct Exception {
+    /// How the names of its entries begin.
+    entries: &'static str,
+    /// Folder, file and function.
+    place: &'static str,
+    /// How many, at most, in an entry.
+    most: usize,
+    reason: &'static str,
+}
+
+const EXCEPTIONS: &[Exception] = &[];
+
+/// The share of an entry that exceptions may be.
+const MOST_EXCEPTIONS: f64 = 0.005;
+
+/// Steps after which each barrier of a ring has gone through 2 · stages phases.
+fn long_ring(kernel: &Kernel) -> Case {
+    let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
+    let steps = 2 * kernel.stages * kernel.stages;
+    let (cluster, shares, tiles) = match kernel.operation {
+        Operation::GemmSplitK => (Some(2), 2, 1),
+        _ if in_cluster(kernel) => (Some(2), 1, 4),
+        _ => (None, 1, 2),
+    };
+    let grid = if kernel.operation == Operation::Fused { 2 } else { cluster.unwrap_or(1) };
+    let k = (steps * shares * kernel.block_k) as usize;
+    Case { cluster, grid: Some(grid), seed: 23, ..Case::new(m, tiles * n, k, kernel.h.max(40) as usize - 3) }
+}
+
+/// Kernels with barriers: each of a ring goes round often enough.
+fn long(operation: Operation) {
+    for (turn, kernel) in kernels(operation).enumerate() {
+        hold(kernel, &long_ring(kernel), &schedules(turn, 1));
+    }
+}
+
+/// What is missing of an entry, by function: how many instructions, whether one is vital, the first place.
+fn missing(instructions: &[Covered]) -> BTreeMap<String, (usize, bool, Vec<String>)> {
+    let mut by_function: BTreeMap<_, (usize, bool, Vec<String>)> = BTreeMap::new();
+    // Where the compiler names no line, it is that of the instruction before.
+    let mut last = None;
+    for instruction in instructions {
+        let Covered { place, is_vital, missing, .. } = instruction;
+        if let Some(function) = function_at(place.file, place.line) {
+            let file = place.file.trim_start_matches("kernels/src/");
+            last = Some(format!("{file} {}", function.name));
+        }
+        if let Some(missing) = missing {
+            let (count, vital, places) = by_function.entry(last.clone().unwrap_or_default()).or_default();
+            *count += 1;
+            *vital |= is_vital;
+            let place = format!("{missing:?} of {place}");
+            places.push(place);
+        }
+    }
+    by_function
+}
+
+/// What is missing of an entry beyond the exceptions.
+fn wrong(tried: &Tried, name: &str) -> Vec<String> {
+    let (module, entry) = shipped::entry(name);
+    let instructions = tried.coverage.of(module, entry);
+    let (mut wrong, mut excepted) = (Vec::new(), 0);
+    for (function, (count, is_vital, places)) in missing(&instructions) {
+        let is_it = |exception: &&Exception| {
+            name.starts_with(exception.entries) && function == exception.place && count <= exception.most
+        };
+        match EXCEPTIONS.iter().find(is_it) {
+            Some(exception) if !is_vital => {
+                println!("{name}: {count} in {function}: {}", exception.reason);
+                excepted += count;
+            }
+            _ => wrong.push(format!("{name}: {count} in {function}, vital {is_vital}: {}", places[0])),
+        }
+    }
+    println!("{name}: {} instructions, {excepted} exceptions", instructions.len());
+    if excepted as f64 > MOST_EXCEPTIONS * instructions.len() as f64 {
+        wrong.push(format!("{name}: {excepted} of {} instructions are exceptions", instructions.len()));
+    }
+    wrong
+}
+
+fn all_is_tried(operation: Operation) {
+    let mut tried = Tried::default();
+    for group in GROUPS.iter().filter(|group| group.operations.contains(&operation)) {
+        if let Some(result) = group.run(operation).get() {
+            tried.add(result);
+        }
+    }
+    let mut all_wrong = Vec::new();
+    for kernel in kernels(operation) {
+        all_wrong.extend(wrong(&tried, kernel.name));
+        if kernel.target == Target::Sm90a {
+            let (needed, ring) = (2 * kernel.stages, 2 * kernel.stages as usize);
+            let phases = &tried.phases[kernel.name];
+            let often = phases.values().filter(|&&phases| phases >= needed).count();
+            if often < ring {
+                all_wrong
+                    .push(format!("{}: {often} of {ring} barriers go through {needed} phases", kernel.name));
+            }
+        }
+    }
+    assert!(all_wrong.is_empty(), "{}", all_wrong.join("\n"));
+}
+
+for_each_operation!(long: long_in_gemm Gemm, long_in_split_k GemmSplitK, long_in_fused Fused, long_in_recompute FusedRecompute,
+    long_in_cooperative FusedCooperative, long_in_shrink Shrink, long_in_expand Expand);
+for_each_operation!(all_is_tried: gemm Gemm, split_k GemmSplitK, fused Fused, recompute FusedRecompute, cooperative FusedCooperative,
+    shrink Shrink, expand Expand);
+
+#[test]
+fn all_of_a_layer_is_tried() {
+    let mut all_wrong = Vec::new();
+    for kernel in LAYER_KERNELS {
+        let mut tried = Tried::default();
+        for schedule in Schedule::standard(3) {
+            let schedule = std::slice::from_ref(&schedule);
+            if kernel.head_dim == 0 {
+                let unaligned = layer_norm::Case { pad_x: 1, shift_y: 1, ..layer_norm::Case::new(3, 77) };
+                for case in [layer_norm::Case::new(5, 64), layer_norm::Case::new(9, 1000), unaligned] {
+                    tried.add_run(kernel.name, &layer_norm::hold(&case, schedule));
+                }
+            } else {
+                let (block, head_dim) = (ATTENTION_BLOCK as usize, kernel.head_dim as usize);
+                let case = |seq_len, head_dim| attention::Case::new(2, seq_len, 2, head_dim);
+                let unaligned = attention::Case { pad_y: 3, shift_y: 1, ..case(block, head_dim - 8) };
+                for case in [case(3 * block + 5, head_dim), unaligned] {
+                    tried.add_run(kernel.name, &attention::hold(&case, schedule));
+                }
+            }
+        }
+        all_wrong.extend(wrong(&tried, kernel.name));
+    }
+    assert!(all_wrong.is_empty(), "{}", all_wrong.join("\n"));
+}
