@@ -1,4 +1,5 @@
 //! Tests that cross libraries: the files beside this one. Those of one library live with it.
 
 pub mod functions;
+pub mod plans;
 pub mod shipped;

@@ -21,7 +21,7 @@ use crate::{
     suite::{for_each_operation, hold, kernels, schedules},
     tails,
     tried::{Group, Tried},
-    values,
+    unfused, values,
 };
 
 /// All groups of tests.
@@ -43,6 +43,7 @@ const GROUPS: &[&Group] = &[
     &values::h_overflows::GROUP,
     &values::y_overflows::GROUP,
     &values::infinite_h_and_a_column_range::GROUP,
+    &unfused::roads::GROUP,
     &cost::costs::GROUP,
     &random::random::GROUP,
 ];
@@ -74,7 +75,8 @@ fn long_ring(kernel: &Kernel) -> Case {
     };
     let grid = if kernel.operation == Operation::Fused { 2 } else { cluster.unwrap_or(1) };
     let k = (steps * shares * kernel.block_k) as usize;
-    Case { cluster, grid: Some(grid), seed: 23, ..Case::new(m, tiles * n, k, kernel.h.max(40) as usize - 3) }
+    let rank = if kernel.max_rank > 0 { kernel.h as usize - 3 } else { 37 };
+    Case { cluster, grid: Some(grid), seed: 23, ..Case::new(m, tiles * n, k, rank) }
 }
 
 /// Kernels with barriers: each of a ring goes round often enough.

@@ -15,6 +15,7 @@
 //! slots and with three, x aligned and not; for compute capability 9.0 one consumer warpgroup and two, one place for
 //! staged boxes and two, clusters of 1, 2 and 4.
 
+mod classes;
 mod list;
 mod list_sm90;
 mod seed;
@@ -211,7 +212,7 @@ fn synchronisation_of(folder: &str, file: &str) {
             tried += 1;
             let mut missed = with_it().map(|(subject, _, site)| {
                 let outcome = subject.seed_under(&[site.clone().does(action)], 0, FEW_SCHEDULES);
-                (subject.name, outcome)
+                (subject.name.clone(), outcome)
             });
             let caught = missed.find(|(_, outcome)| !matches!(outcome, Outcome::Survived | Outcome::NotMet));
             let listed = redundant.iter().position(|r| r.place.to_string() == place && r.action == what);

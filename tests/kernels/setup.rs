@@ -20,6 +20,7 @@ use crate::{
     maps::maps,
     operands::{Matrices, padded, rank16, row_tiles, slabs, widened},
     suite::all_kernels,
+    tried::note,
 };
 
 /// A kernel by name.
@@ -359,7 +360,7 @@ impl Setup {
         let [base, shrink, expand] = kernels;
         self.poison(machine);
         if self.params.lora.h_items == 0 {
-            machine.run(&[self.launch(base, self.params)], schedule)?;
+            note(base.name, &machine.run(&[self.launch(base, self.params)], schedule)?);
             return Ok(());
         }
         let Params { y, ldy, epilogue, .. } = self.params;
@@ -373,9 +374,10 @@ impl Setup {
         let of_base = Epilogue { bias: epilogue.bias, ..Epilogue::default() };
         let of_expand = Epilogue { addend, ld_addend, bias: Global::NULL, ..epilogue };
         let base_params = Params { y: addend, ldy: ld_addend, epilogue: of_base, ..self.params };
-        machine.run(&[self.launch(base, base_params)], schedule)?;
-        machine.run(&[self.launch(shrink, self.params)], schedule)?;
-        machine.run(&[self.launch(expand, Params { epilogue: of_expand, ..self.params })], schedule)?;
+        let expand_params = Params { epilogue: of_expand, ..self.params };
+        for (kernel, params) in [(base, base_params), (shrink, self.params), (expand, expand_params)] {
+            note(kernel.name, &machine.run(&[self.launch(kernel, params)], schedule)?);
+        }
         Ok(())
     }
 

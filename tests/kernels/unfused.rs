@@ -5,7 +5,7 @@ use fused_lora_kernels::table::{KERNELS, Operation};
 
 use crate::{
     case::{AdapterCase, Case, Rows, kernel, set_up},
-    suite::{schedules, takes},
+    suite::{for_each_operation, schedules, takes},
 };
 
 /// Kernels that go together: one table of row tiles for all three.
@@ -38,7 +38,6 @@ fn hold(road: [&str; 3], count: usize, case: &Case) {
     }
 }
 
-#[test]
 fn one_adapter() {
     for road in ROADS {
         for rank in [0, 1, 10, 33, 250] {
@@ -50,7 +49,6 @@ fn one_adapter() {
 }
 
 /// Bias with the base, all else with the expand; without an adapter, all with the base.
-#[test]
 fn epilogues() {
     for road in ROADS {
         for rank in [0, 20] {
@@ -70,7 +68,6 @@ fn epilogues() {
     }
 }
 
-#[test]
 fn several_adapters() {
     for road in ROADS {
         let [_, _, expand] = road.map(kernel);
@@ -84,3 +81,12 @@ fn several_adapters() {
         hold(road, 3, &Case { adapters, rows: Rows::Table(rows), ..Case::new(m + 8, n + 9, 72, 0) });
     }
 }
+
+fn roads(_: Operation) {
+    one_adapter();
+    epilogues();
+    several_adapters();
+}
+
+// The other two launches are on each road, too.
+for_each_operation!(roads: base_shrink_and_expand Expand);

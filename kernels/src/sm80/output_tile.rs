@@ -84,6 +84,11 @@ pub(super) unsafe fn output_tile<
                 first_expands: false,
                 second_expands: false,
             };
+            if !BASE {
+                // Said here, the compiler leaves no code for x and W.
+                operands.expand_first();
+                operands.expand_second();
+            }
             mainloop::<T, _, MT, NT, 0, false>(place, &mut operands, steps, &mut products, shared, board);
             // One adapter for all rows is one part.
             if !EXPAND || params.lora.segments.is_null() {
@@ -172,6 +177,42 @@ struct TileOperands<'a, T, const ALIGNED: bool, const EXPAND: bool> {
     second_expands: bool,
 }
 
+impl<T: Tile, const ALIGNED: bool, const EXPAND: bool> TileOperands<'_, T, ALIGNED, EXPAND> {
+    /// The first operand is h from now on.
+    ///
+    /// # Safety
+    ///
+    /// The board has the work and its part, and is not written before the next barrier.
+    #[inline(always)]
+    unsafe fn expand_first(&mut self) {
+        // SAFETY: the caller's contract.
+        let (lora, part, [_, row_tile, ..]) =
+            unsafe { (&self.params.lora, self.board.part(), self.board.work()) };
+        let h = Rows {
+            first: lora.h.offset(u64::from(row_tile * T::BLOCK_M) * u64::from(lora.ldh)),
+            stride: lora.ldh,
+            begin: part.begin,
+            end: part.end,
+        };
+        self.first = Reader::new(self.place, h, part.rank16(), T::BLOCK_K);
+        self.first_expands = true;
+    }
+
+    /// The second operand is B from now on.
+    ///
+    /// # Safety
+    ///
+    /// As [`expand_first`](Self::expand_first).
+    #[inline(always)]
+    unsafe fn expand_second(&mut self) {
+        // SAFETY: the caller's contract.
+        let (part, [_, _, column_tile, _]) = unsafe { (self.board.part(), self.board.work()) };
+        let b = expand_rows(self.params, &part.adapter, column_tile * T::BLOCK_N);
+        self.second = Reader::new(self.place, b, part.rank16(), T::BLOCK_K);
+        self.second_expands = true;
+    }
+}
+
 impl<T: Tile, const ALIGNED: bool, const EXPAND: bool> Operands for TileOperands<'_, T, ALIGNED, EXPAND> {
     const EXPANDS: bool = EXPAND;
 
@@ -181,16 +222,7 @@ impl<T: Tile, const ALIGNED: bool, const EXPAND: bool> Operands for TileOperands
         // board is not written before the next barrier but one.
         unsafe {
             if EXPAND && !self.first_expands && self.first.is_done() {
-                let (lora, part, [_, row_tile, ..]) =
-                    (&self.params.lora, self.board.part(), self.board.work());
-                let h = Rows {
-                    first: lora.h.offset(u64::from(row_tile * T::BLOCK_M) * u64::from(lora.ldh)),
-                    stride: lora.ldh,
-                    begin: part.begin,
-                    end: part.end,
-                };
-                self.first = Reader::new(self.place, h, part.rank16(), T::BLOCK_K);
-                self.first_expands = true;
+                self.expand_first();
             }
             if ALIGNED || self.first_expands {
                 self.first.copy::<true>(slot, T::BLOCK_M, T::BLOCK_K);
@@ -206,10 +238,7 @@ impl<T: Tile, const ALIGNED: bool, const EXPAND: bool> Operands for TileOperands
         // above.
         unsafe {
             if EXPAND && !self.second_expands && self.second.is_done() {
-                let (part, [_, _, column_tile, _]) = (self.board.part(), self.board.work());
-                let b = expand_rows(self.params, &part.adapter, column_tile * T::BLOCK_N);
-                self.second = Reader::new(self.place, b, part.rank16(), T::BLOCK_K);
-                self.second_expands = true;
+                self.expand_second();
             }
             self.second.copy::<true>(slot.offset(T::BLOCK_M * T::BLOCK_K * 2), T::BLOCK_N, T::BLOCK_K);
         }

@@ -84,6 +84,17 @@ impl Located {
         })
     }
 
+    /// The name of an instruction's place.
+    pub(super) fn name(&self, info: &SiteInfo) -> Option<String> {
+        let same = |site: &SiteInfo| {
+            (site.file, site.line, site.column, site.op) == (info.file, info.line, info.column, info.op)
+        };
+        let (site, function) = self.sites.iter().find(|(site, _)| same(site))?;
+        let nth = self.alike(site.op, |f| f == function).position(|other| other == site)?;
+        let Function { folder, file, name } = function;
+        Some(format!("{} {nth} in {name} of {folder}/{file}", site.op))
+    }
+
     /// The site of a place, if it was met.
     pub(super) fn find(&self, place: &Place) -> Option<Site> {
         let Place { folder, file, function, op, nth } = *place;

@@ -1,6 +1,6 @@
 //! What faults are seeded into: a kernel with a case that goes through all of it, shown to be clean first.
 
-use std::{fmt, sync::OnceLock};
+use std::{borrow::Cow, fmt, sync::OnceLock};
 
 use fused_lora::Strategy;
 use fused_lora_kernels::{
@@ -8,11 +8,14 @@ use fused_lora_kernels::{
     table::{Kernel, Operation},
     tile::RANK_GRANULE,
 };
-use fused_lora_simt::{Kind, Machine, Mutation, Schedule, Stats};
+use fused_lora_simt::{Kind, Machine, Mutation, Schedule, SiteInfo, Stats};
 use half::f16;
 
 use super::source::Located;
-use crate::case::{Case, Failure, Setup, kernel, set_up};
+use crate::{
+    case::{Case, Failure, Setup, kernel, set_up},
+    unfused::ROADS,
+};
 
 /// Under how many schedules a kernel must be clean before a fault in it counts, and under one of which the
 /// fault has to be caught. (As a rule it is under the first.)
@@ -22,19 +25,29 @@ const PATIENCE: u64 = 4;
 
 /// A kernel and a case for it.
 pub(super) struct Subject {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     /// Launched one after another.
-    kernels: &'static [&'static str],
+    kernels: Cow<'static, [&'static str]>,
     /// Which of them has the fault.
     faulty: usize,
-    case: fn() -> Case,
+    case: Source,
+    /// Under how many schedules it must be clean.
+    schedules: usize,
     clean: OnceLock<Clean>,
+}
+
+/// Where a subject has its case from: a static one cannot hold it.
+enum Source {
+    Made(fn() -> Case),
+    Given(Case),
 }
 
 /// What the clean runs have shown.
 pub(super) struct Clean {
     /// All instructions that were met under any schedule.
     pub(super) sites: Located,
+    /// Each of the PTX, one after another.
+    pub(super) instructions_met: Vec<SiteInfo>,
     /// The most instructions of lanes that one run took.
     instructions: u64,
 }
@@ -129,7 +142,44 @@ impl Subject {
         faulty: usize,
         case: fn() -> Case,
     ) -> Self {
-        Self { name, kernels, faulty, case, clean: OnceLock::new() }
+        Self {
+            name: Cow::Borrowed(name),
+            kernels: Cow::Borrowed(kernels),
+            faulty,
+            case: Source::Made(case),
+            schedules: SCHEDULES,
+            clean: OnceLock::new(),
+        }
+    }
+
+    /// A case of an entry, clean under fewer schedules: other tests run it under many. Shrink and expand have their road's
+    /// other launches beside them.
+    pub(super) fn of_entry(name: String, kernel: &'static Kernel, case: Case) -> Self {
+        let position = match kernel.operation {
+            Operation::Shrink => 1,
+            Operation::Expand => 2,
+            _ => 0,
+        };
+        let on_road = |road: &&[&'static str; 3]| road[position] == kernel.name;
+        let (kernels, faulty) = match ROADS.iter().find(on_road) {
+            Some(road) if position > 0 => (road.to_vec(), position),
+            _ => (vec![kernel.name], 0),
+        };
+        Self {
+            name: Cow::Owned(name),
+            kernels: Cow::Owned(kernels),
+            faulty,
+            case: Source::Given(case.adapted_to(kernel)),
+            schedules: 2,
+            clean: OnceLock::new(),
+        }
+    }
+
+    fn case(&self) -> Case {
+        match &self.case {
+            Source::Made(make) => make(),
+            Source::Given(case) => case.clone(),
+        }
     }
 
     /// The kernel with the fault.
@@ -139,7 +189,7 @@ impl Subject {
 
     /// Whether it runs in clusters of more than one CTA.
     pub(super) fn in_clusters(&self) -> bool {
-        (self.case)().cluster_for(self.kernel()) > 1
+        self.case().cluster_for(self.kernel()) > 1
     }
 
     /// Runs the unmodified kernel once under all schedules; the first who asks does it.
@@ -151,7 +201,7 @@ impl Subject {
         self.clean.get_or_init(|| {
             let (mut machine, setup) = self.set_up();
             let (mut sites, mut instructions) = (Vec::new(), 0);
-            for schedule in Schedule::standard(SCHEDULES) {
+            for schedule in Schedule::standard(self.schedules) {
                 setup.poison(&mut machine);
                 let (stats, result) = self.run(&mut machine, &setup, &schedule, 0);
                 if let Err(failure) = result {
@@ -162,7 +212,9 @@ impl Subject {
                 instructions = instructions.max(of_lanes.sum());
                 sites.extend(stats.sites);
             }
-            Clean { sites: Located::new(sites), instructions }
+            sites.sort();
+            sites.dedup_by_key(|site| (site.ptx, site.op));
+            Clean { sites: Located::new(sites.clone()), instructions_met: sites, instructions }
         })
     }
 
@@ -199,7 +251,7 @@ impl Subject {
     /// The case in a machine, with NaN for the padding of the ranks in A: padded columns of h are written,
     /// not computed, so nobody may see it.
     fn set_up(&self) -> (Machine, Setup) {
-        let (mut machine, setup) = set_up(&(self.case)(), kernel(self.kernels[0]));
+        let (mut machine, setup) = set_up(&self.case(), kernel(self.kernels[0]));
         let lora = &setup.params.lora;
         let mut row = 0;
         // (A launch without adapters has no A.)

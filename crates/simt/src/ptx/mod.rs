@@ -139,6 +139,12 @@ impl Module {
         Self { source: Arc::new(Source { name: self.source.name, lines, is_wrapper }), ..self }
     }
 
+    /// Where the instruction on a line came from.
+    #[must_use]
+    pub fn place(&self, line: u32) -> Place {
+        self.source.place(line)
+    }
+
     /// The version of the PTX: `8.0`.
     #[must_use]
     pub fn version(&self) -> &str {

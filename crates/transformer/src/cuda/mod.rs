@@ -26,11 +26,13 @@
 mod bottleneck;
 mod layer;
 mod model;
+mod products;
 mod qkv;
 mod workspace;
 
 pub use layer::Layer;
 pub use model::Model;
+pub use products::products;
 pub use workspace::Workspace;
 
 use fused_lora::{

@@ -1,0 +1,210 @@
+//! Faults in every entry that ships: each synchronising instruction, as the compiler has copied it.
+//!
+//! A *class* is one place of the source with the calls that it was inlined by, in one entry; its *copies* are lines of the
+//! PTX (unrolled loops have many). Every run seeds each action into all copies of each class at once, and into one copy,
+//! chosen by a seed. `FUSED_LORA_FAULTS=all` seeds each copy alone, which takes an hour, and writes the table.
+
+use std::collections::BTreeMap;
+
+use fused_lora_kernels::table::{Kernel, Operation, Target};
+use fused_lora_simt::{Action, Mutation, Op, Site, SiteInfo};
+use fused_lora_tests::shipped;
+
+use super::{
+    actions, actions_in_clusters,
+    source::Located,
+    subject::{Outcome, Subject},
+};
+use crate::{
+    case::{AdapterCase, Case, Rows, in_cluster},
+    suite::{kernels, takes},
+};
+
+/// Under how many schedules a case has to miss a fault before the next case is tried.
+const SCHEDULES: usize = 3;
+
+/// Cases of an entry, the one that catches most first.
+fn subjects(kernel: &'static Kernel) -> Vec<Subject> {
+    let (m, n, k) = (kernel.block_m as usize, kernel.block_n as usize, kernel.block_k as usize);
+    let ring = (kernel.stages as usize + 2) * k + 8;
+    let rank = if kernel.h > 0 { kernel.h as usize - 3 } else { 80 };
+    let few = if kernel.operation == Operation::Fused { 3 } else { 1 };
+    let case = |k: usize, cluster: Option<u32>, grid: u32| Case {
+        bias: true,
+        cluster,
+        grid: Some(grid),
+        ..Case::new(m + m / 2 + 4, n + n / 2 + 4, k, rank)
+    };
+    let segments = |cluster: Option<u32>, grid: u32| Case {
+        adapters: vec![
+            AdapterCase::new(10),
+            AdapterCase::new(if kernel.max_rank > 0 { 16 } else { 140 }),
+            AdapterCase { columns: Some(20.min(n - 1)..n + 4), ..AdapterCase::new(7) },
+        ],
+        rows: Rows::Table(vec![(0..20, 0), (20..50, 1), (m + 10..m + m / 2, 2)]),
+        ..case(k + 8, cluster, grid)
+    };
+    let apart = |cluster, grid| Case {
+        rows: Rows::Table(vec![(0..m / 2, 0), (m + 10..m + m / 2, 2)]),
+        ..segments(cluster, grid)
+    };
+    let in_place = |cluster: Option<u32>| Case {
+        in_place: true,
+        second_residual: true,
+        pad_residual: 4,
+        activation: Some(fused_lora::Activation::GeluTanh),
+        ..case(40, cluster, few)
+    };
+    let mut cases = Vec::new();
+    if kernel.operation == Operation::GemmSplitK {
+        cases.extend([2, 4].map(|parts| Case { grid: None, ..case(ring * parts as usize, Some(parts), 1) }));
+        cases.push(Case { grid: None, ..in_place(Some(2)) });
+    } else if in_cluster(kernel) {
+        let wide = |cluster: u32, k: usize| Case {
+            n: n * (cluster as usize + 1) + 4,
+            ..case(k, Some(cluster), cluster)
+        };
+        cases.extend([wide(2, ring), case(ring, Some(1), 1), in_place(Some(1)), segments(Some(2), 2)]);
+        cases.extend([apart(Some(1), 1), wide(4, k + 8), case(40, Some(1), 1)]);
+    } else {
+        cases.extend([
+            case(ring, None, few),
+            segments(None, few),
+            apart(None, few),
+            in_place(None),
+            case(40, None, few),
+        ]);
+    }
+    cases
+        .into_iter()
+        .map(|case| case.adapted_to(kernel))
+        .filter(|case| takes(kernel, case))
+        .enumerate()
+        .map(|(number, case)| Subject::of_entry(format!("{}, case {number}", kernel.name), kernel, case))
+        .collect()
+}
+
+/// An instruction of the source in an entry, with the calls it was inlined by.
+struct Class {
+    op: Op,
+    /// Function, file, and which of its kind it is there.
+    place: String,
+    /// Its copies in the PTX.
+    copies: Vec<SiteInfo>,
+}
+
+/// The classes that any of the cases meets, with faults to try.
+fn classes(kernel: &Kernel, subjects: &[Subject]) -> Vec<Class> {
+    let (module, _) = shipped::entry(kernel.name);
+    let mut met: Vec<SiteInfo> =
+        subjects.iter().flat_map(|subject| subject.clean().instructions_met.iter().copied()).collect();
+    met.sort();
+    met.dedup_by_key(|site| (site.ptx, site.op));
+    let located = Located::new(met.clone());
+    let mut classes: BTreeMap<_, Class> = BTreeMap::new();
+    for site in met.into_iter().filter(|site| !actions(site.op).is_empty()) {
+        let Some(place) = located.name(&site) else { panic!("{site} is in no function of sm80 or sm90") };
+        let chain = module.place(site.ptx);
+        let calls: Vec<_> = chain
+            .ptx
+            .iter()
+            .flat_map(|trace| &trace.callers)
+            .map(|call| (call.file, call.line, call.column))
+            .collect();
+        let key = (site.op, site.file, site.line, site.column, calls);
+        classes
+            .entry(key)
+            .or_insert_with(|| Class { op: site.op, place, copies: Vec::new() })
+            .copies
+            .push(site);
+    }
+    classes.into_values().collect()
+}
+
+/// What becomes of a fault in some lines of the PTX.
+fn seed(subjects: &[Subject], copies: &[SiteInfo], action: Action) -> Outcome {
+    let mutations: Vec<Mutation> = copies.iter().map(|copy| Site::at(copy).does(action)).collect();
+    let meets = |subject: &&Subject| {
+        let met = &subject.clean().instructions_met;
+        copies.iter().any(|copy| met.iter().any(|site| (site.ptx, site.op) == (copy.ptx, copy.op)))
+    };
+    let mut last = Outcome::NotMet;
+    for subject in subjects.iter().filter(meets) {
+        match subject.seed_under(&mutations, 0, SCHEDULES) {
+            outcome @ (Outcome::Survived | Outcome::NotMet) => last = outcome,
+            outcome => return outcome,
+        }
+    }
+    last
+}
+
+fn entry(kernel: &'static Kernel) {
+    let subjects = subjects(kernel);
+    let start = std::time::Instant::now();
+    let classes = classes(kernel, &subjects);
+    let clean = start.elapsed();
+    let clusters = subjects.iter().any(Subject::in_clusters);
+    let (mut tried, mut copies) = (0, 0);
+    for class in &classes {
+        let more = if clusters { actions_in_clusters(class.op) } else { &[] };
+        for &(what, action) in actions(class.op).iter().chain(more) {
+            tried += 1;
+            let outcome = seed(&subjects, &class.copies, action);
+            if !matches!(outcome, Outcome::Caught(..)) {
+                println!(
+                    "SURVIVOR {} | {} | {what} | all {} | {outcome}",
+                    kernel.name,
+                    class.place,
+                    class.copies.len()
+                );
+            }
+            if class.copies.len() > 1 {
+                copies += 1;
+                let one = (u64::from(class.copies[0].ptx) * 0x9e37_79b9 >> 7) as usize % class.copies.len();
+                let outcome = seed(&subjects, &class.copies[one..=one], action);
+                if !matches!(outcome, Outcome::Caught(..)) {
+                    println!(
+                        "SURVIVOR {} | {} | {what} | one of {} | {outcome}",
+                        kernel.name,
+                        class.place,
+                        class.copies.len()
+                    );
+                }
+            }
+        }
+    }
+    println!(
+        "{}: {} cases, {} classes, {tried} + {copies} faults, {clean:?} of {:?}",
+        kernel.name,
+        subjects.len(),
+        classes.len(),
+        start.elapsed()
+    );
+}
+
+fn all(operation: Operation, target: Target) {
+    for kernel in kernels(operation).filter(|kernel| kernel.target == target) {
+        entry(kernel);
+    }
+}
+
+macro_rules! operations {
+    ($($test:ident $operation:ident $target:ident,)*) => {
+        $(#[test]
+        fn $test() {
+            all(Operation::$operation, Target::$target);
+        })*
+    };
+}
+
+operations! {
+    gemm Gemm Sm80,
+    fused Fused Sm80,
+    recompute FusedRecompute Sm80,
+    shrink Shrink Sm80,
+    expand Expand Sm80,
+    sm90_gemm Gemm Sm90a,
+    sm90_split_k GemmSplitK Sm90a,
+    sm90_fused Fused Sm90a,
+    sm90_cooperative FusedCooperative Sm90a,
+}
