@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::{execute, flipped};
+use super::execute::{execute, flipped};
 use crate::{cluster::in_cta, fault::Action, site::Op};
 
 fn at_signed(at: [u32; 2]) -> [i32; 2] {
