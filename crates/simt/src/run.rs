@@ -13,10 +13,11 @@ use crate::{
     dependent::Dependent,
     fault::Action,
     memory::{Global, Tracked},
-    ptx::Source,
     registers::Registers,
     shadow::{Access, Group, GroupKind},
-    site::{At, Op, Place, Sites},
+    site::{Op, Place},
+    sites::{At, Sites},
+    source::Source,
     transfer::Transfer,
     warpgroup::{WARPGROUP, Warpgroup},
 };

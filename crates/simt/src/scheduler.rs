@@ -10,7 +10,8 @@ use std::{
 use corosensei::{Coroutine, CoroutineResult, stack::DefaultStack};
 
 use crate::{
-    Kind, Launch, Report,
+    launch::Launch,
+    report::{Kind, Report},
     run::{LaneRef, Next, Run},
 };
 

@@ -5,10 +5,10 @@ use std::{rc::Rc, sync::Arc};
 use smallvec::SmallVec;
 
 use super::{
-    Parameter,
     arithmetic::{compute, convert},
     code::{Code, Instruction, NONE, Operation as Op, Source},
     module::Special,
+    parameter::Parameter,
 };
 use crate::{ops, scheduler::with, site::Op as MachineOp};
 
