@@ -4,8 +4,8 @@ use std::{rc::Rc, sync::Arc};
 
 use crate::{
     clock::{MAX_BLOCK, WARP, Who},
-    run::LaunchInfo,
     source::Source,
+    state::launch::LaunchInfo,
 };
 
 /// Most bytes of shared memory of a CTA on any device: compute capability 9.0 and 10.0.

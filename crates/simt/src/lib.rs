@@ -215,38 +215,43 @@
 //! the compiler says so.
 #![deny(missing_docs)]
 
-mod approx;
-mod banks;
-mod bulk;
-mod clock;
-mod cluster;
-mod collective;
-mod cta;
-mod deadlock;
-mod dependent;
-mod exec;
+// In layers: a module uses those of earlier groups, and of its own group without going in a circle.
+
+// What kernels and tests speak of: instructions and places, faults, schedules, reports.
 mod fault;
-mod launch;
-mod machine;
-mod mbarrier;
-mod memory;
-pub mod ops;
-pub mod ptx;
-mod registers;
 mod report;
-mod run;
 mod schedule;
-mod scheduler;
-mod shadow;
 mod site;
-mod sites;
 mod source;
 mod stats;
-mod tensor;
 mod tensor_map;
-mod transfer;
-mod warpgroup;
+
+// Clocks and memory, and what instructions compute on plain values.
+mod approx;
+mod banks;
+mod clock;
+mod memory;
+mod shadow;
+mod tensor;
 mod wgmma;
+
+// The state of a run: of each part, of all.
+mod launch;
+mod run;
+mod sites;
+mod state;
+
+// What happens in a run: instructions, and whose turn it is.
+mod exec;
+mod turns;
+
+// Lanes as coroutines, and the machine that runs them.
+mod machine;
+mod scheduler;
+
+// Kernels: instructions as functions, and PTX on these.
+pub mod ops;
+pub mod ptx;
 
 pub use fault::{Action, Mutation, Site};
 pub use launch::Launch;

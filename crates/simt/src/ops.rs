@@ -9,9 +9,9 @@ use std::panic::Location;
 use half::f16;
 
 use crate::{
-    exec::changed,
+    exec::memory::changed,
     fault::Action,
-    run::SHARED_BASE,
+    memory::SHARED_BASE,
     scheduler::{suspend, with},
     site::Op,
 };

@@ -12,7 +12,9 @@ use corosensei::{Coroutine, CoroutineResult, stack::DefaultStack};
 use crate::{
     launch::Launch,
     report::{Kind, Report},
-    run::{LaneRef, Next, Run},
+    run::Run,
+    state::lane::LaneRef,
+    turns::Next,
 };
 
 /// Bytes of a lane's stack. Only pages that are touched cost memory; a panic with a backtrace takes many.

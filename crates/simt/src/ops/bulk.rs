@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use super::execute::{execute, flipped};
-use crate::{cluster::in_cta, fault::Action, site::Op};
+use crate::{exec::cluster::in_cta, fault::Action, site::Op};
 
 fn at_signed(at: [u32; 2]) -> [i32; 2] {
     at.map(u32::cast_signed)

@@ -5,7 +5,7 @@ use std::panic::Location;
 use super::execute::{execute, flipped, halt, or_halt};
 use crate::{
     clock::Space,
-    cluster::in_cta,
+    exec::cluster::in_cta,
     fault::Action,
     scheduler::{suspend, with},
     site::Op,

@@ -226,7 +226,7 @@ fn value(operand: &Operand<'_>, bits: u32) -> Result<Source, String> {
         Operand::Immediate(value) => Source::Constant(cut.cut(*value)),
         Operand::Special(special) => Source::Special(*special),
         Operand::Parameter(at) => Source::Constant(PARAMETERS + u64::from(*at)),
-        Operand::Shared => Source::Constant(u64::from(crate::run::SHARED_BASE)),
+        Operand::Shared => Source::Constant(u64::from(crate::memory::SHARED_BASE)),
         Operand::Name(name) => return Err(format!("the name `{name}` is not known")),
         other => return Err(format!("the operand {other:?}")),
     })
