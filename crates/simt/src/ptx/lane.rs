@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use super::{
     arithmetic::{compute, convert},
     code::{Code, Instruction, NONE, Operation as Op, Source},
-    module::Special,
     parameter::Parameter,
+    parsed::Special,
 };
 use crate::{ops, scheduler::with, site::Op as MachineOp};
 

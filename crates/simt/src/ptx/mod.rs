@@ -9,7 +9,9 @@ mod decode;
 mod lane;
 mod module;
 mod parameter;
+mod parsed;
 mod slots;
+mod target;
 mod text;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,6 +22,7 @@ pub use text::Refused;
 
 use crate::{launch::Launch, site::Place, source::Source};
 use code::Code;
+use target::Target;
 
 /// A module: the entries of a PTX text.
 #[derive(Debug)]
@@ -51,13 +54,13 @@ impl Module {
     /// The first thing that is no PTX, or that the machine does not know.
     pub fn parse(name: &str, text: &str) -> Result<Self, Refused> {
         let parsed = module::parse(text)?;
-        let target = decode::Target::named(parsed.target);
-        let parameter = |&module::Parameter { offset, bytes, align, .. }: &module::Parameter<'_>| Parameter {
+        let target = Target::named(parsed.target);
+        let parameter = |&parsed::Parameter { offset, bytes, align, .. }: &parsed::Parameter<'_>| Parameter {
             offset,
             bytes,
             align,
         };
-        let entry = |entry: &module::ParsedEntry<'_>| {
+        let entry = |entry: &parsed::ParsedEntry<'_>| {
             Ok(Entry {
                 name: entry.name.to_owned(),
                 parameters: entry.parameters.iter().map(parameter).collect(),
