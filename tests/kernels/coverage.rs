@@ -111,7 +111,7 @@ fn missing(instructions: &[Covered]) -> BTreeMap<String, (usize, bool, Vec<Strin
 /// What is missing of an entry beyond the exceptions.
 fn wrong(tried: &Tried, name: &str) -> Vec<String> {
     let (module, entry) = shipped::entry(name);
-    let instructions = tried.coverage.of(module, entry);
+    let instructions = module.covered(entry, &tried.coverage);
     let (mut wrong, mut excepted) = (Vec::new(), 0);
     for (function, (count, is_vital, places)) in missing(&instructions) {
         let is_it = |exception: &&Exception| {

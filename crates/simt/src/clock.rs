@@ -20,12 +20,19 @@ use std::{collections::VecDeque, rc::Rc};
 pub(crate) const MAX_BLOCK: u32 = 1024;
 /// Lanes in a warp.
 pub(crate) const WARP: u32 = 32;
+/// Lanes in a warpgroup.
+pub(crate) const WARPGROUP: u32 = 128;
 /// Most mbarriers in a CTA.
 pub(crate) const MAX_MBARRIERS: u32 = 64;
 
 const INDEX_BITS: u32 = 30;
 const GROUP: u32 = 1 << INDEX_BITS;
 const WARP_READ: u32 = 2 << INDEX_BITS;
+
+/// The lanes of a warp in its CTA.
+pub(crate) fn lanes(warp: usize) -> std::ops::Range<usize> {
+    warp * WARP as usize..(warp + 1) * WARP as usize
+}
 
 /// A state space, as far as proxy fences tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

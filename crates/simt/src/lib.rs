@@ -215,38 +215,48 @@
 //! the compiler says so.
 #![deny(missing_docs)]
 
+// In layers: a module uses those of earlier groups, and of its own group without going in a circle.
+
+// What kernels and tests speak of: instructions and places, faults, schedules, reports.
+mod coverage;
+mod fault;
+mod report;
+mod schedule;
+mod site;
+mod source;
+mod stats;
+mod tensor_map;
+
+// Clocks and memory, and what instructions compute on plain values.
 mod approx;
 mod banks;
-mod bulk;
 mod clock;
-mod cluster;
-mod collective;
-mod cta;
-mod deadlock;
-mod dependent;
-mod exec;
-mod fault;
-mod machine;
-mod mbarrier;
 mod memory;
-pub mod ops;
-pub mod ptx;
-mod registers;
-mod report;
-mod run;
-mod schedule;
-mod scheduler;
 mod shadow;
-mod site;
-mod stats;
 mod tensor;
-mod tensor_map;
-mod transfer;
-mod warpgroup;
 mod wgmma;
 
+// The state of a run: of each part, of all.
+mod launch;
+mod run;
+mod sites;
+mod state;
+
+// What happens in a run: instructions, and whose turn it is.
+mod exec;
+mod turns;
+
+// Lanes as coroutines, and the machine that runs them.
+mod machine;
+mod scheduler;
+
+// Kernels: instructions as functions, and PTX on these.
+pub mod ops;
+pub mod ptx;
+
 pub use fault::{Action, Mutation, Site};
-pub use machine::{Launch, Machine};
+pub use launch::Launch;
+pub use machine::Machine;
 pub use report::{Kind, Party, PartyActor, Report, Wait};
 pub use schedule::{Asynchrony, Order, Schedule};
 pub use site::{Op, Place, SiteInfo, Trace};

@@ -1,100 +1,16 @@
-//! The machine as the host sees it: memory, launches, runs.
-
-use std::{rc::Rc, sync::Arc};
+//! The machine as the host sees it: memory and runs.
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::{
-    Kind, Report, Schedule, Stats,
-    clock::{MAX_BLOCK, WARP, Who},
+    launch::{Launch, infos},
     memory::{Content, Global, Tracked},
-    ptx::{Marks, Source},
-    run::{LaunchInfo, Run},
+    report::{Kind, Report},
+    run::Run,
+    schedule::Schedule,
     scheduler,
-    site::Place,
+    stats::Stats,
 };
-
-/// Most bytes of shared memory of a CTA on any device: compute capability 9.0 and 10.0.
-const MAX_SHARED: u32 = 227 * 1024;
-
-/// Most CTAs of a cluster on every device that has clusters, and on any of them when a driver is asked to.
-const PORTABLE_CLUSTER: u32 = 8;
-const MAX_CLUSTER: u32 = 16;
-
-/// A kernel with its parameters, and how many lanes run it.
-#[derive(Clone)]
-pub struct Launch {
-    /// The name that reports give it.
-    pub name: String,
-    /// CTAs.
-    pub grid: u32,
-    /// Lanes of a CTA: a multiple of 32, at most 1024.
-    pub block: u32,
-    /// Bytes of dynamic shared memory of a CTA.
-    pub shared_bytes: u32,
-    /// CTAs of a cluster, along x: consecutive ones. The grid is a multiple of it.
-    pub cluster: u32,
-    /// Whether more than 8 CTAs of a cluster are meant: not every device takes them.
-    pub nonportable: bool,
-    /// Registers of a lane when it starts, for `setmaxnreg`. The machine counts no others.
-    pub registers: u32,
-    /// Whether this launch depends programmatically on those before it in the same run: it may begin before they end,
-    /// and is ordered after them by `griddepcontrol.wait` alone.
-    pub programmatic: bool,
-    /// What each lane runs. When a run fails, lanes stop wherever they are, and what they hold on their stacks is
-    /// forgotten without being dropped: kernels hold nothing that must be dropped.
-    pub kernel: Rc<dyn Fn()>,
-    /// The PTX module that it is of, and what its lanes have tried of the entry.
-    pub(crate) ptx: Option<(Arc<Source>, Rc<Marks>)>,
-}
-
-impl Launch {
-    /// A launch.
-    pub fn new(
-        name: impl Into<String>,
-        grid: u32,
-        block: u32,
-        shared_bytes: u32,
-        kernel: impl Fn() + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            grid,
-            block,
-            shared_bytes,
-            cluster: 1,
-            nonportable: false,
-            registers: 168,
-            programmatic: false,
-            kernel: Rc::new(kernel),
-            ptx: None,
-        }
-    }
-
-    /// The same in clusters of so many CTAs, at most 8.
-    #[must_use]
-    pub fn cluster(self, ctas: u32) -> Self {
-        Self { cluster: ctas, ..self }
-    }
-
-    /// The same with up to 16 CTAs in a cluster, where a device takes that.
-    #[must_use]
-    pub fn nonportable(self) -> Self {
-        Self { nonportable: true, ..self }
-    }
-
-    /// The same with so many registers for each lane.
-    #[must_use]
-    pub fn registers(self, registers: u32) -> Self {
-        Self { registers, ..self }
-    }
-
-    /// The same as a programmatic dependent of the launches before it in the run.
-    #[must_use]
-    pub fn programmatic(self) -> Self {
-        Self { programmatic: true, ..self }
-    }
-}
 
 /// Global memory, and the launches that run on it.
 ///
@@ -222,61 +138,4 @@ impl Machine {
             },
         )
     }
-}
-
-impl Report {
-    /// A fault of the host's, at the caller's line.
-    #[track_caller]
-    pub(crate) fn host(kind: Kind) -> Self {
-        Self { kernel: "host".into(), cta: 0, lane: 0, location: Place::caller(), kind }
-    }
-}
-
-/// Checks launches.
-fn infos(launches: &[Launch]) -> Result<Vec<LaunchInfo>, String> {
-    let mut first_cta = 0u32;
-    let mut infos = Vec::new();
-    for launch in launches {
-        let Launch { name, grid, block, shared_bytes, cluster, nonportable, registers, programmatic, .. } =
-            launch;
-        let (grid, block, cluster) = (*grid, *block, *cluster);
-        if block == 0 || block % WARP != 0 || block > MAX_BLOCK {
-            return Err(format!(
-                "{name} has {block} lanes in a CTA: not a multiple of {WARP} up to {MAX_BLOCK}"
-            ));
-        }
-        if *shared_bytes > MAX_SHARED {
-            return Err(format!(
-                "{name} wants {shared_bytes} bytes of shared memory, of at most {MAX_SHARED}"
-            ));
-        }
-        if grid == 0 {
-            return Err(format!("{name} has no CTAs"));
-        }
-        let most = if *nonportable { MAX_CLUSTER } else { PORTABLE_CLUSTER };
-        if cluster == 0 || cluster > most || !grid.is_multiple_of(cluster) {
-            return Err(format!(
-                "{name} has {grid} CTAs in clusters of {cluster}: not a multiple of 1 to {most}"
-            ));
-        }
-        infos.push(LaunchInfo {
-            name: name.clone(),
-            grid,
-            block,
-            shared_bytes: *shared_bytes as usize,
-            cluster,
-            registers: *registers,
-            programmatic: *programmatic,
-            source: launch.ptx.as_ref().map(|(source, _)| Arc::clone(source)),
-            first_cta,
-            undispatched: grid,
-            running: grid,
-            boundary: None,
-        });
-        first_cta = first_cta
-            .checked_add(grid)
-            .filter(|&ctas| ctas <= Who::MAX_CTAS)
-            .ok_or_else(|| format!("more than {} CTAs", Who::MAX_CTAS))?;
-    }
-    Ok(infos)
 }

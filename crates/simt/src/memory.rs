@@ -2,6 +2,8 @@
 
 use crate::shadow::{Access, CELL, Cell, Order};
 
+/// Where dynamic shared memory starts: not at 0, so that a null address is nobody's.
+pub(crate) const SHARED_BASE: u32 = 1024;
 /// Cells of a page; pages of cells come to be with the first access.
 const PAGE: usize = 64;
 
@@ -181,4 +183,17 @@ impl Global {
             None => format!("global address {address:#x}"),
         }
     }
+}
+
+/// An access to global memory that was checked: region and offset.
+pub(crate) type Place = (usize, usize);
+
+/// The address of a place.
+pub(crate) fn address(region: usize, offset: usize) -> u64 {
+    (2 * region as u64 + 1) << 32 | offset as u64
+}
+
+/// What reports call a byte of shared memory.
+pub(crate) fn shared_name(offset: usize) -> String {
+    format!("shared memory + {offset:#x}")
 }

@@ -9,9 +9,9 @@ use std::panic::Location;
 use half::f16;
 
 use crate::{
-    exec::changed,
+    exec::memory::changed,
     fault::Action,
-    run::{Outcome, Run, SHARED_BASE, Stop},
+    memory::SHARED_BASE,
     scheduler::{suspend, with},
     site::Op,
 };
@@ -19,6 +19,7 @@ use crate::{
 mod approx;
 mod bulk;
 mod cluster;
+mod execute;
 mod mbarrier;
 mod wgmma;
 
@@ -27,6 +28,9 @@ pub use bulk::*;
 pub use cluster::*;
 pub use mbarrier::*;
 pub use wgmma::*;
+
+pub(crate) use execute::refuse;
+use execute::{execute, execute_together, flipped, or_halt};
 
 mod sealed {
     pub trait Sealed {}
@@ -42,69 +46,6 @@ impl Word for u16 {}
 impl Word for u32 {}
 impl Word for [u32; 2] {}
 impl Word for [u32; 4] {}
-
-/// The lane failed: the scheduler sees the report and never resumes it.
-#[cold]
-fn halt() -> ! {
-    loop {
-        suspend();
-    }
-}
-
-/// Ends the run: an instruction has operands that it must not have.
-#[cold]
-#[track_caller]
-pub(crate) fn refuse(op: Op, reason: &str) -> ! {
-    let location = Location::caller();
-    or_halt(with(|run| {
-        let entered = run.enter(op, location, None)?;
-        Err::<(), _>(run.operand(op, entered.site, reason))
-    }));
-    halt()
-}
-
-fn or_halt<T>(outcome: Outcome<T>) -> T {
-    match outcome {
-        Ok(value) => value,
-        Err(Stop) => halt(),
-    }
-}
-
-/// Executes an instruction: enters it, lets others go first if the schedule wants so, and does it.
-///
-/// `body` sees the seeded fault, [`Action::Drop`] aside: that gives `dropped`.
-#[inline]
-fn execute<T>(
-    op: Op,
-    location: &'static Location<'static>,
-    dropped: T,
-    body: impl FnOnce(&mut Run, u32, Option<Action>) -> Outcome<T>,
-) -> T {
-    let entered = or_halt(with(|run| run.enter(op, location, None)));
-    if entered.pause {
-        suspend();
-    }
-    if matches!(entered.action, Some(Action::Drop)) {
-        return dropped;
-    }
-    or_halt(with(|run| body(run, entered.site, entered.action)))
-}
-
-/// A collective instruction: `body` arrives, then the lane waits for the others and takes its result.
-#[inline]
-fn execute_together(
-    op: Op,
-    location: &'static Location<'static>,
-    dropped: [u32; 4],
-    body: impl FnOnce(&mut Run, u32, Option<Action>) -> Outcome<()>,
-) -> [u32; 4] {
-    let present = execute(op, location, false, |run, site, action| body(run, site, action).map(|()| true));
-    if !present {
-        return dropped;
-    }
-    suspend();
-    with(|run| run.lane_mut().result)
-}
 
 /// `%tid.x`.
 #[must_use]
@@ -321,13 +262,5 @@ pub fn tap(name: &'static str, value: u32) -> u32 {
         Some(Action::Tap(change)) => change(value),
         Some(Action::Drop) => 0,
         _ => value,
-    }
-}
-
-/// An address in shared memory under [`Action::AddressXor`].
-fn flipped(address: u32, action: Option<Action>) -> u32 {
-    match action {
-        Some(Action::AddressXor(bits)) => address ^ bits,
-        _ => address,
     }
 }

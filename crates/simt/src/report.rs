@@ -20,6 +20,14 @@ pub struct Report {
     pub kind: Kind,
 }
 
+impl Report {
+    /// A fault of the host's, at the caller's line.
+    #[track_caller]
+    pub(crate) fn host(kind: Kind) -> Self {
+        Self { kernel: "host".into(), cta: 0, lane: 0, location: Place::caller(), kind }
+    }
+}
+
 /// What is wrong.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

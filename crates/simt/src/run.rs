@@ -1,70 +1,31 @@
-//! The state of a run: CTAs, lanes, who may go on.
+//! A run: its whole state, the start of an instruction, and its reports. What instructions do is in `exec`.
 
-use std::{collections::HashMap, panic::Location, rc::Rc, sync::Arc};
+use std::{collections::HashMap, fmt::Display, panic::Location, rc::Rc};
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::SliceRandom};
 
 use crate::{
-    Asynchrony, Kind, Order, Party, PartyActor, Report, Schedule, Stats,
-    clock::{Actor, Joins, LaneClock, View, WARP},
-    cluster::ClusterBarrier,
-    collective::Named,
-    cta::{Cta, Lane, Warp},
-    dependent::Dependent,
+    clock::{Actor, Joins, View, WARP, WARPGROUP},
     fault::Action,
     memory::{Global, Tracked},
-    ptx::Source,
-    registers::Registers,
-    shadow::{Access, Group, GroupKind},
-    site::{At, Op, Place, Sites},
-    transfer::Transfer,
-    warpgroup::{WARPGROUP, Warpgroup},
+    report::{Kind, Party, PartyActor, Report},
+    schedule::{Order, Schedule},
+    shadow::{Access, Completion, Group, GroupKind},
+    site::{Op, Place},
+    sites::{At, Sites},
+    state::{
+        barrier::ClusterBarrier,
+        cta::Cta,
+        lane::{Lane, LaneRef},
+        launch::{Dependent, LaunchInfo},
+        transfer::Transfer,
+    },
+    stats::Stats,
 };
-
-/// Where dynamic shared memory starts: not at 0, so that a null address is nobody's.
-pub(crate) const SHARED_BASE: u32 = 1024;
-/// Polls in a row, of all lanes together, without anything else happening, after which nothing will.
-const IDLE_POLLS: u64 = 200_000;
-/// How often all parked poll loops are tried again, without anything else happening, before it is a deadlock.
-const IDLE_ROUNDS: u32 = 64;
 
 /// The run is over: a report was left in [`Run::failure`], and the lane must not go on.
 pub(crate) struct Stop;
 pub(crate) type Outcome<T> = Result<T, Stop>;
-
-/// A launch of the run.
-pub(crate) struct LaunchInfo {
-    pub(crate) name: String,
-    pub(crate) grid: u32,
-    pub(crate) block: u32,
-    pub(crate) shared_bytes: usize,
-    pub(crate) cluster: u32,
-    pub(crate) registers: u32,
-    pub(crate) programmatic: bool,
-    /// The PTX module that it is of.
-    pub(crate) source: Option<Arc<Source>>,
-    /// The number of its first CTA among all CTAs of the run.
-    pub(crate) first_cta: u32,
-    /// CTAs that were not dispatched yet, and that have not ended yet.
-    pub(crate) undispatched: u32,
-    pub(crate) running: u32,
-    /// What the end of all launches before it publishes, once it was asked for.
-    pub(crate) boundary: Option<Rc<View>>,
-}
-
-/// A resident lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LaneRef {
-    pub(crate) slot: usize,
-    pub(crate) lane: usize,
-}
-
-/// What the scheduler does next.
-pub(crate) enum Next {
-    Resume(LaneRef),
-    Done,
-    Failed(Report),
-}
 
 pub(crate) struct Run {
     pub(crate) global: Global,
@@ -94,14 +55,14 @@ pub(crate) struct Run {
     pub(crate) released: HashMap<u64, Rc<View>>,
     /// Counts strong writes.
     pub(crate) version: u64,
-    idle_polls: u64,
-    idle_rounds: u32,
+    pub(crate) idle_polls: u64,
+    pub(crate) idle_rounds: u32,
     instructions: u64,
     /// How often a lane came to a mutation that asks for one occurrence.
     occurrences: HashMap<(usize, u32, u32), u32>,
     pub(crate) stats: Stats,
     pub(crate) failure: Option<Report>,
-    spare_shared: Vec<Tracked>,
+    pub(crate) spare_shared: Vec<Tracked>,
 }
 
 /// What [`Run::enter`] found.
@@ -187,113 +148,6 @@ impl Run {
         &mut self.cta_mut().lanes[lane]
     }
 
-    /// Puts a cluster that waits into free slots. The caller starts its lanes.
-    pub(crate) fn dispatch(&mut self) -> Option<(Rc<[usize]>, usize)> {
-        let next = self.next_to_dispatch()?;
-        let (launch, cluster) = self.waiting[next];
-        let info = &self.launches[launch];
-        let free = (0..self.slots.len()).filter(|&slot| self.slots[slot].is_none());
-        let peers: Rc<[usize]> = free.take(info.cluster as usize).collect();
-        if peers.len() < info.cluster as usize {
-            return None;
-        }
-        self.waiting.remove(next);
-        self.launches[launch].undispatched -= peers.len() as u32;
-        let info = &self.launches[launch];
-        let block = info.block;
-        for (index, &slot) in (cluster * info.cluster..).zip(&*peers) {
-            let number = info.first_cta + index;
-            let mut shared = self.spare_shared.pop().unwrap_or_default();
-            shared.reset(info.shared_bytes);
-            let view = Rc::new(View::new(number, block));
-            self.slots[slot] = Some(Cta {
-                launch,
-                index,
-                number,
-                clocks: (0..block).map(|lane| LaneClock::new(number, lane, view.clone())).collect(),
-                lanes: (0..block).map(|_| Lane::new()).collect(),
-                warps: (0..block / WARP).map(|_| Warp::new()).collect(),
-                shared,
-                at_barrier: 0,
-                exited: 0,
-                peers: peers.clone(),
-                named: std::array::from_fn(|_| Named::default()),
-                mbarriers: Vec::new(),
-                warpgroups: (0..block / WARPGROUP).map(|_| Warpgroup::default()).collect(),
-                registers: Registers::new(info.registers, block),
-                inbound: Vec::new(),
-                ended: View::clone(&view),
-            });
-            self.ready.extend((0..block as usize).map(|lane| LaneRef { slot, lane }));
-            self.stats.ctas += 1;
-        }
-        Some((peers, launch))
-    }
-
-    /// The lane to go on with.
-    pub(crate) fn pick(&mut self) -> Next {
-        if let Some(report) = self.failure.take() {
-            return Next::Failed(report);
-        }
-        if self.schedule.asynchrony == Asynchrony::Random && self.rng.random_ratio(1, 4) {
-            self.perform_some();
-        }
-        while self.ready.is_empty() {
-            if self.slots.iter().all(Option::is_none) {
-                return Next::Done;
-            }
-            // Whoever waits may wait for data.
-            if self.perform_one() {
-                if let Some(report) = self.failure.take() {
-                    return Next::Failed(report);
-                }
-                continue;
-            }
-            self.idle_rounds += 1;
-            if self.idle_rounds > IDLE_ROUNDS || !self.wake_polls() {
-                return Next::Failed(self.deadlock());
-            }
-        }
-        let chosen = self.rng.random_range(0..self.ready.len());
-        let lane = self.ready.swap_remove(chosen);
-        self.current = lane;
-        self.stats.switches += 1;
-        self.stats.course = (self.stats.course ^ (lane.slot << 10 | lane.lane) as u64)
-            .wrapping_mul(0x100_0000_01b3)
-            .rotate_left(17);
-        Next::Resume(lane)
-    }
-
-    /// Lets all that poll try again. Says whether there is anybody.
-    fn wake_polls(&mut self) -> bool {
-        self.ready.append(&mut self.parked);
-        for cta in self.slots.iter_mut().flatten() {
-            for mbarrier in &mut cta.mbarriers {
-                self.ready.append(&mut mbarrier.waiters);
-            }
-        }
-        !self.ready.is_empty()
-    }
-
-    /// Moves the data of some asynchronous copies of a random lane, and perhaps of a bulk copy or of wgmma.
-    fn perform_some(&mut self) {
-        let slot = self.rng.random_range(0..self.slots.len());
-        if let Some(cta) = &mut self.slots[slot] {
-            let lane = self.rng.random_range(0..cta.lanes.len());
-            let rng = &mut self.rng;
-            for copy in cta.lanes[lane].copies.pending.extract_if(.., |_| rng.random_bool(0.5)) {
-                copy.perform(&self.global, &mut cta.shared);
-            }
-            if !cta.warpgroups.is_empty() {
-                let warpgroup = self.rng.random_range(0..cta.warpgroups.len());
-                cta.warpgroups[warpgroup].perform(&cta.shared, 1);
-            }
-        }
-        if !self.transfers.is_empty() && self.rng.random_bool(0.5) {
-            self.perform_any();
-        }
-    }
-
     fn draw_preempt(&mut self) -> u64 {
         let chance = self.schedule.preempt;
         if chance <= 0.0 {
@@ -367,36 +221,6 @@ impl Run {
         Ok(Entered { site, action, pause })
     }
 
-    /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something must change.
-    pub(crate) fn before_poll(&mut self, site: u32, address: u64) -> Outcome<()> {
-        let current = self.current;
-        self.count_poll()?;
-        let version = self.version;
-        let lane = self.lane_mut();
-        let again = lane.poll == Some((site, address, version));
-        if again {
-            self.parked.push(current);
-        } else {
-            self.ready.push(current);
-        }
-        Ok(())
-    }
-
-    /// A read that a loop may repeat. So many in a row that nothing else happens are a deadlock; before that data
-    /// that is under way arrives.
-    pub(crate) fn count_poll(&mut self) -> Outcome<()> {
-        self.idle_polls += 1;
-        if self.idle_polls.is_multiple_of(IDLE_POLLS / 256) && self.perform_one() {
-            self.idle_polls = 0;
-        }
-        if self.idle_polls > IDLE_POLLS {
-            self.ready.push(self.current);
-            self.failure = Some(self.deadlock());
-            return Err(Stop);
-        }
-        Ok(())
-    }
-
     /// What waits may go on.
     pub(crate) fn something_happened(&mut self) {
         self.idle_polls = 0;
@@ -447,6 +271,12 @@ impl Run {
         Stop
     }
 
+    /// A fault of an operand.
+    #[cold]
+    pub(crate) fn operand(&mut self, op: Op, site: u32, reason: impl Display) -> Stop {
+        self.fail(site, Kind::Operand { op, reason: reason.to_string() })
+    }
+
     pub(crate) fn report(&self, lane: LaneRef, location: Place, kind: Kind) -> Report {
         let cta = self.slots[lane.slot].as_ref().expect("a lane that fails is resident");
         let kernel = self.launches[cta.launch].name.as_str().into();
@@ -481,68 +311,18 @@ impl Run {
         })
     }
 
-    /// The kernel returned in the current lane, or panicked.
-    pub(crate) fn exit(&mut self, result: Result<(), String>) {
-        self.idle_polls = 0;
-        self.idle_rounds = 0;
-        let LaneRef { slot, lane } = self.current;
-        if let Err(message) = result {
-            // Where the panic was is not to be had without a hook; the message that was printed has it.
-            let latest = self.lane_mut().latest;
-            let location = latest.map_or_else(Place::caller, |site| self.sites.get(site).location.clone());
-            self.failure = Some(self.report(self.current, location, Kind::Panic { message }));
-            return;
+    /// The number in the run of the CTA that made an access, or issued the operation that did.
+    pub(crate) fn issuer(&self, access: &Access) -> u32 {
+        match access.who.actor() {
+            Actor::Lane { cta, .. } | Actor::Warp { cta, .. } => cta,
+            Actor::Group(number) => self.groups[number as usize].cta,
         }
-        let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
-        let copies = &cta.lanes[lane].copies;
-        if let Some((site, copies)) = copies.unfinished() {
-            self.fail(site, Kind::NotWaited { copies });
-            return;
-        }
-        let warp = &mut cta.warps[lane / WARP as usize];
-        // At bar.sync, or at an instruction of its warp: either can no longer be completed.
-        let stranded =
-            warp.at.or_else(|| cta.warps.iter().find_map(|warp| warp.at.filter(|at| at.0 == Op::BarSync)));
-        if let Some((_, site)) = stranded {
-            let other = format!("others are at {}", self.sites.get(site).info);
-            self.fail(site, Kind::Divergence { this: "exits".to_owned(), other });
-            return;
-        }
-        if let Some((site, copies)) = cta.lanes[lane].bulk.unfinished(&self.groups) {
-            self.fail(site, Kind::NotWaited { copies });
-            return;
-        }
-        let warp = &cta.warps[lane / WARP as usize];
-        if let Some(warpgroup) = cta.warpgroups.get(lane / WARPGROUP as usize)
-            && let Some((site, copies)) = warpgroup.unfinished(warp.waited)
-        {
-            self.fail(site, Kind::NotWaited { copies });
-            return;
-        }
-        if !cta.mbarriers.is_empty() || cta.peers.len() > 1 {
-            let view = cta.clocks[lane].view().clone();
-            cta.ended.join(&view);
-        }
-        let leader = cta.number - cta.rank();
-        let warp = &mut cta.warps[lane / WARP as usize];
-        warp.exited += 1;
-        let warp_exited = warp.exited == WARP;
-        cta.lanes[lane].exited = true;
-        cta.exited += 1;
-        if cta.exited as usize == cta.lanes.len() {
-            if self.may_end(slot).is_err() {
-                return;
-            }
-            let cta = self.slots[slot].take().expect("it was there");
-            for mbarrier in &cta.mbarriers {
-                let most = self.stats.mbarrier_phases.entry(mbarrier.offset as u32).or_default();
-                *most = mbarrier.phase.max(*most);
-            }
-            self.spare_shared.push(cta.shared);
-            self.cta_ended(cta.launch);
-        }
-        if warp_exited {
-            self.cluster_progress(leader);
-        }
+    }
+
+    /// A new actor, issued by the current lane.
+    pub(crate) fn new_actor(&mut self, kind: GroupKind, completed: Option<Completion>) -> u32 {
+        let (cta, lane) = (self.cta().number, self.current.lane as u32);
+        self.groups.push(Group { cta, lane, kind, completed });
+        self.groups.len() as u32 - 1
     }
 }

@@ -10,8 +10,11 @@ use std::{
 use corosensei::{Coroutine, CoroutineResult, stack::DefaultStack};
 
 use crate::{
-    Kind, Launch, Report,
-    run::{LaneRef, Next, Run},
+    launch::Launch,
+    report::{Kind, Report},
+    run::Run,
+    state::lane::LaneRef,
+    turns::Next,
 };
 
 /// Bytes of a lane's stack. Only pages that are touched cost memory; a panic with a backtrace takes many.

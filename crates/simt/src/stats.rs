@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    ptx::Coverage,
+    coverage::Coverage,
     site::{Op, SiteInfo},
 };
 

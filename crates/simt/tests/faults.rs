@@ -108,11 +108,11 @@ fn inputs_are_read_only_for_kernels() {
 fn lanes_of_a_warp_execute_collectives_together() {
     let divergence = |kind: &Kind| matches!(kind, Kind::Divergence { .. });
     let mma = || drop(mma_m16n8k16_f16([0; 4], [0; 2], [0.0; 4])[0].to_string());
-    // One lane is elsewhere: at another instruction, at the same on another line, gone.
+    // One lane is elsewhere: at another instruction, at the same on another line where that is `.aligned`, gone.
     caught(1, 32, divergence, move |_| if thread_idx_x() == 3 { bar_warp_sync() } else { mma() });
     caught(1, 32, divergence, move |_| if thread_idx_x() == 3 { bar_sync() } else { bar_warp_sync() });
     caught(1, 32, divergence, |_| {
-        let halves: [fn(); 2] = [|| bar_warp_sync(), || bar_warp_sync()];
+        let halves: [fn(); 2] = [|| bar_sync(), || bar_sync()];
         halves[thread_idx_x() as usize / 16]();
     });
     caught(1, 32, divergence, move |_| {

@@ -162,7 +162,7 @@ fn entry(kernel: &'static Kernel) {
             }
             if class.copies.len() > 1 {
                 copies += 1;
-                let one = (u64::from(class.copies[0].ptx) * 0x9e37_79b9 >> 7) as usize % class.copies.len();
+                let one = ((u64::from(class.copies[0].ptx) * 0x9e37_79b9) >> 7) as usize % class.copies.len();
                 let outcome = seed(&subjects, &class.copies[one..=one], action);
                 if !matches!(outcome, Outcome::Caught(..)) {
                     println!(

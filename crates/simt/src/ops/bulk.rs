@@ -2,8 +2,8 @@
 
 use std::panic::Location;
 
-use super::{execute, flipped};
-use crate::{cluster::in_cta, fault::Action, site::Op};
+use super::execute::{execute, flipped};
+use crate::{exec::cluster::in_cta, fault::Action, site::Op};
 
 fn at_signed(at: [u32; 2]) -> [i32; 2] {
     at.map(u32::cast_signed)

@@ -2,8 +2,12 @@
 
 use std::panic::Location;
 
-use super::{execute, execute_together, flipped};
-use crate::{fault::Action, scheduler::with, site::Op};
+use super::execute::{execute, execute_together, flipped};
+use crate::{
+    fault::Action,
+    scheduler::{suspend, with},
+    site::Op,
+};
 
 /// `%cluster_ctarank`.
 #[must_use]
@@ -87,7 +91,7 @@ pub fn griddepcontrol_wait() {
         Ok(run.griddepcontrol_wait(site, matches!(action, Some(Action::Weaken))))
     });
     if blocked {
-        super::suspend();
+        suspend();
     }
 }
 

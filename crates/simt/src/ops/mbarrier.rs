@@ -2,8 +2,14 @@
 
 use std::panic::Location;
 
-use super::{execute, flipped, halt, or_halt, suspend};
-use crate::{clock::Space, cluster::in_cta, fault::Action, scheduler::with, site::Op};
+use super::execute::{execute, flipped, halt, or_halt};
+use crate::{
+    clock::Space,
+    exec::cluster::in_cta,
+    fault::Action,
+    scheduler::{suspend, with},
+    site::Op,
+};
 
 /// `mbarrier.init.shared::cta.b64`.
 #[track_caller]

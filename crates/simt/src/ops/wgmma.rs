@@ -2,8 +2,12 @@
 
 use std::panic::Location;
 
-use super::{execute, execute_together, flipped, suspend};
-use crate::{fault::Action, scheduler::with, site::Op};
+use super::execute::{execute, execute_together, flipped, or_halt};
+use crate::{
+    fault::Action,
+    scheduler::{suspend, with},
+    site::Op,
+};
 
 /// `wgmma.fence`, then `wgmma.mma_async.sync.aligned.m64nNk16.f32.f16.f16` for each pair of matrix descriptors (of A
 /// and of B, both K-major), then `wgmma.commit_group`. N is `2 * acc.len()`.
@@ -37,7 +41,7 @@ pub fn wgmma_wait_group(pending: u32, acc: &mut [f32]) {
     });
     if let Some(site) = present {
         suspend();
-        super::or_halt(with(|run| run.wgmma_collect(site, acc)));
+        or_halt(with(|run| run.wgmma_collect(site, acc)));
     }
 }
 
@@ -59,6 +63,6 @@ pub(crate) fn wgmma_wait_groups(pending: u32, accumulators: &mut [Vec<f32>]) -> 
     });
     let Some(site) = present else { return vec![false; accumulators.len()] };
     suspend();
-    let collect = |sums: &mut Vec<f32>| super::or_halt(with(|run| run.wgmma_collect(site, sums)));
+    let collect = |sums: &mut Vec<f32>| or_halt(with(|run| run.wgmma_collect(site, sums)));
     accumulators.iter_mut().map(collect).collect()
 }

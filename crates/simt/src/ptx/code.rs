@@ -1,6 +1,6 @@
 //! Instructions as a lane executes them.
 
-use super::module::Special;
+use super::parsed::Special;
 
 /// The instructions of an entry, with what they read and write beside them.
 #[derive(Debug)]

@@ -5,13 +5,17 @@ use std::{rc::Rc, sync::Arc};
 use smallvec::SmallVec;
 
 use super::{
-    Parameter,
     arithmetic::{compute, convert},
     code::{Code, Instruction, NONE, Operation as Op, Source},
-    coverage::{EXECUTED, Marks, TAKEN, waited},
-    module::Special,
+    parameter::Parameter,
+    parsed::Special,
 };
-use crate::{ops, scheduler::with, site::Op as MachineOp};
+use crate::{
+    coverage::{EXECUTED, Marks, TAKEN, waited},
+    ops,
+    scheduler::with,
+    site::Op as MachineOp,
+};
 
 /// Where addresses of parameters start. Nothing else is there.
 pub(super) const PARAMETERS: u64 = 0x7000_0000_0000_0000;

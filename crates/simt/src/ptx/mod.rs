@@ -5,27 +5,27 @@
 
 mod arithmetic;
 mod code;
-mod coverage;
+mod covered;
 mod decode;
 mod lane;
-mod lines;
 mod module;
+mod parameter;
+mod parsed;
 mod slots;
+mod target;
 mod text;
 
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-pub use coverage::{Coverage, Covered, Missing};
-pub use lines::Lines;
+pub use crate::{coverage::Coverage, source::Lines};
+pub use covered::{Covered, Missing};
+pub use parameter::Parameter;
 pub use text::Refused;
 
-use crate::{
-    Launch,
-    site::{Place, Trace},
-};
+use crate::{coverage::Marks, launch::Launch, site::Place, source::Source};
 use code::Code;
-pub(crate) use coverage::Marks;
+use target::Target;
 
 /// A module: the entries of a PTX text.
 #[derive(Debug)]
@@ -49,55 +49,6 @@ pub struct Entry {
     code: OnceLock<Arc<Code>>,
 }
 
-/// A parameter of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// Of its first byte from that of the first parameter.
-    pub offset: u32,
-    /// Its length.
-    pub bytes: u32,
-    /// What the address of its first byte is a multiple of.
-    pub align: u32,
-}
-
-/// What reports know of a module.
-#[derive(Debug)]
-pub(crate) struct Source {
-    name: &'static str,
-    lines: Lines,
-    /// Whether a place only wraps instructions, so that its caller says more.
-    is_wrapper: fn(&Place) -> bool,
-}
-
-impl Source {
-    /// Where an instruction on a line is: in Rust, if that is known.
-    pub(crate) fn place(&self, line: u32) -> Place {
-        let mut frames = self.lines.of(line);
-        let wrappers = frames.iter().take_while(|frame| (self.is_wrapper)(frame)).count();
-        let wrappers = if wrappers < frames.len() { wrappers } else { 0 };
-        let callers = frames.split_off((wrappers + 1).min(frames.len()));
-        let trace = Trace { module: self.name, line, callers };
-        match frames.pop() {
-            Some(place) => Place { ptx: Some(Arc::new(trace)), ..place },
-            None => Place { file: self.name, line, column: 0, ptx: Some(Arc::new(trace)) },
-        }
-    }
-}
-
-/// Names of modules, which reports keep: each is leaked once.
-static NAMES: LazyLock<Mutex<Vec<&'static str>>> = LazyLock::new(Mutex::default);
-
-/// The name for good.
-fn interned(name: &str) -> &'static str {
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = names.iter().find(|known| **known == name) {
-        return known;
-    }
-    let new: &'static str = Box::leak(name.into());
-    names.push(new);
-    new
-}
-
 impl Module {
     /// Reads a module; `name` is what reports call it.
     ///
@@ -106,13 +57,13 @@ impl Module {
     /// The first thing that is no PTX, or that the machine does not know.
     pub fn parse(name: &str, text: &str) -> Result<Self, Refused> {
         let parsed = module::parse(text)?;
-        let target = decode::Target::named(parsed.target);
-        let parameter = |&module::Parameter { offset, bytes, align, .. }: &module::Parameter<'_>| Parameter {
+        let target = Target::named(parsed.target);
+        let parameter = |&parsed::Parameter { offset, bytes, align, .. }: &parsed::Parameter<'_>| Parameter {
             offset,
             bytes,
             align,
         };
-        let entry = |entry: &module::ParsedEntry<'_>| {
+        let entry = |entry: &parsed::ParsedEntry<'_>| {
             Ok(Entry {
                 name: entry.name.to_owned(),
                 parameters: entry.parameters.iter().map(parameter).collect(),
@@ -125,7 +76,7 @@ impl Module {
         };
         let entries = parsed.entries.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Self {
-            source: Arc::new(Source { name: interned(name), lines: Lines::default(), is_wrapper: |_| false }),
+            source: Arc::new(Source::new(name)),
             version: parsed.version.to_owned(),
             target: parsed.target.to_owned(),
             entries,
@@ -136,7 +87,14 @@ impl Module {
     /// reports and [sites](crate::Site) name the first place that does not.
     #[must_use]
     pub fn with_lines(self, lines: Lines, is_wrapper: fn(&Place) -> bool) -> Self {
-        Self { source: Arc::new(Source { name: self.source.name, lines, is_wrapper }), ..self }
+        Self { source: Arc::new(self.source.with_lines(lines, is_wrapper)), ..self }
+    }
+
+    /// The instructions of an entry: whether each was executed, each backward branch taken, and each wait for an mbarrier made
+    /// for both parities.
+    #[must_use]
+    pub fn covered(&self, entry: &Entry, coverage: &Coverage) -> Vec<Covered> {
+        covered::covered(&entry.code(), &self.source, coverage.seen(entry.name()))
     }
 
     /// Where the instruction on a line came from.

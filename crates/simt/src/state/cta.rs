@@ -1,21 +1,16 @@
-//! What is resident: CTAs, their warps and lanes, and the copies that these have under way.
+//! A resident CTA, and its warps.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
-use corosensei::Yielder;
 use smallvec::SmallVec;
 
 use crate::{
     banks::Stores,
-    bulk::BulkGroups,
     clock::{LaneClock, View, WARP},
-    collective::Named,
-    mbarrier::Mbarrier,
-    memory::{Global, Tracked},
-    registers::Registers,
+    memory::Tracked,
     shadow::{Access, Completion},
     site::Op,
-    warpgroup::Warpgroup,
+    state::{barrier::Named, lane::Lane, mbarrier::Mbarrier, registers::Registers, warpgroup::Warpgroup},
 };
 
 /// A resident CTA.
@@ -50,58 +45,6 @@ pub(crate) struct Inbound {
     pub(crate) access: Access,
     /// For an arrival: whoever knows this has seen it.
     pub(crate) seen: Option<Completion>,
-}
-
-/// A lane, its clock aside.
-pub(crate) struct Lane {
-    pub(crate) yielder: *const Yielder<(), ()>,
-    pub(crate) copies: Copies,
-    pub(crate) bulk: BulkGroups,
-    /// The line of its latest PTX instruction, if it runs PTX.
-    pub(crate) ptx: Option<u32>,
-    /// The site of its latest instruction.
-    pub(crate) latest: Option<u32>,
-    /// The site of the instruction that it waits at, for others or for an event.
-    pub(crate) waiting: Option<u32>,
-    /// The mbarrier that it waits for, by number, and for which parity.
-    pub(crate) waits_for: Option<(usize, u32)>,
-    /// Its latest acquire: site, address, and `Run::version` when it read.
-    pub(crate) poll: Option<(u32, u64, u64)>,
-    /// What a collective instruction gave it.
-    pub(crate) result: [u32; 4],
-    pub(crate) exited: bool,
-}
-
-/// The asynchronous copies of a lane.
-#[derive(Default)]
-pub(crate) struct Copies {
-    /// Those that have moved no data yet, in order of issue.
-    pub(crate) pending: Vec<Copy>,
-    /// The committed groups that are under way: their actors, none if empty, and the site of their first copy.
-    pub(crate) groups: VecDeque<Option<Issued>>,
-    /// Likewise the group that is not committed yet.
-    pub(crate) open: Option<Issued>,
-    /// Groups that were completed.
-    pub(crate) completed: u32,
-}
-
-/// A group that holds copies.
-#[derive(Clone, Copy)]
-pub(crate) struct Issued {
-    pub(crate) actor: u32,
-    pub(crate) site: u32,
-    pub(crate) copies: usize,
-}
-
-/// A copy that was issued.
-pub(crate) struct Copy {
-    /// The number of its group, from 0, in its lane.
-    pub(crate) group: u32,
-    /// Offset in shared memory.
-    pub(crate) to: usize,
-    /// Region and offset.
-    pub(crate) from: (usize, usize),
-    pub(crate) bytes: usize,
 }
 
 /// A warp on its way to a collective instruction.
@@ -149,23 +92,6 @@ impl Cta {
     }
 }
 
-impl Lane {
-    pub(crate) fn new() -> Self {
-        Self {
-            yielder: std::ptr::null(),
-            copies: Copies::default(),
-            bulk: BulkGroups::default(),
-            ptx: None,
-            latest: None,
-            waiting: None,
-            waits_for: None,
-            poll: None,
-            result: [0; 4],
-            exited: false,
-        }
-    }
-}
-
 impl Warp {
     pub(crate) fn new() -> Self {
         Self {
@@ -180,25 +106,5 @@ impl Warp {
             snapshot: None,
             stores: Stores::default(),
         }
-    }
-}
-
-impl Copies {
-    /// The site of the first copy under way, and how many there are.
-    pub(crate) fn unfinished(&self) -> Option<(u32, usize)> {
-        let groups: Vec<_> = self.groups.iter().chain([&self.open]).flatten().collect();
-        Some((groups.first()?.site, groups.iter().map(|group| group.copies).sum()))
-    }
-}
-
-impl Copy {
-    /// Moves the data.
-    pub(crate) fn perform(&self, global: &Global, shared: &mut Tracked) {
-        let mut data = [0; 16];
-        if self.bytes > 0 {
-            let (region, offset) = self.from;
-            data[..self.bytes].copy_from_slice(&global.region(region).bytes()[offset..offset + self.bytes]);
-        }
-        shared.write(self.to, &data);
     }
 }

@@ -4,16 +4,10 @@ use std::rc::Rc;
 
 use crate::{
     clock::View,
-    run::{LaneRef, Run},
+    run::Run,
     shadow::Completion,
+    state::{lane::LaneRef, launch::Dependent},
 };
-
-/// A lane that waits for the launches before its own.
-pub(crate) struct Dependent {
-    lane: LaneRef,
-    launch: usize,
-    relaxed: bool,
-}
 
 impl Run {
     /// Which of the clusters that wait is dispatched next. A dependent launch may begin when all CTAs before it have

@@ -3,14 +3,18 @@
 use std::rc::Rc;
 
 use crate::{
-    Kind,
-    clock::{LaneClock, View, WARP},
-    cta::{Inbound, Warp},
-    exec::lanes,
+    clock::{LaneClock, View, WARP, lanes},
     fault::Action,
-    run::{LaneRef, Outcome, Run, SHARED_BASE},
+    memory::SHARED_BASE,
+    report::Kind,
+    run::{Outcome, Run},
     shadow::{Access, Kind as How, Observer, Order},
     site::Op,
+    state::{
+        barrier::ClusterBarrier,
+        cta::{Inbound, Warp},
+        lane::LaneRef,
+    },
 };
 
 /// The shared memory of the CTA of rank r begins at (r + 1) << 24 among the addresses of a cluster.
@@ -21,19 +25,6 @@ const WINDOW: u32 = (1 << WINDOW_BITS) - 1;
 /// The address in the CTA of a rank of what is at `address` in this CTA, or in any other one of the cluster.
 pub(crate) fn in_cta(address: u32, rank: u32) -> u32 {
     (rank + 1) << WINDOW_BITS | address & WINDOW
-}
-
-/// The barrier of a cluster.
-pub(crate) struct ClusterBarrier {
-    /// The slots of its CTAs, by rank.
-    peers: Rc<[usize]>,
-    phase: u32,
-    /// What those that have arrived in this phase published.
-    arrived: Option<View>,
-    /// What those of the phase before published.
-    done: Option<Rc<View>>,
-    /// Warps that wait for the end of this phase: slot and warp.
-    waiting: Vec<(usize, usize)>,
 }
 
 impl Run {

@@ -1,24 +1,17 @@
-//! Instructions that lanes execute together, and barriers of some warps of a CTA.
-
-use std::fmt::Display;
+//! Instructions that lanes execute together: a warp, a warpgroup or a CTA gathers, and goes on.
 
 use smallvec::SmallVec;
 
 use crate::{
-    Kind,
-    clock::{LaneClock, WARP},
-    exec::lanes,
-    run::{LaneRef, Outcome, Run, Stop},
+    clock::{WARP, WARPGROUP, lanes},
+    report::Kind,
+    run::{Outcome, Run},
     site::Op,
+    state::lane::LaneRef,
 };
 
-/// A barrier of `bar.sync id, threads`.
-#[derive(Default)]
-pub(crate) struct Named {
-    /// How many lanes it is for, by the first warp that has come.
-    threads: u32,
-    warps: SmallVec<[usize; 8]>,
-}
+/// Warps of a warpgroup.
+const WARPS: usize = (WARPGROUP / WARP) as usize;
 
 impl Run {
     /// The current lane comes to a collective instruction. True when all that take part have come; they are then
@@ -102,48 +95,42 @@ impl Run {
         warp.weak = false;
     }
 
-    /// A fault of an operand.
-    #[cold]
-    pub(crate) fn operand(&mut self, op: Op, site: u32, reason: impl Display) -> Stop {
-        self.fail(site, Kind::Operand { op, reason: reason.to_string() })
+    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the number of
+    /// the warpgroup.
+    pub(crate) fn gather_warpgroup(&mut self, op: Op, site: u32, operands: &[u64]) -> Outcome<Option<usize>> {
+        let number = self.current.lane / WARPGROUP as usize;
+        if number >= self.cta().warpgroups.len() {
+            return Err(self.operand(op, site, "the lane is in no whole warpgroup of the CTA"));
+        }
+        self.agree(op, site, operands)?;
+        if !self.gather(op, site)? {
+            return Ok(None);
+        }
+        let first = self.cta_mut().warpgroups[number].at.take();
+        if let Some((other, at, first)) = &first {
+            if (*other, *at) != (op, site) {
+                let other = format!("another warp of warpgroup {number} is at {}", self.sites.get(*at).info);
+                return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
+            }
+            if **first != *operands {
+                let reason = format!("operands {operands:x?}, while another warp has {first:x?}");
+                return Err(self.operand(op, site, reason));
+            }
+        }
+        let warpgroup = &mut self.cta_mut().warpgroups[number];
+        warpgroup.arrived += 1;
+        if warpgroup.arrived < WARPS {
+            warpgroup.at = Some((op, site, SmallVec::from_slice(operands)));
+            return Ok(None);
+        }
+        warpgroup.arrived = 0;
+        Ok(Some(number))
     }
 
-    /// The current lane comes to `bar.sync id, threads`.
-    pub(crate) fn bar_sync_named(&mut self, site: u32, id: u32, threads: u32) -> Outcome<()> {
-        let op = Op::BarSyncNamed;
-        let block = self.cta().lanes.len() as u32;
-        if !(1..16).contains(&id) {
-            return Err(self.operand(op, site, format!("barrier {id}, not one of 1 to 15")));
-        }
-        if threads == 0 || !threads.is_multiple_of(WARP) || threads > block {
-            let reason = format!("{threads} threads: not a multiple of {WARP} up to the {block} of the CTA");
-            return Err(self.operand(op, site, reason));
-        }
-        self.agree(op, site, &[u64::from(id), u64::from(threads)])?;
-        if !self.gather(op, site)? {
-            return Ok(());
-        }
-        let LaneRef { slot, lane } = self.current;
-        let cta = self.cta_mut();
-        let named = &mut cta.named[id as usize];
-        if named.warps.is_empty() {
-            named.threads = threads;
-        } else if named.threads != threads {
-            let reason =
-                format!("barrier {id} for {threads} threads, while others are at it for {}", named.threads);
-            return Err(self.operand(op, site, reason));
-        }
-        named.warps.push(lane / WARP as usize);
-        if (named.warps.len() as u32) * WARP < threads {
-            return Ok(());
-        }
-        let warps = std::mem::take(&mut named.warps);
-        LaneClock::barrier(&mut cta.clocks, warps.iter().map(|&warp| lanes(warp)));
-        for warp in warps {
-            self.cta_mut().warps[warp].snapshot = None;
+    /// Lets the lanes of a warpgroup go on that were gathered.
+    pub(crate) fn resume_warpgroup(&mut self, slot: usize, warpgroup: usize) {
+        for warp in WARPS * warpgroup..WARPS * (warpgroup + 1) {
             self.resume(slot, warp);
         }
-        self.stats.barriers += 1;
-        Ok(())
     }
 }

@@ -1,138 +1,24 @@
-//! wgmma: what a warpgroup has under way.
+//! wgmma: a warpgroup issues it, waits for it, and takes its sums.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    rc::Rc,
-};
+use std::rc::Rc;
 
 use rand::RngExt;
 use smallvec::SmallVec;
 
 use crate::{
-    Asynchrony, Kind,
-    clock::{LaneClock, WARP},
-    exec::lanes,
-    memory::Tracked,
-    run::{LaneRef, Outcome, Run},
+    clock::{LaneClock, WARP, WARPGROUP, lanes},
+    run::{Outcome, Run},
+    schedule::Asynchrony,
     shadow::{CELL, Completion, GroupKind, Kind as How},
     site::Op,
-    wgmma::{Descriptor, K, M, multiply},
+    state::{
+        lane::LaneRef,
+        warpgroup::{Group, NUMBERS, PENDING, Sums, number_of},
+    },
+    wgmma::{Descriptor, M},
 };
 
-/// Lanes of a warpgroup.
-pub(crate) const WARPGROUP: u32 = 128;
-const WARPS: usize = (WARPGROUP / WARP) as usize;
-
-/// A signalling NaN, but for the bits of a number that is not 0: what stands for a sum that is not there yet.
-const PENDING: u32 = 0x7f80_0000;
-const NUMBERS: u32 = 0x003f_ffff;
-
-/// The number of what a value stands for, if it does.
-fn number_of(value: f32) -> Option<u32> {
-    let bits = value.to_bits();
-    (bits & !NUMBERS == PENDING && bits & NUMBERS != 0).then_some(bits & NUMBERS)
-}
-
-/// A warpgroup.
-#[derive(Default)]
-pub(crate) struct Warpgroup {
-    /// The instruction that some of its warps have come to, and its operands.
-    at: Option<(Op, u32, SmallVec<[u64; 4]>)>,
-    arrived: usize,
-    /// The accumulators that its lanes bring to wgmma, lane after lane.
-    inbox: Vec<f32>,
-    /// Groups that were committed, and how many of them have computed.
-    issued: u32,
-    performed: u32,
-    /// Those that have not.
-    queue: VecDeque<Group>,
-    /// Sums that lanes do not have yet, by number.
-    sums: HashMap<u32, Sums>,
-    /// The site of the first wgmma of each group that was committed.
-    sites: Vec<u32>,
-}
-
-/// Where the chunks of the rows of A and of B lie for one step, as offsets in shared memory.
-type Step = [Vec<[usize; 2]>; 2];
-
-/// wgmma of one commit group.
-struct Group {
-    steps: Vec<Step>,
-    /// The number of the sums that it adds to at first: groups behind it in the queue rename them.
-    sums: u32,
-}
-
-/// The accumulators of a warpgroup while wgmma adds to them.
-struct Sums {
-    values: Vec<f32>,
-    /// The last group that adds to them.
-    group: u32,
-    /// Lanes that have got them.
-    delivered: u32,
-}
-
-impl Warpgroup {
-    /// Computes the oldest `groups` of those that have not.
-    pub(crate) fn perform(&mut self, shared: &Tracked, groups: usize) {
-        for _ in 0..groups.min(self.queue.len()) {
-            let Group { steps, sums } = self.queue.pop_front().expect("there are so many");
-            let sums = self.sums.get_mut(&sums).expect("sums stay until their lanes have them");
-            let row = |chunks: &[usize; 2]| {
-                let mut row = [0; 2 * K];
-                for (half, &offset) in row.chunks_exact_mut(CELL).zip(chunks) {
-                    half.copy_from_slice(&shared.bytes()[offset..offset + CELL]);
-                }
-                row
-            };
-            for [a, b] in &steps {
-                let a: [[u8; 2 * K]; M] = std::array::from_fn(|i| row(&a[i]));
-                let b: Vec<[u8; 2 * K]> = b.iter().map(row).collect();
-                multiply(&a, &b, &mut sums.values);
-            }
-            self.performed += 1;
-        }
-    }
-
-    /// The site of the first group that a warp which has waited for so many has not, and how many there are.
-    pub(crate) fn unfinished(&self, waited: u32) -> Option<(u32, usize)> {
-        let site = *self.sites.get(waited as usize)?;
-        Some((site, (self.issued - waited) as usize))
-    }
-}
-
 impl Run {
-    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the number of
-    /// the warpgroup.
-    pub(crate) fn gather_warpgroup(&mut self, op: Op, site: u32, operands: &[u64]) -> Outcome<Option<usize>> {
-        let number = self.current.lane / WARPGROUP as usize;
-        if number >= self.cta().warpgroups.len() {
-            return Err(self.operand(op, site, "the lane is in no whole warpgroup of the CTA"));
-        }
-        self.agree(op, site, operands)?;
-        if !self.gather(op, site)? {
-            return Ok(None);
-        }
-        let first = self.cta_mut().warpgroups[number].at.take();
-        if let Some((other, at, first)) = &first {
-            if (*other, *at) != (op, site) {
-                let other = format!("another warp of warpgroup {number} is at {}", self.sites.get(*at).info);
-                return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
-            }
-            if **first != *operands {
-                let reason = format!("operands {operands:x?}, while another warp has {first:x?}");
-                return Err(self.operand(op, site, reason));
-            }
-        }
-        let warpgroup = &mut self.cta_mut().warpgroups[number];
-        warpgroup.arrived += 1;
-        if warpgroup.arrived < WARPS {
-            warpgroup.at = Some((op, site, SmallVec::from_slice(operands)));
-            return Ok(None);
-        }
-        warpgroup.arrived = 0;
-        Ok(Some(number))
-    }
-
     /// Which pending sums accumulators stand for, 0 for none.
     fn pending(&mut self, op: Op, site: u32, acc: &[f32]) -> Outcome<u32> {
         let first = acc.first().copied().and_then(number_of);

@@ -1,175 +1,33 @@
 //! Bulk and tensor copies: operations of the asynchronous proxy.
 
-use std::collections::VecDeque;
-
 use smallvec::SmallVec;
 
 use crate::{
-    Kind,
-    clock::{Actor, LaneClock, Space, Who},
-    cta::Inbound,
-    exec::{Place, address, shared_name},
+    clock::Who,
     fault::Action,
-    mbarrier::Signal,
-    memory::Content,
-    run::{Outcome, Run, SHARED_BASE, Stop},
-    shadow::{Access, CELL, Completion, Group, GroupKind, Kind as How, Observer, Order},
+    memory::SHARED_BASE,
+    run::{Outcome, Run},
+    shadow::{Access, CELL, Completion, GroupKind, Kind as How},
     site::Op,
+    state::{
+        bulk::Store,
+        cta::Inbound,
+        mbarrier::Signal,
+        transfer::{Piece, Signalled, Transfer, Way},
+    },
     tensor_map::TensorMap,
-    transfer::{Piece, Signalled, Transfer, Way},
 };
 
 /// What the address of a box in shared memory is a multiple of.
 const BOX_ALIGN: u32 = 128;
 
-/// A store to global memory.
-#[derive(Clone, Copy)]
-struct Store {
-    /// The actor that reads shared memory, and that which writes global memory.
-    reads: u32,
-    writes: u32,
-    site: u32,
-}
-
-/// The bulk groups of a lane.
-#[derive(Default)]
-pub(crate) struct BulkGroups {
-    /// Those that are committed and not completed, the oldest first.
-    groups: VecDeque<Vec<Store>>,
-    open: Vec<Store>,
-}
-
-impl BulkGroups {
-    fn all(&self) -> impl Iterator<Item = &Store> {
-        self.groups.iter().chain([&self.open]).flatten()
-    }
-
-    /// The site of the first store that may not have read shared memory yet, and how many there are.
-    pub(crate) fn unfinished(&self, groups: &[Group]) -> Option<(u32, usize)> {
-        let unread = || self.all().filter(|store| groups[store.reads as usize].completed.is_none());
-        Some((unread().next()?.site, unread().count()))
-    }
-}
-
 impl Run {
-    /// The number in the run of the CTA that made an access, or issued the operation that did.
-    pub(crate) fn issuer(&self, access: &Access) -> u32 {
-        match access.who.actor() {
-            Actor::Lane { cta, .. } | Actor::Warp { cta, .. } => cta,
-            Actor::Group(number) => self.groups[number as usize].cta,
-        }
-    }
-
-    /// A new actor, issued by the current lane.
-    pub(crate) fn new_actor(&mut self, kind: GroupKind, completed: Option<Completion>) -> u32 {
-        let (cta, lane) = (self.cta().number, self.current.lane as u32);
-        self.groups.push(Group { cta, lane, kind, completed });
-        self.groups.len() as u32 - 1
-    }
-
     /// Takes a tensor map apart.
     pub(crate) fn tensor_map(&mut self, site: u32, map: &[u64; 16]) -> Outcome<TensorMap> {
         TensorMap::decode(map).map_err(|reason| {
             let op = self.sites.get(site).info.op;
             self.operand(op, site, reason)
         })
-    }
-
-    /// Checks that `bytes` of shared memory are there and are no mbarrier.
-    fn shared_range(
-        &mut self,
-        site: u32,
-        slot: usize,
-        address: u32,
-        bytes: usize,
-        align: u32,
-    ) -> Outcome<usize> {
-        let op = self.sites.get(site).info.op;
-        let limit = self.slots[slot].as_ref().expect("it was found there").shared.bytes().len();
-        let describe = || format!("shared address {address:#x}, which starts at {SHARED_BASE:#x}");
-        let offset = address.wrapping_sub(SHARED_BASE) as usize;
-        if address < SHARED_BASE || offset + bytes > limit {
-            return Err(
-                self.fail(site, Kind::OutOfBounds { op: op.to_string(), address: describe(), bytes, limit })
-            );
-        }
-        if !address.is_multiple_of(align) {
-            return Err(self.fail(site, Kind::Misaligned { op, address: describe(), align: align as usize }));
-        }
-        self.keeps_off_mbarriers(site, slot, offset, bytes)?;
-        Ok(offset)
-    }
-
-    /// Checks an access of an asynchronous operation to shared memory of the CTA in this slot and records it. Reads
-    /// must find something written.
-    pub(crate) fn touch_shared_async(
-        &mut self,
-        site: u32,
-        slot: usize,
-        offset: usize,
-        bytes: usize,
-        (actor, how): (u32, How),
-        issuers: &[LaneClock],
-    ) -> Outcome<()> {
-        let Self { groups, snapshots, slots, .. } = self;
-        let shared = &mut slots[slot].as_mut().expect("it was found there").shared;
-        let order = Order { groups, snapshots, me: Observer::Async { issuers, space: Some(Space::Shared) } };
-        let access = Access::new(Who::group(actor), 0, how, site);
-        if let Err((byte, old)) = shared.admit(offset, bytes, access, &order) {
-            let fence = order.without_proxies().is_after(&old).then_some(Op::FenceProxyAsyncShared);
-            return Err(self.race_of_async(site, shared_name(byte), &old, fence));
-        }
-        if how == How::Read
-            && let Some(byte) = shared.first_poisoned(offset, bytes)
-        {
-            let op = self.sites.get(site).info.op.to_string();
-            return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
-        }
-        Ok(())
-    }
-
-    /// Likewise for global memory. Reads may find what nobody wrote: they copy that.
-    fn touch_global_async(
-        &mut self,
-        site: u32,
-        (region, offset): Place,
-        bytes: usize,
-        (actor, how): (u32, How),
-        issuers: &[LaneClock],
-    ) -> Outcome<()> {
-        let Self { global, groups, snapshots, .. } = self;
-        let Content::Buffer(tracked) = &mut global.region_mut(region).content else {
-            return if how.is_write() {
-                let op = self.sites.get(site).info.op;
-                let address = self.global.describe(address(region, offset));
-                Err(self.fail(site, Kind::ReadOnly { op, address }))
-            } else {
-                Ok(())
-            };
-        };
-        let order = Order { groups, snapshots, me: Observer::Async { issuers, space: Some(Space::Global) } };
-        let access = Access::new(Who::group(actor), 0, how, site);
-        if let Err((byte, old)) = tracked.admit(offset, bytes, access, &order) {
-            let fence = order.without_proxies().is_after(&old).then_some(Op::FenceProxyAsyncGlobal);
-            let address = self.global.describe(address(region, byte));
-            if how == How::NonCoherentRead || old.kind() == How::NonCoherentRead {
-                return Err(self.race(site, How::NonCoherentRead, address, &old));
-            }
-            return Err(self.race_of_async(site, address, &old, fence));
-        }
-        Ok(())
-    }
-
-    fn race_of_async(&mut self, site: u32, address: String, old: &Access, fence: Option<Op>) -> Stop {
-        let op = self.sites.get(site).info.op;
-        let other = self.party(old);
-        self.fail(
-            site,
-            match fence {
-                Some(fence) => Kind::Proxy { op, address, other, fence },
-                None => Kind::Race { op, address, other },
-            },
-        )
     }
 
     /// The pieces of a box, each within memory.

@@ -1,35 +1,13 @@
 //! setmaxnreg: the registers that the warpgroups of a CTA share out.
 
-use std::collections::VecDeque;
-
 use crate::{
-    clock::WARP,
+    clock::WARPGROUP,
     run::{Outcome, Run},
     site::Op,
-    warpgroup::WARPGROUP,
 };
 
 /// Registers of an SM.
 const SM: u32 = 64 * 1024;
-
-/// The registers of a CTA.
-pub(crate) struct Registers {
-    /// In use at launch.
-    total: u32,
-    /// Those that no warpgroup has.
-    free: u32,
-    /// Of a lane, by warpgroup.
-    counts: Vec<u32>,
-    /// Warpgroups that wait for more, and how many of a lane.
-    waiting: VecDeque<(usize, u32)>,
-}
-
-impl Registers {
-    pub(crate) fn new(registers: u32, block: u32) -> Self {
-        let counts = vec![registers; (block / WARPGROUP) as usize];
-        Self { total: registers.saturating_mul(block), free: 0, counts, waiting: VecDeque::new() }
-    }
-}
 
 impl Run {
     /// The current lane comes to setmaxnreg.
@@ -81,14 +59,6 @@ impl Run {
             held.counts[warpgroup] = registers;
             held.waiting.pop_front();
             self.resume_warpgroup(slot, warpgroup);
-        }
-    }
-
-    /// Lets the lanes of a warpgroup go on that were gathered.
-    pub(crate) fn resume_warpgroup(&mut self, slot: usize, warpgroup: usize) {
-        let warps = (WARPGROUP / WARP) as usize;
-        for warp in warps * warpgroup..warps * (warpgroup + 1) {
-            self.resume(slot, warp);
         }
     }
 }

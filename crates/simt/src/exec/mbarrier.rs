@@ -3,77 +3,19 @@
 use std::rc::Rc;
 
 use crate::{
-    Asynchrony, Kind,
     clock::{Actor, LaneClock, MAX_MBARRIERS, Space, View, WARP},
-    cta::Inbound,
-    exec::shared_name,
     fault::Action,
-    run::{LaneRef, Outcome, Run, SHARED_BASE},
+    memory::{SHARED_BASE, shared_name},
+    report::Kind,
+    run::{Outcome, Run},
     shadow::{Access, Completion, Kind as How},
     site::Op,
+    state::{
+        cta::Inbound,
+        lane::LaneRef,
+        mbarrier::{MAX_COUNT, MBARRIER, Mbarrier, Signal},
+    },
 };
-
-/// Bytes of an mbarrier.
-pub(crate) const MBARRIER: usize = 8;
-/// Largest count of arrivals, and of bytes that are expected or in excess (PTX ISA 9.7.13.15.1).
-const MAX_COUNT: i64 = (1 << 20) - 1;
-
-/// An mbarrier, from its initialisation to the end of its CTA.
-pub(crate) struct Mbarrier {
-    /// In shared memory.
-    pub(crate) offset: usize,
-    count: u32,
-    /// Arrivals and bytes that the phase lacks; bytes that came before they were expected count below 0.
-    pending: u32,
-    tx: i64,
-    /// The number of phases that are complete.
-    pub(crate) phase: u32,
-    init: Access,
-    /// The epoch of the lane that initialised it when it had executed `fence.mbarrier_init`.
-    fenced: Option<u32>,
-    /// What arrivals in this phase published.
-    current: Option<View>,
-    /// What was published in all phases that are complete.
-    done: Rc<View>,
-    /// Lanes that are set aside until the phase is complete.
-    pub(crate) waiters: Vec<LaneRef>,
-}
-
-/// Who signals an mbarrier, besides lanes of its own CTA.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    /// A lane of another CTA, or an asynchronous operation of one.
-    Remote,
-    /// An asynchronous operation of the own CTA.
-    Async,
-}
-
-impl Mbarrier {
-    /// For a report of whoever waits for `parity`.
-    pub(crate) fn describe(&self, parity: u32) -> String {
-        let Self { offset, phase, pending, tx, .. } = self;
-        format!(
-            "the mbarrier at {}, parity {parity}; phase {phase} lacks {pending} arrivals and {tx} bytes",
-            shared_name(*offset)
-        )
-    }
-
-    /// Ends the phase if nothing is missing. `lane` is the virtual lane.
-    fn progress(&mut self, lane: u32) -> bool {
-        if self.pending > 0 || self.tx != 0 {
-            return false;
-        }
-        self.phase += 1;
-        self.pending = self.count;
-        let mut done = View::clone(&self.done);
-        if let Some(current) = self.current.take() {
-            done.join(&current);
-        }
-        done.set(lane, self.phase);
-        self.done = Rc::new(done);
-        true
-    }
-}
 
 impl Run {
     /// Finds an mbarrier of the CTA in this slot.
@@ -147,7 +89,7 @@ impl Run {
     }
 
     /// Finds an mbarrier of the own CTA for a lane, whose initialisation must be ordered before.
-    fn own_mbarrier(&mut self, op: Op, site: u32, bar: u32) -> Outcome<usize> {
+    pub(crate) fn own_mbarrier(&mut self, op: Op, site: u32, bar: u32) -> Outcome<usize> {
         let LaneRef { slot, lane } = self.current;
         let number = self.find_mbarrier(op, site, slot, bar)?;
         let cta = self.cta();
@@ -286,73 +228,6 @@ impl Run {
             self.ready.append(&mut mbarrier.waiters);
             self.something_happened();
         }
-    }
-
-    /// Whether the phase of `parity` is complete. Nothing when the lane was set aside to wait for that, which it is
-    /// only the `first` time; it is then suspended by the caller.
-    pub(crate) fn mbarrier_try_wait(
-        &mut self,
-        site: u32,
-        bar: u32,
-        parity: u32,
-        relaxed: bool,
-        first: bool,
-    ) -> Outcome<Option<bool>> {
-        let op = Op::MbarrierTryWaitParity;
-        if parity > 1 {
-            return Err(self.operand(op, site, format!("parity {parity}, which is 0 or 1")));
-        }
-        let number = self.own_mbarrier(op, site, bar)?;
-        let current = self.current;
-        let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
-        let lane = &mut cta.lanes[current.lane];
-        lane.waiting = None;
-        lane.waits_for = None;
-        let mbarrier = &mut cta.mbarriers[number];
-        if mbarrier.phase & 1 != parity {
-            if !relaxed {
-                cta.clocks[current.lane].acquire(&mbarrier.done, &mut self.joins);
-            }
-            self.stats.mbarrier_waits += 1;
-            return Ok(Some(true));
-        }
-        if !first {
-            return Ok(Some(false));
-        }
-        lane.waiting = Some(site);
-        lane.waits_for = Some((number, parity));
-        self.count_poll()?;
-        if self.schedule.asynchrony == Asynchrony::Random && rand::RngExt::random_ratio(&mut self.rng, 1, 8) {
-            let lane = self.lane_mut();
-            lane.waiting = None;
-            lane.waits_for = None;
-            return Ok(Some(false));
-        }
-        // Data may have arrived while polls were counted.
-        let mbarrier = &mut self.cta_mut().mbarriers[number];
-        if mbarrier.phase & 1 == parity {
-            mbarrier.waiters.push(current);
-        } else {
-            self.ready.push(current);
-        }
-        Ok(None)
-    }
-
-    /// Whether ordinary data of `bytes` there would lie on an mbarrier of the CTA in this slot.
-    pub(crate) fn keeps_off_mbarriers(
-        &mut self,
-        site: u32,
-        slot: usize,
-        offset: usize,
-        bytes: usize,
-    ) -> Outcome<()> {
-        let cta = self.slots[slot].as_ref().expect("whoever accesses it knows it is there");
-        let hit =
-            |mbarrier: &&Mbarrier| mbarrier.offset < offset + bytes && offset < mbarrier.offset + MBARRIER;
-        let Some(mbarrier) = cta.mbarriers.iter().find(hit) else { return Ok(()) };
-        let reason = format!("touches the mbarrier at {}", shared_name(mbarrier.offset));
-        let op = self.sites.get(site).info.op;
-        Err(self.operand(op, site, reason))
     }
 }
 

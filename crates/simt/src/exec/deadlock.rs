@@ -1,9 +1,10 @@
 //! Who waits where, when nobody can go on.
 
 use crate::{
-    Kind, Report, Wait,
-    run::{LaneRef, Run},
+    report::{Kind, Report, Wait},
+    run::Run,
     site::Place,
+    state::lane::LaneRef,
 };
 
 impl Run {

@@ -1,6 +1,56 @@
 //! Which line of Rust a line of PTX came from.
 
-use crate::site::Place;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use crate::site::{Place, Trace};
+
+/// What reports know of a module.
+#[derive(Debug)]
+pub(crate) struct Source {
+    name: &'static str,
+    lines: Lines,
+    /// Whether a place only wraps instructions, so that its caller says more.
+    is_wrapper: fn(&Place) -> bool,
+}
+
+impl Source {
+    /// Of a module of which only the text is known; `name` is what reports call it.
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: interned(name), lines: Lines::default(), is_wrapper: |_| false }
+    }
+
+    /// The same module, with the lines of Rust that its own came from.
+    pub(crate) fn with_lines(&self, lines: Lines, is_wrapper: fn(&Place) -> bool) -> Self {
+        Self { name: self.name, lines, is_wrapper }
+    }
+
+    /// Where an instruction on a line is: in Rust, if that is known.
+    pub(crate) fn place(&self, line: u32) -> Place {
+        let mut frames = self.lines.of(line);
+        let wrappers = frames.iter().take_while(|frame| (self.is_wrapper)(frame)).count();
+        let wrappers = if wrappers < frames.len() { wrappers } else { 0 };
+        let callers = frames.split_off((wrappers + 1).min(frames.len()));
+        let trace = Trace { module: self.name, line, callers };
+        match frames.pop() {
+            Some(place) => Place { ptx: Some(Arc::new(trace)), ..place },
+            None => Place { file: self.name, line, column: 0, ptx: Some(Arc::new(trace)) },
+        }
+    }
+}
+
+/// Names of modules, which reports keep: each is leaked once.
+static NAMES: LazyLock<Mutex<Vec<&'static str>>> = LazyLock::new(Mutex::default);
+
+/// The name for good.
+fn interned(name: &str) -> &'static str {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.iter().find(|known| **known == name) {
+        return known;
+    }
+    let new: &'static str = Box::leak(name.into());
+    names.push(new);
+    new
+}
 
 /// The table that `cuda-builder` makes beside a PTX file: frames, and which of them each line of the PTX has.
 ///
@@ -34,7 +84,7 @@ impl Lines {
             return Some(());
         }
         if kind == "file" {
-            files.push(super::interned(rest));
+            files.push(interned(rest));
             return Some(());
         }
         let numbers: Vec<u32> = rest.split(' ').map(|word| word.parse().ok()).collect::<Option<_>>()?;

@@ -5,85 +5,13 @@ use std::ops::Range;
 use rand::RngExt;
 
 use crate::{
-    Asynchrony, Kind, Report,
-    exec::{Place, address},
-    memory::{Content, Global, Tracked},
+    memory::address,
+    report::{Kind, Report},
     run::Run,
-    shadow::{CELL, Completion, Group},
+    schedule::Asynchrony,
+    shadow::{Completion, Group},
+    state::transfer::{Transfer, Way, load},
 };
-
-/// Up to 16 bytes that are copied: in shared memory all of them, in global memory those within bounds.
-#[derive(Clone, Copy)]
-pub(crate) struct Piece {
-    /// Offset in shared memory.
-    pub(crate) shared: usize,
-    /// Bytes before the first within bounds, and how many are.
-    pub(crate) skip: usize,
-    pub(crate) bytes: usize,
-    /// Where the first of these lies in global memory, if there is one.
-    pub(crate) place: Option<Place>,
-}
-
-/// An mbarrier that is told when data has arrived.
-#[derive(Clone, Copy)]
-pub(crate) struct Signalled {
-    pub(crate) slot: usize,
-    pub(crate) mbarrier: usize,
-    pub(crate) bytes: u32,
-}
-
-/// A copy that has not moved all its data.
-pub(crate) struct Transfer {
-    /// Of its writes.
-    pub(crate) actor: u32,
-    pub(crate) site: u32,
-    pub(crate) way: Way,
-}
-
-/// From where to where.
-pub(crate) enum Way {
-    /// From global to shared memory.
-    Load { pieces: Vec<Piece>, to: Signalled },
-    /// From shared memory to that of a CTA of the cluster.
-    Shared { slot: usize, from: usize, offset: usize, to: Signalled },
-    /// From shared memory of the CTA in this slot to global memory; what it holds once it was read.
-    Store { slot: usize, pieces: Vec<Piece>, data: Option<Vec<u8>> },
-}
-
-impl Transfer {
-    /// Whether somebody may wait for it who is told by an mbarrier.
-    fn signals(&self) -> bool {
-        !matches!(self.way, Way::Store { .. })
-    }
-
-    /// A store reads shared memory.
-    fn fetch(&mut self, shared: &Tracked) {
-        let Way::Store { pieces, data, .. } = &mut self.way else { return };
-        if data.is_none() {
-            let bytes = |piece: &Piece| piece.shared + piece.skip..piece.shared + piece.skip + piece.bytes;
-            *data = Some(pieces.iter().flat_map(|piece| &shared.bytes()[bytes(piece)]).copied().collect());
-        }
-    }
-}
-
-/// Copies bytes of global memory, also that nobody wrote them.
-fn load(global: &Global, piece: &Piece, shared: &mut Tracked) {
-    let mut data = [0; CELL];
-    let Some((region, offset)) = piece.place else { return shared.write(piece.shared, &data) };
-    let region = global.region(region);
-    let within = piece.skip..piece.skip + piece.bytes;
-    data[within.clone()].copy_from_slice(&region.bytes()[offset..offset + piece.bytes]);
-    shared.write(piece.shared, &data);
-    if let Content::Buffer(tracked) = &region.content
-        && tracked.first_poisoned(offset, piece.bytes).is_some()
-    {
-        for byte in 0..piece.bytes {
-            if tracked.first_poisoned(offset + byte, 1).is_some() {
-                shared.poison(piece.shared + within.start + byte, 1);
-            }
-        }
-    }
-}
 
 impl Run {
     /// A copy was issued.

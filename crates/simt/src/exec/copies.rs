@@ -1,0 +1,96 @@
+//! cp.async: copies of a lane, by commit groups.
+
+use rand::RngExt;
+
+use crate::{
+    clock::WARP,
+    fault::Action,
+    report::Kind,
+    run::{Outcome, Run},
+    schedule::Asynchrony,
+    shadow::{CELL, Completion, Group, GroupKind, Kind as How},
+    site::Op,
+    state::copies::{Copy, Issued},
+};
+
+impl Run {
+    pub(crate) fn cp_async(
+        &mut self,
+        site: u32,
+        action: Option<Action>,
+        to: u32,
+        from: u64,
+        bytes: u32,
+    ) -> Outcome<()> {
+        if bytes > 16 {
+            let reason = format!("reads {bytes} bytes, of at most 16");
+            return Err(self.fail(site, Kind::Operand { op: Op::CpAsync, reason }));
+        }
+        let bytes = bytes as usize;
+        let to = self.locate_shared(site, to, CELL)?;
+        let from = if bytes > 0 { self.locate(site, from, bytes, CELL)? } else { (0, 0) };
+
+        let next_actor = self.groups.len() as u32;
+        let (cta, lane) = (self.cta().number, self.current.lane as u32);
+        let copies = &mut self.lane_mut().copies;
+        let open = copies.open.get_or_insert(Issued { actor: next_actor, site, copies: 0 });
+        open.copies += 1;
+        let actor = open.actor;
+        let group = copies.completed + copies.groups.len() as u32;
+        if actor == next_actor {
+            self.groups.push(Group { cta, lane, kind: GroupKind::Copy, completed: None });
+        }
+        if bytes > 0 {
+            let non_coherent = matches!(action, Some(Action::NonCoherent));
+            let how = if non_coherent { How::NonCoherentRead } else { How::Read };
+            self.touch(site, from, bytes, how, Some(actor))?;
+        }
+        self.touch_shared(site, to, CELL, How::Write, Some(actor))?;
+
+        let copy = Copy { group, to, from, bytes };
+        let at_once = match self.schedule.asynchrony {
+            Asynchrony::Early => true,
+            Asynchrony::Late => false,
+            Asynchrony::Random => self.rng.random_ratio(1, 4),
+        };
+        if at_once {
+            let slot = self.current.slot;
+            let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
+            copy.perform(&self.global, &mut cta.shared);
+            self.stats.copies_at_issue += 1;
+        } else {
+            self.lane_mut().copies.pending.push(copy);
+        }
+        self.stats.cp_async += 1;
+        self.stats.cp_async_bytes += bytes as u64;
+        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        self.stats.cp_async_conflicts += self.cta_mut().warps[warp].stores.add(lane, to as u32);
+        Ok(())
+    }
+
+    pub(crate) fn cp_async_commit_group(&mut self) {
+        let copies = &mut self.lane_mut().copies;
+        let group = copies.open.take();
+        copies.groups.push_back(group);
+    }
+
+    pub(crate) fn cp_async_wait_group(&mut self, pending: u32) {
+        let current = self.current;
+        let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        let epoch = cta.clocks[current.lane].epoch();
+        let completion = Completion { cta: cta.number, lane: current.lane as u32, epoch };
+        let copies = &mut cta.lanes[current.lane].copies;
+        while copies.groups.len() > pending as usize {
+            if let Some(group) = copies.groups.pop_front().flatten() {
+                self.groups[group.actor as usize].completed = Some(completion);
+            }
+            copies.completed += 1;
+        }
+        let completed = copies.completed;
+        // Those of one group write distinct bytes, or it were a race: their order does not matter.
+        for copy in copies.pending.extract_if(.., |copy| copy.group < completed) {
+            copy.perform(&self.global, &mut cta.shared);
+            self.stats.copies_at_wait += 1;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a module is compiled for, and which instructions it may have.
+
+use super::code::Operation as Op;
+
+/// What a module is compiled for: `sm_90a` is 90, and for that alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    number: u32,
+    /// Whether it has what only one architecture has.
+    is_specific: bool,
+}
+
+impl Target {
+    /// By its name; one that is none has no instructions that not all have.
+    pub(crate) fn named(name: &str) -> Self {
+        let number = name.strip_prefix("sm_").unwrap_or_default();
+        let digits = number.trim_end_matches(['a', 'f']);
+        Self { number: digits.parse().unwrap_or(0), is_specific: digits.len() < number.len() }
+    }
+
+    /// Whether code for it may have an instruction. PTX ISA 9.7, *Target ISA Notes* of each.
+    pub(crate) fn has(self, op: Op) -> bool {
+        match op {
+            Op::WgmmaFence
+            | Op::Wgmma
+            | Op::WgmmaCommitGroup
+            | Op::WgmmaWaitGroup
+            | Op::SetmaxnregDec
+            | Op::SetmaxnregInc => self.number == 90 && self.is_specific,
+            Op::Stmatrix
+            | Op::ClusterArrive
+            | Op::ClusterWait
+            | Op::Mapa
+            | Op::FenceMbarrierInit
+            | Op::MbarrierArriveCluster
+            | Op::MbarrierArriveExpectTx
+            | Op::MbarrierTryWait
+            | Op::FenceProxyShared
+            | Op::FenceProxyGlobal
+            | Op::TensorLoad
+            | Op::TensorLoadMulticast
+            | Op::TensorStore
+            | Op::BulkToCluster
+            | Op::BulkCommitGroup
+            | Op::BulkWaitGroup
+            | Op::BulkWaitGroupRead
+            | Op::PrefetchTensormap
+            | Op::DependentsWait
+            | Op::DependentsLaunch => self.number >= 90,
+            Op::Mma
+            | Op::CpAsync
+            | Op::CpAsyncCommitGroup
+            | Op::CpAsyncWaitGroup
+            | Op::MbarrierInit
+            | Op::MbarrierArrive => self.number >= 80,
+            _ => true,
+        }
+    }
+}
