@@ -1,19 +1,24 @@
 //! Faults in every entry that ships: each synchronising instruction, as the compiler has copied it.
 //!
 //! A *class* is one place of the source with the calls that it was inlined by, in one entry; its *copies* are lines of the
-//! PTX (unrolled loops have many). Every run seeds each action into all copies of each class at once, and into one copy,
-//! chosen by a seed. `FUSED_LORA_FAULTS=all` seeds each copy alone, which takes an hour, and writes the table.
+//! PTX: unrolled loops have several. Every run seeds each action into all copies of each class at once, and into one copy,
+//! chosen by the text. `FUSED_LORA_FAULTS=all` also seeds each copy alone, tries in every entry what is listed as
+//! [`REDUNDANT`] (else in the smallest entry of an operation alone: what nobody misses takes all cases and schedules), and
+//! writes the [`table`](super::table).
 
 use std::collections::BTreeMap;
 
+use fused_lora::Activation;
 use fused_lora_kernels::table::{Kernel, Operation, Target};
 use fused_lora_simt::{Action, Mutation, Op, Site, SiteInfo};
 use fused_lora_tests::shipped;
 
 use super::{
     actions, actions_in_clusters,
+    redundant::REDUNDANT,
     source::Located,
     subject::{Outcome, Subject},
+    table::{self, Row},
 };
 use crate::{
     case::{AdapterCase, Case, Rows, in_cluster},
@@ -52,7 +57,7 @@ fn subjects(kernel: &'static Kernel) -> Vec<Subject> {
         in_place: true,
         second_residual: true,
         pad_residual: 4,
-        activation: Some(fused_lora::Activation::GeluTanh),
+        activation: Some(Activation::GeluTanh),
         ..case(40, cluster, few)
     };
     let is_on_road = matches!(kernel.operation, Operation::Shrink | Operation::Expand);
@@ -140,54 +145,123 @@ fn seed(subjects: &[Subject], copies: &[SiteInfo], action: Action) -> Outcome {
     last
 }
 
-fn entry(kernel: &'static Kernel) {
+/// The item of [`REDUNDANT`] that a fault is listed in, by its number.
+fn listed(kernel: &Kernel, place: &str, what: &str) -> Option<usize> {
+    REDUNDANT.iter().position(|item| {
+        item.entries.iter().any(|prefix| kernel.name.starts_with(prefix))
+            && item.place == place
+            && item.actions.contains(&what)
+    })
+}
+
+/// Whether all faults are tried everywhere.
+fn is_full() -> bool {
+    match std::env::var("FUSED_LORA_FAULTS") {
+        Ok(value) if value == "all" => true,
+        Ok(value) if !value.is_empty() => panic!("FUSED_LORA_FAULTS={value}: it is `all` or nothing"),
+        _ => false,
+    }
+}
+
+/// Which copies of a class are tried alone.
+fn alone(class: &Class) -> Vec<&[SiteInfo]> {
+    let count = class.copies.len();
+    if count == 1 {
+        return Vec::new();
+    }
+    if is_full() {
+        return class.copies.chunks(1).collect();
+    }
+    let one = ((u64::from(class.copies[0].ptx) * 0x9e37_79b9) >> 7) as usize % count;
+    vec![&class.copies[one..=one]]
+}
+
+/// Tries an entry. `is_smallest` of its operation: what is listed is tried as well. Gives what is wrong, and which faults
+/// were not caught, by the item of the list.
+fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<usize, usize>) -> Vec<String> {
     let subjects = subjects(kernel);
-    let start = std::time::Instant::now();
-    let classes = classes(kernel, &subjects);
-    let clean = start.elapsed();
     let clusters = subjects.iter().any(Subject::in_clusters);
-    let (mut tried, mut copies) = (0, 0);
+    let (mut wrong, mut row) = (Vec::new(), Row::new(kernel.name));
+    let mut of_place: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    let classes = classes(kernel, &subjects);
     for class in &classes {
         let more = if clusters { actions_in_clusters(class.op) } else { &[] };
         for &(what, action) in actions(class.op).iter().chain(more) {
-            tried += 1;
-            let outcome = seed(&subjects, &class.copies, action);
-            if !matches!(outcome, Outcome::Caught(..)) {
-                println!(
-                    "SURVIVOR {} | {} | {what} | all {} | {outcome}",
-                    kernel.name,
-                    class.place,
-                    class.copies.len()
-                );
+            let item = listed(kernel, &class.place, what);
+            let most = item.map_or(0, |item| REDUNDANT[item].classes);
+            if most == usize::MAX && !is_smallest && !is_full() {
+                continue;
             }
-            if class.copies.len() > 1 {
-                copies += 1;
-                let one = ((u64::from(class.copies[0].ptx) * 0x9e37_79b9) >> 7) as usize % class.copies.len();
-                let outcome = seed(&subjects, &class.copies[one..=one], action);
-                if !matches!(outcome, Outcome::Caught(..)) {
-                    println!(
-                        "SURVIVOR {} | {} | {what} | one of {} | {outcome}",
+            let mut survived = false;
+            for copies in std::iter::once(&class.copies[..]).chain(alone(class)) {
+                let outcome = seed(&subjects, copies, action);
+                row.tried += 1;
+                match outcome {
+                    Outcome::Caught(..) => row.caught += 1,
+                    Outcome::Survived if item.is_some() => survived = true,
+                    outcome => wrong.push(format!(
+                        "{}: {}, {what}, in {} of {} copies: {outcome}",
                         kernel.name,
                         class.place,
+                        copies.len(),
                         class.copies.len()
-                    );
+                    )),
                 }
+            }
+            if let Some(item) = item
+                && survived
+            {
+                *survivors.entry(item).or_default() += 1;
+                *of_place.entry((item, what)).or_default() += 1;
+                row.survived(&class.place, what, REDUNDANT[item].reason);
             }
         }
     }
+    for ((item, what), count) in of_place {
+        let most = REDUNDANT[item].classes;
+        if count > most {
+            wrong.push(format!(
+                "{}: {}, {what}: {count} classes are not missed, not {most}",
+                kernel.name, REDUNDANT[item].place
+            ));
+        }
+    }
     println!(
-        "{}: {} cases, {} classes, {tried} + {copies} faults, {clean:?} of {:?}",
+        "{}: {} cases, {} classes, {} faults, {} caught",
         kernel.name,
         subjects.len(),
         classes.len(),
-        start.elapsed()
+        row.tried,
+        row.caught
     );
+    row.classes = classes.len();
+    if is_full() {
+        table::add(row);
+    }
+    wrong
 }
 
 fn all(operation: Operation, target: Target) {
-    for kernel in kernels(operation).filter(|kernel| kernel.target == target) {
-        entry(kernel);
+    let (mut wrong, mut survivors) = (Vec::new(), BTreeMap::new());
+    let all: Vec<_> = kernels(operation).filter(|kernel| kernel.target == target).collect();
+    let smallest = all.iter().map(|kernel| kernel.block_m * kernel.block_n).min();
+    for kernel in &all {
+        let is_smallest = Some(kernel.block_m * kernel.block_n) == smallest;
+        wrong.extend(entry(kernel, is_smallest, &mut survivors));
     }
+    for (number, item) in REDUNDANT.iter().enumerate() {
+        // Where a prefix is of these entries alone, the item is theirs.
+        let is_of = |name: &str| item.entries.iter().any(|prefix| name.starts_with(prefix));
+        let elsewhere = crate::suite::all_kernels()
+            .any(|kernel| is_of(kernel.name) && !all.iter().any(|own| own.name == kernel.name));
+        if !elsewhere && all.iter().any(|kernel| is_of(kernel.name)) && !survivors.contains_key(&number) {
+            wrong.push(format!(
+                "{}, {:?}, is listed as redundant, and is missed everywhere",
+                item.place, item.actions
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 macro_rules! operations {

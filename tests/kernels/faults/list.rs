@@ -10,7 +10,7 @@ use fused_lora_simt::{
 };
 
 use super::{
-    seed::{Fault, Redundant, always, by_lane, fault, faults, once, rank, time, word},
+    seed::{Fault, always, by_lane, fault, faults, once, rank, time, word},
     source::{Place, sm80 as at},
     subject::{By, Subject},
 };
@@ -140,7 +140,6 @@ const PASS: Place = at("hand_over.rs", "pass", AtomInc, 0);
 const RESET: Place = at("hand_over.rs", "pass", StRelaxed, 0);
 const H_SHOWN: Place = at("fused_recompute.rs", "output_tile", BarSync, 1);
 const PART_SHOWN: Place = at("output_tile.rs", "output_tile", BarSync, 0);
-const BETWEEN_PARTS: Place = at("output_tile.rs", "output_tile", BarSync, 1);
 const SHRINK_PART_SHOWN: Place = at("h_tile.rs", "h_tile", BarSync, 0);
 const RECOMPUTE_PART_SHOWN: Place = at("fused_recompute.rs", "output_tile", BarSync, 0);
 /// x, and behind it h.
@@ -343,28 +342,4 @@ pub(super) static FAULTS: &[Fault] = &[
         word(1, |end| end + 1),
         By::Reference,
     ),
-];
-
-/// Instructions that may be left out without harm, and why they are there nevertheless.
-pub(super) static REDUNDANT: &[Redundant] = &[
-    Redundant {
-        place: EARLY_LOOK,
-        action: "gone",
-        subjects: &[&FUSED, &FUSED_ANY, &FUSED_WIDE],
-        reason: "left out, it finds h not ready, which is always right: the look saves time",
-    },
-    Redundant {
-        place: BETWEEN_PARTS,
-        action: "gone",
-        subjects: &[&FUSED_SEGMENTS, &EXPAND_SEGMENTS],
-        reason: "with three slots or more the K loop reads the board before its last barrier, and the \
-                 barrier behind the next part is before the ring",
-    },
-    Redundant {
-        place: BEFORE_STAGING,
-        action: "gone",
-        subjects: &[&RECOMPUTE, &EXPAND_SEGMENTS],
-        reason: "the ring was read before the barrier behind h, or behind the last part; without h, or \
-                 with one part alone, there is none",
-    },
 ];

@@ -10,16 +10,15 @@ use fused_lora_simt::{
         AtomInc, BarSync, BarSyncNamed, BarWarpSync, BarrierClusterArrive, BarrierClusterWait, CpAsync,
         CpAsyncBulkCommitGroup, CpAsyncBulkSharedCluster, CpAsyncBulkTensor2dLoad,
         CpAsyncBulkTensor2dLoadMulticast, CpAsyncBulkTensor2dStore, CpAsyncBulkWaitGroupRead,
-        CpAsyncWaitGroup, FenceMbarrierInit, FenceProxyAsyncGlobal, FenceProxyAsyncShared,
-        GriddepcontrolLaunchDependents, GriddepcontrolWait, LdAcquire, Ldmatrix, Mapa, MbarrierArrive,
-        MbarrierArriveCluster, MbarrierArriveExpectTx, MbarrierInit, MbarrierTryWaitParity, RedAddRelease,
-        SetmaxnregDec, SetmaxnregInc, StRelaxed, Stmatrix, WgmmaF16, WgmmaWaitGroup,
+        CpAsyncWaitGroup, FenceMbarrierInit, FenceProxyAsyncGlobal, FenceProxyAsyncShared, LdAcquire,
+        Ldmatrix, Mapa, MbarrierArrive, MbarrierArriveCluster, MbarrierArriveExpectTx, MbarrierInit,
+        MbarrierTryWaitParity, RedAddRelease, SetmaxnregDec, StRelaxed, Stmatrix, WgmmaF16, WgmmaWaitGroup,
     },
 };
 
 use super::{
     list::{ADAPTER, SEGMENT},
-    seed::{Fault, Redundant, always, by_lane, fault, faults, once, rank, time, word},
+    seed::{Fault, always, by_lane, fault, faults, once, rank, time, word},
     source::{Place, sm80, sm90 as at},
     subject::{By, Subject},
 };
@@ -151,8 +150,6 @@ fn segments(m: usize, n: usize, k: usize, rank: usize) -> Case {
 const INIT: Place = at("cta.rs", "run", MbarrierInit, 0);
 const INIT_FENCE: Place = at("cta.rs", "run", FenceMbarrierInit, 0);
 const INIT_BARRIER: Place = at("cta.rs", "run", BarSync, 0);
-const FIRST_WARP_BARRIER: Place = at("cta.rs", "run", BarWarpSync, 0);
-const LAST_WARP_BARRIER: Place = at("cta.rs", "run", BarWarpSync, 1);
 const FIRST_ARRIVE: Place = at("cta.rs", "run", BarrierClusterArrive, 0);
 const FIRST_WAIT: Place = at("cta.rs", "run", BarrierClusterWait, 0);
 const LAST_ARRIVE: Place = at("cta.rs", "run", BarrierClusterArrive, 1);
@@ -163,9 +160,7 @@ const PRODUCT: Place = at("consumer.rs", "Consumer::multiply", WgmmaF16, 0);
 const PRODUCT_WAIT: Place = at("consumer.rs", "Consumer::multiply", WgmmaWaitGroup, 0);
 const SLOT_RELEASE: Place = at("consumer.rs", "Consumer::multiply", MbarrierArriveCluster, 0);
 const OWN_SLOT_RELEASE: Place = at("consumer.rs", "Consumer::multiply", MbarrierArrive, 0);
-const LAST_OWN_SLOT_RELEASE: Place = at("consumer.rs", "Consumer::finish", MbarrierArrive, 0);
 const APART_WAIT: Place = at("consumer.rs", "Consumer::multiply_apart", WgmmaWaitGroup, 0);
-const AHEAD_WAIT: Place = at("consumer.rs", "Consumer::multiply_ahead", WgmmaWaitGroup, 0);
 /// By four panels at a time or by one, whichever the subject comes to first.
 const EXPAND: Place = at("consumer.rs", "Consumer::expand", WgmmaF16, 0);
 const FINISH_WAIT: Place = at("consumer.rs", "Consumer::finish", WgmmaWaitGroup, 0);
@@ -179,7 +174,6 @@ const BOARD_FULL: Place = at("gemm.rs", "Gemm::consume", MbarrierTryWaitParity, 
 const BOARD_READ: Place = at("gemm.rs", "Gemm::consume", MbarrierArrive, 0);
 const H_READY: Place = at("producer.rs", "Producer::with_shared_h", LdAcquire, 0);
 const H_FENCE: Place = at("fused.rs", "Shared::consume", FenceProxyAsyncGlobal, 0);
-const H_FENCE_OF_READER: Place = at("producer.rs", "Producer::with_shared_h", FenceProxyAsyncGlobal, 0);
 const H_STORED: Place = at("fused.rs", "Shared::consume", BarSyncNamed, 0);
 const FIRST_DRAW: Place = at("fused.rs", "Shared::produce", AtomInc, 0);
 const NEXT_DRAW: Place = at("fused.rs", "Shared::produce", AtomInc, 1);
@@ -208,7 +202,6 @@ const H_BYTES: Place = at("own_h.rs", "send", MbarrierArriveExpectTx, 0);
 const H_SEND: Place = at("own_h.rs", "send", CpAsyncBulkSharedCluster, 0);
 const H_TO_PEER: Place = at("own_h.rs", "send", Mapa, 0);
 const H_BARRIER_OF_PEER: Place = at("own_h.rs", "send", Mapa, 1);
-const AHEAD_SUMS: Place = at("fused_cooperative.rs", "Cooperative::consume", WgmmaWaitGroup, 0);
 const H_FULL: Place = at("fused_cooperative.rs", "Cooperative::consume", MbarrierTryWaitParity, 1);
 const H_RELEASE: Place = at("own_h.rs", "release", MbarrierArriveCluster, 0);
 const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProxyAsyncShared, 0);
@@ -512,58 +505,3 @@ pub(super) static FAULTS: &[Fault] = &[
     ),
     fault("too few partial sums are sent", &SPLIT_K, always(PARTS_SEND), ByteDelta(-16), By::Deadlock),
 ];
-
-/// Redundant in all kernels of these.
-const fn redundant(place: Place, action: &'static str, reason: &'static str) -> Redundant {
-    Redundant { place, action, subjects: &[], reason }
-}
-
-/// Instructions that nobody misses in any of the kernels here, and why they are there nevertheless.
-pub(super) static REDUNDANT: &[Redundant] = &[
-    redundant(FIRST_WARP_BARRIER, "gone", ALIGNED),
-    redundant(LAST_WARP_BARRIER, "gone", ALIGNED),
-    redundant(
-        at("cta.rs", "run", GriddepcontrolWait, 0),
-        "gone",
-        "these launches depend on none; `dependent.rs` has such",
-    ),
-    redundant(
-        at("cta.rs", "run", GriddepcontrolLaunchDependents, 0),
-        "gone",
-        "without it dependents begin later, which is always right",
-    ),
-    redundant(
-        at("cta.rs", "run", SetmaxnregInc, 0),
-        "gone",
-        "the machine counts no registers in use; ptxas refuses a kernel that uses more than it asks for",
-    ),
-    redundant(
-        H_FENCE_OF_READER,
-        "gone",
-        "who stored h has fenced it; the manual leaves open on which side the fence must be, so there is one on both",
-    ),
-    redundant(SLOT_BYTES, "relaxed", EXPECTS),
-    redundant(at("producer.rs", "Producer::h", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),
-    redundant(at("producer.rs", "Producer::with_own_h", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),
-    redundant(at("producer.rs", "Producer::with_shared_h", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),
-    redundant(H_BYTES, "relaxed", EXPECTS),
-    redundant(at("gemm_split_k.rs", "Partials::exchange", MbarrierArriveExpectTx, 0), "relaxed", EXPECTS),
-    redundant(LAST_OWN_SLOT_RELEASE, "gone", ONE_TILE),
-    redundant(LAST_OWN_SLOT_RELEASE, "relaxed", ONE_TILE),
-    redundant(LAST_OWN_SLOT_RELEASE, "at the first CTA", ONE_TILE),
-    redundant(AHEAD_WAIT, "gone", "the wait behind the loop covers it; it keeps one step in flight"),
-    redundant(
-        AHEAD_WAIT,
-        "one group short",
-        "the wait behind the loop covers it; it keeps one step in flight",
-    ),
-    redundant(AHEAD_SUMS, "gone", ADDED_LATER),
-    redundant(AHEAD_SUMS, "one group short", ADDED_LATER),
-];
-
-const ADDED_LATER: &str = "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what lets one read them";
-const EXPECTS: &str = "who waits reads what copies have written, and these order themselves";
-const ONE_TILE: &str =
-    "a CTA that shares K has one tile, so nobody fills its last slot again; other kernels need it";
-const ALIGNED: &str =
-    "it brings a warp's lanes together, as `aligned` demands; the machine gathers them anyway";

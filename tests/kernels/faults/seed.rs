@@ -105,12 +105,3 @@ impl Fault {
         }
     }
 }
-
-/// An instruction that may be left out, or weakened, without harm.
-pub(super) struct Redundant {
-    pub(super) place: Place,
-    pub(super) action: &'static str,
-    /// Where it is not missed.
-    pub(super) subjects: &'static [&'static Subject],
-    pub(super) reason: &'static str,
-}

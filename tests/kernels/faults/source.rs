@@ -75,15 +75,6 @@ impl Located {
         Self { sites }
     }
 
-    /// All instructions, each with a mutation's site and its place.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Op, Site, String)> {
-        self.sites.iter().map(|(site, function)| {
-            let nth = self.alike(site.op, |f| f == function).position(|other| other == site).unwrap();
-            let Function { folder, file, name } = function;
-            (site.op, everywhere(site), format!("{} {nth} in {name} of {folder}/{file}", site.op))
-        })
-    }
-
     /// The name of an instruction's place.
     pub(super) fn name(&self, info: &SiteInfo) -> Option<String> {
         let same = |site: &SiteInfo| {
