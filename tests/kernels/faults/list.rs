@@ -249,10 +249,10 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("late h is not committed", &FUSED_SHORT, always(LATE_COMMIT), Drop, By::Race),
     fault("the wait for late h is one group short", &FUSED_SHORT, always(LATE_WAIT), WaitGroup(1), By::Race),
     fault("late h is read before all have fetched it", &FUSED_SHORT, always(LATE_FETCHED), Drop, By::Race),
-    fault(
+    faults(
         "one tile of h too few is awaited",
         &FUSED,
-        always(EARLY_LOOK),
+        &[always(EARLY_LOOK), always(LATE_LOOK)],
         word(0, |items| items + 1),
         By::Race,
     ),
