@@ -25,8 +25,9 @@ use crate::{
     suite::{kernels, takes},
 };
 
-/// Under how many schedules a case has to miss a fault before the next case is tried.
+/// Under how many schedules a case has to miss a fault before the next case is tried; and one that is listed.
 const SCHEDULES: usize = 3;
+const SCHEDULES_IF_LISTED: usize = 1;
 
 /// Cases of an entry, the one that catches most first.
 fn subjects(kernel: &'static Kernel) -> Vec<Subject> {
@@ -129,7 +130,7 @@ fn classes(kernel: &Kernel, subjects: &[Subject]) -> Vec<Class> {
 }
 
 /// What becomes of a fault in some lines of the PTX.
-fn seed(subjects: &[Subject], copies: &[SiteInfo], action: Action) -> Outcome {
+fn seed(subjects: &[Subject], copies: &[SiteInfo], action: Action, schedules: usize) -> Outcome {
     let mutations: Vec<Mutation> = copies.iter().map(|copy| Site::at(copy).does(action)).collect();
     let meets = |subject: &&Subject| {
         let met = &subject.clean().instructions_met;
@@ -137,7 +138,7 @@ fn seed(subjects: &[Subject], copies: &[SiteInfo], action: Action) -> Outcome {
     };
     let mut last = Outcome::NotMet;
     for subject in subjects.iter().filter(meets) {
-        match subject.seed_under(&mutations, 0, SCHEDULES) {
+        match subject.seed_under(&mutations, 0, schedules) {
             outcome @ (Outcome::Survived | Outcome::NotMet) => last = outcome,
             outcome => return outcome,
         }
@@ -194,7 +195,8 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
             }
             let mut survived = false;
             for copies in std::iter::once(&class.copies[..]).chain(alone(class)) {
-                let outcome = seed(&subjects, copies, action);
+                let schedules = if most == usize::MAX { SCHEDULES_IF_LISTED } else { SCHEDULES };
+                let outcome = seed(&subjects, copies, action, schedules);
                 row.tried += 1;
                 match outcome {
                     Outcome::Caught(..) => row.caught += 1,

@@ -42,8 +42,9 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the phase of `parity` is complete. Nothing when the lane was set aside to wait for that, which it is
-    /// only the `first` time; it is then suspended by the caller.
+    /// Whether the phase of `parity` is complete; now and then, under a random schedule, not even if it is: so that no loop
+    /// around a wait is there in vain. Nothing when the lane was set aside to wait for that, which it is only the `first`
+    /// time; it is then suspended by the caller.
     pub(crate) fn mbarrier_try_wait(
         &mut self,
         site: u32,
@@ -63,6 +64,10 @@ impl Run {
         lane.waiting = None;
         lane.waits_for = None;
         let mbarrier = &mut cta.mbarriers[number];
+        let is_random = self.schedule.asynchrony == Asynchrony::Random;
+        if first && is_random && self.rng.random_ratio(1, 16) {
+            return Ok(Some(false));
+        }
         if mbarrier.phase & 1 != parity {
             if !relaxed {
                 cta.clocks[current.lane].acquire(&mbarrier.done, &mut self.joins);
@@ -76,7 +81,7 @@ impl Run {
         lane.waiting = Some(site);
         lane.waits_for = Some((number, parity));
         self.count_poll()?;
-        if self.schedule.asynchrony == Asynchrony::Random && self.rng.random_ratio(1, 8) {
+        if is_random && self.rng.random_ratio(1, 8) {
             let lane = self.lane_mut();
             lane.waiting = None;
             lane.waits_for = None;
