@@ -6,8 +6,8 @@
 //! cuda_kernels sm90_gemm_128x256/2 ...       # these, in this order, up to the first that is wrong
 //! ```
 //!
-//! Without names nothing runs: on a simulated driver all of them would take half an hour. `cuda_forward` runs every kernel
-//! at small sizes.
+//! Without names nothing runs: on a simulated driver all of them take many minutes. `cuda_forward` runs every kernel at
+//! small sizes.
 
 #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "cuda_kernels/check.rs"]
