@@ -224,8 +224,10 @@ impl Driver {
             let Broken { entry, hangs } = broken;
             let text = format!("{entry} is broken on purpose\n  in {}", text());
             eprintln!("fused-lora-simt-driver: {text}");
-            while *hangs {
-                std::thread::park();
+            if *hangs {
+                loop {
+                    std::thread::park();
+                }
             }
             return Err(Fault { code: Code::LAUNCH_FAILED, text });
         }
