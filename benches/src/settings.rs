@@ -98,8 +98,10 @@ pub struct Usage(pub String);
 
 /// Named in the errors of the PyTorch that runs in the rounds.
 pub const TORCH: &str = "FUSED_LORA_TORCH";
+/// Named where kernels are left out.
+pub const PLAN: &str = "FUSED_LORA_PLAN";
 /// Variables that are not read here, but by the library and the loader of the CUDA driver.
-const OTHERS: [&str; 3] = [fused_lora::cpu::SIMD_VARIABLE, "FUSED_LORA_LIBCUDA", "FUSED_LORA_PLAN"];
+const OTHERS: [&str; 3] = [fused_lora::cpu::SIMD_VARIABLE, "FUSED_LORA_LIBCUDA", PLAN];
 /// Begins the names of a simulated driver's settings.
 const SIMULATION: &str = "FUSED_LORA_SIMT_";
 

@@ -1,7 +1,9 @@
-"""Tests of the bundle's table and ratios, on made-up numbers: python3 -m unittest discover scripts/gpu-bundle.d"""
+"""Tests of the bundle's table, ratios and clocks, on made-up numbers: python3 -m unittest discover scripts/gpu-bundle.d"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import tempfile
 import unittest
@@ -9,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import clocks
 import ratios
 import summary
 
@@ -127,6 +130,60 @@ class Ratios(unittest.TestCase):
         # PyTorch's records name another driver: its own version.
         torch = made_up("torch-fp16/peft", 128, 10, 30, driver="torch 2")
         self.assertIn("least 3.000", ratios.ratios([made_up("fused-lora/fused", 128, 10, 10), torch])[4])
+
+
+class Clocks(unittest.TestCase):
+    """All numbers here are made up."""
+
+    def row(self, second: str, method: str = "fused") -> summary.Row:
+        key = {"run": "grid-x", "workload": "linear", "cache": "cold", "method": method}
+        return key | {"seq_len": "128", "batch": "4", "rank": "10", "measured_at": f"2026-01-31T12:00:{second}Z"}
+
+    def line(self, second: float, clock: object, power: object) -> str:
+        return f"2026/01/31 12:00:{second:06.3f}, {clock}, {power}"
+
+    def test_a_record_has_the_samples_of_its_last_seconds(self) -> None:
+        lines = [self.line(second, 1000 + 10 * second, 300 + second) for second in range(1, 11)]
+        [of] = clocks.beside([self.row("10.000")], clocks.samples(lines))
+        self.assertEqual((of.sm_mhz, of.power_w, of.samples), (1090, 309, 3), "seconds 8, 9 and 10")
+        [none] = clocks.beside([self.row("30.000")], clocks.samples(lines))
+        self.assertEqual((none.sm_mhz, none.power_w, none.samples), (None, None, 0))
+
+    def test_the_samples_of_the_size_before_are_not_its_own(self) -> None:
+        lines = [self.line(9.5, 1000, 300), self.line(10.5, 1980, 700)]
+        # Two records of one size, and one of the next, in any order.
+        rows = [self.row("11.000", "base"), self.row("10.003"), self.row("10.000", "base")]
+        found = [(of.row["method"], of.sm_mhz) for of in clocks.beside(rows, clocks.samples(lines))]
+        self.assertEqual(found, [("base", 1000), ("fused", 1000), ("base", 1980)])
+
+    def test_what_the_gpu_does_not_say_is_left_empty(self) -> None:
+        lines = [self.line(9, "[N/A]", 300), self.line(9.5, 1500, "[N/A]"), "2026/01/31 12:00:09.7, 15", "", "No devices"]
+        seen = clocks.samples(lines)
+        self.assertEqual(len(seen), 2, "the third was cut off")
+        [of] = clocks.beside([self.row("10.000")], seen)
+        self.assertEqual((of.sm_mhz, of.power_w, of.samples), (1500, 300, 2))
+        [of] = clocks.beside([self.row("10.000")], seen[:1])
+        self.assertEqual((of.sm_mhz, of.power_w, of.samples), (None, 300, 1))
+
+    def test_the_program_writes_a_line_for_each_record(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            names = [str(Path(folder, name)) for name in ("nvidia-smi.csv", "clocks.csv", "grid.csv")]
+            rows = [self.row("10.000", "base"), self.row("40.000")]
+            Path(names[0]).write_text(f"{self.line(9, 1755, 688.12)}\n{self.line(9.2, 1740, 690)}\n")
+            header, *records = [",".join(line) for line in (rows[0], *(row.values() for row in rows))]
+            Path(names[2]).write_text("\n".join([summary.VERSION_LINES[1], header, *records, ""]))
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                self.assertEqual(clocks.main(names), 0)
+            self.assertEqual(
+                said.getvalue(),
+                "beside 2 records: SM clock 1748 to 1748 MHz, power 689 to 689 W, 1 without a sample\n",
+            )
+            lines = Path(names[1]).read_text().splitlines()
+            self.assertEqual(lines[0], "run,workload,cache,method,seq_len,batch,rank,measured_at,sm_mhz,power_w,samples")
+            self.assertEqual(lines[1:], [f"{records[0]},1747.5,689.06,2", f"{records[1]},,,0"])
+            with contextlib.redirect_stderr(said):
+                self.assertEqual(clocks.main([str(Path(folder, "none")), *names[1:]]), 1)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,9 @@ fn all_of_a_layer_is_tried() {
                 let unaligned = layer_norm::Case { pad_x: 1, shift_y: 1, ..layer_norm::Case::new(3, 77) };
                 let wide =
                     layer_norm::Case { pad_x: 3, pad_y: 5, shift_y: 1, ..layer_norm::Case::new(5, 3001) };
-                let cases = [layer_norm::Case::new(5, 64), layer_norm::Case::new(9, 3000), unaligned, wide];
+                let narrow = layer_norm::Case { columns: 1111, ..wide.clone() };
+                let cases = [5, 64, 1000, 3000].map(|columns| layer_norm::Case::new(9, columns));
+                let cases = cases.into_iter().chain([unaligned, wide, narrow]);
                 for case in cases {
                     tried.add_run(kernel.name, &layer_norm::hold(&case, schedule));
                 }

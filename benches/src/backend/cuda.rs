@@ -11,10 +11,12 @@ use ndarray::ArrayView2;
 
 use super::{Backend, Ground};
 use crate::cuda::captured::Captured;
+use crate::cuda::left_out::or_left_out;
 use crate::cuda::{Gpu, Operands, passes};
 use crate::layer::{self, weights::Weights};
 use crate::linear;
 use crate::method::Call;
+use crate::settings::PLAN;
 
 impl Backend for Gpu {
     type Operands = Operands;
@@ -50,6 +52,10 @@ impl Backend for Gpu {
     fn called(&self) -> Box<dyn Fn()> {
         let clock = Rc::clone(&self.clock);
         Box::new(move || clock.sample())
+    }
+
+    fn or_left_out(&self, id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Box<dyn Call>> {
+        or_left_out(std::env::var(PLAN).ok().as_deref(), id, made)
     }
 }
 

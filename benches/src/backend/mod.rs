@@ -44,6 +44,11 @@ pub trait Backend {
         Box::new(|| ())
     }
 
+    /// A method that was made ready, or in the place of one that can be left out here a call that is not there. `id` names it.
+    fn or_left_out(&self, _id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Box<dyn Call>> {
+        made
+    }
+
     /// What the probes read; None where there are no probes.
     fn memory(&self) -> Option<&Memory> {
         None

@@ -7,6 +7,7 @@
 //! | [`span`] | how many passes a graph holds |
 //! | [`operands`] | x and y in device memory |
 //! | [`captured`] | a method as a graph, between two events |
+//! | `left_out` | methods that no kernel is left for |
 //! | `overhead` | what a graph costs besides its kernels |
 //!
 //! A call is one launch of a graph that goes round the whole ring of buffers: whichever method comes next, the buffers that it begins with
@@ -15,6 +16,7 @@
 pub mod captured;
 pub mod clock;
 pub mod gpu;
+pub(crate) mod left_out;
 pub mod operands;
 mod overhead;
 pub mod span;

@@ -160,7 +160,8 @@ impl<E: Engine> Suite for Linears<E> {
         }
         let ready = |method: &Method| match (method.what, method.by, torch) {
             (What::Linear(strategy), By::Library(library), _) => {
-                (libraries[library].make)(ground, strategy, method.rank)
+                let made = (libraries[library].make)(ground, strategy, method.rank);
+                ground.backend.or_left_out(&method.ids[0], made)
             }
             (What::Linear(_), By::Torch, Some(torch)) => torch.ready(method, ground.backend.called()),
             (What::Probe(probe), ..) => ground.probe(probe, flops),

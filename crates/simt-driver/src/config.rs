@@ -25,6 +25,7 @@ pub(crate) struct Config {
     /// The opt-in limit of shared memory of a CTA; else the device's own.
     pub(crate) shared: Option<u32>,
     pub(crate) failures: Vec<Failure>,
+    pub(crate) broken: Vec<Broken>,
     pub(crate) trace: bool,
 }
 
@@ -40,6 +41,7 @@ impl Default for Config {
             multiprocessors: None,
             shared: None,
             failures: Vec::new(),
+            broken: Vec::new(),
             trace: false,
         }
     }
@@ -53,6 +55,15 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     /// Which call of it, from 1; without, every one.
     pub(crate) call: Option<u64>,
+}
+
+/// A kernel that fails on purpose.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Broken {
+    /// Its entry.
+    pub(crate) entry: String,
+    /// Whether it never ends; else it is a fault.
+    pub(crate) hangs: bool,
 }
 
 /// A variable whose value cannot be understood.
@@ -100,6 +111,9 @@ impl Config {
             })?,
             failures: variables
                 .get("FAIL", "a list function:code or function:code@call, by commas", failures)?
+                .unwrap_or_default(),
+            broken: variables
+                .get("BROKEN", "a list entry:fault or entry:hang, by commas", broken)?
                 .unwrap_or_default(),
             trace: variables.get("TRACE", "0 or 1", |text| match text {
                 "0" => Some(false),
@@ -154,6 +168,21 @@ fn failures(text: &str) -> Option<Vec<Failure>> {
         .collect()
 }
 
+/// `gemm_64x64:fault,fused_64x64:hang`.
+fn broken(text: &str) -> Option<Vec<Broken>> {
+    text.split(',')
+        .map(|item| {
+            let (entry, how) = item.trim().split_once(':')?;
+            let hangs = match how {
+                "fault" => false,
+                "hang" => true,
+                _ => return None,
+            };
+            (!entry.is_empty()).then(|| Broken { entry: entry.to_owned(), hangs })
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +211,7 @@ mod tests {
             ("MULTIPROCESSORS", "1"),
             ("SHARED", "101376"),
             ("FAIL", "cuMemAlloc:2, cuLaunchKernel:719@3"),
+            ("BROKEN", "gemm_64x64:fault, fused_64x64:hang"),
             ("TRACE", "1"),
         ]);
         let failure =
@@ -196,6 +226,10 @@ mod tests {
             multiprocessors: Some(1),
             shared: Some(101_376),
             failures: vec![failure("cuMemAlloc", 2, None), failure("cuLaunchKernel", 719, Some(3))],
+            broken: vec![
+                Broken { entry: "gemm_64x64".to_owned(), hangs: false },
+                Broken { entry: "fused_64x64".to_owned(), hangs: true },
+            ],
             trace: true,
         };
         assert_eq!(config, Ok(expected));
@@ -217,6 +251,9 @@ mod tests {
             ("FAIL", "cuMemAlloc:12345"),
             ("FAIL", "malloc:2"),
             ("FAIL", "cuMemAlloc:2@0"),
+            ("BROKEN", "gemm_64x64"),
+            ("BROKEN", "gemm_64x64:late"),
+            ("BROKEN", ":hang"),
             ("TRACE", "yes"),
         ] {
             let error = parse(&[(variable, value)]).expect_err(variable).to_string();

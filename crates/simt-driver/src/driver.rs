@@ -11,7 +11,7 @@ use fused_lora_simt::{Launch, Schedule, ptx};
 use crate::{
     capture::{Capture, Executable, Graph},
     code::{Code, Outcome},
-    config::Config,
+    config::{Broken, Config},
     current,
     device::Device,
     fault::Fault,
@@ -220,10 +220,28 @@ impl Driver {
         if self.config.trace {
             eprintln!("fused-lora-simt-driver: {}", text());
         }
+        if let Some(broken) = launches.iter().find_map(|launch| self.broken_kernel(launch)) {
+            let Broken { entry, hangs } = broken;
+            let text = format!("{entry} is broken on purpose\n  in {}", text());
+            eprintln!("fused-lora-simt-driver: {text}");
+            if *hangs {
+                loop {
+                    std::thread::park();
+                }
+            }
+            return Err(Fault { code: Code::LAUNCH_FAILED, text });
+        }
         match self.memory.run(launches, &schedule) {
             Ok(_) => Ok(()),
             Err(fault) => Err(Fault { text: format!("{}\n  in {}", fault.text, text()), ..fault }),
         }
+    }
+
+    /// What of the kernels that fail on purpose a launch is of.
+    fn broken_kernel(&self, launch: &Launch) -> Option<&Broken> {
+        // Behind the entry's name there may be more, for reports.
+        let name = launch.name.split(' ').next()?;
+        self.config.broken.iter().find(|broken| broken.entry == name)
     }
 
     /// Every run has a schedule of its own, so that a test that launches a kernel often sees many.

@@ -28,6 +28,7 @@
 //! | `FUSED_LORA_SIMT_MULTIPROCESSORS` | of a device; few, so that persistent kernels persist | 4; from 9.0 on 8, for the largest cluster |
 //! | `FUSED_LORA_SIMT_SHARED` | bytes of shared memory that a CTA can opt in to | the capability's |
 //! | `FUSED_LORA_SIMT_FAIL` | failures, see below | none |
+//! | `FUSED_LORA_SIMT_BROKEN` | kernels that fail when they run: a list by commas of `entry:fault`, which breaks the context, or `entry:hang`, which never ends | none |
 //! | `FUSED_LORA_SIMT_TRACE` | 1 writes a line for each run to standard error | 0 |
 //!
 //! `FUSED_LORA_SIMT_FAIL` is a list by commas of `function:code`, where the function, with or without its `_v2`, then

@@ -121,6 +121,24 @@ fn reading_poison_is_a_failed_launch() {
     });
 }
 
+/// As a fault of its own would, it shows at who waits; other kernels run.
+#[test]
+fn a_kernel_that_is_broken_on_purpose_breaks_the_context() {
+    let text = with_driver(this_test!(), &[("BROKEN", "gemm_64x128:hang,gemm_64x64:fault")], || {
+        let _context = cust::quick_init().expect("a driver");
+        let module = module().expect("PTX");
+        let [whole, broken] =
+            ["gemm_64x64_any", "gemm_64x64"].map(|name| module.get_function(name).expect("ours"));
+        let (product, stream) = (Product::new(0), stream());
+        product.launch(&whole, &stream).expect("a launch");
+        stream.synchronize().expect("no fault");
+        product.assert_right();
+        product.launch(&broken, &stream).expect("a launch says nothing yet");
+        assert_eq!(stream.synchronize(), Err(CudaError::LaunchFailed));
+    });
+    assert_wrote(text, &["gemm_64x64 is broken on purpose", "in run 1: gemm_64x64 of 3 CTAs"]);
+}
+
 /// Two launches on one y: without an order a race, which the machine sees only if they run beside each other.
 #[test]
 fn streams_run_beside_each_other() {

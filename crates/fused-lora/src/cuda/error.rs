@@ -43,7 +43,7 @@ pub enum Error {
         /// How many there are.
         count: u32,
     },
-    /// `FUSED_LORA_PLAN` names a kernel that there is not, or that cannot serve this call.
+    /// `FUSED_LORA_PLAN` names a kernel that there is not, or forces one that cannot serve this call.
     #[error("FUSED_LORA_PLAN={plan}: {reason}")]
     BadPlan {
         /// What it names.

@@ -7,6 +7,7 @@ use super::{
     count::count,
     data_sheet::DataSheet,
     error::Error,
+    forced::{LeftOut, left_out},
     plan::{Plan, Request},
     properties::Properties,
 };
@@ -53,8 +54,24 @@ impl Occupancy {
 }
 
 impl Gpu {
+    /// With those kernels, but for what the environment leaves out.
     pub(super) fn new(properties: Properties, entries: Vec<Entry>) -> Self {
-        Self { properties, entries }
+        Self { properties, entries }.without(left_out())
+    }
+
+    /// Where it holds none of those kernels: plans do not launch them, and tests do not ask for them.
+    pub(super) fn without(mut self, left_out: &[LeftOut]) -> Self {
+        for Entry { kernel, occupancy } in &mut self.entries {
+            for (size, clusters) in CLUSTER_SIZES.into_iter().zip(&mut occupancy.clusters) {
+                if left_out.iter().any(|left_out| left_out.is(kernel, size)) {
+                    *clusters = 0;
+                }
+            }
+            if occupancy.clusters == [0; CLUSTER_SIZES.len()] {
+                occupancy.resident = 0;
+            }
+        }
+        self
     }
 
     /// The names of [`from_data_sheet`](Self::from_data_sheet).
@@ -83,14 +100,15 @@ impl Gpu {
         if newest { Target::Sm90a } else { Target::Sm80 }
     }
 
-    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it.
+    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it, or `FUSED_LORA_PLAN` leaves it out.
     #[must_use]
     pub fn resident(&self, kernel: &Kernel) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);
         entry.map_or(0, |entry| entry.occupancy.resident)
     }
 
-    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so.
+    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so, or `FUSED_LORA_PLAN`
+    /// leaves it out.
     #[must_use]
     pub fn clusters(&self, kernel: &Kernel, size: u32) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);
@@ -172,6 +190,39 @@ mod tests {
             }
         }
         assert!(Gpu::from_data_sheet("voodoo2").is_none());
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_launched() {
+        let whole = Gpu::from_data_sheet("h200").unwrap();
+        let without = |text: &str| whole.clone().without(&LeftOut::parse_all(text).unwrap());
+        let first = |gpu: &Gpu| {
+            let plan = gpu.plan(&Problem::new(4096, 4096, 4096, 0), Strategy::Base)?;
+            let launch = plan.launches()[0];
+            Ok::<_, Error>((launch.kernel, launch.cluster))
+        };
+        let (kernel, cluster) = first(&whole).unwrap();
+        assert!(cluster > 1, "the test is of a kernel with clusters");
+
+        // In clusters of one size: others of it are there.
+        let gpu = without(&format!("-{}/{cluster}", kernel.name));
+        assert_eq!((gpu.clusters(kernel, cluster), gpu.resident(kernel)), (0, whole.resident(kernel)));
+        assert!(gpu.clusters(kernel, 1) > 0);
+        let (other, size) = first(&gpu).unwrap();
+        assert_ne!((other.name, size), (kernel.name, cluster));
+
+        // In all of them, and another kernel.
+        let gpu = without(&format!("-{},-{}", kernel.name, other.name));
+        assert_eq!((gpu.resident(kernel), gpu.resident(other)), (0, 0));
+        assert!(![kernel.name, other.name].contains(&first(&gpu).unwrap().0.name));
+
+        // All of an operation: the call is refused, and others are served.
+        let bases = kernels(Target::Sm90a)
+            .filter(|kernel| matches!(kernel.operation, Operation::Gemm | Operation::GemmSplitK));
+        let names: Vec<String> = bases.map(|kernel| format!("-{}", kernel.name)).collect();
+        let gpu = without(&names.join(","));
+        assert!(matches!(first(&gpu), Err(Error::NoKernel { operation: Operation::Gemm, .. })));
+        assert!(gpu.plan(&Problem::new(128, 1024, 1024, 10), Strategy::Fused).is_ok());
     }
 
     #[test]

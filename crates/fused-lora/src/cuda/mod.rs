@@ -48,7 +48,8 @@
 //!
 //! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`] tells.
 //! `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2, wherever its operation is
-//! launched; a call that it cannot serve is refused by that name.
+//! launched; a call that it cannot serve is refused by that name. `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` never
+//! launches the one in clusters of 2, nor the other at all; where no kernel is left, a call is [`Error::NoKernel`].
 //!
 //! # The rest of a transformer layer
 //!

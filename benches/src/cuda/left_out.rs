@@ -1,0 +1,64 @@
+//! Methods that no kernel is left for, where `FUSED_LORA_PLAN` leaves some out.
+
+use fused_lora::cuda;
+use fused_lora_transformer::Error;
+
+use crate::method::Call;
+use crate::settings::PLAN;
+use crate::time::Time;
+
+/// Not there, and so never called.
+struct LeftOut;
+
+impl Call for LeftOut {
+    fn is_there(&self) -> bool {
+        false
+    }
+
+    fn call(&mut self, _: usize) -> anyhow::Result<Time> {
+        anyhow::bail!("no kernel is left for it")
+    }
+}
+
+/// What was made; or, if `plan`, the variable's value, leaves no kernel for it, a call that is not there, and a line on stderr.
+pub(crate) fn or_left_out(
+    plan: Option<&str>,
+    id: &str,
+    made: anyhow::Result<Box<dyn Call>>,
+) -> anyhow::Result<Box<dyn Call>> {
+    match (made, plan) {
+        (Err(error), Some(_)) if is_no_kernel(&error) => {
+            eprintln!("skipped: {id}: {error}: {PLAN} leaves none");
+            Ok(Box::new(LeftOut))
+        }
+        (made, _) => made,
+    }
+}
+
+fn is_no_kernel(error: &anyhow::Error) -> bool {
+    let of_layer = || match error.downcast_ref() {
+        Some(Error::Cuda(error)) => Some(error),
+        _ => None,
+    };
+    matches!(error.downcast_ref().or_else(of_layer), Some(cuda::Error::NoKernel { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use fused_lora::Strategy;
+    use fused_lora::cuda::Operation;
+
+    use super::*;
+
+    #[test]
+    fn only_what_no_kernel_is_left_for_is_left_out() {
+        let none = cuda::Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused };
+        let plan = Some("-fused_64x64");
+        for error in [none.clone().into(), anyhow::Error::new(Error::Cuda(none.clone()))] {
+            assert!(!or_left_out(plan, "r10/fused", Err(error)).unwrap().is_there());
+        }
+        assert!(or_left_out(None, "r10/fused", Err(none.into())).is_err(), "nothing was left out");
+        assert!(or_left_out(plan, "r10/fused", Err(cuda::Error::NoDevice.into())).is_err());
+        assert!(!or_left_out(plan, "r10/fused", Ok(Box::new(LeftOut))).unwrap().is_there());
+    }
+}
