@@ -50,7 +50,7 @@ mod tests {
             for method in Method::ALL {
                 for rank in [8, 104, 256] {
                     let mul_adds = |(problem, _): &(Problem, Strategy)| {
-                        let Problem { m, n, k, rank } = *problem;
+                        let Problem { m, n, k, rank, .. } = *problem;
                         m * (n * k + rank * (n + k))
                     };
                     let products = products(&config, method, targets, rank, 3);
