@@ -18,7 +18,6 @@ mod redundant;
 mod seed;
 mod source;
 mod subject;
-mod table;
 
 use fused_lora_simt::{Action, Op};
 use seed::Fault;

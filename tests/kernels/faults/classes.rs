@@ -3,8 +3,8 @@
 //! A *class* is one place of the source with the calls that it was inlined by, in one entry; its *copies* are lines of the
 //! PTX: unrolled loops have several. Every run seeds each action into all copies of each class at once, and into one copy,
 //! chosen by the text. `FUSED_LORA_FAULTS=all` also seeds each copy alone, tries in every entry what is listed as
-//! [`REDUNDANT`] (else in the smallest entry of an operation alone: what nobody misses takes all cases and schedules), and
-//! writes the [`table`](super::table).
+//! [`REDUNDANT`] (else in the smallest entry of an operation alone: what nobody misses takes all cases and schedules), which
+//! takes an hour.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,6 @@ use super::{
     redundant::REDUNDANT,
     source::Located,
     subject::{Outcome, Subject},
-    table::{self, Row},
 };
 use crate::{
     case::{AdapterCase, Case, Rows, in_cluster},
@@ -188,7 +187,7 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
     let subjects = subjects(kernel);
     let clusters = subjects.iter().any(Subject::in_clusters);
     let mut wrong = Vec::new();
-    let mut row = Row { name: kernel.name, classes: 0, tried: 0, caught: 0 };
+    let (mut tried, mut caught) = (0, 0);
     let mut of_place: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     let classes = classes(kernel, &subjects);
     for class in &classes {
@@ -203,9 +202,9 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
             for copies in std::iter::once(&class.copies[..]).chain(alone(class)) {
                 let schedules = if most == usize::MAX { SCHEDULES_IF_LISTED } else { SCHEDULES };
                 let outcome = seed(&subjects, copies, action, schedules);
-                row.tried += 1;
+                tried += 1;
                 match outcome {
-                    Outcome::Caught(..) => row.caught += 1,
+                    Outcome::Caught(..) => caught += 1,
                     Outcome::Survived if item.is_some() => survived = true,
                     outcome => wrong.push(format!(
                         "{}: {}, {what}, in {} of {} copies: {outcome}",
@@ -242,13 +241,9 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
         kernel.name,
         subjects.len(),
         classes.len(),
-        row.tried,
-        row.caught
+        tried,
+        caught
     );
-    row.classes = classes.len();
-    if is_full() && wrong.is_empty() {
-        table::add(&row);
-    }
     wrong
 }
 
