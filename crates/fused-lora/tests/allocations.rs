@@ -117,7 +117,10 @@ fn main() {
                 };
 
                 pool.install(&mut call);
-                let [_, inside] = pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())));
+                // What rayon's threads set up once, whenever they come to it, is in one of three at most; what a call, or
+                // every 63rd job, allocates is in all.
+                let mut inside = || pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())))[1];
+                let inside = (0..3).map(|_| inside()).min().unwrap();
                 assert_eq!(inside, 0, "{simd} {strategy} m {m} k {k}: {inside} allocations in {CALLS} calls");
 
                 // From a thread outside the pool each call is one job put into rayon's queue, whose blocks hold
