@@ -151,10 +151,11 @@ fn seed(subjects: &[Subject], copies: &[SiteInfo], action: Action, schedules: us
 }
 
 /// The item of [`REDUNDANT`] that a fault is listed in, by its number.
-fn listed(kernel: &Kernel, place: &str, what: &str) -> Option<usize> {
+fn listed(kernel: &Kernel, place: &str, what: &str, alone: bool) -> Option<usize> {
     REDUNDANT.iter().position(|item| {
         item.entries.iter().any(|prefix| kernel.name.starts_with(prefix))
             && item.place == place
+            && item.alone == alone
             && item.actions.contains(&what)
     })
 }
@@ -193,19 +194,21 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
     for class in &classes {
         let more = if clusters { actions_in_clusters(class.op) } else { &[] };
         for &(what, action) in actions(class.op).iter().chain(more) {
-            let item = listed(kernel, &class.place, what);
+            let item = listed(kernel, &class.place, what, false);
+            let item_alone = listed(kernel, &class.place, what, true).or(item);
             let most = item.map_or(0, |item| REDUNDANT[item].classes);
             if most == usize::MAX && !is_smallest && !is_full() {
                 continue;
             }
-            let mut survived = false;
+            let mut survived = None;
             for copies in std::iter::once(&class.copies[..]).chain(alone(class)) {
                 let schedules = if most == usize::MAX { SCHEDULES_IF_LISTED } else { SCHEDULES };
+                let item = if copies.len() < class.copies.len() { item_alone } else { item };
                 let outcome = seed(&subjects, copies, action, schedules);
                 tried += 1;
                 match outcome {
                     Outcome::Caught(..) => caught += 1,
-                    Outcome::Survived if item.is_some() => survived = true,
+                    Outcome::Survived if item.is_some() => survived = item,
                     outcome => wrong.push(format!(
                         "{}: {}, {what}, in {} of {} copies: {outcome}",
                         kernel.name,
@@ -215,9 +218,7 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
                     )),
                 }
             }
-            if let Some(item) = item
-                && survived
-            {
+            if let Some(item) = survived {
                 *survivors.entry(item).or_default() += 1;
                 *of_place.entry((item, what)).or_default() += 1;
                 println!(

@@ -9,6 +9,8 @@ pub(super) struct Redundant {
     pub(super) actions: &'static [&'static str],
     /// Of the classes of such a place in an entry, how many at most are not missed.
     pub(super) classes: usize,
+    /// Only one copy of several is not missed: all of them are.
+    pub(super) alone: bool,
     pub(super) reason: &'static str,
 }
 
@@ -18,7 +20,7 @@ const fn in_all(
     actions: &'static [&'static str],
     reason: &'static str,
 ) -> Redundant {
-    Redundant { entries, place, actions, classes: usize::MAX, reason }
+    Redundant { entries, place, actions, classes: usize::MAX, alone: false, reason }
 }
 
 const HOPPER: &[&str] = &["sm90_"];
@@ -126,6 +128,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         place: "mbarrier.try_wait.parity 0 in Consumer::multiply of sm90/consumer.rs",
         actions: &["gone", "relaxed"],
         classes: 2,
+        alone: false,
         reason: "A's products, which go ahead in the last steps, have waited for these slots",
     },
     Redundant {
@@ -133,6 +136,15 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         place: "wgmma.wait_group 0 in Consumer::multiply of sm90/consumer.rs",
         actions: &["gone", "one group short"],
         classes: 1,
+        alone: false,
         reason: "W's first step behind A's products has no group before it",
+    },
+    Redundant {
+        entries: HOPPER,
+        place: "mbarrier.init 0 in run of sm90/cta.rs",
+        actions: &["gone", "an arrival too few", "an arrival too many"],
+        classes: 1,
+        alone: true,
+        reason: "all kernels make all barriers: those of h, and with one tile the second board's, have nobody who waits in some",
     },
 ];
