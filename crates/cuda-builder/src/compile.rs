@@ -18,7 +18,7 @@ pub const TARGET: &str = "nvptx64-nvidia-cuda";
 /// - Loops over tiles must be unrolled completely, or accumulators are indexed at run time and go to local memory. LLVM's own
 ///   threshold is too small for them.
 /// - No paths and lines: bytes must not depend on where the checkout lies.
-/// - LLVM prints what it makes PTX of, for the table of [`lines`](crate::lines).
+/// - LLVM prints what it makes PTX of, for the table of `lines`.
 pub const RUSTC_FLAGS: &[&str] = &[
     "-Cllvm-args=-unroll-threshold=10000 -unroll-runtime=false -print-after=stack-frame-layout",
     "-Zlocation-detail=none",
