@@ -1,7 +1,7 @@
 //! Entries that run one device instruction each: what tests compare between the strict machine, a GPU and the
 //! PTX manual.
 //!
-//! Every instruction of [`device`](crate::device) has one, `instruction_<name>`, in the table of the oldest GPU that has
+//! Every instruction of `device` has one, `instruction_<name>`, in the table of the oldest GPU that has
 //! it: [`INSTRUCTIONS`] or [`SM90_INSTRUCTIONS`]. A CTA does one *item*: it takes the item's words of the input, gives
 //! them to the instruction, lane by lane, and stores what came back as the item's words of the output. Around it stand
 //! as few other instructions as will do. What the words mean is documented at each function; all of them are `unsafe`
