@@ -21,21 +21,21 @@ pub(crate) struct Tried {
 impl Tried {
     pub(crate) fn add_run(&mut self, kernel: &'static str, stats: &Stats) {
         self.coverage.add(&stats.coverage);
-        let phases = self.phases.entry(kernel).or_default();
-        for (&offset, &count) in &stats.mbarrier_phases {
-            let most = phases.entry(offset).or_default();
-            *most = count.max(*most);
-        }
+        self.add_phases(kernel, &stats.mbarrier_phases);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.coverage.add(&other.coverage);
-        for (kernel, others) in &other.phases {
-            let phases = self.phases.entry(kernel).or_default();
-            for (&offset, &count) in others {
-                let most = phases.entry(offset).or_default();
-                *most = count.max(*most);
-            }
+        for (kernel, phases) in &other.phases {
+            self.add_phases(kernel, phases);
+        }
+    }
+
+    fn add_phases(&mut self, kernel: &'static str, others: &BTreeMap<u32, u32>) {
+        let phases = self.phases.entry(kernel).or_default();
+        for (&offset, &count) in others {
+            let most = phases.entry(offset).or_default();
+            *most = count.max(*most);
         }
     }
 }

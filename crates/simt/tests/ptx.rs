@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Instant};
 
 use fused_lora_simt::{
     Kind, Machine, Schedule,
-    ptx::{Module, Refused},
+    ptx::{Coverage, Missing, Module, Refused},
 };
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::IndexedRandom};
 
@@ -327,4 +327,45 @@ fn mutated_text_is_read_or_refused() {
         }
     }
     assert!(refused > 100, "only {refused} were refused");
+}
+
+/// What was not tried is told by line: a branch's other side, a loop that never went round, a wait of one parity alone.
+#[test]
+fn coverage_tells_what_no_run_has_tried() {
+    let body = format!(
+        ".reg .pred %p;\n.reg .pred %q;\n.reg .b32 %v;\n.reg .b32 %bar;\nmov.u32 %v, %tid.x;\nmov.u32 %bar, memory;\n\
+         setp.ne.u32 %p, %v, 0;\n@%p bra $made;\nmbarrier.init.shared::cta.b64 [%bar], 32;\n$made:\nbar.sync 0;\n$again:\n\
+         mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p, [%bar], 1;\nsetp.gt.u32 %q, %v, 31;\n@%q bra $again;\n\
+         @%q bra $never;\nbra.uni $end;\n$never:\nmov.u32 %v, 7;\n$end:\n{STORE}"
+    );
+    let line = |text: &str| {
+        let at = body.lines().position(|line| line.starts_with(text)).expect("it is there");
+        FIRST + at as u32
+    };
+    let module = module(&body).unwrap_or_else(|refused| panic!("{refused}"));
+    let entry = &module.entries()[0];
+    let missing = |coverage: &Coverage| -> Vec<_> {
+        let all = module.covered(entry, coverage);
+        all.iter().filter_map(|covered| Some((covered.line, covered.missing?))).collect()
+    };
+    let nothing = missing(&Coverage::default());
+    assert!(nothing.len() > 10 && nothing.iter().all(|(_, missing)| *missing == Missing::Execution));
+
+    let mut machine = Machine::new();
+    let to = machine.buffer(4 * 32);
+    let launch = module.launch(entry, &to.to_le_bytes(), 1, 32, 1024);
+    let stats = machine.run(&[launch], &Schedule::random(0)).unwrap_or_else(|report| panic!("{report}"));
+    let wait = line("mbarrier.try_wait");
+    assert_eq!(
+        missing(&stats.coverage),
+        [
+            (wait, Missing::Parity(0)),
+            (line("@%q bra $again"), Missing::Loop),
+            (line("mov.u32 %v, 7"), Missing::Execution)
+        ]
+    );
+    let vital: Vec<_> =
+        module.covered(entry, &stats.coverage).iter().filter(|c| c.is_vital).map(|c| c.line).collect();
+    assert!(vital.contains(&wait) && !vital.contains(&line("setp.gt")), "{vital:?}");
+    assert_eq!(stats.mbarrier_phases.into_values().collect::<Vec<_>>(), [0]);
 }
