@@ -1,0 +1,1 @@
+"""Kernels in Triton, Gluon and CuTe DSL, one family a file."""

@@ -1,0 +1,137 @@
+"""Negative controls: what is changed in a kernel or in its launch so that a run must fail.
+
+A run fails if a result is wrong or if the machine reports anything: a race, a deadlock, a fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Negative = dict[str, Any]
+# The fields of a `wgmma` descriptor: stride byte offset / 16, and how the operand is swizzled.
+STRIDE = 0x3FFF << 32
+SWIZZLE = 3 << 62
+
+
+def negatives(text: str, parameters: list[dict[str, Any]]) -> list[Negative]:
+    """All that apply to a kernel."""
+    return [*maps(parameters), *(one for rule in RULES for one in rule(text))]
+
+
+def maps(parameters: list[dict[str, Any]]) -> Iterator[Negative]:
+    """A tensor map with another swizzle than the kernel counts on."""
+    for at, parameter in enumerate(parameters):
+        if parameter["kind"] == "map" and parameter["swizzle"] != "none":
+            yield {
+                "name": f"swizzle of {parameter['array']}",
+                "parameter": at,
+                "set": {"swizzle": "none"},
+            }
+
+
+def replaced(name: str, text: str, pattern: str, by: str) -> Iterator[Negative]:
+    """One that replaces a text wherever it occurs."""
+    assert pattern != by and pattern in text, (name, pattern)
+    yield {"name": name, "replace": [{"pattern": pattern, "with": by, "count": text.count(pattern)}]}
+
+
+def first(text: str, pattern: str) -> re.Match[str] | None:
+    return re.search(pattern, text)
+
+
+def last(text: str, pattern: str) -> re.Match[str] | None:
+    return ([*re.finditer(pattern, text)] or [None])[-1]
+
+
+def expected_bytes(text: str) -> Iterator[Negative]:
+    """More bytes than come: a deadlock. Fewer: a phase ends before its last bytes are there."""
+    if found := last(text, r"(mbarrier\.(?:arrive\.)?expect_tx[^;]*, )(\d+);"):
+        for name, bytes in (("more", int(found[2]) + 16), ("fewer", int(found[2]) - 16)):
+            yield from replaced(f"expect_tx of {name} bytes", text, found[0], f"{found[1]}{bytes};")
+
+
+def parity(text: str) -> Iterator[Negative]:
+    """A wait for parity 1 whatever the phase: true before anything has arrived."""
+    pattern = r"(mbarrier\.try_wait\.parity[^;]*, )(%\w+)((?:, %?\w+)?;)"
+    found = {match[0]: match for match in (first(text, pattern), last(text, pattern)) if match}
+    for at, match in enumerate(found.values()):
+        name = f"parity of the {'last' if at else 'first'} wait"
+        yield from replaced(name, text, match[0], f"{match[1]}1{match[3]}")
+
+
+def arrivals(text: str) -> Iterator[Negative]:
+    """An mbarrier that waits for one arrival more than comes."""
+    if found := first(text, r"(mbarrier\.init[^;]*, )(\d+);"):
+        yield from replaced("an arrival more", text, found[0], f"{found[1]}{int(found[2]) + 1};")
+
+
+def descriptor(text: str) -> Iterator[Negative]:
+    """A `wgmma` descriptor with half the stride, and one with another swizzle."""
+    if "wgmma.mma_async" not in text:
+        return
+    numbers = {int(number) for number in re.findall(r"or\.b64 [^;]*, (-?\d+);", text)}
+    numbers = {number for number in numbers if number & STRIDE and number & SWIZZLE}
+    for at, number in enumerate(sorted(numbers)):
+        stride = number & STRIDE
+        changed = {
+            "stride": number - stride + (stride // 2 & STRIDE),
+            "swizzle": number ^ (SWIZZLE if number >= 0 else 1 << 62),
+        }
+        for name, other in changed.items():
+            yield from replaced(f"descriptor {at}: {name}", text, f", {number};", f", {signed(other)};")
+
+
+def signed(number: int) -> int:
+    number &= (1 << 64) - 1
+    return number - (1 << 64) if number >> 63 else number
+
+
+def shared_addresses(text: str) -> Iterator[Negative]:
+    """16 bytes beside what `ldmatrix` should load."""
+    if found := first(text, r"(ldmatrix[^;]*\[%\w+)(?:\+(\d+))?\];"):
+        other = f"{found[1]}+{int(found[2] or 0) + 16}];"
+        yield from replaced("address of an ldmatrix", text, found[0], other)
+
+
+def waits(text: str) -> Iterator[Negative]:
+    """A wait that leaves one group more in flight."""
+    if found := first(text, r"cp\.async\.wait_group (\d+);"):
+        by = f"cp.async.wait_group {int(found[1]) + 1};"
+        yield from replaced("cp.async groups in flight", text, found[0], by)
+    if found := last(text, r"wgmma\.wait_group\.sync\.aligned (\d+);"):
+        by = f"wgmma.wait_group.sync.aligned {int(found[1]) + 1};"
+        yield from replaced("wgmma groups in flight", text, found[0], by)
+
+
+def left_out(text: str) -> Iterator[Negative]:
+    """Without what orders accesses."""
+    for instruction in ("bar.sync 0;", "fence.proxy.async.shared::cta;", "wgmma.fence.sync.aligned;"):
+        if re.search(rf"(?m)^\s*{re.escape(instruction)}$", text):
+            yield from replaced(f"without {instruction[:-1]}", text, f" {instruction}\n", " \n")
+
+
+def operands(text: str) -> Iterator[Negative]:
+    """Two registers of A in each other's place."""
+    if found := first(text, r"(mma\.sync[^{]*\{[^}]*\}, \{ ?)(%\w+), (%\w+),"):
+        yield from replaced("fragment of an mma", text, found[0], f"{found[1]}{found[3]}, {found[2]},")
+
+
+def shuffles(text: str) -> Iterator[Negative]:
+    """A reduction that meets half of the lanes twice."""
+    if found := first(text, r", 16, 31, -1;"):
+        yield from replaced("lanes of a shuffle", text, found[0], ", 8, 31, -1;")
+
+
+RULES: tuple[Callable[[str], Iterator[Negative]], ...] = (
+    expected_bytes,
+    parity,
+    arrivals,
+    descriptor,
+    shared_addresses,
+    waits,
+    left_out,
+    operands,
+    shuffles,
+)
