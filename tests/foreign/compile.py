@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import catalog
+import cute_compiler
 import negatives
 import opcode_list
 import ptx_text
@@ -20,7 +21,7 @@ from launch import Kernel
 
 HERE = Path(__file__).parent
 # What the manifest says of parameters, and the bytes of each.
-BYTES = {"pointer": 8, "map": 128, "i32": 4, "f32": 4, "i64": 8}
+BYTES = {"pointer": 8, "map": 128, "i32": 4, "f32": 4, "i64": 8, "u8": 1}
 
 
 def main() -> int:
@@ -60,18 +61,18 @@ def make(folder: Path, names: list[str]) -> None:
 
 
 def compiler_of(kernel: Kernel) -> Any:
-    return triton_compiler
+    return cute_compiler if kernel.language == "cute" else triton_compiler
 
 
 def head(kernel: Kernel) -> str:
     """What the file is."""
     constants = ", ".join(f"{name} = {value}" for name, value in kernel.constants.items())
-    options = f"{kernel.warps} warps, {kernel.stages} stages" + (f", {kernel.ctas} CTAs" if kernel.ctas > 1 else "")
+    options = f"; {kernel.warps} warps, {kernel.stages} stages, {kernel.ctas} CTAs of a cluster"
     lines = [
         f"Compiler: {compiler_of(kernel).name()}",
         f"Kernel: {kernel.function.__module__}.{kernel.function.__name__}",
         f"Target: sm_{kernel.target}{'a' if kernel.target >= 90 else ''}",
-        f"Constants: {constants}; {options}",
+        f"Constants: {constants}{'' if kernel.language == 'cute' else options}",
     ]
     return "".join(f"// {line}\n" for line in lines)
 

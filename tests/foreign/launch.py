@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 # Of an element; the names are those of the manifest.
@@ -55,7 +55,21 @@ class Tensor:
     shape: tuple[int, ...] | None = None
 
 
-Argument = Pointer | Int | Float | Tensor
+@dataclass(frozen=True)
+class Map:
+    """A tensor map as the kernel takes it: the box with the fastest dimension first, and how it is swizzled."""
+
+    array: str
+    box: tuple[int, ...]
+    swizzle: str
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A parameter of a byte that is not read."""
+
+
+Argument = Pointer | Int | Float | Tensor | Map | Empty
 
 
 @dataclass(frozen=True)
@@ -80,8 +94,31 @@ class Kernel:
     stages: int = 3
     ctas: int = 1
     """Of a cluster."""
-    negatives: tuple[str, ...] = ()
-    """Rules of `negatives.py` besides those that every kernel gets."""
-    notes: str = ""
     language: str = "triton"
-    extra: dict[str, Any] = field(default_factory=dict)
+    shared: int = 0
+    """Bytes of dynamic shared memory, where the compiler does not tell."""
+
+
+def dense(shape: tuple[int, ...]) -> list[int]:
+    """The strides of a dense array, in elements."""
+    strides = [1]
+    for dim in reversed(shape[1:]):
+        strides.insert(0, strides[0] * dim)
+    return strides
+
+
+def tensor_map(name: str, array: Array, shape: tuple[int, ...], box: list[int], swizzle: str) -> dict[str, Any]:
+    """As cuTensorMapEncodeTiled takes it: the fastest dimension first, strides in bytes from the second on."""
+    size = BYTES[array.type]
+    return {
+        "kind": "map",
+        "array": name,
+        "type": array.type,
+        "dims": list(reversed(shape)),
+        "strides": [stride * size for stride in reversed(dense(shape)[:-1])],
+        "box": box,
+        "element_strides": [1] * len(shape),
+        "swizzle": swizzle,
+        "interleave": "none",
+        "out_of_bounds": "zero",
+    }

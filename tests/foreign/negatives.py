@@ -48,8 +48,14 @@ def last(text: str, pattern: str) -> re.Match[str] | None:
 def expected_bytes(text: str) -> Iterator[Negative]:
     """More bytes than come: a deadlock. Fewer: a phase ends before its last bytes are there."""
     if found := last(text, r"(mbarrier\.(?:arrive\.)?expect_tx[^;]*, )(\d+);"):
-        for name, bytes in (("more", int(found[2]) + 16), ("fewer", int(found[2]) - 16)):
-            yield from replaced(f"expect_tx of {name} bytes", text, found[0], f"{found[1]}{bytes};")
+        before, bytes = found[1], int(found[2])
+    elif found := last(text, r"(?:expect_tx[^;]*, )(%\w+);"):
+        # In a register; of that register the value is set once.
+        found = first(text, rf"(mov\.b32 {found[1]}, )(\d+);")
+        before, bytes = found[1], int(found[2])
+    if found:
+        for name, other in (("more", bytes + 16), ("fewer", bytes - 16)):
+            yield from replaced(f"expect_tx of {name} bytes", text, found[0], f"{before}{other};")
 
 
 def parity(text: str) -> Iterator[Negative]:
@@ -118,10 +124,30 @@ def operands(text: str) -> Iterator[Negative]:
         yield from replaced("fragment of an mma", text, found[0], f"{found[1]}{found[3]}, {found[2]},")
 
 
+def clusters(text: str) -> Iterator[Negative]:
+    """A copy that reaches one CTA, arrivals at one CTA, and CTAs that do not wait for each other."""
+    if found := last(text, r"multicast::cluster[^;]*\], (%rs\d+)"):
+        mask = first(text, rf"(mov\.b16 {found[1]}, )3;")
+        yield from replaced("mask of a multicast", text, mask[0], f"{mask[1]}1;")
+    if found := first(text, r"(mapa\.shared::cluster\.u32 %r\d+, %r\d+, )%r\d+;"):
+        yield from replaced("rank of a CTA", text, found[0], f"{found[1]}0;")
+    for name, arrive in (("first", "barrier.cluster.arrive.relaxed;"), ("last", "barrier.cluster.arrive;")):
+        if found := first(text, rf"{re.escape(arrive)}\s+barrier\.cluster\.wait;"):
+            yield from replaced(f"without the {name} cluster barrier", text, found[0], "")
+
+
+def atomics(text: str) -> Iterator[Negative]:
+    """Stores instead of atomic additions: CTAs overwrite each other's sums."""
+    if "red.global.gpu.relaxed.add.f32" in text:
+        yield from replaced("a store for an atomic add", text, "red.global.gpu.relaxed.add.f32", "st.global.b32")
+
+
 def shuffles(text: str) -> Iterator[Negative]:
     """A reduction that meets half of the lanes twice."""
-    if found := first(text, r", 16, 31, -1;"):
-        yield from replaced("lanes of a shuffle", text, found[0], ", 8, 31, -1;")
+    for lanes, others in ((16, 8), (2, 1)):
+        if f", {lanes}, 31, -1;" in text:
+            yield from replaced("lanes of a shuffle", text, f", {lanes}, 31, -1;", f", {others}, 31, -1;")
+            return
 
 
 RULES: tuple[Callable[[str], Iterator[Negative]], ...] = (
@@ -133,5 +159,7 @@ RULES: tuple[Callable[[str], Iterator[Negative]], ...] = (
     waits,
     left_out,
     operands,
+    clusters,
+    atomics,
     shuffles,
 )

@@ -15,8 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-import ptx_text
-from launch import BYTES, TRITON_TYPES, Argument, Float, Int, Kernel, Pointer, Tensor
+from launch import BYTES, TRITON_TYPES, Argument, Float, Int, Kernel, Pointer, Tensor, dense, tensor_map
 
 SWIZZLES = ("none", "32", "64", "128")
 
@@ -78,27 +77,11 @@ def parameters(kernel: Kernel, metadata: Any) -> list[dict[str, Any]]:
 def descriptor(kernel: Kernel, tensor: Tensor, box: dict[str, Any]) -> list[dict[str, Any]]:
     array = kernel.arrays[tensor.array]
     shape = tensor.shape or array.shape
-    strides = [1]
-    for dim in reversed(shape[1:]):
-        strides.insert(0, strides[0] * dim)
-    size = BYTES[array.type]
-    assert box["elem_size"] == size and not box["fp4_padded"]
+    assert box["elem_size"] == BYTES[array.type] and not box["fp4_padded"]
     return [
-        # As cuTensorMapEncodeTiled takes it: the fastest dimension first, strides in bytes from the second on.
-        {
-            "kind": "map",
-            "array": tensor.array,
-            "type": array.type,
-            "dims": list(reversed(shape)),
-            "strides": [stride * size for stride in reversed(strides[:-1])],
-            "box": list(reversed(box["block_size"])),
-            "element_strides": [1] * len(shape),
-            "swizzle": SWIZZLES[box["swizzle"]],
-            "interleave": "none",
-            "out_of_bounds": "zero",
-        },
+        tensor_map(tensor.array, array, shape, list(reversed(box["block_size"])), SWIZZLES[box["swizzle"]]),
         *({"kind": "scalar", "type": "i32", "value": dim} for dim in shape),
-        *({"kind": "scalar", "type": "i64", "value": stride} for stride in strides),
+        *({"kind": "scalar", "type": "i64", "value": stride} for stride in dense(shape)),
     ]
 
 
@@ -109,4 +92,5 @@ def ptxas(target: int) -> str:
 
 
 def name() -> str:
+    """The compiler and its version."""
     return f"Triton {version('triton')}"
