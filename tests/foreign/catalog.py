@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kernels import attention, lora, matmul, matmul_tma, rows
+from kernels import attention, gluon_matmul, lora, matmul, matmul_tma, rows
 from launch import Array, Empty, Float, Int, Kernel, Map, Pointer, Tensor
 
 # Small integers: all sums of products are exact in f32, and in the output's type.
@@ -132,6 +132,7 @@ def tma() -> Iterator[Kernel]:
             warps=warps,
             stages=stages,
         )
+    yield from tma_clusters()
     yield from tma_persistent()
     yield from tma_registers()
     bm, bn, bk, m, n, k, batch = 64, 32, 32, 72, 32, 192, 2
@@ -151,6 +152,24 @@ def tma() -> Iterator[Kernel]:
         expect=expected_product(m, n, k, True, batch),
         stages=2,
     )
+
+
+def tma_clusters() -> Iterator[Kernel]:
+    """Two CTAs share a tile: (type, tile); they split it along M, or along N."""
+    for type, (bm, bn, bk) in (("f16", (128, 64, 64)), ("bf16", (64, 128, 32))):
+        m, n, k = 2 * bm, bn, 6 * bk
+        yield Kernel(
+            name=f"tma_matmul_bt_cluster_{bm}x{bn}x{bk}_{type}_sm90",
+            function=matmul_tma.product,
+            target=90,
+            grid=(m // bm, n // bn, 1),
+            arguments={**tensors_bt(bm, bn, bk), "K": Int(k)},
+            constants={"BLOCK_M": bm, "BLOCK_N": bn, "BLOCK_K": bk, "A_IS_T": False, "B_IS_T": True},
+            arrays=operands(type, m, n, k, True),
+            expect=expected_product(m, n, k, True),
+            stages=2,
+            ctas=2,
+        )
 
 
 def tma_persistent() -> Iterator[Kernel]:
@@ -193,6 +212,39 @@ def tma_persistent() -> Iterator[Kernel]:
             arrays=operands(type, m, n, k, True),
             expect=expected_product(m, n, k, True),
             stages=2,
+        )
+
+
+def gluon_kernels() -> Iterator[Kernel]:
+    """Warp-specialised by hand: (type, CTAs of a cluster, tile, stages)."""
+    from triton.experimental.gluon import language as gl
+
+    for type, ctas, (bm, bn, bk), stages in (
+        ("bf16", 1, (64, 64, 64), 2),
+        ("f16", 2, (128, 64, 32), 3),
+    ):
+        m, n, k = 2 * bm, 2 * bn, 3 * stages * bk
+        rows = (1, 0) if ctas > 1 else ()
+        yield Kernel(
+            name=f"gluon_matmul_bt{'_multicast' if ctas > 1 else ''}_{bm}x{bn}x{bk}_{type}_sm90",
+            function=gluon_matmul.product,
+            target=90,
+            grid=(m // bm, n // bn, 1),
+            arguments={
+                "a": Tensor("a", (bm, bk), split=rows),
+                "b": Tensor("b", (bn, bk), split=(0, 0) if ctas > 1 else ()),
+                "c": Tensor("c", (bm, bn), split=rows),
+                "K": Int(k),
+            },
+            constants={
+                "layout": gl.NVMMADistributedLayout([3, 0], [4, 1], [16, bn, 16], [list(rows)] if rows else []),
+                **{"BLOCK_K": bk, "STAGES": stages, "CTAS": ctas},
+            },
+            arrays=operands(type, m, n, k, True),
+            expect=expected_product(m, n, k, True),
+            stages=stages,
+            ctas=ctas,
+            language="gluon",
         )
 
 
@@ -409,9 +461,10 @@ def cute_kernels() -> Iterator[Kernel]:
     """Clusters of two: (type, b [K, N], tile, stages, warpgroups, swizzle of A, box of B)."""
     from kernels.cute_gemm import Gemm
 
-    for type, is_kn, (bm, bn, bk), stages, warpgroups, swizzle, box_b in (
-        ("f16", False, (64, 64, 64), 3, 1, "128", (64, 32)),
-        ("bf16", True, (128, 64, 32), 2, 2, "64", (64, 16)),
+    for type, is_kn, (bm, bn, bk), stages, warpgroups, swizzle, box_b, is_apart in (
+        ("f16", False, (64, 64, 64), 3, 1, "128", (64, 32), False),
+        ("bf16", True, (128, 64, 32), 2, 2, "64", (64, 16), False),
+        ("f16", False, (64, 128, 32), 4, 1, "64", (32, 64), True),
     ):
         m, n, k = 2 * bm, 2 * bn, 3 * stages * bk
         has_store = warpgroups > 1
@@ -425,14 +478,14 @@ def cute_kernels() -> Iterator[Kernel]:
             arguments={
                 "mma": Empty(),
                 "a": Map("a", (bk, bm), swizzle),
-                "b": Map("b", box_b, "128"),
-                "c_map": Map("c", (bn, bm), "128"),
+                "b": Map("b", box_b, "128" if is_kn else swizzle),
+                "c_map": Map("c", (64, bm), "128"),
                 **({} if has_store else {"c": Pointer("c")}),
                 "steps": Int(k // bk),
             },
             constants={
                 **{"tile": (bm, bn, bk), "stages": stages},
-                **{"warpgroups": warpgroups, "is_n_major": is_kn},
+                **{"warpgroups": warpgroups, "is_n_major": is_kn, "is_apart": is_apart},
             },
             arrays=operands(type, m, n, k, not is_kn),
             expect=expected_product(m, n, k, not is_kn),
@@ -444,5 +497,5 @@ def cute_kernels() -> Iterator[Kernel]:
 
 def kernels() -> list[Kernel]:
     """All of them, by name."""
-    families = (mma, tma, lora_kernels, attention_kernels, row_kernels, cute_kernels)
+    families = (mma, tma, gluon_kernels, lora_kernels, attention_kernels, row_kernels, cute_kernels)
     return [kernel for family in families for kernel in family()]

@@ -66,7 +66,7 @@ def compiler_of(kernel: Kernel) -> Any:
 
 def head(kernel: Kernel) -> str:
     """What the file is."""
-    constants = ", ".join(f"{name} = {value}" for name, value in kernel.constants.items())
+    constants = ", ".join(f"{name} = {value}" for name, value in kernel.constants.items() if name != "layout")
     options = f"; {kernel.warps} warps, {kernel.stages} stages, {kernel.ctas} CTAs of a cluster"
     lines = [
         f"Compiler: {compiler_of(kernel).name()}",
@@ -86,7 +86,6 @@ def described(kernel: Kernel, text: str, launch: dict[str, Any]) -> dict[str, An
         "name": kernel.name,
         "entry": ptx_text.entry(text),
         "target": f"sm_{kernel.target}{'a' if kernel.target >= 90 else ''}",
-        "grid": list(kernel.grid),
         **launch,
         "arrays": {
             name: {"shape": list(array.shape), "type": array.type, "fill": array.fill}

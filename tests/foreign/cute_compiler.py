@@ -38,6 +38,7 @@ def compile(kernel: Kernel) -> tuple[str, dict[str, Any]]:
     )
     text = compiled.artifacts.PTX
     return re.sub(rf"\b{ptx_text.entry(text)}", "gemm", text), {
+        "grid": list(kernel.grid),
         "cluster": [kernel.ctas, 1, 1],
         "threads": gemm.threads,
         "shared": kernel.shared,

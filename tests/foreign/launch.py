@@ -48,11 +48,15 @@ class Float:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor descriptor of an array, with the block that a load or store moves; `shape` if not the array's own."""
+    """A tensor descriptor of an array, with the block that a load or store moves; `shape` if not the array's own.
+
+    `split` is Gluon's: which dimension of the block the two CTAs of a cluster share, or none, as its basis vector.
+    """
 
     array: str
     block: tuple[int, ...]
     shape: tuple[int, ...] | None = None
+    split: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Kernel:
     target: int
     """80 or 90."""
     grid: tuple[int, int, int]
+    """Programs: in Triton `ctas` CTAs each."""
     arguments: dict[str, Argument]
     """By parameter, in order."""
     constants: dict[str, Any]

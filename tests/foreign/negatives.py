@@ -65,6 +65,9 @@ def parity(text: str) -> Iterator[Negative]:
     for at, match in enumerate(found.values()):
         name = f"parity of the {'last' if at else 'first'} wait"
         yield from replaced(name, text, match[0], f"{match[1]}1{match[3]}")
+    if found := first(text, r"mbarrier\.test_wait\.parity\S+ %\w+(, \[[^]]*\], )(%\w+);"):
+        # The test and its repetitions.
+        yield from replaced("parity of a test", text, f"{found[1]}{found[2]};", f"{found[1]}1;")
 
 
 def arrivals(text: str) -> Iterator[Negative]:

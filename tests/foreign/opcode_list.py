@@ -1,4 +1,4 @@
-"""The opcodes of all PTX files, with counts."""
+"""The forms of instructions in all PTX files, with counts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import ptx_text
 
 
 def table(folder: Path, unknown: Path) -> str:
-    """One opcode a line: how often, in how many files, and `!` if the machine does not know it."""
+    """One form a line: how often, in how many files, and `!` if the machine does not know it."""
     counts: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     for path in sorted(folder.glob("*.ptx")):
-        found = ptx_text.opcodes(path.read_text())
+        found = ptx_text.forms(path.read_text())
         counts += found
         modules.update(found.keys())
-    new = set(unknown.read_text().split()) if unknown.exists() else set()
+    new = set(unknown.read_text().splitlines()) if unknown.exists() else set()
     lines = [f"{counts[name]:7} {modules[name]:4} {'!' if name in new else ' '} {name}" for name in sorted(counts)]
-    total = f"{sum(counts.values())} instructions in {len(list(folder.glob('*.ptx')))} files, {len(counts)} opcodes"
+    total = f"{sum(counts.values())} instructions in {len(list(folder.glob('*.ptx')))} files, {len(counts)} forms"
     return "\n".join([f"# {total}", "#  count files", *lines]) + "\n"

@@ -39,9 +39,31 @@ def statements(text: str) -> list[str]:
     return found
 
 
-def opcodes(text: str) -> Counter[str]:
-    """How often each opcode occurs."""
-    return Counter(statement.split()[0] for statement in statements(text))
+def forms(text: str) -> Counter[str]:
+    """How often each form of an instruction occurs."""
+    return Counter(form(statement) for statement in statements(text))
+
+
+def form(statement: str) -> str:
+    """The opcode, and what its operands say besides where one opcode has several forms."""
+    opcode, _, rest = statement.partition(" ")
+    operands = re.findall(r"\{[^}]*\}|\[[^]]*\]|[^\s,]+", rest)
+    if opcode.startswith("wgmma.mma_async"):
+        *majors, major_b = ("MN-major" if flag == "1" else "K-major" for flag in operands[6:])
+        source = f"shared, {majors[0]}" if majors else "registers"
+        return f"{opcode} (A {source}; B {major_b}; scale-d {kind(operands[3])})"
+    if opcode.startswith(("mbarrier.", "bar.sync", "barrier.sync", "mov.b64", "mov.b32", "cp.async.c")):
+        return f"{opcode} ({', '.join(kind(operand) for operand in operands)})"
+    return opcode
+
+
+def kind(operand: str) -> str:
+    """What an operand is."""
+    names = ((r"\{", "vector"), (r"\[", "address"), (r"%p|\w*[Cc]omplete|P1|p$", "predicate"), (r"%", "register"))
+    for pattern, name in (*names, (r"_$", "_"), (r"-?[0-9]", "number")):
+        if re.match(pattern, operand):
+            return name
+    return "name"
 
 
 def parameters(text: str) -> list[int]:

@@ -14,6 +14,8 @@ os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp(prefix="triton-")
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from launch import BYTES, TRITON_TYPES, Argument, Float, Int, Kernel, Pointer, Tensor, dense, tensor_map
 
@@ -33,10 +35,13 @@ def compile(kernel: Kernel) -> tuple[str, dict[str, Any]]:
         types[name] = type_of(kernel, argument)
         if isinstance(argument, Pointer) or isinstance(argument, Int) and argument.value % 16 == 0:
             attributes[(at,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel.function, signature=types, constexprs=constants, attrs=attributes)
+    Source = GluonASTSource if kernel.language == "gluon" else ASTSource
+    source = Source(fn=kernel.function, signature=types, constexprs=constants, attrs=attributes)
     options = {"num_warps": kernel.warps, "num_stages": kernel.stages, "num_ctas": kernel.ctas}
     compiled = triton.compile(source, target=GPUTarget("cuda", kernel.target, 32), options=options)
+    x, y, z = kernel.grid
     return compiled.asm["ptx"], {
+        "grid": [x * kernel.ctas, y, z],
         "cluster": [kernel.ctas, 1, 1],
         "threads": 32 * compiled.metadata.num_warps,
         "shared": compiled.metadata.shared,
@@ -53,7 +58,16 @@ def type_of(kernel: Kernel, argument: Argument) -> str:
         case Float():
             return "fp32"
         case Tensor(array, block):
-            return f"tensordesc<{TRITON_TYPES[kernel.arrays[array].type]}[{', '.join(map(str, block))}]>"
+            element = kernel.arrays[array].type
+            layout = f",{shared_layout(kernel, argument)!r}" if kernel.language == "gluon" else ""
+            return f"tensordesc<{TRITON_TYPES[element]}[{','.join(map(str, block))}]{layout}>"
+
+
+def shared_layout(kernel: Kernel, tensor: Tensor) -> gl.NVMMASharedLayout:
+    """Gluon's layout of a block in shared memory, with the widest swizzle."""
+    element = {"f16": gl.float16, "bf16": gl.bfloat16}[kernel.arrays[tensor.array].type]
+    split = [list(tensor.split)] if tensor.split else None
+    return gl.NVMMASharedLayout.get_default_for(list(tensor.block), element, cga_layout=split)
 
 
 def parameters(kernel: Kernel, metadata: Any) -> list[dict[str, Any]]:

@@ -22,16 +22,20 @@ class Gemm:
     """c[M, N] = a[M, K] b, a tile a CTA, with b[N, K], or b[K, N] if `is_n_major`; M, N and K are multiples of the tile.
 
     With one warpgroup of consumers, lanes store their own elements of c. With two, the tile goes through shared memory and
-    TMA, and registers move from the producer's warpgroup to theirs.
+    TMA, and registers move from the producer's warpgroup to theirs. If `is_apart`, bytes are expected apart from the
+    arrival, waits only test, and a CTA arrives twice at once at `empty`.
     """
 
-    def __init__(self, tile: tuple[int, int, int], stages: int, warpgroups: int, is_n_major: bool) -> None:
+    def __init__(
+        self, tile: tuple[int, int, int], stages: int, warpgroups: int, is_n_major: bool, is_apart: bool
+    ) -> None:
         self.tile = tile
         self.stages = stages
         self.consumers = warpgroups * WARPGROUP
         self.has_store = warpgroups > 1
         self.threads = self.consumers + (WARPGROUP if self.has_store else 32)
         self.is_n_major = is_n_major
+        self.is_apart = is_apart
 
     @cute.jit
     def __call__(self, a: cute.Tensor, b: cute.Tensor, c: cute.Tensor, steps: cutlass.Int32) -> None:
@@ -103,7 +107,7 @@ class Gemm:
             with cute.arch.elect_one():
                 for stage in cutlass.range_constexpr(self.stages):
                     cute.arch.mbarrier_init(full + stage, 1)
-                    cute.arch.mbarrier_init(empty + stage, CLUSTER)
+                    cute.arch.mbarrier_init(empty + stage, CLUSTER * (2 if self.is_apart else 1))
             cute.arch.mbarrier_init_fence()
         cute.arch.cluster_arrive_relaxed()
         cute.arch.cluster_wait()
@@ -134,7 +138,11 @@ class Gemm:
                     # The first turn finds the stages free: the phase before the first counts as complete.
                     cute.arch.mbarrier_wait(empty + stage, (turn + 1) % 2)
                     with cute.arch.elect_one():
-                        cute.arch.mbarrier_arrive_and_expect_tx(full + stage, bytes)
+                        if cutlass.const_expr(self.is_apart):
+                            cute.arch.mbarrier_expect_tx(full + stage, bytes)
+                            cute.arch.mbarrier_arrive(full + stage)
+                        else:
+                            cute.arch.mbarrier_arrive_and_expect_tx(full + stage, bytes)
                     cute.copy(load_a, from_a[None, step], to_a[None, stage], tma_bar_ptr=full + stage)
                     cute.copy(
                         load_b,
@@ -155,7 +163,12 @@ class Gemm:
             mma.set(warpgroup.Field.ACCUMULATE, False)
             for step in range(steps):
                 stage, turn = step % self.stages, step // self.stages
-                cute.arch.mbarrier_wait(full + stage, turn % 2)
+                if cutlass.const_expr(self.is_apart):
+                    is_full = cute.arch.mbarrier_test_wait(full + stage, turn % 2)
+                    while not is_full:
+                        is_full = cute.arch.mbarrier_test_wait(full + stage, turn % 2)
+                else:
+                    cute.arch.mbarrier_wait(full + stage, turn % 2)
                 warpgroup.fence()
                 for slice in cutlass.range_constexpr(cute.size(left, mode=[2])):
                     cute.gemm(mma, sums, left[None, None, slice, stage], right[None, None, slice, stage], sums)
@@ -165,7 +178,10 @@ class Gemm:
                 # All warps are done with the stage; then a lane tells each CTA of the cluster.
                 cute.arch.barrier(barrier_id=1, number_of_threads=self.consumers)
                 if thread < CLUSTER:
-                    cute.arch.mbarrier_arrive(empty + stage, thread)
+                    if cutlass.const_expr(self.is_apart):
+                        cute.arch.mbarrier_arrive(empty + stage, thread, arrive_count=2)
+                    else:
+                        cute.arch.mbarrier_arrive(empty + stage, thread)
             rounded = cute.make_rmem_tensor(out.shape, element)
             rounded.store(sums.load().to(element))
             if cutlass.const_expr(self.has_store):
