@@ -13,7 +13,7 @@ SMALL = {"integers": [-2, 2]}
 SIGNS = {"integers": [-1, 1]}
 # What a kernel must overwrite.
 NAN = {"constant": "nan"}
-# Absolute and relative. Attention rounds its weights, which are at most 1, and its output; the others their output alone.
+# Absolute and relative. Attention rounds its weights, of at most 1, and its output; the others their output alone.
 ATTENTION = {"f16": (6e-4, 1e-3), "bf16": (4e-3, 8e-3)}
 LAYER_NORM = {"f16": (1e-3, 1e-3), "bf16": (2e-3, 8e-3)}
 SOFTMAX = {"f32": (1e-7, 1e-5), "f16": (1e-6, 1e-3), "bf16": (1e-6, 8e-3)}
@@ -404,9 +404,11 @@ def attention_kernels() -> Iterator[Kernel]:
             function=attention.attention_tma,
             target=90,
             grid=(t // bq, heads * batch, 1),
-            arguments={**blocks, "T": Int(t), "scale": Float(scale)},
+            # Specialised, T is a constant: for T = 0 there would be much code that is not run.
+            arguments={**blocks, **({} if is_specialized else {"T": Int(t)}), "scale": Float(scale)},
             constants={
                 **{"CAUSAL": is_causal, "BLOCK_Q": bq, "BLOCK_KV": bkv, "DIM": dim},
+                **({"T": t} if is_specialized else {}),
                 "SPECIALIZE": is_specialized,
             },
             arrays=arrays(type, heads, t, dim),
@@ -456,6 +458,22 @@ def row_kernels() -> Iterator[Kernel]:
             stages=2,
         )
 
+    for target, rows_a_cta, n, block, warps in ((80, 2, 500, 512, 4), (90, 4, 120, 128, 2)):
+        yield Kernel(
+            name=f"prefix_sum_{block}_f32_sm{target}",
+            function=rows.prefix_sum,
+            target=target,
+            grid=(2, 1, 1),
+            arguments={"x": Pointer("x"), "y": Pointer("y"), "rows": Int(2 * rows_a_cta - 1), "N": Int(n)},
+            constants={"ROWS": rows_a_cta, "BLOCK": block},
+            arrays={
+                "x": Array((2 * rows_a_cta - 1, n), "f32", SMALL),
+                "y": Array((2 * rows_a_cta - 1, n), "f32", NAN),
+            },
+            expect={"operation": "prefix_sum", "output": "y", "x": "x", "rows": 2 * rows_a_cta - 1, "n": n},
+            warps=warps,
+        )
+
 
 def cute_kernels() -> Iterator[Kernel]:
     """Clusters of two: (type, b [K, N], tile, stages, warpgroups, swizzle of A, box of B)."""
@@ -466,7 +484,9 @@ def cute_kernels() -> Iterator[Kernel]:
         ("bf16", True, (128, 64, 32), 2, 2, "64", (64, 16), False),
         ("f16", False, (64, 128, 32), 4, 1, "64", (32, 64), True),
     ):
-        m, n, k = 2 * bm, 2 * bn, 3 * stages * bk
+        m, n = 2 * bm, 2 * bn
+        # The compiler unrolls the producer's loop by four; what is left over runs, too.
+        k = (3 * stages + is_apart) * bk
         has_store = warpgroups > 1
         # The barriers have the first 1024 bytes.
         ring = 2 * stages * (bm + bn) * bk

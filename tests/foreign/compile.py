@@ -1,4 +1,4 @@
-"""Compiles the kernels of `catalog.py`, checks that ptxas takes them, and writes ptx/, manifest.json and opcodes.txt."""
+"""Compiles the kernels of `catalog.py`, has ptxas check them, and writes ptx/, manifest.json and opcodes.txt."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def manifest(entries: list[dict[str, Any]]) -> str:
 def layout(value: Any, depth: int = 1) -> str:
     pad = "  " * depth
     if depth < 3 and isinstance(value, dict) and value:
-        fields = ",\n".join(f"{pad}  {json.dumps(key)}: {layout(one, depth + 1).lstrip()}" for key, one in value.items())
+        parts = {key: layout(one, depth + 1).lstrip() for key, one in value.items()}
+        fields = ",\n".join(f"{pad}  {json.dumps(key)}: {part}" for key, part in parts.items())
         return f"{pad}{{\n{fields}\n{pad}}}"
     if depth < 3 and isinstance(value, list) and value and isinstance(value[0], dict):
         items = ",\n".join(f"{pad}  {json.dumps(one)}" for one in value)
@@ -126,7 +127,9 @@ def assemble(kernel: Kernel, text: str) -> None:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".ptx", ".json")}
+    """What is made, by path."""
+    made = (*folder.glob("ptx/*.ptx"), *folder.glob("manifest.json"), *folder.glob("opcodes.txt"))
+    return {str(path.relative_to(folder)) for path in made}
 
 
 def compare(made: Path, is_whole: bool) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from importlib.metadata import version
 from typing import Any
 
 # Before the import: the architecture, which is that of a GPU otherwise, and to keep the PTX; nothing compiled before.
+KEPT = tempfile.TemporaryDirectory(prefix="cute-")
 os.environ |= {"CUTE_DSL_ARCH": "sm_90a", "CUTE_DSL_KEEP": "ptx", "CUTE_DSL_NO_CACHE": "1"}
-
-import re
-import tempfile
-
-os.environ["CUTE_DSL_DUMP_DIR"] = tempfile.mkdtemp(prefix="cute-")
+os.environ["CUTE_DSL_DUMP_DIR"] = KEPT.name
 
 import cutlass
 import cutlass.cute as cute

@@ -17,13 +17,15 @@ SWIZZLE = 3 << 62
 
 def negatives(text: str, parameters: list[dict[str, Any]]) -> list[Negative]:
     """All that apply to a kernel."""
-    return [*maps(parameters), *(one for rule in RULES for one in rule(text))]
+    return [*maps(text, parameters), *(one for rule in RULES for one in rule(text))]
 
 
-def maps(parameters: list[dict[str, Any]]) -> Iterator[Negative]:
+def maps(text: str, parameters: list[dict[str, Any]]) -> Iterator[Negative]:
     """A tensor map with another swizzle than the kernel counts on."""
     for at, parameter in enumerate(parameters):
-        if parameter["kind"] == "map" and parameter["swizzle"] != "none":
+        # Declared and used.
+        is_used = len(re.findall(rf"_param_{at}\b", text)) > 1
+        if is_used and parameter["kind"] == "map" and parameter["swizzle"] != "none":
             yield {
                 "name": f"swizzle of {parameter['array']}",
                 "parameter": at,
@@ -59,9 +61,10 @@ def expected_bytes(text: str) -> Iterator[Negative]:
 
 
 def parity(text: str) -> Iterator[Negative]:
-    """A wait for parity 1 whatever the phase: true before anything has arrived."""
+    """A wait for parity 1 whatever the phase: true before anything has arrived. Not where it is 1 anyway."""
     pattern = r"(mbarrier\.try_wait\.parity[^;]*, )(%\w+)((?:, %?\w+)?;)"
-    found = {match[0]: match for match in (first(text, pattern), last(text, pattern)) if match}
+    waits = [match for match in re.finditer(pattern, text) if f"mov.b32 {match[2]}, 1;" not in text]
+    found = {match[0]: match for match in waits[:1] + waits[-1:]}
     for at, match in enumerate(found.values()):
         name = f"parity of the {'last' if at else 'first'} wait"
         yield from replaced(name, text, match[0], f"{match[1]}1{match[3]}")
@@ -147,6 +150,8 @@ def atomics(text: str) -> Iterator[Negative]:
 
 def shuffles(text: str) -> Iterator[Negative]:
     """A reduction that meets half of the lanes twice."""
+    if found := first(text, r"(shfl\.sync\.up\.b32 [^;]*, )1, 0, -1;"):
+        yield from replaced("lane of a shuffle up", text, found[0], f"{found[1]}2, 0, -1;")
     for lanes, others in ((16, 8), (2, 1)):
         if f", {lanes}, 31, -1;" in text:
             yield from replaced("lanes of a shuffle", text, f", {lanes}, 31, -1;", f", {others}, 31, -1;")

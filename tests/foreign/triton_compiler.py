@@ -9,7 +9,8 @@ from typing import Any
 
 os.environ |= {"TRITON_DISABLE_LINE_INFO": "1", "TRITON_DEFAULT_FP_FUSION": "1"}
 # Nothing that was compiled before.
-os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp(prefix="triton-")
+CACHE = tempfile.TemporaryDirectory(prefix="triton-")
+os.environ["TRITON_CACHE_DIR"] = CACHE.name
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -25,6 +26,7 @@ SWIZZLES = ("none", "32", "64", "128")
 def compile(kernel: Kernel) -> tuple[str, dict[str, Any]]:
     """The PTX as Triton writes it, and threads, shared memory and parameters."""
     names = list(kernel.function.arg_names)
+    assert list(kernel.arguments) == [name for name in names if name not in kernel.constants], kernel.name
     types, constants, attributes = {}, {}, {}
     for at, name in enumerate(names):
         if name in kernel.constants:
@@ -35,8 +37,8 @@ def compile(kernel: Kernel) -> tuple[str, dict[str, Any]]:
         types[name] = type_of(kernel, argument)
         if isinstance(argument, Pointer) or isinstance(argument, Int) and argument.value % 16 == 0:
             attributes[(at,)] = [["tt.divisibility", 16]]
-    Source = GluonASTSource if kernel.language == "gluon" else ASTSource
-    source = Source(fn=kernel.function, signature=types, constexprs=constants, attrs=attributes)
+    make_source = GluonASTSource if kernel.language == "gluon" else ASTSource
+    source = make_source(fn=kernel.function, signature=types, constexprs=constants, attrs=attributes)
     options = {"num_warps": kernel.warps, "num_stages": kernel.stages, "num_ctas": kernel.ctas}
     compiled = triton.compile(source, target=GPUTarget("cuda", kernel.target, 32), options=options)
     x, y, z = kernel.grid

@@ -31,6 +31,8 @@ def attention(
     total = tl.zeros((BLOCK_Q,), tl.float32)
     sum = tl.zeros((BLOCK_Q, DIM), tl.float32)
     end = tl.minimum((tl.program_id(0) + 1) * BLOCK_Q, T) if CAUSAL else T
+    # Without this, code for no keys would be compiled, and not run.
+    tl.assume(end > 0)
     for first in range(0, end, BLOCK_KV):
         here = first + keys
         key = tl.load(k + start + here[None, :] * DIM + dims[:, None], mask=here[None, :] < T, other=0.0)
@@ -50,7 +52,7 @@ def attention_tma(
     CAUSAL: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_KV: tl.constexpr, DIM: tl.constexpr,
     SPECIALIZE: tl.constexpr,
 ):  # fmt: skip
-    """The same through descriptors of [heads T, DIM]: `wgmma` with scores in registers. BLOCK_Q and BLOCK_KV divide T."""
+    """The same through descriptors of [heads T, DIM]: `wgmma` with weights in registers. The blocks divide T."""
     block, start = tl.program_id(0) * BLOCK_Q, tl.program_id(1) * T
     queries = block + tl.arange(0, BLOCK_Q)
     query = q.load([start + block, 0])

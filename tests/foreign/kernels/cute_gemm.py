@@ -1,7 +1,7 @@
 """Products in CuTe DSL: clusters of two CTAs that share B by multicast, a producer warp, and warpgroups for `wgmma`.
 
-The ring has two mbarriers a stage. `full` gets the bytes of A and of both halves of B; `empty` gets one arrival from each
-CTA, since each writes half of both CTAs' B.
+The ring has two mbarriers a stage. `full` gets the bytes of A and of both halves of B; `empty` gets an arrival from
+each CTA, since each writes half of both CTAs' B.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ WARPGROUP = 128
 
 
 class Gemm:
-    """c[M, N] = a[M, K] b, a tile a CTA, with b[N, K], or b[K, N] if `is_n_major`; M, N and K are multiples of the tile.
+    """c[M, N] = a[M, K] b, a tile a CTA, with b[N, K], or b[K, N] if `is_n_major`. The tile divides M, N and K.
 
-    With one warpgroup of consumers, lanes store their own elements of c. With two, the tile goes through shared memory and
-    TMA, and registers move from the producer's warpgroup to theirs. If `is_apart`, bytes are expected apart from the
-    arrival, waits only test, and a CTA arrives twice at once at `empty`.
+    With one warpgroup of consumers, lanes store their own elements of c. With two, the tile goes through shared memory
+    and TMA, and registers move from the producer's warpgroup to theirs. If `is_apart`, bytes are expected apart from
+    the arrival, waits only test, and a CTA arrives twice at once at `empty`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """A product in Gluon, Triton's lower level: a warp that loads, a warpgroup that multiplies, and a ring of mbarriers.
 
-With two CTAs of a cluster, both work on one tile of twice the rows, and the first sends B to both by multicast: it waits
-for both, at mbarriers of its own where the two arrive.
+With two CTAs of a cluster, both work on one tile of twice the rows, and the first sends B to both by multicast: it
+waits for both, at mbarriers of its own where the two arrive.
 """
 
 from triton.experimental import gluon

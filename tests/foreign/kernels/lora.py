@@ -25,9 +25,7 @@ def shrink(
         for k in range(0, K, BLOCK_K * SPLITS):
             across, down = (k + depth)[None, :], (k + depth)[:, None]
             left = tl.load(x + tokens * K + across, mask=(tokens < end) & (across < K), other=0.0)
-            right = tl.load(
-                w + (adapter * RANK + ranks) * K + down, mask=(ranks < RANK) & (down < K), other=0.0
-            )
+            right = tl.load(w + (adapter * RANK + ranks) * K + down, mask=(ranks < RANK) & (down < K), other=0.0)
             sum = tl.dot(left, right, sum)
         to, is_there = h + tokens * RANK + ranks, (tokens < end) & (ranks < RANK)
         if SPLITS == 1:
@@ -51,9 +49,7 @@ def expand(
         columns = column + tl.arange(0, BLOCK_N)[None, :]
         across, down = tl.arange(0, BLOCK_R)[None, :], tl.arange(0, BLOCK_R)[:, None]
         left = tl.load(h + tokens * RANK + across, mask=(tokens < end) & (across < RANK), other=0.0)
-        right = tl.load(
-            w + (adapter * N + columns) * RANK + down, mask=(columns < N) & (down < RANK), other=0.0
-        )
+        right = tl.load(w + (adapter * N + columns) * RANK + down, mask=(columns < N) & (down < RANK), other=0.0)
         to, is_there = y + tokens * N + columns, (tokens < end) & (columns < N)
         before = tl.load(to, mask=is_there, other=0.0).to(tl.float32)
         sum = tl.dot(left.to(w.dtype.element_ty), right, before)

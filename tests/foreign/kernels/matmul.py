@@ -13,6 +13,8 @@ def product(
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
     columns = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
     depth = tl.arange(0, BLOCK_K)
+    # Without this, code for K = 0 would be compiled, and not run.
+    tl.assume(K > 0)
     sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for k in range(0, K, BLOCK_K):
         across, down = (k + depth)[None, :], (k + depth)[:, None]

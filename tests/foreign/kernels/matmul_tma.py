@@ -28,6 +28,9 @@ def product_persistent(
     CTAS: tl.constexpr, FLATTEN: tl.constexpr, SPECIALIZE: tl.constexpr,
 ):  # fmt: skip
     """c[M, N] = a[M, K] b[N, K]^T; each CTA computes every CTAS-th tile."""
+    if FLATTEN:
+        # Without this, a flattened loop comes with another for K = 0. With it, Triton 3.9.0 cannot specialise.
+        tl.assume(K > 0)
     tiles_n = tl.cdiv(N, BLOCK_N)
     tiles = tl.cdiv(M, BLOCK_M) * tiles_n
     for tile in tl.range(tl.program_id(0), tiles, CTAS, flatten=FLATTEN, warp_specialize=SPECIALIZE):
@@ -58,6 +61,8 @@ def product_scaled(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """c = (a[M, K] scale[K]) b[N, K]^T: the scaled `a` is an operand of `wgmma` in registers."""
+    # Without this, code for K = 0 would be compiled, and not run.
+    tl.assume(K > 0)
     row = tl.program_id(0) * BLOCK_M
     column = tl.program_id(1) * BLOCK_N
     sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
@@ -74,6 +79,8 @@ def product_cast(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """c = a[M, K] b[K, N], with a in f32: rounded to b's type it is an operand of `wgmma` in registers."""
+    # Without this, code for K = 0 would be compiled, and not run.
+    tl.assume(K > 0)
     row = tl.program_id(0) * BLOCK_M
     column = tl.program_id(1) * BLOCK_N
     sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)

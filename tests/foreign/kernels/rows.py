@@ -1,4 +1,4 @@
-"""What reduces each row of a matrix: LayerNorm and softmax."""
+"""What goes over each row of a matrix: LayerNorm, softmax and prefix sums."""
 
 import triton
 import triton.language as tl
@@ -37,3 +37,13 @@ def softmax(x, y, rows, N, BLOCK: tl.constexpr, CTAS: tl.constexpr):
             columns = first + tl.arange(0, BLOCK)
             values = tl.load(x + row * N + columns, mask=columns < N, other=0.0).to(tl.float32)
             tl.store(y + row * N + columns, (tl.exp(values - most) / sum).to(y.dtype.element_ty), mask=columns < N)
+
+
+@triton.jit
+def prefix_sum(x, y, rows, N, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """y[row, i] = x[row, 0] + ... + x[row, i], ROWS rows a CTA, in one block."""
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    is_there = (row < rows) & (column < N)
+    values = tl.load(x + row * N + column, mask=is_there, other=0.0)
+    tl.store(y + row * N + column, tl.cumsum(values, 1), mask=is_there)
