@@ -144,7 +144,7 @@ impl Adapter {
 pub struct Segment {
     /// The first row.
     pub first_row: u32,
-    /// The row after the last.
+    /// The row after the last, of one at least.
     pub last_row: u32,
     /// Number of the adapter.
     pub adapter: u32,

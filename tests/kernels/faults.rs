@@ -18,6 +18,7 @@ mod redundant;
 mod seed;
 mod source;
 mod subject;
+mod table;
 
 use fused_lora_simt::{Action, Op};
 use seed::Fault;

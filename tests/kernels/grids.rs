@@ -14,7 +14,7 @@ fn large(kernel: &Kernel, row_tiles: usize) -> Case {
 }
 
 /// The same with adapters for some of the rows.
-fn large_table(kernel: &Kernel) -> Case {
+pub(crate) fn large_table(kernel: &Kernel) -> Case {
     let m = kernel.block_m as usize;
     let adapters = vec![AdapterCase::new(3), AdapterCase { scale: -1.0, ..AdapterCase::new(16) }];
     // All of the first group but its first tile, none of the second but its last; one row of the third.

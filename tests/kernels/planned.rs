@@ -37,7 +37,7 @@ fn at_true_k(operation: Operation) {
             Planned { rank: planned.rank, ..*other } == *planned && other.rank > planned.rank
         };
         let tiles = if all.iter().any(is_larger) { 1 } else { 2 };
-        hold(kernel, &case_of(planned, kernel, tiles), &schedules(turn, 1));
+        hold(kernel, &case_of(planned, kernel, tiles), &schedules(turn, 2));
         println!("{planned:?}");
     }
     let distinct: BTreeSet<_> = all.iter().map(|p| (p.name, p.cluster, p.k)).collect();

@@ -5,7 +5,7 @@
 use fused_lora_kernels::table::{Kernel, Operation};
 
 use crate::{
-    case::Case,
+    case::{Case, in_cluster},
     suite::{for_each_operation, hold, hold_all, kernels, schedules},
 };
 
@@ -38,5 +38,21 @@ fn around_in_split_k() {
     }
 }
 
+/// Part of a tile and of its neighbour, further than the ring goes, under many schedules; large tiles under few.
+fn under_many_schedules(operation: Operation) {
+    for kernel in kernels(operation) {
+        let shares = if operation == Operation::GemmSplitK { 2 } else { 1 };
+        let k = kernel.block_k * (kernel.stages + 1) * shares + 8;
+        let (m, n) = (kernel.block_m as usize / 2 + 3, kernel.block_n as usize + 5);
+        let cluster = in_cluster(kernel).then_some(2);
+        let case = Case { cluster, seed: 22, ..Case::new(m, n, k as usize, kernel.h.max(19) as usize - 3) };
+        let count = if kernel.block_m * kernel.block_n > 128 * 128 { 2 } else { 20 };
+        hold(kernel, &case, &schedules(0, count));
+    }
+}
+
+for_each_operation!(under_many_schedules: many_schedules_of_gemm Gemm, many_schedules_of_split_k GemmSplitK,
+    many_schedules_of_fused Fused, many_schedules_of_recompute FusedRecompute, many_schedules_of_cooperative FusedCooperative,
+    many_schedules_of_shrink Shrink, many_schedules_of_expand Expand);
 for_each_operation!(around: around_in_gemm Gemm, around_in_fused Fused, around_in_recompute FusedRecompute, around_in_cooperative FusedCooperative,
     around_in_shrink Shrink);

@@ -1,5 +1,7 @@
 //! The base product: y = x Wᵀ and its epilogue.
 
+use core::hint::assert_unchecked;
+
 use super::{
     output_tile::output_tile,
     schedule::{Grid, Strided},
@@ -28,6 +30,8 @@ use crate::{
 pub unsafe fn gemm<T: Tile, const ALIGNED: bool, const MT: usize, const NT: usize>(params: Params) {
     // SAFETY: the caller's contract.
     unsafe {
+        // No code for a tile without steps, which nothing would ever run.
+        assert_unchecked(params.k > 0);
         let grid = Grid::new::<T>(&params);
         let mut tiles = Strided::new(grid.outputs());
         while let Some(index) = tiles.next() {

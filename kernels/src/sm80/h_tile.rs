@@ -89,6 +89,9 @@ struct Scaled {
 }
 
 impl Finish for Scaled {
+    // h's row stride is a multiple of 8, as is the rank with its padding.
+    const IN_CHUNKS: bool = true;
+
     #[inline(always)]
     unsafe fn finish(&self, _: u32, column: u32, _: u32, sums: [f32; 8]) -> [f32; 8] {
         let mut finished = [0.0; 8];

@@ -61,12 +61,7 @@ pub unsafe fn layer_norm(params: LayerNormParams) {
         aligned: chunks::aligned(matrix, stride),
     };
     let (x, y) = (row_of(params.x, params.ldx), row_of(params.y, params.ldy));
-    let vector = |first: Global<u16>| Row {
-        first,
-        columns: params.columns.next_multiple_of(CHUNK_ELEMENTS),
-        lane,
-        aligned: true,
-    };
+    let vector = |first: Global<u16>| Row { first, columns: params.columns, lane, aligned: true };
     let (gamma, beta) = (vector(params.gamma), vector(params.beta));
 
     // SAFETY: the row is there, and this warp's alone; γ and β have whole chunks; the row is the same for all lanes, so
@@ -118,7 +113,8 @@ impl Finish {
         while i < HELD {
             // SAFETY: the caller's contract.
             unsafe {
-                let (gamma, beta) = (self.gamma.load_chunk(column, i), self.beta.load_chunk(column, i));
+                let (gamma, beta) =
+                    (self.gamma.load_whole_chunk(column, i), self.beta.load_whole_chunk(column, i));
                 let words = [
                     self.pair(group[i][0], gamma[0], beta[0]),
                     self.pair(group[i][1], gamma[1], beta[1]),
@@ -176,6 +172,22 @@ impl Row {
         let from = self.first.offset(u64::from(self.column(column, i)));
         // SAFETY: the caller's contract.
         unsafe { chunks::load(from, self.present(column, i), self.aligned) }
+    }
+
+    /// That chunk of a row of whole chunks, with zeros for one that is not there.
+    ///
+    /// # Safety
+    ///
+    /// The row is readable, up to a whole chunk.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn load_whole_chunk(&self, column: u32, i: usize) -> [u32; 4] {
+        let column = self.column(column, i);
+        if column >= self.columns {
+            return [0; 4];
+        }
+        // SAFETY: the caller's contract.
+        unsafe { self.first.offset(u64::from(column)).cast::<[u32; 4]>().load() }
     }
 
     /// Stores that chunk.

@@ -55,6 +55,13 @@ pub(super) trait Operands {
     /// All threads call it; the slot is free.
     unsafe fn copy_second(&mut self, slot: SharedAddr);
 
+    /// Starts copying h of the next step to its slot, where all of x has been copied.
+    ///
+    /// # Safety
+    ///
+    /// As [`copy_first`](Self::copy_first).
+    unsafe fn copy_h(&mut self, _slot: SharedAddr) {}
+
     /// Whether h is visible to this thread. The leader's.
     ///
     /// # Safety
@@ -132,13 +139,16 @@ pub(super) unsafe fn mainloop<
         // Opaque, so that the loop stays one: three copies of it cost registers and instruction cache, and no
         // time is lost here.
         let filled = opaque(T::STAGES - 1);
-        while step < filled {
+        loop {
             operands.copy_second(ring.offset(step * T::SLOT_BYTES));
             if !O::EXPANDS || step < steps.base || h_ahead {
                 operands.copy_first(ring.offset(step * T::SLOT_BYTES));
             }
             cp_async_commit_group();
             step += 1;
+            if step >= filled {
+                break;
+            }
         }
         wait_for_oldest::<T>();
         bar_sync();
@@ -231,10 +241,13 @@ unsafe fn fetch_late_h<T: Tile, O: Operands>(
         bar_sync();
         let (mut step, mut slot) = (0, first_slot);
         let filled = opaque(T::STAGES - 1);
-        while step < filled {
-            operands.copy_first(ring.offset(slot));
+        loop {
+            operands.copy_h(ring.offset(slot));
             slot = next_slot::<T>(slot);
             step += 1;
+            if step >= filled {
+                break;
+            }
         }
         cp_async_commit_group();
         cp_async_wait_group::<0>();

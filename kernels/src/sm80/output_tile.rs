@@ -233,6 +233,17 @@ impl<T: Tile, const ALIGNED: bool, const EXPAND: bool> Operands for TileOperands
     }
 
     #[inline(always)]
+    unsafe fn copy_h(&mut self, slot: SharedAddr) {
+        // SAFETY: as above.
+        unsafe {
+            if !self.first_expands {
+                self.expand_first();
+            }
+            self.first.copy::<true>(slot, T::BLOCK_M, T::BLOCK_K);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn copy_second(&mut self, slot: SharedAddr) {
         // SAFETY: W and B are as `Params` says, the slot is free by the caller's contract; the board as
         // above.

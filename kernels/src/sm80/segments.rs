@@ -101,13 +101,12 @@ pub(crate) unsafe fn next_part(params: &Params, first_row: u32, block_m: u32, se
                 break;
             }
             *segment += 1;
-            if end > first_row {
-                part = Part {
-                    begin: begin.saturating_sub(first_row),
-                    end: end.min(last_row) - first_row,
-                    adapter: load_adapter(lora, adapter),
-                };
-            }
+            // It ends behind the tile's first row: the first one by the table, the others come after it.
+            part = Part {
+                begin: begin.saturating_sub(first_row),
+                end: end.min(last_row) - first_row,
+                adapter: load_adapter(lora, adapter),
+            };
         }
     }
     part

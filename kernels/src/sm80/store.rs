@@ -34,6 +34,9 @@ pub(super) struct Target {
 
 /// What is done to sums before they are rounded.
 pub(crate) trait Finish {
+    /// Whether each row is stored in whole chunks, from multiples of 16 bytes on: then there is no code for single elements.
+    const IN_CHUNKS: bool = false;
+
     /// Finishes the sums of columns `column` to `column + 8` of a row, of which `present` are stored.
     ///
     /// # Safety
@@ -94,7 +97,7 @@ pub(super) unsafe fn store_tile<T: Tile, const MT: usize, const NT: usize>(
                 let pass = m as u32 / fragments;
                 let to_row =
                     |row: u32| row / warp_rows * (16 * MT as u32) + pass * warp_rows + row % warp_rows;
-                store_pass::<T>(place.thread, staging, rows, target, finish, to_row);
+                store_pass::<T, _>(place.thread, staging, rows, target, finish, to_row);
             }
         }
         m += 1;
@@ -107,23 +110,26 @@ pub(super) unsafe fn store_tile<T: Tile, const MT: usize, const NT: usize>(
 ///
 /// As [`store_tile`], after the barrier behind the staging.
 #[inline(always)]
-unsafe fn store_pass<T: Tile>(
+unsafe fn store_pass<T: Tile, F: Finish>(
     thread: u32,
     staging: SharedAddr,
     rows: u32,
     target: &Target,
-    finish: &impl Finish,
+    finish: &F,
     to_row: impl Fn(u32) -> u32,
 ) {
     let groups = T::BLOCK_N / WIDTH;
-    let whole = target.first.address().is_multiple_of(16) && target.stride.is_multiple_of(WIDTH);
+    let whole =
+        F::IN_CHUNKS || target.first.address().is_multiple_of(16) && target.stride.is_multiple_of(WIDTH);
     let column = thread % groups * WIDTH;
     let present = target.columns.saturating_sub(column).min(WIDTH);
     // Eight threads read 16 bytes each at a time: every other four their second chunk first, so that no two
     // meet in a bank.
     let late = column / (4 * WIDTH) % 2 == 1;
     let mut staged_row = thread / groups;
-    while staged_row < rows {
+    // Every thread has a row: a pass has those of a fragment at least.
+    const { assert!(T::THREADS * WIDTH / T::BLOCK_N <= 16) };
+    loop {
         let row = to_row(staged_row);
         if target.begin <= row && row < target.end && present > 0 {
             // SAFETY: this row and these columns are this thread's, staged before the barrier, and there in
@@ -136,10 +142,13 @@ unsafe fn store_pass<T: Tile>(
                 let sums = [a, b, c, d, e, f, g, h].map(f32::from_bits);
                 let sums = finish.finish(row, column, present, sums);
                 let to = target.first.offset(u64::from(row) * u64::from(target.stride) + u64::from(column));
-                store_row(to, sums, present, whole);
+                store_row(to, sums, if F::IN_CHUNKS { WIDTH } else { present }, whole);
             }
         }
         staged_row += T::THREADS / groups;
+        if staged_row >= rows {
+            break;
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The life of a CTA: its barriers, its roles, its end.
 
+use core::hint::assert_unchecked;
+
 use super::{
     barriers::Barriers,
     cluster::Cluster,
@@ -15,8 +17,20 @@ use crate::{
     maps::Maps,
 };
 
+/// Whether a kernel is launched in clusters.
+pub(super) enum Clusters {
+    No,
+    /// Of 1 to 8 CTAs.
+    AnySize,
+    /// Of 2 to 8 CTAs.
+    Yes,
+}
+
 /// What the warpgroups of a CTA do.
 pub(super) trait Roles {
+    /// Whether the kernel is launched in clusters: it has code for no other launch.
+    const CLUSTERS: Clusters;
+
     /// One thread: starts all copies.
     ///
     /// # Safety
@@ -39,14 +53,23 @@ pub(super) trait Roles {
 ///
 /// # Safety
 ///
-/// All threads of the CTA call it once, launched with `T::THREADS` threads and `T::SHARED_BYTES`; `roles` keeps the
+/// All threads of the CTA call it once, launched with `T::THREADS` threads and `T::SHARED_BYTES`, in clusters as
+/// [`Roles::CLUSTERS`] says; `roles` keeps the
 /// kernel's contract.
 #[inline(always)]
-pub(super) unsafe fn run<T: Tile>(maps: Maps, roles: &impl Roles) {
+pub(super) unsafe fn run<T: Tile, R: Roles>(maps: Maps, roles: &R) {
     let shared = dynamic_shared();
     let thread = thread_idx_x();
     let warpgroup = thread / WARPGROUP;
     let cluster = Cluster::new();
+    // SAFETY: the kernel is launched so.
+    unsafe {
+        match R::CLUSTERS {
+            Clusters::No => assert_unchecked(cluster.size() == 1 && cluster.rank() == 0),
+            Clusters::AnySize => {}
+            Clusters::Yes => assert_unchecked(cluster.size() > 1),
+        }
+    }
     // SAFETY: barriers are made before the cluster's barrier and used behind it; each warpgroup takes one branch with
     // all of its threads; nobody leaves while others of the cluster may still reach its shared memory.
     unsafe {

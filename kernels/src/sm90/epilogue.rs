@@ -80,7 +80,7 @@ impl<'a> BoxEpilogue<'a> {
         let (rows, columns) = (m.saturating_sub(self.first_row), n.saturating_sub(column));
         // Opaque, so that the first turn is no loop of its own: twice the code.
         let mut turn = opaque(0);
-        while turn < OPERANDS {
+        loop {
             if turn == 1 && epilogue.activation == Epilogue::GELU_TANH {
                 let mut register = 0;
                 while register < T::BOX_N as usize / 2 {
@@ -113,6 +113,9 @@ impl<'a> BoxEpilogue<'a> {
                 }
             }
             turn += 1;
+            if turn >= OPERANDS {
+                break;
+            }
         }
     }
 
@@ -155,10 +158,13 @@ impl<'a> BoxEpilogue<'a> {
                 cp_async_wait_group::<0>();
             } else {
                 let mut step = 0;
-                while step < opaque(steps) {
+                loop {
                     let (from, to) = from_to(step);
                     to.store_v4(load_eight(from, present));
                     step += 1;
+                    if step >= opaque(steps) {
+                        break;
+                    }
                 }
             }
         }

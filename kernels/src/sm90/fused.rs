@@ -6,7 +6,7 @@ use super::{
     board::Board,
     cluster::Cluster,
     consumer::Consumer,
-    cta::{Roles, run},
+    cta::{Clusters, Roles, run},
     h_tile::store_h,
     producer::Producer,
     schedule::steps,
@@ -56,7 +56,7 @@ where
     [f32; H]: Registers,
 {
     // SAFETY: the caller's contract.
-    unsafe { run::<T>(maps, &Shared::<R, H, T> { maps, params, tile: PhantomData }) }
+    unsafe { run::<T, _>(maps, &Shared::<R, H, T> { maps, params, tile: PhantomData }) }
 }
 
 struct Shared<'a, const R: usize, const H: usize, T> {
@@ -84,6 +84,8 @@ where
     [f32; R]: Registers,
     [f32; H]: Registers,
 {
+    const CLUSTERS: Clusters = Clusters::No;
+
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {
         let mut producer = Producer::<T>::new(self.params, self.maps, shared, cluster);

@@ -7,7 +7,7 @@ use super::{
     board::Board,
     cluster::Cluster,
     consumer::Consumer,
-    cta::{Roles, run},
+    cta::{Clusters, Roles, run},
     own_h::{h_of, receive, release, send},
     producer::Producer,
     schedule::{Clustered, steps},
@@ -54,7 +54,7 @@ pub unsafe fn fused_cooperative<T: Tile, const R: usize, const Y: usize, const P
         assert!(if T::ONE_OPERAND { R == Y + P } else { R == Y });
     };
     // SAFETY: the caller's contract.
-    unsafe { run::<T>(maps, &Cooperative::<R, Y, P, T> { maps, params, tile: PhantomData }) }
+    unsafe { run::<T, _>(maps, &Cooperative::<R, Y, P, T> { maps, params, tile: PhantomData }) }
 }
 
 struct Cooperative<'a, const R: usize, const Y: usize, const P: usize, T> {
@@ -69,6 +69,8 @@ where
     [f32; Y]: Registers,
     [f32; P]: Registers,
 {
+    const CLUSTERS: Clusters = Clusters::AnySize;
+
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {
         let mut producer = Producer::<T>::new(self.params, self.maps, shared, cluster);

@@ -4,7 +4,7 @@ use super::{
     board::Board,
     cluster::Cluster,
     consumer::Consumer,
-    cta::{Roles, run},
+    cta::{Clusters, Roles, run},
     producer::Producer,
     schedule::{Clustered, steps},
     store::{store_tile, wait_for_stores},
@@ -38,7 +38,7 @@ where
     [f32; R]: Registers,
 {
     // SAFETY: the caller's contract.
-    unsafe { run::<T>(maps, &Gemm::<R, T> { maps, params, tile: core::marker::PhantomData }) }
+    unsafe { run::<T, _>(maps, &Gemm::<R, T> { maps, params, tile: core::marker::PhantomData }) }
 }
 
 struct Gemm<'a, const R: usize, T> {
@@ -51,6 +51,8 @@ impl<const R: usize, T: Tile> Roles for Gemm<'_, R, T>
 where
     [f32; R]: Registers,
 {
+    const CLUSTERS: Clusters = Clusters::AnySize;
+
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {
         let mut producer = Producer::<T>::new(self.params, self.maps, shared, cluster);

@@ -6,7 +6,7 @@ use super::{
     barriers::{Barriers, Turn, wait},
     cluster::Cluster,
     consumer::Consumer,
-    cta::{Roles, run},
+    cta::{Clusters, Roles, run},
     producer::Producer,
     store::{Lane, sync_warpgroup},
     tile::{BLOCK_K, Tile, WARPGROUP, WARPGROUP_ROWS},
@@ -32,7 +32,7 @@ use crate::{
 ///
 /// # Parameters
 ///
-/// As [`gemm`](super::gemm).
+/// As [`gemm`](super::gemm); y needs no tensor map, but its base and row stride are multiples of 16 bytes as well.
 ///
 /// # Tiling
 ///
@@ -48,7 +48,7 @@ where
 {
     const { assert!(T::SPLIT_K) };
     // SAFETY: the caller's contract.
-    unsafe { run::<T>(maps, &SplitK::<R, T> { maps, params, tile: PhantomData }) }
+    unsafe { run::<T, _>(maps, &SplitK::<R, T> { maps, params, tile: PhantomData }) }
 }
 
 struct SplitK<'a, const R: usize, T> {
@@ -77,6 +77,8 @@ impl<const R: usize, T: Tile> Roles for SplitK<'_, R, T>
 where
     [f32; R]: Registers,
 {
+    const CLUSTERS: Clusters = Clusters::Yes;
+
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {
         let mut producer = Producer::<T>::new(self.params, self.maps, shared, cluster);
@@ -224,10 +226,11 @@ impl<T: Tile> Partials<T> {
                 }
                 let at =
                     u64::from(first_row + row) * u64::from(params.ldy) + u64::from(first_column + column);
-                // SAFETY: the row and these columns are there, and this thread's.
+                // SAFETY: the row and these columns are there, and this thread's; y and its row stride are multiples of 16
+                // bytes, as for tensor maps.
                 unsafe {
                     let sums = epilogue.finish(row, column, present, sums);
-                    store_row(params.y.offset(at), sums, present, params.ldy.is_multiple_of(WIDTH));
+                    store_row(params.y.offset(at), sums, present, true);
                 }
             }
             group += WARPGROUP;

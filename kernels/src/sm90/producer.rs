@@ -192,7 +192,8 @@ impl<'a, T: Tile> Producer<'a, T> {
             let mut segment = first_segment(&self.params.lora, row_tile);
             let mut first_panel = 0;
             let mut part = next_part(self.params, first_row, T::BLOCK_M, &mut segment);
-            while !part.is_none() && segment != wanted.wrapping_add(1) {
+            // One adapter for all rows has no others before it.
+            while !self.params.lora.segments.is_null() && segment != wanted.wrapping_add(1) {
                 first_panel += part.rank16() / PANEL;
                 part = next_part(self.params, first_row, T::BLOCK_M, &mut segment);
             }

@@ -3,8 +3,8 @@
 //! A *class* is one place of the source with the calls that it was inlined by, in one entry; its *copies* are lines of the
 //! PTX: unrolled loops have several. Every run seeds each action into all copies of each class at once, and into one copy,
 //! chosen by the text. `FUSED_LORA_FAULTS=all` also seeds each copy alone, tries in every entry what is listed as
-//! [`REDUNDANT`] (else in the smallest entry of an operation alone: what nobody misses takes all cases and schedules), which
-//! takes an hour.
+//! [`REDUNDANT`] (else in the smallest entry of an operation alone: what nobody misses takes all cases and schedules), and
+//! writes the [`table`](super::table); entries that stand there as they are now are left out.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,7 @@ use super::{
     redundant::REDUNDANT,
     source::Located,
     subject::{Outcome, Subject},
+    table::{self, Row},
 };
 use crate::{
     case::{AdapterCase, Case, Rows, in_cluster},
@@ -188,9 +189,10 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
     let subjects = subjects(kernel);
     let clusters = subjects.iter().any(Subject::in_clusters);
     let mut wrong = Vec::new();
-    let (mut tried, mut caught) = (0, 0);
+    let mut row = Row::default();
     let mut of_place: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     let classes = classes(kernel, &subjects);
+    row.classes = classes.len();
     for class in &classes {
         let more = if clusters { actions_in_clusters(class.op) } else { &[] };
         for &(what, action) in actions(class.op).iter().chain(more) {
@@ -205,9 +207,9 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
                 let schedules = if most == usize::MAX { SCHEDULES_IF_LISTED } else { SCHEDULES };
                 let item = if copies.len() < class.copies.len() { item_alone } else { item };
                 let outcome = seed(&subjects, copies, action, schedules);
-                tried += 1;
+                row.tried += 1;
                 match outcome {
-                    Outcome::Caught(..) => caught += 1,
+                    Outcome::Caught(..) => row.caught += 1,
                     Outcome::Survived if item.is_some() => survived = item,
                     outcome => wrong.push(format!(
                         "{}: {}, {what}, in {} of {} copies: {outcome}",
@@ -241,10 +243,13 @@ fn entry(kernel: &'static Kernel, is_smallest: bool, survivors: &mut BTreeMap<us
         "{}: {} cases, {} classes, {} faults, {} caught",
         kernel.name,
         subjects.len(),
-        classes.len(),
-        tried,
-        caught
+        row.classes,
+        row.tried,
+        row.caught
     );
+    if is_full() && wrong.is_empty() {
+        table::add(kernel, &row);
+    }
     wrong
 }
 
@@ -252,7 +257,12 @@ fn all(operation: Operation, target: Target) {
     let (mut wrong, mut survivors) = (Vec::new(), BTreeMap::new());
     let all: Vec<_> = kernels(operation).filter(|kernel| kernel.target == target).collect();
     let smallest = all.iter().map(|kernel| kernel.block_m * kernel.block_n).min();
+    let mut is_all = true;
     for kernel in &all {
+        if is_full() && table::has(kernel) {
+            is_all = false;
+            continue;
+        }
         let is_smallest = Some(kernel.block_m * kernel.block_n) == smallest;
         wrong.extend(entry(kernel, is_smallest, &mut survivors));
     }
@@ -261,7 +271,11 @@ fn all(operation: Operation, target: Target) {
         let is_of = |name: &str| item.entries.iter().any(|prefix| name.starts_with(prefix));
         let elsewhere = crate::suite::all_kernels()
             .any(|kernel| is_of(kernel.name) && !all.iter().any(|own| own.name == kernel.name));
-        if !elsewhere && all.iter().any(|kernel| is_of(kernel.name)) && !survivors.contains_key(&number) {
+        if is_all
+            && !elsewhere
+            && all.iter().any(|kernel| is_of(kernel.name))
+            && !survivors.contains_key(&number)
+        {
             wrong.push(format!(
                 "{}, {:?}, is listed as redundant, and is missed everywhere",
                 item.place, item.actions

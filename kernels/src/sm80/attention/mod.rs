@@ -60,6 +60,8 @@ mod softmax;
 mod store;
 mod tiles;
 
+use core::hint::assert_unchecked;
+
 use self::{
     products::{add_values, mask, scores},
     softmax::Softmax,
@@ -76,7 +78,7 @@ use crate::{
         ldmatrix_x4, opaque, thread_idx_x,
     },
     layer_params::AttentionParams,
-    tile::{ATTENTION_BLOCK, WARP},
+    tile::{ATTENTION_BLOCK, ATTENTION_THREADS, WARP},
 };
 
 /// Fragments of 8 keys in a block.
@@ -146,6 +148,8 @@ pub unsafe fn attention<const ROW: u32, const NT: usize, const KT: usize>(params
         bar_sync();
         // Anew, so that they did not wait in registers.
         let thread = opaque(thread_idx_x());
+        // No code for steps of a warp that is not there.
+        assert_unchecked(thread < ATTENTION_THREADS);
         let (warp, lane) = (thread / WARP, thread % WARP);
         step::<ROW, NT, KT, true>(&q, slots, block, warp, lane, params.scale, &mut softmax, &mut sums);
 

@@ -1,0 +1,96 @@
+//! The table of the full set of faults, beside the PTX that they were seeded into.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use fused_lora_kernels::{
+    ptx,
+    table::{Kernel, Target},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::suite::all_kernels;
+
+const AGAIN: &str = "run FUSED_LORA_FAULTS=all cargo test -p fused-lora-tests --test kernels faults::classes";
+
+/// What was tried in an entry.
+#[derive(Default)]
+pub(super) struct Row {
+    pub(super) classes: usize,
+    pub(super) tried: usize,
+    pub(super) caught: usize,
+}
+
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kernels/ptx/FAULTS.md")
+}
+
+/// Of an entry's instructions: the first digits of their sha256.
+fn hash(kernel: &Kernel) -> String {
+    let module = match kernel.target {
+        Target::Sm80 => ptx::SM80,
+        Target::Sm90a => ptx::SM90A,
+    };
+    let head = format!(".visible .entry {}(", kernel.name);
+    let (_, from_entry) = module.split_once(&head).unwrap_or_else(|| panic!("no entry {}", kernel.name));
+    let (entry, _) = from_entry.split_once("\n}").unwrap_or_else(|| panic!("{} has no end", kernel.name));
+    Sha256::digest(entry).iter().take(8).fold(String::new(), |mut hash, byte| {
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
+}
+
+/// The lines of the table in a text, by entry; of entries of other PTX none.
+fn current_lines(text: &str) -> BTreeMap<&'static str, String> {
+    let line_of = |kernel: &'static Kernel| {
+        let start = format!("| {} | {} |", kernel.name, hash(kernel));
+        let line = text.lines().find(|line| line.starts_with(&start))?;
+        Some((kernel.name, line.to_owned()))
+    };
+    all_kernels().filter_map(line_of).collect()
+}
+
+/// Whether the table has an entry as it is now.
+pub(super) fn has(kernel: &Kernel) -> bool {
+    current_lines(&fs::read_to_string(path()).unwrap_or_default()).contains_key(kernel.name)
+}
+
+/// Writes an entry's row into the table.
+pub(super) fn add(kernel: &'static Kernel, row: &Row) {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lines = current_lines(&fs::read_to_string(path()).unwrap_or_default());
+    let Row { classes, tried, caught } = row;
+    let not_missed = tried - caught;
+    let cells = [kernel.name, &hash(kernel)].join(" | ");
+    lines.insert(kernel.name, format!("| {cells} | {classes} | {tried} | {caught} | {not_missed} |"));
+    let mut text = format!(
+        "# Seeded faults\n\n\
+         To make it again, {AGAIN}; entries whose PTX is that of the table are left out.\n\n\
+         Every synchronising instruction of every entry is left out, weakened, or made to wait for the wrong thing: in all copies \
+         of it that the compiler made, and in each alone. A fault is caught if the strict machine reports it, or if the result is \
+         wrong, in one of the entry's cases. What nobody misses is listed, with the reason, in \
+         `tests/kernels/faults/redundant.rs`; anything else fails.\n\n\
+         *PTX*: the first 16 digits of the sha256 of the entry's text.\n\n\
+         | entry | PTX | classes | faults | caught | not missed |\n|---|---|--:|--:|--:|--:|\n"
+    );
+    for line in lines.values() {
+        let _ = writeln!(text, "{line}");
+    }
+    fs::write(path(), text).expect("the table is written");
+}
+
+/// CI fails when an entry has changed and the full set has not run since.
+#[test]
+fn the_table_is_of_this_ptx() {
+    let text = fs::read_to_string(path()).unwrap_or_else(|error| panic!("FAULTS.md: {error}; {AGAIN}"));
+    let lines = current_lines(&text);
+    let missing: Vec<_> =
+        all_kernels().map(|kernel| kernel.name).filter(|name| !lines.contains_key(name)).collect();
+    assert!(missing.is_empty(), "FAULTS.md is not of the PTX of {missing:?}: {AGAIN}");
+}
