@@ -72,7 +72,11 @@ fn to_integer(to: Type, rounding: Rounding, value: f64) -> u64 {
 
 fn from_float(to: Type, rounding: Rounding, is_same: bool, value: f64) -> u64 {
     let value = if is_same { to_whole(value, rounding.mode) } else { value };
-    let value = if rounding.saturates { value.max(0.0).min(1.0) } else { value };
+    let value = match rounding.saturates {
+        true if value.is_nan() => 0.0,
+        true => value.clamp(0.0, 1.0),
+        false => value,
+    };
     match to.bits {
         64 => value.to_bits(),
         32 => {

@@ -106,8 +106,7 @@ fn of_singles(op: A, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 {
 /// What `.sat` and `.relu` make of a result.
 fn cut(result: f32, rounding: Rounding) -> f32 {
     if rounding.saturates {
-        // NaN is 0.
-        return result.max(0.0).min(1.0);
+        return if result.is_nan() { 0.0 } else { result.clamp(0.0, 1.0) };
     }
     if rounding.relu && result < 0.0 { 0.0 } else { result }
 }

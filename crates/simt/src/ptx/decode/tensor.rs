@@ -111,7 +111,7 @@ pub(super) fn wgmma(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {
     };
     let n: usize = shape.strip_prefix("m64n")?.strip_suffix("k16")?.parse().ok()?;
     let [Operand::List(registers), a, _, _, rest @ ..] = &statement.operands[..] else { return None };
-    if n % 8 != 0 || n > 256 || 2 * registers.len() != n {
+    if !n.is_multiple_of(8) || n > 256 || 2 * registers.len() != n {
         return None;
     }
     let in_registers = matches!(a, Operand::List(_));
