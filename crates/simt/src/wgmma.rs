@@ -1,8 +1,7 @@
 //! What wgmma reads and computes: matrix descriptors, and the product of a warpgroup.
 
-use half::{f16, slice::HalfFloatSliceExt};
-
 use crate::{
+    halves::Half,
     tensor::round_towards_zero,
     tensor_map::{CHUNK, Swizzle},
 };
@@ -16,14 +15,93 @@ pub(crate) const WARPGROUP: usize = 128;
 /// Rows of a core matrix, and of a pattern of a swizzle.
 const CORE_ROWS: u32 = 8;
 
-/// A matrix descriptor (PTX ISA 9.7.15.5.1.2.2) of a K-major operand: where the rows of A, or the columns of B, lie
+/// A `wgmma.mma_async` with f32 accumulators and K of 16; its operands are the accumulators, then A (a descriptor, or four
+/// registers), the descriptor of B, and the predicate that keeps the accumulators. PTX ISA 9.7.15.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Product {
+    pub(crate) half: Half,
+    /// A in registers.
+    pub(crate) in_registers: bool,
+    /// A or B with the other sign.
+    pub(crate) negated: [bool; 2],
+    /// A or B with M or N as its contiguous dimension.
+    pub(crate) transposed: [bool; 2],
+}
+
+impl Product {
+    /// Of f16, both operands K-major in shared memory.
+    pub(crate) const PLAIN: Self =
+        Self { half: Half::F16, in_registers: false, negated: [false; 2], transposed: [false; 2] };
+}
+
+/// Bytes of a row of an operand for one step.
+pub(crate) type Row = [u8; 2 * K];
+
+/// Where an operand of one step lies, as offsets in shared memory, or what it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Matrix {
+    /// By row, two chunks of eight elements along K.
+    KMajor(Vec<[usize; 2]>),
+    /// By K, then by eight rows, a chunk of these.
+    MnMajor(Vec<usize>),
+    /// From registers.
+    Rows(Box<[Row; M]>),
+}
+
+impl Matrix {
+    /// Its rows, of what shared memory holds now.
+    pub(crate) fn rows(&self, shared: &[u8]) -> Vec<Row> {
+        let chunk =
+            |offset: usize| -> [u8; CHUNK as usize] { std::array::from_fn(|byte| shared[offset + byte]) };
+        match self {
+            Self::KMajor(rows) => rows
+                .iter()
+                .map(|&[first, second]| {
+                    let mut row = [0; 2 * K];
+                    row[..16].copy_from_slice(&shared[first..first + 16]);
+                    row[16..].copy_from_slice(&shared[second..second + 16]);
+                    row
+                })
+                .collect(),
+            Self::MnMajor(chunks) => {
+                let eights = chunks.len() / K;
+                let mut rows = vec![[0; 2 * K]; 8 * eights];
+                for (number, &offset) in chunks.iter().enumerate() {
+                    let (k, eight) = (number / eights, number % eights);
+                    for (element, bytes) in chunk(offset).chunks_exact(2).enumerate() {
+                        rows[8 * eight + element][2 * k..2 * k + 2].copy_from_slice(bytes);
+                    }
+                }
+                rows
+            }
+            Self::Rows(rows) => rows.to_vec(),
+        }
+    }
+
+    /// A of the registers of a warpgroup's lanes, as mma has them: register i of a lane, with g = l / 4 mod 8 and t = l mod 4, is
+    /// row 16 (l / 32) + g + 8 (i mod 2), columns 2t + 8 (i / 2) and the next. PTX ISA 9.7.15.5.1.1.1.
+    pub(crate) fn of_registers(lanes: &[[u32; 4]]) -> Self {
+        let mut rows = Box::new([[0; 2 * K]; M]);
+        for (lane, registers) in lanes.iter().enumerate() {
+            for (i, register) in registers.iter().enumerate() {
+                let row = 16 * (lane / 32) + lane / 4 % 8 + 8 * (i % 2);
+                let at = 2 * (2 * (lane % 4) + 8 * (i / 2));
+                rows[row][at..at + 4].copy_from_slice(&register.to_le_bytes());
+            }
+        }
+        Self::Rows(rows)
+    }
+}
+
+/// A matrix descriptor (PTX ISA 9.7.15.5.1.2.2) of an operand: where the rows of A, or the columns of B, lie
 /// in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Descriptor {
     start: u32,
-    /// Bytes between the two core matrices of a step; without a meaning if there is a swizzle.
+    /// Of a K-major operand, bytes between the two core matrices of a step, without a meaning if there is a swizzle. Of an
+    /// MN-major one, from one span of rows to the next, without a swizzle from eight K to the next.
     leading: u32,
-    /// Bytes from eight rows to the next eight.
+    /// Bytes from eight rows to the next eight; of an MN-major operand from eight K, without a swizzle from eight rows.
     stride: u32,
     swizzle: Swizzle,
 }
@@ -71,26 +149,53 @@ impl Descriptor {
     }
 }
 
-/// `wgmma.mma_async.m64nNk16.f32.f16.f16`: d += a · bᵀ, with N the number of rows of `b`, a multiple of 8.
+impl Descriptor {
+    /// Where the chunks of eight rows lie, by K, of an operand whose rows are contiguous: the canonical layouts of PTX ISA
+    /// 9.7.15.5.1.2.1, as multiples of 16 bytes ((span, n), (8, 2)) : ((1, leading), (span, stride)), and without a swizzle
+    /// ((1, n), (8, 2)) : ((_, stride), (1, leading)).
+    pub(crate) fn columns(&self, rows: u32) -> Vec<u32> {
+        let span = self.swizzle.span() / CHUNK;
+        let (of_rows, of_eight) = match self.swizzle {
+            Swizzle::None => (self.stride, self.leading),
+            _ => (self.leading, self.stride),
+        };
+        let chunks = (0..K as u32).flat_map(|k| (0..rows / CORE_ROWS).map(move |chunk| (k, chunk)));
+        chunks
+            .map(|(k, chunk)| {
+                let at = self.start
+                    + chunk / span * of_rows
+                    + chunk % span * CHUNK
+                    + k / CORE_ROWS * of_eight
+                    + k % CORE_ROWS * self.swizzle.span();
+                self.swizzle.apply(at)
+            })
+            .collect()
+    }
+}
+
+/// `wgmma.mma_async.m64nNk16.f32.f16.f16`, or of bf16: d += a · bᵀ, with N the number of rows of `b`, a multiple of 8.
 ///
 /// Rows are those that [`Descriptor::rows`] found, 16 f16 each. `d` holds N / 2 values of each of the 128 lanes, lane
 /// after lane. Value i of lane l, with g = l / 4 mod 8 and t = l mod 4, is row 16 (l / 32) + g + 8 (i / 2 mod 2),
 /// column 8 (i / 4) + 2t + i mod 2 (PTX ISA 9.7.15.5.1.1.1).
 ///
 /// The 16 products are exact, they and d are added in f64, the sum is rounded towards zero to f32.
-pub(crate) fn multiply(a: &[[u8; 2 * K]; M], b: &[[u8; 2 * K]], d: &mut [f32]) {
+pub(crate) fn multiply(product: Product, a: &[Row], b: &[Row], d: &mut [f32]) {
     let values = b.len() / 2;
     debug_assert!(b.len().is_multiple_of(8) && d.len() == WARPGROUP * values);
     // By k, a pair of columns for each of the four lanes that share a row.
     let b: Vec<[[f64; 8]; K]> = b
         .chunks_exact(8)
         .map(|columns| {
-            let columns: [[f64; K]; 8] = std::array::from_fn(|column| wide(&columns[column]));
+            let columns: [[f64; K]; 8] = std::array::from_fn(|column| wide(product.half, &columns[column]));
             std::array::from_fn(|k| columns.map(|column| column[k]))
         })
         .collect();
     for (row, a) in a.iter().enumerate() {
-        let a = wide(a);
+        let mut a = wide(product.half, a);
+        if product.negated[0] != product.negated[1] {
+            a = a.map(|value| -value);
+        }
         let (warp, g, half) = (row / 16, row % 8, row / 8 % 2);
         let quad = &mut d[(32 * warp + 4 * g) * values..][..4 * values];
         for (block, b) in b.iter().enumerate() {
@@ -108,17 +213,17 @@ pub(crate) fn multiply(a: &[[u8; 2 * K]; M], b: &[[u8; 2 * K]], d: &mut [f32]) {
     }
 }
 
-/// 16 f16 as f64.
-fn wide(bytes: &[u8; 2 * K]) -> [f64; K] {
-    let halves: [f16; K] =
-        std::array::from_fn(|i| f16::from_bits(u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])));
+/// 16 numbers as f64.
+fn wide(half: Half, bytes: &Row) -> [f64; K] {
+    let halves: [u16; K] = std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]));
     let mut singles = [0f32; K];
-    halves.convert_to_f32_slice(&mut singles);
+    half.widen(&halves, &mut singles);
     singles.map(f64::from)
 }
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
     use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
     use super::*;
@@ -199,7 +304,7 @@ mod tests {
             let mut shared = vec![None; (BASE + ROWS * COLUMNS * 2) as usize];
             for panel in 0..COLUMNS / columns {
                 let at = [(panel * columns) as i32, 0];
-                for chunk in map.chunks(at, BASE + panel * map.box_bytes()) {
+                for chunk in map.tensor().chunks(&at, BASE + panel * map.box_bytes()) {
                     let first = (chunk.global.unwrap() / 2) as u16;
                     assert_eq!((chunk.skip, chunk.bytes), (0, 16));
                     let place = &mut shared[chunk.shared as usize];
@@ -267,7 +372,7 @@ mod tests {
         for n in [16, 24, 256] {
             let b: Vec<_> = (0..n).map(|c| row(1, 64 * c)).collect();
             let mut d = vec![0f32; WARPGROUP * n / 2];
-            multiply(&a, &b, &mut d);
+            multiply(Product::PLAIN, &a, &b, &mut d);
             for (lane, i, r, c) in FIGURE {
                 assert_eq!(d[lane * n / 2 + i], (r + 64 * c) as f32, "n {n}, lane {lane}, value {i}");
             }
@@ -293,7 +398,12 @@ mod tests {
                 (16 * (l / 32) + l / 4 % 8 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (l % 4) + i % 2)
             });
             let mut d: Vec<f32> = places.clone().map(|(row, column)| c(row, column)).collect();
-            multiply(&a.map(bytes), &b.iter().copied().map(bytes).collect::<Vec<_>>(), &mut d);
+            multiply(
+                Product::PLAIN,
+                &a.map(bytes),
+                &b.iter().copied().map(bytes).collect::<Vec<_>>(),
+                &mut d,
+            );
             for ((row, column), value) in places.zip(d) {
                 let product: f64 =
                     a[row].iter().zip(&b[column]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -317,7 +427,7 @@ mod tests {
         let b = [bytes(std::array::from_fn(|_| f16::ONE)); 8];
         let mut d = [0f32; WARPGROUP * 4];
         d[8 * 4] = f32::MAX;
-        multiply(&a.map(bytes), &b, &mut d);
+        multiply(Product::PLAIN, &a.map(bytes), &b, &mut d);
         assert_eq!(d[0], f32::INFINITY);
         assert!(d[4 * 4].is_nan());
         // Beyond f32 it is truncated, not infinite.
@@ -333,7 +443,7 @@ mod tests {
         let mut d = vec![0f32; WARPGROUP * 128];
         let start = std::time::Instant::now();
         for _ in 0..1000 {
-            multiply(std::hint::black_box(&a), std::hint::black_box(&b), &mut d);
+            multiply(Product::PLAIN, std::hint::black_box(&a), std::hint::black_box(&b), &mut d);
         }
         println!("{:?} for m64n256k16", start.elapsed() / 1000);
     }

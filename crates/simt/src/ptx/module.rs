@@ -8,12 +8,16 @@ use std::collections::HashMap;
 use super::{
     parsed::{Operand, Parameter, Parsed, ParsedEntry, Special, Statement},
     text::{Refused, Text, Token},
+    types::Type,
 };
 
 /// The most registers of an entry: their numbers have 16 bits.
 const MOST_REGISTERS: u32 = 0xffff;
 /// The most bytes of parameters of an entry. PTX ISA 5.1.6.
 const MOST_PARAMETERS: u32 = 32_764;
+/// The most bytes of shared memory of a CTA, and what a declaration may align it to.
+const MOST_SHARED: u32 = 227 * 1024;
+const MOST_ALIGN: u32 = 1024;
 /// The most of anything else that is counted.
 const MOST: u32 = i32::MAX as u32;
 
@@ -21,7 +25,7 @@ const MOST: u32 = i32::MAX as u32;
 pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Refused> {
     let mut text = Text::new(text);
     let (mut version, mut target) = (None, None);
-    let mut shared = Vec::new();
+    let mut shared = Shared::default();
     let mut entries = Vec::new();
     loop {
         let before = text.clone();
@@ -43,7 +47,8 @@ pub(crate) fn parse(text: &str) -> Result<Parsed<'_>, Refused> {
             }
             Token::Word(".file" | ".loc") => text.skip_line(),
             Token::Word(".section") => skip_section(&mut text)?,
-            Token::Word(".extern") => shared.push(dynamic_shared(&mut text)?),
+            Token::Word(".extern") => shared.declare(&mut text, true)?,
+            Token::Word(".shared") => shared.declare(&mut text, false)?,
             Token::Word(".visible") => {}
             Token::Word(".entry") => entries.push(Body::entry(&mut text, &shared)?),
             // Constants, such as names of source files. One that is used is refused there.
@@ -70,23 +75,65 @@ fn skip_section(text: &mut Text<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// `.extern .shared .align n .b8 name[];`
-fn dynamic_shared<'a>(text: &mut Text<'a>) -> Result<&'a str, Refused> {
-    let before = text.clone();
-    let name = loop {
-        match text.word("a declaration of shared memory")? {
-            ".align" => {
-                text.number("an alignment", 1024)?;
+/// Names of shared memory: what is declared with a size, one behind another, then what has none.
+#[derive(Clone, Default)]
+struct Shared<'a> {
+    sized: Vec<(&'a str, u32)>,
+    dynamic: Vec<&'a str>,
+    /// Bytes of all with a size.
+    end: u32,
+}
+
+impl<'a> Shared<'a> {
+    /// `.extern .shared .align n .b8 name[];`, from behind `.extern`, or `.shared .align n .b8 name[m];`, from behind `.shared`.
+    fn declare(&mut self, text: &mut Text<'a>, is_extern: bool) -> Result<(), Refused> {
+        let before = text.clone();
+        let (mut align, mut size, mut is_shared) = (None, 1, !is_extern);
+        let name = loop {
+            match text.word("a declaration of shared memory")? {
+                ".align" => align = Some(text.number("an alignment", 1024)?.max(1)),
+                ".shared" => is_shared = true,
+                word if word.starts_with('.') => {
+                    let ty = Type::named(&word[1..]).filter(|ty| ty.bits >= 8 && is_shared);
+                    size = ty.ok_or_else(|| before.refuse(format!("`{word}` of shared memory")))?.bits / 8;
+                }
+                name => break name,
             }
-            ".shared" | ".b8" => {}
-            word if word.starts_with('.') => return Err(before.refuse(format!("`.extern {word}`"))),
-            name => break name,
+        };
+        let mut count = Some(1);
+        if text.takes('[') {
+            count = None;
+            if !text.takes(']') {
+                count = Some(text.number("a length", MOST_SHARED)?);
+                text.expect(']')?;
+            }
         }
-    };
-    text.expect('[')?;
-    text.expect(']')?;
-    text.expect(';')?;
-    Ok(name)
+        text.expect(';')?;
+        match count {
+            None => self.dynamic.push(name),
+            Some(count) => {
+                let start = self.end.next_multiple_of(align.unwrap_or(size));
+                self.end =
+                    size.checked_mul(count).and_then(|bytes| start.checked_add(bytes)).unwrap_or(u32::MAX);
+                if self.end > MOST_SHARED {
+                    return Err(before.refuse(format!("more than {MOST_SHARED} bytes of shared memory")));
+                }
+                self.sized.push((name, start));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a name lies, from the start of shared memory.
+    fn find(&self, name: &str) -> Option<u32> {
+        let sized = self.sized.iter().find(|(sized, _)| *sized == name).map(|&(_, start)| start);
+        sized.or_else(|| self.dynamic.contains(&name).then_some(self.dynamic_start()))
+    }
+
+    /// Where dynamic shared memory starts: as its declarations may want to be aligned.
+    fn dynamic_start(&self) -> u32 {
+        self.end.next_multiple_of(MOST_ALIGN)
+    }
 }
 
 /// The names that are declared between a pair of braces.
@@ -98,12 +145,15 @@ struct Scope<'a> {
     labels: HashMap<&'a str, u32>,
     /// Branches whose label was not seen when the scope they are in ended: statement and label.
     branches: Vec<(usize, &'a str)>,
+    /// `name: .branchtargets a, b;`, by name; and the label that came last.
+    tables: HashMap<&'a str, Vec<&'a str>>,
+    latest: Option<&'a str>,
 }
 
 /// The body of an entry while it is read.
 struct Body<'a, 't> {
     text: &'t mut Text<'a>,
-    shared: &'t [&'a str],
+    shared: Shared<'a>,
     parameters: &'t [Parameter<'a>],
     scopes: Vec<Scope<'a>>,
     statements: Vec<Statement<'a>>,
@@ -112,7 +162,7 @@ struct Body<'a, 't> {
 
 impl<'a, 't> Body<'a, 't> {
     /// From behind `.entry` to the brace that ends it.
-    fn entry(text: &'t mut Text<'a>, shared: &'t [&'a str]) -> Result<ParsedEntry<'a>, Refused> {
+    fn entry(text: &'t mut Text<'a>, shared: &Shared<'a>) -> Result<ParsedEntry<'a>, Refused> {
         let name = text.word("the name of an entry")?;
         let parameters = parameters(text)?;
         let (mut threads, mut ctas, mut registers) = (None, None, None);
@@ -120,7 +170,7 @@ impl<'a, 't> Body<'a, 't> {
             let before = text.clone();
             match text.word("a directive of the entry, or its body")? {
                 ".maxntid" | ".reqntid" => threads = Some(product(text)?),
-                ".maxnreg" => registers = Some(text.number("registers", 255)?),
+                ".maxnreg" => registers = Some(text.number("registers", 256)?),
                 ".minnctapersm" => ctas = Some(text.number("CTAs", MOST)?),
                 ".reqnctapercluster" => {
                     product(text)?;
@@ -131,15 +181,25 @@ impl<'a, 't> Body<'a, 't> {
         }
         let mut body = Body {
             text,
-            shared,
+            shared: shared.clone(),
             parameters: &parameters,
             scopes: Vec::new(),
             statements: Vec::new(),
             registers: 0,
         };
         body.read()?;
-        let Body { statements, registers: register_count, .. } = body;
-        Ok(ParsedEntry { name, parameters, threads, ctas, registers, statements, register_count })
+        let Body { statements, registers: register_count, shared, .. } = body;
+        let static_shared = shared.dynamic_start();
+        Ok(ParsedEntry {
+            name,
+            parameters,
+            threads,
+            ctas,
+            registers,
+            statements,
+            static_shared,
+            register_count,
+        })
     }
 
     /// All of the body, braces included.
@@ -167,10 +227,13 @@ impl<'a, 't> Body<'a, 't> {
                     self.instruction(Some((guard, negated)), opcode, at)?;
                 }
                 Token::Word(".reg") => self.declare()?,
+                Token::Word(".shared") => self.shared.declare(self.text, false)?,
                 Token::Word(".loc") => self.text.skip_line(),
                 Token::Word(".pragma") => self.text.skip_statement()?,
+                Token::Word(".branchtargets") => self.branch_targets(before)?,
                 Token::Word(word) if self.text.takes(':') => {
                     let next = self.statements.len() as u32;
+                    self.scope().latest = Some(word);
                     if self.scope().labels.insert(word, next).is_some() {
                         return Err(before.refuse(format!("a second label `{word}`")));
                     }
@@ -192,7 +255,11 @@ impl<'a, 't> Body<'a, 't> {
         };
         for (statement, label) in branches {
             match (labels.get(label), self.scopes.last_mut()) {
-                (Some(&target), _) => self.statements[statement].operands = vec![Operand::Target(target)],
+                (Some(&target), _) => {
+                    let operands = &mut self.statements[statement].operands;
+                    operands.pop();
+                    operands.push(Operand::Target(target));
+                }
                 (None, Some(outer)) => outer.branches.push((statement, label)),
                 (None, None) => {
                     return Err(self.statements[statement].at.refuse(format!("there is no label `{label}`")));
@@ -208,7 +275,7 @@ impl<'a, 't> Body<'a, 't> {
         let width = self.text.word("the type of registers")?;
         let known = [
             ".pred", ".b8", ".b16", ".b32", ".b64", ".u8", ".u16", ".u32", ".u64", ".s8", ".s16", ".s32",
-            ".s64", ".f16", ".f16x2", ".f32",
+            ".s64", ".f16", ".f16x2", ".bf16", ".bf16x2", ".f32", ".f64",
         ];
         if !known.contains(&width) {
             return Err(before.refuse(format!("registers of type `{width}`")));
@@ -272,11 +339,57 @@ impl<'a, 't> Body<'a, 't> {
             }
             self.text.expect(';')?;
         }
+        if let ("brx.idx" | "brx.idx.uni", [index, Operand::Name(table)]) = (opcode, &operands[..]) {
+            let known = self.scopes.iter().rev().find_map(|scope| scope.tables.get(table));
+            let labels = known.ok_or_else(|| at.refuse(format!("there are no branch targets `{table}`")))?;
+            return self.branch_by_index(guard, index.clone(), labels.clone(), &at);
+        }
         if let ("bra" | "bra.uni", [Operand::Name(label)]) = (opcode, &operands[..]) {
             let (statement, label) = (self.statements.len(), *label);
             self.scope().branches.push((statement, label));
         }
         self.statements.push(Statement { guard, opcode, operands, line, at });
+        Ok(())
+    }
+
+    /// From behind `.branchtargets` to the semicolon; the label before it names them.
+    fn branch_targets(&mut self, at: Text<'a>) -> Result<(), Refused> {
+        let mut labels = Vec::new();
+        loop {
+            labels.push(self.text.word("a label")?);
+            if !self.text.takes(',') {
+                break;
+            }
+        }
+        self.text.expect(';')?;
+        let name =
+            self.scope().latest.ok_or_else(|| at.refuse("branch targets without a name".to_owned()))?;
+        self.scope().tables.insert(name, labels);
+        Ok(())
+    }
+
+    /// `brx.idx`, as one statement for each target: the index, the target's number, how many there are, and the target.
+    fn branch_by_index(
+        &mut self,
+        guard: Option<(u16, bool)>,
+        index: Operand<'a>,
+        labels: Vec<&'a str>,
+        at: &Text<'a>,
+    ) -> Result<(), Refused> {
+        let count = Operand::Immediate(labels.len() as u64);
+        for (number, label) in labels.into_iter().enumerate() {
+            let statement = self.statements.len();
+            self.scope().branches.push((statement, label));
+            let number = Operand::Immediate(number as u64);
+            let operands = vec![index.clone(), number, count.clone(), Operand::Name(label)];
+            self.statements.push(Statement {
+                guard,
+                opcode: "brx.idx",
+                operands,
+                line: at.line(),
+                at: at.clone(),
+            });
+        }
         Ok(())
     }
 
@@ -310,10 +423,35 @@ impl<'a, 't> Body<'a, 't> {
                     immediate(word).ok_or_else(|| before.refuse(format!("`-{word}` is no number")))?;
                 Operand::Immediate(value.wrapping_neg())
             }
-            Token::Word("_") => Operand::Sink,
-            Token::Word(word) => self.named(word),
+            Token::Word("_") => self.paired(Operand::Sink)?,
+            Token::Word(word) => {
+                let operand = self.named(word);
+                match operand {
+                    Operand::Register(_) => self.paired(operand)?,
+                    // `name+8` outside of brackets; within, the address takes it.
+                    Operand::Shared(start) if depth == 0 && self.text.takes('+') => {
+                        Operand::Shared(start.wrapping_add(self.offset()? as u32))
+                    }
+                    _ => operand,
+                }
+            }
             _ => return Err(before.refuse(format!("an operand expected, {}", before.shown()))),
         })
+    }
+
+    /// A result, with the second one that may stand behind it: `d|p`.
+    fn paired(&mut self, first: Operand<'a>) -> Result<Operand<'a>, Refused> {
+        if !self.text.takes('|') {
+            return Ok(first);
+        }
+        let before = self.text.clone();
+        let name = self.text.word("a second result")?;
+        let second = match self.register(name) {
+            Some(register) => Operand::Register(register),
+            None if name == "_" => Operand::Sink,
+            None => return Err(before.refuse(format!("`{name}` is no register"))),
+        };
+        Ok(Operand::Pair(Box::new([first, second])))
     }
 
     /// From behind the brace to the one that closes it.
@@ -352,7 +490,7 @@ impl<'a, 't> Body<'a, 't> {
         if let Some(parameter) = self.parameters.iter().find(|parameter| parameter.name == word) {
             return Operand::Parameter(parameter.offset);
         }
-        if self.shared.contains(&word) { Operand::Shared } else { Operand::Name(word) }
+        self.shared.find(word).map_or(Operand::Name(word), Operand::Shared)
     }
 }
 
@@ -414,10 +552,13 @@ fn product(text: &mut Text<'_>) -> Result<u32, Refused> {
     Ok(product)
 }
 
-/// An integer, or an f32 by its bits: PTX ISA 4.5.
+/// An integer, or an f32 or f64 by its bits: PTX ISA 4.5.
 fn immediate(word: &str) -> Option<u64> {
     if let Some(bits) = word.strip_prefix("0f").or_else(|| word.strip_prefix("0F")) {
         return if bits.len() == 8 { u32::from_str_radix(bits, 16).ok().map(u64::from) } else { None };
+    }
+    if let Some(bits) = word.strip_prefix("0d").or_else(|| word.strip_prefix("0D")) {
+        return if bits.len() == 16 { u64::from_str_radix(bits, 16).ok() } else { None };
     }
     let word = word.strip_suffix('U').unwrap_or(word);
     match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {

@@ -91,7 +91,7 @@ fn blocks(instructions: &[Instruction]) -> Vec<Block> {
     is_first[0] = true;
     for (place, instruction) in instructions.iter().enumerate() {
         match instruction.op {
-            Operation::Branch(target) => {
+            Operation::Branch(target) | Operation::BranchCase(target) => {
                 is_first[target as usize] = true;
                 is_first[place + 1] = true;
             }
@@ -106,7 +106,7 @@ fn blocks(instructions: &[Instruction]) -> Vec<Block> {
         let last = &instructions[end - 1];
         let goes_on = !matches!(last.op, Operation::Branch(_) | Operation::Return) || last.guard != NONE;
         let mut next: Vec<usize> = if goes_on { block_at(end).into_iter().collect() } else { Vec::new() };
-        if let Operation::Branch(target) = last.op {
+        if let Operation::Branch(target) | Operation::BranchCase(target) = last.op {
             next.extend(block_at(target as usize));
         }
         Block { first, end, next }
@@ -122,7 +122,7 @@ fn read<'a>(code: &'a Code, instruction: &'a Instruction) -> impl Iterator<Item 
             Source::Register(register) => Some(*register),
             _ => None,
         });
-    let is_kept = instruction.guard != NONE || instruction.op == Operation::Wgmma;
+    let is_kept = instruction.guard != NONE || matches!(instruction.op, Operation::Wgmma(_));
     let results = if is_kept { written(code, instruction) } else { &[] };
     let guard = (instruction.guard != NONE).then_some(instruction.guard);
     sources.chain(results.iter().copied()).chain(guard).filter(|&register| register != NONE)
@@ -168,6 +168,18 @@ fn intervals(code: &Code, blocks: &[Block]) -> Vec<Option<(usize, usize)>> {
                 let new = live.bits[at] | needed & !set.words(number)[word];
                 changes |= new != live.bits[at];
                 live.bits[at] = new;
+            }
+        }
+    }
+    // Registers that a product reads are its own until a wait, which does not name them: nothing else gets their slots.
+    for instruction in &code.instructions {
+        if matches!(instruction.op, Operation::Wgmma(product) if product.in_registers) {
+            let (first, _) = instruction.sources;
+            for source in &code.sources[first as usize..][..4] {
+                if let Source::Register(register) = source {
+                    cover(usize::from(*register), 0);
+                    cover(usize::from(*register), code.instructions.len());
+                }
             }
         }
     }
