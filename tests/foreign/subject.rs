@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use fused_lora_simt::{
-    Launch, Machine, Report, Schedule, Swizzle, TensorMap,
+    self as simt, Launch, Machine, Report, Schedule, Swizzle, Tensor,
     ptx::{Coverage, Missing, Module},
 };
 
@@ -104,7 +104,7 @@ impl Subject {
             bytes[place.offset as usize..][..value.len()].copy_from_slice(&value);
         }
         let launch = self.module.launch(entry, &bytes, grid.iter().product(), *threads, *shared);
-        dimensions(launch, *grid, *threads, *cluster)
+        launch.dimensions(*grid, [*threads, 1, 1], *cluster)
     }
 }
 
@@ -129,12 +129,6 @@ fn value(parameter: &Parameter, addresses: &BTreeMap<&str, u64>) -> Vec<u8> {
     }
 }
 
-/// Gives a launch its dimensions.
-fn dimensions(launch: Launch, grid: [u32; 3], _threads: u32, cluster: [u32; 3]) -> Launch {
-    assert_eq!(grid[1..], [1, 1], "dimensions of a grid");
-    launch.cluster(cluster[0])
-}
-
 /// The tensor map, as the machine has it.
 fn encode(map: &Map, address: u64) -> [u64; 16] {
     let is_plain = map.interleave == "none" && map.out_of_bounds == "zero";
@@ -146,13 +140,12 @@ fn encode(map: &Map, address: u64) -> [u64; 16] {
         "128" => Swizzle::B128,
         other => panic!("a swizzle of {other}"),
     };
-    assert_eq!(map.element, Element::F16);
-    let tensor = TensorMap {
-        address,
-        dims: map.dims.clone().try_into().expect("two dimensions"),
-        stride: map.strides[0],
-        box_dims: map.box_dims.clone().try_into().expect("two dimensions"),
-        swizzle,
+    let element = match map.element {
+        Element::F16 => simt::Element::F16,
+        Element::Bf16 => simt::Element::Bf16,
+        Element::F32 => simt::Element::F32,
+        Element::I32 => simt::Element::S32,
     };
-    tensor.encode()
+    let Map { dims, strides, box_dims, .. } = map.clone();
+    Tensor { address, element, dims, strides, box_dims, swizzle }.encode()
 }
