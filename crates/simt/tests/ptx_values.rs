@@ -1,6 +1,5 @@
 //! PTX snippets: what arithmetic, conversions, addresses and accesses of all widths give.
 
-mod common;
 #[path = "common/snippets.rs"]
 mod snippets;
 
@@ -22,7 +21,7 @@ fn integers() {
         ("mad.hi.u32 %v, 0x80000000, 4, 5;", 7),
         ("bfe.s32 %v, 0xab0, 4, 8;", 0xffff_ffab),
         ("mov.b32 %r1, 0xff; bfi.b32 %v, 0x5, %r1, 4, 4;", 0x5f),
-        ("mov.b32 %r1, 0x33221100; mov.b32 %r2, 0x776655c4; prmt.b32 %v, %r1, %r2, 0xc47;", 0x0000_c477 & 0xff | 0xff_c400),
+        ("mov.b32 %r1, 0x33221100; mov.b32 %r2, 0x776655c4; prmt.b32 %v, %r1, %r2, 0xc47;", 0x00ff_c477),
         ("mov.b32 %r1, 0x80000001; shf.l.wrap.b32 %v, %r1, 0x7, 33;", 0xf),
         ("mov.b32 %r1, 0x80000001; shf.r.clamp.b32 %v, %r1, 0x7, 40;", 0x7),
         ("lop3.b32 %v, 0xf0, 0xcc, 0xaa, 0xe8;", 0xe8),
