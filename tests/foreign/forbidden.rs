@@ -1,46 +1,155 @@
 //! What foreign code does that the strict reading forbids, and real hardware does not mind.
 //!
-//! An entry names modules, an instruction, and an amendment of their PTX. With all amendments a module is clean; without this one
-//! the machine reports that instruction, and nothing before it. So nothing is lenient: the machine reports it everywhere.
+//! Nothing is lenient: the machine reports all of it. With all amendments a module is clean; without one of them the machine's
+//! report is the one that its entry names, and no other. A test holds both.
 
 use fused_lora_simt::Report;
 
-use crate::manifest::Kernel;
+use crate::{amendment::Amendment, manifest::Kernel};
 
 /// One thing that is forbidden, in some modules.
 pub(crate) struct Forbidden {
     /// How the names of the modules begin.
     pub(crate) modules: &'static [&'static str],
-    /// What the line contains that is reported.
-    pub(crate) instruction: &'static str,
     /// What the report contains.
     pub(crate) report: &'static str,
-    /// What is done to the PTX instead.
+    /// What the line contains that is reported.
+    pub(crate) at: &'static str,
+    /// How the instructions begin that are amended.
+    pub(crate) instruction: &'static str,
+    /// What is done to them.
     pub(crate) amendment: Amendment,
+    /// Which rule it breaks.
+    #[expect(dead_code, reason = "for readers")]
+    pub(crate) rule: &'static str,
+    /// The section of the PTX manual that has it.
+    #[expect(dead_code, reason = "for readers")]
+    pub(crate) section: &'static str,
     /// Why real hardware does not mind.
     #[expect(dead_code, reason = "for readers")]
     pub(crate) why: &'static str,
-    /// The section of the PTX manual.
-    #[expect(dead_code, reason = "for readers")]
-    pub(crate) section: &'static str,
 }
 
-/// A change of the PTX.
-pub(crate) enum Amendment {
-    /// After each line that contains the first text comes the second as a line.
-    InsertAfter(&'static str, &'static str),
-}
+/// Triton's automatically specialised kernels.
+const SPECIALIZED: &[&str] = &[
+    "tma_attention_causal_specialized_",
+    "tma_attention_specialized_",
+    "tma_matmul_persistent_specialized_",
+    "tma_matmul_specialized_",
+];
 
 /// All of it.
-pub(crate) const FORBIDDEN: &[Forbidden] = &[];
+pub(crate) const FORBIDDEN: &[Forbidden] = &[
+    Forbidden {
+        modules: &["gluon_matmul_bt_64x64x64_", "tma_"],
+        report: "but without a fence.mbarrier_init.release.cluster between",
+        at: "cp.async.bulk.tensor",
+        instruction: "mbarrier.init",
+        amendment: Amendment::InsertAfter("fence.mbarrier_init.release.cluster;"),
+        rule: "no fence between mbarrier.init, in the generic proxy, and complete_tx of a copy, in the async proxy",
+        section: "Memory Consistency Model: Proxies; membar, fence",
+        why: "one unit of the multiprocessor executes all operations on mbarriers, in the order of the barrier between",
+    },
+    Forbidden {
+        modules: &["layer_norm_", "softmax_"],
+        report: "race: st.shared",
+        at: "st.shared.b32 [",
+        instruction: "st.shared.b32 [",
+        amendment: Amendment::OneLaneOfAWarp,
+        rule: "the lanes of a warp store one value at one address, and nothing orders them",
+        section: "Memory Consistency Model: Conflict and data-races",
+        why: "a warp executes one store; one of its lanes writes, and all have the same value after the shuffles",
+    },
+    Forbidden {
+        modules: SPECIALIZED,
+        report: "race: st.shared",
+        at: "st.shared.v2.b32 [global_smem",
+        instruction: "st.shared.v2.b32 [global_smem",
+        amendment: Amendment::OneLaneOfACta,
+        rule: "four warps store one constant at one address, and nothing orders them",
+        section: "Memory Consistency Model: Conflict and data-races",
+        why: "an aligned store of 8 bytes is not torn, and each writes the same",
+    },
+    Forbidden {
+        modules: &["gluon_"],
+        report: "race: st.shared",
+        at: "st.shared.b32 [global_smem",
+        instruction: "st.shared.b32 [global_smem",
+        amendment: Amendment::OneLaneOfACta,
+        rule: "four warps store one constant at one address, and nothing orders them",
+        section: "Memory Consistency Model: Conflict and data-races",
+        why: "an aligned store of 4 bytes is not torn, and each writes the same",
+    },
+    Forbidden {
+        modules: SPECIALIZED,
+        report: "which is 0 or 1",
+        at: "mbarrier.try_wait.parity",
+        instruction: "mbarrier.try_wait.parity",
+        amendment: Amendment::BitOfTheLastOperand,
+        rule: "the parity is 0 or -1: the sign of a counter that is shifted down",
+        section: "mbarrier.test_wait, mbarrier.try_wait: phaseParity is 0 or 1",
+        why: "only bit 0 of the operand is read",
+    },
+    Forbidden {
+        modules: SPECIALIZED,
+        report: "race: cp.async.bulk.tensor.global.shared::cta",
+        at: "cp.async.bulk.tensor.2d.global.shared::cta",
+        instruction: "cp.async.bulk.tensor.2d.global.shared::cta",
+        amendment: Amendment::KeepTheFirst,
+        rule: "two partitions compute the whole tile, each, and store it, and nothing orders them",
+        section: "Memory Consistency Model: Conflict and data-races",
+        why: "both write the same bytes",
+    },
+    Forbidden {
+        modules: &["gluon_"],
+        report: "divergence: this lane is at setmaxnreg",
+        at: "setmaxnreg.",
+        instruction: "setmaxnreg.",
+        amendment: Amendment::Drop,
+        rule: "of a warpgroup one warp, a partition of its own, executes another setmaxnreg than the idle three",
+        section: "setmaxnreg: the same instruction must be executed by all warps in a warpgroup",
+        why: "registers are given to warps one by one, and the numbers are the same",
+    },
+    Forbidden {
+        modules: &["gluon_matmul_bt_multicast_"],
+        report: "mbarrier.arrive.shared::cluster reads shared memory",
+        at: "mbarrier.arrive.shared::cluster",
+        instruction: "and.b32 %r58, %r69, -16777224;",
+        amendment: Amendment::Replace("and.b32 %r58, %r69, -8; mapa.shared::cluster.u32 %r58, %r58, 0;"),
+        rule: "bit 24 of an address is cleared to reach the first CTA of a pair",
+        section: "mapa: the manual does not say where an address has the rank of its CTA",
+        why: "in the window of the cluster each CTA has 16 MiB, in the order of ranks",
+    },
+    Forbidden {
+        modules: &["gluon_matmul_bt_multicast_"],
+        report: "may still be told of data, or by another CTA",
+        at: "mbarrier.inval",
+        instruction: "mbarrier.inval",
+        amendment: Amendment::Drop,
+        rule: "the last arrivals of the other CTA, which nobody waits for, may come after mbarrier.inval",
+        section: "mbarrier.inval: no other operation on an mbarrier that is not valid",
+        why: "it does nothing to the 8 bytes, which are not used again",
+    },
+    Forbidden {
+        modules: &["cute_matmul_128x64x32_"],
+        report: "race: cp.async.bulk.tensor.global.shared::cta",
+        at: "cp.async.bulk.tensor.2d.global.shared::cta",
+        instruction: "cp.async.bulk.tensor.2d.global.shared::cta",
+        amendment: Amendment::OneLaneOfAWarp,
+        rule: "all lanes of a warp issue the same store, and nothing orders the 32 copies",
+        section: "Memory Consistency Model: Conflict and data-races",
+        why: "the instruction is issued once for a warp whose lanes agree, or all copies write the same bytes",
+    },
+];
 
 impl Forbidden {
     /// Whether a report is about this.
     pub(crate) fn is_about(&self, report: &Report, line: &str) -> bool {
-        line.contains(self.instruction) && report.to_string().contains(self.report)
+        line.contains(self.at) && report.kind.to_string().contains(self.report)
     }
 
-    fn is_in(&self, kernel: &Kernel) -> bool {
+    /// Whether it is in a kernel.
+    pub(crate) fn is_in(&self, kernel: &Kernel) -> bool {
         self.modules.iter().any(|module| kernel.name.starts_with(module))
     }
 }
@@ -54,17 +163,11 @@ pub(crate) fn of(kernel: &Kernel) -> impl Iterator<Item = &'static Forbidden> {
 pub(crate) fn amended(kernel: &Kernel, text: &str, except: Option<&Forbidden>) -> Result<String, String> {
     let mut text = text.to_owned();
     for entry in of(kernel).filter(|entry| !except.is_some_and(|except| std::ptr::eq(*entry, except))) {
-        text = match entry.amendment {
-            Amendment::InsertAfter(after, line) => {
-                if !text.contains(after) {
-                    return Err(format!("{after:?} is not there"));
-                }
-                let amended = |old: &str| {
-                    if old.contains(after) { format!("{old}\n{line}\n") } else { format!("{old}\n") }
-                };
-                text.lines().map(amended).collect()
-            }
-        };
+        let (amended, count) = entry.amendment.apply(entry.instruction, &text);
+        if count == 0 {
+            return Err(format!("{} is not in the text", entry.instruction));
+        }
+        text = amended;
     }
     Ok(text)
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use fused_lora_simt::{
     self as simt, Launch, Machine, Report, Schedule, Swizzle, Tensor,
-    ptx::{Coverage, Missing, Module},
+    ptx::{Coverage, Entry, Missing, Module},
 };
 
 use crate::{
@@ -104,8 +104,15 @@ impl Subject {
             bytes[place.offset as usize..][..value.len()].copy_from_slice(&value);
         }
         let launch = self.module.launch(entry, &bytes, grid.iter().product(), *threads, *shared);
-        launch.dimensions(*grid, [*threads, 1, 1], *cluster)
+        launch.dimensions(*grid, [*threads, 1, 1], *cluster).registers(registers(entry, *threads))
     }
+}
+
+/// Registers of a lane when it starts: as many as the CTA leaves, or as the entry says, in units of eight.
+fn registers(entry: &Entry, threads: u32) -> u32 {
+    const OF_A_MULTIPROCESSOR: u32 = 64 * 1024;
+    let most = (OF_A_MULTIPROCESSOR / threads).min(256);
+    entry.registers().unwrap_or(most).min(most) / 8 * 8
 }
 
 /// The bytes of a parameter.
