@@ -4,16 +4,20 @@
 //! runs as any other; reports name lines of the PTX.
 
 mod arithmetic;
+mod body;
 mod code;
 mod conversion;
 mod covered;
 mod decode;
 mod floats;
+mod head;
 mod lane;
 mod module;
+mod operand;
 mod parameter;
 mod parsed;
 mod rounding;
+mod shared;
 mod slots;
 mod target;
 mod text;

@@ -5,9 +5,11 @@ use super::{
         code::{Half, Operation as Op, Product},
         parsed::{Operand, Statement},
     },
-    Form,
-    Slot::{self, Address, Box, Immediate, Must, Outs, Predicate, Value, Values},
-    form,
+    form::{
+        Form,
+        Slot::{self, Address, Box, Immediate, Must, Outs, Predicate, Value, Values},
+        form,
+    },
 };
 
 /// `cp.async` and what begins with it.

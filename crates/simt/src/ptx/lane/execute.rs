@@ -8,7 +8,8 @@ use super::{
         parsed::Special,
         types::Kind,
     },
-    GENERIC_SHARED, Lane, PARAMETERS, special,
+    special,
+    state::{GENERIC_SHARED, Lane, PARAMETERS},
 };
 use crate::{
     exchange::Exchange,
