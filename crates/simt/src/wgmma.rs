@@ -26,12 +26,19 @@ pub(crate) struct Product {
     pub(crate) negated: [bool; 2],
     /// A or B with M or N as its contiguous dimension.
     pub(crate) transposed: [bool; 2],
+    /// Whether a `wgmma.fence` stands between what wrote its registers before and this.
+    pub(crate) is_fenced: bool,
 }
 
 impl Product {
     /// Of f16, both operands K-major in shared memory.
-    pub(crate) const PLAIN: Self =
-        Self { half: Half::F16, in_registers: false, negated: [false; 2], transposed: [false; 2] };
+    pub(crate) const PLAIN: Self = Self {
+        half: Half::F16,
+        in_registers: false,
+        negated: [false; 2],
+        transposed: [false; 2],
+        is_fenced: true,
+    };
 }
 
 /// Bytes of a row of an operand for one step.

@@ -205,8 +205,9 @@ fn wgmma_in_all_its_forms() {
         let fresh = format!("setp.ne.u32 %p3, %lane, %lane; {}", plain("%p3, 1, 1, 0, 0"));
         assert_eq!(of(&fresh, straight), expected(1, 0));
         assert_eq!(of(&plain("0, 1, 1, 0, 0"), straight), expected(1, 0));
-        let registers =
-            format!("{FRAGMENT} {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; {END}");
+        let registers = format!(
+            "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; {END}"
+        );
         assert_eq!(of(&registers, straight), expected(1, 1));
         // Two accumulators in one group, and a second group that goes on with one of them.
         let several = format!(
@@ -238,6 +239,19 @@ fn registers_of_products_under_way() {
     for between in ["mov.b32 %r11, 0;", "add.f32 %e0, %c1, %c1;", "mov.b32 %c3, 0f00000000;"] {
         let report = run(between).expect_err(between);
         assert!(report.to_string().contains("touched before a wait"), "{report}");
+    }
+    // A fence stands between what wrote them and the product, on every way there.
+    let unfenced = |before: &str| {
+        let body = format!("{before} {NAME} {ACC}, %d2, %d3, 1, 1, 1, 0, 0; {END}");
+        products(&body, [false; 2], &Schedule::random(2))
+    };
+    let around = |fence: &str| {
+        format!("setp.eq.u32 %p4, %lane, 200; @%p4 bra $past; mov.b32 %c1, %c0; $past: {fence}")
+    };
+    unfenced(&around("wgmma.fence.sync.aligned;")).unwrap_or_else(|report| panic!("{report}"));
+    for before in [&*around(""), "mov.b32 %c1, %c0;"] {
+        let report = unfenced(before).expect_err(before);
+        assert!(report.to_string().contains("no wgmma.fence"), "{report}");
     }
     // Also before the group is committed.
     let open = format!("{NAME} {ACC}, %d2, %d3, 1, 1, 1, 0, 0; mov.b32 %c0, 0f00000000; {END}");

@@ -33,6 +33,9 @@ impl Lane<'_> {
 
     /// wgmma: it is given to the machine with its group.
     pub(super) fn multiply(&mut self, i: &Instruction, product: Product) {
+        if !product.is_fenced {
+            self.fail("no wgmma.fence since a register of it was written, on some way here");
+        }
         let registers = if product.in_registers { self.words(i, 0) } else { [0; 4] };
         let (a, next) = if product.in_registers { (0, 4) } else { (self.get(i, 0), 1) };
         let b = self.get(i, next);
