@@ -31,8 +31,7 @@ fn atomics_on_shared_memory() {
         ("atom.shared.cas.b32 %r1, [%mem], 0, 5", 5),
         ("cvta.shared.u64 %d2, %d1; red.add.u32 [%d2], 2", 64),
     ] {
-        let body =
-            format!("{ZERO} cvt.u64.u32 %d1, %mem; {atomic}; bar.sync 0; ld.shared.b32 %v, [%mem];");
+        let body = format!("{ZERO} cvt.u64.u32 %d1, %mem; {atomic}; bar.sync 0; ld.shared.b32 %v, [%mem];");
         assert!(words(&body).iter().all(|&word| word == expected), "{atomic}: {:x?}", words(&body));
     }
     // Each lane gets another ticket.
@@ -154,10 +153,8 @@ fn arrivals_with_counts_and_states() {
         fails_on(32, &body, |kind| matches!(kind, Kind::Deadlock { .. }));
     }
     // The arrivals that are missing, by the state before.
-    let body = format!(
-        "{} mbarrier.arrive.shared.b64 %d1, [%mem]; mbarrier.pending_count.b64 %v, %d1;",
-        init(32)
-    );
+    let body =
+        format!("{} mbarrier.arrive.shared.b64 %d1, [%mem]; mbarrier.pending_count.b64 %v, %d1;", init(32));
     let mut counts = run_on(32, &body, &Schedule::random(1)).unwrap_or_else(|report| panic!("{report}"));
     counts.sort_unstable();
     assert_eq!(counts, (1..=32).collect::<Vec<_>>());
@@ -178,11 +175,11 @@ fn an_mbarrier_is_invalidated_and_initialised_again() {
             "{} {} {STORE} mbarrier.arrive.shared.b64 _, [%mem];
             $w{number}: mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p2 bra $w{number};
             {LOAD} {before} @%p1 mbarrier.inval.shared::cta.b64 [%mem];",
-            "setp.eq.u32 %p1, %lane, 0;",
-            "@%p1 mbarrier.init.shared::cta.b64 [%mem], 32; bar.sync 0;"
+            "setp.eq.u32 %p1, %lane, 0;", "@%p1 mbarrier.init.shared::cta.b64 [%mem], 32; bar.sync 0;"
         )
     };
-    let both = |before: &str| format!("{} {} @%p1 st.shared.b64 [%mem], 0;", round(1, before), round(2, before));
+    let both =
+        |before: &str| format!("{} {} @%p1 st.shared.b64 [%mem], 0;", round(1, before), round(2, before));
     assert_eq!(words(&both("bar.sync 0;")), (0..32).rev().collect::<Vec<_>>());
     // Others may still wait for it.
     fails_on(32, &both(""), |kind| is_early(kind) || is_operand(kind));
@@ -210,8 +207,7 @@ fn copies_of_four_and_eight_bytes() {
             ld.shared.v2.b32 {{%v, %r3}}, [%r1]; add.u32 %v, %v, %r3;"
         )
     };
-    let expected: Vec<u32> =
-        (0..32).map(|lane| if lane % 2 == 1 { lane + 1007 } else { 1000 }).collect();
+    let expected: Vec<u32> = (0..32).map(|lane| if lane % 2 == 1 { lane + 1007 } else { 1000 }).collect();
     assert_eq!(words(&body("cp.async.wait_group 0;")), expected);
     fails_on(32, &body(""), is_early);
 }

@@ -1,6 +1,5 @@
 //! PTX snippets: tensors of one to five dimensions, and wgmma in all its forms.
 
-
 use fused_lora_simt::{Element, Kind, Machine, Report, Schedule, Swizzle, Tensor, ptx::Module};
 
 const HEAD: &str = ".version 8.6\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 memory[];\n.visible .entry test(\n\t.param .u64 to,\n\t.param .align 64 .b8 map[128],\n\t.param .align 64 .b8 out[128]\n)\n{\n.reg .pred %p<8>;\n.reg .b32 %r<64>, %lane, %mem, %bar;\n.reg .b64 %d<16>, %to, %at, %map, %out;\n.reg .f32 %c<16>, %e<16>;\nmov.u32 %lane, %tid.x;\nmov.u32 %mem, memory;\nadd.u32 %bar, %mem, 8192;\nld.param.u64 %to, [to];\nmov.b64 %d0, map;\ncvta.param.u64 %map, %d0;\nmov.b64 %d0, out;\ncvta.param.u64 %out, %d0;\nsetp.eq.u32 %p1, %lane, 0;\n";
@@ -24,7 +23,12 @@ fn run(
 }
 
 /// A dense tensor of these dimensions whose every element is its number, loaded by a box and stored at the same place.
-fn copied(rank: usize, element: Element, body: impl Fn(&str, &str) -> String, schedule: &Schedule) -> Result<(), Report> {
+fn copied(
+    rank: usize,
+    element: Element,
+    body: impl Fn(&str, &str) -> String,
+    schedule: &Schedule,
+) -> Result<(), Report> {
     let dims = &[32u64, 3, 4, 2, 5][..rank];
     let bytes = u64::from(element.bytes());
     let count: u64 = dims.iter().product();
@@ -81,13 +85,17 @@ fn tensors_of_one_to_five_dimensions() {
     for schedule in Schedule::standard(7) {
         for (element, bytes) in [(Element::F16, 2), (Element::F32, 4), (Element::U8, 1), (Element::Bf16, 2)] {
             for (rank, elements) in [(1, 32), (2, 64), (3, 128), (4, 128), (5, 256)] {
-                copied(rank, element, body(elements * bytes), &schedule).unwrap_or_else(|report| panic!("{report}"));
+                copied(rank, element, body(elements * bytes), &schedule)
+                    .unwrap_or_else(|report| panic!("{report}"));
             }
         }
         let report = copied(3, Element::F16, body(258), &schedule).unwrap_err();
         assert!(matches!(report.kind, Kind::Deadlock { .. }), "{report}");
         let early = |rank: &str, at: &str| {
-            body(256)(rank, at).replace("$wait: mbarrier.try_wait.parity.shared.b64 %p2, [%bar], 0; @!%p2 bra $wait;", "$wait:")
+            body(256)(rank, at).replace(
+                "$wait: mbarrier.try_wait.parity.shared.b64 %p2, [%bar], 0; @!%p2 bra $wait;",
+                "$wait:",
+            )
         };
         let report = copied(3, Element::F16, early, &schedule).unwrap_err();
         assert!(!matches!(report.kind, Kind::Panic { .. }), "{report}");
@@ -197,7 +205,9 @@ fn wgmma_in_all_its_forms() {
         let fresh = format!("setp.ne.u32 %p3, %lane, %lane; {}", plain("%p3, 1, 1, 0, 0"));
         assert_eq!(of(&fresh, straight), expected(1, 0));
         assert_eq!(of(&plain("0, 1, 1, 0, 0"), straight), expected(1, 0));
-        let registers = format!("{FRAGMENT} {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; {END}");
+        let registers = format!(
+            "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; {END}"
+        );
         assert_eq!(of(&registers, straight), expected(1, 1));
         // Two accumulators in one group, and a second group that goes on with one of them.
         let several = format!(
@@ -209,7 +219,10 @@ fn wgmma_in_all_its_forms() {
         );
         assert_eq!(of(&several, straight), expected(1, 3));
         // An empty group.
-        assert_eq!(of(&format!("wgmma.commit_group.sync.aligned; {}", plain("1, 1, 1, 0, 0")), straight), expected(1, 1));
+        assert_eq!(
+            of(&format!("wgmma.commit_group.sync.aligned; {}", plain("1, 1, 1, 0, 0")), straight),
+            expected(1, 1)
+        );
     }
 }
 
@@ -217,13 +230,28 @@ fn wgmma_in_all_its_forms() {
 #[test]
 fn registers_of_products_under_way() {
     let wait = "wgmma.wait_group.sync.aligned 0;";
-    let registers =
-        format!("{FRAGMENT} {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; wgmma.commit_group.sync.aligned;");
-    let run = |between: &str| products(&format!("{registers} {between} {wait}"), [false; 2], &Schedule::random(2));
+    let registers = format!(
+        "{FRAGMENT} {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; wgmma.commit_group.sync.aligned;"
+    );
+    let run =
+        |between: &str| products(&format!("{registers} {between} {wait}"), [false; 2], &Schedule::random(2));
     run("mov.b32 %r20, %r11;").unwrap_or_else(|report| panic!("{report}"));
     for between in ["mov.b32 %r11, 0;", "add.f32 %e0, %c1, %c1;", "mov.b32 %c3, 0f00000000;"] {
         let report = run(between).expect_err(between);
         assert!(report.to_string().contains("touched before a wait"), "{report}");
+    }
+    // A fence stands between what wrote them and the product, on every way there.
+    let unfenced = |before: &str| {
+        let body = format!("{before} {NAME} {ACC}, %d2, %d3, 1, 1, 1, 0, 0; {END}");
+        products(&body, [false; 2], &Schedule::random(2))
+    };
+    let around = |fence: &str| {
+        format!("setp.eq.u32 %p4, %lane, 200; @%p4 bra $past; mov.b32 %c1, %c0; $past: {fence}")
+    };
+    unfenced(&around("wgmma.fence.sync.aligned;")).unwrap_or_else(|report| panic!("{report}"));
+    for before in [&*around(""), "mov.b32 %c1, %c0;"] {
+        let report = unfenced(before).expect_err(before);
+        assert!(report.to_string().contains("no wgmma.fence"), "{report}");
     }
     // Also before the group is committed.
     let open = format!("{NAME} {ACC}, %d2, %d3, 1, 1, 1, 0, 0; mov.b32 %c0, 0f00000000; {END}");
@@ -231,6 +259,11 @@ fn registers_of_products_under_way() {
     assert!(report.to_string().contains("touched before a wait"), "{report}");
     // Shared memory is read without a proxy fence.
     let text = format!("st.shared.b32 [%mem], 0; bar.sync 0; {NAME} {ACC}, %d2, %d3, 1, 1, 1, 0, 0; {END}");
-    let report = products(&text.replace("st.shared", "setp.eq.u32 %p2, %lane, 0; @%p2 st.shared"), [false; 2], &Schedule::random(2)).unwrap_err();
+    let report = products(
+        &text.replace("st.shared", "setp.eq.u32 %p2, %lane, 0; @%p2 st.shared"),
+        [false; 2],
+        &Schedule::random(2),
+    )
+    .unwrap_err();
     assert!(matches!(report.kind, Kind::Proxy { .. }), "{report}");
 }

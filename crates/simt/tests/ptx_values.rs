@@ -63,7 +63,10 @@ fn floats() {
         ("cvt.rzi.s32.f32 %v, 0fc0200000;", (-2i32).cast_unsigned()),
         ("cvt.rni.f32.f32 %v, 0f40200000;", f(2.0)),
         ("mov.f64 %f1, 0d3ff8000000000000; mul.f64 %f2, %f1, %f1; cvt.rn.f32.f64 %v, %f2;", f(2.25)),
-        ("cvt.f64.f32 %f1, 0f40000000; sqrt.rn.f64 %f2, %f1; cvt.rn.f32.f64 %v, %f2;", f(std::f32::consts::SQRT_2)),
+        (
+            "cvt.f64.f32 %f1, 0f40000000; sqrt.rn.f64 %f2, %f1; cvt.rn.f32.f64 %v, %f2;",
+            f(std::f32::consts::SQRT_2),
+        ),
     ] {
         assert_eq!(value(body), expected, "{body}");
     }
@@ -83,7 +86,8 @@ fn approximations_stay_within_their_bounds() {
     ] {
         let mut seen = Vec::new();
         for seed in 0..12 {
-            let found = snippets::run_on(32, instruction, &Schedule::random(seed)).expect("nothing is wrong")[0];
+            let found =
+                snippets::run_on(32, instruction, &Schedule::random(seed)).expect("nothing is wrong")[0];
             let error = (f64::from(f32::from_bits(found)) - exact).abs();
             assert!(error <= exact.abs() * relative, "{instruction} {found:x}");
             seen.push(found);
@@ -157,7 +161,8 @@ fn shared_memory_with_a_size_lies_before_what_has_none() {
     @%p1 st.shared.b64 [own+8], 77;
     @%p1 st.shared.b16 [%r2+6], 5;
     ld.shared.b32 %v, [%r1];";
-    let module = parse(".shared .align 8 .b16 table[4];\n", body).unwrap_or_else(|refused| panic!("{refused}"));
+    let module =
+        parse(".shared .align 8 .b16 table[4];\n", body).unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!(module.entries()[0].static_shared(), 1024);
     let mut machine = Machine::new();
     let to = machine.buffer(4 * 32);

@@ -96,11 +96,9 @@ fn fewer_matrices_and_transposed_ones() {
     );
     expect(&body, pair);
     let unordered = store.replace("bar.warp.sync -1;", "");
-    fails_on(
-        32,
-        &format!("{unordered} ldmatrix.sync.aligned.m8n8.x1.shared.b16 {{%v}}, [%r2];"),
-        |kind| matches!(kind, Kind::Race { .. } | Kind::Poison { .. } | Kind::Misaligned { .. }),
-    );
+    fails_on(32, &format!("{unordered} ldmatrix.sync.aligned.m8n8.x1.shared.b16 {{%v}}, [%r2];"), |kind| {
+        matches!(kind, Kind::Race { .. } | Kind::Poison { .. } | Kind::Misaligned { .. })
+    });
 }
 
 #[test]

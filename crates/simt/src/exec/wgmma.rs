@@ -65,7 +65,7 @@ impl Run {
             pending.push(number);
             operands.extend([n as u64, u64::from(number)]);
             for step in *steps {
-                let Product { half, in_registers, negated, transposed } = step.product;
+                let Product { half, in_registers, negated, transposed, .. } = step.product;
                 let bits = [in_registers, negated[0], negated[1], transposed[0], transposed[1], step.keeps];
                 let flags = bits.iter().fold(half as u64, |flags, &bit| flags << 1 | u64::from(bit));
                 operands.extend([step.a, step.b, flags]);

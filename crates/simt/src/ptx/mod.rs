@@ -4,16 +4,22 @@
 //! runs as any other; reports name lines of the PTX.
 
 mod arithmetic;
+mod blocks;
+mod body;
 mod code;
 mod conversion;
 mod covered;
 mod decode;
+mod fences;
 mod floats;
+mod head;
 mod lane;
 mod module;
+mod operand;
 mod parameter;
 mod parsed;
 mod rounding;
+mod shared;
 mod slots;
 mod target;
 mod text;
@@ -174,6 +180,7 @@ impl Entry {
         let assigned = || {
             let mut decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
             let mut code = decoded.take().expect("it is taken once");
+            fences::mark(&mut code);
             slots::assign(&mut code);
             Arc::new(code)
         };

@@ -6,9 +6,12 @@ use super::{
         parsed::{Operand, Statement},
         types::{Kind, Mode, Rounding, Type},
     },
-    Form,
-    Slot::{Immediate, Out, Outs, Pair, Predicate, Value, Values},
-    convert, form,
+    convert,
+    form::{
+        Form,
+        Slot::{Immediate, Out, Outs, Pair, Predicate, Value, Values},
+        form,
+    },
 };
 
 /// `mov`, also of several words to one and back.

@@ -6,9 +6,11 @@ use super::{
         lane::{GENERIC_SHARED, PARAMETERS},
         types::{Kind, Mode, Rounding, Type},
     },
-    Form,
-    Slot::{Out, Value},
-    form,
+    form::{
+        Form,
+        Slot::{Out, Value},
+        form,
+    },
 };
 
 /// `cvt`, by what follows it.

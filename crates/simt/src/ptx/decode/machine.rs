@@ -6,9 +6,11 @@ use super::{
         parsed::{Operand, Statement},
         types::{Kind, Type},
     },
-    Form,
-    Slot::{Address, Immediate, Label, Must, Out, Outs, Pair, Predicate, Value, Values},
-    form,
+    form::{
+        Form,
+        Slot::{Address, Immediate, Label, Must, Out, Outs, Pair, Predicate, Value, Values},
+        form,
+    },
 };
 
 pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> Option<Form> {

@@ -5,9 +5,11 @@ use super::{
         code::{Arrival, Operation as Op},
         parsed::{Operand, Statement},
     },
-    Form,
-    Slot::{Address, Out, Value},
-    form,
+    form::{
+        Form,
+        Slot::{Address, Out, Value},
+        form,
+    },
 };
 
 pub(super) fn decode(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {

@@ -6,9 +6,11 @@ use super::{
         parsed::{Operand, Statement},
         types::{Kind, Type},
     },
-    Form,
-    Slot::{Address, Out, Outs, Value, Values},
-    form,
+    form::{
+        Form,
+        Slot::{Address, Out, Outs, Value, Values},
+        form,
+    },
 };
 
 /// What follows the name, but for the type.

@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod convert;
+mod form;
 mod machine;
 mod mbarrier;
 mod memory;
@@ -15,44 +16,7 @@ use super::{
     types::{Kind, Type},
 };
 use crate::memory::SHARED_BASE;
-
-/// The form of an instruction's operands.
-struct Form {
-    op: Op,
-    /// The operands, in their order.
-    operands: Vec<Slot>,
-}
-
-/// What stands at one place among the operands.
-#[derive(Clone, Copy)]
-enum Slot {
-    /// A register for a result, or `_`.
-    Out,
-    /// Several of them: between braces, or one without.
-    Outs,
-    /// Two of them, `d|p`, or the first alone.
-    Pair,
-    /// A value of so many bits.
-    Value(u32),
-    /// Several of them.
-    Values(u32),
-    /// An immediate, which is kept.
-    Immediate,
-    /// An immediate that must be this.
-    Must(u64),
-    /// `[base+offset]`
-    Address,
-    /// `[base+offset, {x, y, …}]`, with so many coordinates.
-    Box(u32),
-    /// The label of a branch.
-    Label,
-    /// A predicate, which may be negated: its register, and whether it is.
-    Predicate,
-}
-
-fn form(op: Op, operands: impl Into<Vec<Slot>>) -> Form {
-    Form { op, operands: operands.into() }
-}
+use form::{Form, Slot};
 
 /// Decodes an entry.
 pub(crate) fn decode(entry: &ParsedEntry<'_>, target: Target) -> Result<Code, Refused> {

@@ -5,9 +5,11 @@ use super::{
         code::{Half, Operation as Op, Product},
         parsed::{Operand, Statement},
     },
-    Form,
-    Slot::{self, Address, Box, Immediate, Must, Outs, Predicate, Value, Values},
-    form,
+    form::{
+        Form,
+        Slot::{self, Address, Box, Immediate, Must, Outs, Predicate, Value, Values},
+        form,
+    },
 };
 
 /// `cp.async` and what begins with it.
@@ -127,5 +129,5 @@ pub(super) fn wgmma(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {
     let sign = |is_negative: bool| Must(if is_negative { u64::MAX } else { 1 });
     slots.extend(negated.map(sign));
     slots.extend(transposed[usize::from(in_registers)..].iter().map(|&is| Must(u64::from(is))));
-    Some(form(Op::Wgmma(Product { half, in_registers, negated, transposed }), slots))
+    Some(form(Op::Wgmma(Product { half, in_registers, negated, transposed, is_fenced: true }), slots))
 }

@@ -8,7 +8,8 @@ use super::{
         parsed::Special,
         types::Kind,
     },
-    GENERIC_SHARED, Lane, PARAMETERS, special,
+    special,
+    state::{GENERIC_SHARED, Lane, PARAMETERS},
 };
 use crate::{
     exchange::Exchange,
@@ -98,8 +99,7 @@ impl Lane<'_> {
             Op::BulkWaitGroup => ops::cp_async_bulk_wait_group(self.get32(i, 0)),
             Op::BulkWaitGroupRead => ops::cp_async_bulk_wait_group_read(self.get32(i, 0)),
             Op::PrefetchTensormap => ops::prefetch_tensormap(&self.map(i, 0)),
-            // Products are given to the machine by the group. That the fence stands between the registers' last use and
-            // the products is up to the compiler of the PTX: its operands are the same registers.
+            // That it stands where it has to was checked when the entry was first launched.
             Op::WgmmaFence => {}
             Op::Wgmma(product) => self.multiply(i, product),
             Op::WgmmaCommitGroup => self.commit(),

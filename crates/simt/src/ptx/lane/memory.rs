@@ -7,7 +7,7 @@ use super::{
         parameter::Parameter,
         types::{Kind, Rounding, Type},
     },
-    GENERIC_SHARED, Lane, PARAMETERS,
+    state::{GENERIC_SHARED, Lane, PARAMETERS},
 };
 use crate::{clock, exec::memory::Word, ops, site::Op as MachineOp};
 

@@ -1,46 +1,21 @@
 //! A lane executes an entry.
 
 mod execute;
+mod in_flight;
 mod memory;
 mod products;
 mod special;
-
-use std::{rc::Rc, sync::Arc};
+mod state;
 
 use super::{
     arithmetic::compute,
-    code::{Code, Instruction, NONE, Operation as Op, Source},
-    parameter::Parameter,
+    code::{NONE, Operation as Op},
 };
-use crate::{
-    coverage::{EXECUTED, Marks, TAKEN, waited},
-    ops,
-    scheduler::with,
-    site::Op as MachineOp,
-};
-use products::Products;
+use crate::coverage::{EXECUTED, TAKEN, waited};
+use in_flight::Products;
+use state::{Lane, UNWRITTEN};
 
-/// Where generic addresses of parameters start. Nothing else is there.
-pub(super) const PARAMETERS: u64 = 0x7000_0000_0000_0000;
-/// Where generic addresses of shared memory start. Not at a multiple of 2^32, so that one that is cut to 32 bits is nobody's.
-pub(super) const GENERIC_SHARED: u64 = 0x6000_0000_4000_0000;
-/// What a register holds before it is written.
-const UNWRITTEN: u64 = 0xbad0_bad0_bad0_bad0;
-
-/// What all lanes of a launch have in common.
-pub(super) struct Kernel {
-    pub(super) code: Arc<Code>,
-    pub(super) seen: Rc<Marks>,
-    pub(super) parameters: Rc<[u8]>,
-    /// Where each of them lies.
-    pub(super) places: Vec<Parameter>,
-}
-
-struct Lane<'a> {
-    kernel: &'a Kernel,
-    registers: Vec<u64>,
-    products: Products,
-}
+pub(super) use state::{GENERIC_SHARED, Kernel, PARAMETERS};
 
 /// Runs the current lane to its end.
 pub(super) fn run(kernel: &Kernel) {
@@ -89,85 +64,5 @@ pub(super) fn run(kernel: &Kernel) {
     }
     if lane.products.is_open() {
         lane.fail("the lane ends with wgmma that no commit_group follows");
-    }
-}
-
-impl Lane<'_> {
-    fn sources(&self, instruction: &Instruction) -> &[Source] {
-        let (first, count) = instruction.sources;
-        &self.kernel.code.sources[first as usize..][..usize::from(count)]
-    }
-
-    fn results(&self, instruction: &Instruction) -> &[u16] {
-        let (first, count) = instruction.results;
-        &self.kernel.code.results[first as usize..][..usize::from(count)]
-    }
-
-    fn value(&self, source: Source) -> u64 {
-        match source {
-            Source::Register(register) => self.registers[usize::from(register)],
-            Source::Constant(value) => value,
-            Source::Special(special) => u64::from(special::value(special)),
-        }
-    }
-
-    /// The sources of arithmetic, zeros behind them.
-    fn three(&self, instruction: &Instruction) -> [u64; 3] {
-        let mut three = [0; 3];
-        for (value, &source) in three.iter_mut().zip(self.sources(instruction)) {
-            *value = self.value(source);
-        }
-        three
-    }
-
-    fn get(&self, instruction: &Instruction, index: usize) -> u64 {
-        self.value(self.sources(instruction)[index])
-    }
-
-    fn get32(&self, instruction: &Instruction, index: usize) -> u32 {
-        self.get(instruction, index) as u32
-    }
-
-    /// So many values from the source at `index` on.
-    fn words<const N: usize>(&self, instruction: &Instruction, index: usize) -> [u32; N] {
-        std::array::from_fn(|i| self.get32(instruction, index + i))
-    }
-
-    /// The address that the sources `index` and `index + 1` make.
-    fn address(&self, instruction: &Instruction, index: usize) -> u64 {
-        self.get(instruction, index).wrapping_add(self.get(instruction, index + 1))
-    }
-
-    fn shared(&self, instruction: &Instruction, index: usize) -> u32 {
-        self.address(instruction, index) as u32
-    }
-
-    /// Sets a result, if it is wanted.
-    fn set(&mut self, instruction: &Instruction, index: usize, value: u64) {
-        let register = self.results(instruction).get(index).copied().unwrap_or(NONE);
-        if register != NONE {
-            self.registers[usize::from(register)] = value;
-        }
-    }
-
-    /// Whether the predicate that the sources `index` and `index + 1` make is true.
-    fn predicate(&self, instruction: &Instruction, index: usize) -> bool {
-        (self.get(instruction, index) ^ self.get(instruction, index + 1)) & 1 == 1
-    }
-
-    fn set_all(&mut self, instruction: &Instruction, values: impl IntoIterator<Item = u32>) {
-        for (index, value) in values.into_iter().enumerate() {
-            self.set(instruction, index, u64::from(value));
-        }
-    }
-
-    /// The instruction that reports are to name.
-    fn at(&self, instruction: &Instruction) {
-        with(|run| run.lane_mut().ptx = Some(instruction.line));
-    }
-
-    /// Ends the run with a fault of wgmma's registers.
-    fn fail(&self, reason: &str) -> ! {
-        ops::refuse(MachineOp::WgmmaF16, reason)
     }
 }

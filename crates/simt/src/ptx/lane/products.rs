@@ -4,79 +4,10 @@ use smallvec::SmallVec;
 
 use super::{
     super::code::{Instruction, NONE, Operation as Op, Product, Source},
-    Lane,
+    in_flight::{READ, Registers, SUM},
+    state::Lane,
 };
 use crate::{exec::wgmma::LaneStep, ops};
-
-/// Registers of a product, in their order.
-type Registers = SmallVec<[u16; 4]>;
-
-/// Accumulators, which must not be touched; and registers of A, which must not be written.
-const SUM: u8 = 1;
-const READ: u8 = 2;
-
-/// Registers that products under way have.
-struct InFlight {
-    registers: Registers,
-    mark: u8,
-    /// The number of the group that last used them.
-    group: u32,
-}
-
-/// The products of a lane.
-pub(super) struct Products {
-    /// Those since the latest commit, by their accumulators.
-    open: Vec<(Registers, Vec<LaneStep>)>,
-    in_flight: Vec<InFlight>,
-    /// What each register is to a product.
-    marks: Vec<u8>,
-    /// Groups that were committed.
-    committed: u32,
-}
-
-impl Products {
-    pub(super) fn new(registers: usize) -> Self {
-        Self { open: Vec::new(), in_flight: Vec::new(), marks: vec![0; registers], committed: 0 }
-    }
-
-    /// Whether any are under way.
-    #[inline]
-    pub(super) fn are_any(&self) -> bool {
-        !self.in_flight.is_empty()
-    }
-
-    /// Whether some were not committed.
-    pub(super) fn is_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
-    /// The latest use of these registers is by the group that is open.
-    fn mark(&mut self, registers: &[u16], mark: u8) {
-        for &register in registers {
-            self.marks[usize::from(register)] |= mark;
-        }
-        let known =
-            self.in_flight.iter_mut().find(|known| known.mark == mark && *known.registers == *registers);
-        match known {
-            Some(known) => known.group = self.committed,
-            None => self.in_flight.push(InFlight {
-                registers: SmallVec::from_slice(registers),
-                mark,
-                group: self.committed,
-            }),
-        }
-    }
-
-    /// Sets the marks of those that are still under way.
-    fn mark_again(&mut self) {
-        self.marks.fill(0);
-        for InFlight { registers, mark, .. } in &self.in_flight {
-            for &register in registers {
-                self.marks[usize::from(register)] |= mark;
-            }
-        }
-    }
-}
 
 impl Lane<'_> {
     /// A register that a product under way adds to must not be touched before a wait covers it, one that it reads not be
@@ -102,6 +33,9 @@ impl Lane<'_> {
 
     /// wgmma: it is given to the machine with its group.
     pub(super) fn multiply(&mut self, i: &Instruction, product: Product) {
+        if !product.is_fenced {
+            self.fail("no wgmma.fence since a register of it was written, on some way here");
+        }
         let registers = if product.in_registers { self.words(i, 0) } else { [0; 4] };
         let (a, next) = if product.in_registers { (0, 4) } else { (self.get(i, 0), 1) };
         let b = self.get(i, next);
