@@ -14,6 +14,7 @@ import elements
 import libcuda
 import manifest
 import npy
+import reports
 from launch import Array, Launch
 
 DESCRIPTION = """Runs an entry of a PTX file through libcuda's C interface, and prints or saves what it leaves.
@@ -104,9 +105,10 @@ def main(argv: list[str] | None = None) -> int:
     libcuda.set_defaults(ptx)
     library = options.libcuda or os.environ.get("FUSED_LORA_LIBCUDA") or "libcuda.so.1"
     try:
-        module = libcuda.Module(library, ptx)
-        for _ in range(options.runs):
-            outputs = module.run(launch, contents)
+        with reports.explained(path, ptx):
+            module = libcuda.Module(library, ptx)
+            for _ in range(options.runs):
+                outputs = module.run(launch, contents)
     except (OSError, libcuda.CudaError) as error:
         print(f"run-ptx: {error}", file=sys.stderr)
         return 1
