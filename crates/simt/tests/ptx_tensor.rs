@@ -231,7 +231,7 @@ fn wgmma_in_all_its_forms() {
 fn registers_of_products_under_way() {
     let wait = "wgmma.wait_group.sync.aligned 0;";
     let registers = format!(
-        "{FRAGMENT} {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; wgmma.commit_group.sync.aligned;"
+        "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; wgmma.commit_group.sync.aligned;"
     );
     let run =
         |between: &str| products(&format!("{registers} {between} {wait}"), [false; 2], &Schedule::random(2));

@@ -73,3 +73,25 @@ fn pass(code: &Code, block: &Block, state: &mut [bool], mut tell: impl FnMut(usi
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ptx::Module;
+
+    /// In the modules that are shipped every product is behind its fence.
+    #[test]
+    fn products_of_the_shipped_modules_are_fenced() {
+        for name in ["sm_90a", "sm_90a_instructions"] {
+            let path = format!("{}/../../kernels/ptx/{name}.ptx", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).expect("it is checked in");
+            let module = Module::parse(name, &text).unwrap_or_else(|refused| panic!("{name}: {refused}"));
+            for entry in module.entries() {
+                for instruction in &entry.code().instructions {
+                    let is_bare = matches!(instruction.op, Operation::Wgmma(product) if !product.is_fenced);
+                    assert!(!is_bare, "{name}, {}, line {}", entry.name(), instruction.line);
+                }
+            }
+        }
+    }
+}
