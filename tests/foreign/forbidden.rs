@@ -171,3 +171,11 @@ pub(crate) fn amended(kernel: &Kernel, text: &str, except: Option<&Forbidden>) -
     }
     Ok(text)
 }
+
+#[test]
+fn every_entry_is_of_some_modules() {
+    let kernels = crate::manifest::kernels();
+    for module in FORBIDDEN.iter().flat_map(|entry| entry.modules) {
+        assert!(kernels.iter().any(|kernel| kernel.name.starts_with(module)), "{module}");
+    }
+}

@@ -35,10 +35,10 @@ impl Operands {
     /// Compares the output.
     pub(crate) fn check(&self, output: &[f64]) -> Result<(), String> {
         let [absolute, relative] = self.tolerance;
-        let is_wrong =
-            |(x, exact): (&f64, &f64)| !((x - exact).abs() <= relative.mul_add(exact.abs(), absolute));
+        // NaN is not right.
+        let is_right = |x: f64, exact: f64| (x - exact).abs() <= relative.mul_add(exact.abs(), absolute);
         let mut wrong =
-            output.iter().zip(&self.expected).enumerate().filter(|(_, (x, exact))| is_wrong((x, exact)));
+            output.iter().zip(&self.expected).enumerate().filter(|(_, (x, exact))| !is_right(**x, **exact));
         match wrong.next() {
             None => Ok(()),
             Some((at, (x, exact))) => {

@@ -9,7 +9,7 @@ use crate::manifest::{self, Kernel, Negative};
 /// One kernel of each family, a small one.
 const REPRESENTATIVES: &[&str] = &[
     "attention_causal_32_f16_sm80",
-    "cute_matmul_bt_64x64x64_f16_sm90",
+    "cute_matmul_128x64x32_bf16_sm90",
     "gluon_matmul_bt_64x64x64_bf16_sm90",
     "gluon_matmul_bt_multicast_128x64x32_f16_sm90",
     "layer_norm_512_f16_sm80",
