@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--array", action="append", default=[], metavar="NAME=ARRAY", help="an array, see below")
     parser.add_argument("--manifest", nargs=2, metavar=("JSON", "NAME"), help="a kernel of a manifest instead of all that")
     parser.add_argument("--libcuda", metavar="LIBRARY")
+    parser.add_argument("--allow", metavar="NAMES", help="what the simulated driver does not report; FUSED_LORA_SIMT_ALLOW in its docs")
     parser.add_argument("--runs", type=int, default=1, help="how often; the simulated driver takes another schedule for each")
     parser.add_argument("--seed", type=int, default=0, help="of random arrays")
     parser.add_argument("--save", type=Path, metavar="DIR", help="writes all arrays as NAME.npy; bf16 as u16")
@@ -103,6 +104,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"run-ptx: {error}", file=sys.stderr)
         return 2
     libcuda.set_defaults(ptx)
+    if options.allow:
+        os.environ["FUSED_LORA_SIMT_ALLOW"] = options.allow
     library = options.libcuda or os.environ.get("FUSED_LORA_LIBCUDA") or "libcuda.so.1"
     try:
         with reports.explained(path, ptx):

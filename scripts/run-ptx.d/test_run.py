@@ -69,6 +69,18 @@ class Run(unittest.TestCase):
         self.assertEqual((run.returncode, run.stderr), (0, ""))
         self.assertTrue(run.stdout.startswith("c: f16 128x128, "), run.stdout)
 
+    def test_what_triton_does_is_reported_unless_it_is_allowed(self) -> None:
+        kernel = ("--manifest", MANIFEST, "tma_matmul_64x32x16_f16_sm90")
+        run = self.run_ptx(*kernel)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("without a fence.mbarrier_init.release.cluster", run.stderr)
+        run = self.run_ptx(*kernel, "--allow", "unfenced-init")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("allowed: unfenced-init at cp.async.bulk.tensor", run.stderr)
+        run = self.run_ptx(*kernel, "--allow", "everything")
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("FUSED_LORA_SIMT_ALLOW", run.stderr)
+
     def test_mistakes_are_no_errors_of_the_driver(self) -> None:
         for arguments in ((), (EXAMPLE, "--arg", "wat"), (HERE / "nothing.ptx",), (EXAMPLE, "--arg", "in:f32:128:wat")):
             run = self.run_ptx(*arguments)

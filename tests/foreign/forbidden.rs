@@ -1,9 +1,10 @@
 //! What foreign code does that the strict reading forbids, and real hardware does not mind.
 //!
 //! Nothing is lenient: the machine reports all of it. With all amendments a module is clean; without one of them the machine's
-//! report is the one that its entry names, and no other. A test holds both.
+//! report is the one that its entry names, and no other. And the text as it is gives the right results, where the machine can be told
+//! to go on ([`Allowance`]). Tests hold all three.
 
-use fused_lora_simt::Report;
+use fused_lora_simt::{Allowance, Allowed, Op, Report, Schedule, Site};
 
 use crate::{amendment::Amendment, manifest::Kernel};
 
@@ -19,10 +20,12 @@ pub(crate) struct Forbidden {
     pub(crate) instruction: &'static str,
     /// What is done to them.
     pub(crate) amendment: Amendment,
+    /// How the machine is told to go on, and at which instructions.
+    pub(crate) allowed: Option<(Allowed, &'static [Op])>,
     /// Which rule it breaks.
     #[expect(dead_code, reason = "for readers")]
     pub(crate) rule: &'static str,
-    /// The section of the PTX manual that has it.
+    /// The section of the PTX manual that has it, by the numbers of ISA 8.8.
     #[expect(dead_code, reason = "for readers")]
     pub(crate) section: &'static str,
     /// Why real hardware does not mind.
@@ -46,8 +49,12 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "cp.async.bulk.tensor",
         instruction: "mbarrier.init",
         amendment: Amendment::InsertAfter("fence.mbarrier_init.release.cluster;"),
+        allowed: Some((
+            Allowed::UnfencedInit,
+            &[Op::CpAsyncBulkTensor2dLoad, Op::CpAsyncBulkTensor2dLoadMulticast],
+        )),
         rule: "no fence between mbarrier.init, in the generic proxy, and complete_tx of a copy, in the async proxy",
-        section: "Memory Consistency Model: Proxies; membar, fence",
+        section: "8.6 Proxies; 9.7.13.4 fence; 9.7.13.15.9 mbarrier.init",
         why: "one unit of the multiprocessor executes all operations on mbarriers, in the order of the barrier between",
     },
     Forbidden {
@@ -56,9 +63,10 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "st.shared.b32 [",
         instruction: "st.shared.b32 [",
         amendment: Amendment::OneLaneOfAWarp,
-        rule: "the lanes of a warp store one value at one address, and nothing orders them",
-        section: "Memory Consistency Model: Conflict and data-races",
-        why: "a warp executes one store; one of its lanes writes, and all have the same value after the shuffles",
+        allowed: Some((Allowed::ConcurrentStores, &[Op::StShared])),
+        rule: "the lanes of a warp store a sum, or a maximum, at one address, and nothing orders them",
+        section: "8.7.1 Conflict and data-races; 8.10 Axioms",
+        why: "one of the lanes writes; all have the same value, or one that is rounded in another order and as good",
     },
     Forbidden {
         modules: SPECIALIZED,
@@ -66,8 +74,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "st.shared.v2.b32 [global_smem",
         instruction: "st.shared.v2.b32 [global_smem",
         amendment: Amendment::OneLaneOfACta,
+        allowed: Some((Allowed::EqualStores, &[Op::StShared])),
         rule: "four warps store one constant at one address, and nothing orders them",
-        section: "Memory Consistency Model: Conflict and data-races",
+        section: "8.7.1 Conflict and data-races; 8.10 Axioms",
         why: "an aligned store of 8 bytes is not torn, and each writes the same",
     },
     Forbidden {
@@ -76,8 +85,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "st.shared.b32 [global_smem",
         instruction: "st.shared.b32 [global_smem",
         amendment: Amendment::OneLaneOfACta,
+        allowed: Some((Allowed::EqualStores, &[Op::StShared])),
         rule: "four warps store one constant at one address, and nothing orders them",
-        section: "Memory Consistency Model: Conflict and data-races",
+        section: "8.7.1 Conflict and data-races; 8.10 Axioms",
         why: "an aligned store of 4 bytes is not torn, and each writes the same",
     },
     Forbidden {
@@ -86,8 +96,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "mbarrier.try_wait.parity",
         instruction: "mbarrier.try_wait.parity",
         amendment: Amendment::BitOfTheLastOperand,
+        allowed: Some((Allowed::WideParity, &[Op::MbarrierTryWaitParity])),
         rule: "the parity is 0 or -1: the sign of a counter that is shifted down",
-        section: "mbarrier.test_wait, mbarrier.try_wait: phaseParity is 0 or 1",
+        section: "9.7.13.15.16 mbarrier.try_wait: phaseParity is 0 or 1",
         why: "only bit 0 of the operand is read",
     },
     Forbidden {
@@ -96,8 +107,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "cp.async.bulk.tensor.2d.global.shared::cta",
         instruction: "cp.async.bulk.tensor.2d.global.shared::cta",
         amendment: Amendment::KeepTheFirst,
+        allowed: Some((Allowed::RepeatedTensorStores, &[Op::CpAsyncBulkTensor2dStore])),
         rule: "two partitions compute the whole tile, each, and store it, and nothing orders them",
-        section: "Memory Consistency Model: Conflict and data-races",
+        section: "8.7.1 Conflict and data-races; 8.10 Axioms",
         why: "both write the same bytes",
     },
     Forbidden {
@@ -106,8 +118,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "setmaxnreg.",
         instruction: "setmaxnreg.",
         amendment: Amendment::Drop,
+        allowed: Some((Allowed::SetmaxnregApart, &[Op::SetmaxnregDec, Op::SetmaxnregInc])),
         rule: "of a warpgroup one warp, a partition of its own, executes another setmaxnreg than the idle three",
-        section: "setmaxnreg: the same instruction must be executed by all warps in a warpgroup",
+        section: "9.7.19.5 setmaxnreg: the same instruction must be executed by all warps in a warpgroup",
         why: "registers are given to warps one by one, and the numbers are the same",
     },
     Forbidden {
@@ -116,6 +129,7 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "mbarrier.arrive.shared::cluster",
         instruction: "and.b32 %r58, %r69, -16777224;",
         amendment: Amendment::Replace("and.b32 %r58, %r69, -8; mapa.shared::cluster.u32 %r58, %r58, 0;"),
+        allowed: None,
         rule: "bit 24 of an address is cleared to reach the first CTA of a pair",
         section: "mapa: the manual does not say where an address has the rank of its CTA",
         why: "in the window of the cluster each CTA has 16 MiB, in the order of ranks",
@@ -126,8 +140,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "mbarrier.inval",
         instruction: "mbarrier.inval",
         amendment: Amendment::Drop,
+        allowed: None,
         rule: "the last arrivals of the other CTA, which nobody waits for, may come after mbarrier.inval",
-        section: "mbarrier.inval: no other operation on an mbarrier that is not valid",
+        section: "9.7.13.15.10 mbarrier.inval: no other operation on an mbarrier that is not valid",
         why: "it does nothing to the 8 bytes, which are not used again",
     },
     Forbidden {
@@ -136,8 +151,9 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         at: "cp.async.bulk.tensor.2d.global.shared::cta",
         instruction: "cp.async.bulk.tensor.2d.global.shared::cta",
         amendment: Amendment::OneLaneOfAWarp,
+        allowed: Some((Allowed::RepeatedTensorStores, &[Op::CpAsyncBulkTensor2dStore])),
         rule: "all lanes of a warp issue the same store, and nothing orders the 32 copies",
-        section: "Memory Consistency Model: Conflict and data-races",
+        section: "8.7.1 Conflict and data-races; 8.10 Axioms",
         why: "the instruction is issued once for a warp whose lanes agree, or all copies write the same bytes",
     },
 ];
@@ -154,15 +170,32 @@ impl Forbidden {
     }
 }
 
+/// A schedule under which all is allowed that can be in a kernel.
+pub(crate) fn allowing(kernel: &Kernel, schedule: Schedule) -> Schedule {
+    let places = of(kernel).filter_map(|entry| entry.allowed);
+    let places = places.flat_map(|(allowed, ops)| ops.iter().map(move |&op| (allowed, op)));
+    places
+        .fold(schedule, |schedule, (allowed, op)| schedule.allow(Allowance { site: Site::all(op), allowed }))
+}
+
 /// What is forbidden in a kernel.
 pub(crate) fn of(kernel: &Kernel) -> impl Iterator<Item = &'static Forbidden> {
     FORBIDDEN.iter().filter(|entry| entry.is_in(kernel))
 }
 
-/// The PTX with all amendments, `except` one.
-pub(crate) fn amended(kernel: &Kernel, text: &str, except: Option<&Forbidden>) -> Result<String, String> {
+/// The PTX with all amendments.
+pub(crate) fn amended(kernel: &Kernel, text: &str) -> Result<String, String> {
+    amended_by(kernel, text, |_| true)
+}
+
+/// The PTX with the amendments of some entries.
+pub(crate) fn amended_by(
+    kernel: &Kernel,
+    text: &str,
+    is_amended: impl Fn(&Forbidden) -> bool,
+) -> Result<String, String> {
     let mut text = text.to_owned();
-    for entry in of(kernel).filter(|entry| !except.is_some_and(|except| std::ptr::eq(*entry, except))) {
+    for entry in of(kernel).filter(|entry| is_amended(entry)) {
         let (amended, count) = entry.amendment.apply(entry.instruction, &text);
         if count == 0 {
             return Err(format!("{} is not in the text", entry.instruction));

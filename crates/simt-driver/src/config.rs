@@ -2,7 +2,7 @@
 
 use std::{env::VarError, str::FromStr};
 
-use crate::code::Code;
+use crate::{allow, code::Code};
 
 /// What all variables start with.
 const PREFIX: &str = "FUSED_LORA_SIMT_";
@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) shared: Option<u32>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) broken: Vec<Broken>,
+    /// What is not reported, by its names.
+    pub(crate) allowed: Vec<&'static str>,
     pub(crate) trace: bool,
 }
 
@@ -42,6 +44,7 @@ impl Default for Config {
             shared: None,
             failures: Vec::new(),
             broken: Vec::new(),
+            allowed: Vec::new(),
             trace: false,
         }
     }
@@ -115,6 +118,7 @@ impl Config {
             broken: variables
                 .get("BROKEN", "a list entry:fault or entry:hang, by commas", broken)?
                 .unwrap_or_default(),
+            allowed: variables.get("ALLOW", allow::EXPECTED, allow::parse)?.unwrap_or_default(),
             trace: variables.get("TRACE", "0 or 1", |text| match text {
                 "0" => Some(false),
                 "1" => Some(true),
@@ -212,6 +216,7 @@ mod tests {
             ("SHARED", "101376"),
             ("FAIL", "cuMemAlloc:2, cuLaunchKernel:719@3"),
             ("BROKEN", "gemm_64x64:fault, fused_64x64:hang"),
+            ("ALLOW", "wide-parity"),
             ("TRACE", "1"),
         ]);
         let failure =
@@ -230,6 +235,7 @@ mod tests {
                 Broken { entry: "gemm_64x64".to_owned(), hangs: false },
                 Broken { entry: "fused_64x64".to_owned(), hangs: true },
             ],
+            allowed: vec!["wide-parity"],
             trace: true,
         };
         assert_eq!(config, Ok(expected));
@@ -254,6 +260,7 @@ mod tests {
             ("BROKEN", "gemm_64x64"),
             ("BROKEN", "gemm_64x64:late"),
             ("BROKEN", ":hang"),
+            ("ALLOW", "all"),
             ("TRACE", "yes"),
         ] {
             let error = parse(&[(variable, value)]).expect_err(variable).to_string();

@@ -9,6 +9,7 @@ use std::{
 use fused_lora_simt::{Launch, Schedule, ptx};
 
 use crate::{
+    allow,
     capture::{Capture, Executable, Graph},
     code::{Code, Outcome},
     config::{Broken, Config},
@@ -232,7 +233,12 @@ impl Driver {
             return Err(Fault { code: Code::LAUNCH_FAILED, text });
         }
         match self.memory.run(launches, &schedule) {
-            Ok(_) => Ok(()),
+            Ok(stats) => {
+                if let Some(used) = allow::used(&schedule.allowances, &stats) {
+                    eprintln!("fused-lora-simt-driver: allowed: {used}");
+                }
+                Ok(())
+            }
             Err(fault) => Err(Fault { text: format!("{}\n  in {}", fault.text, text()), ..fault }),
         }
     }
@@ -248,7 +254,8 @@ impl Driver {
     fn schedule(&mut self) -> Schedule {
         let schedule = Schedule::random(self.config.seed.wrapping_add(self.runs));
         self.runs += 1;
-        Schedule { slots: self.config.slots.unwrap_or(schedule.slots), ..schedule }
+        let allowances = allow::allowances(&self.config.allowed);
+        Schedule { slots: self.config.slots.unwrap_or(schedule.slots), allowances, ..schedule }
     }
 
     fn perform(&mut self, id: WorkId, op: &Op) -> Result<(), Fault> {

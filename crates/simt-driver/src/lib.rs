@@ -29,11 +29,24 @@
 //! | `FUSED_LORA_SIMT_SHARED` | bytes of shared memory that a CTA can opt in to | the capability's |
 //! | `FUSED_LORA_SIMT_FAIL` | failures, see below | none |
 //! | `FUSED_LORA_SIMT_BROKEN` | kernels that fail when they run: a list by commas of `entry:fault`, which breaks the context, or `entry:hang`, which never ends | none |
+//! | `FUSED_LORA_SIMT_ALLOW` | what other compilers' kernels do and is not reported then, see below | nothing |
 //! | `FUSED_LORA_SIMT_TRACE` | 1 writes a line for each run to standard error | 0 |
 //!
 //! `FUSED_LORA_SIMT_FAIL` is a list by commas of `function:code`, where the function, with or without its `_v2`, then
 //! returns that `CUresult` and does nothing, or `function:code@n` for its n-th call alone: `cuMemAlloc:2@3` is a
 //! device whose memory is full at the third allocation.
+//!
+//! `FUSED_LORA_SIMT_ALLOW` is a list by commas of what the manual forbids and GPUs do not mind (`tests/foreign/forbidden.rs` has
+//! the reasons). A run that needed any of it says so on standard error, with how often.
+//!
+//! | name | what |
+//! |---|---|
+//! | `unfenced-init` | a tensor copy signals an mbarrier whose initialisation is ordered before, but not fenced (Triton) |
+//! | `equal-stores` | lanes store the same to the same bytes of shared memory, without an order (Triton) |
+//! | `concurrent-stores` | likewise what is not the same, but any of it does (Triton: sums that differ in the last bit) |
+//! | `repeated-tensor-stores` | lanes of a CTA issue the same tensor store, without an order (Triton, CuTe DSL) |
+//! | `setmaxnreg-apart` | the warps of a warpgroup execute `setmaxnreg` at several places, with the same number (Gluon) |
+//! | `wide-parity` | a parity to wait for of which only the lowest bit counts (Triton) |
 //!
 //! # What makes it strict
 //!
@@ -93,9 +106,10 @@
 //! | `memory`, `pinned` | device memory, page-locked memory |
 //! | `device`, `module` | limits and attributes, images |
 //! | `kernel`, `launch_config` | entries of modules and their parameters, launch attributes |
-//! | `config`, `code`, `fault` | settings, `CUresult`, what a report becomes |
+//! | `config`, `allow`, `code`, `fault` | settings, what is not reported, `CUresult`, what a report becomes |
 #![deny(missing_docs)]
 
+mod allow;
 mod api;
 mod capture;
 mod code;
