@@ -78,10 +78,10 @@ impl Entry {
         Ok(bytes.into())
     }
 
-    /// A launch for the machine.
-    pub(crate) fn launch(&self, parameters: &[u8], grid: u32, threads: u32, shared_bytes: u32) -> Launch {
+    /// A launch for the machine, of a CTA and a warp.
+    pub(crate) fn launch(&self, parameters: &[u8], shared_bytes: u32) -> Launch {
         let registers = self.registers().next_multiple_of(REGISTER_UNIT);
-        self.module.launch(self.entry(), parameters, grid, threads, shared_bytes).registers(registers)
+        self.module.launch(self.entry(), parameters, 1, 32, shared_bytes).registers(registers)
     }
 }
 

@@ -44,6 +44,11 @@ pub(crate) struct Geometry {
     pub(crate) programmatic: bool,
 }
 
+/// How many there are in these dimensions.
+pub(crate) fn product(dims: [u32; 3]) -> Option<u32> {
+    dims[0].checked_mul(dims[1])?.checked_mul(dims[2])
+}
+
 impl LaunchConfig {
     /// Reads a configuration: the stream, and the rest.
     ///

@@ -26,11 +26,11 @@ const OVERLAPPING: usize = 8;
 pub(crate) struct KernelLaunch {
     pub(crate) entry: Entry,
     pub(crate) parameters: Arc<[u8]>,
-    pub(crate) grid: u32,
-    pub(crate) threads: u32,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
     pub(crate) shared_bytes: u32,
     /// CTAs of a cluster.
-    pub(crate) cluster: u32,
+    pub(crate) cluster: [u32; 3],
     /// Whether it may overlap the launch before it in its stream.
     pub(crate) programmatic: bool,
 }
@@ -39,8 +39,8 @@ impl KernelLaunch {
     /// For the machine. With `label`, reports tell it from others of the same name. `overlaps` says that the launch
     /// before it in the run is the one that it may overlap.
     fn on_machine(self, label: Option<WorkId>, overlaps: bool) -> Launch {
-        let Self { entry, parameters, grid, threads, shared_bytes, cluster, .. } = self;
-        let mut launch = entry.launch(&parameters, grid, threads, shared_bytes).cluster(cluster);
+        let Self { entry, parameters, grid, block, shared_bytes, cluster, .. } = self;
+        let mut launch = entry.launch(&parameters, shared_bytes).dimensions(grid, block, cluster);
         if let Some(id) = label {
             launch.name = format!("{} (work {id})", launch.name);
         }
@@ -258,10 +258,10 @@ mod tests {
         Op::Launch(Box::new(KernelLaunch {
             entry: Entry::of(&module, b"launch").expect("it is there"),
             parameters: Arc::new([]),
-            grid: 1,
-            threads: 32,
+            grid: [1; 3],
+            block: [32, 1, 1],
             shared_bytes: 0,
-            cluster: 1,
+            cluster: [1; 3],
             programmatic: false,
         }))
     }

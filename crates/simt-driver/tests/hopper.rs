@@ -201,7 +201,7 @@ fn clusters_are_checked() {
     assert_wrote(
         text,
         &[
-            "sm90_gemm_64x64 not launched: 3 CTAs in clusters of 2",
+            "sm90_gemm_64x64 not launched: [3, 1, 1] CTAs in clusters of [2, 1, 1]",
             "sm90_gemm_64x64 not launched: the device has no room for a cluster of 8 of its CTAs",
         ],
     );
@@ -271,7 +271,7 @@ fn tensor_maps_are_checked_and_encoded() {
             (to, 6, dims, strides, ones, 0),
             (to.wrapping_byte_add(32), 6, dims, strides, ones, INVALID_VALUE),
             (std::ptr::null_mut(), 6, dims, strides, ones, INVALID_VALUE),
-            (to, 9, dims, strides, ones, NOT_SUPPORTED),
+            (to, 10, dims, strides, ones, NOT_SUPPORTED),
             (to, 6, std::ptr::null(), strides, ones, INVALID_VALUE),
             (to, 6, dims, std::ptr::null(), ones, INVALID_VALUE),
             (to, 6, dims, strides, null, INVALID_VALUE),

@@ -26,29 +26,52 @@ impl Choice {
         }
     }
 
-    /// One of the f32 that are at most `error` from `centre`, for the input `x`. `nearest` is the one nearest to the exact
-    /// value; it is finite, and not zero.
-    fn value(self, x: f32, nearest: f32, centre: f64, error: f64) -> f32 {
-        // As bits, neighbours of the same sign differ by one; the bounds are a few of those.
-        let bits = nearest.to_bits();
-        let near = (-4..=4)
-            .map(|step| f32::from_bits(bits.wrapping_add_signed(step)))
-            .filter(|value| (f64::from(*value) - centre).abs() <= error);
-        let chosen = match self {
-            Self::Nearest => None,
-            Self::Lowest => near.reduce(f32::min),
-            Self::Highest => near.reduce(f32::max),
-            Self::Any(seed) => {
-                let count = near.clone().count() as u64;
-                near.clone().nth((mix(u64::from(x.to_bits()) ^ mix(seed)) % count.max(1)) as usize)
-            }
+    /// One of the f32 that are at most `error` from `centre`, for the input `x` of so many bits. `nearest` is the one nearest
+    /// to the exact value; it is finite, and not zero.
+    fn value(self, x: u64, nearest: f32, centre: f64, error: f64) -> f32 {
+        let within = |value: f32| (f64::from(value) - centre).abs() <= error;
+        if matches!(self, Self::Nearest) || !within(nearest) {
+            return nearest;
+        }
+        // As bits, neighbours of the same sign differ by one.
+        let bits = i64::from(nearest.to_bits());
+        let at = |step: i64| f32::from_bits((bits + step) as u32);
+        let is_in = |step: i64| {
+            let value = at(step);
+            value.is_finite() && value.is_sign_negative() == nearest.is_sign_negative() && within(value)
         };
-        flush(chosen.unwrap_or(nearest))
+        // How far it goes on either side: twice as far while it does, then back by halves.
+        let reach = |sign: i64| {
+            let mut far = 0;
+            let mut step = 1;
+            while is_in(sign * (far + step)) {
+                far += step;
+                step *= 2;
+            }
+            while step > 0 {
+                if is_in(sign * (far + step)) {
+                    far += step;
+                }
+                step /= 2;
+            }
+            sign * far
+        };
+        let (below, above) = (reach(-1), reach(1));
+        let ends = [at(below), at(above)];
+        match self {
+            Self::Nearest => nearest,
+            Self::Lowest => ends[0].min(ends[1]),
+            Self::Highest => ends[0].max(ends[1]),
+            Self::Any(seed) => {
+                let count = (above - below + 1) as u64;
+                at(below + (mix(x ^ mix(seed)) % count) as i64)
+            }
+        }
     }
 }
 
 /// A hash: the last step of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -65,35 +88,92 @@ fn ulp(x: f64) -> f64 {
     2f64.powi(exponent - 23)
 }
 
-/// `ex2.approx.ftz.f32`: at most 2 ulp from the correctly rounded result.
-pub(crate) fn ex2(seed: u64, x: f32) -> f32 {
-    let x = flush(x);
+fn flush_if(ftz: bool, x: f32) -> f32 {
+    if ftz { flush(x) } else { x }
+}
+
+fn input(x: f32) -> u64 {
+    u64::from(x.to_bits())
+}
+
+/// `ex2.approx{.ftz}.f32`: at most 2 ulp from the correctly rounded result. PTX ISA 9.7.3.21.
+pub(crate) fn ex2(seed: u64, x: f32, ftz: bool) -> f32 {
+    let x = flush_if(ftz, x);
     let nearest = f64::from(x).exp2() as f32;
     if x == 0.0 || !nearest.is_finite() || flush(nearest) == 0.0 {
-        return flush(nearest);
+        return flush_if(ftz, nearest);
     }
     let rounded = f64::from(nearest);
-    Choice::of(seed).value(x, nearest, rounded, 2.0 * ulp(rounded))
+    flush_if(ftz, Choice::of(seed).value(input(x), nearest, rounded, 2.0 * ulp(rounded)))
 }
 
-/// `rcp.approx.ftz.f32`: at most 1 ulp from the exact value.
-pub(crate) fn rcp(seed: u64, x: f32) -> f32 {
-    let x = flush(x);
-    let exact = 1.0 / f64::from(x);
-    let nearest = exact as f32;
-    if !nearest.is_finite() || flush(nearest) == 0.0 {
-        return flush(nearest);
-    }
-    Choice::of(seed).value(x, nearest, exact, ulp(exact))
-}
-
-/// `rsqrt.approx.ftz.f32`: a relative error of at most 2^-22.9.
-pub(crate) fn rsqrt(seed: u64, x: f32) -> f32 {
-    let x = flush(x);
-    let exact = 1.0 / f64::from(x).sqrt();
+/// `lg2.approx{.ftz}.f32`: an error of at most 2^-22, relative to the result beyond inputs of 0.5 to 2. PTX ISA 9.7.3.20.
+pub(crate) fn lg2(seed: u64, x: f32, ftz: bool) -> f32 {
+    let x = flush_if(ftz, x);
+    let exact = f64::from(x).log2();
     let nearest = exact as f32;
     if !nearest.is_finite() || nearest == 0.0 {
         return nearest;
     }
-    Choice::of(seed).value(x, nearest, exact, exact * 2f64.powf(-22.9))
+    let scale = if (0.5..2.0).contains(&x) { 1.0 } else { exact.abs() };
+    flush_if(ftz, Choice::of(seed).value(input(x), nearest, exact, scale * 2f64.powi(-22)))
+}
+
+/// `rcp.approx{.ftz}.f32`: at most 1 ulp from the exact value. PTX ISA 9.7.3.13.
+pub(crate) fn rcp(seed: u64, x: f32, ftz: bool) -> f32 {
+    let x = flush_if(ftz, x);
+    quotient(seed, input(x), 1.0 / f64::from(x), 1.0, ftz)
+}
+
+/// `div.approx{.ftz}.f32`, and `div.full`: at most 2 ulp. PTX ISA 9.7.3.8.
+pub(crate) fn div(seed: u64, x: f32, y: f32, full: bool, ftz: bool) -> f32 {
+    let (x, y) = (flush_if(ftz, x), flush_if(ftz, y));
+    if !full && y.is_finite() && y.abs() > 2f32.powi(126) {
+        // Where its reciprocal is too small.
+        return if x.is_infinite() { f32::NAN } else { 0f32.copysign(x * y.signum()) };
+    }
+    quotient(seed, input(x) << 32 | input(y), f64::from(x) / f64::from(y), 2.0, ftz)
+}
+
+fn quotient(seed: u64, input: u64, exact: f64, ulps: f64, ftz: bool) -> f32 {
+    let nearest = exact as f32;
+    if !nearest.is_finite() || flush(nearest) == 0.0 {
+        return flush_if(ftz, nearest);
+    }
+    flush_if(ftz, Choice::of(seed).value(input, nearest, exact, ulps * ulp(exact)))
+}
+
+/// `rsqrt.approx{.ftz}.f32`: a relative error of at most 2^-22.9. PTX ISA 9.7.3.16.
+pub(crate) fn rsqrt(seed: u64, x: f32, ftz: bool) -> f32 {
+    let x = flush_if(ftz, x);
+    relative(seed, x, 1.0 / f64::from(x).sqrt(), -22.9, ftz)
+}
+
+/// `sqrt.approx{.ftz}.f32`: a relative error of at most 2^-23. PTX ISA 9.7.3.14.
+pub(crate) fn sqrt(seed: u64, x: f32, ftz: bool) -> f32 {
+    let x = flush_if(ftz, x);
+    relative(seed, x, f64::from(x).sqrt(), -23.0, ftz)
+}
+
+/// `tanh.approx.f32`: a relative error of at most 2^-11. PTX ISA 9.7.3.22.
+pub(crate) fn tanh(seed: u64, x: f32) -> f32 {
+    let value = relative(seed, x, f64::from(x).tanh(), -11.0, false);
+    value.clamp(-1.0, 1.0)
+}
+
+/// `sin.approx.f32` and `cos.approx.f32`: an absolute error of at most 2^-20.5 up to π. PTX ISA 9.7.3.18, 9.7.3.19.
+pub(crate) fn circular(seed: u64, x: f32, exact: f64) -> f32 {
+    let nearest = exact as f32;
+    if !nearest.is_finite() || nearest == 0.0 || x == 0.0 {
+        return nearest;
+    }
+    Choice::of(seed).value(input(x), nearest, exact, 2f64.powf(-20.5)).clamp(-1.0, 1.0)
+}
+
+fn relative(seed: u64, x: f32, exact: f64, error: f64, ftz: bool) -> f32 {
+    let nearest = exact as f32;
+    if !nearest.is_finite() || nearest == 0.0 {
+        return nearest;
+    }
+    flush_if(ftz, Choice::of(seed).value(input(x), nearest, exact, exact.abs() * 2f64.powf(error)))
 }

@@ -6,10 +6,10 @@ use crate::clock::WARP;
 
 const LANES: usize = WARP as usize;
 
-/// Bank conflicts of 32 accesses of 16 bytes, as of ldmatrix.x4: each eight of them, the rows of one matrix, go to 32
+/// Bank conflicts of up to 32 accesses of 16 bytes, as of ldmatrix: each eight of them, the rows of one matrix, go to 32
 /// banks of 4 bytes and take as many turns as distinct addresses share a group of four banks. Counts the turns beyond
 /// the first.
-pub(crate) fn conflicts(addresses: &[u32; LANES]) -> u64 {
+pub(crate) fn conflicts(addresses: &[u32]) -> u64 {
     addresses.chunks_exact(8).map(|phase| u64::from(turns(phase) - 1)).sum()
 }
 

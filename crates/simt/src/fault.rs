@@ -154,3 +154,38 @@ pub enum Action {
     /// Changes a value that the kernel names by [`ops::tap`](crate::ops::tap).
     Tap(fn(u32) -> u32),
 }
+
+/// What the machine reports by the manual and hardware is known to bear: for modules of others, one place each. Of our own
+/// kernels nothing is allowed.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    /// Where: the instruction that would be reported.
+    pub site: Site,
+    /// What.
+    pub allowed: Allowed,
+}
+
+/// What an [`Allowance`] is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// An asynchronous operation signals an mbarrier, with no `fence.mbarrier_init` or proxy fence since its initialisation, which is
+    /// ordered before. PTX ISA 9.7.13.15.9, 9.7.13.4.
+    UnfencedInit,
+    /// An asynchronous operation meets bytes that the generic proxy touched, ordered before but with no proxy fence between. PTX
+    /// ISA 8.4, 9.7.13.4.
+    MissingProxyFence,
+    /// Lanes store the same to the same bytes of shared memory without an order. PTX ISA 8.10.1: a data race, of which each
+    /// outcome is the same.
+    EqualStores,
+    /// Lanes store to the same bytes of shared memory without an order, and any of the values does. PTX ISA 8.10.1.
+    ConcurrentStores,
+    /// Lanes of one CTA issue tensor stores of the same bytes without an order: all lanes of a warp, for which hardware issues it
+    /// once, or warps that have computed the same. PTX ISA 9.7.9.27.1.2, 8.10.1.
+    RepeatedTensorStores,
+    /// The warps of a warpgroup execute `setmaxnreg` at several places, with the same number. PTX ISA 9.7.19.5: "all threads in the
+    /// warpgroup must execute the same setmaxnreg instruction".
+    SetmaxnregApart,
+    /// A wait for an mbarrier is for the lowest bit of its parity. PTX ISA 9.7.13.15.16: "the valid values of phaseParity operand
+    /// are 0 and 1".
+    WideParity,
+}

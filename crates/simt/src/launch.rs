@@ -6,7 +6,7 @@ use crate::{
     clock::{MAX_BLOCK, WARP, Who},
     coverage::Marks,
     source::Source,
-    state::launch::LaunchInfo,
+    state::launch::{LaunchInfo, Shape},
 };
 
 /// Most bytes of shared memory of a CTA on any device: compute capability 9.0 and 10.0.
@@ -15,6 +15,10 @@ const MAX_SHARED: u32 = 227 * 1024;
 /// Most CTAs of a cluster on every device that has clusters, and on any of them when a driver is asked to.
 const PORTABLE_CLUSTER: u32 = 8;
 const MAX_CLUSTER: u32 = 16;
+
+fn product(dims: [u32; 3]) -> Option<u32> {
+    dims[0].checked_mul(dims[1])?.checked_mul(dims[2])
+}
 
 /// A kernel with its parameters, and how many lanes run it.
 #[derive(Clone)]
@@ -39,6 +43,9 @@ pub struct Launch {
     /// What each lane runs. When a run fails, lanes stop wherever they are, and what they hold on their stacks is
     /// forgotten without being dropped: kernels hold nothing that must be dropped.
     pub kernel: Rc<dyn Fn()>,
+    /// Its dimensions; those of [`grid`](Self::grid), [`block`](Self::block) and [`cluster`](Self::cluster) where these are all along
+    /// x.
+    pub(crate) shape: Option<Shape>,
     /// The PTX module that it is of, and what its lanes have tried of the entry.
     pub(crate) ptx: Option<(Arc<Source>, Rc<Marks>)>,
 }
@@ -62,6 +69,7 @@ impl Launch {
             registers: 168,
             programmatic: false,
             kernel: Rc::new(kernel),
+            shape: None,
             ptx: None,
         }
     }
@@ -69,7 +77,15 @@ impl Launch {
     /// The same in clusters of so many CTAs, at most 8.
     #[must_use]
     pub fn cluster(self, ctas: u32) -> Self {
-        Self { cluster: ctas, ..self }
+        Self { cluster: ctas, shape: None, ..self }
+    }
+
+    /// The same in these dimensions; the products take the place of `grid`, `block` and `cluster`. One that is none is refused when
+    /// it is run.
+    #[must_use]
+    pub fn dimensions(self, grid: [u32; 3], block: [u32; 3], cluster: [u32; 3]) -> Self {
+        let [ctas, lanes, peers] = [grid, block, cluster].map(|dims| product(dims).unwrap_or(0));
+        Self { grid: ctas, block: lanes, cluster: peers, shape: Some(Shape { grid, block, cluster }), ..self }
     }
 
     /// The same with up to 16 CTAs in a cluster, where a device takes that.
@@ -118,7 +134,15 @@ pub(crate) fn infos(launches: &[Launch]) -> Result<Vec<LaunchInfo>, String> {
                 "{name} has {grid} CTAs in clusters of {cluster}: not a multiple of 1 to {most}"
             ));
         }
+        let line = Shape { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [cluster, 1, 1] };
+        let shape = launch.shape.unwrap_or(line);
+        let products = [shape.grid, shape.block, shape.cluster].map(product);
+        let divides = shape.grid.iter().zip(shape.cluster).all(|(grid, cluster)| grid % cluster == 0);
+        if products != [Some(grid), Some(block), Some(cluster)] || !divides {
+            return Err(format!("{name} has dimensions {shape:?}"));
+        }
         infos.push(LaunchInfo {
+            shape,
             name: name.clone(),
             grid,
             block,

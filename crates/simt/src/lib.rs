@@ -83,6 +83,9 @@
 //!   that its lanes have;
 //! - *barrier.cluster*: what a warp of the cluster did before it arrived, before what all do after their wait;
 //! - *the wait for an asynchronous operation*, see below;
+//! - *fences*: what a lane did before a `fence.acq_rel` or `membar`, before what another does after its own fence, if the first one
+//!   then wrote a word, strongly, that the other one read before its fence; and `fence.mbarrier_init` likewise, of initialisations
+//!   alone, also across a relaxed arrival at the barrier of the cluster;
 //! - the *boundary* between two calls of [`Machine::run`]. Launches of one call are not ordered, but that
 //!   `griddepcontrol.wait` in a programmatic launch is after the launches before it in the call.
 //!
@@ -158,7 +161,8 @@
 //! # Ok::<(), fused_lora_simt::Report>(())
 //! ```
 //!
-//! *mbarriers* last from `mbarrier.init` to the end of their CTA, at most 64 of them. Ordinary data over one is
+//! *mbarriers* last from `mbarrier.init` to `mbarrier.inval`, which everything that was done to them must be ordered before, or to the end of
+//! their CTA; they lie at 64 places at most. Ordinary data over one is
 //! a fault, as are more arrivals than its count, or 2^20 bytes expected. A wait knows a phase by its parity
 //! alone: one for the parity of the phase before the last that ended is true at once, as on a GPU.
 //!
@@ -186,9 +190,14 @@
 //! that a proxy fence has covered as well. These are tested with programs that each keep one rule, and with
 //! seeded faults that each break it.
 //!
+//! # What others' modules do
+//!
+//! PTX of other compilers does things that this reading forbids and hardware bears. Each is reported, unless a test says by an
+//! [`Allowance`], instruction by instruction, that it is known; [`Stats::allowed`] counts which were needed.
+//!
 //! # What is computed
 //!
-//! mma adds the 16 exact products and c in f64 and rounds the sum towards zero to f32, as tensor cores truncate
+//! mma adds the 16 exact products, of f16 or bf16, and c in f64 and rounds the sum towards zero to f32, as tensor cores truncate
 //! while they add; it is no model of their bits. wgmma does so in each step of 16. An approximation (ex2, rcp, rsqrt)
 //! gives any of the values within the error that the manual names, by the schedule's seed, and within a run the same
 //! for the same input; see [`ops::ex2_approx`]. Everything else is exact by
@@ -198,17 +207,16 @@
 //!
 //! # What it does not model
 //!
-//! Only the instructions of [`ops`], and as follows. No stale values (see above); no fences but those of
-//! proxies and of mbarriers, no scopes but CTA, cluster and GPU as the instructions have them; no forward
+//! Only the instructions that [`ptx`] takes, and as follows. No stale values (see above); no scopes but CTA, cluster and GPU as the
+//! instructions have them, and none narrower than the GPU for words in global memory; no forward
 //! progress guarantees beyond fairness; no limits of registers but the pool of setmaxnreg, nor of how many CTAs
 //! fit. Accesses of different sizes to a flag are weak-versus-strong conflicts only where a weak one takes
 //! part. A poll loop that ends by itself after a bounded number of fruitless tries may be reported as a
 //! deadlock.
 //!
-//! Of Hopper: only two-dimensional tensors of f16, zero fill, no interleave; only K-major operands of wgmma
-//! from shared memory, base offset 0, f16 to f32, m64nNk16; no `mbarrier.inval`, no arrivals of count above 1,
-//! no `test_wait`, no waits or arrivals at cluster scope; no bulk copies between global and shared memory
-//! without a tensor map, no reductions; no cache hints, no loads and stores of other CTAs' shared memory by
+//! Of Hopper: no interleave, no fill but zeros, no boxes with a swizzle and shorter rows; of wgmma only f16 and bf16 to f32 with K of 16, base
+//! offset 0; no waits or arrivals at cluster scope, no `cp.async.mbarrier.arrive`; no bulk copies between global and shared memory
+//! without a tensor map, no reductions; cache hints do nothing; no loads and stores of other CTAs' shared memory by
 //! lanes. wgmma groups compute in their order. An arrival at another CTA does not tell that stores of the lane
 //! have read shared memory, though it tells of all other operations. The machine makes a warpgroup meet at each
 //! wgmma; a GPU need not. It does not know that wgmma on registers that other instructions touch is serialised:
@@ -231,6 +239,8 @@ mod tensor_map;
 mod approx;
 mod banks;
 mod clock;
+mod exchange;
+mod halves;
 mod memory;
 mod shadow;
 mod tensor;
@@ -254,11 +264,11 @@ mod scheduler;
 pub mod ops;
 pub mod ptx;
 
-pub use fault::{Action, Mutation, Site};
+pub use fault::{Action, Allowance, Allowed, Mutation, Site};
 pub use launch::Launch;
 pub use machine::Machine;
 pub use report::{Kind, Party, PartyActor, Report, Wait};
 pub use schedule::{Asynchrony, Order, Schedule};
 pub use site::{Op, Place, SiteInfo, Trace};
 pub use stats::Stats;
-pub use tensor_map::{Swizzle, TensorMap};
+pub use tensor_map::{Element, Swizzle, Tensor, TensorMap};

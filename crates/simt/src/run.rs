@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus, seq::SliceRandom};
 
 use crate::{
     clock::{Actor, Joins, View, WARP, WARPGROUP},
-    fault::Action,
+    fault::{Action, Allowed},
     memory::{Global, Tracked},
     report::{Kind, Party, PartyActor, Report},
     schedule::{Order, Schedule},
@@ -17,7 +17,7 @@ use crate::{
         barrier::ClusterBarrier,
         cta::Cta,
         lane::{Lane, LaneRef},
-        launch::{Dependent, LaunchInfo},
+        launch::{Dependent, LaunchInfo, Shape},
         transfer::Transfer,
     },
     stats::Stats,
@@ -148,6 +148,21 @@ impl Run {
         &mut self.cta_mut().lanes[lane]
     }
 
+    /// The dimensions of the current lane's launch.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.launches[self.cta().launch].shape
+    }
+
+    /// Where the current lane lies in its CTA.
+    pub(crate) fn thread_idx(&self) -> [u32; 3] {
+        self.shape().lane(self.current.lane as u32)
+    }
+
+    /// Where its CTA lies in the grid.
+    pub(crate) fn block_idx(&self) -> [u32; 3] {
+        self.shape().cta(self.cta().index)
+    }
+
     fn draw_preempt(&mut self) -> u64 {
         let chance = self.schedule.preempt;
         if chance <= 0.0 {
@@ -206,6 +221,11 @@ impl Run {
             Op::StRelaxed
             | Op::AtomInc
             | Op::RedAddRelease
+            | Op::StRelease
+            | Op::Atom
+            | Op::Red
+            | Op::MbarrierInval
+            | Op::MbarrierExpectTx
             | Op::MbarrierArrive
             | Op::MbarrierArriveCluster
             | Op::MbarrierArriveExpectTx => {
@@ -214,7 +234,17 @@ impl Run {
             }
             _ => false,
         };
-        if !matches!(op, Op::LdAcquire | Op::LdGlobal | Op::LdShared | Op::MbarrierTryWaitParity | Op::Tap) {
+        if !matches!(
+            op,
+            Op::LdAcquire
+                | Op::LdRelaxed
+                | Op::LdGlobal
+                | Op::LdShared
+                | Op::MbarrierTryWaitParity
+                | Op::MbarrierTryWait
+                | Op::MbarrierTestWait
+                | Op::Tap
+        ) {
             self.idle_polls = 0;
             self.idle_rounds = 0;
         }
@@ -261,6 +291,19 @@ impl Run {
             return Some(mutation.action);
         }
         None
+    }
+
+    /// Whether something that is to be reported at a site is allowed there; counted.
+    #[cold]
+    pub(crate) fn allows(&mut self, allowed: Allowed, site: u32) -> bool {
+        let info = self.sites.get(site).info;
+        let mut all = self.schedule.allowances.iter();
+        let Some(number) = all.position(|it| it.allowed == allowed && it.site.matches(&info)) else {
+            return false;
+        };
+        self.stats.allowed.resize(self.schedule.allowances.len(), 0);
+        self.stats.allowed[number] += 1;
+        true
     }
 
     /// Leaves a report of the current lane.

@@ -1,6 +1,6 @@
 //! In which order things happen, as far as the manual leaves it open.
 
-use crate::fault::Mutation;
+use crate::fault::{Allowance, Mutation};
 
 /// When asynchronous copies and wgmma move their data, between issue and completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Schedule {
     pub abort_after: Option<u64>,
     /// Seeded faults.
     pub mutations: Vec<Mutation>,
+    /// What is not reported, place by place; [`Stats::allowed`](crate::Stats::allowed) says how often each was needed.
+    pub allowances: Vec<Allowance>,
 }
 
 impl Default for Schedule {
@@ -55,6 +57,7 @@ impl Default for Schedule {
             order: Order::Random,
             abort_after: None,
             mutations: Vec::new(),
+            allowances: Vec::new(),
         }
     }
 }
@@ -96,6 +99,13 @@ impl Schedule {
     #[must_use]
     pub fn with(mut self, mutation: Mutation) -> Self {
         self.mutations.push(mutation);
+        self
+    }
+
+    /// The same with something that is not reported.
+    #[must_use]
+    pub fn allow(mut self, allowance: Allowance) -> Self {
+        self.allowances.push(allowance);
         self
     }
 

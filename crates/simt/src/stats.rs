@@ -58,6 +58,8 @@ pub struct Stats {
     pub switches: u64,
     /// How often a mutation changed an instruction: with 0, a seeded fault was never met.
     pub mutated: u64,
+    /// How often each of [`Schedule::allowances`](crate::Schedule::allowances) kept a report away.
+    pub allowed: Vec<u64>,
     /// A hash of which lane ran when, for comparing the course of two runs.
     pub course: u64,
     /// What launches of PTX have tried of their entries.

@@ -1,8 +1,6 @@
 //! What ldmatrix and mma compute on the registers of a whole warp.
 
-use half::{f16, slice::HalfFloatSliceExt};
-
-use crate::clock::WARP;
+use crate::{clock::WARP, halves::Half};
 
 const LANES: usize = WARP as usize;
 
@@ -11,7 +9,7 @@ fn halves(register: u32) -> [u16; 2] {
     [register as u16, (register >> 16) as u16]
 }
 
-/// `mma.m16n8k16.row.col.f32.f16.f16.f32` on the registers of a warp, by lane.
+/// `mma.m16n8k16.row.col.f32.f16.f16.f32`, or of bf16, on the registers of a warp, by lane.
 ///
 /// Fragments (PTX ISA 9.7.14.5.8), for lane l with g = l / 4 and t = l mod 4, elements of a register from the lower
 /// half up:
@@ -20,26 +18,31 @@ fn halves(register: u32) -> [u16; 2] {
 /// - c and d, 16 × 8: value i is row g + 8 (i / 2), column 2t + i mod 2.
 ///
 /// The 16 products are exact, they and c are added in f64, the sum is rounded towards zero to f32.
-pub(crate) fn mma_m16n8k16(a: &[[u32; 4]; LANES], b: &[[u32; 2]; LANES], c: &mut [[f32; 4]; LANES]) {
-    let mut a_bits = [f16::ZERO; 16 * 16];
-    let mut b_bits = [f16::ZERO; 16 * 8];
+pub(crate) fn mma_m16n8k16(
+    half: Half,
+    a: &[[u32; 4]; LANES],
+    b: &[[u32; 2]; LANES],
+    c: &mut [[f32; 4]; LANES],
+) {
+    let mut a_bits = [0; 16 * 16];
+    let mut b_bits = [0; 16 * 8];
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
         for (i, &register) in a[lane].iter().enumerate() {
             let at = (g + 8 * (i % 2)) * 16 + 2 * t + 8 * (i / 2);
             for (j, bits) in halves(register).into_iter().enumerate() {
-                a_bits[at + j] = f16::from_bits(bits);
+                a_bits[at + j] = bits;
             }
         }
         for (i, &register) in b[lane].iter().enumerate() {
             for (j, bits) in halves(register).into_iter().enumerate() {
-                b_bits[(2 * t + 8 * i + j) * 8 + g] = f16::from_bits(bits);
+                b_bits[(2 * t + 8 * i + j) * 8 + g] = bits;
             }
         }
     }
     let (mut a_rows, mut b_rows) = ([0f32; 16 * 16], [0f32; 16 * 8]);
-    a_bits.convert_to_f32_slice(&mut a_rows);
-    b_bits.convert_to_f32_slice(&mut b_rows);
+    half.widen(&a_bits, &mut a_rows);
+    half.widen(&b_bits, &mut b_rows);
     let b_rows: [f64; 16 * 8] = b_rows.map(f64::from);
 
     for row in 0..16 {
@@ -90,6 +93,20 @@ pub(crate) fn ldmatrix_x4_trans(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
     })
 }
 
+/// `stmatrix.x4.trans`, the inverse of [`ldmatrix_x4_trans`].
+pub(crate) fn stmatrix_x4_trans(values: &[[u32; 4]; LANES]) -> [[u8; 16]; LANES] {
+    let mut rows = [[0; 16]; LANES];
+    for (lane, registers) in values.iter().enumerate() {
+        for (i, register) in registers.iter().enumerate() {
+            let (row, at) = (8 * i + 2 * (lane % 4), 2 * (lane / 4));
+            for (half, bytes) in register.to_le_bytes().chunks_exact(2).enumerate() {
+                rows[row + half][at..at + 2].copy_from_slice(bytes);
+            }
+        }
+    }
+    rows
+}
+
 /// `stmatrix.x4` (PTX ISA 9.7.14.5.16), the inverse of [`ldmatrix_x4`]: `rows[8 i + r]` is row r of matrix i; register
 /// i of lane l goes to elements 2 (l mod 4) and the next of row l / 4 of matrix i.
 pub(crate) fn stmatrix_x4(values: &[[u32; 4]; LANES]) -> [[u8; 16]; LANES] {
@@ -114,6 +131,7 @@ mod tests {
         let rows = stmatrix_x4(&values);
         assert_eq!(ldmatrix_x4(&rows), values);
         assert_eq!(stmatrix_x4(&ldmatrix_x4(&rows)), rows);
+        assert_eq!(ldmatrix_x4_trans(&stmatrix_x4_trans(&values)), values);
         // As drawn: lane 5 holds elements 2 and 3 of row 1 of each matrix, the lower half first.
         assert_eq!(rows[8 * 2 + 1][4..8], values[5][2].to_le_bytes());
         assert_eq!(rows[31][12..], values[31][3].to_le_bytes());

@@ -157,8 +157,10 @@ impl Run {
         }
         let warp = &mut cta.warps[lane / WARP as usize];
         // At bar.sync, or at an instruction of its warp: either can no longer be completed.
-        let stranded =
-            warp.at.or_else(|| cta.warps.iter().find_map(|warp| warp.at.filter(|at| at.0 == Op::BarSync)));
+        let stranded = warp
+            .at
+            .or_else(|| warp.stranded_by(lane))
+            .or_else(|| cta.warps.iter().find_map(|warp| warp.at.filter(|at| at.0 == Op::BarSync)));
         if let Some((_, site)) = stranded {
             let other = format!("others are at {}", self.sites.get(site).info);
             self.fail(site, Kind::Divergence { this: "exits".to_owned(), other });

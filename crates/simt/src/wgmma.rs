@@ -1,8 +1,7 @@
 //! What wgmma reads and computes: matrix descriptors, and the product of a warpgroup.
 
-use half::{f16, slice::HalfFloatSliceExt};
-
 use crate::{
+    halves::Half,
     tensor::round_towards_zero,
     tensor_map::{CHUNK, Swizzle},
 };
@@ -16,14 +15,100 @@ pub(crate) const WARPGROUP: usize = 128;
 /// Rows of a core matrix, and of a pattern of a swizzle.
 const CORE_ROWS: u32 = 8;
 
-/// A matrix descriptor (PTX ISA 9.7.15.5.1.2.2) of a K-major operand: where the rows of A, or the columns of B, lie
+/// A `wgmma.mma_async` with f32 accumulators and K of 16; its operands are the accumulators, then A (a descriptor, or four
+/// registers), the descriptor of B, and the predicate that keeps the accumulators. PTX ISA 9.7.15.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Product {
+    pub(crate) half: Half,
+    /// A in registers.
+    pub(crate) in_registers: bool,
+    /// A or B with the other sign.
+    pub(crate) negated: [bool; 2],
+    /// A or B with M or N as its contiguous dimension.
+    pub(crate) transposed: [bool; 2],
+    /// Whether a `wgmma.fence` stands between what wrote its registers before and this.
+    pub(crate) is_fenced: bool,
+}
+
+impl Product {
+    /// Of f16, both operands K-major in shared memory.
+    pub(crate) const PLAIN: Self = Self {
+        half: Half::F16,
+        in_registers: false,
+        negated: [false; 2],
+        transposed: [false; 2],
+        is_fenced: true,
+    };
+}
+
+/// Bytes of a row of an operand for one step.
+pub(crate) type Row = [u8; 2 * K];
+
+/// Where an operand of one step lies, as offsets in shared memory, or what it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Matrix {
+    /// By row, two chunks of eight elements along K.
+    KMajor(Vec<[usize; 2]>),
+    /// By K, then by eight rows, a chunk of these.
+    MnMajor(Vec<usize>),
+    /// From registers.
+    Rows(Box<[Row; M]>),
+}
+
+impl Matrix {
+    /// Its rows, of what shared memory holds now.
+    pub(crate) fn rows(&self, shared: &[u8]) -> Vec<Row> {
+        let chunk =
+            |offset: usize| -> [u8; CHUNK as usize] { std::array::from_fn(|byte| shared[offset + byte]) };
+        match self {
+            Self::KMajor(rows) => rows
+                .iter()
+                .map(|&[first, second]| {
+                    let mut row = [0; 2 * K];
+                    row[..16].copy_from_slice(&shared[first..first + 16]);
+                    row[16..].copy_from_slice(&shared[second..second + 16]);
+                    row
+                })
+                .collect(),
+            Self::MnMajor(chunks) => {
+                let eights = chunks.len() / K;
+                let mut rows = vec![[0; 2 * K]; 8 * eights];
+                for (number, &offset) in chunks.iter().enumerate() {
+                    let (k, eight) = (number / eights, number % eights);
+                    for (element, bytes) in chunk(offset).chunks_exact(2).enumerate() {
+                        rows[8 * eight + element][2 * k..2 * k + 2].copy_from_slice(bytes);
+                    }
+                }
+                rows
+            }
+            Self::Rows(rows) => rows.to_vec(),
+        }
+    }
+
+    /// A of the registers of a warpgroup's lanes, as mma has them: register i of a lane, with g = l / 4 mod 8 and t = l mod 4, is
+    /// row 16 (l / 32) + g + 8 (i mod 2), columns 2t + 8 (i / 2) and the next. PTX ISA 9.7.15.5.1.1.1.
+    pub(crate) fn of_registers(lanes: &[[u32; 4]]) -> Self {
+        let mut rows = Box::new([[0; 2 * K]; M]);
+        for (lane, registers) in lanes.iter().enumerate() {
+            for (i, register) in registers.iter().enumerate() {
+                let row = 16 * (lane / 32) + lane / 4 % 8 + 8 * (i % 2);
+                let at = 2 * (2 * (lane % 4) + 8 * (i / 2));
+                rows[row][at..at + 4].copy_from_slice(&register.to_le_bytes());
+            }
+        }
+        Self::Rows(rows)
+    }
+}
+
+/// A matrix descriptor (PTX ISA 9.7.15.5.1.2.2) of an operand: where the rows of A, or the columns of B, lie
 /// in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Descriptor {
     start: u32,
-    /// Bytes between the two core matrices of a step; without a meaning if there is a swizzle.
+    /// Of a K-major operand, bytes between the two core matrices of a step, without a meaning if there is a swizzle. Of an
+    /// MN-major one, from one span of rows to the next, without a swizzle from eight K to the next.
     leading: u32,
-    /// Bytes from eight rows to the next eight.
+    /// Bytes from eight rows to the next eight; of an MN-major operand from eight K, without a swizzle from eight rows.
     stride: u32,
     swizzle: Swizzle,
 }
@@ -71,26 +156,53 @@ impl Descriptor {
     }
 }
 
-/// `wgmma.mma_async.m64nNk16.f32.f16.f16`: d += a · bᵀ, with N the number of rows of `b`, a multiple of 8.
+impl Descriptor {
+    /// Where the chunks of eight rows lie, by K, of an operand whose rows are contiguous: the canonical layouts of PTX ISA
+    /// 9.7.15.5.1.2.1, as multiples of 16 bytes ((span, n), (8, 2)) : ((1, leading), (span, stride)), and without a swizzle
+    /// ((1, n), (8, 2)) : ((_, stride), (1, leading)).
+    pub(crate) fn columns(&self, rows: u32) -> Vec<u32> {
+        let span = self.swizzle.span() / CHUNK;
+        let (of_rows, of_eight) = match self.swizzle {
+            Swizzle::None => (self.stride, self.leading),
+            _ => (self.leading, self.stride),
+        };
+        let chunks = (0..K as u32).flat_map(|k| (0..rows / CORE_ROWS).map(move |chunk| (k, chunk)));
+        chunks
+            .map(|(k, chunk)| {
+                let at = self.start
+                    + chunk / span * of_rows
+                    + chunk % span * CHUNK
+                    + k / CORE_ROWS * of_eight
+                    + k % CORE_ROWS * self.swizzle.span();
+                self.swizzle.apply(at)
+            })
+            .collect()
+    }
+}
+
+/// `wgmma.mma_async.m64nNk16.f32.f16.f16`, or of bf16: d += a · bᵀ, with N the number of rows of `b`, a multiple of 8.
 ///
 /// Rows are those that [`Descriptor::rows`] found, 16 f16 each. `d` holds N / 2 values of each of the 128 lanes, lane
 /// after lane. Value i of lane l, with g = l / 4 mod 8 and t = l mod 4, is row 16 (l / 32) + g + 8 (i / 2 mod 2),
 /// column 8 (i / 4) + 2t + i mod 2 (PTX ISA 9.7.15.5.1.1.1).
 ///
 /// The 16 products are exact, they and d are added in f64, the sum is rounded towards zero to f32.
-pub(crate) fn multiply(a: &[[u8; 2 * K]; M], b: &[[u8; 2 * K]], d: &mut [f32]) {
+pub(crate) fn multiply(product: Product, a: &[Row], b: &[Row], d: &mut [f32]) {
     let values = b.len() / 2;
     debug_assert!(b.len().is_multiple_of(8) && d.len() == WARPGROUP * values);
     // By k, a pair of columns for each of the four lanes that share a row.
     let b: Vec<[[f64; 8]; K]> = b
         .chunks_exact(8)
         .map(|columns| {
-            let columns: [[f64; K]; 8] = std::array::from_fn(|column| wide(&columns[column]));
+            let columns: [[f64; K]; 8] = std::array::from_fn(|column| wide(product.half, &columns[column]));
             std::array::from_fn(|k| columns.map(|column| column[k]))
         })
         .collect();
     for (row, a) in a.iter().enumerate() {
-        let a = wide(a);
+        let mut a = wide(product.half, a);
+        if product.negated[0] != product.negated[1] {
+            a = a.map(|value| -value);
+        }
         let (warp, g, half) = (row / 16, row % 8, row / 8 % 2);
         let quad = &mut d[(32 * warp + 4 * g) * values..][..4 * values];
         for (block, b) in b.iter().enumerate() {
@@ -108,233 +220,13 @@ pub(crate) fn multiply(a: &[[u8; 2 * K]; M], b: &[[u8; 2 * K]], d: &mut [f32]) {
     }
 }
 
-/// 16 f16 as f64.
-fn wide(bytes: &[u8; 2 * K]) -> [f64; K] {
-    let halves: [f16; K] =
-        std::array::from_fn(|i| f16::from_bits(u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])));
+/// 16 numbers as f64.
+fn wide(half: Half, bytes: &Row) -> [f64; K] {
+    let halves: [u16; K] = std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]));
     let mut singles = [0f32; K];
-    halves.convert_to_f32_slice(&mut singles);
+    half.widen(&halves, &mut singles);
     singles.map(f64::from)
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-
-    use super::*;
-    use crate::tensor_map::TensorMap;
-
-    const BASE: u32 = 0x400;
-
-    fn descriptor(start: u32, leading: u32, stride: u32, mode: u64) -> Descriptor {
-        let bits =
-            u64::from(start >> 4) | u64::from(leading >> 4) << 16 | u64::from(stride >> 4) << 32 | mode << 62;
-        Descriptor::decode(bits).unwrap()
-    }
-
-    #[test]
-    fn fields_lie_where_the_manual_has_them() {
-        // The descriptor of a tile of 64 f16 per row with 128-byte swizzle, as kernels write it.
-        let bits = 0x12340 >> 4 | 1 << 16 | 64 << 32 | 1 << 62;
-        let expected = Descriptor { start: 0x12340, leading: 16, stride: 1024, swizzle: Swizzle::B128 };
-        assert_eq!(Descriptor::decode(bits), Ok(expected));
-        let extreme = Descriptor::decode(0x3fff | 0x3fff << 16 | 0x3fff << 32 | 3 << 62).unwrap();
-        let most = 0x3fff0;
-        let expected = Descriptor { start: most, leading: most, stride: most, swizzle: Swizzle::B32 };
-        assert_eq!(extreme, expected);
-        assert_eq!(Descriptor::decode(2 << 62).unwrap().swizzle, Swizzle::B64);
-        assert_eq!(Descriptor::decode(0).unwrap().swizzle, Swizzle::None);
-        for bit in [14, 15, 30, 31, 46, 47, 48, 52, 61] {
-            assert!(Descriptor::decode(1 << bit).unwrap_err().contains("no field"), "bit {bit}");
-        }
-        for bit in [49, 50, 51] {
-            assert!(Descriptor::decode(1 << bit).unwrap_err().contains("base offset"), "bit {bit}");
-        }
-    }
-
-    /// "K major 128B swizzling", Figure 157 of PTX ISA 9.7.15.5.1.2: rows are lines of eight chunks, chunk c of row r
-    /// lies at place c ^ r.
-    #[test]
-    fn rows_of_a_128_byte_swizzle_as_drawn() {
-        let rows = descriptor(BASE, 16, 1024, 1).rows(16);
-        let place = |address: u32| ((address - BASE) / 128, (address - BASE) % 128 / 16);
-        let chunks: Vec<_> = rows.iter().map(|row| row.map(place)).collect();
-        for (row, [first, second]) in chunks.iter().enumerate() {
-            let places = [(0, 1), (1, 0), (2, 3), (3, 2), (4, 5), (5, 4), (6, 7), (7, 6)][row % 8];
-            assert_eq!((*first, *second), ((row as u32, places.0), (row as u32, places.1)));
-        }
-        // Chunks 2 and 3, one step of K on.
-        let third = descriptor(BASE + 32, 16, 1024, 1).rows(8)[5].map(place);
-        assert_eq!(third, [(5, 7), (5, 6)]);
-    }
-
-    /// Without a swizzle a core matrix is 8 rows of 16 bytes in one piece.
-    #[test]
-    fn rows_of_core_matrices() {
-        let rows = descriptor(BASE, 0x100, 0x800, 0).rows(64);
-        assert_eq!(rows[0], [BASE, BASE + 0x100]);
-        assert_eq!(rows[7], [BASE + 0x70, BASE + 0x170]);
-        assert_eq!(rows[8], [BASE + 0x800, BASE + 0x900]);
-        assert_eq!(rows[63], [BASE + 7 * 0x800 + 0x70, BASE + 7 * 0x800 + 0x170]);
-    }
-
-    /// A matrix of 128 rows and 64 columns, copied by boxes of one span and all rows, read by descriptors.
-    #[test]
-    fn descriptors_find_what_tensor_copies_place() {
-        const ROWS: u32 = 128;
-        const COLUMNS: u32 = 64;
-        let element = |row: u32, column: u32| (row * COLUMNS + column) as u16;
-        for (swizzle, mode) in [(Swizzle::None, 0), (Swizzle::B128, 1), (Swizzle::B64, 2), (Swizzle::B32, 3)]
-        {
-            let span = swizzle.span();
-            let columns = span / 2;
-            let map = TensorMap {
-                address: 0,
-                dims: [u64::from(COLUMNS), u64::from(ROWS)],
-                stride: u64::from(COLUMNS) * 2,
-                box_dims: [columns, ROWS],
-                swizzle,
-            };
-            map.check().unwrap();
-            let mut shared = vec![None; (BASE + ROWS * COLUMNS * 2) as usize];
-            for panel in 0..COLUMNS / columns {
-                let at = [(panel * columns) as i32, 0];
-                for chunk in map.chunks(at, BASE + panel * map.box_bytes()) {
-                    let first = (chunk.global.unwrap() / 2) as u16;
-                    assert_eq!((chunk.skip, chunk.bytes), (0, 16));
-                    let place = &mut shared[chunk.shared as usize];
-                    assert_eq!(place.replace(first), None, "two chunks at one place");
-                }
-            }
-            for step in 0..COLUMNS / 16 {
-                // Which panel a step lies in, and where in it; without a swizzle it takes two panels.
-                let (panel, within) = (step * 32 / span, step * 32 % span);
-                let start = BASE + panel * map.box_bytes() + within;
-                for (first_row, rows) in [(0, ROWS), (64, 64), (8, 8)] {
-                    let start = start + first_row * span;
-                    let rows = descriptor(start, map.box_bytes(), 8 * span, mode).rows(rows);
-                    for (row, chunks) in rows.into_iter().enumerate() {
-                        let expected = [0, 8].map(|i| Some(element(first_row + row as u32, 16 * step + i)));
-                        let found = chunks.map(|address| shared[address as usize]);
-                        assert_eq!(found, expected, "{swizzle:?}, step {step}, row {row} from {first_row}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_descriptor_one_granule_off_reads_other_bytes() {
-        for mode in 0..4 {
-            let right = descriptor(BASE, 0x100, 0x400, mode).rows(64);
-            let wrong = descriptor(BASE + 16, 0x100, 0x400, mode).rows(64);
-            assert!(right.iter().zip(&wrong).all(|(right, wrong)| right != wrong), "mode {mode}");
-        }
-    }
-
-    /// Figure 149 of PTX ISA 9.7.15.5.1.1.1, some of its cells: lane, number of the value, row, column.
-    const FIGURE: [(usize, usize, usize, usize); 14] = [
-        (0, 0, 0, 0),
-        (0, 1, 0, 1),
-        (1, 0, 0, 2),
-        (3, 1, 0, 7),
-        (0, 4, 0, 8),
-        (0, 2, 8, 0),
-        (0, 6, 8, 8),
-        (4, 0, 1, 0),
-        (31, 3, 15, 7),
-        (32, 0, 16, 0),
-        (63, 3, 31, 7),
-        (64, 1, 32, 1),
-        (96, 2, 56, 0),
-        (127, 7, 63, 15),
-    ];
-
-    fn bytes(row: [f16; K]) -> [u8; 2 * K] {
-        bytemuck::cast(row)
-    }
-
-    #[test]
-    fn values_lie_where_the_manual_draws_them() {
-        // Row r of a is (r, 1, 0, …), column c of b is (1, 64 c, 0, …): element (r, c) is r + 64 c.
-        let row = |first: usize, second: usize| {
-            let mut row = [f16::ZERO; K];
-            row[0] = f16::from_f32(first as f32);
-            row[1] = f16::from_f32(second as f32);
-            bytes(row)
-        };
-        let a: [_; M] = std::array::from_fn(|r| row(r, 1));
-        for n in [16, 24, 256] {
-            let b: Vec<_> = (0..n).map(|c| row(1, 64 * c)).collect();
-            let mut d = vec![0f32; WARPGROUP * n / 2];
-            multiply(&a, &b, &mut d);
-            for (lane, i, r, c) in FIGURE {
-                assert_eq!(d[lane * n / 2 + i], (r + 64 * c) as f32, "n {n}, lane {lane}, value {i}");
-            }
-            let (last_row, last_column) = (63, n - 1);
-            assert_eq!(d[WARPGROUP * n / 2 - 1], (last_row + 64 * last_column) as f32);
-            // Each element is somewhere.
-            let mut all: Vec<_> = d.iter().map(|&value| value as usize).collect();
-            all.sort_unstable();
-            assert_eq!(all, (0..64 * n).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn a_random_product_of_every_n() {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
-        let mut random =
-            || -> [f16; K] { std::array::from_fn(|_| f16::from_f32(rng.random_range(-2.0..2.0))) };
-        let a: [_; M] = std::array::from_fn(|_| random());
-        for n in (8..=256).step_by(8) {
-            let b: Vec<_> = (0..n).map(|_| random()).collect();
-            let c = |row: usize, column: usize| ((row * 31 + column * 17) % 101) as f32 / 8.0 - 6.0;
-            let places = (0..WARPGROUP).flat_map(|l| (0..n / 2).map(move |i| (l, i))).map(|(l, i)| {
-                (16 * (l / 32) + l / 4 % 8 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (l % 4) + i % 2)
-            });
-            let mut d: Vec<f32> = places.clone().map(|(row, column)| c(row, column)).collect();
-            multiply(&a.map(bytes), &b.iter().copied().map(bytes).collect::<Vec<_>>(), &mut d);
-            for ((row, column), value) in places.zip(d) {
-                let product: f64 =
-                    a[row].iter().zip(&b[column]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                let exact = f64::from(c(row, column)) + product;
-                let error = (f64::from(value) - exact).abs();
-                assert!(
-                    error <= exact.abs() * 2f64.powi(-23),
-                    "n {n}, ({row}, {column}): {value}, not {exact}"
-                );
-                assert!(f64::from(value).abs() <= exact.abs() + 1e-12, "not towards zero");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_finite_stays_so() {
-        let mut a = [[f16::ZERO; K]; M];
-        a[0][0] = f16::INFINITY;
-        a[1][0] = f16::NAN;
-        a[2][0] = f16::MAX;
-        let b = [bytes(std::array::from_fn(|_| f16::ONE)); 8];
-        let mut d = [0f32; WARPGROUP * 4];
-        d[8 * 4] = f32::MAX;
-        multiply(&a.map(bytes), &b, &mut d);
-        assert_eq!(d[0], f32::INFINITY);
-        assert!(d[4 * 4].is_nan());
-        // Beyond f32 it is truncated, not infinite.
-        assert_eq!(d[8 * 4], f32::MAX);
-        assert_eq!(d[8 * 4 + 1], 65504.0);
-    }
-
-    /// Prints what a product takes: `cargo test -p fused-lora-simt wgmma -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn time() {
-        let (a, b) = ([[0x3c; 32]; M], [[0x3c; 32]; 256]);
-        let mut d = vec![0f32; WARPGROUP * 128];
-        let start = std::time::Instant::now();
-        for _ in 0..1000 {
-            multiply(std::hint::black_box(&a), std::hint::black_box(&b), &mut d);
-        }
-        println!("{:?} for m64n256k16", start.elapsed() / 1000);
-    }
-}
+mod tests;

@@ -1287,7 +1287,7 @@ fn named_barriers_order_those_that_take_part() {
         assert!(operand(&kind) || deadlock(&kind), "{kind}");
         let kind = kernel(|_| 96, |_| 1, 0)(&schedule);
         assert!(deadlock(&kind), "{kind}");
-        let kind = kernel(|_| 128, |_| 0, 0)(&schedule);
+        let kind = kernel(|_| 128, |_| 16, 0)(&schedule);
         assert!(operand(&kind), "{kind}");
         let kind = kernel(|_| 100, |_| 1, 0)(&schedule);
         assert!(operand(&kind), "{kind}");

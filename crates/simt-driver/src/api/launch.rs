@@ -7,9 +7,13 @@ use crate::{
     device::{Footprint, PORTABLE_CLUSTER},
     driver::{Driver, Function, Handle},
     entry::exports,
-    launch_config::{Geometry, LaunchConfig},
+    launch_config::{Geometry, LaunchConfig, product},
     work::{HostFunction, KernelLaunch, Op},
 };
+
+/// Most CTAs of a grid along y and z, and most threads of a CTA along z. CUDA C++ Programming Guide, *Technical Specifications*.
+const MOST_HIGH: u32 = 65_535;
+const MOST_DEEP: u32 = 64;
 
 impl Driver {
     /// Launches a kernel.
@@ -54,14 +58,14 @@ impl Driver {
         let dynamic_shared_limit = *dynamic_shared_limit;
         let Geometry { grid, block, shared_bytes, cluster, programmatic } = geometry;
         let reject = |code: Code, reason: String| Err((code, reason));
-        let [threads, 1, 1] = block else {
-            return reject(Code::INVALID_VALUE, format!("its CTAs have one dimension, not {block:?}"));
-        };
-        let [grid, 1, 1] = grid else {
-            return reject(Code::INVALID_VALUE, format!("its grid has one dimension, not {grid:?}"));
-        };
-        if grid == 0 || grid > i32::MAX as u32 {
-            return reject(Code::INVALID_VALUE, format!("a grid of {grid} CTAs"));
+        let ctas = product(grid).filter(|&ctas| ctas > 0 && ctas <= i32::MAX as u32);
+        let is_high = grid[1..].iter().any(|&dim| dim > MOST_HIGH);
+        if ctas.is_none() || is_high {
+            return reject(Code::INVALID_VALUE, format!("a grid of {grid:?} CTAs"));
+        }
+        let threads = product(block).unwrap_or(0);
+        if block[2] > MOST_DEEP {
+            return reject(Code::INVALID_VALUE, format!("CTAs of {block:?} threads"));
         }
         if threads == 0 || threads > entry.threads() {
             let reason = format!("CTAs of {threads} threads, of {} at most", entry.threads());
@@ -82,39 +86,38 @@ impl Driver {
             return reject(Code::NOT_SUPPORTED, reason);
         }
         let footprint = Footprint { threads, registers: entry.registers(), shared_bytes };
-        let cluster = cluster.map_or(Ok(1), |dims| self.checked_cluster(grid, footprint, dims))?;
+        let cluster = cluster.map_or(Ok([1; 3]), |dims| self.checked_cluster(grid, footprint, dims))?;
         let entry = entry.clone();
-        Ok(KernelLaunch { entry, parameters, grid, threads, shared_bytes, cluster, programmatic })
+        Ok(KernelLaunch { entry, parameters, grid, block, shared_bytes, cluster, programmatic })
     }
 
-    /// CTAs of a cluster.
+    /// The dimensions of a cluster.
     fn checked_cluster(
         &self,
-        grid: u32,
+        grid: [u32; 3],
         footprint: Footprint,
         dims: [u32; 3],
-    ) -> Result<u32, (Code, String)> {
+    ) -> Result<[u32; 3], (Code, String)> {
         let ctas = self.cluster(dims)?;
-        if !grid.is_multiple_of(ctas) {
-            return Err((Code::INVALID_CLUSTER_SIZE, format!("{grid} CTAs in clusters of {ctas}")));
+        if grid.iter().zip(dims).any(|(grid, dim)| !grid.is_multiple_of(dim)) {
+            return Err((Code::INVALID_CLUSTER_SIZE, format!("{grid:?} CTAs in clusters of {dims:?}")));
         }
         if self.device.active_clusters(footprint, ctas) == 0 {
             let reason = format!("the device has no room for a cluster of {ctas} of its CTAs");
             return Err((Code::INVALID_CLUSTER_SIZE, reason));
         }
-        Ok(ctas)
+        Ok(dims)
     }
 
-    /// CTAs of a cluster by its dimensions, of which our grids have one.
+    /// CTAs of a cluster by its dimensions.
     pub(super) fn cluster(&self, dims: [u32; 3]) -> Result<u32, (Code, String)> {
         if !self.device.has_clusters() {
             let (major, minor) = self.device.capability;
             return Err((Code::NOT_SUPPORTED, format!("clusters on compute capability {major}.{minor}")));
         }
-        match dims {
-            [ctas @ 1..=PORTABLE_CLUSTER, 1, 1] => Ok(ctas),
-            dims => Err((Code::INVALID_CLUSTER_SIZE, format!("clusters of {dims:?} CTAs"))),
-        }
+        product(dims)
+            .filter(|ctas| (1..=PORTABLE_CLUSTER).contains(ctas))
+            .ok_or_else(|| (Code::INVALID_CLUSTER_SIZE, format!("clusters of {dims:?} CTAs")))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     device::Footprint,
     driver::{Driver, Function, Handle},
     entry::{exports, store},
-    launch_config::{Geometry, LaunchConfig},
+    launch_config::{Geometry, LaunchConfig, product},
 };
 
 impl Driver {
@@ -27,7 +27,7 @@ impl Driver {
         if shared_bytes > dynamic_shared_limit {
             return Err(Code::INVALID_VALUE);
         }
-        let [threads, 1, 1] = block else { return Err(Code::INVALID_VALUE) };
+        let threads = product(block).ok_or(Code::INVALID_VALUE)?;
         let footprint = Footprint { threads, registers: entry.registers(), shared_bytes };
         Ok(self.device.active_clusters(footprint, ctas))
     }

@@ -1,6 +1,6 @@
 //! Tensor maps.
 
-use fused_lora_simt::{Swizzle, TensorMap};
+use fused_lora_simt::{Element, Swizzle, Tensor};
 
 use crate::{
     code::{Code, Outcome},
@@ -13,11 +13,10 @@ type Opaque = [u64; 16];
 /// What the address of a `CUtensorMap` is a multiple of.
 const ALIGN: usize = 64;
 
-/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16`, and the last data type.
-const FLOAT16: u32 = 6;
+/// The last data type. Those from that of [`Element::ALL`]'s end on are f32 in other clothes, or narrower than a byte.
 const LAST_DATA_TYPE: u32 = 15;
-/// Bytes of an f16.
-const ELEMENT: u32 = 2;
+/// Most dimensions.
+const RANK: u32 = 5;
 
 /// The arguments of `cuTensorMapEncodeTiled` that are numbers.
 #[derive(Clone, Copy)]
@@ -33,25 +32,25 @@ struct Kind {
 type Checked<T> = Result<T, (Code, String)>;
 
 impl Kind {
-    /// Checks them; which swizzle it is.
-    fn check(self) -> Checked<Swizzle> {
+    /// Checks them; which element and swizzle it is.
+    fn check(self) -> Checked<(Element, Swizzle)> {
         let Self { data_type, rank, interleave, swizzle, l2_promotion, oob_fill } = self;
         let invalid = |what: &str, value: u32| Err((Code::INVALID_VALUE, format!("{what} {value}")));
         let not_here =
             |what: &str, value: u32| Err((Code::NOT_SUPPORTED, format!("{what} {value}: not here")));
-        match data_type {
-            FLOAT16 => {}
-            _ if data_type <= LAST_DATA_TYPE => return not_here("data type", data_type),
-            _ => return invalid("data type", data_type),
+        let element = match Element::ALL.get(data_type as usize) {
+            Some(&element) => element,
+            None if data_type <= LAST_DATA_TYPE => return not_here("data type", data_type),
+            None => return invalid("data type", data_type),
+        };
+        if !(1..=RANK).contains(&rank) {
+            return invalid("rank", rank);
         }
-        match rank {
-            2 => {}
-            1 | 3..=5 => return not_here("rank", rank),
-            _ => return invalid("rank", rank),
-        }
-        // Any interleave wants three dimensions at least.
-        if interleave != 0 {
-            return invalid("in two dimensions, interleave", interleave);
+        match interleave {
+            0 => {}
+            // Any interleave wants three dimensions at least.
+            1 | 2 if rank >= 3 => return not_here("interleave", interleave),
+            _ => return invalid("interleave", interleave),
         }
         if l2_promotion > 3 {
             return invalid("L2 promotion", l2_promotion);
@@ -62,10 +61,10 @@ impl Kind {
             _ => return invalid("out-of-bounds fill", oob_fill),
         }
         match swizzle {
-            0 => Ok(Swizzle::None),
-            1 => Ok(Swizzle::B32),
-            2 => Ok(Swizzle::B64),
-            3 => Ok(Swizzle::B128),
+            0 => Ok((element, Swizzle::None)),
+            1 => Ok((element, Swizzle::B32)),
+            2 => Ok((element, Swizzle::B64)),
+            3 => Ok((element, Swizzle::B128)),
             4..=6 => not_here("swizzle", swizzle),
             _ => invalid("swizzle", swizzle),
         }
@@ -73,40 +72,40 @@ impl Kind {
 }
 
 /// Checks how a box is stepped through. Its columns always are one by one, whatever is asked for.
-fn check_element_strides(strides: [u32; 2]) -> Checked<()> {
+fn check_element_strides(strides: &[u32]) -> Checked<()> {
     if strides.iter().any(|stride| !(1..=8).contains(stride)) {
         return Err((Code::INVALID_VALUE, format!("element strides {strides:?}, of 1 to 8")));
     }
-    if strides[1] != 1 {
+    if strides[1..].iter().any(|&stride| stride != 1) {
         return Err((Code::NOT_SUPPORTED, format!("element strides {strides:?}: not here")));
     }
     Ok(())
 }
 
 /// Checks a map as the driver does.
-fn check(map: &TensorMap) -> Checked<()> {
-    let row = map.box_dims[0].saturating_mul(ELEMENT);
+fn check(map: &Tensor) -> Checked<()> {
+    let row = map.box_dims[0].saturating_mul(map.element.bytes());
     // The driver takes rows that are shorter than the swizzle's, the machine does not know where they lie.
     let is_short =
         map.swizzle != Swizzle::None && row < map.swizzle.span() && row.is_multiple_of(16) && row > 0;
     map.check().map_err(|reason| (if is_short { Code::NOT_SUPPORTED } else { Code::INVALID_VALUE }, reason))
 }
 
-/// An array of two.
+/// An array of so many.
 ///
 /// # Safety
 ///
-/// `from` is null or valid for reads of two elements.
-unsafe fn pair<T>(from: *const T) -> Outcome<[T; 2]> {
-    if from.is_null() {
+/// `from` is null or valid for reads of so many elements.
+unsafe fn array<T: Copy>(from: *const T, count: usize) -> Outcome<Vec<T>> {
+    if from.is_null() && count > 0 {
         return Err(Code::INVALID_VALUE);
     }
-    // SAFETY: the caller's, and it is not null.
-    Ok(unsafe { from.cast::<[T; 2]>().read_unaligned() })
+    // SAFETY: the caller's, and it is not null where there are elements.
+    Ok((0..count).map(|index| unsafe { from.add(index).read_unaligned() }).collect())
 }
 
 exports! {
-    /// Matrices of f16, as [`TensorMap`] has them. Whether the matrix lies in an allocation is for the copies to find
+    /// Tensors as [`Tensor`] has them. Whether one lies in an allocation is for the copies to find
     /// out, as on a GPU.
     fn cuTensorMapEncodeTiled(
         driver,
@@ -136,17 +135,14 @@ exports! {
             return Err(reject((Code::INVALID_VALUE, reason)));
         }
         let kind = Kind { data_type, rank, interleave, swizzle, l2_promotion, oob_fill };
-        let swizzle = kind.check().map_err(reject)?;
+        let (element, swizzle) = kind.check().map_err(reject)?;
+        let rank = rank as usize;
         // SAFETY: the caller's: as many elements as dimensions, of strides one less.
-        let (dims, box_dims, element_strides) =
-            unsafe { (pair(dims)?, pair(box_dims)?, pair(element_strides)?) };
-        if strides.is_null() {
-            return Err(Code::INVALID_VALUE);
-        }
-        // SAFETY: the caller's, and it is not null.
-        let stride = unsafe { strides.read_unaligned() };
-        check_element_strides(element_strides).map_err(reject)?;
-        let map = TensorMap { address, dims, stride, box_dims, swizzle };
+        let (dims, strides, box_dims, element_strides) = unsafe {
+            (array(dims, rank)?, array(strides, rank - 1)?, array(box_dims, rank)?, array(element_strides, rank)?)
+        };
+        check_element_strides(&element_strides).map_err(reject)?;
+        let map = Tensor { address, element, dims, strides, box_dims, swizzle };
         check(&map).map_err(reject)?;
         // SAFETY: the caller's, and it is not null.
         unsafe { to.write(map.encode()) };
@@ -156,17 +152,19 @@ exports! {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora_simt::TensorMap;
+
     use super::*;
 
     const KIND: Kind =
-        Kind { data_type: FLOAT16, rank: 2, interleave: 0, swizzle: 3, l2_promotion: 2, oob_fill: 0 };
+        Kind { data_type: 6, rank: 2, interleave: 0, swizzle: 3, l2_promotion: 2, oob_fill: 0 };
 
     #[test]
     fn swizzles_have_their_numbers() {
         for (swizzle, expected) in
             [(0, Swizzle::None), (1, Swizzle::B32), (2, Swizzle::B64), (3, Swizzle::B128)]
         {
-            assert_eq!(Kind { swizzle, ..KIND }.check(), Ok(expected));
+            assert_eq!(Kind { swizzle, ..KIND }.check(), Ok((Element::F16, expected)));
         }
     }
 
@@ -175,12 +173,12 @@ mod tests {
     fn numbers_are_checked() {
         let (invalid, unsupported) = (Code::INVALID_VALUE, Code::NOT_SUPPORTED);
         for (kind, code) in [
-            (Kind { data_type: 9, ..KIND }, unsupported),
+            (Kind { data_type: 10, ..KIND }, unsupported),
             (Kind { data_type: 15, ..KIND }, unsupported),
             (Kind { data_type: 16, ..KIND }, invalid),
             (Kind { rank: 0, ..KIND }, invalid),
-            (Kind { rank: 1, ..KIND }, unsupported),
-            (Kind { rank: 5, ..KIND }, unsupported),
+            (Kind { rank: 3, interleave: 1, ..KIND }, unsupported),
+            (Kind { rank: 3, interleave: 3, ..KIND }, invalid),
             (Kind { rank: 6, ..KIND }, invalid),
             (Kind { interleave: 1, ..KIND }, invalid),
             (Kind { swizzle: 4, ..KIND }, unsupported),
@@ -198,7 +196,7 @@ mod tests {
             ([1, 9], Err(invalid)),
             ([1, 2], Err(unsupported)),
         ] {
-            assert_eq!(check_element_strides(strides).map_err(|(code, _)| code), expected, "{strides:?}");
+            assert_eq!(check_element_strides(&strides).map_err(|(code, _)| code), expected, "{strides:?}");
         }
     }
 
@@ -211,7 +209,7 @@ mod tests {
             box_dims: [columns, 8],
             swizzle: Swizzle::B128,
         };
-        let code = |columns| check(&map(columns)).map_err(|(code, _)| code);
+        let code = |columns| check(&map(columns).tensor()).map_err(|(code, _)| code);
         assert_eq!(code(64), Ok(()));
         assert_eq!(code(32), Err(Code::NOT_SUPPORTED));
         for columns in [0, 4, 72, u32::MAX] {

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use crate::{
-    clock::{LaneClock, Space, WARP, Who, lanes},
+    clock::{Actor, LaneClock, Space, WARP, Who, lanes},
+    fault::Allowed,
     memory::{Content, Place, SHARED_BASE, address, shared_name},
     report::Kind,
     run::{Outcome, Run, Stop},
@@ -84,8 +85,9 @@ impl Run {
         bytes: usize,
     ) -> Outcome<()> {
         let cta = self.slots[slot].as_ref().expect("whoever accesses it knows it is there");
-        let hit =
-            |mbarrier: &&Mbarrier| mbarrier.offset < offset + bytes && offset < mbarrier.offset + MBARRIER;
+        let hit = |mbarrier: &&Mbarrier| {
+            mbarrier.is_valid && mbarrier.offset < offset + bytes && offset < mbarrier.offset + MBARRIER
+        };
         let Some(mbarrier) = cta.mbarriers.iter().find(hit) else { return Ok(()) };
         let reason = format!("touches the mbarrier at {}", shared_name(mbarrier.offset));
         let op = self.sites.get(site).info.op;
@@ -122,8 +124,8 @@ impl Run {
             return Err(self.race(site, how, address, &old));
         }
         if let Some(byte) = poisoned
-            // A relaxed store reads nothing.
-            && self.sites.get(site).info.op != Op::StRelaxed
+            // A strong store reads nothing.
+            && !matches!(self.sites.get(site).info.op, Op::StRelaxed | Op::StRelease)
         {
             let (op, address) =
                 (self.sites.get(site).info.op.to_string(), self.global.describe(address(region, byte)));
@@ -148,10 +150,15 @@ impl Run {
         let order = Order { groups, snapshots, me: Observer::Lane(clock) };
         let raced = cta.shared.admit(offset, bytes, access(clock, group, how, site), &order);
         if let Err((byte, old)) = raced {
+            let are_stores = (how, old.kind(), group) == (How::Write, How::Write, None);
+            if are_stores && self.allows(Allowed::ConcurrentStores, site) {
+                return Ok(());
+            }
             return Err(self.race(site, how, shared_name(byte), &old));
         }
-        if how == How::Read
-            && let Some(byte) = cta.shared.first_poisoned(offset, bytes)
+        let poisoned = if how == How::Write { None } else { cta.shared.first_poisoned(offset, bytes) };
+        if let Some(byte) = poisoned
+            && !matches!(self.sites.get(site).info.op, Op::StRelaxed | Op::StRelease)
         {
             let op = self.sites.get(site).info.op.to_string();
             return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
@@ -159,8 +166,8 @@ impl Run {
         Ok(())
     }
 
-    /// Checks and records the access of a warp to the rows that its lanes have named.
-    pub(crate) fn touch_rows(&mut self, site: u32, warp: usize, how: How) -> Outcome<()> {
+    /// Checks and records the access of a warp to the rows that its first `count` lanes have named.
+    pub(crate) fn touch_rows(&mut self, site: u32, warp: usize, how: How, count: usize) -> Outcome<()> {
         let slot = self.current.slot;
         let addresses = self.cta().warps[warp].inbox.rows;
         let Self { groups, snapshots, slots, .. } = self;
@@ -176,7 +183,7 @@ impl Run {
         let order = Order { groups, snapshots, me };
         let access = Access::new(who, snapshot, how, site);
 
-        let fault = addresses.iter().enumerate().find_map(|(lane, &address)| {
+        let fault = addresses[..count].iter().enumerate().find_map(|(lane, &address)| {
             let offset = (address - SHARED_BASE) as usize;
             if let Err((byte, old)) = cta.shared.admit(offset, CELL, access, &order) {
                 return Some((lane, byte, Some(old)));
@@ -232,6 +239,9 @@ impl Run {
         let access = Access::new(Who::group(actor), 0, how, site);
         if let Err((byte, old)) = shared.admit(offset, bytes, access, &order) {
             let fence = order.without_proxies().is_after(&old).then_some(Op::FenceProxyAsyncShared);
+            if fence.is_some() && self.allows(Allowed::MissingProxyFence, site) {
+                return self.touch_shared_unfenced(site, slot, (offset, bytes), access, issuers);
+            }
             return Err(self.race_of_async(site, shared_name(byte), &old, fence));
         }
         if how == How::Read
@@ -241,6 +251,24 @@ impl Run {
             return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
         }
         Ok(())
+    }
+
+    /// The same once more, where a missing proxy fence is allowed.
+    fn touch_shared_unfenced(
+        &mut self,
+        site: u32,
+        slot: usize,
+        (offset, bytes): (usize, usize),
+        access: Access,
+        issuers: &[LaneClock],
+    ) -> Outcome<()> {
+        let Self { groups, snapshots, slots, .. } = self;
+        let shared = &mut slots[slot].as_mut().expect("it was found there").shared;
+        let order = Order { groups, snapshots, me: Observer::Async { issuers, space: None } };
+        match shared.admit(offset, bytes, access, &order) {
+            Ok(()) => Ok(()),
+            Err((byte, old)) => Err(self.race_of_async(site, shared_name(byte), &old, None)),
+        }
     }
 
     /// Likewise for global memory. Reads may find what nobody wrote: they copy that.
@@ -266,6 +294,12 @@ impl Run {
         let access = Access::new(Who::group(actor), 0, how, site);
         if let Err((byte, old)) = tracked.admit(offset, bytes, access, &order) {
             let fence = order.without_proxies().is_after(&old).then_some(Op::FenceProxyAsyncGlobal);
+            if how == How::Write
+                && self.is_store_of_cta(&old)
+                && self.allows(Allowed::RepeatedTensorStores, site)
+            {
+                return Ok(());
+            }
             let address = self.global.describe(address(region, byte));
             if how == How::NonCoherentRead || old.kind() == How::NonCoherentRead {
                 return Err(self.race(site, How::NonCoherentRead, address, &old));
@@ -273,6 +307,13 @@ impl Run {
             return Err(self.race_of_async(site, address, &old, fence));
         }
         Ok(())
+    }
+
+    /// Whether an access is of a tensor store that the current CTA issued.
+    fn is_store_of_cta(&self, access: &Access) -> bool {
+        let Actor::Group(number) = access.who.actor() else { return false };
+        self.sites.get(access.site()).info.op == Op::CpAsyncBulkTensor2dStore
+            && self.groups[number as usize].cta == self.cta().number
     }
 
     fn race_of_async(&mut self, site: u32, address: String, old: &Access, fence: Option<Op>) -> Stop {

@@ -1,10 +1,12 @@
 //! The barriers of a CTA and of a warp, and those of some warps of a CTA.
 
+use std::rc::Rc;
+
 use crate::{
     clock::{LaneClock, WARP, lanes},
     run::{Outcome, Run},
     site::Op,
-    state::lane::LaneRef,
+    state::{barrier::Named, lane::LaneRef},
 };
 
 impl Run {
@@ -23,23 +25,26 @@ impl Run {
     }
 
     /// The current lane comes to bar.warp.sync.
-    pub(crate) fn bar_warp_sync(&mut self, site: u32) -> Outcome<()> {
-        if self.arrive(Op::BarWarpSync, site)? {
+    pub(crate) fn bar_warp_sync(&mut self, site: u32, mask: u32) -> Outcome<()> {
+        if self.arrive_masked(Op::BarWarpSync, site, mask)? {
             let warp = self.current.lane / WARP as usize;
             let cta = self.cta_mut();
-            LaneClock::barrier(&mut cta.clocks, std::iter::once(lanes(warp)));
+            let taking = lanes(warp).filter(|lane| mask >> (lane % WARP as usize) & 1 == 1);
+            LaneClock::barrier(&mut cta.clocks, taking.map(|lane| lane..lane + 1));
             cta.warps[warp].snapshot = None;
             self.stats.barriers += 1;
         }
         Ok(())
     }
 
-    /// The current lane comes to `bar.sync id, threads`.
-    pub(crate) fn bar_sync_named(&mut self, site: u32, id: u32, threads: u32) -> Outcome<()> {
-        let op = Op::BarSyncNamed;
+    /// The current lane comes to `bar.sync id, threads`, or to `bar.arrive`, where it does not wait. Without a number of threads
+    /// all of the CTA take part.
+    pub(crate) fn bar_named(&mut self, site: u32, id: u32, threads: u32, waits: bool) -> Outcome<()> {
+        let op = if waits { Op::BarSyncNamed } else { Op::BarArrive };
         let block = self.cta().lanes.len() as u32;
-        if !(1..16).contains(&id) {
-            return Err(self.operand(op, site, format!("barrier {id}, not one of 1 to 15")));
+        let threads = if threads == 0 && waits { block } else { threads };
+        if id >= 16 {
+            return Err(self.operand(op, site, format!("barrier {id}, not one of 0 to 15")));
         }
         if threads == 0 || !threads.is_multiple_of(WARP) || threads > block {
             let reason = format!("{threads} threads: not a multiple of {WARP} up to the {block} of the CTA");
@@ -50,26 +55,52 @@ impl Run {
             return Ok(());
         }
         let LaneRef { slot, lane } = self.current;
+        let warp = lane / WARP as usize;
         let cta = self.cta_mut();
         let named = &mut cta.named[id as usize];
-        if named.warps.is_empty() {
+        if named.arrived == 0 {
             named.threads = threads;
         } else if named.threads != threads {
             let reason =
                 format!("barrier {id} for {threads} threads, while others are at it for {}", named.threads);
             return Err(self.operand(op, site, reason));
         }
-        named.warps.push(lane / WARP as usize);
-        if (named.warps.len() as u32) * WARP < threads {
-            return Ok(());
+        named.arrived += WARP;
+        if waits {
+            named.warps.push(warp);
+        } else {
+            let published = LaneClock::release_together(&mut cta.clocks, std::iter::once(lanes(warp)));
+            match (&mut named.published, published) {
+                (Some(known), Some(more)) => known.join(&more),
+                (known, more) => *known = more,
+            }
+            cta.warps[warp].snapshot = None;
+            self.resume(slot, warp);
         }
-        let warps = std::mem::take(&mut named.warps);
+        self.named_progress(id);
+        Ok(())
+    }
+
+    /// Lets those that wait at a barrier go on when all have come.
+    fn named_progress(&mut self, id: u32) {
+        let slot = self.current.slot;
+        let Self { slots, joins, .. } = self;
+        let cta = slots[slot].as_mut().expect("the current lane's CTA is resident");
+        let named = &mut cta.named[id as usize];
+        if named.arrived < named.threads {
+            return;
+        }
+        let Named { warps, published, .. } = std::mem::take(named);
         LaneClock::barrier(&mut cta.clocks, warps.iter().map(|&warp| lanes(warp)));
+        if let Some(published) = published.map(Rc::new) {
+            for clock in warps.iter().flat_map(|&warp| lanes(warp)) {
+                cta.clocks[clock].acquire(&published, joins);
+            }
+        }
         for warp in warps {
             self.cta_mut().warps[warp].snapshot = None;
             self.resume(slot, warp);
         }
         self.stats.barriers += 1;
-        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Bulk and tensor copies: operations of the asynchronous proxy.
 
+use std::rc::Rc;
+
 use smallvec::SmallVec;
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
         mbarrier::Signal,
         transfer::{Piece, Signalled, Transfer, Way},
     },
-    tensor_map::TensorMap,
+    tensor_map::Tensor,
 };
 
 /// What the address of a box in shared memory is a multiple of.
@@ -23,19 +25,25 @@ const BOX_ALIGN: u32 = 128;
 
 impl Run {
     /// Takes a tensor map apart.
-    pub(crate) fn tensor_map(&mut self, site: u32, map: &[u64; 16]) -> Outcome<TensorMap> {
-        TensorMap::decode(map).map_err(|reason| {
+    pub(crate) fn tensor_map(&mut self, site: u32, map: &[u64; 16]) -> Outcome<Tensor> {
+        Tensor::decode(map).map_err(|reason| {
             let op = self.sites.get(site).info.op;
             self.operand(op, site, reason)
         })
     }
 
     /// The pieces of a box, each within memory.
-    fn pieces(&mut self, site: u32, map: &TensorMap, at: [i32; 2], shared: u32) -> Outcome<Vec<Piece>> {
+    fn pieces(&mut self, site: u32, map: &Tensor, at: &[i32], shared: u32) -> Outcome<Vec<Piece>> {
+        if at.len() != map.dims.len() {
+            let op = self.sites.get(site).info.op;
+            let reason = format!("{} coordinates of a tensor of {} dimensions", at.len(), map.dims.len());
+            return Err(self.operand(op, site, reason));
+        }
+        let align = map.element.bytes() as usize;
         map.chunks(at, shared)
             .map(|chunk| {
                 let place = match chunk.global {
-                    Some(address) => Some(self.locate(site, address, chunk.bytes as usize, 2)?),
+                    Some(address) => Some(self.locate(site, address, chunk.bytes as usize, align)?),
                     None => None,
                 };
                 Ok(Piece {
@@ -56,7 +64,7 @@ impl Run {
         action: Option<Action>,
         to: u32,
         map: &[u64; 16],
-        at: [i32; 2],
+        at: &[i32],
         bar: u32,
         ctas: Option<u16>,
     ) -> Outcome<()> {
@@ -73,13 +81,13 @@ impl Run {
         // Its pieces lie at the same offsets in all of them.
         let bytes = map.box_bytes();
         self.shared_range(site, self.current.slot, to, bytes as usize, BOX_ALIGN)?;
-        let pieces = self.pieces(site, &map, at, to)?;
+        let pieces: Rc<[Piece]> = self.pieces(site, &map, at, to)?.into();
         let how = if matches!(action, Some(Action::NonCoherent)) { How::NonCoherentRead } else { How::Read };
         for slot in targets {
             let signalled = self.receive(site, slot, to, bytes, bar)?;
             let actor = self.new_actor(GroupKind::Bulk, None);
             let issuer = [self.cta().clocks[self.current.lane].clone()];
-            for piece in &pieces {
+            for piece in &*pieces {
                 if let Some(place) = piece.place {
                     self.touch_global_async(site, place, piece.bytes, (actor, how), &issuer)?;
                 }
@@ -145,13 +153,7 @@ impl Run {
     }
 
     /// A tensor store.
-    pub(crate) fn tensor_store(
-        &mut self,
-        site: u32,
-        map: &[u64; 16],
-        at: [i32; 2],
-        from: u32,
-    ) -> Outcome<()> {
+    pub(crate) fn tensor_store(&mut self, site: u32, map: &[u64; 16], at: &[i32], from: u32) -> Outcome<()> {
         let map = self.tensor_map(site, map)?;
         let slot = self.current.slot;
         self.shared_range(site, slot, from, map.box_bytes() as usize, BOX_ALIGN)?;

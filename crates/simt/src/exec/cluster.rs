@@ -51,10 +51,15 @@ impl Run {
     }
 
     /// The current lane comes to barrier.cluster.arrive.
-    pub(crate) fn cluster_arrive(&mut self, site: u32, action: Option<Action>) -> Outcome<()> {
+    pub(crate) fn cluster_arrive(
+        &mut self,
+        site: u32,
+        action: Option<Action>,
+        (relaxed, aligned): (bool, bool),
+    ) -> Outcome<()> {
         let op = Op::BarrierClusterArrive;
         self.weaken_warp(action);
-        if !self.gather(op, site)? {
+        if !self.gather_at(op, site, aligned)? {
             return Ok(());
         }
         let LaneRef { slot, lane } = self.current;
@@ -66,10 +71,25 @@ impl Run {
             return Err(self.operand(op, site, "the warp arrives again before it has waited"));
         }
         warp.cluster_phase = Some(phase);
-        if !warp.weak {
-            warp.snapshot = None;
-            let published = LaneClock::release_together(&mut cta.clocks, std::iter::once(lanes(number)));
-            let published = published.expect("a warp has lanes");
+        let published = match (warp.weak, relaxed) {
+            (true, _) => None,
+            (false, false) => {
+                warp.snapshot = None;
+                LaneClock::release_together(&mut cta.clocks, std::iter::once(lanes(number)))
+            }
+            // What its lanes have fenced.
+            (false, true) => cta.lanes[lanes(number)].iter().filter_map(|lane| lane.fenced.clone()).fold(
+                None,
+                |all: Option<View>, fenced| match all {
+                    Some(mut all) => {
+                        all.join(&fenced);
+                        Some(all)
+                    }
+                    None => Some(View::clone(&fenced)),
+                },
+            ),
+        };
+        if let Some(published) = published {
             match &mut self.cluster_barrier().arrived {
                 Some(arrived) => arrived.join(&published),
                 arrived => *arrived = Some(published),
@@ -82,10 +102,10 @@ impl Run {
     }
 
     /// The current lane comes to barrier.cluster.wait.
-    pub(crate) fn cluster_wait(&mut self, site: u32, action: Option<Action>) -> Outcome<()> {
+    pub(crate) fn cluster_wait(&mut self, site: u32, action: Option<Action>, aligned: bool) -> Outcome<()> {
         let op = Op::BarrierClusterWait;
         self.weaken_warp(action);
-        if !self.gather(op, site)? {
+        if !self.gather_at(op, site, aligned)? {
             return Ok(());
         }
         let LaneRef { slot, lane } = self.current;

@@ -4,10 +4,11 @@ use smallvec::SmallVec;
 
 use crate::{
     clock::{WARP, WARPGROUP, lanes},
+    fault::Allowed,
     report::Kind,
     run::{Outcome, Run},
     site::Op,
-    state::lane::LaneRef,
+    state::{cta::Partial, lane::LaneRef},
 };
 
 /// Warps of a warpgroup.
@@ -40,14 +41,19 @@ impl Run {
     /// The current lane comes to an instruction of its warp and waits there. True when all lanes of the warp have
     /// come; [`resume`](Self::resume) then lets them go on.
     pub(crate) fn gather(&mut self, op: Op, site: u32) -> Outcome<bool> {
+        // bar.warp.sync need not be the same instruction for all (PTX ISA 9.7.13.2, from compute capability 7.0 on): a
+        // compiler may copy it to both sides of a branch.
+        self.gather_at(op, site, op != Op::BarWarpSync)
+    }
+
+    /// Likewise, where all lanes must be at the same instruction or at any of its kind.
+    pub(crate) fn gather_at(&mut self, op: Op, site: u32, aligned: bool) -> Outcome<bool> {
         let LaneRef { slot, lane } = self.current;
         let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
         let warp_number = lane / WARP as usize;
         let warp = &mut cta.warps[warp_number];
         let exited = if op == Op::BarSync { cta.exited } else { warp.exited };
-        // bar.warp.sync alone need not be the same instruction for all (PTX ISA 9.7.13.2, from compute capability 7.0 on): a
-        // compiler may copy it to both sides of a branch.
-        let is_same = |at: (Op, u32)| at == (op, site) || op == Op::BarWarpSync && at.0 == op;
+        let is_same = |at: (Op, u32)| at == (op, site) || !aligned && at.0 == op;
         let elsewhere = warp.at.filter(|&at| !is_same(at));
         if exited > 0 || elsewhere.is_some() {
             let other = match elsewhere {
@@ -63,6 +69,45 @@ impl Run {
         warp.arrived += 1;
         cta.lanes[lane].waiting = Some(site);
         Ok(warp.arrived == WARP)
+    }
+
+    /// The current lane comes to an instruction of the lanes of its warp that are in a mask, and waits there. True when all of
+    /// them have come; they are then ready again.
+    pub(crate) fn arrive_masked(&mut self, op: Op, site: u32, mask: u32) -> Outcome<bool> {
+        if mask == u32::MAX {
+            return self.arrive(op, site);
+        }
+        let LaneRef { slot, lane } = self.current;
+        let bit = 1 << (lane % WARP as usize);
+        if mask & bit == 0 {
+            return Err(self.operand(op, site, format!("the mask {mask:#x}, which the lane is not in")));
+        }
+        let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
+        let number = lane / WARP as usize;
+        let gone =
+            lanes(number).zip(0..).filter(|&(lane, bit)| mask >> bit & 1 == 1 && cta.lanes[lane].exited);
+        let gone = gone.count();
+        if gone > 0 {
+            let other = format!("{gone} lanes of warp {number} that are in its mask have exited");
+            return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
+        }
+        let partial = &mut cta.warps[number].partial;
+        let at = partial.iter().position(|at| (at.op, at.site, at.mask) == (op, site, mask));
+        let at = at.unwrap_or_else(|| {
+            partial.push(Partial { op, site, mask, arrived: 0 });
+            partial.len() - 1
+        });
+        partial[at].arrived |= bit;
+        cta.lanes[lane].waiting = Some(site);
+        if partial[at].arrived != mask {
+            return Ok(false);
+        }
+        partial.swap_remove(at);
+        for lane in lanes(number).zip(0..).filter(|(_, bit)| mask >> bit & 1 == 1).map(|(lane, _)| lane) {
+            cta.lanes[lane].waiting = None;
+            self.ready.push(LaneRef { slot, lane });
+        }
+        Ok(true)
     }
 
     /// Before it comes there: checks that it has the operands that other lanes of its warp have there.
@@ -108,7 +153,10 @@ impl Run {
         }
         let first = self.cta_mut().warpgroups[number].at.take();
         if let Some((other, at, first)) = &first {
-            if (*other, *at) != (op, site) {
+            let is_apart = *other == op && matches!(op, Op::SetmaxnregDec | Op::SetmaxnregInc);
+            let is_same = (*other, *at) == (op, site)
+                || is_apart && **first == *operands && self.allows(Allowed::SetmaxnregApart, site);
+            if !is_same {
                 let other = format!("another warp of warpgroup {number} is at {}", self.sites.get(*at).info);
                 return Err(self.fail(site, Kind::Divergence { this: format!("is at {op}"), other }));
             }

@@ -20,15 +20,15 @@ impl Run {
         action: Option<Action>,
         to: u32,
         from: u64,
-        bytes: u32,
+        [size, bytes]: [u32; 2],
     ) -> Outcome<()> {
-        if bytes > 16 {
-            let reason = format!("reads {bytes} bytes, of at most 16");
+        if bytes > size {
+            let reason = format!("reads {bytes} bytes, of at most {size}");
             return Err(self.fail(site, Kind::Operand { op: Op::CpAsync, reason }));
         }
-        let bytes = bytes as usize;
-        let to = self.locate_shared(site, to, CELL)?;
-        let from = if bytes > 0 { self.locate(site, from, bytes, CELL)? } else { (0, 0) };
+        let (size, bytes) = (size as usize, bytes as usize);
+        let to = self.locate_shared(site, to, size)?;
+        let from = if bytes > 0 { self.locate(site, from, bytes, size)? } else { (0, 0) };
 
         let next_actor = self.groups.len() as u32;
         let (cta, lane) = (self.cta().number, self.current.lane as u32);
@@ -45,9 +45,9 @@ impl Run {
             let how = if non_coherent { How::NonCoherentRead } else { How::Read };
             self.touch(site, from, bytes, how, Some(actor))?;
         }
-        self.touch_shared(site, to, CELL, How::Write, Some(actor))?;
+        self.touch_shared(site, to, size, How::Write, Some(actor))?;
 
-        let copy = Copy { group, to, from, bytes };
+        let copy = Copy { group, to, size, from, bytes };
         let at_once = match self.schedule.asynchrony {
             Asynchrony::Early => true,
             Asynchrony::Late => false,
@@ -63,8 +63,10 @@ impl Run {
         }
         self.stats.cp_async += 1;
         self.stats.cp_async_bytes += bytes as u64;
-        let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
-        self.stats.cp_async_conflicts += self.cta_mut().warps[warp].stores.add(lane, to as u32);
+        if size == CELL {
+            let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+            self.stats.cp_async_conflicts += self.cta_mut().warps[warp].stores.add(lane, to as u32);
+        }
         Ok(())
     }
 

@@ -21,7 +21,12 @@ impl Run {
                     (Some(site), _) => {
                         (site, lane.waits_for.map(|(bar, parity)| cta.mbarriers[bar].describe(parity)))
                     }
-                    (None, Some((site, address, _))) if polls => (site, Some(self.global.describe(address))),
+                    (None, Some((site, address, _))) if polls => {
+                        let in_shared = address >> 32 == 0;
+                        let of_shared = || format!("shared address {address:#x}");
+                        let name = if in_shared { of_shared() } else { self.global.describe(address) };
+                        (site, Some(name))
+                    }
                     // A lane that can go on, and polls for the first time.
                     _ => continue,
                 };

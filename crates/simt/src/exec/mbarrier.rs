@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::{
-    clock::{Actor, LaneClock, MAX_MBARRIERS, Space, View, WARP},
-    fault::Action,
+    clock::{Actor, LaneClock, MAX_MBARRIERS, Space, View, WARP, Who},
+    fault::{Action, Allowed},
     memory::{SHARED_BASE, shared_name},
     report::Kind,
     run::{Outcome, Run},
@@ -13,7 +13,7 @@ use crate::{
     state::{
         cta::Inbound,
         lane::LaneRef,
-        mbarrier::{MAX_COUNT, MBARRIER, Mbarrier, Signal},
+        mbarrier::{Arrive, MAX_COUNT, MBARRIER, Mbarrier, Signal, state},
     },
 };
 
@@ -23,7 +23,9 @@ impl Run {
         self.locate_shared(site, bar, MBARRIER)?;
         let offset = (bar - SHARED_BASE) as usize;
         let cta = self.slots[slot].as_ref().expect("whoever names its mbarrier knows it is there");
-        if let Some(number) = cta.mbarriers.iter().position(|mbarrier| mbarrier.offset == offset) {
+        if let Some(number) =
+            cta.mbarriers.iter().position(|mbarrier| mbarrier.is_valid && mbarrier.offset == offset)
+        {
             return Ok(number);
         }
         let poisoned = cta.shared.first_poisoned(offset, MBARRIER);
@@ -39,7 +41,8 @@ impl Run {
         if !(1..=MAX_COUNT).contains(&i64::from(count)) {
             return Err(self.operand(op, site, format!("a count of {count}, not one of 1 to {MAX_COUNT}")));
         }
-        if self.cta().mbarriers.len() as u32 == MAX_MBARRIERS {
+        let again = self.cta().mbarriers.iter().position(|mbarrier| mbarrier.offset == offset);
+        if again.is_none() && self.cta().mbarriers.len() as u32 == MAX_MBARRIERS {
             return Err(self.operand(
                 op,
                 site,
@@ -52,32 +55,111 @@ impl Run {
         let cta = self.cta_mut();
         cta.shared.write(offset, &[0; MBARRIER]);
         let clock = &cta.clocks[lane];
-        let done = Rc::new(View::new(cta.number, cta.lanes.len() as u32));
-        cta.mbarriers.push(Mbarrier {
+        let init = Access::new(clock.who(), clock.epoch(), How::Write, site);
+        // One that was there before counts its epochs on: what is known of them must not order what comes now.
+        let epoch = again.map_or(0, |number| cta.mbarriers[number].epoch) + 1;
+        let number = again.unwrap_or(cta.mbarriers.len());
+        let done = View::new(cta.number, cta.lanes.len() as u32);
+        let mbarrier = Mbarrier {
+            is_valid: true,
             offset,
             count,
             pending: count,
             tx: 0,
             phase: 0,
-            init: Access::new(clock.who(), clock.epoch(), How::Write, site),
+            epoch,
+            born: epoch,
+            users: vec![(0, 0); cta.lanes.len()],
+            told: 0,
+            init,
             fenced: None,
             current: None,
-            done,
+            done: Rc::new(done),
             waiters: Vec::new(),
-        });
+        };
+        match cta.mbarriers.get_mut(number) {
+            Some(place) => *place = mbarrier,
+            None => cta.mbarriers.push(mbarrier),
+        }
+        Ok(())
+    }
+
+    /// mbarrier.inval: whatever anybody did to it must be ordered before.
+    pub(crate) fn mbarrier_inval(&mut self, site: u32, bar: u32) -> Outcome<()> {
+        let op = Op::MbarrierInval;
+        let LaneRef { slot, lane } = self.current;
+        let number = self.own_mbarrier(op, site, bar)?;
+        let cta = self.cta();
+        let (mbarrier, clock) = (&cta.mbarriers[number], &cta.clocks[lane]);
+        let address = shared_name(mbarrier.offset);
+        let mut used = mbarrier.users.iter().zip(0..);
+        let late = used.find(|&(&(epoch, _), user)| !clock.is_after(cta.number, user, epoch));
+        if let Some((&(epoch, at), user)) = late {
+            let access = Access::new(Who::lane(cta.number, user), epoch, How::StrongWrite, at);
+            let other = self.party(&access);
+            return Err(self.fail(site, Kind::Race { op, address, other }));
+        }
+        let is_told = self.transfers.iter().any(|transfer| transfer.tells(slot, number));
+        if is_told || clock.view().knows(cta.number, cta.lane_of_mbarrier(number)) < mbarrier.told {
+            let reason = format!("the mbarrier at {address} may still be told of data, or by another CTA");
+            return Err(self.operand(op, site, reason));
+        }
+        if let Some(&waiter) = mbarrier.waiters.first() {
+            let reason = format!("lane {} waits for the mbarrier at {address}", waiter.lane);
+            return Err(self.operand(op, site, reason));
+        }
+        let (offset, phase) = (mbarrier.offset, mbarrier.phase);
+        let most = self.stats.mbarrier_phases.entry(offset as u32).or_default();
+        *most = phase.max(*most);
+        self.cta_mut().mbarriers[number].is_valid = false;
+        self.touch_shared(site, offset, MBARRIER, How::Write, None)?;
+        self.cta_mut().shared.poison(offset, MBARRIER);
+        Ok(())
+    }
+
+    /// mbarrier.expect_tx.
+    pub(crate) fn mbarrier_expect_tx(&mut self, site: u32, bar: u32, bytes: u32) -> Outcome<()> {
+        let number = self.own_mbarrier(Op::MbarrierExpectTx, site, bar)?;
+        self.expect(site, number, bytes)?;
+        self.mbarrier_progress(self.current.slot, number);
+        Ok(())
+    }
+
+    fn expect(&mut self, site: u32, number: usize, bytes: u32) -> Outcome<()> {
+        let op = self.sites.get(site).info.op;
+        let mbarrier = &mut self.cta_mut().mbarriers[number];
+        mbarrier.tx += i64::from(bytes);
+        if mbarrier.tx > MAX_COUNT {
+            let reason = format!("{} bytes expected, of at most {MAX_COUNT}", mbarrier.tx);
+            return Err(self.operand(op, site, reason));
+        }
         Ok(())
     }
 
     pub(crate) fn fence_mbarrier_init(&mut self) {
         let lane = self.current.lane;
         let cta = self.cta_mut();
-        let clock = &mut cta.clocks[lane];
-        for mbarrier in &mut cta.mbarriers {
-            if mbarrier.init.who == clock.who() && mbarrier.fenced.is_none() {
-                mbarrier.fenced = Some(clock.epoch());
+        let who = cta.clocks[lane].who();
+        let mut published = View::new(cta.number, cta.lanes.len() as u32);
+        let mut is_any = false;
+        for number in 0..cta.mbarriers.len() {
+            let told = cta.lane_of_mbarrier(number);
+            let mbarrier = &mut cta.mbarriers[number];
+            if mbarrier.is_valid && mbarrier.init.who == who && mbarrier.fenced.is_none() {
+                mbarrier.fenced = Some(cta.clocks[lane].epoch());
+                published.set(told, mbarrier.born);
+                is_any = true;
             }
         }
-        clock.advance();
+        // Also a relaxed arrival at the cluster's barrier then tells of the initialisations (PTX ISA 9.7.13.4).
+        if is_any {
+            let fenced = &mut cta.lanes[lane].fenced;
+            if let Some(earlier) = fenced.take() {
+                published.join(&earlier);
+            }
+            *fenced = Some(Rc::new(published));
+        }
+        cta.clocks[lane].advance();
         cta.warps[lane / WARP as usize].snapshot = None;
     }
 
@@ -93,11 +175,16 @@ impl Run {
         let LaneRef { slot, lane } = self.current;
         let number = self.find_mbarrier(op, site, slot, bar)?;
         let cta = self.cta();
-        let init = cta.mbarriers[number].init;
-        if !is_after(&cta.clocks[lane], &init, init.clock) {
+        let (init, born) = (cta.mbarriers[number].init, cta.mbarriers[number].born);
+        let clock = &cta.clocks[lane];
+        let is_told = clock.view().knows(cta.number, cta.lane_of_mbarrier(number)) >= born;
+        if !is_told && !is_after(clock, &init, init.clock) {
             let (address, other) = (shared_name(cta.mbarriers[number].offset), self.party(&init));
             return Err(self.fail(site, Kind::Race { op, address, other }));
         }
+        let cta = self.cta_mut();
+        let epoch = cta.clocks[lane].epoch();
+        cta.mbarriers[number].users[lane] = (epoch, site);
         Ok(number)
     }
 
@@ -113,13 +200,22 @@ impl Run {
     ) -> Outcome<usize> {
         let number = self.find_mbarrier(op, site, slot, bar)?;
         let clock = &self.cta().clocks[self.current.lane];
-        let mbarrier = &self.slots[slot].as_ref().expect("it was found there").mbarriers[number];
+        let cta = self.slots[slot].as_ref().expect("it was found there");
+        let mbarrier = &cta.mbarriers[number];
         let init = mbarrier.init;
+        let is_told = clock.view().knows(cta.number, cta.lane_of_mbarrier(number)) >= mbarrier.born;
         let fenced = mbarrier.fenced.is_some_and(|epoch| is_after(clock, &init, epoch));
-        if fenced || signal == Signal::Async && is_fenced_after(clock, &init) {
+        if fenced
+            || is_told && mbarrier.fenced.is_some()
+            || signal == Signal::Async && is_fenced_after(clock, &init)
+        {
             return Ok(number);
         }
         let ordered = is_after(clock, &init, init.clock);
+        if ordered && self.allows(Allowed::UnfencedInit, site) {
+            return Ok(number);
+        }
+        let mbarrier = &self.slots[slot].as_ref().expect("it was found there").mbarriers[number];
         let (address, other) = (shared_name(mbarrier.offset), self.party(&init));
         let fence = Op::FenceMbarrierInit;
         Err(self.fail(
@@ -132,24 +228,21 @@ impl Run {
         ))
     }
 
-    /// mbarrier.arrive, after `expect_tx` of `bytes` if that is the instruction.
+    /// mbarrier.arrive, after `expect_tx` if that is the instruction. Gives the state before.
     pub(crate) fn mbarrier_arrive(
         &mut self,
         site: u32,
         action: Option<Action>,
         bar: u32,
-        bytes: u32,
-    ) -> Outcome<()> {
+        arrive: Arrive,
+    ) -> Outcome<u64> {
         let op = self.sites.get(site).info.op;
         let number = self.own_mbarrier(op, site, bar)?;
         let slot = self.current.slot;
-        let mbarrier = &mut self.cta_mut().mbarriers[number];
-        mbarrier.tx += i64::from(bytes);
-        if mbarrier.tx > MAX_COUNT {
-            let reason = format!("{} bytes expected, of at most {MAX_COUNT}", mbarrier.tx);
-            return Err(self.operand(op, site, reason));
-        }
-        self.arrive_at(op, site, slot, number, matches!(action, Some(Action::Weaken)))
+        let state = state(&self.cta().mbarriers[number]);
+        self.expect(site, number, arrive.bytes)?;
+        self.arrive_at(op, site, slot, number, arrive, matches!(action, Some(Action::Weaken)))?;
+        Ok(state)
     }
 
     /// mbarrier.arrive at an address of the cluster.
@@ -158,31 +251,55 @@ impl Run {
         site: u32,
         action: Option<Action>,
         bar: u32,
+        arrive: Arrive,
     ) -> Outcome<()> {
         let op = self.sites.get(site).info.op;
         let (slot, local) = self.cluster_address(op, site, bar)?;
         let weaken = matches!(action, Some(Action::Weaken));
         if slot == self.current.slot {
             let number = self.own_mbarrier(op, site, local)?;
-            return self.arrive_at(op, site, slot, number, weaken);
+            self.expect(site, number, arrive.bytes)?;
+            return self.arrive_at(op, site, slot, number, arrive, weaken);
         }
         let number = self.signalled_mbarrier(op, site, slot, local, Signal::Remote)?;
         let clock = &self.cta().clocks[self.current.lane];
         let access = Access::new(clock.who(), clock.epoch(), How::StrongWrite, site);
         let peer = self.slots[slot].as_mut().expect("it was found there");
-        let (lane, phase) = (peer.lane_of_mbarrier(number), peer.mbarriers[number].phase);
-        let seen = Some(Completion { cta: peer.number, lane, epoch: phase + 1 });
+        let (lane, epoch) = (peer.lane_of_mbarrier(number), peer.mbarriers[number].epoch);
+        let seen = Some(Completion { cta: peer.number, lane, epoch: epoch + 1 });
         peer.inbound.push(Inbound { access, seen });
-        self.arrive_at(op, site, slot, number, weaken)
+        let mbarrier = &mut peer.mbarriers[number];
+        mbarrier.told = mbarrier.told.max(epoch + 1);
+        mbarrier.tx += i64::from(arrive.bytes);
+        if mbarrier.tx > MAX_COUNT {
+            let reason = format!("{} bytes expected, of at most {MAX_COUNT}", mbarrier.tx);
+            return Err(self.operand(op, site, reason));
+        }
+        self.arrive_at(op, site, slot, number, arrive, weaken)
     }
 
     /// An arrival of the current lane.
-    fn arrive_at(&mut self, op: Op, site: u32, slot: usize, number: usize, relaxed: bool) -> Outcome<()> {
+    fn arrive_at(
+        &mut self,
+        op: Op,
+        site: u32,
+        slot: usize,
+        number: usize,
+        arrive: Arrive,
+        relaxed: bool,
+    ) -> Outcome<()> {
         let lane = self.current.lane;
         let mbarrier = &self.slots[slot].as_ref().expect("it was found there").mbarriers[number];
-        if mbarrier.pending == 0 {
-            let reason = format!("an arrival beyond the {} of the phase", mbarrier.count);
+        let Arrive { count, drops, is_incomplete, .. } = arrive;
+        if mbarrier.pending < count || count == 0 {
+            let reason = match mbarrier.pending {
+                0 => format!("an arrival beyond the {} of the phase", mbarrier.count),
+                missing => format!("{count} arrivals, of the {missing} that the phase lacks"),
+            };
             return Err(self.operand(op, site, reason));
+        }
+        if is_incomplete && mbarrier.pending == count {
+            return Err(self.operand(op, site, "an arrival that must not end the phase, and may"));
         }
         let remote = slot != self.current.slot;
         let published = (!relaxed).then(|| {
@@ -197,7 +314,10 @@ impl Run {
             }
         });
         let mbarrier = &mut self.slots[slot].as_mut().expect("it was found there").mbarriers[number];
-        mbarrier.pending -= 1;
+        mbarrier.pending -= count;
+        if drops {
+            mbarrier.count -= count;
+        }
         if let Some(published) = published {
             match &mut mbarrier.current {
                 Some(current) => current.join(&published),
@@ -208,16 +328,17 @@ impl Run {
         Ok(())
     }
 
-    /// An asynchronous operation has moved `bytes`. Gives the phase that they count for.
+    /// An asynchronous operation has moved `bytes`. Gives the epoch that they count for.
     pub(crate) fn complete_tx(&mut self, slot: usize, number: usize, bytes: u32) -> Result<u32, String> {
         let mbarrier = &mut self.slots[slot].as_mut().expect("it cannot have ended").mbarriers[number];
-        let phase = mbarrier.phase;
+        let epoch = mbarrier.epoch;
+        mbarrier.told = mbarrier.told.max(epoch + 1);
         mbarrier.tx -= i64::from(bytes);
         if mbarrier.tx < -MAX_COUNT {
             return Err(format!("{} bytes beyond those expected, of at most {MAX_COUNT}", -mbarrier.tx));
         }
         self.mbarrier_progress(slot, number);
-        Ok(phase)
+        Ok(epoch)
     }
 
     fn mbarrier_progress(&mut self, slot: usize, number: usize) {

@@ -3,10 +3,20 @@
 use rand::RngExt;
 
 use crate::{
+    fault::Allowed,
     run::{Outcome, Run, Stop},
     schedule::Asynchrony,
     site::Op,
+    state::mbarrier::of_state,
 };
+
+/// Which phase of an mbarrier a wait is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    Parity(u32),
+    /// That of the state which an arrival gave.
+    State(u64),
+}
 
 /// Polls in a row, of all lanes together, without anything else happening, after which nothing will.
 const IDLE_POLLS: u64 = 200_000;
@@ -42,6 +52,61 @@ impl Run {
         Ok(())
     }
 
+    /// `mbarrier.test_wait`: whether a phase is complete, at once.
+    pub(crate) fn mbarrier_test_wait(
+        &mut self,
+        site: u32,
+        bar: u32,
+        phase: Phase,
+        relaxed: bool,
+    ) -> Outcome<bool> {
+        let (number, parity) = self.waited(Op::MbarrierTestWait, site, bar, phase)?;
+        let Some(parity) = parity else { return Ok(self.pass_mbarrier(number, relaxed)) };
+        if self.cta().mbarriers[number].phase & 1 != parity {
+            return Ok(self.pass_mbarrier(number, relaxed));
+        }
+        self.count_poll()?;
+        Ok(false)
+    }
+
+    /// The lane is ordered after the phases that are complete.
+    fn pass_mbarrier(&mut self, number: usize, relaxed: bool) -> bool {
+        let lane = self.current.lane;
+        let Self { slots, current, joins, .. } = self;
+        let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        if !relaxed {
+            cta.clocks[lane].acquire(&cta.mbarriers[number].done, joins);
+        }
+        self.stats.mbarrier_waits += 1;
+        true
+    }
+
+    /// The mbarrier of a wait, and the parity that it waits for; none if the phase of a state is complete.
+    fn waited(&mut self, op: Op, site: u32, bar: u32, phase: Phase) -> Outcome<(usize, Option<u32>)> {
+        let number = self.own_mbarrier(op, site, bar)?;
+        let parity = match phase {
+            Phase::Parity(parity) if parity > 1 && self.allows(Allowed::WideParity, site) => Some(parity & 1),
+            Phase::Parity(parity) if parity > 1 => {
+                return Err(self.operand(op, site, format!("parity {parity}, which is 0 or 1")));
+            }
+            Phase::Parity(parity) => Some(parity),
+            Phase::State(state) => {
+                let mbarrier = &self.cta().mbarriers[number];
+                match of_state(state) {
+                    Some((epoch, _)) if epoch == mbarrier.epoch => Some(mbarrier.phase & 1),
+                    // PTX ISA 9.7.13.15.16: the current phase, or the one before.
+                    Some((epoch, _)) if epoch + 1 == mbarrier.epoch => None,
+                    _ => {
+                        let reason =
+                            format!("the state {state:#x} is of no current phase, nor of the one before");
+                        return Err(self.operand(op, site, reason));
+                    }
+                }
+            }
+        };
+        Ok((number, parity))
+    }
+
     /// Whether the phase of `parity` is complete; now and then, under a random schedule, not even if it is: so that no loop
     /// around a wait is there in vain. Nothing when the lane was set aside to wait for that, which it is only the `first`
     /// time; it is then suspended by the caller.
@@ -49,32 +114,25 @@ impl Run {
         &mut self,
         site: u32,
         bar: u32,
-        parity: u32,
+        phase: Phase,
         relaxed: bool,
         first: bool,
     ) -> Outcome<Option<bool>> {
-        let op = Op::MbarrierTryWaitParity;
-        if parity > 1 {
-            return Err(self.operand(op, site, format!("parity {parity}, which is 0 or 1")));
-        }
-        let number = self.own_mbarrier(op, site, bar)?;
+        let op = self.sites.get(site).info.op;
+        let (number, parity) = self.waited(op, site, bar, phase)?;
         let current = self.current;
         let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         let lane = &mut cta.lanes[current.lane];
         lane.waiting = None;
         lane.waits_for = None;
-        let mbarrier = &mut cta.mbarriers[number];
+        let mbarrier = &cta.mbarriers[number];
         let is_random = self.schedule.asynchrony == Asynchrony::Random;
         if first && is_random && self.rng.random_ratio(1, 16) {
             return Ok(Some(false));
         }
-        if mbarrier.phase & 1 != parity {
-            if !relaxed {
-                cta.clocks[current.lane].acquire(&mbarrier.done, &mut self.joins);
-            }
-            self.stats.mbarrier_waits += 1;
-            return Ok(Some(true));
-        }
+        let Some(parity) = parity.filter(|&parity| mbarrier.phase & 1 == parity) else {
+            return Ok(Some(self.pass_mbarrier(number, relaxed)));
+        };
         if !first {
             return Ok(Some(false));
         }

@@ -63,7 +63,7 @@ impl Run {
             Way::Store { .. } => return self.land_at(number),
             Way::Load { pieces, to } => {
                 let shared = &mut slots[to.slot].as_mut().expect("it must not end before").shared;
-                for piece in pieces {
+                for piece in &**pieces {
                     load(global, piece, shared);
                 }
             }
@@ -78,8 +78,8 @@ impl Run {
         let cta = self.slots[to.slot].as_ref().expect("it must not end before");
         let (cta, lane) = (cta.number, cta.lane_of_mbarrier(to.mbarrier));
         match self.complete_tx(to.slot, to.mbarrier, to.bytes) {
-            Ok(phase) => {
-                let completion = Completion { cta, lane, epoch: phase + 1 };
+            Ok(epoch) => {
+                let completion = Completion { cta, lane, epoch: epoch + 1 };
                 self.groups[actor as usize].completed = Some(completion);
             }
             Err(reason) => self.fail_actor(actor, site, reason),

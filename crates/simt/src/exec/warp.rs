@@ -3,6 +3,8 @@
 use crate::{
     banks,
     clock::{WARP, lanes},
+    exchange::{Exchange, exchange},
+    halves::Half,
     memory::{SHARED_BASE, shared_name},
     run::{Outcome, Run},
     shadow::{CELL, Kind as How},
@@ -12,7 +14,14 @@ use crate::{
 
 impl Run {
     /// The current lane comes to mma; what it gets is its lane's `result`.
-    pub(crate) fn mma(&mut self, site: u32, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> Outcome<()> {
+    pub(crate) fn mma(
+        &mut self,
+        site: u32,
+        half: Half,
+        a: [u32; 4],
+        b: [u32; 2],
+        c: [f32; 4],
+    ) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         let inbox = &mut self.cta_mut().warps[warp].inbox;
         inbox.a[lane] = a;
@@ -21,7 +30,7 @@ impl Run {
         if self.arrive(Op::Mma, site)? {
             let cta = self.cta_mut();
             let inbox = &mut *cta.warps[warp].inbox;
-            tensor::mma_m16n8k16(&inbox.a, &inbox.b, &mut inbox.c);
+            tensor::mma_m16n8k16(half, &inbox.a, &inbox.b, &mut inbox.c);
             for (lane, d) in cta.lanes[lanes(warp)].iter_mut().zip(&inbox.c) {
                 lane.result = d.map(f32::to_bits);
             }
@@ -30,43 +39,58 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to shfl.sync.bfly; what it gets is its lane's `result`. No memory is touched, and nothing
-    /// ordered.
-    pub(crate) fn shfl_bfly(&mut self, site: u32, value: u32, mask: u32) -> Outcome<()> {
+    /// The current lane comes to an exchange among the lanes of a mask, with what it brings; what it gets is its lane's
+    /// `result`. No memory is touched, and nothing ordered.
+    pub(crate) fn exchange(
+        &mut self,
+        op: Op,
+        site: u32,
+        kind: Exchange,
+        mask: u32,
+        given: [u32; 4],
+    ) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
-        let inbox = &mut self.cta_mut().warps[warp].inbox;
-        inbox.b[lane] = [value, mask];
-        if self.arrive(Op::ShflBfly, site)? {
-            let cta = self.cta_mut();
-            let inbox = &cta.warps[warp].inbox.b;
-            for (number, lane) in cta.lanes[lanes(warp)].iter_mut().enumerate() {
-                let from = number ^ (inbox[number][1] % WARP) as usize;
-                lane.result = [inbox[from][0]; 4];
-            }
+        self.cta_mut().warps[warp].inbox.a[lane] = given;
+        if !self.arrive_masked(op, site, mask)? {
+            return Ok(());
         }
-        Ok(())
+        let cta = self.cta_mut();
+        match exchange(kind, mask, &cta.warps[warp].inbox.a) {
+            Ok(gets) => {
+                let taking = cta.lanes[lanes(warp)].iter_mut().zip(gets).enumerate();
+                for (_, (lane, gets)) in taking.filter(|(number, _)| mask >> number & 1 == 1) {
+                    lane.result = gets;
+                }
+                Ok(())
+            }
+            Err(reason) => Err(self.operand(op, site, reason)),
+        }
     }
 
     /// The current lane comes to ldmatrix, `op` says which; what it gets is its lane's `result`.
     ///
     /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its lanes.
-    pub(crate) fn ldmatrix(&mut self, site: u32, row: u32, op: Op) -> Outcome<()> {
+    ///
+    /// Of fewer than four matrices the first lanes give the rows, eight for each; what others give is not looked at.
+    pub(crate) fn ldmatrix(&mut self, site: u32, row: u32, op: Op, matrices: usize) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
+        let count = 8 * matrices;
         // A bad address is its own lane's fault.
-        self.locate_row(site, row)?;
+        if lane < count {
+            self.locate_row(site, row)?;
+        }
         self.cta_mut().warps[warp].inbox.rows[lane] = row;
         if !self.arrive(op, site)? {
             return Ok(());
         }
-        self.touch_rows(site, warp, How::Read)?;
+        self.touch_rows(site, warp, How::Read, count)?;
         let cta = self.cta_mut();
         let addresses = cta.warps[warp].inbox.rows;
-        let rows = addresses.map(|address| {
+        let mut rows = [[0; CELL]; WARP as usize];
+        for (row, address) in rows.iter_mut().zip(&addresses[..count]) {
             let offset = (address - SHARED_BASE) as usize;
-            let mut row = [0; CELL];
             row.copy_from_slice(&cta.shared.bytes()[offset..offset + CELL]);
-            row
-        });
+        }
         let registers = match op {
             Op::LdmatrixTrans => tensor::ldmatrix_x4_trans(&rows),
             _ => tensor::ldmatrix_x4(&rows),
@@ -75,22 +99,33 @@ impl Run {
             lane.result = registers;
         }
         self.stats.ldmatrix += 1;
-        self.stats.ldmatrix_conflicts += banks::conflicts(&addresses);
+        self.stats.ldmatrix_conflicts += banks::conflicts(&addresses[..count]);
         Ok(())
     }
 
     /// The current lane comes to stmatrix. The rows are written by the warp, as ldmatrix reads them: a lane that goes
     /// on is ordered after its own part alone.
-    pub(crate) fn stmatrix(&mut self, site: u32, row: u32, values: [u32; 4]) -> Outcome<()> {
+    pub(crate) fn stmatrix(
+        &mut self,
+        site: u32,
+        row: u32,
+        values: [u32; 4],
+        matrices: usize,
+        trans: bool,
+    ) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
-        self.locate_row(site, row)?;
+        let count = 8 * matrices;
+        if lane < count {
+            self.locate_row(site, row)?;
+        }
         let inbox = &mut self.cta_mut().warps[warp].inbox;
         inbox.rows[lane] = row;
         inbox.a[lane] = values;
         if !self.arrive(Op::Stmatrix, site)? {
             return Ok(());
         }
-        let addresses = self.cta().warps[warp].inbox.rows;
+        let rows = self.cta().warps[warp].inbox.rows;
+        let addresses = &rows[..count];
         for (lane, address) in addresses.iter().enumerate() {
             if addresses[..lane].contains(address) {
                 let name = shared_name((address - SHARED_BASE) as usize);
@@ -101,14 +136,15 @@ impl Run {
                 ));
             }
         }
-        self.touch_rows(site, warp, How::Write)?;
+        self.touch_rows(site, warp, How::Write, count)?;
         let cta = self.cta_mut();
-        let rows = tensor::stmatrix_x4(&cta.warps[warp].inbox.a);
+        let values = &cta.warps[warp].inbox.a;
+        let rows = if trans { tensor::stmatrix_x4_trans(values) } else { tensor::stmatrix_x4(values) };
         for (address, row) in addresses.iter().zip(&rows) {
             cta.shared.write((address - SHARED_BASE) as usize, row);
         }
         self.stats.stmatrix += 1;
-        self.stats.stmatrix_conflicts += banks::conflicts(&addresses);
+        self.stats.stmatrix_conflicts += banks::conflicts(addresses);
         Ok(())
     }
 

@@ -13,10 +13,25 @@ use crate::{
     site::Op,
     state::{
         lane::LaneRef,
-        warpgroup::{Group, NUMBERS, PENDING, Sums, number_of},
+        warpgroup::{Group, NUMBERS, PENDING, Step, Sums, number_of},
     },
-    wgmma::{Descriptor, M},
+    wgmma::{Descriptor, M, Matrix, Product},
 };
+
+/// A wgmma as a lane has it: its operands but for the accumulators.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneStep {
+    pub(crate) product: Product,
+    /// The descriptor of A, or the registers.
+    pub(crate) a: u64,
+    pub(crate) registers: [u32; 4],
+    pub(crate) b: u64,
+    /// Whether the accumulators are added to.
+    pub(crate) keeps: bool,
+}
+
+/// The accumulators of a lane, and the wgmma of a group that add to them.
+pub(crate) type Part<'a> = (&'a [f32], &'a [LaneStep]);
 
 impl Run {
     /// Which pending sums accumulators stand for, 0 for none.
@@ -29,34 +44,53 @@ impl Run {
         Ok(first.unwrap_or(0))
     }
 
-    /// The current lane comes to wgmma; what its accumulators then hold is the bits of its lane's first `result`.
-    pub(crate) fn wgmma(&mut self, site: u32, acc: &[f32], steps: Vec<[u64; 2]>) -> Outcome<()> {
+    /// The current lane comes to a group of wgmma; the accumulators of each part then hold the bits of its lane's first
+    /// `result`, one more for each part.
+    pub(crate) fn wgmma(&mut self, site: u32, parts: &[Part<'_>]) -> Outcome<()> {
         let op = Op::WgmmaF16;
-        let n = 2 * acc.len();
-        if !(8..=256).contains(&n) || !n.is_multiple_of(8) {
-            let reason = format!("{} accumulators, which is N = {n}, not a multiple of 8 to 256", acc.len());
-            return Err(self.operand(op, site, reason));
-        }
-        if steps.is_empty() {
-            return Err(self.operand(op, site, "no steps"));
-        }
-        let pending = self.pending(op, site, acc)?;
         let lane = self.current.lane;
         let in_group = lane % WARPGROUP as usize;
-        if pending == 0
-            && let Some(warpgroup) = self.cta_mut().warpgroups.get_mut(lane / WARPGROUP as usize)
-        {
-            warpgroup.inbox.resize(WARPGROUP as usize * acc.len(), 0.0);
-            warpgroup.inbox[in_group * acc.len()..][..acc.len()].copy_from_slice(acc);
+        let (mut pending, mut operands) = (Vec::new(), SmallVec::<[u64; 32]>::new());
+        for (acc, steps) in parts {
+            let n = 2 * acc.len();
+            if !(8..=256).contains(&n) || !n.is_multiple_of(8) {
+                let reason =
+                    format!("{} accumulators, which is N = {n}, not a multiple of 8 to 256", acc.len());
+                return Err(self.operand(op, site, reason));
+            }
+            if steps.is_empty() {
+                return Err(self.operand(op, site, "no steps"));
+            }
+            let number = self.pending(op, site, acc)?;
+            pending.push(number);
+            operands.extend([n as u64, u64::from(number)]);
+            for step in *steps {
+                let Product { half, in_registers, negated, transposed, .. } = step.product;
+                let bits = [in_registers, negated[0], negated[1], transposed[0], transposed[1], step.keeps];
+                let flags = bits.iter().fold(half as u64, |flags, &bit| flags << 1 | u64::from(bit));
+                operands.extend([step.a, step.b, flags]);
+            }
         }
-        let operands: SmallVec<[u64; 16]> =
-            [n as u64, u64::from(pending)].into_iter().chain(steps.iter().copied().flatten()).collect();
+        if let Some(warpgroup) = self.cta_mut().warpgroups.get_mut(lane / WARPGROUP as usize) {
+            warpgroup.inbox.resize_with(parts.len(), Vec::new);
+            for ((acc, _), values) in parts.iter().zip(&mut warpgroup.inbox) {
+                values.resize(WARPGROUP as usize * acc.len(), 0.0);
+                values[in_group * acc.len()..][..acc.len()].copy_from_slice(acc);
+            }
+            let in_registers = parts.iter().flat_map(|part| part.1).filter(|step| step.product.in_registers);
+            for (number, step) in in_registers.enumerate() {
+                if warpgroup.registers.len() == number {
+                    warpgroup.registers.push(vec![[0; 4]; WARPGROUP as usize]);
+                }
+                warpgroup.registers[number][in_group] = step.registers;
+            }
+        }
         match self.gather_warpgroup(op, site, &operands)? {
             Some(warpgroup) => {
                 // Reports name the warpgroup's first lane; the one that runs is the current one again.
                 let first = warpgroup * WARPGROUP as usize;
                 let current = std::mem::replace(&mut self.current.lane, first);
-                let outcome = self.issue_wgmma(site, warpgroup, n, pending, &steps);
+                let outcome = self.issue_wgmma(site, warpgroup, parts, &pending);
                 self.current.lane = current;
                 outcome
             }
@@ -65,24 +99,20 @@ impl Run {
     }
 
     /// All lanes of a warpgroup have come to wgmma.
-    fn issue_wgmma(
-        &mut self,
-        site: u32,
-        number: usize,
-        n: usize,
-        pending: u32,
-        steps: &[[u64; 2]],
-    ) -> Outcome<()> {
+    fn issue_wgmma(&mut self, site: u32, number: usize, parts: &[Part<'_>], pending: &[u32]) -> Outcome<()> {
         let op = Op::WgmmaF16;
         let LaneRef { slot, .. } = self.current;
         let first = number * WARPGROUP as usize;
         let cta = self.cta_mut();
         let warpgroup = &mut cta.warpgroups[number];
         let group = warpgroup.issued;
-        let tag = (group + 1) & NUMBERS;
-        if tag != group + 1 {
+        let tag = warpgroup.numbered + 1;
+        warpgroup.numbered += parts.len() as u32;
+        if warpgroup.numbered > NUMBERS {
             return Err(self.operand(op, site, "more groups than the machine can count"));
         }
+        let registers = std::mem::take(&mut warpgroup.registers);
+        let mut registers = registers.iter();
         let completion =
             Completion { cta: cta.number, lane: cta.lane_of_warpgroup(number), epoch: group + 1 };
         // Each view once; what is a lane's own does not matter to the asynchronous proxy.
@@ -94,33 +124,44 @@ impl Run {
         }
         // It is complete for whoever knows that a warp has waited for it.
         let actor = self.new_actor(GroupKind::Wgmma, Some(completion));
-        let mut read = Vec::with_capacity(steps.len());
-        for &[a, b] in steps {
-            read.push([
-                self.operand_rows(site, slot, a, M, actor, &issuers)?,
-                self.operand_rows(site, slot, b, n, actor, &issuers)?,
-            ]);
+        let mut issued = Vec::with_capacity(parts.iter().map(|part| part.1.len()).sum());
+        for ((acc, steps), sums) in parts.iter().zip(tag..) {
+            for &LaneStep { product, a, b, keeps, .. } in *steps {
+                let [of_a, of_b] = product.transposed;
+                let a = if product.in_registers {
+                    Matrix::of_registers(registers.next().expect("lanes brought them"))
+                } else {
+                    self.operand_rows(site, slot, (a, of_a), M, actor, &issuers)?
+                };
+                let b = self.operand_rows(site, slot, (b, of_b), 2 * acc.len(), actor, &issuers)?;
+                issued.push(Step { product, a, b, keeps, sums });
+            }
         }
+        let count = issued.len() as u64;
         let cta = self.cta_mut();
         let warpgroup = &mut cta.warpgroups[number];
-        let sums = if pending == 0 {
-            Sums { values: std::mem::take(&mut warpgroup.inbox), group, delivered: 0 }
-        } else {
-            match warpgroup.sums.remove(&pending) {
-                Some(sums) if sums.values.len() == WARPGROUP as usize * n / 2 => {
-                    Sums { group, delivered: 0, ..sums }
+        let inbox = std::mem::take(&mut warpgroup.inbox);
+        for (((acc, _), values), (&pending, tag)) in parts.iter().zip(inbox).zip(pending.iter().zip(tag..)) {
+            let sums = if pending == 0 {
+                Sums { values, group, delivered: 0 }
+            } else {
+                match warpgroup.sums.remove(&pending) {
+                    Some(sums) if sums.values.len() == WARPGROUP as usize * acc.len() => {
+                        Sums { group, delivered: 0, ..sums }
+                    }
+                    _ => {
+                        let reason = "the accumulators stand for sums that were taken already, or for others";
+                        return Err(self.operand(op, site, reason));
+                    }
                 }
-                _ => {
-                    let reason = "the accumulators stand for sums that were taken already, or for others";
-                    return Err(self.operand(op, site, reason));
-                }
+            };
+            let queued = warpgroup.queue.iter_mut().flat_map(|group| &mut group.steps);
+            for earlier in queued.filter(|earlier| pending > 0 && earlier.sums == pending) {
+                earlier.sums = tag;
             }
-        };
-        for earlier in warpgroup.queue.iter_mut().filter(|earlier| earlier.sums == pending) {
-            earlier.sums = tag;
+            warpgroup.sums.insert(tag, sums);
         }
-        warpgroup.sums.insert(tag, sums);
-        warpgroup.queue.push_back(Group { steps: read, sums: tag });
+        warpgroup.queue.push_back(Group { steps: issued });
         warpgroup.sites.push(site);
         warpgroup.issued += 1;
         let now = match self.schedule.asynchrony {
@@ -135,36 +176,38 @@ impl Run {
         for lane in &mut cta.lanes[first..first + WARPGROUP as usize] {
             lane.result[0] = PENDING | tag;
         }
-        self.stats.wgmma += steps.len() as u64;
+        self.stats.wgmma += count;
         self.resume_warpgroup(slot, number);
         Ok(())
     }
 
-    /// Where the rows of an operand lie, each checked and recorded as read.
+    /// Where an operand lies, K-major or not, each piece checked and recorded as read.
     fn operand_rows(
         &mut self,
         site: u32,
         slot: usize,
-        descriptor: u64,
+        (descriptor, is_transposed): (u64, bool),
         rows: usize,
         actor: u32,
         issuers: &[LaneClock],
-    ) -> Outcome<Vec<[usize; 2]>> {
-        let rows = match Descriptor::decode(descriptor) {
-            Ok(descriptor) => descriptor.rows(rows as u32),
+    ) -> Outcome<Matrix> {
+        let descriptor = match Descriptor::decode(descriptor) {
+            Ok(descriptor) => descriptor,
             Err(reason) => return Err(self.operand(Op::WgmmaF16, site, reason)),
         };
-        let mut offsets = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut places = [0; 2];
-            for (place, address) in places.iter_mut().zip(row) {
-                *place = self.locate_shared(site, address, CELL)?;
-                self.keeps_off_mbarriers(site, slot, *place, CELL)?;
-                self.touch_shared_async(site, slot, *place, CELL, (actor, How::Read), issuers)?;
-            }
-            offsets.push(places);
+        let mut chunk = |address: u32| {
+            let place = self.locate_shared(site, address, CELL)?;
+            self.keeps_off_mbarriers(site, slot, place, CELL)?;
+            self.touch_shared_async(site, slot, place, CELL, (actor, How::Read), issuers)?;
+            Ok(place)
+        };
+        if is_transposed {
+            let columns = descriptor.columns(rows as u32);
+            return Ok(Matrix::MnMajor(columns.into_iter().map(chunk).collect::<Outcome<_>>()?));
         }
-        Ok(offsets)
+        let rows = descriptor.rows(rows as u32);
+        let pair = |[first, second]: [u32; 2]| Ok([chunk(first)?, chunk(second)?]);
+        Ok(Matrix::KMajor(rows.into_iter().map(pair).collect::<Outcome<_>>()?))
     }
 
     /// The current lane comes to wgmma.wait_group.

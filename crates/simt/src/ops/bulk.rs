@@ -2,11 +2,13 @@
 
 use std::panic::Location;
 
-use super::execute::{execute, flipped};
-use crate::{exec::cluster::in_cta, fault::Action, site::Op};
+use smallvec::SmallVec;
 
-fn at_signed(at: [u32; 2]) -> [i32; 2] {
-    at.map(u32::cast_signed)
+use super::execute::{execute, flipped};
+use crate::{exec::cluster::in_cta, fault::Action, site::Op, tensor_map::RANK};
+
+fn at_signed(at: &[u32]) -> SmallVec<[i32; RANK]> {
+    at.iter().map(|at| at.cast_signed()).collect()
 }
 
 fn more(action: Option<Action>) -> u32 {
@@ -17,8 +19,14 @@ fn more(action: Option<Action>) -> u32 {
 /// first element is at column `at[0]`, row `at[1]`, which are signed.
 #[track_caller]
 pub fn cp_async_bulk_tensor_2d_load(to: u32, map: &[u64; 16], at: [u32; 2], bar: u32) {
+    tensor_load(to, map, &at, bar);
+}
+
+/// Likewise of any number of dimensions.
+#[track_caller]
+pub(crate) fn tensor_load(to: u32, map: &[u64; 16], at: &[u32], bar: u32) {
     execute(Op::CpAsyncBulkTensor2dLoad, Location::caller(), (), |run, site, action| {
-        run.tensor_load(site, action, flipped(to, action), map, at_signed(at), bar, None)
+        run.tensor_load(site, action, flipped(to, action), map, &at_signed(at), bar, None)
     });
 }
 
@@ -26,17 +34,29 @@ pub fn cp_async_bulk_tensor_2d_load(to: u32, map: &[u64; 16], at: [u32; 2], bar:
 /// time reported to that CTA's own mbarrier.
 #[track_caller]
 pub fn cp_async_bulk_tensor_2d_load_multicast(to: u32, map: &[u64; 16], at: [u32; 2], bar: u32, ctas: u16) {
+    tensor_load_multicast(to, map, &at, bar, ctas);
+}
+
+/// Likewise of any number of dimensions.
+#[track_caller]
+pub(crate) fn tensor_load_multicast(to: u32, map: &[u64; 16], at: &[u32], bar: u32, ctas: u16) {
     execute(Op::CpAsyncBulkTensor2dLoadMulticast, Location::caller(), (), |run, site, action| {
         let ctas = if let Some(Action::MaskXor(bits)) = action { ctas ^ bits } else { ctas };
-        run.tensor_load(site, action, flipped(to, action), map, at_signed(at), bar, Some(ctas))
+        run.tensor_load(site, action, flipped(to, action), map, &at_signed(at), bar, Some(ctas))
     });
 }
 
 /// `cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group`.
 #[track_caller]
 pub fn cp_async_bulk_tensor_2d_store(map: &[u64; 16], at: [u32; 2], from: u32) {
+    tensor_store(map, &at, from);
+}
+
+/// Likewise of any number of dimensions.
+#[track_caller]
+pub(crate) fn tensor_store(map: &[u64; 16], at: &[u32], from: u32) {
     execute(Op::CpAsyncBulkTensor2dStore, Location::caller(), (), |run, site, action| {
-        run.tensor_store(site, map, at_signed(at), flipped(from, action))
+        run.tensor_store(site, map, &at_signed(at), flipped(from, action))
     });
 }
 
@@ -81,6 +101,14 @@ pub fn cp_async_bulk_shared_cluster(to: u32, from: u32, bytes: u32, bar: u32) {
             _ => [to, bar],
         };
         run.bulk_shared_cluster(site, flipped(to, action), from, bytes, bar)
+    });
+}
+
+/// `cp.async.bulk.prefetch.tensor`: a hint, of a map that must be one.
+#[track_caller]
+pub(crate) fn prefetch_tensor(map: &[u64; 16]) {
+    execute(Op::CpAsyncBulkPrefetchTensor, Location::caller(), (), |run, site, _| {
+        run.tensor_map(site, map).map(|_| ())
     });
 }
 

@@ -24,28 +24,40 @@ pub fn cluster_nctarank() -> u32 {
 /// `%clusterid.x`.
 #[must_use]
 pub fn clusterid_x() -> u32 {
-    with(|run| run.cta().index / run.cta().peers.len() as u32)
+    with(|run| run.shape().cluster_of(run.cta().index)[0])
 }
 
 /// `%nclusterid.x`.
 #[must_use]
 pub fn nclusterid_x() -> u32 {
-    with(|run| run.launches[run.cta().launch].grid / run.cta().peers.len() as u32)
+    with(|run| run.shape().clusters()[0])
 }
 
 /// `barrier.cluster.arrive.release.aligned`.
 #[track_caller]
 pub fn barrier_cluster_arrive() {
+    barrier_cluster_arrive_of(false, true);
+}
+
+/// `barrier.cluster.arrive`, relaxed or not, aligned or not.
+#[track_caller]
+pub(crate) fn barrier_cluster_arrive_of(relaxed: bool, aligned: bool) {
     execute_together(Op::BarrierClusterArrive, Location::caller(), [0; 4], |run, site, action| {
-        run.cluster_arrive(site, action)
+        run.cluster_arrive(site, action, (relaxed, aligned))
     });
 }
 
 /// `barrier.cluster.wait.acquire.aligned`.
 #[track_caller]
 pub fn barrier_cluster_wait() {
+    barrier_cluster_wait_of(true);
+}
+
+/// `barrier.cluster.wait`, aligned or not.
+#[track_caller]
+pub(crate) fn barrier_cluster_wait_of(aligned: bool) {
     execute_together(Op::BarrierClusterWait, Location::caller(), [0; 4], |run, site, action| {
-        run.cluster_wait(site, action)
+        run.cluster_wait(site, action, aligned)
     });
 }
 
@@ -63,7 +75,15 @@ pub fn mapa(address: u32, rank: u32) -> u32 {
 #[track_caller]
 pub fn bar_sync_named(id: u32, threads: u32) {
     execute_together(Op::BarSyncNamed, Location::caller(), [0; 4], |run, site, _| {
-        run.bar_sync_named(site, id, threads)
+        run.bar_named(site, id, threads, true)
+    });
+}
+
+/// `bar.arrive id, threads`: as `bar.sync`, without waiting.
+#[track_caller]
+pub(crate) fn bar_arrive(id: u32, threads: u32) {
+    execute_together(Op::BarArrive, Location::caller(), [0; 4], |run, site, _| {
+        run.bar_named(site, id, threads, false)
     });
 }
 

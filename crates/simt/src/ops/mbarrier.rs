@@ -5,10 +5,11 @@ use std::panic::Location;
 use super::execute::{execute, flipped, halt, or_halt};
 use crate::{
     clock::Space,
-    exec::cluster::in_cta,
+    exec::{cluster::in_cta, poll::Phase},
     fault::Action,
     scheduler::{suspend, with},
     site::Op,
+    state::mbarrier::Arrive,
 };
 
 /// `mbarrier.init.shared::cta.b64`.
@@ -36,9 +37,54 @@ pub fn fence_mbarrier_init() {
 #[track_caller]
 pub fn mbarrier_arrive(bar: u32) {
     execute(Op::MbarrierArrive, Location::caller(), (), |run, site, action| match action {
-        Some(Action::Rank(rank)) => run.mbarrier_arrive_cluster(site, action, in_cta(bar, rank)),
-        _ => run.mbarrier_arrive(site, action, flipped(bar, action), 0),
+        Some(Action::Rank(rank)) => run.mbarrier_arrive_cluster(site, action, in_cta(bar, rank), Arrive::ONE),
+        _ => run.mbarrier_arrive(site, action, flipped(bar, action), Arrive::ONE).map(|_| ()),
     });
+}
+
+/// Any arrival at an mbarrier of the own CTA; gives the state.
+#[track_caller]
+pub(crate) fn mbarrier_arrive_with(bar: u32, arrive: Arrive, expects: bool) -> u64 {
+    let op = if expects { Op::MbarrierArriveExpectTx } else { Op::MbarrierArrive };
+    execute(op, Location::caller(), 0, |run, site, action| {
+        let bytes = changed_bytes(arrive.bytes, action);
+        let arrive = Arrive { bytes, ..arrive };
+        match action {
+            Some(Action::Rank(rank)) => {
+                run.mbarrier_arrive_cluster(site, action, in_cta(bar, rank), arrive).map(|()| 0)
+            }
+            _ => run.mbarrier_arrive(site, action, flipped(bar, action), arrive),
+        }
+    })
+}
+
+/// Any arrival at an address of the cluster.
+#[track_caller]
+pub(crate) fn mbarrier_arrive_cluster_with(bar: u32, arrive: Arrive) {
+    execute(Op::MbarrierArriveCluster, Location::caller(), (), |run, site, action| {
+        let bar = if let Some(Action::Rank(rank)) = action { in_cta(bar, rank) } else { bar };
+        run.mbarrier_arrive_cluster(site, action, flipped(bar, action), arrive)
+    });
+}
+
+/// `mbarrier.inval.shared::cta.b64`.
+#[track_caller]
+pub(crate) fn mbarrier_inval(bar: u32) {
+    execute(Op::MbarrierInval, Location::caller(), (), |run, site, action| {
+        run.mbarrier_inval(site, flipped(bar, action))
+    });
+}
+
+/// `mbarrier.expect_tx.shared::cta.b64`.
+#[track_caller]
+pub(crate) fn mbarrier_expect_tx(bar: u32, bytes: u32) {
+    execute(Op::MbarrierExpectTx, Location::caller(), (), |run, site, action| {
+        run.mbarrier_expect_tx(site, flipped(bar, action), changed_bytes(bytes, action))
+    });
+}
+
+fn changed_bytes(bytes: u32, action: Option<Action>) -> u32 {
+    if let Some(Action::ByteDelta(delta)) = action { bytes.saturating_add_signed(delta) } else { bytes }
 }
 
 /// `mbarrier.arrive.shared::cluster.b64`, of an address of the cluster, with the scope that it has by default, the CTA.
@@ -46,22 +92,13 @@ pub fn mbarrier_arrive(bar: u32) {
 /// lanes did.
 #[track_caller]
 pub fn mbarrier_arrive_cluster(bar: u32) {
-    execute(Op::MbarrierArriveCluster, Location::caller(), (), |run, site, action| {
-        let bar = if let Some(Action::Rank(rank)) = action { in_cta(bar, rank) } else { bar };
-        run.mbarrier_arrive_cluster(site, action, flipped(bar, action))
-    });
+    mbarrier_arrive_cluster_with(bar, Arrive::ONE);
 }
 
 /// `mbarrier.arrive.expect_tx.release.cta.shared::cta.b64`.
 #[track_caller]
 pub fn mbarrier_arrive_expect_tx(bar: u32, bytes: u32) {
-    execute(Op::MbarrierArriveExpectTx, Location::caller(), (), |run, site, action| {
-        let bytes = match action {
-            Some(Action::ByteDelta(delta)) => bytes.saturating_add_signed(delta),
-            _ => bytes,
-        };
-        run.mbarrier_arrive(site, action, flipped(bar, action), bytes)
-    });
+    mbarrier_arrive_with(bar, Arrive { bytes, ..Arrive::ONE }, true);
 }
 
 /// `mbarrier.try_wait.parity.acquire.cta.shared::cta.b64`: whether the phase of this parity is complete. It may be
@@ -69,8 +106,28 @@ pub fn mbarrier_arrive_expect_tx(bar: u32, bytes: u32) {
 #[track_caller]
 #[must_use]
 pub fn mbarrier_try_wait_parity(bar: u32, parity: u32) -> bool {
+    try_wait(Op::MbarrierTryWaitParity, bar, Phase::Parity(parity))
+}
+
+/// `mbarrier.try_wait` by the state that an arrival gave.
+#[track_caller]
+pub(crate) fn mbarrier_try_wait_state(bar: u32, state: u64) -> bool {
+    try_wait(Op::MbarrierTryWait, bar, Phase::State(state))
+}
+
+/// Under [`Action::ParityFlip`] and [`Action::AddressXor`]: whether the lane waits relaxed, and for what.
+fn changed_wait(bar: u32, phase: Phase, action: Option<Action>) -> (u32, Phase, bool) {
+    let phase = match (phase, action) {
+        (Phase::Parity(parity), Some(Action::ParityFlip)) => Phase::Parity(parity ^ 1),
+        _ => phase,
+    };
+    (flipped(bar, action), phase, matches!(action, Some(Action::Weaken)))
+}
+
+#[track_caller]
+fn try_wait(op: Op, bar: u32, phase: Phase) -> bool {
     let location = Location::caller();
-    let entered = or_halt(with(|run| run.enter(Op::MbarrierTryWaitParity, location, None)));
+    let entered = or_halt(with(|run| run.enter(op, location, None)));
     let action = entered.action;
     if matches!(action, Some(Action::Drop)) {
         return true;
@@ -78,18 +135,30 @@ pub fn mbarrier_try_wait_parity(bar: u32, parity: u32) -> bool {
     // Others go first, as before every strong access.
     with(|run| run.yield_lane());
     suspend();
-    let bar = flipped(bar, action);
-    let parity = parity ^ u32::from(matches!(action, Some(Action::ParityFlip)));
-    let relaxed = matches!(action, Some(Action::Weaken));
-    match or_halt(with(|run| run.mbarrier_try_wait(entered.site, bar, parity, relaxed, true))) {
+    let (bar, phase, relaxed) = changed_wait(bar, phase, action);
+    match or_halt(with(|run| run.mbarrier_try_wait(entered.site, bar, phase, relaxed, true))) {
         Some(complete) => complete,
         None => {
             // Set aside until the phase completes, or the time limit of the instruction is over.
             suspend();
-            let outcome = with(|run| run.mbarrier_try_wait(entered.site, bar, parity, relaxed, false));
+            let outcome = with(|run| run.mbarrier_try_wait(entered.site, bar, phase, relaxed, false));
             or_halt(outcome).unwrap_or_else(|| halt())
         }
     }
+}
+
+/// `mbarrier.test_wait`, of a parity or of a state.
+#[track_caller]
+pub(crate) fn mbarrier_test_wait(bar: u32, phase: Phase) -> bool {
+    let location = Location::caller();
+    let entered = or_halt(with(|run| run.enter(Op::MbarrierTestWait, location, None)));
+    if matches!(entered.action, Some(Action::Drop)) {
+        return true;
+    }
+    with(|run| run.yield_lane());
+    suspend();
+    let (bar, phase, relaxed) = changed_wait(bar, phase, entered.action);
+    or_halt(with(|run| run.mbarrier_test_wait(entered.site, bar, phase, relaxed)))
 }
 
 /// `fence.proxy.async.shared::cta`.
@@ -105,6 +174,16 @@ pub fn fence_proxy_async_shared() {
 #[track_caller]
 pub fn fence_proxy_async_global() {
     execute(Op::FenceProxyAsyncGlobal, Location::caller(), (), |run, _, _| {
+        run.fence_proxy_async(Space::Global);
+        Ok(())
+    });
+}
+
+/// `fence.proxy.async`, of both state spaces.
+#[track_caller]
+pub(crate) fn fence_proxy_async() {
+    execute(Op::FenceProxyAsync, Location::caller(), (), |run, _, _| {
+        run.fence_proxy_async(Space::Shared);
         run.fence_proxy_async(Space::Global);
         Ok(())
     });

@@ -1,25 +1,19 @@
-//! What arithmetic instructions compute. PTX ISA 9.0, sections 9.7.1 to 9.7.9.
+//! What arithmetic instructions compute on integers, and which instructions they are. PTX ISA 9.0, sections 9.7.1 to 9.7.8.
 
 use std::cmp::Ordering;
 
-use half::f16;
-
-use super::code::{Arithmetic as A, Compare, Kind, Type};
-use crate::ops;
-
-fn float(bits: u64) -> f32 {
-    f32::from_bits(bits as u32)
-}
-
-fn bits(value: f32) -> u64 {
-    u64::from(value.to_bits())
-}
+use super::{
+    code::{Arithmetic as A, Combine, Compare},
+    floats,
+    types::{Kind, Rounding, Type},
+};
 
 /// The result of an operation on values of a type, each cut to its bits.
-pub(super) fn compute(op: A, ty: Type, [a, b, c]: [u64; 3]) -> u64 {
+#[inline]
+pub(super) fn compute(op: A, ty: Type, rounding: Rounding, sources: [u64; 3]) -> u64 {
     match ty.kind {
-        Kind::Float => of_floats(op, ty, [a, b, c]),
-        _ => ty_of_result(op, ty).cut(of_integers(op, ty, [a, b, c])),
+        Kind::Bits | Kind::Signed => ty_of_result(op, ty).cut(of_integers(op, ty, rounding, sources)),
+        _ => floats::compute(op, ty, rounding, sources),
     }
 }
 
@@ -27,19 +21,25 @@ pub(super) fn compute(op: A, ty: Type, [a, b, c]: [u64; 3]) -> u64 {
 fn ty_of_result(op: A, ty: Type) -> Type {
     match op {
         A::MulWide | A::MadWide => Type { bits: 2 * ty.bits, ..ty },
-        A::Setp(_) => Type { bits: 1, kind: Kind::Bits },
-        A::Popc => Type { bits: 32, kind: Kind::Bits },
+        A::Setp(_) => Type::new(1, Kind::Bits),
+        A::Popc | A::Clz | A::Bfind => Type::new(32, Kind::Bits),
         _ => ty,
     }
 }
 
-fn of_integers(op: A, ty: Type, [a, b, c]: [u64; 3]) -> u64 {
+fn of_integers(op: A, ty: Type, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 {
     let is_signed = ty.kind == Kind::Signed;
     // To 128 bits, so that no product or quotient of 64 overflows.
     let wide = |value: u64| if is_signed { i128::from(ty.signed(value)) } else { i128::from(value) };
     let low = |value: i128| value as u64;
+    let low24 = |value: u64| {
+        let ty = Type { bits: 24, ..ty };
+        if is_signed { ty.signed(value).cast_unsigned() } else { ty.cut(value) }
+    };
     match op {
         A::Mov => a,
+        A::Add if rounding.saturates => saturated(wide(a) + wide(b)),
+        A::Sub if rounding.saturates => saturated(wide(a) - wide(b)),
         A::Add => a.wrapping_add(b),
         A::Sub => a.wrapping_sub(b),
         A::Mul => a.wrapping_mul(b),
@@ -47,6 +47,10 @@ fn of_integers(op: A, ty: Type, [a, b, c]: [u64; 3]) -> u64 {
         A::MulWide => low(wide(a).wrapping_mul(wide(b))),
         A::MadWide => low(wide(a).wrapping_mul(wide(b))).wrapping_add(c),
         A::MulHi => low(wide(a).wrapping_mul(wide(b)) >> ty.bits),
+        A::MadHi => low(wide(a).wrapping_mul(wide(b)) >> ty.bits).wrapping_add(c),
+        A::Mul24 => low24(a).wrapping_mul(low24(b)),
+        A::Mad24 => low24(a).wrapping_mul(low24(b)).wrapping_add(c),
+        A::Sad => low((wide(a) - wide(b)).abs()).wrapping_add(c),
         // The manual leaves the result open. Foreign code divides by zero and does not use it.
         A::Div if b == 0 => u64::MAX,
         A::Rem if b == 0 => a,
@@ -62,20 +66,37 @@ fn of_integers(op: A, ty: Type, [a, b, c]: [u64; 3]) -> u64 {
         A::Shl => a.checked_shl(b as u32).unwrap_or(0),
         A::Shr if is_signed => (ty.signed(a) >> b.min(63)).cast_unsigned(),
         A::Shr => a.checked_shr(b as u32).unwrap_or(0),
+        A::Shf { left, wraps } => {
+            let amount = if wraps { c & 31 } else { c.min(32) };
+            let both = b << 32 | a;
+            if left { both << amount >> 32 } else { both >> amount }
+        }
         A::Bfe => field(ty, a, b as u32 & 0xff, c as u32 & 0xff),
         A::Min => low(wide(a).min(wide(b))),
         A::Max => low(wide(a).max(wide(b))),
         A::Popc => u64::from(a.count_ones()),
-        A::Selp => {
-            if c & 1 == 1 {
-                a
-            } else {
-                b
-            }
+        A::Clz => u64::from(a.leading_zeros() - (64 - ty.bits)),
+        A::Brev => a.reverse_bits() >> (64 - ty.bits),
+        A::Bfind => {
+            let value = if is_signed && ty.signed(a) < 0 { ty.cut(!a) } else { a };
+            u64::from(value.checked_ilog2().unwrap_or(u32::MAX))
         }
+        A::Prmt => permuted(b << 32 | a, c),
+        A::Lop3(table) => looked_up(table, [a, b, c]),
+        A::Selp => chosen(c & 1 == 1, a, b),
+        A::Slct => chosen((c as u32).cast_signed() >= 0, a, b),
         A::Setp(compare) => u64::from(holds(compare, Some(wide(a).cmp(&wide(b))))),
-        A::Fma | A::Ex2 | A::Rcp | A::Rsqrt => unreachable!("no such instruction is decoded for integers"),
+        _ => unreachable!("no such instruction is decoded for integers"),
     }
+}
+
+pub(super) fn chosen(is_first: bool, a: u64, b: u64) -> u64 {
+    if is_first { a } else { b }
+}
+
+/// To the range of s32.
+fn saturated(value: i128) -> u64 {
+    value.clamp(i128::from(i32::MIN), i128::from(i32::MAX)) as u64
 }
 
 /// `bfe`: `length` bits from `start` on, sign-extended for a signed type. PTX ISA 9.7.1.19.
@@ -90,80 +111,67 @@ fn field(ty: Type, value: u64, start: u32, length: u32) -> u64 {
     shifted & mask | fill
 }
 
-fn of_floats(op: A, ty: Type, [a, b, c]: [u64; 3]) -> u64 {
-    let (x, y) = (float(a), float(b));
-    match op {
-        A::Mov => ty.cut(a),
-        A::Selp => {
-            if c & 1 == 1 {
-                a
-            } else {
-                b
-            }
-        }
-        A::Add => bits(x + y),
-        A::Sub => bits(x - y),
-        A::Mul => bits(x * y),
-        A::Fma => bits(x.mul_add(y, float(c))),
-        A::Neg => bits(-x),
-        A::Abs => bits(x.abs()),
-        A::Min => bits(least(x, y)),
-        A::Max => bits(-least(-x, -y)),
-        A::Setp(compare) => u64::from(holds(compare, x.partial_cmp(&y))),
-        A::Ex2 => bits(ops::ex2_approx(x)),
-        A::Rcp => bits(ops::rcp_approx(x)),
-        A::Rsqrt => bits(ops::rsqrt_approx(x)),
-        _ => unreachable!("no such instruction is decoded for floats"),
-    }
+/// `bfi`: the second value with the lower `length` bits of the first one from `start` on. PTX ISA 9.7.1.20.
+pub(super) fn insert(bits: u32, [field, value, start, length]: [u64; 4]) -> u64 {
+    let (start, length) = (start as u32 & 0xff, length as u32 & 0xff);
+    let mask = if length >= 64 { u64::MAX } else { (1 << length) - 1 };
+    let (mask, field) =
+        (mask.checked_shl(start).unwrap_or(0), (field & mask).checked_shl(start).unwrap_or(0));
+    Type::new(bits, Kind::Bits).cut(value & !mask | field)
 }
 
-/// The smaller one: of a NaN and a number the number, of zeros the negative one. PTX ISA 9.7.3.11.
-fn least(x: f32, y: f32) -> f32 {
-    match x.partial_cmp(&y) {
-        Some(Ordering::Less) => x,
-        Some(Ordering::Greater) => y,
-        Some(Ordering::Equal) => {
-            if x.is_sign_negative() {
-                x
-            } else {
-                y
-            }
-        }
-        None if x.is_nan() && y.is_nan() => f32::from_bits(0x7fff_ffff),
-        None => {
-            if x.is_nan() {
-                y
-            } else {
-                x
-            }
-        }
-    }
-}
-
-/// Whether a comparison is true of what was found; None if one is NaN.
-fn holds(compare: Compare, found: Option<Ordering>) -> bool {
-    found.is_some_and(|found| match compare {
-        Compare::Eq => found.is_eq(),
-        Compare::Ne => found.is_ne(),
-        Compare::Lt => found.is_lt(),
-        Compare::Le => found.is_le(),
-        Compare::Gt => found.is_gt(),
-        Compare::Ge => found.is_ge(),
+/// `prmt` without a mode: of eight bytes those that four numbers of four bits name, or their signs. PTX ISA 9.7.9.7.
+fn permuted(bytes: u64, selector: u64) -> u64 {
+    (0..4).fold(0, |result, to| {
+        let number = selector >> (4 * to) & 0xf;
+        let byte = bytes >> (8 * (number & 7)) & 0xff;
+        let byte = if number & 8 == 0 { byte } else { 0xff * (byte >> 7) };
+        result | byte << (8 * to)
     })
 }
 
-/// `cvt`.
-pub(super) fn convert(to: Type, from: Type, value: u64) -> u64 {
-    match (to.kind, from.kind) {
-        (Kind::Float, Kind::Float) => match (to.bits, from.bits) {
-            (16, 32) => u64::from(f16::from_f32(float(value)).to_bits()),
-            (32, 16) => bits(f16::from_bits(value as u16).to_f32()),
-            _ => value,
-        },
-        (Kind::Float, Kind::Signed) => bits(from.signed(value) as f32),
-        (Kind::Float, _) => bits(value as f32),
-        (_, Kind::Signed) => to.cut(from.signed(value).cast_unsigned()),
-        _ => to.cut(value),
+/// `lop3`: bit by bit the entry of the table at 4 a + 2 b + c. PTX ISA 9.7.8.6.
+fn looked_up(table: u8, [a, b, c]: [u64; 3]) -> u64 {
+    (0..8).filter(|entry| table >> entry & 1 == 1).fold(0, |result, entry| {
+        let matches = |value: u64, bit: u32| if entry >> bit & 1 == 1 { value } else { !value };
+        result | matches(a, 2) & matches(b, 1) & matches(c, 0)
+    })
+}
+
+/// `setp` with two results or a third source: whether the comparison holds, and whether it does not, each combined.
+pub(super) fn compare_both(
+    compare: Compare,
+    ty: Type,
+    combine: Combine,
+    [a, b]: [u64; 2],
+    with: bool,
+) -> [u64; 2] {
+    let holds = compute(A::Setp(compare), ty, Rounding::default(), [a, b, 0]) == 1;
+    [holds, !holds].map(|holds| {
+        u64::from(match combine {
+            Combine::Nothing => holds,
+            Combine::And => holds && with,
+            Combine::Or => holds || with,
+            Combine::Xor => holds != with,
+        })
+    })
+}
+
+/// Whether a comparison is true of what was found; None if one is NaN.
+pub(super) fn holds(compare: Compare, found: Option<Ordering>) -> bool {
+    let Some(found) = found else {
+        use Compare::{Equ, Geu, Gtu, Leu, Ltu, Nan, Neu};
+        return matches!(compare, Equ | Neu | Ltu | Leu | Gtu | Geu | Nan);
+    };
+    match compare {
+        Compare::Eq | Compare::Equ => found.is_eq(),
+        Compare::Ne | Compare::Neu => found.is_ne(),
+        Compare::Lt | Compare::Ltu => found.is_lt(),
+        Compare::Le | Compare::Leu => found.is_le(),
+        Compare::Gt | Compare::Gtu => found.is_gt(),
+        Compare::Ge | Compare::Geu => found.is_ge(),
+        Compare::Num => true,
+        Compare::Nan => false,
     }
 }
 
@@ -178,7 +186,7 @@ mod tests {
     fn of(op: A, name: &str, a: i64, b: i64, c: i64) -> u64 {
         let cut = |value: i64| ty(name).cut(value.cast_unsigned());
         let b = if matches!(op, A::Shl | A::Shr | A::Bfe) { b.cast_unsigned() } else { cut(b) };
-        compute(op, ty(name), [cut(a), b, c.cast_unsigned()])
+        compute(op, ty(name), Rounding::default(), [cut(a), b, c.cast_unsigned()])
     }
 
     /// Values at the edges, by hand from the manual.
@@ -226,31 +234,5 @@ mod tests {
         ] {
             assert_eq!(of(op, name, a, b, c), expected, "{op:?}.{name} {a}, {b}, {c}");
         }
-    }
-
-    #[test]
-    fn floats_round_once_and_prefer_numbers_to_nan() {
-        let of = |op, x: f32, y: f32, z: f32| float(compute(op, ty("f32"), [x, y, z].map(bits)));
-        assert_eq!(of(A::Fma, 1.0 + f32::EPSILON, 1.0 - f32::EPSILON, -1.0), -f32::EPSILON * f32::EPSILON);
-        assert_eq!(of(A::Max, f32::NAN, -1.0, 0.0), -1.0);
-        assert_eq!(of(A::Min, 2.0, f32::NAN, 0.0), 2.0);
-        assert!(
-            of(A::Min, 0.0, -0.0, 0.0).is_sign_negative() && of(A::Max, -0.0, 0.0, 0.0).is_sign_positive()
-        );
-        assert!(of(A::Max, f32::NAN, f32::NAN, 0.0).is_nan());
-        for compare in [Compare::Eq, Compare::Ne, Compare::Lt, Compare::Ge] {
-            assert_eq!(compute(A::Setp(compare), ty("f32"), [bits(f32::NAN), 0, 0]), 0, "{compare:?}");
-        }
-    }
-
-    #[test]
-    fn conversions_cut_extend_and_round_to_even() {
-        assert_eq!(convert(ty("u16"), ty("u32"), 0x1_2345), 0x2345);
-        assert_eq!(convert(ty("s64"), ty("s32"), 0xffff_fffe), (-2i64).cast_unsigned());
-        assert_eq!(convert(ty("u64"), ty("u32"), 0xffff_fffe), 0xffff_fffe);
-        assert_eq!(convert(ty("f32"), ty("s32"), 0xffff_fffe), bits(-2.0));
-        assert_eq!(convert(ty("f32"), ty("f16"), 0x3c00), bits(1.0));
-        // 2049 lies between 2048 and 2050.
-        assert_eq!(convert(ty("f16"), ty("f32"), bits(2049.0)), u64::from(f16::from_f32(2048.0).to_bits()));
     }
 }

@@ -1,6 +1,14 @@
 //! Instructions as a lane executes them.
 
-use super::parsed::Special;
+use super::{
+    parsed::Special,
+    types::{Rounding, Type},
+};
+pub(crate) use crate::{
+    exchange::{Shuffle, Update, Vote},
+    halves::Half,
+    wgmma::Product,
+};
 
 /// The instructions of an entry, with what they read and write beside them.
 #[derive(Debug)]
@@ -40,122 +48,161 @@ pub(crate) enum Source {
     Special(Special),
 }
 
-/// A type: how many bits, and as what they are read.
+/// Where an address is looked up. PTX ISA 5.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Type {
-    pub(crate) bits: u32,
-    pub(crate) kind: Kind,
-}
-
-/// As what bits are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Unsigned, or without a meaning.
-    Bits,
-    Signed,
-    Float,
-}
-
-impl Type {
-    /// By its suffix, without the dot.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        if name == "pred" {
-            return Some(Self { bits: 1, kind: Kind::Bits });
-        }
-        let (kind, bits) = name.split_at_checked(1)?;
-        let kind = match kind {
-            "b" | "u" => Kind::Bits,
-            "s" => Kind::Signed,
-            "f" => Kind::Float,
-            _ => return None,
-        };
-        let bits = match bits {
-            "8" => 8,
-            "16" => 16,
-            "32" => 32,
-            "64" => 64,
-            _ => return None,
-        };
-        (kind != Kind::Float || matches!(bits, 16 | 32)).then_some(Self { bits, kind })
-    }
-
-    /// The bits of a value that the type has.
-    pub(crate) fn cut(self, value: u64) -> u64 {
-        if self.bits == 64 { value } else { value & ((1 << self.bits) - 1) }
-    }
-
-    /// The value of these bits, with the sign of the type.
-    pub(crate) fn signed(self, value: u64) -> i64 {
-        let unused = 64 - self.bits;
-        (value << unused).cast_signed() >> unused
-    }
+pub(crate) enum Space {
+    Global,
+    /// Of the own CTA; addresses of the cluster where the instruction says so.
+    Shared,
+    /// Wherever the address says.
+    Generic,
 }
 
 /// What an instruction does. Operands are in the order of the text; an address is its base and its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Arithmetic on registers.
-    Arithmetic(Arithmetic, Type),
+    Arithmetic(Arithmetic, Type, Rounding),
     /// To the first type, from the second.
-    Convert(Type, Type),
-    /// The second source in the lower half.
-    PackF16x2,
+    Convert(Type, Type, Rounding),
+    /// Two f32 to this type, the second source in the lower half.
+    ConvertPair(Type, Rounding),
     /// Words of so many bits to one value, the first lowest.
     Pack(u32),
     /// One value to words of so many bits.
     Unpack(u32),
+    /// `bfi` of so many bits: the second source with the field that is the first one's.
+    Insert(u32),
+    /// A comparison, combined with a third source. Both results: it, and its contrary.
+    SetpBoth(Compare, Type, Combine),
+    /// Adds so much: to a generic address, or from there.
+    Offset(u64),
+    /// `isspacep`: whether a generic address is of the space.
+    IsSpace(Space),
     /// Words of so many bits from a parameter.
     LoadParameter(u32),
     Branch(u32),
+    /// If the first source, an index, is the second one; the third is how many there are.
+    BranchCase(u32),
     Return,
     Trap,
     /// Words of so many bits.
-    LoadGlobal(u32),
-    StoreGlobal(u32),
-    LoadShared(u32),
-    StoreShared(u32),
-    LoadAcquire,
-    StoreRelaxed,
-    AtomicInc,
-    ReduceAddRelease,
+    Load(Space, u32),
+    Store(Space, u32),
+    /// One word of so many bits, strongly; the order of a load is an acquire's or none, of a store a release's or none.
+    LoadStrong(Space, u32, Order),
+    StoreStrong(Space, u32, Order),
+    /// A read-modify-write; with a result it gives what was there. Without one its words may be several.
+    Atomic(Space, Update, Type, Order),
+    Fence,
     BarSync,
     BarSyncNamed,
+    BarArrive,
     BarWarpSync,
-    CpAsync,
+    CpAsync(u32),
     CpAsyncCommitGroup,
     CpAsyncWaitGroup,
-    Ldmatrix,
-    LdmatrixTrans,
-    Stmatrix,
-    Mma,
-    ShflBfly,
-    ClusterArrive,
-    ClusterWait,
+    Ldmatrix {
+        trans: bool,
+    },
+    Stmatrix {
+        trans: bool,
+    },
+    Mma(Half),
+    Shfl(Shuffle),
+    Vote(Vote),
+    Match {
+        all: bool,
+    },
+    Redux(Update, Type),
+    Elect,
+    ActiveMask,
+    /// Without a release where it is relaxed; whether all lanes execute the same instruction.
+    ClusterArrive {
+        relaxed: bool,
+        aligned: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
     Mapa,
     MbarrierInit,
+    MbarrierInval,
+    MbarrierExpectTx,
     FenceMbarrierInit,
-    MbarrierArrive,
-    MbarrierArriveCluster,
-    MbarrierArriveExpectTx,
+    MbarrierArrive(Arrival),
+    MbarrierArriveCluster(Arrival),
     MbarrierTryWait,
+    /// By the state that an arrival gave; whether the lane may be set aside.
+    MbarrierWaitState {
+        sets_aside: bool,
+    },
+    MbarrierTestWait,
+    MbarrierPendingCount,
     FenceProxyShared,
     FenceProxyGlobal,
-    TensorLoad,
-    TensorLoadMulticast,
-    TensorStore,
+    FenceProxy,
+    /// Of so many dimensions.
+    TensorLoad(u32),
+    TensorLoadMulticast(u32),
+    TensorStore(u32),
+    TensorPrefetch(u32),
     BulkToCluster,
     BulkCommitGroup,
     BulkWaitGroup,
     BulkWaitGroupRead,
     PrefetchTensormap,
+    /// A hint: nothing.
+    Hint,
     WgmmaFence,
-    Wgmma,
+    Wgmma(Product),
     WgmmaCommitGroup,
     WgmmaWaitGroup,
     SetmaxnregDec,
     SetmaxnregInc,
     DependentsWait,
     DependentsLaunch,
+}
+
+/// What a strong access orders. PTX ISA 8.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Relaxed,
+    Acquire,
+    Release,
+    AcquireRelease,
+}
+
+impl Order {
+    pub(crate) const fn acquires(self) -> bool {
+        matches!(self, Self::Acquire | Self::AcquireRelease)
+    }
+
+    pub(crate) const fn releases(self) -> bool {
+        matches!(self, Self::Release | Self::AcquireRelease)
+    }
+}
+
+/// How `setp` combines its comparison with a predicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Combine {
+    Nothing,
+    And,
+    Or,
+    Xor,
+}
+
+/// An arrival at an mbarrier: its operands behind the address. PTX ISA 9.7.13.15.13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// A count, else 1.
+    pub(crate) has_count: bool,
+    /// Bytes that are expected; the count is 1.
+    pub(crate) expects: bool,
+    /// Later phases expect so many fewer.
+    pub(crate) drops: bool,
+    /// It must not end the phase.
+    pub(crate) is_incomplete: bool,
 }
 
 /// Arithmetic, all on values of one type but where it says otherwise.
@@ -186,14 +233,47 @@ pub(crate) enum Arithmetic {
     Min,
     Max,
     Popc,
+    Clz,
+    Brev,
+    /// The place of the highest bit that is not the sign.
+    Bfind,
+    /// Bytes of two words by a selector.
+    Prmt,
+    /// Two words shifted together; by an amount that wraps, or that counts as 32.
+    Shf {
+        left: bool,
+        wraps: bool,
+    },
+    /// The table is the byte.
+    Lop3(u8),
+    /// 24 bits of each.
+    Mul24,
+    Mad24,
+    /// a · b + c, the upper half.
+    MadHi,
+    Sad,
     Fma,
+    Sqrt,
+    CopySign,
     /// The first if the predicate, the third source, is true.
     Selp,
     /// To a predicate.
     Setp(Compare),
+    /// The first if the third source is not negative.
+    Slct,
     Ex2,
+    Lg2,
     Rcp,
+    RcpApprox,
     Rsqrt,
+    SqrtApprox,
+    /// Within 2 ulp; where `full` for every divisor.
+    DivApprox {
+        full: bool,
+    },
+    Tanh,
+    Sin,
+    Cos,
 }
 
 /// Comparisons: PTX ISA 9.3.1. Those of floats are false if one is NaN.
@@ -205,4 +285,14 @@ pub(crate) enum Compare {
     Le,
     Gt,
     Ge,
+    /// Of floats also true if one is NaN: the others, in this order.
+    Equ,
+    Neu,
+    Ltu,
+    Leu,
+    Gtu,
+    Geu,
+    /// Whether none is NaN, or one.
+    Num,
+    Nan,
 }

@@ -49,8 +49,12 @@ fn missing(instruction: &Instruction, at: usize, seen: u8) -> Option<Missing> {
     let has = |what: u8| seen & what != 0;
     match instruction.op {
         _ if !has(EXECUTED) => Some(Missing::Execution),
-        Op::Branch(target) if target as usize <= at && !has(TAKEN) => Some(Missing::Loop),
-        Op::MbarrierTryWait => [0, 1].into_iter().find(|&parity| !has(waited(parity))).map(Missing::Parity),
+        Op::Branch(target) | Op::BranchCase(target) if target as usize <= at && !has(TAKEN) => {
+            Some(Missing::Loop)
+        }
+        Op::MbarrierTryWait | Op::MbarrierTestWait => {
+            [0, 1].into_iter().find(|&parity| !has(waited(parity))).map(Missing::Parity)
+        }
         _ => None,
     }
 }
@@ -61,11 +65,17 @@ fn is_vital(op: Op) -> bool {
         op,
         Op::Arithmetic(..)
             | Op::Convert(..)
-            | Op::PackF16x2
+            | Op::ConvertPair(..)
+            | Op::Insert(_)
+            | Op::SetpBoth(..)
+            | Op::Offset(_)
+            | Op::IsSpace(_)
+            | Op::Hint
             | Op::Pack(_)
             | Op::Unpack(_)
             | Op::LoadParameter(_)
             | Op::Branch(_)
+            | Op::BranchCase(_)
             | Op::Return
             | Op::Trap
     )

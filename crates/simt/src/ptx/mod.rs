@@ -4,16 +4,26 @@
 //! runs as any other; reports name lines of the PTX.
 
 mod arithmetic;
+mod blocks;
+mod body;
 mod code;
+mod conversion;
 mod covered;
 mod decode;
+mod fences;
+mod floats;
+mod head;
 mod lane;
 mod module;
+mod operand;
 mod parameter;
 mod parsed;
+mod rounding;
+mod shared;
 mod slots;
 mod target;
 mod text;
+mod types;
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -44,6 +54,7 @@ pub struct Entry {
     threads: Option<u32>,
     ctas: Option<u32>,
     registers: Option<u32>,
+    static_shared: u32,
     /// As decoded; registers get their slots at the first launch.
     decoded: Mutex<Option<Code>>,
     code: OnceLock<Arc<Code>>,
@@ -70,6 +81,7 @@ impl Module {
                 threads: entry.threads,
                 ctas: entry.ctas,
                 registers: entry.registers,
+                static_shared: entry.static_shared,
                 decoded: Mutex::new(Some(decode::decode(entry, target)?)),
                 code: OnceLock::new(),
             })
@@ -127,7 +139,8 @@ impl Module {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// A launch of an entry with these parameters: their bytes, one after another, each aligned as it is declared.
+    /// A launch of an entry with these parameters: their bytes, one after another, each aligned as it is declared; of so many
+    /// bytes of dynamic shared memory beside what the entry declares. See [`Launch::dimensions`] for more than one.
     ///
     /// # Panics
     ///
@@ -155,6 +168,7 @@ impl Module {
             parameters: parameters.into(),
             places: entry.parameters.clone(),
         };
+        let shared_bytes = shared_bytes.saturating_add(entry.static_shared);
         let launch = Launch::new(&*entry.name, grid, block, shared_bytes, move || lane::run(&kernel));
         Launch { ptx: Some((Arc::clone(&self.source), seen)), ..launch }
     }
@@ -166,6 +180,7 @@ impl Entry {
         let assigned = || {
             let mut decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
             let mut code = decoded.take().expect("it is taken once");
+            fences::mark(&mut code);
             slots::assign(&mut code);
             Arc::new(code)
         };
@@ -200,6 +215,12 @@ impl Entry {
     #[must_use]
     pub fn threads(&self) -> Option<u32> {
         self.threads
+    }
+
+    /// Bytes of shared memory that it declares with a size, up to where its dynamic shared memory starts.
+    #[must_use]
+    pub fn static_shared(&self) -> u32 {
+        self.static_shared
     }
 
     /// CTAs that a multiprocessor is to have room for, where it says so (`.minnctapersm`).

@@ -20,6 +20,8 @@ pub(crate) struct ParsedEntry<'a> {
     /// `.maxnreg`.
     pub(crate) registers: Option<u32>,
     pub(crate) statements: Vec<Statement<'a>>,
+    /// Bytes of shared memory that it declares, and that lie before the dynamic ones.
+    pub(crate) static_shared: u32,
     /// Registers of all scopes.
     pub(crate) register_count: u32,
 }
@@ -56,11 +58,13 @@ pub(crate) enum Operand<'a> {
     Special(Special),
     /// The first byte of a parameter, from that of the first one.
     Parameter(u32),
-    /// The start of dynamic shared memory.
-    Shared,
+    /// An address in shared memory, from the start of it.
+    Shared(u32),
     /// `_`.
     Sink,
     List(Vec<Operand<'a>>),
+    /// `d|p`: two results.
+    Pair(Box<[Operand<'a>; 2]>),
     /// `[base+offset]`, or `[base+offset, {coordinates}]`.
     Address(Box<Operand<'a>>, i64, Vec<Operand<'a>>),
     /// The index of a statement, once its label was seen.
@@ -69,40 +73,68 @@ pub(crate) enum Operand<'a> {
     Name(&'a str),
 }
 
-/// Special registers.
+/// Special registers; those with a number for a dimension, x as 0. PTX ISA 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
-    Tid,
-    Ntid,
-    Ctaid,
-    Nctaid,
+    Tid(u8),
+    Ntid(u8),
+    Ctaid(u8),
+    Nctaid(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    Clusterid(u8),
+    Nclusterid(u8),
     ClusterCtarank,
     ClusterNctarank,
-    Clusterid,
-    Nclusterid,
     Laneid,
-    /// Those of dimensions that one-dimensional launches do not have: 0, or 1 of something.
-    Zero,
-    One,
+    Warpid,
+    Nwarpid,
+    /// Lanes of the warp, as a mask: those that are this one, below, not above, above, not below.
+    LanemaskEq,
+    LanemaskLt,
+    LanemaskLe,
+    LanemaskGt,
+    LanemaskGe,
+    DynamicSharedSize,
 }
 
 impl Special {
     /// By its name.
     pub(crate) fn named(name: &str) -> Option<Self> {
+        let Some((register, dimension)) = name.rsplit_once('.') else { return Self::without_dimension(name) };
+        let of_dimension: fn(u8) -> Self = match register {
+            "%tid" => Self::Tid,
+            "%ntid" => Self::Ntid,
+            "%ctaid" => Self::Ctaid,
+            "%nctaid" => Self::Nctaid,
+            "%cluster_ctaid" => Self::ClusterCtaid,
+            "%cluster_nctaid" => Self::ClusterNctaid,
+            "%clusterid" => Self::Clusterid,
+            "%nclusterid" => Self::Nclusterid,
+            _ => return None,
+        };
+        let dimension = match dimension {
+            "x" => 0,
+            "y" => 1,
+            "z" => 2,
+            _ => return None,
+        };
+        Some(of_dimension(dimension))
+    }
+
+    fn without_dimension(name: &str) -> Option<Self> {
         Some(match name {
-            "%tid.x" => Self::Tid,
-            "%ntid.x" => Self::Ntid,
-            "%ctaid.x" => Self::Ctaid,
-            "%nctaid.x" => Self::Nctaid,
-            "%cluster_ctarank" | "%cluster_ctaid.x" => Self::ClusterCtarank,
-            "%cluster_nctarank" | "%cluster_nctaid.x" => Self::ClusterNctarank,
-            "%clusterid.x" => Self::Clusterid,
-            "%nclusterid.x" => Self::Nclusterid,
+            "%cluster_ctarank" => Self::ClusterCtarank,
+            "%cluster_nctarank" => Self::ClusterNctarank,
             "%laneid" => Self::Laneid,
-            "%tid.y" | "%tid.z" | "%ctaid.y" | "%ctaid.z" | "%cluster_ctaid.y" | "%cluster_ctaid.z"
-            | "%clusterid.y" | "%clusterid.z" => Self::Zero,
-            "%ntid.y" | "%ntid.z" | "%nctaid.y" | "%nctaid.z" | "%cluster_nctaid.y" | "%cluster_nctaid.z"
-            | "%nclusterid.y" | "%nclusterid.z" => Self::One,
+            "%warpid" => Self::Warpid,
+            "%nwarpid" => Self::Nwarpid,
+            "%lanemask_eq" => Self::LanemaskEq,
+            "%lanemask_lt" => Self::LanemaskLt,
+            "%lanemask_le" => Self::LanemaskLe,
+            "%lanemask_gt" => Self::LanemaskGt,
+            "%lanemask_ge" => Self::LanemaskGe,
+            "%dynamic_smem_size" => Self::DynamicSharedSize,
             _ => return None,
         })
     }

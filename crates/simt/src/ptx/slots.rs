@@ -5,7 +5,10 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::code::{Code, Instruction, NONE, Operation, Source};
+use super::{
+    blocks::{Block, blocks, written},
+    code::{Code, Instruction, NONE, Operation, Source},
+};
 
 /// Sets of registers, one after another.
 struct Sets {
@@ -37,14 +40,6 @@ impl Sets {
         };
         self.words(set).iter().enumerate().flat_map(of_word)
     }
-}
-
-/// A run of instructions that are executed one after another.
-struct Block {
-    first: usize,
-    /// The first one behind it.
-    end: usize,
-    next: Vec<usize>,
 }
 
 /// Renumbers the registers of an entry.
@@ -85,35 +80,6 @@ pub(super) fn assign(code: &mut Code) {
     code.registers = usize::from(count);
 }
 
-fn blocks(instructions: &[Instruction]) -> Vec<Block> {
-    let count = instructions.len();
-    let mut is_first = vec![false; count + 1];
-    is_first[0] = true;
-    for (place, instruction) in instructions.iter().enumerate() {
-        match instruction.op {
-            Operation::Branch(target) => {
-                is_first[target as usize] = true;
-                is_first[place + 1] = true;
-            }
-            Operation::Return => is_first[place + 1] = true,
-            _ => {}
-        }
-    }
-    let firsts: Vec<usize> = (0..count).filter(|&place| is_first[place]).collect();
-    let block_at = |place: usize| firsts.binary_search(&place).ok();
-    let of = |(number, &first): (usize, &usize)| {
-        let end = firsts.get(number + 1).copied().unwrap_or(count);
-        let last = &instructions[end - 1];
-        let goes_on = !matches!(last.op, Operation::Branch(_) | Operation::Return) || last.guard != NONE;
-        let mut next: Vec<usize> = if goes_on { block_at(end).into_iter().collect() } else { Vec::new() };
-        if let Operation::Branch(target) = last.op {
-            next.extend(block_at(target as usize));
-        }
-        Block { first, end, next }
-    };
-    firsts.iter().enumerate().map(of).collect()
-}
-
 /// What an instruction reads: sources and guard, and results that keep what they held, or are added to.
 fn read<'a>(code: &'a Code, instruction: &'a Instruction) -> impl Iterator<Item = u16> + 'a {
     let (first, count) = instruction.sources;
@@ -122,15 +88,10 @@ fn read<'a>(code: &'a Code, instruction: &'a Instruction) -> impl Iterator<Item 
             Source::Register(register) => Some(*register),
             _ => None,
         });
-    let is_kept = instruction.guard != NONE || instruction.op == Operation::Wgmma;
+    let is_kept = instruction.guard != NONE || matches!(instruction.op, Operation::Wgmma(_));
     let results = if is_kept { written(code, instruction) } else { &[] };
     let guard = (instruction.guard != NONE).then_some(instruction.guard);
     sources.chain(results.iter().copied()).chain(guard).filter(|&register| register != NONE)
-}
-
-fn written<'a>(code: &'a Code, instruction: &Instruction) -> &'a [u16] {
-    let (first, count) = instruction.results;
-    &code.results[first as usize..][..usize::from(count)]
 }
 
 /// The first and the last place at which each register is live or written; None for one that is never used.
@@ -168,6 +129,18 @@ fn intervals(code: &Code, blocks: &[Block]) -> Vec<Option<(usize, usize)>> {
                 let new = live.bits[at] | needed & !set.words(number)[word];
                 changes |= new != live.bits[at];
                 live.bits[at] = new;
+            }
+        }
+    }
+    // Registers that a product reads are its own until a wait, which does not name them: nothing else gets their slots.
+    for instruction in &code.instructions {
+        if matches!(instruction.op, Operation::Wgmma(product) if product.in_registers) {
+            let (first, _) = instruction.sources;
+            for source in &code.sources[first as usize..][..4] {
+                if let Source::Register(register) = source {
+                    cover(usize::from(*register), 0);
+                    cover(usize::from(*register), code.instructions.len());
+                }
             }
         }
     }

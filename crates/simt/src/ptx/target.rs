@@ -22,24 +22,28 @@ impl Target {
     pub(crate) fn has(self, op: Op) -> bool {
         match op {
             Op::WgmmaFence
-            | Op::Wgmma
+            | Op::Wgmma(_)
             | Op::WgmmaCommitGroup
             | Op::WgmmaWaitGroup
             | Op::SetmaxnregDec
             | Op::SetmaxnregInc => self.number == 90 && self.is_specific,
-            Op::Stmatrix
-            | Op::ClusterArrive
-            | Op::ClusterWait
+            Op::Stmatrix { .. }
+            | Op::Elect
+            | Op::ClusterArrive { .. }
+            | Op::ClusterWait { .. }
             | Op::Mapa
             | Op::FenceMbarrierInit
-            | Op::MbarrierArriveCluster
-            | Op::MbarrierArriveExpectTx
+            | Op::MbarrierArriveCluster(_)
+            | Op::MbarrierExpectTx
             | Op::MbarrierTryWait
+            | Op::MbarrierWaitState { sets_aside: true }
             | Op::FenceProxyShared
             | Op::FenceProxyGlobal
-            | Op::TensorLoad
-            | Op::TensorLoadMulticast
-            | Op::TensorStore
+            | Op::FenceProxy
+            | Op::TensorLoad(_)
+            | Op::TensorLoadMulticast(_)
+            | Op::TensorStore(_)
+            | Op::TensorPrefetch(_)
             | Op::BulkToCluster
             | Op::BulkCommitGroup
             | Op::BulkWaitGroup
@@ -47,12 +51,19 @@ impl Target {
             | Op::PrefetchTensormap
             | Op::DependentsWait
             | Op::DependentsLaunch => self.number >= 90,
-            Op::Mma
-            | Op::CpAsync
+            Op::MbarrierArrive(arrival) if arrival.expects => self.number >= 90,
+            Op::Mma(_)
+            | Op::CpAsync(_)
             | Op::CpAsyncCommitGroup
             | Op::CpAsyncWaitGroup
+            | Op::Redux(..)
             | Op::MbarrierInit
-            | Op::MbarrierArrive => self.number >= 80,
+            | Op::MbarrierInval
+            | Op::MbarrierTestWait
+            | Op::MbarrierWaitState { .. }
+            | Op::MbarrierPendingCount
+            | Op::MbarrierArrive(_) => self.number >= 80,
+            // `red` of vectors too is of compute capability 9.0.
             _ => true,
         }
     }

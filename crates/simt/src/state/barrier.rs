@@ -11,6 +11,10 @@ use crate::clock::View;
 pub(crate) struct Named {
     /// How many lanes it is for, by the first warp that has come.
     pub(crate) threads: u32,
+    /// How many have come, and what those that do not wait published.
+    pub(crate) arrived: u32,
+    pub(crate) published: Option<View>,
+    /// Those that wait.
     pub(crate) warps: SmallVec<[usize; 8]>,
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Copy {
     pub(crate) group: u32,
     /// Offset in shared memory.
     pub(crate) to: usize,
+    /// Bytes that are written, and below those that are read; the rest are zeros.
+    pub(crate) size: usize,
     /// Region and offset.
     pub(crate) from: (usize, usize),
     pub(crate) bytes: usize,
@@ -52,6 +54,6 @@ impl Copy {
             let (region, offset) = self.from;
             data[..self.bytes].copy_from_slice(&global.region(region).bytes()[offset..offset + self.bytes]);
         }
-        shared.write(self.to, &data);
+        shared.write(self.to, &data[..self.size]);
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Warp {
     pub(crate) at: Option<(Op, u32)>,
     pub(crate) arrived: u32,
     pub(crate) exited: u32,
+    /// Instructions of some of its lanes that not all of these have come to.
+    pub(crate) partial: SmallVec<[Partial; 1]>,
     pub(crate) inbox: Box<Inbox>,
     /// The operands that its lanes must agree on, by the first of them that has come.
     pub(crate) operands: Option<SmallVec<[u64; 4]>>,
@@ -64,6 +66,14 @@ pub(crate) struct Warp {
     /// The epochs of its lanes, by number in `Run::snapshots`, as long as they stay.
     pub(crate) snapshot: Option<u32>,
     pub(crate) stores: Stores,
+}
+
+/// An instruction of the lanes in a mask, and those that have come to it.
+pub(crate) struct Partial {
+    pub(crate) op: Op,
+    pub(crate) site: u32,
+    pub(crate) mask: u32,
+    pub(crate) arrived: u32,
 }
 
 /// Operands by lane.
@@ -98,6 +108,7 @@ impl Warp {
             at: None,
             arrived: 0,
             exited: 0,
+            partial: SmallVec::new(),
             inbox: Box::default(),
             operands: None,
             weak: false,
@@ -106,5 +117,11 @@ impl Warp {
             snapshot: None,
             stores: Stores::default(),
         }
+    }
+
+    /// An instruction that others wait at for this lane of the CTA.
+    pub(crate) fn stranded_by(&self, lane: usize) -> Option<(Op, u32)> {
+        let is_in = |partial: &&Partial| partial.mask >> (lane % WARP as usize) & 1 == 1;
+        self.partial.iter().find(is_in).map(|partial| (partial.op, partial.site))
     }
 }

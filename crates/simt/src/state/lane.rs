@@ -1,8 +1,13 @@
 //! A resident lane: its copies, and what it waits for.
 
+use std::rc::Rc;
+
 use corosensei::Yielder;
 
-use crate::state::{bulk::BulkGroups, copies::Copies};
+use crate::{
+    clock::View,
+    state::{bulk::BulkGroups, copies::Copies},
+};
 
 /// A resident lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,10 @@ pub(crate) struct Lane {
     pub(crate) waits_for: Option<(usize, u32)>,
     /// Its latest acquire: site, address, and `Run::version` when it read.
     pub(crate) poll: Option<(u32, u64, u64)>,
+    /// What was published with the words that it has read relaxed, until a fence orders that before what follows.
+    pub(crate) observed: Option<View>,
+    /// What its latest fence publishes with the words that it writes.
+    pub(crate) fenced: Option<Rc<View>>,
     /// What a collective instruction gave it.
     pub(crate) result: [u32; 4],
     pub(crate) exited: bool,
@@ -42,6 +51,8 @@ impl Lane {
             waiting: None,
             waits_for: None,
             poll: None,
+            observed: None,
+            fenced: None,
             result: [0; 4],
             exited: false,
         }

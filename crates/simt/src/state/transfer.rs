@@ -1,5 +1,7 @@
 //! A bulk or tensor copy that has not moved all its data.
 
+use std::rc::Rc;
+
 use crate::{
     memory::{Content, Global, Place, Tracked},
     shadow::CELL,
@@ -36,7 +38,7 @@ pub(crate) struct Transfer {
 /// From where to where.
 pub(crate) enum Way {
     /// From global to shared memory.
-    Load { pieces: Vec<Piece>, to: Signalled },
+    Load { pieces: Rc<[Piece]>, to: Signalled },
     /// From shared memory to that of a CTA of the cluster.
     Shared { slot: usize, from: usize, offset: usize, to: Signalled },
     /// From shared memory of the CTA in this slot to global memory; what it holds once it was read.
@@ -47,6 +49,14 @@ impl Transfer {
     /// Whether somebody may wait for it who is told by an mbarrier.
     pub(crate) fn signals(&self) -> bool {
         !matches!(self.way, Way::Store { .. })
+    }
+
+    /// Whether it will tell this mbarrier of the CTA in this slot.
+    pub(crate) fn tells(&self, slot: usize, mbarrier: usize) -> bool {
+        match self.way {
+            Way::Load { to, .. } | Way::Shared { to, .. } => (to.slot, to.mbarrier) == (slot, mbarrier),
+            Way::Store { .. } => false,
+        }
     }
 
     /// A store reads shared memory.

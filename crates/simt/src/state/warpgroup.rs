@@ -6,9 +6,8 @@ use smallvec::SmallVec;
 
 use crate::{
     memory::Tracked,
-    shadow::CELL,
     site::Op,
-    wgmma::{K, M, multiply},
+    wgmma::{Matrix, Product, multiply},
 };
 
 /// A signalling NaN, but for the bits of a number that is not 0: what stands for a sum that is not there yet.
@@ -27,8 +26,12 @@ pub(crate) struct Warpgroup {
     /// The instruction that some of its warps have come to, and its operands.
     pub(crate) at: Option<(Op, u32, SmallVec<[u64; 4]>)>,
     pub(crate) arrived: usize,
-    /// The accumulators that its lanes bring to wgmma, lane after lane.
-    pub(crate) inbox: Vec<f32>,
+    /// The accumulators that its lanes bring to wgmma, for each of a group lane after lane.
+    pub(crate) inbox: Vec<Vec<f32>>,
+    /// Likewise the registers of A, for each step that has it there.
+    pub(crate) registers: Vec<Vec<[u32; 4]>>,
+    /// The number that the latest sums got.
+    pub(crate) numbered: u32,
     /// Groups that were committed, and how many of them have computed.
     pub(crate) issued: u32,
     pub(crate) performed: u32,
@@ -40,14 +43,20 @@ pub(crate) struct Warpgroup {
     pub(crate) sites: Vec<u32>,
 }
 
-/// Where the chunks of the rows of A and of B lie for one step, as offsets in shared memory.
-pub(crate) type Step = [Vec<[usize; 2]>; 2];
+/// One wgmma that was issued.
+pub(crate) struct Step {
+    pub(crate) product: Product,
+    pub(crate) a: Matrix,
+    pub(crate) b: Matrix,
+    /// Whether it adds to the sums, or begins them.
+    pub(crate) keeps: bool,
+    /// The number of the sums: groups behind it in the queue rename them.
+    pub(crate) sums: u32,
+}
 
 /// wgmma of one commit group.
 pub(crate) struct Group {
     pub(crate) steps: Vec<Step>,
-    /// The number of the sums that it adds to at first: groups behind it in the queue rename them.
-    pub(crate) sums: u32,
 }
 
 /// The accumulators of a warpgroup while wgmma adds to them.
@@ -63,19 +72,13 @@ impl Warpgroup {
     /// Computes the oldest `groups` of those that have not.
     pub(crate) fn perform(&mut self, shared: &Tracked, groups: usize) {
         for _ in 0..groups.min(self.queue.len()) {
-            let Group { steps, sums } = self.queue.pop_front().expect("there are so many");
-            let sums = self.sums.get_mut(&sums).expect("sums stay until their lanes have them");
-            let row = |chunks: &[usize; 2]| {
-                let mut row = [0; 2 * K];
-                for (half, &offset) in row.chunks_exact_mut(CELL).zip(chunks) {
-                    half.copy_from_slice(&shared.bytes()[offset..offset + CELL]);
+            let Group { steps } = self.queue.pop_front().expect("there are so many");
+            for Step { product, a, b, keeps, sums } in &steps {
+                let sums = self.sums.get_mut(sums).expect("sums stay until their lanes have them");
+                if !keeps {
+                    sums.values.fill(0.0);
                 }
-                row
-            };
-            for [a, b] in &steps {
-                let a: [[u8; 2 * K]; M] = std::array::from_fn(|i| row(&a[i]));
-                let b: Vec<[u8; 2 * K]> = b.iter().map(row).collect();
-                multiply(&a, &b, &mut sums.values);
+                multiply(*product, &a.rows(shared.bytes()), &b.rows(shared.bytes()), &mut sums.values);
             }
             self.performed += 1;
         }
