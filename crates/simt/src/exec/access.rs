@@ -143,6 +143,18 @@ impl Run {
         how: How,
         group: Option<u32>,
     ) -> Outcome<()> {
+        self.touch_shared_with(site, offset, bytes, (how, group), false)
+    }
+
+    /// Likewise; `is_same` says that it stores what is there.
+    pub(crate) fn touch_shared_with(
+        &mut self,
+        site: u32,
+        offset: usize,
+        bytes: usize,
+        (how, group): (How, Option<u32>),
+        is_same: bool,
+    ) -> Outcome<()> {
         self.keeps_off_mbarriers(site, self.current.slot, offset, bytes)?;
         let Self { groups, snapshots, slots, current, .. } = self;
         let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
@@ -151,7 +163,10 @@ impl Run {
         let raced = cta.shared.admit(offset, bytes, access(clock, group, how, site), &order);
         if let Err((byte, old)) = raced {
             let are_stores = (how, old.kind(), group) == (How::Write, How::Write, None);
-            if are_stores && self.allows(Allowed::ConcurrentStores, site) {
+            if are_stores
+                && (is_same && self.allows(Allowed::EqualStores, site)
+                    || self.allows(Allowed::ConcurrentStores, site))
+            {
                 return Ok(());
             }
             return Err(self.race(site, how, shared_name(byte), &old));

@@ -6,7 +6,7 @@ use bytemuck::Pod;
 
 use crate::{
     clock::{Space, View, WARP},
-    fault::{Action, Allowed},
+    fault::Action,
     memory::{Content, Place, address},
     run::{Outcome, Run},
     shadow::Kind as How,
@@ -199,15 +199,12 @@ impl Run {
         Ok(old)
     }
 
-    /// Whether a store changes nothing, where that is allowed without an order.
-    fn stores_what_is_there(&mut self, site: u32, offset: usize, value: &[u8]) -> bool {
-        if self.schedule.allowances.is_empty() {
-            return false;
-        }
+    /// Whether a store changes nothing; asked only where something is allowed.
+    fn stores_what_is_there(&self, offset: usize, value: &[u8]) -> bool {
         let shared = &self.cta().shared;
-        shared.first_poisoned(offset, value.len()).is_none()
+        !self.schedule.allowances.is_empty()
+            && shared.first_poisoned(offset, value.len()).is_none()
             && shared.bytes()[offset..offset + value.len()] == *value
-            && self.allows(Allowed::EqualStores, site)
     }
 
     fn locate_word(&mut self, site: u32, word: Word) -> Outcome<Found> {
@@ -260,9 +257,8 @@ impl Run {
     pub(crate) fn st_shared<T: Pod>(&mut self, site: u32, address: u32, value: T) -> Outcome<()> {
         let bytes = size_of::<T>();
         let offset = self.locate_shared(site, address, bytes)?;
-        if !self.stores_what_is_there(site, offset, bytemuck::bytes_of(&value)) {
-            self.touch_shared(site, offset, bytes, How::Write, None)?;
-        }
+        let is_same = self.stores_what_is_there(offset, bytemuck::bytes_of(&value));
+        self.touch_shared_with(site, offset, bytes, (How::Write, None), is_same)?;
         self.cta_mut().shared.write(offset, bytemuck::bytes_of(&value));
         Ok(())
     }
