@@ -135,17 +135,6 @@ pub(crate) const FORBIDDEN: &[Forbidden] = &[
         why: "in the window of the cluster each CTA has 16 MiB, in the order of ranks",
     },
     Forbidden {
-        modules: &["gluon_matmul_bt_multicast_"],
-        report: "may still be told of data, or by another CTA",
-        at: "mbarrier.inval",
-        instruction: "mbarrier.inval",
-        amendment: Amendment::Drop,
-        allowed: None,
-        rule: "the last arrivals of the other CTA, which nobody waits for, may come after mbarrier.inval",
-        section: "9.7.13.15.10 mbarrier.inval: no other operation on an mbarrier that is not valid",
-        why: "it does nothing to the 8 bytes, which are not used again",
-    },
-    Forbidden {
         modules: &["cute_matmul_128x64x32_"],
         report: "race: cp.async.bulk.tensor.global.shared::cta",
         at: "cp.async.bulk.tensor.2d.global.shared::cta",

@@ -82,6 +82,8 @@ def product(a, b, c, K, layout: gl.constexpr, BLOCK_K: gl.constexpr, STAGES: gl.
         [1],
         [24],
     )
+    # The last arrivals of the other CTA, for which nobody waits, are over then.
+    gl.barrier(cluster=True)
     for stage in gl.static_range(STAGES):
         mbarrier.invalidate(full.index(stage))
         mbarrier.invalidate(free.index(stage))
