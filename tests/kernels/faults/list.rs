@@ -144,6 +144,8 @@ const SHRINK_PART_SHOWN: Place = at("h_tile.rs", "h_tile", BarSync, 0);
 const RECOMPUTE_PART_SHOWN: Place = at("fused_recompute.rs", "output_tile", BarSync, 0);
 /// x, and behind it h.
 const COPY_FIRST: Place = at("output_tile.rs", "TileOperands::copy_first", CpAsync, 0);
+/// h, where it comes late.
+const COPY_LATE_H: Place = at("output_tile.rs", "TileOperands::copy_h", CpAsync, 0);
 /// W, and behind it B.
 const COPY_SECOND: Place = at("output_tile.rs", "TileOperands::copy_second", CpAsync, 0);
 const FIRST_ROWS: Place = at("mainloop.rs", "mainloop", Ldmatrix, 0);
@@ -244,7 +246,7 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("the flag is published before h is stored", &FUSED, always(BEFORE_PUBLISH), Drop, By::Race),
     fault("the flag is not published", &FUSED_SHORT, always(PUBLISH), Drop, By::Deadlock),
     fault("h is read as non-coherent", &FUSED, always(COPY_FIRST), NonCoherent, By::NonCoherent),
-    fault("late h is read as non-coherent", &FUSED_SHORT, always(COPY_FIRST), NonCoherent, By::NonCoherent),
+    fault("late h is read as non-coherent", &FUSED_SHORT, always(COPY_LATE_H), NonCoherent, By::NonCoherent),
     fault("only the leader knows that h is there", &FUSED_SHORT, always(LATE_ACQUIRED), Drop, By::Race),
     fault("late h is not committed", &FUSED_SHORT, always(LATE_COMMIT), Drop, By::Race),
     fault("the wait for late h is one group short", &FUSED_SHORT, always(LATE_WAIT), WaitGroup(1), By::Race),
