@@ -57,7 +57,7 @@ def make(folder: Path, names: list[str]) -> None:
         print(f"{kernel.name}: {len(ptx_text.statements(text))} instructions, {len(entry['negatives'])} negatives")
     (folder / "manifest.json").write_text(manifest(entries))
     if not names:
-        (folder / "opcodes.txt").write_text(opcode_list.table(folder / "ptx", HERE / "unknown.txt"))
+        (folder / "opcodes.txt").write_text(opcode_list.table(folder / "ptx"))
 
 
 def compiler_of(kernel: Kernel) -> Any:

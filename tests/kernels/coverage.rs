@@ -51,7 +51,7 @@ const GROUPS: &[&Group] = &[
     &random::random::GROUP,
 ];
 
-/// Instructions that nothing executes.
+/// Instructions that nothing executes, jumps back that nothing takes, or parities that nothing waits for.
 struct Exception {
     /// How the names of its entries begin.
     entries: &'static str,

@@ -1,9 +1,8 @@
 //! What arithmetic instructions compute on integers, and which instructions they are. PTX ISA 9.0, sections 9.7.1 to 9.7.8.
 
-use std::cmp::Ordering;
-
 use super::{
     code::{Arithmetic as A, Combine, Compare},
+    comparison::{chosen, holds},
     floats,
     types::{Kind, Rounding, Type},
 };
@@ -90,10 +89,6 @@ fn of_integers(op: A, ty: Type, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 
     }
 }
 
-pub(super) fn chosen(is_first: bool, a: u64, b: u64) -> u64 {
-    if is_first { a } else { b }
-}
-
 /// To the range of s32.
 fn saturated(value: i128) -> u64 {
     value.clamp(i128::from(i32::MIN), i128::from(i32::MAX)) as u64
@@ -155,24 +150,6 @@ pub(super) fn compare_both(
             Combine::Xor => holds != with,
         })
     })
-}
-
-/// Whether a comparison is true of what was found; None if one is NaN.
-pub(super) fn holds(compare: Compare, found: Option<Ordering>) -> bool {
-    let Some(found) = found else {
-        use Compare::{Equ, Geu, Gtu, Leu, Ltu, Nan, Neu};
-        return matches!(compare, Equ | Neu | Ltu | Leu | Gtu | Geu | Nan);
-    };
-    match compare {
-        Compare::Eq | Compare::Equ => found.is_eq(),
-        Compare::Ne | Compare::Neu => found.is_ne(),
-        Compare::Lt | Compare::Ltu => found.is_lt(),
-        Compare::Le | Compare::Leu => found.is_le(),
-        Compare::Gt | Compare::Gtu => found.is_gt(),
-        Compare::Ge | Compare::Geu => found.is_ge(),
-        Compare::Num => true,
-        Compare::Nan => false,
-    }
 }
 
 #[cfg(test)]

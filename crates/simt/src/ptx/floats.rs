@@ -8,8 +8,8 @@ use std::cmp::Ordering;
 use half::{bf16, f16};
 
 use super::{
-    arithmetic::{chosen, holds},
     code::Arithmetic as A,
+    comparison::{chosen, holds},
     rounding::{narrowed, odd_sum, rounded},
     types::{Kind, Mode, Rounding, Type},
 };

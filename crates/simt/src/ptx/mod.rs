@@ -7,6 +7,7 @@ mod arithmetic;
 mod blocks;
 mod body;
 mod code;
+mod comparison;
 mod conversion;
 mod covered;
 mod decode;
