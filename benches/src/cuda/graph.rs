@@ -1,4 +1,5 @@
-//! A CUDA graph: what was put into a stream while it was in capture. `cust` declares the calls and has no type for them.
+//! A CUDA graph: what was put into a stream while it was in capture. `cust` declares the calls and has no
+//! type for them.
 
 use std::ptr;
 

@@ -1,4 +1,5 @@
-//! The context and the stream that everything runs on, made by `cust` and handed to the library as a raw handle.
+//! The context and the stream that everything runs on, made by `cust` and handed to the library as a raw
+//! handle.
 
 use cust::context::{Context, CurrentContext};
 use cust::event::Event;
@@ -19,8 +20,10 @@ impl Queue {
     pub(super) fn new(device: &Device) -> anyhow::Result<Queue> {
         let context = Context::new(cust::device::Device::get_device(device.ordinal())?)?;
         CurrentContext::set_current(&context)?;
+        // `cust` makes streams that wait for the default stream, and that for them; nothing here uses that one.
         let host = HostStream::new(StreamFlags::DEFAULT, None)?;
-        // SAFETY: the stream is of the device's primary context, which `cust` retains, and `self` owns it beside its handle.
+        // SAFETY: the stream is of the device's primary context, which `cust` retains, and `self` owns it
+        // beside its handle.
         let stream = unsafe { Stream::from_raw(device, host.as_inner().cast()) };
         Ok(Queue { stream, host, _context: context })
     }

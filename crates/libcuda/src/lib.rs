@@ -1,28 +1,30 @@
 //! The CUDA driver's functions that `cust` links, so that a program with `cust` starts without a driver.
 //!
-//! [`cust`](https://docs.rs/cust/0.3.2) links the driver's library the plain way: a program with it does not start on a
-//! machine without a driver. This crate defines the functions instead. Each looks its namesake up in the driver's
-//! library when it is first called, and calls it. What cannot be had is an error code:
+//! [`cust`](https://docs.rs/cust/0.3.2) links the driver's library the plain way: a program with it does not
+//! start on a machine without a driver. This crate defines the functions instead. Each looks its namesake up
+//! in the driver's library when it is first called, and calls it. What cannot be had is an error code:
 //!
 //! | what is missing | every call returns |
 //! |---|---|
 //! | the driver's library, or one that cannot be opened | [`DRIVER_NOT_LOADED`], 303 |
 //! | one function, in a driver older than it | [`FUNCTION_NOT_FOUND`], 500 |
 //!
-//! Results that `cust`'s enum does not have, of a newer driver, become [`UNKNOWN`], 999: a value outside of an enum would
-//! be undefined behaviour. `cuGetErrorString` has a text for every code without a driver, too, since `cust`'s
-//! `CudaError::to_string` panics where it fails.
+//! Results that `cust`'s enum does not have, of a newer driver, become [`UNKNOWN`], 999: a value outside of
+//! an enum would be undefined behaviour. `cuGetErrorString` has a text for every code without a driver, too,
+//! since `cust`'s `CudaError::to_string` panics where it fails.
 //!
 //! # Using it
 //!
-//! Depend on this crate beside `cust`, and name it in the code: `use fused_lora_libcuda as _;`. A crate that is never
-//! named is not linked, and the linker then misses `cuInit`. `cust`'s build script wants a folder with the driver's
-//! library: `.cargo/config.toml` of this workspace names `link/` in this crate, which holds an empty linker script.
+//! Depend on this crate beside `cust`, and name it in the code: `use fused_lora_libcuda as _;`. A crate that
+//! is never named is not linked, and the linker then misses `cuInit`. `cust`'s build script wants a folder
+//! with the driver's library: `.cargo/config.toml` of this workspace names `link/` in this crate, which holds
+//! an empty linker script.
 //!
 //! # Which library
 //!
-//! `libcuda.so.1`, then `libcuda.so`, where the dynamic loader looks; or the one that [`LIBRARY_VARIABLE`] names. It is
-//! loaded once and never closed. The crate is empty anywhere but on Linux with x86-64 or aarch64.
+//! `libcuda.so.1`, then `libcuda.so`, where the dynamic loader looks; or the one that [`LIBRARY_VARIABLE`]
+//! names. It is loaded once and never closed. The crate is empty anywhere but on Linux with x86-64 or
+//! aarch64.
 
 #![deny(missing_docs)]
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -39,8 +41,8 @@ use std::{
 use libloading::Library;
 use table::{P, for_each_function};
 
-/// `CUDA_ERROR_SHARED_OBJECT_INIT_FAILED`, in `cust` `CudaError::SharedObjectInitFailed`: there is no library.
-/// (`CUDA_ERROR_NO_DEVICE` is what `cuInit` returns where a driver finds no GPU.)
+/// `CUDA_ERROR_SHARED_OBJECT_INIT_FAILED`, in `cust` `CudaError::SharedObjectInitFailed`: there is no
+/// library. (`CUDA_ERROR_NO_DEVICE` is what `cuInit` returns where a driver finds no GPU.)
 pub const DRIVER_NOT_LOADED: u32 = 303;
 
 /// `CUDA_ERROR_NOT_FOUND`: the library does not have the function.
@@ -71,8 +73,8 @@ fn library() -> Result<&'static Library, &'static str> {
 }
 
 fn open(name: OsString) -> Result<Library, String> {
-    // SAFETY: this runs the library's initialisers. The library is the one that the system has under the driver's name,
-    // or the one that the user named as the driver.
+    // SAFETY: this runs the library's initialisers. The library is the one that the system has under the
+    // driver's name, or the one that the user named as the driver.
     unsafe { Library::new(&name) }.map_err(|error| {
         // libloading itself says only that dlopen failed; the dynamic loader's message is the source.
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
@@ -108,10 +110,10 @@ fn later(result: u32) -> u32 {
 macro_rules! define {
     (@function $group:ident cuGetErrorString $($rest:tt)*) => {};
     // Gives the arguments names, one after another.
-    (@function $group:ident $name:ident [$next:ident $($free:ident)*] [$($named:tt)*] $type:ty $(, $types:ty)*) => {
-        define!(@function $group $name [$($free)*] [$($named)* ($next: $type)] $($types),*);
+    (@function $group:ident $name:ident [$x:ident $($xs:ident)*] [$($named:tt)*] $type:ty $(, $rest:ty)*) => {
+        define!(@function $group $name [$($xs)*] [$($named)* ($x: $type)] $($rest),*);
     };
-    (@function $group:ident $name:ident [$($free:ident)*] [$(($argument:ident: $type:ty))*]) => {
+    (@function $group:ident $name:ident [$($xs:ident)*] [$(($argument:ident: $type:ty))*]) => {
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
             type Function = unsafe extern "C" fn($($type),*) -> u32;

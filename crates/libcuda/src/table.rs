@@ -1,7 +1,8 @@
 //! The functions by name and types of arguments. All return a `CUresult`, and none is variadic.
 //!
-//! Types are those of the calling convention: `P` is a pointer or a handle, enums and flags are `u32`. The test compares
-//! them with the declarations that `cust` calls. What is missing here fails the link of a binary that calls it: add it.
+//! Types are those of the calling convention: `P` is a pointer or a handle, enums and flags are `u32`. The
+//! test compares them with the declarations that `cust` calls. What is missing here fails the link of a
+//! binary that calls it: add it.
 
 /// A pointer or a handle.
 pub(crate) type P = *mut std::ffi::c_void;
@@ -78,7 +79,8 @@ macro_rules! for_each_function {
             cuTexObjectCreate(P, P, P, P);
             cuTexObjectDestroy(u64);
             cuTexObjectGetResourceDesc(P, u64);
-            // What it refers to where its generic functions are used, and what this workspace calls of `cust::sys`.
+            // What it refers to where its generic functions are used, and what this workspace calls of
+            // `cust::sys`.
             cuDeviceGetUuid(P, i32);
             cuFuncSetAttribute(P, u32, i32);
             cuGetErrorName(u32, P);

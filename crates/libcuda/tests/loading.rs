@@ -1,5 +1,5 @@
-//! Which library is loaded, and what a process without one sees. Each test runs in a process of its own: the choice is
-//! made once.
+//! Which library is loaded, and what a process without one sees. Each test runs in a process of its own: the
+//! choice is made once.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 

@@ -2,7 +2,8 @@
 
 use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
 
-/// The sizes of clusters that kernels are launched in. Every GPU of compute capability 9.0 takes up to 8 CTAs.
+/// The sizes of clusters that kernels are launched in. Every GPU of compute capability 9.0 takes up to 8
+/// CTAs.
 pub(super) const CLUSTER_SIZES: [u32; 4] = [1, 2, 4, 8];
 
 /// The kernels that a device of these properties runs, in the order of plans.

@@ -64,7 +64,8 @@ impl Image {
         Ok(function)
     }
 
-    /// The entry of LayerNorm or attention, with the shared memory that it needs, where the device has so much.
+    /// The entry of LayerNorm or attention, with the shared memory that it needs, where the device has so
+    /// much.
     pub(super) fn layer_function(
         &self,
         kernel: &LayerKernel,

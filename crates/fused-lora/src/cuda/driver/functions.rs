@@ -1,7 +1,7 @@
 //! The table of the driver's functions that this library calls.
 //!
-//! Their results are numbers here and become errors. An enum of them would not do: a newer driver has results that
-//! an enum does not know, and a value outside of an enum is undefined behaviour.
+//! Their results are numbers here and become errors. An enum of them would not do: a newer driver has results
+//! that an enum does not know, and a value outside of an enum is undefined behaviour.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
@@ -30,8 +30,8 @@ macro_rules! functions {
         impl Functions {
             fn of(library: &Library) -> Self {
                 Self {
-                    // SAFETY: the type is that of the function of this name in `cuda.h`, and the library stays loaded
-                    // as long as there is a `Functions`.
+                    // SAFETY: the type is that of the function of this name in `cuda.h`, and the library
+                    // stays loaded as long as there is a `Functions`.
                     $($name: unsafe { library.get(concat!($symbol, "\0")) }.ok().map(|function| *function),)*
                 }
             }
@@ -46,10 +46,12 @@ macro_rules! functions {
             ///
             /// # Safety
             ///
-            /// - Pointers are valid for what the *CUDA Driver API* says that the function reads or writes there.
+            /// - Pointers are valid for what the *CUDA Driver API* says that the function reads or writes
+            ///   there.
             /// - Handles are alive.
             /// - Where it needs a current context, that of its handles is current.
-            #[allow(clippy::too_many_arguments, dead_code, reason = "the driver's; `text` calls one by its address")]
+            #[allow(clippy::too_many_arguments, reason = "the driver's function")]
+            #[allow(dead_code, reason = "`text` calls one by its address")]
             pub(in crate::cuda) unsafe fn $name($($argument: $type),*) -> Result<(), Error> {
                 let function = functions().map_err(|error| Error::NoDriver(error.clone()))?.$name;
                 let function = function.ok_or_else(|| missing($symbol))?;
@@ -81,15 +83,16 @@ functions! {
     module_load_data_ex = "cuModuleLoadDataEx"(module: *mut CUmodule, image: *const c_void, options: u32,
         names: *mut u32, values: *mut *mut c_void);
     module_unload = "cuModuleUnload"(module: CUmodule);
-    module_get_function = "cuModuleGetFunction"(function: *mut CUfunction, module: CUmodule, name: *const c_char);
+    module_get_function = "cuModuleGetFunction"(function: *mut CUfunction, module: CUmodule,
+        name: *const c_char);
     func_set_attribute = "cuFuncSetAttribute"(function: CUfunction, attribute: u32, value: c_int);
-    max_active_blocks = "cuOccupancyMaxActiveBlocksPerMultiprocessor"(blocks: *mut c_int, function: CUfunction,
-        threads: c_int, shared_bytes: usize);
+    max_active_blocks = "cuOccupancyMaxActiveBlocksPerMultiprocessor"(blocks: *mut c_int,
+        function: CUfunction, threads: c_int, shared_bytes: usize);
     max_active_clusters = "cuOccupancyMaxActiveClusters"(clusters: *mut c_int, function: CUfunction,
         config: *const LaunchConfig);
-    launch_kernel = "cuLaunchKernel"(function: CUfunction, grid_x: u32, grid_y: u32, grid_z: u32, block_x: u32,
-        block_y: u32, block_z: u32, shared_bytes: u32, stream: CUstream, parameters: *mut *mut c_void,
-        extra: *mut *mut c_void);
+    launch_kernel = "cuLaunchKernel"(function: CUfunction, grid_x: u32, grid_y: u32, grid_z: u32,
+        block_x: u32, block_y: u32, block_z: u32, shared_bytes: u32, stream: CUstream,
+        parameters: *mut *mut c_void, extra: *mut *mut c_void);
     launch_kernel_ex = "cuLaunchKernelEx"(config: *const LaunchConfig, function: CUfunction,
         parameters: *mut *mut c_void, extra: *mut *mut c_void);
     tensor_map_encode_tiled = "cuTensorMapEncodeTiled"(map: *mut RawTensorMap, data_type: u32, rank: u32,

@@ -37,8 +37,8 @@ pub(super) fn open() -> Result<Library, LoadError> {
 fn open_first<const N: usize>(names: [OsString; N]) -> Result<Library, LoadError> {
     let mut tried = Vec::new();
     for name in names {
-        // SAFETY: this runs the library's initialisers. The library is the one that the system has under the driver's
-        // name, or the one that the user named as the driver.
+        // SAFETY: this runs the library's initialisers. The library is the one that the system has under the
+        // driver's name, or the one that the user named as the driver.
         match unsafe { Library::new(&name) } {
             Ok(library) => return Ok(library),
             Err(error) => {
