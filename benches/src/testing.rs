@@ -113,7 +113,7 @@ pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
     use fused_lora::cuda::Error;
     match crate::cuda::Gpu::open(0) {
         Ok(gpu) => Some(gpu),
-        Err(error @ (Error::NoDriver(_) | Error::NoDevice)) => {
+        Err(error) if matches!(error.downcast_ref(), Some(Error::NoDriver(_) | Error::NoDevice)) => {
             eprintln!("skipped: {error}");
             None
         }

@@ -3,10 +3,12 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use fused_lora::cuda::{Event, Graph, Stream};
+use cust::event::{Event, EventFlags};
+use fused_lora::cuda::Stream;
 use half::f16;
 use ndarray::Array2;
 
+use super::graph::Graph;
 use crate::cuda::{Gpu, Operands};
 use crate::method::Call;
 use crate::time::Time;
@@ -37,31 +39,26 @@ impl Captured {
         mut kept: K,
         mut pass: impl FnMut(&mut K, usize, &Stream) -> anyhow::Result<()>,
     ) -> anyhow::Result<Captured> {
-        let event = || Event::new(&gpu.device);
-        let mut failed = None;
-        let graph = Graph::capture(&gpu.stream, |stream| {
-            failed = (0..passes).try_for_each(|i| pass(&mut kept, i % operands.slots(), stream)).err();
-            Ok(())
-        });
-        // What the library says comes first: the driver's word on a capture that it spoilt says less.
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
+        let event = || Event::new(EventFlags::DEFAULT);
+        let graph = Graph::capture(&gpu.queue, |stream| {
+            (0..passes).try_for_each(|i| pass(&mut kept, i % operands.slots(), stream))
+        })?;
         let (start, stop, operands) = (event()?, event()?, Rc::clone(operands));
-        Ok(Captured { graph: graph?, passes, gpu: gpu.clone(), start, stop, operands, _kept: Box::new(kept) })
+        Ok(Captured { graph, passes, gpu: gpu.clone(), start, stop, operands, _kept: Box::new(kept) })
     }
 }
 
 impl Call for Captured {
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
-        let stream = &self.gpu.stream;
-        self.start.record(stream)?;
+        let queue = &self.gpu.queue;
+        queue.record(&self.start)?;
         // SAFETY: the memory is kept, by the contract of `new`, and launches follow each other on the one stream.
-        unsafe { self.graph.launch(stream)? };
-        self.stop.record(stream)?;
+        unsafe { self.graph.launch(queue)? };
+        queue.record(&self.stop)?;
         self.gpu.clock.sample();
         self.stop.synchronize()?;
-        let seconds = self.stop.seconds_since(&self.start)? / self.passes as f64;
+        let milliseconds = self.stop.elapsed_time_f32(&self.start)?;
+        let seconds = f64::from(milliseconds) / 1e3 / self.passes as f64;
         anyhow::ensure!(seconds > 0.0 && seconds.is_finite(), "the device says that a pass took {seconds} s");
         Ok(Time { wall: seconds, cpu: None })
     }

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use fused_lora::Granule;
-use fused_lora::cuda::{Device, Error, Properties, Stream};
+use fused_lora::cuda::{Device, Properties, Stream};
 
 use super::clock::Clock;
+use super::queue::Queue;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
@@ -19,18 +20,23 @@ pub struct Gpu {
     /// The device.
     pub device: Device,
     /// Its stream.
-    pub stream: Rc<Stream>,
+    pub(super) queue: Rc<Queue>,
     /// Its clock.
     pub clock: Rc<Clock>,
 }
 
 impl Gpu {
     /// Opens the device of that number.
-    pub fn open(ordinal: u32) -> Result<Gpu, Error> {
+    pub fn open(ordinal: u32) -> anyhow::Result<Gpu> {
         let device = Device::open(ordinal)?;
-        let stream = Rc::new(Stream::new(&device)?);
+        let queue = Rc::new(Queue::new(&device)?);
         let clock = Rc::new(Clock::new(device.properties().uuid_text()));
-        Ok(Gpu { device, stream, clock })
+        Ok(Gpu { device, queue, clock })
+    }
+
+    /// The stream, as the library takes it.
+    pub fn stream(&self) -> &Stream {
+        self.queue.stream()
     }
 
     /// What records say of it; its peak clock, until it is seen under load.

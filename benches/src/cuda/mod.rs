@@ -6,6 +6,8 @@
 //! | [`clock`] | its clock under load |
 //! | [`span`] | how many passes a graph holds |
 //! | [`operands`] | x and y in device memory |
+//! | `queue` | context and stream, made by `cust` |
+//! | `graph` | a graph, captured and launched through `cust` |
 //! | [`captured`] | a method as a graph, between two events |
 //! | `left_out` | methods that no kernel is left for |
 //! | `overhead` | what a graph costs besides its kernels |
@@ -16,10 +18,15 @@
 pub mod captured;
 pub mod clock;
 pub mod gpu;
+mod graph;
 pub(crate) mod left_out;
 pub mod operands;
 mod overhead;
+mod queue;
 pub mod span;
+
+// Its functions are those that `cust` links.
+use fused_lora_libcuda as _;
 
 pub use gpu::Gpu;
 pub use operands::Operands;

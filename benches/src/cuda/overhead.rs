@@ -1,9 +1,10 @@
 //! What a graph costs besides its kernels.
 
-use fused_lora::cuda::{Buffer, Error, Event, Graph};
+use cust::event::{Event, EventFlags};
+use fused_lora::cuda::Buffer;
 use half::f16;
 
-use super::{Gpu, span};
+use super::{Gpu, graph::Graph, span};
 use crate::stats::quantile;
 
 /// Nodes of the graph that does next to nothing.
@@ -13,22 +14,22 @@ const LAUNCHES: usize = 51;
 
 impl Gpu {
     /// One line: how long an empty graph and one of next to nothing take between their events, and what it means for a pass.
-    pub fn overhead(&self) -> Result<String, Error> {
-        let Gpu { device, stream, .. } = self;
+    pub fn overhead(&self) -> anyhow::Result<String> {
+        let Gpu { device, queue, .. } = self;
         let mut element = Buffer::zeroed(device, 1)?;
-        let empty = Graph::capture(stream, |_| Ok(()))?;
+        let empty = Graph::capture(queue, |_| Ok(()))?;
         let chain =
-            Graph::capture(stream, |stream| (0..NODES).try_for_each(|_| element.fill(f16::ONE, stream)))?;
-        let (start, stop) = (Event::new(device)?, Event::new(device)?);
-        let time = |graph: &Graph| -> Result<f64, Error> {
-            start.record(stream)?;
+            Graph::capture(queue, |stream| (0..NODES).try_for_each(|_| Ok(element.fill(f16::ONE, stream)?)))?;
+        let (start, stop) = (Event::new(EventFlags::DEFAULT)?, Event::new(EventFlags::DEFAULT)?);
+        let time = |graph: &Graph| -> anyhow::Result<f64> {
+            queue.record(&start)?;
             // SAFETY: the one buffer outlives both graphs' launches, each of which is waited for.
-            unsafe { graph.launch(stream)? };
-            stop.record(stream)?;
+            unsafe { graph.launch(queue)? };
+            queue.record(&stop)?;
             stop.synchronize()?;
-            stop.seconds_since(&start)
+            Ok(f64::from(stop.elapsed_time_f32(&start)?) / 1e3)
         };
-        let median_of = |graph: &Graph| -> Result<f64, Error> {
+        let median_of = |graph: &Graph| -> anyhow::Result<f64> {
             time(graph)?;
             let times = (0..LAUNCHES).map(|_| time(graph)).collect::<Result<Vec<_>, _>>()?;
             Ok(quantile(&times, 0.5).unwrap_or(f64::NAN))

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::cpu::Simd;
+use crate::cpu::simd::{SIMD_VARIABLE, Simd, list};
 
 /// The matrices and vectors of the operation, as errors name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,7 +102,7 @@ pub enum Error {
         adapter: Simd,
     },
     /// This machine lacks the instructions that were asked for.
-    #[error("this machine has no {simd}; it offers {}", crate::cpu::simd::list(available))]
+    #[error("this machine has no {simd}; it offers {}", list(available))]
     SimdUnavailable {
         /// The level asked for.
         simd: Simd,
@@ -112,8 +112,8 @@ pub enum Error {
     /// A word that names no SIMD level.
     #[error(
         "unknown SIMD level {name:?} (the environment variable {} sets it); known are {}",
-        crate::cpu::SIMD_VARIABLE,
-        crate::cpu::simd::list(Simd::ALL)
+        SIMD_VARIABLE,
+        list(Simd::ALL)
     )]
     SimdUnknown {
         /// The word.

@@ -6,7 +6,7 @@
 //!
 //! # Using it
 //!
-//! `fused-lora-libcuda` loads the driver that `FUSED_LORA_LIBCUDA` names:
+//! `fused-lora` loads the driver that `FUSED_LORA_LIBCUDA` names; so does `fused-lora-libcuda`, for `cust`:
 //!
 //! ```text
 //! cargo build -p fused-lora-simt-driver        # after every change: `cargo test` does not renew this file
@@ -79,8 +79,8 @@
 //!
 //! # What it does not do
 //!
-//! - Functions that neither `cust` nor fused-lora needs are not exported; `fused-lora-libcuda` answers
-//!   `CUDA_ERROR_NOT_FOUND` for them. Among them: arrays and textures, 2-D and 3-D copies, unified and pooled memory,
+//! - Functions that neither `cust` nor fused-lora needs are not exported; to both
+//!   loaders they are `CUDA_ERROR_NOT_FOUND`. Among them: arrays and textures, 2-D and 3-D copies, unified and pooled memory,
 //!   peers, linking, cooperative launches, building or changing graphs by hand, fat binaries.
 //! - A kernel's *write* to freed memory is not found, and freed memory is not given back to the host: the machine has
 //!   no way to remove a region.

@@ -134,7 +134,7 @@ impl CublasLt {
 
     /// So many calls as a graph: one by one, the host would be too slow for the small ones.
     fn trial(&self, ready: &Ready, operands: &Rc<Operands>, calls: usize) -> anyhow::Result<Captured> {
-        let stream = &self.gpu.stream;
+        let stream = self.gpu.stream();
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
         self.call(ready, stream)?;
         stream.synchronize()?;

@@ -20,12 +20,12 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{
     Simd, Workspace,
-    buffer::{Buffer, Plain},
+    buffer::Plain,
     kernel::{Finish, Init, Input, Job, MicroKernel, Output, Segment, Tile, Vector, exp::exp},
     parallel::{for_each, in_pool},
     simd::dispatch,
     view::{Rows, RowsMut},
-    workspace::Slot,
+    workspace::{Scratch, Slot},
 };
 use crate::{
     error::{Error, Operand},
@@ -134,27 +134,6 @@ impl Heads {
             unsafe { head.run::<K>(&mut slot.attention) };
         });
     }
-}
-
-/// What one task works in.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    /// `[key tile][dim][PITCH]`, f32
-    keys: Buffer,
-    /// `[dim tile][key][PITCH]`, f32
-    values: Buffer,
-    /// `[dim][query]`, a panel
-    queries: Buffer,
-    /// `[key][query]`, f32
-    scores: Buffer,
-    /// `[key][query]`, a panel
-    weights: Buffer,
-    /// `[dim][query]`, f32
-    out: Buffer,
-    /// `[2][query]`, f32: the largest score of each query so far, and the sum of its weights.
-    stats: Buffer,
-    /// `[dim]`, f32
-    row: Buffer,
 }
 
 impl Scratch {

@@ -25,6 +25,7 @@ mod blocks;
 mod buffer;
 mod by_columns;
 mod by_rows;
+mod detect;
 mod kernel;
 mod layer;
 mod panels;

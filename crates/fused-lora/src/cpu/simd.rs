@@ -1,6 +1,6 @@
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use crate::{error::Error, problem::Granule};
+use crate::problem::Granule;
 
 /// The environment variable that overrides the choice of [`Simd::detect`].
 pub const SIMD_VARIABLE: &str = "FUSED_LORA_SIMD";
@@ -21,34 +21,8 @@ impl Simd {
     /// All levels, the fastest first.
     pub const ALL: &'static [Simd] = &[Simd::Avx512, Simd::Avx2, Simd::Portable];
 
-    /// The level that [`SIMD_VARIABLE`] names, otherwise the best that this machine offers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::SimdUnknown`] if the variable names no level, [`Error::SimdUnavailable`] if it names one that
-    /// this machine lacks.
-    pub fn detect() -> Result<Simd, Error> {
-        match std::env::var_os(SIMD_VARIABLE) {
-            Some(name) if !name.is_empty() => name.to_string_lossy().parse::<Simd>()?.require(),
-            _ => Ok(Self::available()[0]),
-        }
-    }
-
-    /// The levels that this machine offers, the fastest first. [`Simd::Portable`] is always there.
-    pub fn available() -> Vec<Simd> {
-        Self::ALL.iter().copied().filter(|simd| simd.is_available()).collect()
-    }
-
-    /// Itself, if this machine offers it.
-    pub(crate) fn require(self) -> Result<Simd, Error> {
-        if self.is_available() {
-            Ok(self)
-        } else {
-            Err(Error::SimdUnavailable { simd: self, available: Self::available() })
-        }
-    }
-
-    fn is_available(self) -> bool {
+    /// Whether this machine offers it.
+    pub(crate) fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Simd::Avx512 => is_x86_feature_detected!("avx512f") && Simd::Avx2.is_available(),
@@ -91,15 +65,6 @@ impl Simd {
 impl fmt::Display for Simd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl FromStr for Simd {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let found = Self::ALL.iter().copied().find(|simd| simd.name() == name);
-        found.ok_or_else(|| Error::SimdUnknown { name: name.to_owned() })
     }
 }
 

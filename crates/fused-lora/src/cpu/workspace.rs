@@ -1,4 +1,4 @@
-use super::{attention::Scratch, buffer::Buffer};
+use super::buffer::Buffer;
 
 /// Scratch memory for [`Layer::forward`](super::Layer::forward) and
 /// [`CausalAttention::forward`](super::CausalAttention::forward): packed rows of x and h, and f32 sums
@@ -46,6 +46,27 @@ pub(crate) struct Block {
     pub(crate) h: Buffer,
     /// h as the expand reads it: `[tile][r][PITCH]`, f32.
     pub(crate) packed_h: Buffer,
+}
+
+/// What one task of attention works in.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// `[key tile][dim][PITCH]`, f32
+    pub(crate) keys: Buffer,
+    /// `[dim tile][key][PITCH]`, f32
+    pub(crate) values: Buffer,
+    /// `[dim][query]`, a panel
+    pub(crate) queries: Buffer,
+    /// `[key][query]`, f32
+    pub(crate) scores: Buffer,
+    /// `[key][query]`, a panel
+    pub(crate) weights: Buffer,
+    /// `[dim][query]`, f32
+    pub(crate) out: Buffer,
+    /// `[2][query]`, f32: the largest score of each query so far, and the sum of its weights.
+    pub(crate) stats: Buffer,
+    /// `[dim]`, f32
+    pub(crate) row: Buffer,
 }
 
 impl Workspace {

@@ -1,6 +1,6 @@
 use std::{fmt, ops::Range, sync::Arc};
 
-use fused_lora_kernels::{Global, params, tile::RANK_GRANULE};
+use fused_lora_kernels::{Global, params};
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
@@ -10,7 +10,7 @@ use super::{
     device::Device,
     error::Error,
     memory::Memory,
-    pad::{elements, padded, pitch},
+    pad::{elements, padded, pitch, rank16},
 };
 use crate::{
     error::Operand,
@@ -154,11 +154,6 @@ impl Slabs {
             ..params::Lora::default()
         }
     }
-}
-
-/// r rounded up to the granule.
-pub(super) fn rank16(rank: u32) -> u32 {
-    rank.next_multiple_of(RANK_GRANULE)
 }
 
 /// Shapes and scale, as on the CPU.

@@ -7,7 +7,7 @@ use fused_lora_kernels::{
     table::{Kernel, Operation, Target},
 };
 
-use super::{adapter::rank16, assignment::Assignment, workspace::Layout};
+use super::{assignment::Assignment, layout::Layout, pad::rank16};
 
 /// What a plan and the kernels' parameters need to know of adapters.
 #[derive(Clone, Copy)]

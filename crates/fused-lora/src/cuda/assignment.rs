@@ -9,9 +9,9 @@ use fused_lora_kernels::{
 };
 
 use super::{
-    adapter::rank16,
     count::{count, count_u64},
     error::Error,
+    pad::rank16,
 };
 
 /// What starts at a multiple of this in the memory of an assignment.

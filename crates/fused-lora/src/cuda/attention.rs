@@ -106,7 +106,7 @@ impl CausalAttention {
         // SAFETY: the context is entered, and the stream of its device. Shapes and alignment were checked above, bounds when
         // the matrices were made, and that the kernel holds a head by `new`. qkv and y stay until the launch is over:
         // dropping them waits for it, and of matrices of somebody else, and of graphs, it is promised.
-        unsafe { device.module().launch_layer(self.kernel, grid, &params, stream) }
+        unsafe { device.module().launch_layer(self.kernel, grid, &params, stream.raw()) }
     }
 }
 

@@ -2,7 +2,7 @@ use std::{ffi::c_void, fmt};
 
 use half::f16;
 
-use super::{device::Device, driver::call, error::Error, memory::Memory, stream::Stream};
+use super::{device::Device, driver, error::Error, memory::Memory, stream::Stream};
 
 /// Device memory that holds f16, freed when dropped.
 ///
@@ -107,7 +107,7 @@ impl Buffer {
         }
         let _entered = self.device().enter()?;
         // SAFETY: the allocation has `len` elements of two bytes.
-        unsafe { call!(cuMemsetD16Async(self.address(), value.to_bits(), self.len, stream.raw())) }
+        unsafe { driver::memset_d16_async(self.address(), value.to_bits(), self.len, stream.raw()) }
     }
 
     /// Copies what `from` holds, in the order of the stream, and returns at once.
@@ -125,7 +125,7 @@ impl Buffer {
         let _entered = self.device().enter()?;
         // SAFETY: both allocations have that many bytes.
         unsafe {
-            call!(cuMemcpyDtoDAsync_v2(self.address(), from.address(), self.memory.bytes(), stream.raw()))
+            driver::memcpy_dtod_async(self.address(), from.address(), self.memory.bytes(), stream.raw())
         }
     }
 
@@ -149,7 +149,7 @@ impl Buffer {
         let _entered = self.device().enter()?;
         let (from, bytes) = (values.as_ptr().cast::<c_void>(), self.memory.bytes());
         // SAFETY: both have that many bytes; the source lives as the caller promises.
-        unsafe { call!(cuMemcpyHtoDAsync_v2(self.address(), from, bytes, stream.raw())) }
+        unsafe { driver::memcpy_htod_async(self.address(), from, bytes, stream.raw()) }
     }
 
     /// Copies what it holds to `values`, in the order of the stream, without waiting for anything. (To memory
@@ -174,7 +174,7 @@ impl Buffer {
         let _entered = self.device().enter()?;
         let (to, bytes) = (values.as_mut_ptr().cast::<c_void>(), self.memory.bytes());
         // SAFETY: both have that many bytes; the target lives as the caller promises.
-        unsafe { call!(cuMemcpyDtoHAsync_v2(to, self.address(), bytes, stream.raw())) }
+        unsafe { driver::memcpy_dtoh_async(to, self.address(), bytes, stream.raw()) }
     }
 
     fn require_length(&self, found: usize) -> Result<(), Error> {

@@ -4,7 +4,8 @@
 use fused_lora_kernels::table::Kernel;
 
 use super::{
-    gpu::{CLUSTER_SIZES, Entry, Gpu, Occupancy, has_clusters, kernels},
+    clusters::{CLUSTER_SIZES, has_clusters, kernels},
+    gpu::{Entry, Gpu, Occupancy},
     properties::Properties,
 };
 
@@ -31,6 +32,21 @@ pub(super) struct DataSheet {
     clock_khz: u32,
     memory_clock_khz: u32,
     memory_bus_bits: u32,
+}
+
+impl Gpu {
+    /// The names of [`from_data_sheet`](Self::from_data_sheet).
+    #[must_use]
+    pub fn data_sheets() -> impl ExactSizeIterator<Item = &'static str> {
+        DataSheet::ALL.iter().map(|sheet| sheet.name)
+    }
+
+    /// A GPU that need not be there, from its data sheet and from what the build allows the kernels; None if there is
+    /// no data sheet of that name.
+    #[must_use]
+    pub fn from_data_sheet(name: &str) -> Option<Self> {
+        DataSheet::ALL.iter().find(|sheet| sheet.name == name).map(DataSheet::gpu)
+    }
 }
 
 impl DataSheet {
@@ -165,7 +181,22 @@ fn occupancy(kernel: &Kernel, gpu: &Properties) -> Occupancy {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora_kernels::table::{SM90_KERNELS, Target};
+
     use super::*;
+
+    #[test]
+    fn kernels_for_9_0_are_there_where_they_run() {
+        for name in Gpu::data_sheets() {
+            let gpu = Gpu::from_data_sheet(name).unwrap();
+            let hopper = gpu.properties().compute_capability == (9, 0);
+            assert_eq!(gpu.target(), if hopper { Target::Sm90a } else { Target::Sm80 }, "{name}");
+            for kernel in SM90_KERNELS {
+                assert_eq!(gpu.resident(kernel) > 0, hopper, "{name}: {}", kernel.name);
+            }
+        }
+        assert!(Gpu::from_data_sheet("voodoo2").is_none());
+    }
 
     #[test]
     fn bandwidths_are_those_of_the_data_sheets() {

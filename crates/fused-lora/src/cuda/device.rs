@@ -1,20 +1,21 @@
 use std::{
     collections::HashMap,
     fmt,
-    marker::PhantomData,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
-use cust::sys::{CUcontext, CUdevice, CUstream};
 use fused_lora_kernels::table::{Kernel, Target};
 
 use super::{
-    driver::{self, call},
+    context::{Entered, PrimaryContext},
+    driver::{
+        self,
+        types::{CUstream, STREAM_NON_BLOCKING},
+    },
     error::Error,
     gpu::Gpu,
     module::Module,
     properties::{Properties, handle},
-    stream,
 };
 
 /// The first compute capability with `cp.async` and `mma.sync.m16n8k16`.
@@ -28,11 +29,6 @@ const FIRST_CAPABILITY: (u32, u32) = (8, 0);
 pub struct Device {
     inner: Arc<Inner>,
 }
-
-// SAFETY: the stream's handle is the driver's, which may be called from any thread.
-unsafe impl Send for Inner {}
-// SAFETY: as above.
-unsafe impl Sync for Inner {}
 
 struct Inner {
     module: Module,
@@ -51,7 +47,7 @@ impl Device {
         driver::initialise()?;
         let mut count = 0;
         // SAFETY: `count` is writable.
-        unsafe { call!(cuDeviceGetCount(&mut count))? };
+        unsafe { driver::device_get_count(&mut count)? };
         match u32::try_from(count) {
             Ok(0) | Err(_) => Err(Error::NoDevice),
             Ok(count) => Ok(count),
@@ -118,7 +114,7 @@ impl Device {
         let _entered = self.enter()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: both are writable.
-        unsafe { call!(cuMemGetInfo_v2(&mut free, &mut total))? };
+        unsafe { driver::mem_get_info(&mut free, &mut total)? };
         Ok(free)
     }
 
@@ -131,7 +127,7 @@ impl Device {
     pub fn synchronize(&self) -> Result<(), Error> {
         let _entered = self.enter()?;
         // SAFETY: a context is current.
-        unsafe { call!(cuCtxSynchronize()) }
+        unsafe { driver::ctx_synchronize() }
     }
 
     /// How many CTAs of a kernel an SM of this device holds at a time, as registers and shared memory allow.
@@ -161,6 +157,12 @@ impl Device {
         self.inner.context.enter()
     }
 
+    /// A new stream that has nothing to do with the default stream; whoever asks for it destroys it.
+    pub(super) fn create_stream(&self) -> Result<CUstream, Error> {
+        let _entered = self.enter()?;
+        create_stream()
+    }
+
     /// Whether `found`, where something is, is this device.
     pub(super) fn require(&self, what: &'static str, found: u32) -> Result<(), Error> {
         let expected = self.ordinal();
@@ -182,10 +184,18 @@ impl Inner {
         let (module, transfers) = {
             let _entered = context.enter()?;
             let module = Module::load(properties)?;
-            (module, stream::create()?)
+            (module, create_stream()?)
         };
         Ok(Self { module, transfers, context })
     }
+}
+
+/// A stream of the current context that has nothing to do with the default stream.
+fn create_stream() -> Result<CUstream, Error> {
+    let mut stream = CUstream::NULL;
+    // SAFETY: `stream` is writable, and the caller has entered a context.
+    unsafe { driver::stream_create(&mut stream, STREAM_NON_BLOCKING)? };
+    Ok(stream)
 }
 
 impl Drop for Inner {
@@ -193,7 +203,7 @@ impl Drop for Inner {
         if let Ok(_entered) = self.context.enter() {
             self.module.unload();
             // SAFETY: created once, destroyed once. Nobody is there to hear of a failure.
-            let _ = unsafe { call!(cuStreamDestroy_v2(self.transfers)) };
+            let _ = unsafe { driver::stream_destroy(self.transfers) };
         }
     }
 }
@@ -201,52 +211,5 @@ impl Drop for Inner {
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Device").field(self.properties()).finish()
-    }
-}
-
-/// A reference to a device's primary context.
-struct PrimaryContext {
-    device: CUdevice,
-    context: CUcontext,
-}
-
-// SAFETY: the handles are the driver's, which may be called from any thread.
-unsafe impl Send for PrimaryContext {}
-// SAFETY: as above.
-unsafe impl Sync for PrimaryContext {}
-
-impl PrimaryContext {
-    fn retain(device: CUdevice) -> Result<Self, Error> {
-        let mut context = std::ptr::null_mut();
-        // SAFETY: `context` is writable.
-        unsafe { call!(cuDevicePrimaryCtxRetain(&mut context, device))? };
-        Ok(Self { device, context })
-    }
-
-    fn enter(&self) -> Result<Entered<'_>, Error> {
-        // SAFETY: the context is retained.
-        unsafe { call!(cuCtxPushCurrent_v2(self.context))? };
-        Ok(Entered { context: PhantomData })
-    }
-}
-
-impl Drop for PrimaryContext {
-    fn drop(&mut self) {
-        // SAFETY: retained once, released once. Nobody is there to hear of a failure.
-        let _ = unsafe { call!(cuDevicePrimaryCtxRelease_v2(self.device)) };
-    }
-}
-
-/// While it lives, a device's context is the current one of its thread.
-pub(super) struct Entered<'a> {
-    /// Not `Send`: a thread's stack of contexts is its own.
-    context: PhantomData<(&'a PrimaryContext, *const ())>,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        let mut popped = std::ptr::null_mut();
-        // SAFETY: pops what `enter` pushed; guards are dropped in the reverse order of their making.
-        let _ = unsafe { call!(cuCtxPopCurrent_v2(&mut popped)) };
     }
 }

@@ -1,6 +1,6 @@
 use fused_lora_kernels::table::Operation;
-use fused_lora_libcuda::LoadError;
 
+use super::driver::library::LoadError;
 use crate::Strategy;
 
 /// Why a device, an operand or a call was refused. Unless it says otherwise, nothing has been launched or

@@ -1,6 +1,9 @@
-use cust::sys::CUevent;
-
-use super::{device::Device, driver::call, error::Error, stream::Stream};
+use super::{
+    device::Device,
+    driver::{self, types::CUevent},
+    error::Error,
+    stream::Stream,
+};
 
 /// A point in a stream's work, and the time at which it was reached.
 #[derive(Debug)]
@@ -8,11 +11,6 @@ pub struct Event {
     device: Device,
     raw: CUevent,
 }
-
-// SAFETY: the handle is the driver's, which may be called from any thread.
-unsafe impl Send for Event {}
-// SAFETY: as above.
-unsafe impl Sync for Event {}
 
 impl Event {
     /// One that has not been recorded.
@@ -22,9 +20,9 @@ impl Event {
     /// [`Error::Driver`].
     pub fn new(device: &Device) -> Result<Self, Error> {
         let _entered = device.enter()?;
-        let mut raw = std::ptr::null_mut();
+        let mut raw = CUevent::NULL;
         // SAFETY: `raw` is writable.
-        unsafe { call!(cuEventCreate(&mut raw, 0))? };
+        unsafe { driver::event_create(&mut raw, 0)? };
         Ok(Self { device: device.clone(), raw })
     }
 
@@ -37,7 +35,7 @@ impl Event {
         self.device.require("the stream", stream.device().ordinal())?;
         let _entered = self.device.enter()?;
         // SAFETY: both are alive.
-        unsafe { call!(cuEventRecord(self.raw, stream.raw())) }
+        unsafe { driver::event_record(self.raw, stream.raw()) }
     }
 
     /// Waits until it is reached.
@@ -48,7 +46,7 @@ impl Event {
     pub fn synchronize(&self) -> Result<(), Error> {
         let _entered = self.device.enter()?;
         // SAFETY: it is alive.
-        unsafe { call!(cuEventSynchronize(self.raw)) }
+        unsafe { driver::event_synchronize(self.raw) }
     }
 
     /// Seconds from `start` to this one, both reached; to about half a microsecond.
@@ -61,7 +59,7 @@ impl Event {
         let _entered = self.device.enter()?;
         let mut milliseconds = 0f32;
         // SAFETY: both are alive, `milliseconds` is writable.
-        unsafe { call!(cuEventElapsedTime(&mut milliseconds, start.raw, self.raw))? };
+        unsafe { driver::event_elapsed_time(&mut milliseconds, start.raw, self.raw)? };
         Ok(f64::from(milliseconds) / 1e3)
     }
 }
@@ -70,7 +68,7 @@ impl Drop for Event {
     fn drop(&mut self) {
         if let Ok(_entered) = self.device.enter() {
             // SAFETY: created once, destroyed once. Nobody is there to hear of a failure.
-            let _ = unsafe { call!(cuEventDestroy_v2(self.raw)) };
+            let _ = unsafe { driver::event_destroy(self.raw) };
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use fused_lora_kernels::table::{Kernel, Target};
 
 use super::{
+    clusters::{cluster_sizes, kernels},
     error::Error,
-    gpu::{cluster_sizes, kernels},
 };
 
 /// The variable.

@@ -1,6 +1,14 @@
-use cust::sys::{CUgraph, CUgraphExec, CUstreamCaptureMode};
+use std::ptr;
 
-use super::{device::Device, driver::call, error::Error, stream::Stream};
+use super::{
+    device::Device,
+    driver::{
+        self,
+        types::{CUgraph, CUgraphExec, STREAM_CAPTURE_MODE_THREAD_LOCAL},
+    },
+    error::Error,
+    stream::Stream,
+};
 
 /// Work that was recorded once and can be launched many times, at the cost of one call.
 #[derive(Debug)]
@@ -8,11 +16,6 @@ pub struct Graph {
     device: Device,
     executable: CUgraphExec,
 }
-
-// SAFETY: the handle is the driver's, which may be called from any thread.
-unsafe impl Send for Graph {}
-// SAFETY: as above; the driver runs launches of one graph one after another.
-unsafe impl Sync for Graph {}
 
 impl Graph {
     /// Records what `record` puts into the stream, which does not run. Without any work the graph is empty.
@@ -43,16 +46,10 @@ impl Graph {
         let mut capture = Capture::begin(stream)?;
         record(stream)?;
         let graph = Recorded(capture.end()?);
-        let mut executable = std::ptr::null_mut();
+        let mut executable = CUgraphExec::NULL;
         // SAFETY: the graph is whole; no error node and no log are asked for.
         unsafe {
-            call!(cuGraphInstantiate_v2(
-                &mut executable,
-                graph.0,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                0,
-            ))?;
+            driver::graph_instantiate(&mut executable, graph.0, ptr::null_mut(), ptr::null_mut(), 0)?;
         }
         drop(entered);
         Ok(Self { device, executable })
@@ -75,7 +72,7 @@ impl Graph {
         self.device.require("the stream", stream.device().ordinal())?;
         let _entered = self.device.enter()?;
         // SAFETY: graph and stream are alive; the rest is the caller's contract.
-        unsafe { call!(cuGraphLaunch(self.executable, stream.raw())) }
+        unsafe { driver::graph_launch(self.executable, stream.raw()) }
     }
 }
 
@@ -83,7 +80,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         if let Ok(_entered) = self.device.enter() {
             // SAFETY: instantiated once, destroyed once. Nobody is there to hear of a failure.
-            let _ = unsafe { call!(cuGraphExecDestroy(self.executable)) };
+            let _ = unsafe { driver::graph_exec_destroy(self.executable) };
         }
     }
 }
@@ -97,17 +94,17 @@ struct Capture<'a> {
 impl<'a> Capture<'a> {
     fn begin(stream: &'a Stream) -> Result<Self, Error> {
         // What other threads do meanwhile is their affair.
-        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let mode = STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is alive and its context current.
-        unsafe { call!(cuStreamBeginCapture_v2(stream.raw(), mode))? };
+        unsafe { driver::stream_begin_capture(stream.raw(), mode)? };
         Ok(Self { stream, ended: false })
     }
 
     fn end(&mut self) -> Result<CUgraph, Error> {
         self.ended = true;
-        let mut graph = std::ptr::null_mut();
+        let mut graph = CUgraph::NULL;
         // SAFETY: the stream is in capture since `begin`; `graph` is writable.
-        unsafe { call!(cuStreamEndCapture(self.stream.raw(), &mut graph))? };
+        unsafe { driver::stream_end_capture(self.stream.raw(), &mut graph)? };
         Ok(graph)
     }
 }
@@ -127,9 +124,9 @@ struct Recorded(CUgraph);
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if !self.0.is_null() {
+        if self.0 != CUgraph::NULL {
             // SAFETY: made once, destroyed once.
-            let _ = unsafe { call!(cuGraphDestroy(self.0)) };
+            let _ = unsafe { driver::graph_destroy(self.0) };
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     device::Device,
     error::Error,
     launch::{Added, Operands},
+    layout::{Layout, workspace_size},
     matrix::{Matrix, MatrixMut, Place},
     plan::{Launch, Plan, Request},
     residual::Residual,
@@ -19,7 +20,7 @@ use super::{
     stream::Stream,
     table::AdapterTable,
     weight::Weight,
-    workspace::{Layout, Workspace, workspace_size},
+    workspace::Workspace,
 };
 use crate::{
     Activation, Epilogue, Problem, Strategy,
@@ -489,7 +490,7 @@ impl Layer {
             // them waits for it, and of matrices of somebody else, and of graphs, it is promised. The workspace is
             // as large as the plan's kernel needs, ours while it is borrowed, and bound to this stream, where
             // launches run one after another, or wait for the one before.
-            unsafe { device.module().launch(launch, &arguments, stream)? };
+            unsafe { device.module().launch(launch, &arguments, stream.raw(), stream.is_programmatic())? };
         }
         Ok(())
     }

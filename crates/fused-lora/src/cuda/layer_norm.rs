@@ -91,7 +91,12 @@ impl LayerNorm {
         // were made; γ and β are as wide, and padded. All of them stay until the launch is over: dropping them waits for
         // it, and of matrices of somebody else, and of graphs, it is promised.
         unsafe {
-            device.module().launch_layer(LayerKernel::layer_norm(), launch::grid(&params), &params, stream)
+            device.module().launch_layer(
+                LayerKernel::layer_norm(),
+                launch::grid(&params),
+                &params,
+                stream.raw(),
+            )
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::ffi::c_void;
 
-use cust::sys::CUstream;
 use fused_lora_kernels::params::{Adapter, RowTile, Segment};
 
 use super::{
     device::Device,
-    driver::{call, result},
+    driver::{
+        self,
+        types::{CUstream, result},
+    },
     error::Error,
 };
 
@@ -46,7 +48,7 @@ impl Memory {
         if bytes > 0 {
             let _entered = device.enter()?;
             // SAFETY: `address` is writable.
-            let allocated = unsafe { call!(cuMemAlloc_v2(&mut address, bytes)) };
+            let allocated = unsafe { driver::mem_alloc(&mut address, bytes) };
             if let Err(Error::Driver { code: result::OUT_OF_MEMORY, .. }) = allocated {
                 return Err(Error::OutOfMemory { bytes, free: device.free_memory().unwrap_or(0) });
             }
@@ -90,7 +92,7 @@ impl Memory {
         let from = values.as_ptr().cast::<c_void>();
         // SAFETY: source and target have `bytes`, and the source is borrowed until the copy is done.
         self.transfer(|stream| unsafe {
-            call!(cuMemcpyHtoDAsync_v2(self.address + offset as u64, from, bytes, stream))
+            driver::memcpy_htod_async(self.address + offset as u64, from, bytes, stream)
         })
     }
 
@@ -101,20 +103,20 @@ impl Memory {
         let to = values.as_mut_ptr().cast::<c_void>();
         // SAFETY: source and target have the same size, any bytes are a T, and the target is borrowed until
         // the copy is done.
-        self.transfer(|stream| unsafe { call!(cuMemcpyDtoHAsync_v2(to, self.address, self.bytes, stream)) })
+        self.transfer(|stream| unsafe { driver::memcpy_dtoh_async(to, self.address, self.bytes, stream) })
     }
 
     /// Sets every byte to zero, and waits for that, but for no other work on the device.
     pub(super) fn zero(&mut self) -> Result<(), Error> {
         // SAFETY: the allocation has so many bytes.
-        self.transfer(|stream| unsafe { call!(cuMemsetD8Async(self.address, 0, self.bytes, stream)) })
+        self.transfer(|stream| unsafe { driver::memset_d8_async(self.address, 0, self.bytes, stream) })
     }
 
     /// Sets every two bytes to `value`, and waits for that, but for no other work on the device.
     pub(super) fn fill(&mut self, value: u16) -> Result<(), Error> {
         // SAFETY: the allocation has so many bytes.
         self.transfer(|stream| unsafe {
-            call!(cuMemsetD16Async(self.address, value, self.bytes / 2, stream))
+            driver::memset_d16_async(self.address, value, self.bytes / 2, stream)
         })
     }
 
@@ -128,7 +130,7 @@ impl Memory {
         let stream = self.device.transfers();
         queue(stream)?;
         // SAFETY: the stream is the device's.
-        unsafe { call!(cuStreamSynchronize(stream)) }
+        unsafe { driver::stream_synchronize(stream) }
     }
 }
 
@@ -138,7 +140,7 @@ impl Drop for Memory {
             && let Ok(_entered) = self.device.enter()
         {
             // SAFETY: allocated once, freed once. Nobody is there to hear of a failure.
-            let _ = unsafe { call!(cuMemFree_v2(self.address)) };
+            let _ = unsafe { driver::mem_free(self.address) };
         }
     }
 }

@@ -30,8 +30,10 @@
 //!
 //! # Without a GPU
 //!
-//! A program with this module starts without a driver; [`Device::open`] says then what is missing. The
-//! driver's library is looked for when the first device is asked for (`fused_lora_libcuda` says where).
+//! A program with this module is built and starts without CUDA; [`Device::open`] says then what is missing. The
+//! driver's library is looked for when the first device is asked for: `libcuda.so.1`, then `libcuda.so`, where the
+//! dynamic loader looks, or the one file that `FUSED_LORA_LIBCUDA` names. A driver that lacks a function fails the calls
+//! that need it, by its name, and no others.
 //!
 //! # Hopper
 //!
@@ -86,6 +88,8 @@ mod adapters;
 mod assignment;
 mod attention;
 mod buffer;
+mod clusters;
+mod context;
 pub mod cost;
 mod count;
 mod data_sheet;
@@ -96,9 +100,11 @@ mod event;
 mod forced;
 mod gpu;
 mod graph;
+mod image;
 mod launch;
 mod layer;
 mod layer_norm;
+mod layout;
 mod matrix;
 mod memory;
 mod module;
@@ -113,18 +119,19 @@ mod weight;
 mod workspace;
 
 pub use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
-pub use fused_lora_libcuda::LoadError;
 
 pub use adapter::Adapter;
 pub use attention::CausalAttention;
 pub use buffer::Buffer;
 pub use device::Device;
+pub use driver::library::LoadError;
 pub use error::{Error, Unaddressable};
 pub use event::Event;
 pub use gpu::Gpu;
 pub use graph::Graph;
 pub use layer::Layer;
 pub use layer_norm::LayerNorm;
+pub use layout::workspace_size;
 pub use matrix::{Matrix, MatrixMut};
 pub use plan::{Launch, Plan};
 pub use properties::Properties;
@@ -132,4 +139,4 @@ pub use residual::Residual;
 pub use segments::Segments;
 pub use stream::Stream;
 pub use table::{AdapterTable, TableEntry};
-pub use workspace::{Workspace, workspace_size};
+pub use workspace::Workspace;

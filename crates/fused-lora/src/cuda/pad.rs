@@ -1,6 +1,7 @@
 //! Host copies of matrices as the kernels want them: without gaps, with zeros from the last column or row to
 //! the next granule.
 
+use fused_lora_kernels::tile::RANK_GRANULE;
 use half::f16;
 use ndarray::Array2;
 use ndarray::{ArrayView2, s};
@@ -18,6 +19,11 @@ pub(super) fn padded(matrix: ArrayView2<'_, f16>, rows: usize, columns: usize) -
 /// Elements from row to row for rows of `columns`.
 pub(super) fn pitch(columns: usize) -> usize {
     columns.next_multiple_of(PITCH_GRANULE)
+}
+
+/// r rounded up to the granule.
+pub(super) fn rank16(rank: u32) -> u32 {
+    rank.next_multiple_of(RANK_GRANULE)
 }
 
 /// The elements of a matrix that has no gaps.

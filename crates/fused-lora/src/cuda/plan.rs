@@ -7,14 +7,15 @@ use fused_lora_kernels::{
 
 use super::{
     adapters::Adapters,
+    clusters::cluster_sizes,
     cost::{self, Placement, Work},
-    count::count_u64,
+    count::{count, count_u64},
     error::Error,
     forced::{Forced, forced},
-    gpu::{Gpu, cluster_sizes},
-    workspace::workspace_size,
+    gpu::Gpu,
+    layout::workspace_size,
 };
-use crate::Strategy;
+use crate::{Problem, Strategy};
 
 /// The most launches that a strategy takes.
 const MOST_LAUNCHES: usize = 3;
@@ -76,6 +77,20 @@ impl Request<'_> {
             adapters: Adapters::uniform(Lora { uniform, ..Lora::default() }),
             workspace: workspace_size(m as usize, rank as usize),
         }
+    }
+}
+
+impl Gpu {
+    /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned as K and N
+    /// allow, and a workspace of the size that [`workspace_size`](super::workspace_size) says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]; [`Error::NoKernel`] where not even the smallest kernels fit.
+    pub fn plan(&self, problem: &Problem, strategy: Strategy) -> Result<Plan, Error> {
+        let Problem { m, n, k, rank } = *problem;
+        let [m, n, k, rank] = [count("M", m)?, count("N", n)?, count("K", k)?, count("r", rank)?];
+        Plan::new(&Request::uniform(m, n, k, rank, strategy), self, &|_| true)
     }
 }
 
@@ -246,6 +261,7 @@ impl fmt::Display for Launch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::{clusters::kernels, forced::LeftOut};
 
     #[test]
     fn a_forced_kernel_serves_or_the_call_is_refused_by_its_name() {
@@ -287,5 +303,46 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_launched() {
+        let whole = Gpu::from_data_sheet("h200").unwrap();
+        let without = |text: &str| whole.clone().without(&LeftOut::parse_all(text).unwrap());
+        let first = |gpu: &Gpu| {
+            let plan = gpu.plan(&Problem::new(4096, 4096, 4096, 0), Strategy::Base)?;
+            let launch = plan.launches()[0];
+            Ok::<_, Error>((launch.kernel, launch.cluster))
+        };
+        let (kernel, cluster) = first(&whole).unwrap();
+        assert!(cluster > 1, "the test is of a kernel with clusters");
+
+        // In clusters of one size: others of it are there.
+        let gpu = without(&format!("-{}/{cluster}", kernel.name));
+        assert_eq!((gpu.clusters(kernel, cluster), gpu.resident(kernel)), (0, whole.resident(kernel)));
+        assert!(gpu.clusters(kernel, 1) > 0);
+        let (other, size) = first(&gpu).unwrap();
+        assert_ne!((other.name, size), (kernel.name, cluster));
+
+        // In all of them, and another kernel.
+        let gpu = without(&format!("-{},-{}", kernel.name, other.name));
+        assert_eq!((gpu.resident(kernel), gpu.resident(other)), (0, 0));
+        assert!(![kernel.name, other.name].contains(&first(&gpu).unwrap().0.name));
+
+        // All of an operation: the call is refused, and others are served.
+        let bases = kernels(Target::Sm90a)
+            .filter(|kernel| matches!(kernel.operation, Operation::Gemm | Operation::GemmSplitK));
+        let names: Vec<String> = bases.map(|kernel| format!("-{}", kernel.name)).collect();
+        let gpu = without(&names.join(","));
+        assert!(matches!(first(&gpu), Err(Error::NoKernel { operation: Operation::Gemm, .. })));
+        assert!(gpu.plan(&Problem::new(128, 1024, 1024, 10), Strategy::Fused).is_ok());
+    }
+
+    #[test]
+    fn a_plan_needs_sizes_that_can_be_counted() {
+        let gpu = Gpu::from_data_sheet("h200").unwrap();
+        let plan = |m| gpu.plan(&Problem::new(m, 1024, 1024, 10), Strategy::Fused);
+        assert!(plan(128).unwrap().seconds() > 0.0);
+        assert!(matches!(plan(1 << 40), Err(Error::TooLarge { what: "M", .. })));
     }
 }

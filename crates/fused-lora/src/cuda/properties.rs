@@ -1,10 +1,12 @@
 use std::{ffi::c_char, fmt};
 
-use cust::sys::{CUdevice, CUdevice_attribute, CUuuid};
 use fused_lora_kernels::table::Target;
 
 use super::{
-    driver::{self, call},
+    driver::{
+        self,
+        types::{CUdevice, attribute},
+    },
     error::Error,
 };
 
@@ -56,40 +58,35 @@ impl Properties {
         let driver_version = driver::initialise()?;
         let device = handle(ordinal)?;
         let mut name = [0u8; 256];
-        let mut uuid = CUuuid { bytes: [0; 16] };
+        let mut uuid = [0; 16];
         let mut memory_bytes = 0;
         // SAFETY: all pointers are to writable locals; the driver writes at most `name.len()` bytes, a NUL
         // among them.
         unsafe {
-            call!(cuDeviceGetName(name.as_mut_ptr().cast::<c_char>(), name.len() as i32, device))?;
-            call!(cuDeviceGetUuid(&mut uuid, device))?;
-            call!(cuDeviceTotalMem_v2(&mut memory_bytes, device))?;
+            driver::device_get_name(name.as_mut_ptr().cast::<c_char>(), name.len() as i32, device)?;
+            driver::device_get_uuid(&mut uuid, device)?;
+            driver::device_total_mem(&mut memory_bytes, device)?;
         }
         let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        let attribute = |attribute| attribute_of(device, attribute);
-        use CUdevice_attribute as Attribute;
+        let ask = |attribute| attribute_of(device, attribute);
         Ok(Self {
             ordinal,
             name: String::from_utf8_lossy(name).into_owned(),
-            uuid: uuid.bytes.map(|byte| byte as u8),
+            uuid,
             compute_capability: (
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+                ask(attribute::COMPUTE_CAPABILITY_MAJOR)?,
+                ask(attribute::COMPUTE_CAPABILITY_MINOR)?,
             ),
-            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-            shared_bytes_per_cta: attribute(
-                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-            )?,
-            shared_bytes_per_sm: attribute(
-                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
-            )?,
-            registers_per_sm: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)?,
-            threads_per_sm: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
+            multiprocessors: ask(attribute::MULTIPROCESSOR_COUNT)?,
+            shared_bytes_per_cta: ask(attribute::MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+            shared_bytes_per_sm: ask(attribute::MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
+            registers_per_sm: ask(attribute::MAX_REGISTERS_PER_MULTIPROCESSOR)?,
+            threads_per_sm: ask(attribute::MAX_THREADS_PER_MULTIPROCESSOR)?,
             memory_bytes: memory_bytes as u64,
-            l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
-            clock_khz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
-            memory_clock_khz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
-            memory_bus_bits: attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+            l2_bytes: ask(attribute::L2_CACHE_SIZE)?,
+            clock_khz: ask(attribute::CLOCK_RATE)?,
+            memory_clock_khz: ask(attribute::MEMORY_CLOCK_RATE)?,
+            memory_bus_bits: ask(attribute::GLOBAL_MEMORY_BUS_WIDTH)?,
             driver_version,
         })
     }
@@ -147,14 +144,14 @@ pub(super) fn handle(ordinal: u32) -> Result<CUdevice, Error> {
     let mut device = 0;
     let number = i32::try_from(ordinal).unwrap_or(i32::MAX);
     // SAFETY: `device` is writable.
-    unsafe { call!(cuDeviceGet(&mut device, number))? };
+    unsafe { driver::device_get(&mut device, number)? };
     Ok(device)
 }
 
-fn attribute_of(device: CUdevice, attribute: CUdevice_attribute) -> Result<u32, Error> {
+fn attribute_of(device: CUdevice, attribute: u32) -> Result<u32, Error> {
     let mut value = 0;
     // SAFETY: `value` is writable.
-    unsafe { call!(cuDeviceGetAttribute(&mut value, attribute, device))? };
+    unsafe { driver::device_get_attribute(&mut value, attribute, device)? };
     Ok(u32::try_from(value).unwrap_or(0))
 }
 

@@ -4,9 +4,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use cust::sys::{CUstream, CUstream_flags};
-
-use super::{device::Device, driver::call, error::Error};
+use super::{
+    device::Device,
+    driver::{self, types::CUstream},
+    error::Error,
+};
 
 /// A queue of work on a device: what is put in runs in its order, beside what other streams run.
 pub struct Stream {
@@ -24,11 +26,6 @@ pub(super) enum Identity {
     Foreign(usize),
 }
 
-// SAFETY: the handle is the driver's, which may be called from any thread.
-unsafe impl Send for Stream {}
-// SAFETY: as above; every call queues something whole.
-unsafe impl Sync for Stream {}
-
 impl Stream {
     /// A new one. It does not wait for the default stream, nor that for it.
     ///
@@ -37,8 +34,7 @@ impl Stream {
     /// [`Error::Driver`].
     pub fn new(device: &Device) -> Result<Self, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let _entered = device.enter()?;
-        let raw = create()?;
+        let raw = device.create_stream()?;
         let identity = Identity::Own(NEXT.fetch_add(1, Ordering::Relaxed));
         Ok(Self { device: device.clone(), raw, identity, programmatic: true })
     }
@@ -51,7 +47,7 @@ impl Stream {
     /// `raw` is a stream of the device's primary context, and stays one while this is in use.
     pub unsafe fn from_raw(device: &Device, raw: *mut c_void) -> Self {
         let identity = Identity::Foreign(raw as usize);
-        Self { device: device.clone(), raw: raw.cast(), identity, programmatic: true }
+        Self { device: device.clone(), raw: CUstream(raw), identity, programmatic: true }
     }
 
     /// Whether kernels for compute capability 9.0 may be launched programmatically here (*CUDA C++ Programming Guide*,
@@ -75,12 +71,12 @@ impl Stream {
     pub fn synchronize(&self) -> Result<(), Error> {
         let _entered = self.device.enter()?;
         // SAFETY: the stream is alive.
-        unsafe { call!(cuStreamSynchronize(self.raw)) }
+        unsafe { driver::stream_synchronize(self.raw) }
     }
 
     /// The driver's handle, a `CUstream`.
     pub fn as_raw(&self) -> *mut c_void {
-        self.raw.cast()
+        self.raw.0
     }
 
     /// The device that it is of.
@@ -102,21 +98,12 @@ impl Stream {
     }
 }
 
-/// A stream of the current context that has nothing to do with the default stream.
-pub(super) fn create() -> Result<CUstream, Error> {
-    let mut raw = std::ptr::null_mut();
-    let flags = CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
-    // SAFETY: `raw` is writable.
-    unsafe { call!(cuStreamCreate(&mut raw, flags))? };
-    Ok(raw)
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         if let (Identity::Own(_), Ok(_entered)) = (self.identity, self.device.enter()) {
             // SAFETY: created once, destroyed once; what is queued still runs. Nobody is there to hear of a
             // failure.
-            let _ = unsafe { call!(cuStreamDestroy_v2(self.raw)) };
+            let _ = unsafe { driver::stream_destroy(self.raw) };
         }
     }
 }

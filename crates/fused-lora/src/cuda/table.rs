@@ -5,12 +5,12 @@ use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
 use super::{
-    adapter::{Slabs, check, rank16},
+    adapter::{Slabs, check},
     count::count,
     device::Device,
     error::Error,
     memory::Memory,
-    pad::{elements, pitch},
+    pad::{elements, pitch, rank16},
 };
 use crate::{
     error::Operand,

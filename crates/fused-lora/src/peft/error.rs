@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use super::tensors::TensorError;
+use super::tensors::{TensorError, list};
 
 /// Why an adapter folder, or a module of it, was refused.
 #[derive(Debug, thiserror::Error)]
@@ -175,30 +175,4 @@ pub enum ConfigError {
         /// The scale.
         scale: f64,
     },
-}
-
-/// Names for an error message: in quotes (they come out of files), and not thousands of them.
-pub(super) fn list(names: &[String]) -> String {
-    const SHOWN: usize = 64;
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    let mut shown = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        shown += &format!(" and {} more", names.len() - SHOWN);
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_are_quoted_and_bounded() {
-        assert_eq!(list(&[]), "none");
-        assert_eq!(list(&["a\u{1b}[31m".into(), "b".into()]), r#""a\u{1b}[31m", "b""#);
-        let many: Vec<_> = (0..100).map(|i| i.to_string()).collect();
-        assert!(list(&many).ends_with("\"63\" and 36 more"), "{}", list(&many));
-    }
 }

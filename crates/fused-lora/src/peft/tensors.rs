@@ -15,8 +15,6 @@ use half::{bf16, f16};
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::error::list;
-
 /// The safetensors format allows no longer header.
 const MAX_HEADER_LEN: u64 = 100_000_000;
 /// The header's length, a little-endian u64, opens the file.
@@ -397,4 +395,30 @@ fn decode<const SIZE: usize, T>(bytes: &[u8], element: impl Fn([u8; SIZE]) -> T)
     let (elements, rest) = bytes.as_chunks::<SIZE>();
     debug_assert!(rest.is_empty(), "the header was checked: whole elements");
     elements.iter().map(|bytes| element(*bytes)).collect()
+}
+
+/// Names for an error message: in quotes (they come out of files), and not thousands of them.
+pub(super) fn list(names: &[String]) -> String {
+    const SHOWN: usize = 64;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let mut shown = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        shown += &format!(" and {} more", names.len() - SHOWN);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_quoted_and_bounded() {
+        assert_eq!(list(&[]), "none");
+        assert_eq!(list(&["a\u{1b}[31m".into(), "b".into()]), r#""a\u{1b}[31m", "b""#);
+        let many: Vec<_> = (0..100).map(|i| i.to_string()).collect();
+        assert!(list(&many).ends_with("\"63\" and 36 more"), "{}", list(&many));
+    }
 }

@@ -15,8 +15,8 @@ use crate::{
         Error, Gpu,
         adapters::Adapters,
         assignment::Assignment,
+        layout::workspace_size,
         plan::{Plan, Request},
-        workspace::workspace_size,
     },
 };
 

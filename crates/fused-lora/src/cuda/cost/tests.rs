@@ -10,8 +10,8 @@ use crate::{
         Error, Gpu, KERNELS,
         adapters::Adapters,
         assignment::Assignment,
+        clusters::CLUSTER_SIZES,
         data_sheet,
-        gpu::CLUSTER_SIZES,
         plan::{Launch, Plan, Request},
     },
 };

@@ -1,13 +1,7 @@
-//! What each kernel is launched with. A kernel and its launcher carry the same name.
+//! What each kernel is launched with.
 
 pub(super) mod attention;
-mod expand;
-mod fused;
-mod fused_cooperative;
-mod fused_recompute;
-mod gemm;
 pub(super) mod layer_norm;
-mod shrink;
 mod tensor_maps;
 
 use std::ffi::c_void;
@@ -19,7 +13,7 @@ use fused_lora_kernels::{
     tensor_map::TensorParams,
 };
 
-use super::{adapters::Adapters, error::Error, plan::Launch, workspace::Layout};
+use super::{adapters::Adapters, error::Error, layout::Layout, plan::Launch};
 use crate::Activation;
 
 /// The operands of a call, checked against each other.
@@ -92,13 +86,34 @@ impl Operands<'_> {
 
     /// Sizes, addresses, tables.
     fn params(&self, kernel: &Kernel) -> Params {
+        let whole = self.base();
+        let lora = |layout| self.adapters.lora(kernel, self.m, layout);
+        let base = self.base;
         match kernel.operation {
-            Operation::Gemm | Operation::GemmSplitK => gemm::params(self),
-            Operation::Fused => fused::params(self, kernel),
-            Operation::FusedCooperative => fused_cooperative::params(self, kernel),
-            Operation::FusedRecompute => fused_recompute::params(self, kernel),
-            Operation::Shrink => shrink::params(self, kernel),
-            Operation::Expand => expand::params(self, kernel),
+            // y = f16( activation( x Wᵀ + bias ) + residuals )
+            Operation::Gemm | Operation::GemmSplitK if base.from.is_null() => whole,
+            // f16( x Wᵀ + bias ), to where the expand finds it
+            Operation::Gemm | Operation::GemmSplitK => {
+                let epilogue = Epilogue { bias: self.bias, ..Epilogue::default() };
+                Params { y: base.from, ldy: base.ld, epilogue, ..whole }
+            }
+            // y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals ), h by way of the workspace
+            Operation::Fused => Params { lora: lora(self.layout), ..whole },
+            // The same, every CTA or cluster with its own h. No workspace: a kernel that touched it would fault.
+            Operation::FusedRecompute | Operation::FusedCooperative => {
+                Params { lora: lora(Layout::default()), ..whole }
+            }
+            // h = f16( s · x Aᵀ ) into the workspace. Neither W nor y.
+            Operation::Shrink => {
+                let (epilogue, lora) = (Epilogue::default(), lora(self.layout));
+                Params { w: Global::NULL, y: Global::NULL, epilogue, lora, ..whole }
+            }
+            // y = f16( activation( h Bᵀ + base ) + residuals ): the base product has the bias in it. Neither x nor W.
+            Operation::Expand => {
+                let (addend, ld_addend) = (base.from, base.ld);
+                let epilogue = Epilogue { addend, ld_addend, ..self.behind_the_bias() };
+                Params { x: Global::NULL, w: Global::NULL, epilogue, lora: lora(self.layout), ..whole }
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! All are made for every launch: encoding one is arithmetic on the host, and x and y are the caller's in any case. What
 //! is made is part of the launch's parameter, so a captured graph keeps it.
 
+use std::ffi::c_void;
+
 use fused_lora_kernels::{
     params::Params,
     table::{Kernel, Operation},
@@ -10,7 +12,7 @@ use fused_lora_kernels::{
 };
 
 use crate::cuda::{
-    driver::ext::{self, Swizzle},
+    driver::{self, structures::RawTensorMap},
     error::{Error, Unaddressable},
 };
 
@@ -24,6 +26,24 @@ const ELEMENT: u64 = 2;
 const GRANULE: u64 = 16;
 /// What strides are below.
 const STRIDE_LIMIT: u64 = 1 << 40;
+
+/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16`
+const FLOAT16: u32 = 6;
+/// `CU_TENSOR_MAP_INTERLEAVE_NONE`
+const NO_INTERLEAVE: u32 = 0;
+/// `CU_TENSOR_MAP_L2_PROMOTION_L2_128B`: a row of a box is a line of L2.
+const PROMOTION_128_BYTES: u32 = 2;
+/// `CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE`: what lies outside is read as zero.
+const FILL_ZERO: u32 = 0;
+
+/// `CUtensorMapSwizzle`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Swizzle {
+    Bytes32 = 1,
+    Bytes64 = 2,
+    Bytes128 = 3,
+}
 
 /// A matrix, and how boxes are cut from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,15 +107,27 @@ impl Boxed {
     fn encode(&self) -> Result<TensorMap, Error> {
         let failed = |reason| Error::TensorMap { operand: self.operand, reason };
         self.check().map_err(failed)?;
-        let map = ext::encode_tensor_map(
-            self.address,
-            [self.columns, self.rows].map(u64::from),
-            self.stride_bytes(),
-            [self.box_columns, self.box_rows],
-            self.swizzle(),
-        );
-        match map {
-            Ok(map) => Ok(TensorMap(map.0)),
+        let mut map = RawTensorMap::default();
+        // SAFETY: `map` is writable, at a multiple of 64; dimensions, boxes and element strides are two each, strides
+        // one less. The address is not dereferenced.
+        let encoded = unsafe {
+            driver::tensor_map_encode_tiled(
+                &mut map,
+                FLOAT16,
+                2,
+                self.address as *mut c_void,
+                [self.columns, self.rows].map(u64::from).as_ptr(),
+                [self.stride_bytes()].as_ptr(),
+                [self.box_columns, self.box_rows].as_ptr(),
+                [1, 1].as_ptr(),
+                NO_INTERLEAVE,
+                self.swizzle() as u32,
+                PROMOTION_128_BYTES,
+                FILL_ZERO,
+            )
+        };
+        match encoded {
+            Ok(()) => Ok(TensorMap(map.0)),
             Err(Error::Driver { code, text, .. }) => Err(failed(Unaddressable::Refused { code, text })),
             Err(error) => Err(error),
         }

@@ -61,7 +61,7 @@ fn each_kernel_gets_the_boxes_that_it_copies() {
 #[test]
 fn boxes_are_of_sizes_that_the_driver_takes() {
     for kernel in SM90_KERNELS {
-        for cluster in crate::cuda::gpu::cluster_sizes(kernel, 4096) {
+        for cluster in crate::cuda::clusters::cluster_sizes(kernel, 4096) {
             for boxed in operands(kernel, cluster, &params()).into_iter().flatten() {
                 let span = match boxed.swizzle() {
                     Swizzle::Bytes32 => 32,

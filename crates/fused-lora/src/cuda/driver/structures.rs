@@ -1,0 +1,123 @@
+//! Structures that launches on compute capability 9.0 hand to the driver, as CUDA 12's `cuda.h` has them.
+
+use std::ffi::c_int;
+
+use super::types::CUstream;
+
+/// `CUlaunchAttribute`: what it is, and 64 bytes of its value.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(in crate::cuda) struct LaunchAttribute {
+    id: u32,
+    pad: [u8; 4],
+    value: LaunchAttributeValue,
+}
+
+/// `CUlaunchAttributeValue`, a union, of which these are the members used here.
+#[derive(Clone, Copy)]
+#[repr(C)]
+union LaunchAttributeValue {
+    /// To the union's size and alignment.
+    pad: [u64; 8],
+    cluster_dimensions: [u32; 3],
+    programmatic_stream_serialization_allowed: c_int,
+}
+
+/// `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`
+const CLUSTER_DIMENSION: u32 = 4;
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`
+const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;
+
+impl LaunchAttribute {
+    /// Clusters of so many CTAs along x.
+    pub(in crate::cuda) fn cluster(ctas: u32) -> Self {
+        let mut value = LaunchAttributeValue { pad: [0; 8] };
+        value.cluster_dimensions = [ctas, 1, 1];
+        Self { id: CLUSTER_DIMENSION, pad: [0; 4], value }
+    }
+
+    /// The launch may begin while the one before it in its stream still runs.
+    pub(in crate::cuda) fn programmatic() -> Self {
+        let mut value = LaunchAttributeValue { pad: [0; 8] };
+        value.programmatic_stream_serialization_allowed = 1;
+        Self { id: PROGRAMMATIC_STREAM_SERIALIZATION, pad: [0; 4], value }
+    }
+}
+
+/// `CUlaunchConfig`
+#[repr(C)]
+pub(in crate::cuda) struct LaunchConfig {
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    stream: CUstream,
+    attributes: *const LaunchAttribute,
+    attribute_count: u32,
+}
+
+impl LaunchConfig {
+    /// One dimension of CTAs and of threads.
+    pub(in crate::cuda) fn new(
+        grid: u32,
+        threads: u32,
+        shared_bytes: u32,
+        stream: CUstream,
+        attributes: &[LaunchAttribute],
+    ) -> Self {
+        Self {
+            grid: [grid, 1, 1],
+            block: [threads, 1, 1],
+            shared_bytes,
+            stream,
+            attributes: attributes.as_ptr(),
+            attribute_count: attributes.len() as u32,
+        }
+    }
+}
+
+/// `CUtensorMap`; the driver wants it at a multiple of 64.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(in crate::cuda) struct RawTensorMap(pub(in crate::cuda) [u64; 16]);
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{align_of, offset_of, size_of};
+
+    use super::*;
+
+    /// As a C compiler lays out those of `cuda.h` on 64-bit Linux.
+    #[test]
+    fn structures_are_laid_out_as_the_drivers() {
+        assert_eq!((size_of::<LaunchAttribute>(), align_of::<LaunchAttribute>()), (72, 8));
+        assert_eq!((offset_of!(LaunchAttribute, id), offset_of!(LaunchAttribute, value)), (0, 8));
+        assert_eq!((size_of::<LaunchConfig>(), align_of::<LaunchConfig>()), (56, 8));
+        assert_eq!(
+            [
+                offset_of!(LaunchConfig, grid),
+                offset_of!(LaunchConfig, block),
+                offset_of!(LaunchConfig, shared_bytes),
+                offset_of!(LaunchConfig, stream),
+                offset_of!(LaunchConfig, attributes),
+                offset_of!(LaunchConfig, attribute_count),
+            ],
+            [0, 12, 24, 32, 40, 48]
+        );
+        assert_eq!((size_of::<RawTensorMap>(), align_of::<RawTensorMap>()), (128, 64));
+    }
+
+    #[test]
+    fn attributes_hold_what_they_say_and_zeros() {
+        let words = |attribute: LaunchAttribute| {
+            // SAFETY: all 72 bytes were written: `pad` spans the union.
+            unsafe { std::mem::transmute::<LaunchAttribute, [u32; 18]>(attribute) }
+        };
+        let expected = |first: &[u32]| std::array::from_fn(|i| first.get(i).copied().unwrap_or(0));
+        assert_eq!(words(LaunchAttribute::cluster(4)), expected(&[4, 0, 4, 1, 1]));
+        assert_eq!(words(LaunchAttribute::programmatic()), expected(&[6, 0, 1]));
+        let attributes = [LaunchAttribute::cluster(2), LaunchAttribute::programmatic()];
+        let config = LaunchConfig::new(10, 384, 1000, CUstream::NULL, &attributes);
+        assert_eq!((config.grid, config.block, config.shared_bytes), ([10, 1, 1], [384, 1, 1], 1000));
+        assert_eq!((config.attributes, config.attribute_count), (attributes.as_ptr(), 2));
+    }
+}
