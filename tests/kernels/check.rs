@@ -1,6 +1,6 @@
 //! What a launch left in memory, held to the reference.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use fused_lora::{
     Epilogue, Strategy,
@@ -10,7 +10,10 @@ use fused_lora_simt::Machine;
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
-use crate::{operands::rank16, setup::Setup};
+use crate::{
+    operands::{Asked, Output, rank16},
+    setup::Setup,
+};
 
 impl Setup {
     /// Holds y to the reference, and the counters to zero.
@@ -22,7 +25,9 @@ impl Setup {
 
     /// What a product gives for rows with one adapter, or none. Columns that the adapter does not add to are the
     /// base's; see also `allow_nan_beside`.
-    fn expected(&self, rows: Range<usize>, adapter: Option<usize>, strategy: Strategy) -> Expected {
+    fn expected(&self, rows: Range<usize>, adapter: Option<usize>, strategy: Strategy) -> Arc<Expected> {
+        let asked = Asked { output: Output::Y(strategy), rows, adapter };
+        let Asked { rows, .. } = asked.clone();
         let (m, epilogue) = (&self.matrices, self.epilogue());
         let forward = |adapter: Option<usize>| {
             let inputs = Inputs {
@@ -37,7 +42,7 @@ impl Setup {
             };
             reference::forward_residual(&inputs, &self.residuals(&rows), strategy).expect("shapes fit")
         };
-        self.in_columns(adapter, forward(adapter), || forward(None))
+        m.expected(asked, || self.in_columns(adapter, forward(adapter), || forward(None)))
     }
 
     /// `inside` in the columns of the adapter, `outside` in the others.
@@ -116,7 +121,7 @@ impl Setup {
         &self,
         y: &Array2<f16>,
         strategy: Strategy,
-        expected: impl Fn(Range<usize>, Option<usize>) -> Expected,
+        expected: impl Fn(Range<usize>, Option<usize>) -> Arc<Expected>,
     ) -> Result<(), String> {
         for (rows, adapter) in self.case.runs() {
             let adapter = adapter.filter(|_| strategy != Strategy::Base);
@@ -150,18 +155,21 @@ impl Setup {
     }
 
     /// h of some rows by the reference, not rounded: `s · x Aᵀ`.
-    fn expected_h(&self, rows: Range<usize>, adapter: usize) -> Expected {
-        let inputs = Inputs {
-            x: self.matrices.x.slice(s![rows, ..]),
-            w: self.matrices.a[adapter].view(),
-            adapter: None,
-            epilogue: Epilogue::NONE,
-        };
-        let mut expected = reference::forward(&inputs, Strategy::Base).expect("shapes fit");
-        let scale = f64::from(self.case.adapters[adapter].scale);
-        expected.y *= scale;
-        expected.tolerance.mapv_inplace(|t| t * scale.abs() + 2f64.powi(-24));
-        expected
+    fn expected_h(&self, rows: Range<usize>, adapter: usize) -> Arc<Expected> {
+        let asked = Asked { output: Output::H, rows: rows.clone(), adapter: Some(adapter) };
+        self.matrices.expected(asked, || {
+            let inputs = Inputs {
+                x: self.matrices.x.slice(s![rows, ..]),
+                w: self.matrices.a[adapter].view(),
+                adapter: None,
+                epilogue: Epilogue::NONE,
+            };
+            let mut expected = reference::forward(&inputs, Strategy::Base).expect("shapes fit");
+            let scale = f64::from(self.case.adapters[adapter].scale);
+            expected.y *= scale;
+            expected.tolerance.mapv_inplace(|t| t * scale.abs() + 2f64.powi(-24));
+            expected
+        })
     }
 
     /// Holds h to the reference: rows of segments alone, zeros from r to r₁₆, nothing behind that.
@@ -225,8 +233,14 @@ impl Setup {
                     .expect("shapes fit")
             };
             let none = || product(Array2::zeros((rows.len(), 0)), Array2::zeros((n, 0)).view());
-            let Some(i) = adapter else { return none() };
-            self.in_columns(adapter, product(self.host_h(rows.clone(), i), self.matrices.b[i].view()), none)
+            let asked = Asked { output: Output::Expand, rows: rows.clone(), adapter };
+            self.matrices.expected(asked, || match adapter {
+                None => none(),
+                Some(i) => {
+                    let inside = product(self.host_h(rows.clone(), i), self.matrices.b[i].view());
+                    self.in_columns(adapter, inside, none)
+                }
+            })
         })
     }
 }

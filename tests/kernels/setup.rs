@@ -1,6 +1,6 @@
 //! A case in the memory of a machine, as a launcher lays it out, and the launches.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use fused_lora::Strategy;
 use fused_lora_kernels::{
@@ -94,7 +94,7 @@ impl Workspace {
 /// A case laid out in a machine's memory.
 pub(crate) struct Setup {
     pub(crate) case: Case,
-    pub(crate) matrices: Rc<Matrices>,
+    pub(crate) matrices: Arc<Matrices>,
     pub(crate) params: Params,
     pub(crate) workspace: Workspace,
     /// Rows of a tile of y.
@@ -111,9 +111,13 @@ pub(crate) struct Setup {
 impl Setup {
     /// Lays a case out for a kernel, and others with its target and tiles.
     pub(crate) fn new(machine: &mut Machine, case: &Case, kernel: &Kernel) -> Self {
+        Self::with(machine, case, kernel, Arc::new(Matrices::new(case)))
+    }
+
+    /// The same with the case's matrices, made before.
+    pub(crate) fn with(machine: &mut Machine, case: &Case, kernel: &Kernel, matrices: Arc<Matrices>) -> Self {
         let Case { m, n, k, .. } = *case;
         let Kernel { block_m, block_n, h_columns, target, .. } = *kernel;
-        let matrices = Rc::new(Matrices::new(case));
         let input = |machine: &mut Machine, values: &[u16], name: &str| {
             if values.is_empty() {
                 return Global::NULL;
@@ -240,8 +244,8 @@ impl Setup {
 
     /// The same with x where `before` has its y, and with the values that this has now.
     pub(crate) fn behind(mut self, machine: &Machine, before: &Self) -> Self {
-        let matrices = Rc::get_mut(&mut self.matrices).expect("nobody else has these matrices yet");
-        matrices.x = before.y_bits(machine).mapv(f16::from_bits);
+        let matrices = Arc::get_mut(&mut self.matrices).expect("nobody else has these matrices yet");
+        matrices.replace_x(before.y_bits(machine).mapv(f16::from_bits));
         self.params.x = before.params.y;
         self.params.ldx = before.params.ldy;
         self
@@ -262,7 +266,7 @@ impl Setup {
         let Workspace { rows, pitch, .. } = self.workspace;
         let workspace = Workspace::new(machine, rows, count_row_tiles(self.case.m, self.block_m), pitch);
         let y = y_buffer(machine, self.y_elements);
-        let copy = Self { case: self.case.clone(), matrices: Rc::clone(&self.matrices), ..*self };
+        let copy = Self { case: self.case.clone(), matrices: Arc::clone(&self.matrices), ..*self };
         copy.on(workspace).to(y)
     }
 

@@ -1,6 +1,10 @@
 //! What faults are seeded into: a kernel with a case that goes through all of it, shown to be clean first.
 
-use std::{borrow::Cow, fmt, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use fused_lora::Strategy;
 use fused_lora_kernels::{
@@ -13,7 +17,8 @@ use half::f16;
 
 use super::source::Located;
 use crate::{
-    case::{Case, Failure, Setup, kernel, set_up},
+    case::{Case, Failure, Setup, kernel},
+    operands::Matrices,
     unfused::ROADS,
 };
 
@@ -33,6 +38,7 @@ pub(super) struct Subject {
     case: Source,
     /// Under how many schedules it must be clean.
     schedules: usize,
+    matrices: OnceLock<Arc<Matrices>>,
     clean: OnceLock<Clean>,
 }
 
@@ -148,6 +154,7 @@ impl Subject {
             faulty,
             case: Source::Made(case),
             schedules: SCHEDULES,
+            matrices: OnceLock::new(),
             clean: OnceLock::new(),
         }
     }
@@ -171,6 +178,7 @@ impl Subject {
             faulty,
             case: Source::Given(case.adapted_to(kernel)),
             schedules: 2,
+            matrices: OnceLock::new(),
             clean: OnceLock::new(),
         }
     }
@@ -251,7 +259,9 @@ impl Subject {
     /// The case in a machine, with NaN for the padding of the ranks in A: padded columns of h are written,
     /// not computed, so nobody may see it.
     fn set_up(&self) -> (Machine, Setup) {
-        let (mut machine, setup) = set_up(&self.case(), kernel(self.kernels[0]));
+        let (case, mut machine) = (self.case(), Machine::new());
+        let matrices = self.matrices.get_or_init(|| Arc::new(Matrices::new(&case)));
+        let setup = Setup::with(&mut machine, &case, kernel(self.kernels[0]), Arc::clone(matrices));
         let lora = &setup.params.lora;
         let mut row = 0;
         // (A launch without adapters has no A.)
