@@ -3,3 +3,8 @@
 pub mod functions;
 pub mod plans;
 pub mod shipped;
+
+/// README's example, as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

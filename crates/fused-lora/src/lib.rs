@@ -1,18 +1,20 @@
-//! Un-merged LoRA at the price of the bare matrix product.
-//!
-//! A linear layer with a low-rank adapter computes
+//! A linear layer with an un-merged LoRA adapter, computed in one pass.
 //!
 //! ```text
 //! h = f16( s · x Aᵀ )              x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
 //! y = f16( x Wᵀ + h Bᵀ + bias )    h: [M, r]   y: [M, N]
 //! ```
 //!
-//! as three products: *base* `x Wᵀ`, *shrink* `x Aᵀ` and *expand* `h Bᵀ`. Here they are one pass:
-//! `y = [x | h] · [W | B]ᵀ`, so that the expand is r more steps of the base product's K loop, into the
-//! same f32 accumulators. What remains of the adapter's cost is its arithmetic, `r/N + r/K` of the
-//! base product ([`Problem::floor_pct`]).
+//! These are three products: the *base* product `x Wᵀ`, the *shrink* `x Aᵀ` and the *expand* `h Bᵀ`. Here
+//! they are one pass, `y = [x | h] · [W | B]ᵀ`: the expand is r more steps of the base product's K loop, into
+//! the same f32 sums. What remains of the adapter's cost is its arithmetic, `r/N + r/K` of the base product
+//! ([`Problem::floor_pct`]).
 //!
 //! Storage is f16, every sum is f32, and h is rounded to f16 exactly once, with the scale s in it.
+//!
+//! - [`cpu`] computes on this machine's processor; `cuda` on an NVIDIA GPU (feature `cuda`, Linux).
+//! - [`peft`] reads adapters as Hugging Face PEFT saves them.
+//! - [`mod@reference`] computes the same in f64, with an error bound for each element.
 //!
 //! ```
 //! use fused_lora::cpu::{Adapter, Layer, Workspace};
