@@ -113,7 +113,12 @@ fn main() {
                 let mut workspace = Workspace::new();
                 let mut call = || {
                     let (y, workspace) = (y.view_mut(), &mut workspace);
-                    layer.forward_residual(strategy, x.view(), Residual::Output, y, workspace).unwrap();
+                    layer
+                        .call(x.view())
+                        .residual(Residual::Output)
+                        .strategy(strategy)
+                        .run(y, workspace)
+                        .unwrap();
                 };
 
                 pool.install(&mut call);

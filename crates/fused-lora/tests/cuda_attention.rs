@@ -9,6 +9,7 @@ use common::{Operands, normal, rng};
 use fused_lora::{
     Error as Problem, Operand, Strategy,
     cuda::{CausalAttention, Error, Graph, Matrix, Stream, Workspace},
+    plan,
 };
 use half::f16;
 use ndarray::Array2;
@@ -159,9 +160,9 @@ fn between_layers_each_waits_for_the_one_before() {
         let x = Placed::copy_of(&device, &chain[0].x, Memory::default());
         let place = |n| Placed::poisoned(&device, 70, n, Memory::default());
         let (mut qkv, mut heads, mut last) = (place(144), place(48), place(72));
-        layers[0].forward(x.view(), qkv.view_mut(), &mut workspace, &stream).unwrap();
+        layers[0].call(x.view()).run(qkv.view_mut(), &mut workspace, &stream).unwrap();
         attention.forward(qkv.view(), 35, heads.view_mut(), &stream).unwrap();
-        layers[1].forward(heads.view(), last.view_mut(), &mut workspace, &stream).unwrap();
+        layers[1].call(heads.view()).run(last.view_mut(), &mut workspace, &stream).unwrap();
         stream.synchronize().unwrap();
         assert_attention(shape, &qkv.read().0, &heads, "between");
         let operands = Operands { x: heads.read().0, ..chain[1].clone() };
@@ -203,7 +204,10 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         let error = CausalAttention::new(&device, 1, head_dim).err();
         assert_eq!(error, Some(Error::HeadDim { head_dim, limit: 128 }));
     }
-    assert!(matches!(CausalAttention::new(&device, usize::MAX, 64), Err(Error::TooLarge { .. })));
+    assert!(matches!(
+        CausalAttention::new(&device, usize::MAX, 64),
+        Err(Error::Plan(plan::Error::TooLarge { .. }))
+    ));
 
     let shape = Shape::new(3, 10, 2, 16);
     let attention = CausalAttention::new(&device, 2, 16).unwrap();
@@ -230,6 +234,9 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     for (offset, stride) in [(1, 104), (0, 100), (4, 104)] {
         let unaligned = Matrix::strided(&qkv.buffer, offset, 20, 96, stride).unwrap();
         let error = refused(unaligned, 10, 20, 32);
-        assert!(matches!(error, Error::Unaligned { what: "qkv", stride: of, .. } if of == stride), "{error}");
+        assert!(
+            matches!(error, Error::Plan(plan::Error::Unaligned { what: "qkv", stride: of, .. }) if of == stride),
+            "{error}"
+        );
     }
 }

@@ -49,7 +49,10 @@ fn every_kernel_adds_to_these_columns_alone() {
             let mut workspace = Workspace::new(&device, layer.workspace_size(m)).unwrap();
             let case = format!("{} columns {columns:?} of {n}", kernel.name);
             layer
-                .forward_among(allow, strategy, x.view(), y.view_mut(), &mut workspace, &stream)
+                .call(x.view())
+                .strategy(strategy)
+                .among(&allow)
+                .run(y.view_mut(), &mut workspace, &stream)
                 .unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_agrees(&y, &expected(&operands, strategy, false), &case);
         }
@@ -74,7 +77,7 @@ fn tiles_beside_the_columns_do_without_the_adapter() {
     let mut workspace = Workspace::new(&device, layer.workspace_size(m)).unwrap();
     let mut run = |strategy| {
         let mut y = Placed::poisoned(&device, m, n, Memory::default());
-        layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace, &stream).unwrap();
+        layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace, &stream).unwrap();
         y.read().0
     };
     let (base, fused) = (run(Strategy::Base), run(Strategy::Fused));

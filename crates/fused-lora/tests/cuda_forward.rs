@@ -40,7 +40,10 @@ impl Case<'_> {
         for call in 1..=2 {
             let mut y = Placed::poisoned(device, m, n, self.y);
             layer
-                .forward_among(&allow, strategy, x.view(), y.view_mut(), &mut workspace, stream)
+                .call(x.view())
+                .strategy(strategy)
+                .among(&allow)
+                .run(y.view_mut(), &mut workspace, stream)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
             let case = || {
                 format!(
@@ -186,7 +189,7 @@ fn run(layer: &Layer, strategy: Strategy, x: &Array2<f16>, stream: &Stream) -> A
     let x = Placed::copy_of(device, x, Memory::default());
     let mut y = Placed::poisoned(device, x.view().rows(), layer.out_features(), Memory::default());
     let mut workspace = Workspace::new(device, layer.workspace_size(x.view().rows())).unwrap();
-    layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace, stream).unwrap();
+    layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace, stream).unwrap();
     y.read().0
 }
 

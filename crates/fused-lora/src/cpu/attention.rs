@@ -19,17 +19,16 @@ use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{
-    Simd, Workspace,
     buffer::Plain,
     kernel::{Finish, Init, Input, Job, MicroKernel, Output, Segment, Tile, Vector, exp::exp},
     parallel::{for_each, in_pool},
-    simd::dispatch,
+    simd::{Simd, dispatch},
     view::{Rows, RowsMut},
-    workspace::{Scratch, Slot},
+    workspace::{Scratch, Slot, Workspace},
 };
 use crate::{
     error::{Error, Operand},
-    shape::{require, require_nonzero},
+    shape::check_call,
 };
 
 /// Causal self-attention: `y = softmax(q kᵀ / √dim, key ≤ query) v`, for each sequence and head.
@@ -82,10 +81,8 @@ impl CausalAttention {
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
         let width = self.heads * self.head_dim;
-        require_nonzero(Operand::Qkv, qkv.shape())?;
-        require(Operand::Qkv, "columns", 3 * width, qkv.ncols())?;
-        require(Operand::Y, "rows", qkv.nrows(), y.nrows())?;
-        require(Operand::Y, "columns", width, y.ncols())?;
+        let output = (Operand::Y, y.dim().into());
+        check_call([width, 3 * width], (Operand::Qkv, qkv.dim().into()), [output])?;
         if seq_len == 0 || !qkv.nrows().is_multiple_of(seq_len) {
             return Err(Error::Sequences { rows: qkv.nrows(), seq_len });
         }

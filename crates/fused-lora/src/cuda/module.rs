@@ -15,12 +15,10 @@ use super::{
         types::{CUfunction, CUstream},
     },
     error::Error,
-    gpu::Gpu,
     image::{Image, load},
     launch::Arguments,
-    plan::Launch,
-    properties::Properties,
 };
+use crate::plan::{Gpu, Launch, Properties};
 
 pub(super) struct Module {
     images: Vec<Image>,

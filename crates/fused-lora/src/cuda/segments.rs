@@ -2,7 +2,8 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use fused_lora_kernels::{Global, params::Lora};
 
-use super::{adapters::Adapters, assignment::Assignment, error::Error, memory::Memory, table::AdapterTable};
+use super::{error::Error, memory::Memory, table::AdapterTable};
+use crate::plan::{adapters::Adapters, assignment::Assignment};
 
 /// Which rows of a batch have which adapter of a table: on the device, for any number of calls with that many
 /// rows. Clones share it.

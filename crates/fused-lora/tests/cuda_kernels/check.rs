@@ -184,7 +184,7 @@ impl<'a> Case<'a> {
         let of_row = vec![&expected; m];
         self.twice(&of_row, n, &format!("r {rank}"), |y| {
             let allow = |launch: &Launch| self.kernel.allows(launch);
-            layer.forward_among(allow, strategy, x.view(), y, &mut workspace, &self.stream)
+            layer.call(x.view()).strategy(strategy).among(&allow).run(y, &mut workspace, &self.stream)
         });
     }
 
@@ -231,7 +231,11 @@ impl<'a> Case<'a> {
         self.twice(&of_row, n, &format!("r {first} and 10"), |y| {
             let allow = |launch: &Launch| self.kernel.allows(launch);
             let x = x.view();
-            layer.forward_batch_among(allow, strategy, x, y, &table, &segments, &mut workspace, &self.stream)
+            layer.call(x).segments(&segments).strategy(strategy).among(&allow).run(
+                y,
+                &mut workspace,
+                &self.stream,
+            )
         });
     }
 

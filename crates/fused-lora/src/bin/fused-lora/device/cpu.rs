@@ -10,6 +10,6 @@ pub(super) fn forward(job: &Job<'_>) -> Result<(Array2<f16>, String)> {
     let adapter = Adapter::new(job.lora.a.view(), job.lora.b.view(), job.lora.scale)?;
     let layer = Layer::new(job.weight.view())?.with_adapter(adapter)?.with_epilogue(&job.epilogue())?;
     let mut y = Array2::zeros((job.x.nrows(), layer.out_features()));
-    layer.forward_with(job.strategy, job.x.view(), y.view_mut(), &mut Workspace::new())?;
+    layer.call(job.x.view()).strategy(job.strategy).run(y.view_mut(), &mut Workspace::new())?;
     Ok((y, layer.simd().to_string()))
 }

@@ -21,9 +21,13 @@ pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, Strin
     let x = Buffer::from_slice(&device, &job.x.iter().copied().collect::<Vec<_>>())?;
     let mut y = Buffer::zeroed(&device, m * n)?;
     let x = Matrix::new(&x, m, k)?;
-    layer.forward_with(job.strategy, x, MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+    layer.call(x).strategy(job.strategy).run(MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
     stream.synchronize()?;
-    let by = format!("cuda:{ordinal}, {}, {}", device.properties().name, layer.plan_for(&x, job.strategy)?);
+    let by = format!(
+        "cuda:{ordinal}, {}, {}",
+        device.properties().name,
+        layer.call(x).strategy(job.strategy).plan()?
+    );
     let y = Array2::from_shape_vec((m, n), y.to_vec()?).map_err(|error| anyhow!("cannot read y: {error}"))?;
     Ok((y, by))
 }

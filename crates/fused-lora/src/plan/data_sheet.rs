@@ -18,9 +18,9 @@ const REGISTER_UNIT: u32 = 256;
 const SMS_OF_GPCS: [u32; 8] = [18, 18, 16, 16, 16, 16, 16, 16];
 
 /// What a data sheet says, in the words of the driver.
-pub(super) struct DataSheet {
+pub(crate) struct DataSheet {
     /// By which it is asked for.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     full_name: &'static str,
     compute_capability: (u32, u32),
     multiprocessors: u32,
@@ -51,7 +51,7 @@ impl Gpu {
 
 impl DataSheet {
     /// All of them.
-    pub(super) const ALL: &[Self] = &[
+    pub(crate) const ALL: &[Self] = &[
         Self {
             name: "h100",
             full_name: "NVIDIA H100 80GB HBM3",
@@ -146,13 +146,13 @@ impl DataSheet {
         }
     }
 
-    pub(super) fn gpu(&self) -> Gpu {
+    pub(crate) fn gpu(&self) -> Gpu {
         gpu(self.properties())
     }
 }
 
 /// A GPU of these properties, with the occupancy that they give.
-pub(super) fn gpu(properties: Properties) -> Gpu {
+pub(crate) fn gpu(properties: Properties) -> Gpu {
     let entries = kernels(properties.target())
         .map(|kernel| Entry { kernel, occupancy: occupancy(kernel, &properties) })
         .collect();

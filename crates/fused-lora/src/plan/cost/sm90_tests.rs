@@ -11,12 +11,12 @@ use fused_lora_kernels::{
 use super::*;
 use crate::{
     Problem, Strategy,
-    cuda::{
+    plan::{
         Error, Gpu,
         adapters::Adapters,
         assignment::Assignment,
+        choice::{Plan, Request},
         layout::workspace_size,
-        plan::{Plan, Request},
     },
 };
 
@@ -158,8 +158,9 @@ fn what_the_copy_engine_cannot_address_takes_the_kernels_for_8_0() {
     let gpu = h200();
     for strategy in Strategy::ALL {
         let boxed = Request::uniform(1000, 1024, 1024, 10, strategy);
-        let target =
-            |request: &Request<'_>| Plan::new(request, &gpu, &|_| true).unwrap().launches()[0].kernel.target;
+        let target = |request: &Request<'_>| {
+            Plan::among(request, &gpu, &|_| true).unwrap().launches()[0].kernel.target
+        };
         assert_eq!(target(&boxed), Target::Sm90a, "{strategy}");
         assert_eq!(target(&Request { boxed: false, ..boxed }), Target::Sm80, "{strategy}");
         // Any number of columns in rows that are apart enough: 77 in 80.
@@ -178,7 +179,7 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
             workspace,
             ..Request::uniform(m, 1024, 1024, 1, Strategy::Fused)
         };
-        Plan::new(&request, &gpu, &|launch| launch.kernel.name.starts_with(name))
+        Plan::among(&request, &gpu, &|launch| launch.kernel.name.starts_with(name))
             .map(|plan| plan.launches()[0])
     };
     let none = Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused };
@@ -211,7 +212,7 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
 fn programmatic_launches_cost_less() {
     let gpu = h200();
     let old = Properties { driver_version: (12, 2), ..gpu.properties().clone() };
-    let old = crate::cuda::data_sheet::gpu(old);
+    let old = crate::plan::data_sheet::gpu(old);
     let of = |gpu: &Gpu| plan(gpu, [128, 1024, 1024], 0, Strategy::Base).seconds();
     assert!((of(&old) - of(&gpu) - (LAUNCH_GAP - PROGRAMMATIC_GAP)).abs() < 1e-12);
 }

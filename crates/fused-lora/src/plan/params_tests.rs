@@ -1,10 +1,10 @@
 use fused_lora_kernels::{
     params::{Adapter, Lora},
-    table::{KERNELS, SM90_KERNELS},
+    table::{KERNELS, SM90_KERNELS, Target},
 };
 
 use super::*;
-use crate::cuda::assignment::Assignment;
+use crate::plan::assignment::Assignment;
 
 fn operands(adapters: Adapters<'_>) -> Operands<'_> {
     Operands {

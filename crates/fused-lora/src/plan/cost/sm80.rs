@@ -33,8 +33,8 @@ use fused_lora_kernels::{
     tile::WARP,
 };
 
-use super::{PROLOGUE, SHARED_BYTES_PER_CYCLE, Work, busiest, makes_h, outputs};
-use crate::cuda::properties::Properties;
+use super::work::{PROLOGUE, SHARED_BYTES_PER_CYCLE, Work, busiest, makes_h, outputs};
+use crate::plan::properties::Properties;
 
 /// Cycles from a load's issue to its data, from L2: some 260 on an idle A100 or H100 (Luo et al., *Dissecting the
 /// NVIDIA Hopper Architecture through Microbenchmarking*, 2024), taken to be twice that under load.

@@ -38,8 +38,10 @@
 
 use fused_lora_kernels::table::{Kernel, Operation};
 
-use super::{PROLOGUE, Placement, SHARED_BYTES_PER_CYCLE, Work, busiest, cluster_items, makes_h, outputs};
-use crate::cuda::properties::Properties;
+use super::work::{
+    PROLOGUE, Placement, SHARED_BYTES_PER_CYCLE, Work, busiest, cluster_items, makes_h, outputs,
+};
+use crate::plan::properties::Properties;
 
 /// f16 multiply-adds with f32 sums in a cycle of an SM: 989.4 TFLOP/s of an H100 SXM with 132 SMs at 1830 MHz (*H100
 /// Tensor Core GPU Architecture* whitepaper).

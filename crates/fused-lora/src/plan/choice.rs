@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use fused_lora_kernels::{
     params::{Adapter, Lora},
@@ -6,14 +6,15 @@ use fused_lora_kernels::{
 };
 
 use super::{
-    adapters::Adapters,
+    adapters::{Adapters, Signature},
+    cache::Cache,
     clusters::cluster_sizes,
     cost::{self, Placement, Work},
-    count::{count, count_u64},
     error::Error,
     forced::{Forced, forced},
     gpu::Gpu,
     layout::workspace_size,
+    sizes::{count, count_u64},
 };
 use crate::{Problem, Strategy};
 
@@ -43,28 +44,58 @@ pub struct Launch {
     /// The cost model's estimate.
     pub seconds: f64,
     /// Of the kernel among the GPU's.
-    pub(super) index: usize,
+    pub(crate) index: usize,
 }
 
 /// A call, as far as its plan depends on it.
 #[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) m: u32,
-    pub(super) n: u32,
-    pub(super) k: u32,
+pub(crate) struct Request<'a> {
+    pub(crate) m: u32,
+    pub(crate) n: u32,
+    pub(crate) k: u32,
     /// Whether x can be read 16 bytes at a time.
-    pub(super) aligned: bool,
+    pub(crate) aligned: bool,
     /// Whether the copy engine can address x and y.
-    pub(super) boxed: bool,
-    pub(super) strategy: Strategy,
-    pub(super) adapters: Adapters<'a>,
+    pub(crate) boxed: bool,
+    pub(crate) strategy: Strategy,
+    pub(crate) adapters: Adapters<'a>,
     /// Bytes of the workspace.
-    pub(super) workspace: usize,
+    pub(crate) workspace: usize,
+}
+
+/// Everything that a plan depends on. The storage type is one, and the epilogue changes no choice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Key {
+    gpu: u64,
+    size: [u32; 3],
+    aligned: bool,
+    boxed: bool,
+    strategy: Strategy,
+    adapters: Signature,
+    workspace: usize,
+}
+
+thread_local! {
+    /// Each thread has its own, so that a call takes no lock.
+    static PLANS: RefCell<Cache<Key, Plan>> = const { RefCell::new(Cache::new()) };
 }
 
 impl Request<'_> {
+    fn key(&self, gpu: &Gpu) -> Key {
+        let Self { m, n, k, aligned, boxed, strategy, adapters, workspace } = *self;
+        Key {
+            gpu: gpu.id(),
+            size: [m, n, k],
+            aligned,
+            boxed,
+            strategy,
+            adapters: adapters.signature(),
+            workspace,
+        }
+    }
+
     /// One adapter for all rows, x and y without gaps and as aligned as K and N allow, and the least workspace.
-    pub(super) fn uniform(m: u32, n: u32, k: u32, rank: u32, strategy: Strategy) -> Self {
+    pub(crate) fn uniform(m: u32, n: u32, k: u32, rank: u32, strategy: Strategy) -> Self {
         let uniform = Adapter { rank, last_column: n, ..Adapter::default() };
         let aligned = k.is_multiple_of(8);
         Self {
@@ -72,7 +103,8 @@ impl Request<'_> {
             n,
             k,
             aligned,
-            boxed: aligned && n.is_multiple_of(8),
+            // A single row has no stride.
+            boxed: m == 1 || aligned && n.is_multiple_of(8),
             strategy,
             adapters: Adapters::uniform(Lora { uniform, ..Lora::default() }),
             workspace: workspace_size(m as usize, rank as usize),
@@ -82,7 +114,7 @@ impl Request<'_> {
 
 impl Gpu {
     /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned as K and N
-    /// allow, and a workspace of the size that [`workspace_size`](super::workspace_size) says.
+    /// allow, and a workspace of the size that [`workspace_size`](crate::plan::workspace_size) says.
     ///
     /// # Errors
     ///
@@ -90,13 +122,26 @@ impl Gpu {
     pub fn plan(&self, problem: &Problem, strategy: Strategy) -> Result<Plan, Error> {
         let Problem { m, n, k, rank } = *problem;
         let [m, n, k, rank] = [count("M", m)?, count("N", n)?, count("K", k)?, count("r", rank)?];
-        Plan::new(&Request::uniform(m, n, k, rank, strategy), self, &|_| true)
+        Plan::of(&Request::uniform(m, n, k, rank, strategy), self)
     }
 }
 
 impl Plan {
-    /// The fastest, by the cost model, of what `allow` lets pass.
-    pub(super) fn new(
+    /// The fastest, by the cost model. Plans are kept: a request that this thread has made lately takes no lock and allocates
+    /// nothing.
+    pub(crate) fn of(request: &Request<'_>, gpu: &Gpu) -> Result<Self, Error> {
+        let key = request.key(gpu);
+        // There is no cache while a thread ends.
+        if let Ok(Some(plan)) = PLANS.try_with(|plans| plans.borrow().get(&key)) {
+            return Ok(plan);
+        }
+        let plan = Self::among(request, gpu, &|_| true)?;
+        let _ = PLANS.try_with(|plans| plans.borrow_mut().add(key, plan));
+        Ok(plan)
+    }
+
+    /// The fastest of what `allow` lets pass.
+    pub(crate) fn among(
         request: &Request<'_>,
         gpu: &Gpu,
         allow: &dyn Fn(&Launch) -> bool,
@@ -261,7 +306,7 @@ impl fmt::Display for Launch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::{clusters::kernels, forced::LeftOut};
+    use crate::plan::{clusters::kernels, forced::LeftOut};
 
     #[test]
     fn a_forced_kernel_serves_or_the_call_is_refused_by_its_name() {
@@ -287,7 +332,7 @@ mod tests {
         assert_eq!(first(plan(1024, 100, Strategy::Fused, "sm90_fused_64x64")), ("sm90_fused_64x64", 1));
         // Another operation's kernel changes nothing.
         let free =
-            Plan::new(&Request::uniform(512, 1024, 1024, 100, Strategy::Fused), &gpu, &|_| true).unwrap();
+            Plan::among(&Request::uniform(512, 1024, 1024, 100, Strategy::Fused), &gpu, &|_| true).unwrap();
         assert_eq!(first(plan(1024, 100, Strategy::Fused, "gemm_64x64")).0, free.launches()[0].kernel.name);
         for (k, rank, strategy, forced) in [
             (1022, 0, Strategy::Base, "sm90_gemm_64x64/2"),
