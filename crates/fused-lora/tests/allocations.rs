@@ -1,4 +1,4 @@
-//! `forward` allocates nothing after the first call of a size.
+//! A call allocates nothing after the first one of its size.
 //!
 //! Alone in its process and without libtest, whose own thread allocates when it likes: the counters count every
 //! thread, the main one apart. While it waits for a pool it is not `forward` that runs on it, and how long it
@@ -18,7 +18,7 @@ use std::{
 
 use common::{Operands, Strided};
 use fused_lora::{
-    Activation, Epilogue, Residual, Strategy,
+    Activation, Epilogue, Problem, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
 };
 
@@ -139,5 +139,23 @@ fn main() {
             }
         }
     }
-    println!("forward allocates nothing after the first call: ok");
+    #[cfg(feature = "cuda")]
+    plans_that_were_made_before_are_found_without_an_allocation();
+    println!("a call allocates nothing after the first one: ok");
+}
+
+/// Of a GPU that need not be there.
+#[cfg(feature = "cuda")]
+fn plans_that_were_made_before_are_found_without_an_allocation() {
+    let gpu = fused_lora::plan::Gpu::from_data_sheet("h200").unwrap();
+    let plan = || {
+        for (n, k) in [(1024, 1024), (4096, 1024), (1024, 4096)] {
+            for strategy in Strategy::ALL {
+                gpu.plan(&Problem::new(512, n, k, 10), strategy).unwrap();
+            }
+        }
+    };
+    plan();
+    let [here, elsewhere] = allocations(|| (0..100).for_each(|_| plan()));
+    assert_eq!(here, 0, "{here} allocations, and {elsewhere} of other threads");
 }

@@ -80,7 +80,7 @@ fn a_graph_replays_with_what_is_in_x_then() {
         let mut x = Placed::copy_of(&device, &operands.x, Memory::default());
         let mut y = Placed::poisoned(&device, 70, 100, Memory::default());
         let mut workspace = Workspace::new(&device, layer.workspace_size(70)).unwrap();
-        let graph = Graph::capture(&stream, |stream| {
+        let graph = Graph::capture::<Error>(&stream, |stream| {
             for _ in 0..2 {
                 layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace, stream)?;
             }
@@ -129,7 +129,7 @@ fn layers_in_a_chain_wait_for_each_other() {
                         let (x, y) = (before[i].view(), after[0].view_mut());
                         layer.call(x).strategy(strategy).run(y, &mut workspace, stream)?;
                     }
-                    Ok(())
+                    Ok::<_, Error>(())
                 };
                 if captured {
                     let graph = Graph::capture(&stream, run).unwrap();
@@ -157,11 +157,11 @@ fn a_capture_that_fails_leaves_the_stream_as_it_was() {
     let failed = Graph::capture(&stream, |_| Err(Error::NoDevice));
     assert_eq!(failed.unwrap_err(), Error::NoDevice);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = Graph::capture(&stream, |_| panic!("on purpose"));
+        let _ = Graph::capture::<Error>(&stream, |_| panic!("on purpose"));
     }));
     assert!(panicked.is_err());
 
-    let empty = Graph::capture(&stream, |_| Ok(())).unwrap();
+    let empty = Graph::capture::<Error>(&stream, |_| Ok(())).unwrap();
     // SAFETY: nothing was recorded.
     unsafe { empty.launch(&stream).unwrap() };
     let mut buffer = Buffer::zeroed(&device, 5).unwrap();

@@ -1,4 +1,4 @@
-use std::{fmt, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use fused_lora_kernels::params;
 use half::f16;
@@ -12,11 +12,12 @@ use super::{
 use crate::plan::adapters::Adapters;
 
 /// A low-rank adapter on a device, for all rows of a call. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Adapter {
     inner: Arc<Inner>,
 }
 
+#[derive(Debug)]
 struct Inner {
     slabs: Slabs,
     /// Rank, scale and columns of y.
@@ -100,18 +101,5 @@ impl Adapter {
 
     pub(super) fn adapters(&self) -> Adapters<'static> {
         Adapters::uniform(params::Lora { uniform: self.inner.entry, ..self.inner.slabs.lora() })
-    }
-}
-
-impl fmt::Debug for Adapter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Adapter")
-            .field("rank", &self.rank())
-            .field("in_features", &self.in_features())
-            .field("out_features", &self.out_features())
-            .field("columns", &self.columns())
-            .field("scale", &self.scale())
-            .field("device", &self.device().ordinal())
-            .finish()
     }
 }

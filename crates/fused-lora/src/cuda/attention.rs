@@ -1,5 +1,3 @@
-use std::fmt;
-
 use fused_lora_kernels::layer_table::{LAYER_KERNELS, LayerKernel};
 
 use super::{
@@ -22,7 +20,7 @@ use crate::{
 ///
 /// Keys behind a query are never seen, whatever their k and v hold. NaN or infinity in q, or in a k or v that a query sees,
 /// come out in that query's row, and in no other.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CausalAttention {
     device: Device,
     kernel: &'static LayerKernel,
@@ -102,15 +100,5 @@ impl CausalAttention {
         // the matrices were made, and that the kernel holds a head by `new`. qkv and y stay until the launch is over:
         // dropping them waits for it, and of matrices of somebody else, and of graphs, it is promised.
         unsafe { device.module().launch_layer(self.kernel, grid, &params, stream.raw()) }
-    }
-}
-
-impl fmt::Debug for CausalAttention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CausalAttention")
-            .field("heads", &self.heads)
-            .field("head_dim", &self.head_dim)
-            .field("device", &self.device.ordinal())
-            .finish()
     }
 }

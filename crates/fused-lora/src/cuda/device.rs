@@ -274,6 +274,6 @@ impl Drop for Inner {
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Device").field(self.properties()).finish()
+        f.debug_tuple("Device").field(&self.ordinal()).finish()
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use half::f16;
 use ndarray::ArrayView2;
@@ -21,7 +21,7 @@ use crate::{
 /// A [call](Self::call) puts kernels into a stream and returns: it allocates nothing, copies nothing and waits
 /// for nothing. So it can be captured in a [`Graph`](super::Graph), which reads, when it is launched, what
 /// x holds then.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Layer {
     weight: Arc<Weight>,
     adapter: Option<Adapter>,
@@ -158,18 +158,5 @@ impl Layer {
             strategy: Strategy::Fused,
             allow: None,
         }
-    }
-}
-
-impl fmt::Debug for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layer")
-            .field("in_features", &self.in_features())
-            .field("out_features", &self.out_features())
-            .field("adapter", &self.adapter)
-            .field("bias", &self.bias.is_some())
-            .field("activation", &self.activation)
-            .field("device", &self.device().ordinal())
-            .finish()
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use fused_lora_kernels::layer_table::LayerKernel;
 use half::f16;
@@ -20,7 +20,7 @@ const EPSILON: f32 = 1e-5;
 /// variance is that of the differences.
 ///
 /// A NaN or infinity in a row of x makes that row of y NaN, and no other. Clones share γ and β.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LayerNorm {
     gamma: Arc<Buffer>,
     beta: Arc<Buffer>,
@@ -83,12 +83,5 @@ impl LayerNorm {
         // were made; γ and β are as wide, and padded. All of them stay until the launch is over: dropping them waits for
         // it, and of matrices of somebody else, and of graphs, it is promised.
         unsafe { device.module().launch_layer(LayerKernel::layer_norm(), grid, &params, stream.raw()) }
-    }
-}
-
-impl fmt::Debug for LayerNorm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let device = self.device().ordinal();
-        f.debug_struct("LayerNorm").field("width", &self.width).field("device", &device).finish()
     }
 }

@@ -1,6 +1,5 @@
 use std::{
     ffi::c_void,
-    fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -11,6 +10,7 @@ use super::{
 };
 
 /// A queue of work on a device: what is put in runs in its order, beside what other streams run.
+#[derive(Debug)]
 pub struct Stream {
     device: Device,
     raw: CUstream,
@@ -105,11 +105,5 @@ impl Drop for Stream {
             // failure.
             let _ = unsafe { driver::stream_destroy(self.raw) };
         }
-    }
-}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("raw", &self.raw).field("device", &self.device.ordinal()).finish()
     }
 }

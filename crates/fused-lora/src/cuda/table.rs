@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use fused_lora_kernels::{Global, params};
 
@@ -12,11 +12,12 @@ use crate::{error::Operand, shape::require_nonzero};
 
 /// Several adapters of one layer on a device, each with its own rank, scale and columns, for batches that mix
 /// them. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AdapterTable {
     inner: Arc<Inner>,
 }
 
+#[derive(Debug)]
 struct Inner {
     slabs: Slabs,
     /// The table as the kernels read it.
@@ -89,16 +90,5 @@ impl AdapterTable {
     /// Its part of the kernels' parameters.
     pub(super) fn lora(&self) -> params::Lora {
         params::Lora { adapters: Global::from_address(self.inner.table.address()), ..self.inner.slabs.lora() }
-    }
-}
-
-impl fmt::Debug for AdapterTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdapterTable")
-            .field("entries", &self.entries())
-            .field("in_features", &self.in_features())
-            .field("out_features", &self.out_features())
-            .field("device", &self.device().ordinal())
-            .finish()
     }
 }

@@ -103,8 +103,7 @@ impl Request<'_> {
             n,
             k,
             aligned,
-            // A single row has no stride.
-            boxed: m == 1 || aligned && n.is_multiple_of(8),
+            boxed: aligned && n.is_multiple_of(8),
             strategy,
             adapters: Adapters::uniform(Lora { uniform, ..Lora::default() }),
             workspace: workspace_size(m as usize, rank as usize),
@@ -306,7 +305,7 @@ impl fmt::Display for Launch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{clusters::kernels, forced::LeftOut};
+    use crate::plan::{assignment::Assignment, clusters::kernels, forced::LeftOut};
 
     #[test]
     fn a_forced_kernel_serves_or_the_call_is_refused_by_its_name() {
@@ -381,6 +380,42 @@ mod tests {
         let gpu = without(&names.join(","));
         assert!(matches!(first(&gpu), Err(Error::NoKernel { operation: Operation::Gemm, .. })));
         assert!(gpu.plan(&Problem::new(128, 1024, 1024, 10), Strategy::Fused).is_ok());
+    }
+
+    #[test]
+    fn plans_are_kept_by_everything_that_they_depend_on() {
+        let kept = |key: &Key| PLANS.with(|plans| plans.borrow().get(key));
+        let [gpu, other] = ["h200", "a100"].map(|name| Gpu::from_data_sheet(name).unwrap());
+        let base = Request::uniform(512, 1024, 2048, 100, Strategy::Fused);
+        let lora = Lora::default();
+        let assignments = [100, 10].map(|rank| Assignment::new(512, &[(0..512, Some(0))], &[rank]).unwrap());
+        let [one, two] = assignments.each_ref().map(|of| Adapters::batch(lora, of));
+        let requests = [
+            base,
+            Request { m: 4096, ..base },
+            Request { n: 2048, ..base },
+            Request { k: 1024, ..base },
+            Request { aligned: false, ..base },
+            Request { boxed: false, ..base },
+            Request { strategy: Strategy::Unfused, ..base },
+            Request { adapters: Adapters::None, ..base },
+            Request { adapters: Request::uniform(1, 1, 1, 10, Strategy::Fused).adapters, ..base },
+            Request { adapters: one, ..base },
+            Request { adapters: two, ..base },
+            Request { workspace: base.workspace + 1, ..base },
+        ];
+        let asked: Vec<_> = requests.iter().map(|of| (of, &gpu)).chain([(&base, &other)]).collect();
+        for (i, (request, gpu)) in asked.iter().enumerate() {
+            let key = request.key(gpu);
+            assert!(kept(&key).is_none(), "request {i} is found under another's key");
+            let plan = Plan::of(request, gpu).unwrap().to_string();
+            assert_eq!(plan, Plan::among(request, gpu, &|_| true).unwrap().to_string());
+            assert_eq!(kept(&key).unwrap().to_string(), plan);
+            assert_eq!(Plan::of(request, gpu).unwrap().to_string(), plan);
+        }
+        // What is left out makes it another GPU; a clone is the same.
+        assert_eq!(base.key(&gpu.clone()), base.key(&gpu));
+        assert_ne!(base.key(&gpu.clone().without(&[])), base.key(&gpu));
     }
 
     #[test]

@@ -17,138 +17,91 @@ const REGISTER_UNIT: u32 = 256;
 /// whitepaper). Which are missing of 144 is not said, and differs from card to card: taken to be two each in six.
 const SMS_OF_GPCS: [u32; 8] = [18, 18, 16, 16, 16, 16, 16, 16];
 
-/// What a data sheet says, in the words of the driver.
-pub(crate) struct DataSheet {
-    /// By which it is asked for.
-    pub(crate) name: &'static str,
-    full_name: &'static str,
-    compute_capability: (u32, u32),
-    multiprocessors: u32,
-    shared_kib_per_cta: u32,
-    shared_kib_per_sm: u32,
-    threads_per_sm: u32,
-    memory_gib: u64,
-    l2_mib: u32,
-    clock_khz: u32,
-    memory_clock_khz: u32,
-    memory_bus_bits: u32,
-}
+/// The GPUs of which there is a data sheet.
+const NAMES: [&str; 5] = ["h100", "h200", "a100", "l4", "rtx4090"];
 
 impl Gpu {
     /// The names of [`from_data_sheet`](Self::from_data_sheet).
     #[must_use]
     pub fn data_sheets() -> impl ExactSizeIterator<Item = &'static str> {
-        DataSheet::ALL.iter().map(|sheet| sheet.name)
+        NAMES.into_iter()
     }
 
     /// A GPU that need not be there, from its data sheet and from what the build allows the kernels; None if there is
     /// no data sheet of that name.
     #[must_use]
     pub fn from_data_sheet(name: &str) -> Option<Self> {
-        DataSheet::ALL.iter().find(|sheet| sheet.name == name).map(DataSheet::gpu)
+        properties(name).map(gpu)
     }
 }
 
-impl DataSheet {
-    /// All of them.
-    pub(crate) const ALL: &[Self] = &[
-        Self {
-            name: "h100",
-            full_name: "NVIDIA H100 80GB HBM3",
-            compute_capability: (9, 0),
-            multiprocessors: 132,
-            shared_kib_per_cta: 227,
-            shared_kib_per_sm: 228,
-            threads_per_sm: 2048,
-            memory_gib: 80,
-            l2_mib: 50,
-            clock_khz: 1_980_000,
-            memory_clock_khz: 2_619_000,
-            memory_bus_bits: 5120,
-        },
-        Self {
-            name: "h200",
-            full_name: "NVIDIA H200",
-            compute_capability: (9, 0),
-            multiprocessors: 132,
-            shared_kib_per_cta: 227,
-            shared_kib_per_sm: 228,
-            threads_per_sm: 2048,
-            memory_gib: 141,
-            l2_mib: 50,
-            clock_khz: 1_980_000,
+/// What a data sheet says, in the words of the driver.
+fn properties(name: &str) -> Option<Properties> {
+    let h100 = Properties {
+        ordinal: 0,
+        name: "NVIDIA H100 80GB HBM3".to_owned(),
+        uuid: [0; 16],
+        compute_capability: (9, 0),
+        multiprocessors: 132,
+        shared_bytes_per_cta: 227 << 10,
+        shared_bytes_per_sm: 228 << 10,
+        registers_per_sm: 65536,
+        threads_per_sm: 2048,
+        memory_bytes: 80 << 30,
+        l2_bytes: 50 << 20,
+        clock_khz: 1_980_000,
+        memory_clock_khz: 2_619_000,
+        memory_bus_bits: 5120,
+        // A late one.
+        driver_version: (13, 0),
+    };
+    let rtx4090 = Properties {
+        name: "NVIDIA GeForce RTX 4090".to_owned(),
+        compute_capability: (8, 9),
+        multiprocessors: 128,
+        shared_bytes_per_cta: 99 << 10,
+        shared_bytes_per_sm: 100 << 10,
+        threads_per_sm: 1536,
+        memory_bytes: 24 << 30,
+        l2_bytes: 72 << 20,
+        clock_khz: 2_520_000,
+        memory_clock_khz: 10_501_000,
+        memory_bus_bits: 384,
+        ..h100.clone()
+    };
+    Some(match name {
+        "h100" => h100,
+        "h200" => Properties {
+            name: "NVIDIA H200".to_owned(),
+            memory_bytes: 141 << 30,
             // 4.8 TB/s
             memory_clock_khz: 3_125_000,
             memory_bus_bits: 6144,
+            ..h100
         },
-        Self {
-            name: "a100",
-            full_name: "NVIDIA A100-SXM4-80GB",
+        "a100" => Properties {
+            name: "NVIDIA A100-SXM4-80GB".to_owned(),
             compute_capability: (8, 0),
             multiprocessors: 108,
-            shared_kib_per_cta: 163,
-            shared_kib_per_sm: 164,
-            threads_per_sm: 2048,
-            memory_gib: 80,
-            l2_mib: 40,
+            shared_bytes_per_cta: 163 << 10,
+            shared_bytes_per_sm: 164 << 10,
+            l2_bytes: 40 << 20,
             clock_khz: 1_410_000,
             memory_clock_khz: 1_593_000,
-            memory_bus_bits: 5120,
+            ..h100
         },
-        Self {
-            name: "l4",
-            full_name: "NVIDIA L4",
-            compute_capability: (8, 9),
+        "l4" => Properties {
+            name: "NVIDIA L4".to_owned(),
             multiprocessors: 58,
-            shared_kib_per_cta: 99,
-            shared_kib_per_sm: 100,
-            threads_per_sm: 1536,
-            memory_gib: 24,
-            l2_mib: 48,
+            l2_bytes: 48 << 20,
             clock_khz: 2_040_000,
             memory_clock_khz: 6_251_000,
             memory_bus_bits: 192,
+            ..rtx4090
         },
-        Self {
-            name: "rtx4090",
-            full_name: "NVIDIA GeForce RTX 4090",
-            compute_capability: (8, 9),
-            multiprocessors: 128,
-            shared_kib_per_cta: 99,
-            shared_kib_per_sm: 100,
-            threads_per_sm: 1536,
-            memory_gib: 24,
-            l2_mib: 72,
-            clock_khz: 2_520_000,
-            memory_clock_khz: 10_501_000,
-            memory_bus_bits: 384,
-        },
-    ];
-
-    fn properties(&self) -> Properties {
-        Properties {
-            ordinal: 0,
-            name: self.full_name.to_owned(),
-            uuid: [0; 16],
-            compute_capability: self.compute_capability,
-            multiprocessors: self.multiprocessors,
-            shared_bytes_per_cta: self.shared_kib_per_cta << 10,
-            shared_bytes_per_sm: self.shared_kib_per_sm << 10,
-            registers_per_sm: 65536,
-            threads_per_sm: self.threads_per_sm,
-            memory_bytes: self.memory_gib << 30,
-            l2_bytes: self.l2_mib << 20,
-            clock_khz: self.clock_khz,
-            memory_clock_khz: self.memory_clock_khz,
-            memory_bus_bits: self.memory_bus_bits,
-            // A late one.
-            driver_version: (13, 0),
-        }
-    }
-
-    pub(crate) fn gpu(&self) -> Gpu {
-        gpu(self.properties())
-    }
+        "rtx4090" => rtx4090,
+        _ => return None,
+    })
 }
 
 /// A GPU of these properties, with the occupancy that they give.

@@ -14,7 +14,7 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    device::{Choice, Job},
+    device::{self, Choice, Job},
     output::Output,
 };
 
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let Base { weight, bias } = base;
     let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy: args.strategy };
-    let outcome = job.run(args.device)?;
+    let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
         let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");
     }

@@ -6,13 +6,9 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use fused_lora_records::Workload;
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(feature = "cuda")]
 mod model;
-#[cfg(not(all(
-    feature = "cuda",
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
+#[cfg(not(feature = "cuda"))]
 #[path = "estimate/no_model.rs"]
 mod model;
 mod table;

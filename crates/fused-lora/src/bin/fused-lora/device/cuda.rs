@@ -1,12 +1,12 @@
 use anyhow::{Result, anyhow};
 use fused_lora::cuda::{
-    Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
+    Adapter, Buffer, Device, Gpu, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
 };
 use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::Job;
+use super::job::Job;
 
 /// y, and what computed it.
 pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, String)> {
@@ -30,6 +30,11 @@ pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, Strin
     );
     let y = Array2::from_shape_vec((m, n), y.to_vec()?).map_err(|error| anyhow!("cannot read y: {error}"))?;
     Ok((y, by))
+}
+
+/// The device of this number, as a plan sees it.
+pub(crate) fn gpu(ordinal: u32) -> Result<Gpu> {
+    Ok(Device::open(ordinal)?.gpu().clone())
 }
 
 /// What `info` says of the devices: each with its properties, or why there is none.
