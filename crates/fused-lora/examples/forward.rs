@@ -24,7 +24,8 @@ fn main() -> Result<(), fused_lora::Error> {
     let mut layer = layer.with_adapter(adapter(10, 5)?)?;
     for rank in [10, 100, 250] {
         layer.set_adapter(Some(adapter(rank, 5)?))?; // W is not packed again
-        layer.call(x.view()).run(y.view_mut(), &mut workspace)?; // the first call of a size allocates, later ones do not
+        // The first call of a size allocates, later ones do not.
+        layer.call(x.view()).run(y.view_mut(), &mut workspace)?;
         // Round by round in turn, so that whatever slows the machine down slows all of them down.
         let mut slowdowns = [Vec::new(), Vec::new()];
         for _ in 0..51 {

@@ -14,9 +14,10 @@
 //! [`Strategy::Unfused`] rounds `x Wᵀ + bias` to f16 on its way through memory; that is part of what it
 //! computes, so its bound has `u·|x Wᵀ + bias|` on top.
 //!
-//! With an activation g the bound of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through it: δ becomes the larger
-//! of |g(t ± δ) − g(t)|. (GELU falls and then rises, once: what lies between is nearer.) An activation or a residual
-//! add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and the sum, both in f32.
+//! With an activation g the bound of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through
+//! it: δ becomes the larger of |g(t ± δ) − g(t)|. (GELU falls and then rises, once: what lies between is
+//! nearer.) An activation or a residual add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and the
+//! sum, both in f32.
 
 use half::f16;
 use ndarray::{Array2, ArrayView2};

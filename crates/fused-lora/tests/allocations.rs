@@ -1,8 +1,8 @@
 //! A call allocates nothing after the first one of its size.
 //!
-//! Alone in its process and without libtest, whose own thread allocates when it likes: the counters count every
-//! thread, the main one apart. While it waits for a pool it is not `forward` that runs on it, and how long it
-//! takes to begin to wait depends on the machine's load.
+//! Alone in its process and without libtest, whose own thread allocates when it likes: the counters count
+//! every thread, the main one apart. While it waits for a pool it is not `forward` that runs on it, and how
+//! long it takes to begin to wait depends on the machine's load.
 
 mod common;
 
@@ -122,14 +122,14 @@ fn main() {
                 };
 
                 pool.install(&mut call);
-                // What rayon's threads set up once, whenever they come to it, is in one of three at most; what a call, or
-                // every 63rd job, allocates is in all.
+                // What rayon's threads set up once, whenever they come to it, is in one of three at most;
+                // what a call, or every 63rd job, allocates is in all.
                 let mut inside = || pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())))[1];
                 let inside = (0..3).map(|_| inside()).min().unwrap();
                 assert_eq!(inside, 0, "{simd} {strategy} m {m} k {k}: {inside} allocations in {CALLS} calls");
 
-                // From a thread outside the pool each call is one job put into rayon's queue, whose blocks hold
-                // 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
+                // From a thread outside the pool each call is one job put into rayon's queue, whose blocks
+                // hold 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
                 call();
                 let outside: usize = allocations(|| (0..CALLS).for_each(|_| call())).iter().sum();
                 assert!(

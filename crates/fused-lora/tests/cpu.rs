@@ -308,7 +308,8 @@ fn overflow_is_infinity_in_y_and_in_h() {
     }
 }
 
-/// Bias, activation, residual, in this order, and one rounding: on numbers that tell each of it from the others.
+/// Bias, activation, residual, in this order, and one rounding: on numbers that tell each of it from the
+/// others.
 #[test]
 fn the_order_of_the_epilogue() {
     let [one, minus_two] = [1.0, -2.0].map(f16::from_f32);

@@ -1,4 +1,5 @@
-//! Causal attention on a device, against f64, through the library's own launches. Skipped where there is no device.
+//! Causal attention on a device, against f64, through the library's own launches. Skipped where there is no
+//! device.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
@@ -42,8 +43,9 @@ impl Shape {
     }
 }
 
-/// Fails unless y is the attention of qkv: y rounded once, and a weight to f16 (u); a weight that underflows beside a largest
-/// one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for these sizes; `tests/kernels` has the derived bound).
+/// Fails unless y is the attention of qkv: y rounded once, and a weight to f16 (u); a weight that underflows
+/// beside a largest one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for these sizes;
+/// `tests/kernels` has the derived bound).
 #[track_caller]
 fn assert_attention(shape: Shape, qkv: &Array2<f16>, y: &Placed, name: &str) {
     let Shape { seq_len, heads, head_dim, .. } = shape;

@@ -1,5 +1,5 @@
-//! Activation and residuals on a device against the f64 reference, through the library's own launches. Skipped where
-//! there is no device.
+//! Activation and residuals on a device against the f64 reference, through the library's own launches.
+//! Skipped where there is no device.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
@@ -75,7 +75,8 @@ impl<'a> Case<'a> {
         reference::forward_residual(&inputs, &residuals, strategy).unwrap()
     }
 
-    /// Runs it among the launches that `allow` lets pass and holds y to the reference; x, y and the residuals lie as said.
+    /// Runs it among the launches that `allow` lets pass and holds y to the reference; x, y and the residuals
+    /// lie as said.
     fn agrees(
         &self,
         strategy: Strategy,

@@ -100,8 +100,9 @@ fn every_kernel_at_every_rank_it_is_for() {
     }
 }
 
-/// Those for compute capability 9.0, in clusters of every size that they are for: a tile and a bit along M and N, whole
-/// and broken steps of K, rows of x and y that are not a multiple of 16 bytes long, but that far apart.
+/// Those for compute capability 9.0, in clusters of every size that they are for: a tile and a bit along M
+/// and N, whole and broken steps of K, rows of x and y that are not a multiple of 16 bytes long, but that far
+/// apart.
 #[test]
 fn every_kernel_for_9_0_in_every_cluster() {
     let Some((device, _alone)) = device() else { return };

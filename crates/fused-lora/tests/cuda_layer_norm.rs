@@ -33,7 +33,8 @@ impl Case {
     }
 }
 
-/// Fails unless `y` is LayerNorm of `x` to two roundings to f16, one for y and one for sums in f32 of this length.
+/// Fails unless `y` is LayerNorm of `x` to two roundings to f16, one for y and one for sums in f32 of this
+/// length.
 #[track_caller]
 fn assert_normalised(x: &Array2<f16>, case: &Case, y: &Placed, name: &str) {
     let (values, untouched) = y.read();

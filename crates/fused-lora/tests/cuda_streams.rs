@@ -100,8 +100,8 @@ fn a_graph_replays_with_what_is_in_x_then() {
     }
 }
 
-/// What a layer reads, the one before it writes: on compute capability 9.0 kernels are launched before the one in front
-/// of them has ended, and wait for it themselves.
+/// What a layer reads, the one before it writes: on compute capability 9.0 kernels are launched before the
+/// one in front of them has ended, and wait for it themselves.
 #[test]
 fn layers_in_a_chain_wait_for_each_other() {
     let Some((device, _alone)) = device() else { return };

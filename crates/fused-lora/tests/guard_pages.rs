@@ -35,7 +35,8 @@ impl Guarded {
         let bytes = ((dim.0 - 1) * ld + dim.1) * size_of::<f16>();
         let body = bytes.next_multiple_of(page);
         let length = body + 2 * page;
-        // SAFETY: an anonymous mapping at no fixed address, of which the body is opened; `matrix` lies in the body.
+        // SAFETY: an anonymous mapping at no fixed address, of which the body is opened; `matrix` lies in the
+        // body.
         unsafe {
             let map = libc::mmap(
                 std::ptr::null_mut(),
@@ -57,7 +58,8 @@ impl Guarded {
     }
 
     fn view_mut(&mut self) -> ArrayViewMut2<'_, f16> {
-        // SAFETY: the mapping holds that many elements, zero at first, and is borrowed for as long as the view.
+        // SAFETY: the mapping holds that many elements, zero at first, and is borrowed for as long as the
+        // view.
         unsafe { ArrayViewMut2::from_shape_ptr(self.dim.strides((self.ld, 1)), self.matrix) }
     }
 

@@ -30,8 +30,8 @@ impl Adapter {
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`] if K or N is zero, [`Error::Shape`] if `a` and `b` differ in r, [`Error::Scale`] if
-    /// `scale` is not finite, and those of [`Simd::detect`].
+    /// [`Error::ZeroSize`] if K or N is zero, [`Error::Shape`] if `a` and `b` differ in r, [`Error::Scale`]
+    /// if `scale` is not finite, and those of [`Simd::detect`].
     pub fn new(a: ArrayView2<'_, f16>, b: ArrayView2<'_, f16>, scale: f32) -> Result<Self, Error> {
         Self::with_simd(Simd::detect()?, a, b, scale)
     }

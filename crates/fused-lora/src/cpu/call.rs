@@ -46,10 +46,12 @@ impl<'a> Call<'a> {
         Self { strategy, ..self }
     }
 
-    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`, `y: [M, N]`.
+    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`,
+    /// `y: [M, N]`.
     ///
-    /// Rows of x, y and residuals may be any distance apart; within a row elements are adjacent. What y held is
-    /// overwritten, and nothing between its rows is touched. Which threads work is said in [`cpu`](crate::cpu).
+    /// Rows of x, y and residuals may be any distance apart; within a row elements are adjacent. What y held
+    /// is overwritten, and nothing between its rows is touched. Which threads work is said in
+    /// [`cpu`](crate::cpu).
     ///
     /// # Errors
     ///
@@ -80,9 +82,10 @@ impl<'a> Call<'a> {
             addend: Input::NONE,
             finishing: Finishing { activation: self.activation, residuals },
         };
-        // SAFETY: `check_call` has seen the shapes of x, y and the residuals, those of A, B and the bias were checked against W
-        // when they were set; `y` is borrowed mutably until this function returns, so a residual is y itself or shares nothing
-        // with it; layer and adapter are packed for `self.simd`, which was required of this machine when they were made.
+        // SAFETY: `check_call` has seen the shapes of x, y and the residuals, those of A, B and the bias were
+        // checked against W when they were set; `y` is borrowed mutably until this function returns, so a
+        // residual is y itself or shares nothing with it; layer and adapter are packed for `self.simd`, which
+        // was required of this machine when they were made.
         dispatch!(self.simd, Kernel => unsafe {
             match (self.strategy, self.adapter) {
                 (Strategy::Base, _) | (_, None) => base.run::<Kernel>(workspace),

@@ -44,8 +44,8 @@ impl Adapter {
         Self::on_columns(device, a, b, scale, 0..out_features, out_features)
     }
 
-    /// As [`new`](Self::new), for some columns of y alone, which has `out_features`: one projection of a fused QKV.
-    /// `b: [columns, r]`. Tiles of y beside those columns cost what the base costs.
+    /// As [`new`](Self::new), for some columns of y alone, which has `out_features`: one projection of a
+    /// fused QKV. `b: [columns, r]`. Tiles of y beside those columns cost what the base costs.
     ///
     /// # Errors
     ///

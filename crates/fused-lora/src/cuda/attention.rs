@@ -15,11 +15,12 @@ use crate::{
     shape::check_call,
 };
 
-/// Causal self-attention on a device: `y = softmax(q kᵀ / √head_dim, key ≤ query) v`, for each sequence and head, without the
-/// matrix of scores in memory. Storage is f16, sums are f32, weights are rounded to f16 before they meet v.
+/// Causal self-attention on a device: `y = softmax(q kᵀ / √head_dim, key ≤ query) v`, for each sequence and
+/// head, without the matrix of scores in memory. Storage is f16, sums are f32, weights are rounded to f16
+/// before they meet v.
 ///
-/// Keys behind a query are never seen, whatever their k and v hold. NaN or infinity in q, or in a k or v that a query sees,
-/// come out in that query's row, and in no other.
+/// Keys behind a query are never seen, whatever their k and v hold. NaN or infinity in q, or in a k or v that
+/// a query sees, come out in that query's row, and in no other.
 #[derive(Clone, Debug)]
 pub struct CausalAttention {
     device: Device,
@@ -33,7 +34,8 @@ impl CausalAttention {
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if either is zero, [`Error::HeadDim`] for heads that no kernel is for, [`Error::Plan`].
+    /// [`Error::Problem`] if either is zero, [`Error::HeadDim`] for heads that no kernel is for,
+    /// [`Error::Plan`].
     pub fn new(device: &Device, heads: usize, head_dim: usize) -> Result<Self, Error> {
         if heads == 0 || head_dim == 0 {
             return Err(crate::Error::Heads { heads, head_dim }.into());
@@ -66,11 +68,12 @@ impl CausalAttention {
         &self.device
     }
 
-    /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head after the
-    /// other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after another.
+    /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head
+    /// after the other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after
+    /// another.
     ///
-    /// qkv is read 16 bytes at a time and must lie so: an address that is a multiple of 16 bytes, a stride that is one of 8
-    /// elements. y may lie anywhere.
+    /// qkv is read 16 bytes at a time and must lie so: an address that is a multiple of 16 bytes, a stride
+    /// that is one of 8 elements. y may lie anywhere.
     ///
     /// Queued on the stream, by the rules of a layer's [`run`](super::Call::run).
     ///
@@ -96,9 +99,10 @@ impl CausalAttention {
         device.require("the stream", stream.device().ordinal())?;
         let (params, grid) = params::attention(qkv, y, seq_len, self.heads, self.head_dim)?;
         let _entered = device.enter()?;
-        // SAFETY: the context is entered, and the stream of its device. Shapes and alignment were checked above, bounds when
-        // the matrices were made, and that the kernel holds a head by `new`. qkv and y stay until the launch is over:
-        // dropping them waits for it, and of matrices of somebody else, and of graphs, it is promised.
+        // SAFETY: the context is entered, and the stream of its device. Shapes and alignment were checked
+        // above, bounds when the matrices were made, and that the kernel holds a head by `new`. qkv and y
+        // stay until the launch is over: dropping them waits for it, and of matrices of somebody else, and of
+        // graphs, it is promised.
         unsafe { device.module().launch_layer(self.kernel, grid, &params, stream.raw()) }
     }
 }

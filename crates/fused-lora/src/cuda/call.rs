@@ -42,35 +42,35 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The adapters that `segments` give the rows of x, in place of the layer's own: still one launch, whose cost follows
-    /// the ranks that are there.
+    /// The adapters that `segments` give the rows of x, in place of the layer's own: still one launch, whose
+    /// cost follows the ranks that are there.
     pub fn segments(self, segments: &'a Segments) -> Self {
         Self { segments: Some(segments), ..self }
     }
 
     /// `residual: [M, N]` is added before the one rounding. It is to be kept as x is.
     ///
-    /// `unfused` rounds the base product on its way, which lies in y; but with an adapter and [`Residual::Output`] beside h
-    /// in the workspace, which then needs `workspace_size(m, rank.next_multiple_of(16) + n)`
-    /// ([`workspace_size`](super::workspace_size)).
+    /// `unfused` rounds the base product on its way, which lies in y; but with an adapter and
+    /// [`Residual::Output`] beside h in the workspace, which then needs
+    /// `workspace_size(m, rank.next_multiple_of(16) + n)` ([`workspace_size`](super::workspace_size)).
     pub fn residual(self, residual: Residual<Matrix<'a>>) -> Self {
         Self { residual, ..self }
     }
 
-    /// Another strategy than [`Strategy::Fused`]: for measuring, and for checking one against the other. `unfused` is three
-    /// launches.
+    /// Another strategy than [`Strategy::Fused`]: for measuring, and for checking one against the other.
+    /// `unfused` is three launches.
     pub fn strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }
     }
 
-    /// The fastest of the launches that `allow` lets pass: for tests of each kernel and each size of clusters, and for
-    /// tuning. Such plans are not kept.
+    /// The fastest of the launches that `allow` lets pass: for tests of each kernel and each size of
+    /// clusters, and for tuning. Such plans are not kept.
     pub fn among(self, allow: &'a dyn Fn(&Launch) -> bool) -> Self {
         Self { allow: Some(allow), ..self }
     }
 
-    /// What [`run`](Self::run) would launch, if y is without gaps and aligned as far as N allows, and the workspace of the
-    /// size that [`workspace_size`](super::workspace_size) says for the largest rank.
+    /// What [`run`](Self::run) would launch, if y is without gaps and aligned as far as N allows, and the
+    /// workspace of the size that [`workspace_size`](super::workspace_size) says for the largest rank.
     ///
     /// # Errors
     ///
@@ -82,7 +82,8 @@ impl<'a> Call<'a> {
         self.choose(y, 0)
     }
 
-    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one launch: `x: [M, K]`, `y: [M, N]`.
+    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one launch: `x: [M, K]`,
+    /// `y: [M, N]`.
     ///
     /// Queued on the stream; y is there when the stream has passed it. What y held is overwritten, and
     /// nothing between its rows is touched. x, y, the layer and its adapter have to be kept until then:
@@ -91,8 +92,8 @@ impl<'a> Call<'a> {
     /// # Errors
     ///
     /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`], [`Error::WorkspaceTooSmall`],
-    /// [`Error::WorkspaceStream`]: nothing is queued then. [`Error::Driver`], or [`Error::Plan`] with the operand that has
-    /// no tensor map, if the launch fails.
+    /// [`Error::WorkspaceStream`]: nothing is queued then. [`Error::Driver`], or [`Error::Plan`] with the
+    /// operand that has no tensor map, if the launch fails.
     pub fn run(self, y: MatrixMut<'_>, workspace: &mut Workspace, stream: &Stream) -> Result<(), Error> {
         let y = y.place();
         self.check(y)?;
@@ -103,13 +104,14 @@ impl<'a> Call<'a> {
         let _entered = device.enter()?;
         for launch in plan.launches() {
             let arguments = arguments(&operands, launch)?;
-            // SAFETY: the context is entered, and the stream of its device. `check` has seen shapes and devices, strides and
-            // bounds were checked when matrices, layer, adapter, table and segments were made; the plan took
-            // x's and y's alignment into account. y is borrowed mutably, so that residuals are y itself or share
-            // nothing with it. x, W, A, B, residuals and tables stay until the launch is over: dropping
-            // them waits for it, and of matrices of somebody else, and of graphs, it is promised. The workspace is
-            // as large as the plan's kernel needs, ours while it is borrowed, and bound to this stream, where
-            // launches run one after another, or wait for the one before.
+            // SAFETY: the context is entered, and the stream of its device. `check` has seen shapes and
+            // devices, strides and bounds were checked when matrices, layer, adapter, table and segments were
+            // made; the plan took x's and y's alignment into account. y is borrowed mutably, so that
+            // residuals are y itself or share nothing with it. x, W, A, B, residuals and tables stay until
+            // the launch is over: dropping them waits for it, and of matrices of somebody else, and of
+            // graphs, it is promised. The workspace is as large as the plan's kernel needs, ours while it is
+            // borrowed, and bound to this stream, where launches run one after another, or wait for the one
+            // before.
             unsafe { device.module().launch(launch, &arguments, stream.raw(), stream.is_programmatic())? };
         }
         Ok(())

@@ -93,14 +93,14 @@ impl Device {
         self.gpu().properties()
     }
 
-    /// What the newest of its kernels are compiled for. On compute capability 9.0 [`Target::Sm80`] means slower kernels;
-    /// [`without_sm90a`](Self::without_sm90a) says why.
+    /// What the newest of its kernels are compiled for. On compute capability 9.0 [`Target::Sm80`] means
+    /// slower kernels; [`without_sm90a`](Self::without_sm90a) says why.
     pub fn target(&self) -> Target {
         self.gpu().target()
     }
 
-    /// Why the kernels for compute capability 9.0 are not used, where the device is one of that and the driver new
-    /// enough, but would not load them. Those for 8.0 serve then.
+    /// Why the kernels for compute capability 9.0 are not used, where the device is one of that and the
+    /// driver new enough, but would not load them. Those for 8.0 serve then.
     pub fn without_sm90a(&self) -> Option<&Error> {
         self.module().without_sm90a()
     }

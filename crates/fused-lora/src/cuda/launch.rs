@@ -60,8 +60,8 @@ pub(super) fn arguments(operands: &Operands<'_>, launch: &Launch) -> Result<Argu
 
 /// The maps that a launch needs. Those of operands that its kernel does not read stay empty.
 ///
-/// All are made for every launch: encoding one is arithmetic on the host, and x and y are the caller's in any case. What
-/// is made is part of the launch's parameter, so a captured graph keeps it.
+/// All are made for every launch: encoding one is arithmetic on the host, and x and y are the caller's in any
+/// case. What is made is part of the launch's parameter, so a captured graph keeps it.
 fn tensor_maps(launch: &Launch, params: &Params) -> Result<TensorMaps, Error> {
     let mut maps = TensorMaps::default();
     let all = [&mut maps.x, &mut maps.w, &mut maps.y, &mut maps.a, &mut maps.b, &mut maps.h];
@@ -77,8 +77,8 @@ fn tensor_maps(launch: &Launch, params: &Params) -> Result<TensorMaps, Error> {
 fn encode(boxed: &Boxed) -> Result<TensorMap, Error> {
     boxed.check()?;
     let mut map = RawTensorMap::default();
-    // SAFETY: `map` is writable, at a multiple of 64; dimensions, boxes and element strides are two each, strides
-    // one less. The address is not dereferenced.
+    // SAFETY: `map` is writable, at a multiple of 64; dimensions, boxes and element strides are two each,
+    // strides one less. The address is not dereferenced.
     let encoded = unsafe {
         driver::tensor_map_encode_tiled(
             &mut map,

@@ -18,9 +18,9 @@ use crate::{
 /// A linear layer on a device, optionally with an adapter and an epilogue. Clones share W, so that one weight
 /// can serve with many adapters.
 ///
-/// A [call](Self::call) puts kernels into a stream and returns: it allocates nothing, copies nothing and waits
-/// for nothing. So it can be captured in a [`Graph`](super::Graph), which reads, when it is launched, what
-/// x holds then.
+/// A [call](Self::call) puts kernels into a stream and returns: it allocates nothing, copies nothing and
+/// waits for nothing. So it can be captured in a [`Graph`](super::Graph), which reads, when it is launched,
+/// what x holds then.
 #[derive(Clone, Debug)]
 pub struct Layer {
     weight: Arc<Weight>,
@@ -78,8 +78,8 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if the bias has not N elements, [`Error::OutOfMemory`], [`Error::Driver`]. The layer keeps its
-    /// epilogue then.
+    /// [`Error::Problem`] if the bias has not N elements, [`Error::OutOfMemory`], [`Error::Driver`]. The
+    /// layer keeps its epilogue then.
     pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
         let Epilogue { bias, activation } = epilogue;
         let bias = match bias {
@@ -136,10 +136,9 @@ impl Layer {
     /// A call with `x: [M, K]`, fused and with the layer's adapter unless it is asked for something else:
     ///
     /// ```no_run
-    /// # use fused_lora::{Residual, Strategy, cuda::{Error, Layer, Matrix, MatrixMut, Segments, Stream, Workspace}};
-    /// # fn call(
-    /// #     layer: &Layer, x: Matrix<'_>, mut y: MatrixMut<'_>, segments: &Segments, workspace: &mut Workspace, stream: &Stream,
-    /// # ) -> Result<(), Error> {
+    /// # use fused_lora::{Residual, Strategy, cuda::*};
+    /// # fn call(layer: &Layer, x: Matrix<'_>, mut y: MatrixMut<'_>, segments: &Segments,
+    /// #     workspace: &mut Workspace, stream: &Stream) -> Result<(), Error> {
     /// layer.call(x).run(y.reborrow(), workspace, stream)?;
     /// layer.call(x).residual(Residual::Output).segments(segments).run(y.reborrow(), workspace, stream)?;
     /// println!("{}", layer.call(x).strategy(Strategy::Unfused).plan()?);

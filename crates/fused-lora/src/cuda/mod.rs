@@ -30,34 +30,36 @@
 //!
 //! # Without a GPU
 //!
-//! A program with this module is built and starts without CUDA; [`Device::open`] says then what is missing. The
-//! driver's library is looked for when the first device is asked for: `libcuda.so.1`, then `libcuda.so`, where the
-//! dynamic loader looks, or the one file that `FUSED_LORA_LIBCUDA` names. A driver that lacks a function fails the calls
-//! that need it, by its name, and no others.
+//! A program with this module is built and starts without CUDA; [`Device::open`] says then what is missing.
+//! The driver's library is looked for when the first device is asked for: `libcuda.so.1`, then `libcuda.so`,
+//! where the dynamic loader looks, or the one file that `FUSED_LORA_LIBCUDA` names. A driver that lacks a
+//! function fails the calls that need it, by its name, and no others.
 //!
 //! # Hopper
 //!
-//! On compute capability 9.0, with a driver for CUDA 12.0 or later, kernels with `wgmma`, tensor copies and clusters
-//! serve beside those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y where the copy engine can
-//! address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes apart and do not overlap, however
-//! long they are. Other x and y take the kernels for 8.0: slower, never wrong. From CUDA 12.3 on they are launched
-//! *programmatically*, before the kernel in front of them has ended ([`Stream::with_programmatic_launches`]); they touch
-//! no memory before it has.
+//! On compute capability 9.0, with a driver for CUDA 12.0 or later, kernels with `wgmma`, tensor copies and
+//! clusters serve beside those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y where
+//! the copy engine can address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes apart
+//! and do not overlap, however long they are. Other x and y take the kernels for 8.0: slower, never wrong.
+//! From CUDA 12.3 on they are launched *programmatically*, before the kernel in front of them has ended
+//! ([`Stream::with_programmatic_launches`]); they touch no memory before it has.
 //!
-//! Where adapters of several segments meet in one row tile, those kernels either make all their h in a cluster, up to
-//! 256 columns together, or want a workspace in which it fits side by side ([`workspace_size`]); the kernels for 8.0
-//! serve what neither can.
+//! Where adapters of several segments meet in one row tile, those kernels either make all their h in a
+//! cluster, up to 256 columns together, or want a workspace in which it fits side by side
+//! ([`workspace_size`]); the kernels for 8.0 serve what neither can.
 //!
-//! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`] tells.
-//! `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2, wherever its operation is
-//! launched; a call that it cannot serve is refused by that name. `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` never
-//! launches the one in clusters of 2, nor the other at all; where no kernel is left, a call is [`NoKernel`](crate::plan::Error::NoKernel).
+//! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`]
+//! tells. `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2,
+//! wherever its operation is launched; a call that it cannot serve is refused by that name.
+//! `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` never launches the one in clusters of 2, nor the other
+//! at all; where no kernel is left, a call is [`NoKernel`](crate::plan::Error::NoKernel).
 //!
 //! # The rest of a transformer layer
 //!
-//! [`LayerNorm`] and [`CausalAttention`] are one launch each, by the same rules as a [`Call`], of kernels for 8.0
-//! that serve on everything later. They are never launched programmatically: behind a launch that began early they begin
-//! when it has ended, as ever in a stream, and one behind them waits for them before it touches memory.
+//! [`LayerNorm`] and [`CausalAttention`] are one launch each, by the same rules as a [`Call`], of kernels for
+//! 8.0 that serve on everything later. They are never launched programmatically: behind a launch that began
+//! early they begin when it has ended, as ever in a stream, and one behind them waits for them before it
+//! touches memory.
 //!
 //! # Waiting
 //!

@@ -1,5 +1,5 @@
-//! W, A and B on a device as the kernels want them: without gaps, with zeros from the last column or row to the next
-//! granule.
+//! W, A and B on a device as the kernels want them: without gaps, with zeros from the last column or row to
+//! the next granule.
 
 use std::ops::Range;
 

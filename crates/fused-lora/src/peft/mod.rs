@@ -95,8 +95,8 @@ impl LoraFile {
     ///
     /// # Errors
     ///
-    /// A module that is not there or no linear layer; a rank that is not the configuration's; tensors of another
-    /// type than f16, bf16 or f32, with NaN or infinite elements, or of values that f16 cannot carry.
+    /// A module that is not there or no linear layer; a rank that is not the configuration's; tensors of
+    /// another type than f16, bf16 or f32, with NaN or infinite elements, or of values that f16 cannot carry.
     pub fn load(&self, module: &str) -> Result<LoraWeights, PeftError> {
         let [name_a, name_b] = self.modules.linear(module, &self.tensors)?;
         let a_shape = self.tensors.matrix_shape(&name_a)?;

@@ -73,8 +73,8 @@ impl<'a> Adapters<'a> {
         columns as f64 / f64::from(m.div_ceil(kernel.block_m).max(1))
     }
 
-    /// Columns of h in the workspace, as the kernel lays it out: that of a row tile's segments side by side for those of
-    /// compute capability 9.0, each segment's from the first column on otherwise.
+    /// Columns of h in the workspace, as the kernel lays it out: that of a row tile's segments side by side
+    /// for those of compute capability 9.0, each segment's from the first column on otherwise.
     pub(crate) fn ldh(self, kernel: &Kernel) -> u32 {
         match (kernel.target, self) {
             (Target::Sm90a, Self::Batch(_, assignment)) => {
@@ -119,8 +119,8 @@ impl<'a> Adapters<'a> {
                 self.ldh(kernel) <= kernel.max_rank.min(kernel.h.saturating_mul(cluster))
             }
             (Operation::Fused, Target::Sm90a) => {
-                // What a CTA has room for on its board. With as many columns as that at most, since steps are of up to
-                // BLOCK_K of one segment.
+                // What a CTA has room for on its board. With as many columns as that at most, since steps are
+                // of up to BLOCK_K of one segment.
                 let steps = match self {
                     Self::Batch(_, assignment) => {
                         assignment.tiles(kernel).map_or(0, |tiles| tiles.most_steps)

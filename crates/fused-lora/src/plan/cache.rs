@@ -3,7 +3,8 @@
 /// How many entries are kept.
 const CAPACITY: usize = 64;
 
-/// The last [`CAPACITY`] entries; a new one takes the place of the oldest. Allocates only when it is added to.
+/// The last [`CAPACITY`] entries; a new one takes the place of the oldest. Allocates only when it is added
+/// to.
 pub(crate) struct Cache<K, V> {
     entries: Vec<(K, V)>,
     /// The oldest, once all places are taken.

@@ -34,8 +34,8 @@ pub struct Plan {
 pub struct Launch {
     /// What is launched.
     pub kernel: &'static Kernel,
-    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many. Whole clusters. Only
-    /// kernels that split K have as many as there is work.
+    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many. Whole
+    /// clusters. Only kernels that split K have as many as there is work.
     pub grid: u32,
     /// CTAs of a cluster; 1 without clusters.
     pub cluster: u32,
@@ -94,7 +94,8 @@ impl Request<'_> {
         }
     }
 
-    /// One adapter for all rows, x and y without gaps and as aligned as K and N allow, and the least workspace.
+    /// One adapter for all rows, x and y without gaps and as aligned as K and N allow, and the least
+    /// workspace.
     pub(crate) fn uniform(m: u32, n: u32, k: u32, rank: u32, strategy: Strategy) -> Self {
         let uniform = Adapter { rank, last_column: n, ..Adapter::default() };
         let aligned = k.is_multiple_of(8);
@@ -112,8 +113,9 @@ impl Request<'_> {
 }
 
 impl Gpu {
-    /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned as K and N
-    /// allow, and a workspace of the size that [`workspace_size`](crate::plan::workspace_size) says.
+    /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned
+    /// as K and N allow, and a workspace of the size that [`workspace_size`](crate::plan::workspace_size)
+    /// says.
     ///
     /// # Errors
     ///
@@ -126,8 +128,8 @@ impl Gpu {
 }
 
 impl Plan {
-    /// The fastest, by the cost model. Plans are kept: a request that this thread has made lately takes no lock and allocates
-    /// nothing.
+    /// The fastest, by the cost model. Plans are kept: a request that this thread has made lately takes no
+    /// lock and allocates nothing.
     pub(crate) fn of(request: &Request<'_>, gpu: &Gpu) -> Result<Self, Error> {
         let key = request.key(gpu);
         // There is no cache while a thread ends.
@@ -271,8 +273,8 @@ fn addresses(kernel: &Kernel, request: &Request<'_>) -> bool {
     }
 }
 
-/// Whether the workspace holds the kernel's h. Of a call's own size it does, but that of a row tile with several
-/// adapters is wider where they lie side by side in it.
+/// Whether the workspace holds the kernel's h. Of a call's own size it does, but that of a row tile with
+/// several adapters is wider where they lie side by side in it.
 fn has_room(kernel: &Kernel, request: &Request<'_>) -> bool {
     let shared = kernel.target == Target::Sm90a && kernel.operation == Operation::Fused;
     let needed = || workspace_size(request.m as usize, request.adapters.ldh(kernel) as usize);

@@ -1,5 +1,5 @@
-//! GPUs of which there need not be one: what their data sheets say, and how many CTAs of each kernel they hold if every
-//! kernel takes the registers that the build allows it.
+//! GPUs of which there need not be one: what their data sheets say, and how many CTAs of each kernel they
+//! hold if every kernel takes the registers that the build allows it.
 
 use fused_lora_kernels::table::Kernel;
 
@@ -9,12 +9,14 @@ use super::{
     properties::Properties,
 };
 
-/// Shared memory that the system takes for each CTA (*CUDA C++ Programming Guide*, compute capabilities 8.x and 9.0).
+/// Shared memory that the system takes for each CTA (*CUDA C++ Programming Guide*, compute capabilities 8.x
+/// and 9.0).
 const RESERVED_SHARED_BYTES: u32 = 1024;
 /// Registers are given to a warp in units of so many.
 const REGISTER_UNIT: u32 = 256;
-/// How many SMs a GPC has, in which a cluster lies: of the full chip 18 each (*H100 Tensor Core GPU Architecture*
-/// whitepaper). Which are missing of 144 is not said, and differs from card to card: taken to be two each in six.
+/// How many SMs a GPC has, in which a cluster lies: of the full chip 18 each (*H100 Tensor Core GPU
+/// Architecture* whitepaper). Which are missing of 144 is not said, and differs from card to card: taken to
+/// be two each in six.
 const SMS_OF_GPCS: [u32; 8] = [18, 18, 16, 16, 16, 16, 16, 16];
 
 /// The GPUs of which there is a data sheet.
@@ -27,8 +29,8 @@ impl Gpu {
         NAMES.into_iter()
     }
 
-    /// A GPU that need not be there, from its data sheet and from what the build allows the kernels; None if there is
-    /// no data sheet of that name.
+    /// A GPU that need not be there, from its data sheet and from what the build allows the kernels; None if
+    /// there is no data sheet of that name.
     #[must_use]
     pub fn from_data_sheet(name: &str) -> Option<Self> {
         properties(name).map(gpu)

@@ -83,8 +83,8 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// The copy engine of compute capability 9.0 cannot address a matrix. Not for any x and y that safe functions take:
-    /// what it cannot address, other kernels read and write.
+    /// The copy engine of compute capability 9.0 cannot address a matrix. Not for any x and y that safe
+    /// functions take: what it cannot address, other kernels read and write.
     #[error("no tensor map for {operand}: {reason}")]
     TensorMap {
         /// The matrix: x, W, y, A, B or h.

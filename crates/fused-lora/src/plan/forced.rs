@@ -1,5 +1,5 @@
-//! `FUSED_LORA_PLAN`: which kernels are launched whatever the cost model says. For whoever measures or debugs one kernel, or
-//! has found one that is wrong.
+//! `FUSED_LORA_PLAN`: which kernels are launched whatever the cost model says. For whoever measures or debugs
+//! one kernel, or has found one that is wrong.
 //!
 //! - `entry/cluster`: this kernel, in clusters of so many CTAs, wherever its operation is launched.
 //! - `-entry/cluster,-entry`: never these; without a cluster, in none.
@@ -57,7 +57,8 @@ pub(crate) fn forced() -> Result<Option<Forced>, Error> {
     }
 }
 
-/// The kernels that the environment leaves out. None where the variable cannot be understood: [`forced`] says so.
+/// The kernels that the environment leaves out. None where the variable cannot be understood: [`forced`] says
+/// so.
 pub(crate) fn left_out() -> &'static [LeftOut] {
     match asked() {
         Ok(Asked::Never(left_out)) => left_out,

@@ -1,5 +1,5 @@
-//! A GPU as far as the choice of a kernel depends on it: what it is, and how many CTAs and clusters of each kernel it
-//! holds at a time.
+//! A GPU as far as the choice of a kernel depends on it: what it is, and how many CTAs and clusters of each
+//! kernel it holds at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,8 @@ use super::{
     properties::Properties,
 };
 
-/// A GPU as a plan sees it: one that is [open](crate::cuda::Device::gpu), or one of which there is a data sheet.
+/// A GPU as a plan sees it: one that is [open](crate::cuda::Device::gpu), or one of which there is a data
+/// sheet.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     /// No other has the same, but for clones.
@@ -90,15 +91,16 @@ impl Gpu {
         if newest { Target::Sm90a } else { Target::Sm80 }
     }
 
-    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it, or `FUSED_LORA_PLAN` leaves it out.
+    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it, or `FUSED_LORA_PLAN` leaves it
+    /// out.
     #[must_use]
     pub fn resident(&self, kernel: &Kernel) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);
         entry.map_or(0, |entry| entry.occupancy.resident)
     }
 
-    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so, or `FUSED_LORA_PLAN`
-    /// leaves it out.
+    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so, or
+    /// `FUSED_LORA_PLAN` leaves it out.
     #[must_use]
     pub fn clusters(&self, kernel: &Kernel, size: u32) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);

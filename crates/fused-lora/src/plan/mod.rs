@@ -1,7 +1,7 @@
 //! What a call on a GPU launches: which kernels, how many CTAs, with which parameters.
 //!
-//! Nothing here calls the driver, and no GPU need be there: a [`Gpu`] is made from a [data sheet](Gpu::from_data_sheet),
-//! or by [`cuda::Device`](crate::cuda::Device) from what the driver says.
+//! Nothing here calls the driver, and no GPU need be there: a [`Gpu`] is made from a
+//! [data sheet](Gpu::from_data_sheet), or by [`cuda::Device`](crate::cuda::Device) from what the driver says.
 //!
 //! | module | job |
 //! |---|---|

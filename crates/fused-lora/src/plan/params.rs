@@ -27,7 +27,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) bias: Global<u16>,
     pub(crate) activation: Option<Activation>,
     pub(crate) residuals: [Added; 2],
-    /// Where a base product waits that another launch goes on with, y or workspace; none where there is no such launch.
+    /// Where a base product waits that another launch goes on with, y or workspace; none where there is no
+    /// such launch.
     pub(crate) base: Added,
     pub(crate) m: u32,
     pub(crate) n: u32,
@@ -66,9 +67,11 @@ impl Operands<'_> {
                 let epilogue = Epilogue { bias: self.bias, ..Epilogue::default() };
                 Params { y: base.from, ldy: base.ld, epilogue, ..whole }
             }
-            // y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals ), h by way of the workspace
+            // y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals ), h by way of the
+            // workspace
             Operation::Fused => Params { lora: lora(self.layout), ..whole },
-            // The same, every CTA or cluster with its own h. No workspace: a kernel that touched it would fault.
+            // The same, every CTA or cluster with its own h. No workspace: a kernel that touched it would
+            // fault.
             Operation::FusedRecompute | Operation::FusedCooperative => {
                 Params { lora: lora(Layout::default()), ..whole }
             }
@@ -77,7 +80,8 @@ impl Operands<'_> {
                 let (epilogue, lora) = (Epilogue::default(), lora(self.layout));
                 Params { w: Global::NULL, y: Global::NULL, epilogue, lora, ..whole }
             }
-            // y = f16( activation( h Bᵀ + base ) + residuals ): the base product has the bias in it. Neither x nor W.
+            // y = f16( activation( h Bᵀ + base ) + residuals ): the base product has the bias in it. Neither
+            // x nor W.
             Operation::Expand => {
                 let (addend, ld_addend) = (base.from, base.ld);
                 let epilogue = Epilogue { addend, ld_addend, ..self.behind_the_bias() };
@@ -120,8 +124,8 @@ impl Operands<'_> {
     }
 }
 
-/// LayerNorm's parameters and its grid, a warp for each row: `y = (x − mean) / √(variance + ε) · γ + β`, x and y of the
-/// same shape, and as wide as γ and β, of which these are the addresses.
+/// LayerNorm's parameters and its grid, a warp for each row: `y = (x − mean) / √(variance + ε) · γ + β`, x
+/// and y of the same shape, and as wide as γ and β, of which these are the addresses.
 ///
 /// # Errors
 ///
@@ -149,8 +153,8 @@ pub(crate) fn layer_norm(
 }
 
 /// Attention's parameters and its grid, a CTA for each block of queries of each head of each sequence:
-/// `y = softmax(q kᵀ / √head_dim, causal) v`, qkv and y of the same number of rows, a multiple of `seq_len`, and three
-/// times and once as wide as all heads.
+/// `y = softmax(q kᵀ / √head_dim, causal) v`, qkv and y of the same number of rows, a multiple of `seq_len`,
+/// and three times and once as wide as all heads.
 ///
 /// # Errors
 ///

@@ -54,8 +54,8 @@ impl Place {
             && self.row_stride().is_multiple_of(8)
     }
 
-    /// Whether the copy engine of compute capability 9.0 can address it: any number of columns, rows that do not
-    /// overlap.
+    /// Whether the copy engine of compute capability 9.0 can address it: any number of columns, rows that do
+    /// not overlap.
     pub(crate) fn is_boxed(&self) -> bool {
         self.address.is_multiple_of(16)
             && self.row_stride().is_multiple_of(8)

@@ -2,8 +2,8 @@ use std::fmt;
 
 use fused_lora_kernels::table::Target;
 
-/// The first CUDA version whose driver loads the kernels for compute capability 9.0, and has the functions that they
-/// are launched with: tensor maps came with 12.0.
+/// The first CUDA version whose driver loads the kernels for compute capability 9.0, and has the functions
+/// that they are launched with: tensor maps came with 12.0.
 const FIRST_SM90A_DRIVER: (u32, u32) = (12, 0);
 /// The first one that captures programmatic launches in graphs. For simplicity older ones get none at all.
 const FIRST_PROGRAMMATIC_DRIVER: (u32, u32) = (12, 3);
@@ -51,17 +51,18 @@ impl Properties {
         2.0 * 1e3 * f64::from(self.memory_clock_khz) * f64::from(self.memory_bus_bits) / 8.0
     }
 
-    /// What kernels the device is given: those for compute capability 9.0 too, if that is its own and the driver is
-    /// for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target) tells whether they could be loaded.
+    /// What kernels the device is given: those for compute capability 9.0 too, if that is its own and the
+    /// driver is for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target) tells whether they
+    /// could be loaded.
     pub fn target(&self) -> Target {
         let hopper = self.compute_capability == (9, 0) && self.driver_version >= FIRST_SM90A_DRIVER;
         if hopper { Target::Sm90a } else { Target::Sm80 }
     }
 
-    /// Whether kernels for compute capability 9.0 are launched *programmatically*: before the kernel in front of them
-    /// has ended, for which they wait themselves. Needs a driver for CUDA 12.3 or later, the first to capture such
-    /// launches in graphs; [`Stream::with_programmatic_launches`](crate::cuda::Stream::with_programmatic_launches) turns it
-    /// off.
+    /// Whether kernels for compute capability 9.0 are launched *programmatically*: before the kernel in front
+    /// of them has ended, for which they wait themselves. Needs a driver for CUDA 12.3 or later, the first to
+    /// capture such launches in graphs;
+    /// [`Stream::with_programmatic_launches`](crate::cuda::Stream::with_programmatic_launches) turns it off.
     pub fn launches_programmatically(&self) -> bool {
         self.target() == Target::Sm90a && self.driver_version >= FIRST_PROGRAMMATIC_DRIVER
     }

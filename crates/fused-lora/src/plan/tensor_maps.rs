@@ -1,4 +1,5 @@
-//! What the tensor maps of a launch on compute capability 9.0 describe: matrices, and the boxes that are cut from them.
+//! What the tensor maps of a launch on compute capability 9.0 describe: matrices, and the boxes that are cut
+//! from them.
 
 #[cfg(doc)]
 use fused_lora_kernels::tensor_map::TensorMaps;

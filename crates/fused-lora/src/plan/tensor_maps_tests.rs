@@ -57,7 +57,8 @@ fn each_kernel_gets_the_boxes_that_it_copies() {
     assert_eq!(listed("sm90_fused_256x128", 1), [x(256), w(128), y(64), a(64), b(128), h]);
 }
 
-/// What `cuTensorMapEncodeTiled` demands of boxes: at most 256 in a dimension, rows of no more bytes than the swizzle.
+/// What `cuTensorMapEncodeTiled` demands of boxes: at most 256 in a dimension, rows of no more bytes than the
+/// swizzle.
 #[test]
 fn boxes_are_of_sizes_that_the_driver_takes() {
     for kernel in SM90_KERNELS {

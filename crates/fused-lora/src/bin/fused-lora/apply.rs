@@ -48,8 +48,8 @@ pub(crate) struct Args {
     /// How base and adapter are put together; `base` leaves the adapter out
     #[arg(long, default_value = Strategy::Fused.name(), value_parser = strategies())]
     strategy: Strategy,
-    /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says), `cpu`,
-    /// `cuda:0`, `cuda:1`, ...
+    /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says),
+    /// `cpu`, `cuda:0`, `cuda:1`, ...
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
 }

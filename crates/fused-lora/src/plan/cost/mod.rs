@@ -1,11 +1,11 @@
 //! Which kernel is the fastest for a call: [`seconds`] estimates each, and the least wins.
 //!
 //! The model ranks the variants of one operation. It is not a promise of a time: nothing in it was fitted to
-//! a GPU, its constants are those of data sheets, of published measurements and of the kernels' own source, each with
-//! its origin.
+//! a GPU, its constants are those of data sheets, of published measurements and of the kernels' own source,
+//! each with its origin.
 //!
-//! A launch takes the cycles of its busiest SM at the GPU's highest clock, or as long as device memory needs for every
-//! operand once, whichever is more; of the other a part shows, too:
+//! A launch takes the cycles of its busiest SM at the GPU's highest clock, or as long as device memory needs
+//! for every operand once, whichever is more; of the other a part shows, too:
 //!
 //! ```text
 //! seconds = max(on chip, memory) + 0.1 · min(on chip, memory) + gap between launches
@@ -35,8 +35,8 @@ pub(crate) use work::{cluster_items, makes_h, outputs};
 const EXPOSED: f64 = 0.1;
 /// Seconds from the end of one kernel to the start of the next in a stream or graph.
 const LAUNCH_GAP: f64 = 1e-6;
-/// The same where the next one is there already and waits ([`Properties::launches_programmatically`]): launch, barriers
-/// and tensor maps are behind it. An assumption.
+/// The same where the next one is there already and waits ([`Properties::launches_programmatically`]):
+/// launch, barriers and tensor maps are behind it. An assumption.
 const PROGRAMMATIC_GAP: f64 = 0.5e-6;
 /// For a driver that does not say: A100's clock in Hz ...
 const DEFAULT_CLOCK: f64 = 1.41e9;

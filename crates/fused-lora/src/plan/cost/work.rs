@@ -47,8 +47,8 @@ pub(crate) fn outputs(kernel: &Kernel, work: &Work) -> u64 {
     if kernel.operation == Operation::Shrink { 0 } else { row_tiles * column_tiles }
 }
 
-/// What the clusters of a launch share among them: groups of as many tiles of a row tile as a cluster has CTAs; a tile
-/// where its CTAs share one.
+/// What the clusters of a launch share among them: groups of as many tiles of a row tile as a cluster has
+/// CTAs; a tile where its CTAs share one.
 pub(crate) fn cluster_items(kernel: &Kernel, cluster: u32, work: &Work) -> u64 {
     let (row_tiles, column_tiles) = tiles(kernel, work);
     match kernel.operation {
@@ -63,8 +63,8 @@ pub(crate) fn makes_h(kernel: &Kernel) -> bool {
     matches!(kernel.operation, Operation::Fused | Operation::Shrink)
 }
 
-/// How many tiles of y, and how many of h, the busiest of `places` gets that take one after another: h goes first to
-/// those that have one tile less, then to all.
+/// How many tiles of y, and how many of h, the busiest of `places` gets that take one after another: h goes
+/// first to those that have one tile less, then to all.
 pub(super) fn busiest(places: u64, outputs: u64, h_items: u64) -> (u64, u64) {
     let places = places.max(1);
     let y = outputs.div_ceil(places);

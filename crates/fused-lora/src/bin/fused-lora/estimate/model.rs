@@ -8,8 +8,8 @@ use fused_lora_records::{Cell, Workload, grid};
 use super::Estimate;
 use crate::device;
 
-/// To what the tensor cores round a rank up, where it is N and where it is K: `wgmma` takes N by 8, the `mma.sync` kernels
-/// both by 16.
+/// To what the tensor cores round a rank up, where it is N and where it is K: `wgmma` takes N by 8, the
+/// `mma.sync` kernels both by 16.
 fn granules(target: Target) -> (usize, usize) {
     match target {
         Target::Sm80 => (16, 16),
