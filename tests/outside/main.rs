@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut expected = Array2::zeros((m, n));
     let adapter = cpu::Adapter::new(a.view(), b.view(), SCALE)?;
     let layer = cpu::Layer::new(w.view())?.with_adapter(adapter)?;
-    layer.forward(x.view(), expected.view_mut(), &mut cpu::Workspace::new())?;
+    layer.call(x.view()).run(expected.view_mut(), &mut cpu::Workspace::new())?;
     println!("cpu: {}", layer.simd());
 
     #[cfg(feature = "cuda")]
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut workspace = Workspace::new(&device, layer.workspace_size(m))?;
         let x = Buffer::from_slice(&device, x.as_slice().ok_or("x has gaps")?)?;
         let mut y = Buffer::zeroed(&device, m * n)?;
-        layer.forward(Matrix::new(&x, m, k)?, MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+        layer.call(Matrix::new(&x, m, k)?).run(MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
         assert_eq!(Array2::from_shape_vec((m, n), y.to_vec()?)?, expected);
         println!("{m} x {n} elements are those of the CPU");
     }

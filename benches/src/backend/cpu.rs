@@ -84,7 +84,7 @@ impl linear::Engine for Processor {
         let mut workspace = cpu::Workspace::new();
         Ok(on_host(&ground.operands, ground.cache, Layout::RowMajor, move |slot, tokens| {
             for (layer, tokens) in layers[slot].iter().zip(tokens) {
-                layer.forward_with(strategy, tokens.x, tokens.y_rows(), &mut workspace)?;
+                layer.call(tokens.x).strategy(strategy).run(tokens.y_rows(), &mut workspace)?;
             }
             Ok(())
         }))

@@ -83,7 +83,7 @@ impl linear::Engine for Gpu {
         let pass = |(layers, workspace): &mut (Vec<Vec<cuda::Layer>>, _), slot: usize, stream: &_| {
             let layers = &layers[slot % layers.len()];
             operands.each(slot, |product, x, y| {
-                Ok(layers[product].forward_with(strategy, x, y, workspace, stream)?)
+                Ok(layers[product].call(x).strategy(strategy).run(y, workspace, stream)?)
             })
         };
         // SAFETY: the passes use the operands, the layers' weights, and the workspace, which is in no other graph.

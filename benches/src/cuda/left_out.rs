@@ -1,6 +1,6 @@
 //! Methods that no kernel is left for, where `FUSED_LORA_PLAN` leaves some out.
 
-use fused_lora::cuda;
+use fused_lora::{cuda, plan};
 use fused_lora_transformer::Error;
 
 use crate::method::Call;
@@ -40,7 +40,7 @@ fn is_no_kernel(error: &anyhow::Error) -> bool {
         Some(Error::Cuda(error)) => Some(error),
         _ => None,
     };
-    matches!(error.downcast_ref().or_else(of_layer), Some(cuda::Error::NoKernel { .. }))
+    matches!(error.downcast_ref().or_else(of_layer), Some(cuda::Error::Plan(plan::Error::NoKernel { .. })))
 }
 
 #[cfg(test)]
@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn only_what_no_kernel_is_left_for_is_left_out() {
-        let none = cuda::Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused };
+        let (strategy, operation) = (Strategy::Fused, Operation::Fused);
+        let none = cuda::Error::from(plan::Error::NoKernel { strategy, operation });
         let plan = Some("-fused_64x64");
         for error in [none.clone().into(), anyhow::Error::new(Error::Cuda(none.clone()))] {
             assert!(!or_left_out(plan, "r10/fused", Err(error)).unwrap().is_there());

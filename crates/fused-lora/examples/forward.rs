@@ -24,13 +24,14 @@ fn main() -> Result<(), fused_lora::Error> {
     let mut layer = layer.with_adapter(adapter(10, 5)?)?;
     for rank in [10, 100, 250] {
         layer.set_adapter(Some(adapter(rank, 5)?))?; // W is not packed again
-        layer.forward(x.view(), y.view_mut(), &mut workspace)?; // the first call of a size allocates, later ones do not
+        // The first call of a size allocates, later ones do not.
+        layer.call(x.view()).run(y.view_mut(), &mut workspace)?;
         // Round by round in turn, so that whatever slows the machine down slows all of them down.
         let mut slowdowns = [Vec::new(), Vec::new()];
         for _ in 0..51 {
             let mut time = |strategy| -> Result<f64, fused_lora::Error> {
                 let start = Instant::now();
-                layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace)?;
+                layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace)?;
                 Ok(start.elapsed().as_secs_f64())
             };
             let base = time(Strategy::Base)?;

@@ -1,8 +1,8 @@
 use half::f16;
-use ndarray::{Array1, ArrayView2};
+use ndarray::Array1;
 
-/// What happens to the f32 sums before they are rounded to the storage type, in this order: bias, activation, and
-/// the [`Residual`], which is a call's and not a layer's.
+/// What happens to the f32 sums before they are rounded to the storage type, in this order: bias, activation,
+/// and the [`Residual`], which is a call's and not a layer's.
 ///
 /// Start from [`Epilogue::default`] (nothing happens) and set what is wanted. The type is
 /// `non_exhaustive`: more can be added without a break.
@@ -40,17 +40,30 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// What a call adds to y last, in f32, before the one rounding: `[M, N]`, unit column stride, any row stride.
+/// What a call adds to y last, in f32, before the one rounding: `[M, N]`, any row stride. `X` is what x is: a
+/// view, with unit column stride, for a layer on the CPU, a `cuda::Matrix` for one on a GPU.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub enum Residual<'a> {
+pub enum Residual<X> {
     /// Nothing.
     #[default]
     None,
     /// What y holds.
     Output,
-    /// A matrix.
-    Matrix(ArrayView2<'a, f16>),
+    /// A matrix. What it shares with y, which raw parts alone can make it, has to lie in the same place in
+    /// both.
+    Matrix(X),
     /// Two matrices: a skip within a module beside the one around it.
-    Sum(ArrayView2<'a, f16>, ArrayView2<'a, f16>),
+    Sum(X, X),
+}
+
+impl<X> Residual<X> {
+    /// Those that are not y.
+    pub(crate) fn matrices(&self) -> [Option<&X>; 2] {
+        match self {
+            Self::None | Self::Output => [None, None],
+            Self::Matrix(one) => [Some(one), None],
+            Self::Sum(one, other) => [Some(one), Some(other)],
+        }
+    }
 }

@@ -30,7 +30,7 @@
 //! let mut y = Array2::zeros((m, n));
 //!
 //! let layer = Layer::new(w.view())?.with_adapter(Adapter::new(a.view(), b.view(), 2.0)?)?;
-//! layer.forward(x.view(), y.view_mut(), &mut Workspace::new())?;
+//! layer.call(x.view()).run(y.view_mut(), &mut Workspace::new())?;
 //!
 //! // base: Σ_j 2j / 256 = 3.875;  adapter: 2.0 · (32 · 0.125) · (8 · 0.25) = 16
 //! assert_eq!(y[[0, 0]].to_f32(), 19.875);
@@ -46,6 +46,8 @@ pub mod cuda;
 mod epilogue;
 mod error;
 pub mod peft;
+#[cfg(feature = "cuda")]
+pub mod plan;
 mod problem;
 pub mod reference;
 mod shape;

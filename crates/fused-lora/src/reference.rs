@@ -14,9 +14,10 @@
 //! [`Strategy::Unfused`] rounds `x Wᵀ + bias` to f16 on its way through memory; that is part of what it
 //! computes, so its bound has `u·|x Wᵀ + bias|` on top.
 //!
-//! With an activation g the bound of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through it: δ becomes the larger
-//! of |g(t ± δ) − g(t)|. (GELU falls and then rises, once: what lies between is nearer.) An activation or a residual
-//! add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and the sum, both in f32.
+//! With an activation g the bound of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through
+//! it: δ becomes the larger of |g(t ± δ) − g(t)|. (GELU falls and then rises, once: what lies between is
+//! nearer.) An activation or a residual add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and the
+//! sum, both in f32.
 
 use half::f16;
 use ndarray::{Array2, ArrayView2};
@@ -25,6 +26,7 @@ use crate::{
     epilogue::{Activation, Epilogue},
     error::{Error, Operand},
     problem::Strategy,
+    shape::{check_fit, require},
 };
 
 /// Half a unit in the last place of f16, relative to the value: 2⁻¹¹.
@@ -130,22 +132,18 @@ pub fn forward_residual(
 ) -> Result<Expected, Error> {
     let Inputs { x, w, adapter, epilogue: Epilogue { bias, activation } } = *inputs;
     let ((m, k), n) = (x.dim(), w.nrows());
-    let shape = |operand, axis, expected, found| {
-        if expected == found { Ok(()) } else { Err(Error::Shape { operand, axis, expected, found }) }
-    };
-    shape(Operand::X, "columns", w.ncols(), k)?;
+    require(Operand::X, "columns", w.ncols(), k)?;
     if let Some(bias) = bias {
-        shape(Operand::Bias, "elements", n, bias.len())?;
+        require(Operand::Bias, "elements", n, bias.len())?;
     }
     let adapter = adapter.filter(|_| strategy != Strategy::Base);
     if let Some(LoraView { a, b, .. }) = adapter {
-        shape(Operand::A, "columns", k, a.ncols())?;
-        shape(Operand::B, "rows", n, b.nrows())?;
-        shape(Operand::B, "columns", a.nrows(), b.ncols())?;
+        check_fit([n, k], [b.nrows(), a.ncols()])?;
+        require(Operand::B, "columns", a.nrows(), b.ncols())?;
     }
     for residual in residuals {
-        shape(Operand::Residual, "rows", m, residual.nrows())?;
-        shape(Operand::Residual, "columns", n, residual.ncols())?;
+        require(Operand::Residual, "rows", m, residual.nrows())?;
+        require(Operand::Residual, "columns", n, residual.ncols())?;
     }
 
     let [x, w] = [x, w].map(|view| view.mapv(f64::from));

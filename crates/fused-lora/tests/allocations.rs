@@ -1,8 +1,8 @@
-//! `forward` allocates nothing after the first call of a size.
+//! A call allocates nothing after the first one of its size.
 //!
-//! Alone in its process and without libtest, whose own thread allocates when it likes: the counters count every
-//! thread, the main one apart. While it waits for a pool it is not `forward` that runs on it, and how long it
-//! takes to begin to wait depends on the machine's load.
+//! Alone in its process and without libtest, whose own thread allocates when it likes: the counters count
+//! every thread, the main one apart. While it waits for a pool it is not `forward` that runs on it, and how
+//! long it takes to begin to wait depends on the machine's load.
 
 mod common;
 
@@ -18,7 +18,7 @@ use std::{
 
 use common::{Operands, Strided};
 use fused_lora::{
-    Activation, Epilogue, Residual, Strategy,
+    Activation, Epilogue, Problem, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
 };
 
@@ -113,18 +113,23 @@ fn main() {
                 let mut workspace = Workspace::new();
                 let mut call = || {
                     let (y, workspace) = (y.view_mut(), &mut workspace);
-                    layer.forward_residual(strategy, x.view(), Residual::Output, y, workspace).unwrap();
+                    layer
+                        .call(x.view())
+                        .residual(Residual::Output)
+                        .strategy(strategy)
+                        .run(y, workspace)
+                        .unwrap();
                 };
 
                 pool.install(&mut call);
-                // What rayon's threads set up once, whenever they come to it, is in one of three at most; what a call, or
-                // every 63rd job, allocates is in all.
+                // What rayon's threads set up once, whenever they come to it, is in one of three at most;
+                // what a call, or every 63rd job, allocates is in all.
                 let mut inside = || pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())))[1];
                 let inside = (0..3).map(|_| inside()).min().unwrap();
                 assert_eq!(inside, 0, "{simd} {strategy} m {m} k {k}: {inside} allocations in {CALLS} calls");
 
-                // From a thread outside the pool each call is one job put into rayon's queue, whose blocks hold
-                // 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
+                // From a thread outside the pool each call is one job put into rayon's queue, whose blocks
+                // hold 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
                 call();
                 let outside: usize = allocations(|| (0..CALLS).for_each(|_| call())).iter().sum();
                 assert!(
@@ -134,5 +139,23 @@ fn main() {
             }
         }
     }
-    println!("forward allocates nothing after the first call: ok");
+    #[cfg(feature = "cuda")]
+    plans_that_were_made_before_are_found_without_an_allocation();
+    println!("a call allocates nothing after the first one: ok");
+}
+
+/// Of a GPU that need not be there.
+#[cfg(feature = "cuda")]
+fn plans_that_were_made_before_are_found_without_an_allocation() {
+    let gpu = fused_lora::plan::Gpu::from_data_sheet("h200").unwrap();
+    let plan = || {
+        for (n, k) in [(1024, 1024), (4096, 1024), (1024, 4096)] {
+            for strategy in Strategy::ALL {
+                gpu.plan(&Problem::new(512, n, k, 10), strategy).unwrap();
+            }
+        }
+    };
+    plan();
+    let [here, elsewhere] = allocations(|| (0..100).for_each(|_| plan()));
+    assert_eq!(here, 0, "{here} allocations, and {elsewhere} of other threads");
 }

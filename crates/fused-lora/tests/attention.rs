@@ -33,8 +33,8 @@ impl Shape {
     }
 }
 
-/// y in f64, and the bound of every element: y rounded once; a weight rounded to f16 (u), or underflowing beside a largest
-/// one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for 64 columns and 1024 keys).
+/// y in f64, and the bound of every element: y rounded once; a weight rounded to f16 (u), or underflowing
+/// beside a largest one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for 64 columns and 1024 keys).
 fn reference(shape: Shape, qkv: ArrayView2<'_, f16>) -> (Array2<f64>, Array2<f64>) {
     let Shape { sequences, seq_len, heads, head_dim } = shape;
     let u = 2f64.powi(-11);

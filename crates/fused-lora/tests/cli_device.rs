@@ -216,7 +216,8 @@ mod with_cuda {
         }
     }
 
-    /// On compute capability 9.0: where its own kernels cannot be had, those for 8.0 serve; what fails later is said.
+    /// On compute capability 9.0: where its own kernels cannot be had, those for 8.0 serve; what fails later
+    /// is said.
     #[test]
     fn hopper_without_its_own_kernels_uses_those_for_8_0() {
         let Some(library) = library() else { return };

@@ -83,7 +83,8 @@ mod with_the_model {
         assert_eq!(alone.lines().skip(2).collect::<Vec<_>>(), lines);
     }
 
-    /// What stands in `figures/` is what the model says now. (A package of this crate alone has no such folder.)
+    /// What stands in `figures/` is what the model says now. (A package of this crate alone has no such
+    /// folder.)
     #[test]
     fn the_published_estimates_are_those_of_this_model() {
         let figures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../figures");

@@ -96,7 +96,11 @@ fn agrees_with_the_reference(seed: u64, [m, n, k, rank]: [usize; 4], setting: Se
                     y.view_mut().assign(&one.view());
                 }
                 pool.install(|| {
-                    layer.forward_residual(strategy, x.view(), residual, y.view_mut(), &mut workspace)
+                    layer
+                        .call(x.view())
+                        .residual(residual)
+                        .strategy(strategy)
+                        .run(y.view_mut(), &mut workspace)
                 })
             };
             call(&mut y).unwrap();
@@ -185,7 +189,7 @@ fn fused_and_unfused_round_h_alike() {
 
 fn run(layer: &Layer, strategy: Strategy, x: ArrayView2<'_, f16>) -> Array2<f16> {
     let mut y = Array2::from_elem((x.nrows(), layer.out_features()), f16::NAN);
-    layer.forward_with(strategy, x, y.view_mut(), &mut Workspace::new()).unwrap();
+    layer.call(x).strategy(strategy).run(y.view_mut(), &mut Workspace::new()).unwrap();
     y
 }
 
@@ -245,7 +249,7 @@ fn layers_of_different_size_share_a_workspace() {
             for strategy in Strategy::ALL {
                 let mut y = Array2::from_elem((m, n), f16::NAN);
                 let layer = layer(simd, &operands, false);
-                layer.forward_with(strategy, operands.x.view(), y.view_mut(), &mut workspace).unwrap();
+                layer.call(operands.x.view()).strategy(strategy).run(y.view_mut(), &mut workspace).unwrap();
                 reference::check(&expected(&operands, strategy, false), y.view()).unwrap();
             }
         }
@@ -304,7 +308,8 @@ fn overflow_is_infinity_in_y_and_in_h() {
     }
 }
 
-/// Bias, activation, residual, in this order, and one rounding: on numbers that tell each of it from the others.
+/// Bias, activation, residual, in this order, and one rounding: on numbers that tell each of it from the
+/// others.
 #[test]
 fn the_order_of_the_epilogue() {
     let [one, minus_two] = [1.0, -2.0].map(f16::from_f32);
@@ -317,14 +322,17 @@ fn the_order_of_the_epilogue() {
         let mut y = residual.clone();
         let mut workspace = Workspace::new();
         layer
-            .forward_residual(Strategy::Base, x.view(), Residual::Output, y.view_mut(), &mut workspace)
+            .call(x.view())
+            .residual(Residual::Output)
+            .strategy(Strategy::Base)
+            .run(y.view_mut(), &mut workspace)
             .unwrap();
         assert_eq!(y, array![[f16::from_f32(0.341_192), f16::from_f32(-3.158_808)]], "{simd}");
         // Without a residual what y holds is of no account, and without an epilogue there is none.
-        layer.forward(x.view(), y.view_mut(), &mut workspace).unwrap();
+        layer.call(x.view()).run(y.view_mut(), &mut workspace).unwrap();
         assert_eq!(y, Array2::from_elem((1, 2), f16::from_f32(-0.158_808)), "{simd}");
         let bare = layer.clone().with_epilogue(Epilogue::NONE).unwrap();
-        bare.forward(x.view(), y.view_mut(), &mut workspace).unwrap();
+        bare.call(x.view()).run(y.view_mut(), &mut workspace).unwrap();
         assert_eq!(y, array![[one, minus_two]], "{simd}");
     }
 }
@@ -338,9 +346,7 @@ fn a_residual_may_run_backwards_and_repeat() {
         let with = |residual: ArrayView2<'_, f16>| {
             let mut y = Array2::from_elem((20, 50), f16::NAN);
             let (x, residual) = (operands.x.view(), Residual::Matrix(residual));
-            layer
-                .forward_residual(Strategy::Fused, x, residual, y.view_mut(), &mut Workspace::new())
-                .unwrap();
+            layer.call(x).residual(residual).run(y.view_mut(), &mut Workspace::new()).unwrap();
             y
         };
         for view in [residual.slice(s![..;-1, ..]), residual.row(3).broadcast((20, 50)).unwrap()] {

@@ -1,4 +1,5 @@
-//! Causal attention on a device, against f64, through the library's own launches. Skipped where there is no device.
+//! Causal attention on a device, against f64, through the library's own launches. Skipped where there is no
+//! device.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
@@ -9,6 +10,7 @@ use common::{Operands, normal, rng};
 use fused_lora::{
     Error as Problem, Operand, Strategy,
     cuda::{CausalAttention, Error, Graph, Matrix, Stream, Workspace},
+    plan,
 };
 use half::f16;
 use ndarray::Array2;
@@ -41,8 +43,9 @@ impl Shape {
     }
 }
 
-/// Fails unless y is the attention of qkv: y rounded once, and a weight to f16 (u); a weight that underflows beside a largest
-/// one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for these sizes; `tests/kernels` has the derived bound).
+/// Fails unless y is the attention of qkv: y rounded once, and a weight to f16 (u); a weight that underflows
+/// beside a largest one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for these sizes;
+/// `tests/kernels` has the derived bound).
 #[track_caller]
 fn assert_attention(shape: Shape, qkv: &Array2<f16>, y: &Placed, name: &str) {
     let Shape { seq_len, heads, head_dim, .. } = shape;
@@ -159,9 +162,9 @@ fn between_layers_each_waits_for_the_one_before() {
         let x = Placed::copy_of(&device, &chain[0].x, Memory::default());
         let place = |n| Placed::poisoned(&device, 70, n, Memory::default());
         let (mut qkv, mut heads, mut last) = (place(144), place(48), place(72));
-        layers[0].forward(x.view(), qkv.view_mut(), &mut workspace, &stream).unwrap();
+        layers[0].call(x.view()).run(qkv.view_mut(), &mut workspace, &stream).unwrap();
         attention.forward(qkv.view(), 35, heads.view_mut(), &stream).unwrap();
-        layers[1].forward(heads.view(), last.view_mut(), &mut workspace, &stream).unwrap();
+        layers[1].call(heads.view()).run(last.view_mut(), &mut workspace, &stream).unwrap();
         stream.synchronize().unwrap();
         assert_attention(shape, &qkv.read().0, &heads, "between");
         let operands = Operands { x: heads.read().0, ..chain[1].clone() };
@@ -203,7 +206,10 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         let error = CausalAttention::new(&device, 1, head_dim).err();
         assert_eq!(error, Some(Error::HeadDim { head_dim, limit: 128 }));
     }
-    assert!(matches!(CausalAttention::new(&device, usize::MAX, 64), Err(Error::TooLarge { .. })));
+    assert!(matches!(
+        CausalAttention::new(&device, usize::MAX, 64),
+        Err(Error::Plan(plan::Error::TooLarge { .. }))
+    ));
 
     let shape = Shape::new(3, 10, 2, 16);
     let attention = CausalAttention::new(&device, 2, 16).unwrap();
@@ -230,6 +236,9 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     for (offset, stride) in [(1, 104), (0, 100), (4, 104)] {
         let unaligned = Matrix::strided(&qkv.buffer, offset, 20, 96, stride).unwrap();
         let error = refused(unaligned, 10, 20, 32);
-        assert!(matches!(error, Error::Unaligned { what: "qkv", stride: of, .. } if of == stride), "{error}");
+        assert!(
+            matches!(error, Error::Plan(plan::Error::Unaligned { what: "qkv", stride: of, .. }) if of == stride),
+            "{error}"
+        );
     }
 }

@@ -9,11 +9,12 @@ use std::ops::Range;
 
 use common::{Operands, normal, rng};
 use fused_lora::{
-    Epilogue, Strategy,
+    Epilogue, Operand, Strategy,
     cuda::{
         AdapterTable, Device, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Segments, Stream,
         TableEntry, Workspace, workspace_size,
     },
+    plan,
     reference::{self, Expected, Inputs, LoraView},
 };
 use half::f16;
@@ -123,18 +124,13 @@ impl Batch {
         for _ in 0..2 {
             let mut y = Placed::poisoned(&self.device, m, n, y_memory);
             self.layer
-                .forward_batch_among(
-                    &allow,
-                    strategy,
-                    x.view(),
-                    y.view_mut(),
-                    &self.table,
-                    &segments,
-                    &mut workspace,
-                    &self.stream,
-                )
+                .call(x.view())
+                .segments(&segments)
+                .strategy(strategy)
+                .among(&allow)
+                .run(y.view_mut(), &mut workspace, &self.stream)
                 .unwrap();
-            let plan = self.layer.plan_batch(&x.view(), strategy, &self.table, &segments).unwrap();
+            let plan = self.layer.call(x.view()).segments(&segments).strategy(strategy).plan().unwrap();
             assert_agrees(&y, &expected, &format!("{strategy} {rows:?} {plan}"));
         }
     }
@@ -239,17 +235,15 @@ fn recomputed_h_takes_one_small_adapter_in_a_row_tile() {
     let x = Placed::copy_of(&batch.device, &batch.x, Memory::default());
     let mut y = Placed::poisoned(&batch.device, 200, 140, Memory::default());
     let mut workspace = Workspace::new(&batch.device, workspace_size(200, 16)).unwrap();
-    let refused = batch.layer.forward_batch_among(
-        recomputes,
-        Strategy::Fused,
-        x.view(),
+    let refused = batch.layer.call(x.view()).segments(&segments).among(&recomputes).run(
         y.view_mut(),
-        &batch.table,
-        &segments,
         &mut workspace,
         &batch.stream,
     );
-    assert_eq!(refused, Err(Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused }));
+    assert_eq!(
+        refused,
+        Err(plan::Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused }.into())
+    );
     assert!(y.is_poisoned());
 }
 
@@ -260,17 +254,16 @@ fn a_batch_without_adapters_is_the_base_product() {
     for rows in [vec![], vec![(0..70, None)], vec![(0..30, Some(0)), (30..30, Some(1))]] {
         let segments = Segments::new(&batch.table, 70, &rows).unwrap();
         let x = Placed::copy_of(&batch.device, &batch.x, Memory::default());
-        let plan = batch.layer.plan_batch(&x.view(), Strategy::Unfused, &batch.table, &segments).unwrap();
+        let plan = batch.layer.call(x.view()).segments(&segments).strategy(Strategy::Unfused).plan().unwrap();
         assert_eq!(plan.launches().iter().map(|l| l.kernel.operation).collect::<Vec<_>>(), [Operation::Gemm]);
         batch.agrees(&rows, Strategy::Fused, |_| true, Memory::default());
     }
 }
 
 #[test]
-fn tables_and_segments_that_do_not_belong_together_are_refused() {
+fn segments_that_do_not_fit_the_layer_or_x_are_refused() {
     let Some((device, _alone)) = device() else { return };
     let batch = Batch::new(device.clone(), [20, 40, 24], &[(10, 0..40)]);
-    let other = Batch::new(device.clone(), [20, 40, 24], &[(10, 0..40)]);
     let narrow = Batch::new(device.clone(), [20, 32, 24], &[(10, 0..32)]);
     let x = Placed::copy_of(&device, &batch.x, Memory::default());
     let short = Placed::copy_of(&device, &normal(&mut rng(1), 19, 24, 1.0), Memory::default());
@@ -278,20 +271,19 @@ fn tables_and_segments_that_do_not_belong_together_are_refused() {
     let mut workspace = Workspace::new(&device, workspace_size(20, 10)).unwrap();
     let rows = [(0..20, Some(0))];
     let segments = Segments::new(&batch.table, 20, &rows).unwrap();
-    let of_other = Segments::new(&other.table, 20, &rows).unwrap();
     let of_narrow = Segments::new(&narrow.table, 20, &rows).unwrap();
-    let mut refused = |x: &Placed, table: &AdapterTable, segments: &Segments| {
-        batch
-            .layer
-            .forward_batch(x.view(), y.view_mut(), table, segments, &mut workspace, &batch.stream)
-            .unwrap_err()
+    let mut refused = |x: &Placed, segments: &Segments| {
+        let call = batch.layer.call(x.view()).segments(segments);
+        call.run(y.view_mut(), &mut workspace, &batch.stream).unwrap_err()
     };
-    assert_eq!(refused(&x, &batch.table, &of_other), Error::OtherTable);
-    assert!(matches!(refused(&x, &narrow.table, &of_narrow), Error::Problem(_)));
-    assert!(matches!(refused(&short, &batch.table, &segments), Error::Problem(_)));
+    let shape = |operand, axis, expected, found| {
+        Error::Problem(fused_lora::Error::Shape { operand, axis, expected, found })
+    };
+    assert_eq!(refused(&x, &of_narrow), shape(Operand::B, "rows", 40, 32));
+    assert_eq!(refused(&short, &segments), shape(Operand::X, "rows", 20, 19));
     assert!(y.is_poisoned());
     assert_eq!(
         Segments::new(&batch.table, 20, &[(0..21, Some(0))]).unwrap_err(),
-        Error::SegmentRows { index: 0, rows: (0, 21), allowed: (0, 20) }
+        plan::Error::SegmentRows { index: 0, rows: (0, 21), allowed: (0, 20) }.into()
     );
 }

@@ -1,5 +1,5 @@
-//! An adapter on some columns of y, through every kernel that takes one, against the reference's of an adapter whose B is zero in
-//! the others. Skipped where there is no device.
+//! An adapter on some columns of y, through every kernel that takes one, against the reference's of an
+//! adapter whose B is zero in the others. Skipped where there is no device.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
@@ -27,7 +27,8 @@ fn every_kernel_adds_to_these_columns_alone() {
             continue;
         }
         let block = kernel.block_n as usize;
-        // Three column tiles; columns in the middle of the first two, from the second on, and of the last alone.
+        // Three column tiles; columns in the middle of the first two, from the second on, and of the last
+        // alone.
         let (m, n, k, rank) = (kernel.block_m as usize + 3, 2 * block + 24, 72, 10);
         for columns in [block / 2..block + 8, block..n, 2 * block..2 * block + 8] {
             let mut operands = Operands::random(block as u64, m, n, k, rank);
@@ -49,15 +50,19 @@ fn every_kernel_adds_to_these_columns_alone() {
             let mut workspace = Workspace::new(&device, layer.workspace_size(m)).unwrap();
             let case = format!("{} columns {columns:?} of {n}", kernel.name);
             layer
-                .forward_among(allow, strategy, x.view(), y.view_mut(), &mut workspace, &stream)
+                .call(x.view())
+                .strategy(strategy)
+                .among(&allow)
+                .run(y.view_mut(), &mut workspace, &stream)
                 .unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_agrees(&y, &expected(&operands, strategy, false), &case);
         }
     }
 }
 
-/// B is zero beside the columns, so right numbers alone would not show whether the kernels know them. An h of infinity does: times
-/// zero it is NaN, which has to stay in the tiles, or the cluster's, that the columns are in.
+/// B is zero beside the columns, so right numbers alone would not show whether the kernels know them. An h of
+/// infinity does: times zero it is NaN, which has to stay in the tiles, or the cluster's, that the columns
+/// are in.
 #[test]
 fn tiles_beside_the_columns_do_without_the_adapter() {
     let Some((device, _alone)) = device() else { return };
@@ -74,7 +79,7 @@ fn tiles_beside_the_columns_do_without_the_adapter() {
     let mut workspace = Workspace::new(&device, layer.workspace_size(m)).unwrap();
     let mut run = |strategy| {
         let mut y = Placed::poisoned(&device, m, n, Memory::default());
-        layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace, &stream).unwrap();
+        layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace, &stream).unwrap();
         y.read().0
     };
     let (base, fused) = (run(Strategy::Base), run(Strategy::Fused));

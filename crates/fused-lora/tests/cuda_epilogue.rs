@@ -1,5 +1,5 @@
-//! Activation and residuals on a device against the f64 reference, through the library's own launches. Skipped where
-//! there is no device.
+//! Activation and residuals on a device against the f64 reference, through the library's own launches.
+//! Skipped where there is no device.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
@@ -8,11 +8,12 @@ mod on_device;
 
 use common::{Operands, normal, rng};
 use fused_lora::{
-    Activation, Epilogue, Operand, Strategy,
+    Activation, Epilogue, Operand, Residual, Strategy,
     cuda::{
-        Buffer, Device, Error, KERNELS, Launch, Layer, Matrix, MatrixMut, Operation, Residual, SM90_KERNELS,
-        Stream, Workspace, workspace_size,
+        Buffer, Device, Error, KERNELS, Launch, Layer, Matrix, MatrixMut, Operation, SM90_KERNELS, Stream,
+        Workspace, workspace_size,
     },
+    plan,
     reference::{self, Expected, Inputs, LoraView},
 };
 use half::f16;
@@ -74,7 +75,8 @@ impl<'a> Case<'a> {
         reference::forward_residual(&inputs, &residuals, strategy).unwrap()
     }
 
-    /// Runs it among the launches that `allow` lets pass and holds y to the reference; x, y and the residuals lie as said.
+    /// Runs it among the launches that `allow` lets pass and holds y to the reference; x, y and the residuals
+    /// lie as said.
     fn agrees(
         &self,
         strategy: Strategy,
@@ -101,7 +103,11 @@ impl<'a> Case<'a> {
         };
         let case = || format!("{name} {strategy} {held:?} {:?}", self.epilogue.activation);
         layer
-            .forward_residual_among(allow, strategy, x.view(), residual, y.view_mut(), &mut workspace, stream)
+            .call(x.view())
+            .residual(residual)
+            .strategy(strategy)
+            .among(&allow)
+            .run(y.view_mut(), &mut workspace, stream)
             .unwrap_or_else(|error| panic!("{}: {error}", case()));
         assert_agrees(&y, &self.expected(strategy, held), &case());
     }
@@ -179,9 +185,7 @@ fn rows_of_a_residual_may_be_the_same() {
     let layer = case.layer();
     let mut workspace = Workspace::new(&device, layer.workspace_size(70)).unwrap();
     let residual = Residual::Matrix(Matrix::strided(&buffer, 0, 70, 48, 0).unwrap());
-    layer
-        .forward_residual(Strategy::Fused, x.view(), residual, y.view_mut(), &mut workspace, &stream)
-        .unwrap();
+    layer.call(x.view()).residual(residual).run(y.view_mut(), &mut workspace, &stream).unwrap();
     assert_agrees(&y, &case.expected(Strategy::Fused, Held::InOne), "one row");
 }
 
@@ -201,7 +205,7 @@ fn the_epilogue_can_be_changed() {
         let x = Placed::copy_of(&device, &case.operands.x, Memory::default());
         let mut y = Placed::poisoned(&device, 20, 40, Memory::default());
         let mut workspace = Workspace::new(&device, layer.workspace_size(20)).unwrap();
-        layer.forward(x.view(), y.view_mut(), &mut workspace, &stream).unwrap();
+        layer.call(x.view()).run(y.view_mut(), &mut workspace, &stream).unwrap();
         assert_agrees(&y, &case.expected(Strategy::Fused, Held::Nowhere), "changed");
     }
 }
@@ -228,10 +232,7 @@ fn residuals_that_do_not_fit_are_refused_by_name() {
         for residual in [Residual::Matrix(bad), Residual::Sum(good, bad), Residual::Sum(bad, good)] {
             for strategy in Strategy::ALL {
                 let mut y = y();
-                let found = layer.forward_residual(
-                    strategy,
-                    x.view(),
-                    residual,
+                let found = layer.call(x.view()).residual(residual).strategy(strategy).run(
                     y.view_mut(),
                     &mut workspace,
                     &stream,
@@ -245,17 +246,11 @@ fn residuals_that_do_not_fit_are_refused_by_name() {
     // SAFETY: the call is refused before anything is read.
     let far = unsafe { Matrix::from_raw_parts(1 << 20, 6, 24, 1 << 31) };
     let mut y = y();
-    let found = layer.forward_residual(
-        Strategy::Fused,
-        x.view(),
-        Residual::Matrix(far),
-        y.view_mut(),
-        &mut workspace,
-        &stream,
-    );
+    let found =
+        layer.call(x.view()).residual(Residual::Matrix(far)).run(y.view_mut(), &mut workspace, &stream);
     let too_large =
-        Error::TooLarge { what: "the stride of the residual", value: 1 << 31, limit: i32::MAX as u64 };
-    assert_eq!(found.unwrap_err(), too_large);
+        plan::Error::TooLarge { what: "the stride of the residual", value: 1 << 31, limit: i32::MAX as u64 };
+    assert_eq!(found.unwrap_err(), too_large.into());
     assert!(y.is_poisoned());
 }
 
@@ -272,7 +267,7 @@ fn unfused_in_place_says_how_much_workspace_it_needs() {
     let mut run = |strategy, bytes| {
         let mut workspace = Workspace::new(&device, bytes).unwrap();
         let y = MatrixMut::new(&mut y, m, n).unwrap();
-        layer.forward_residual(strategy, x.view(), Residual::Output, y, &mut workspace, &stream)
+        layer.call(x.view()).residual(Residual::Output).strategy(strategy).run(y, &mut workspace, &stream)
     };
     let (small, needed) = (layer.workspace_size(m), workspace_size(m, 32 + n));
     assert!(small < needed);
@@ -285,7 +280,7 @@ fn unfused_in_place_says_how_much_workspace_it_needs() {
     let mut run = |strategy| {
         let mut workspace = Workspace::new(&device, small).unwrap();
         let y = MatrixMut::new(&mut y, m, n).unwrap();
-        layer.forward_residual(strategy, x.view(), Residual::Output, y, &mut workspace, &stream)
+        layer.call(x.view()).residual(Residual::Output).strategy(strategy).run(y, &mut workspace, &stream)
     };
     run(Strategy::Fused).unwrap();
     run(Strategy::Base).unwrap();

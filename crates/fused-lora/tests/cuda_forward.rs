@@ -40,7 +40,10 @@ impl Case<'_> {
         for call in 1..=2 {
             let mut y = Placed::poisoned(device, m, n, self.y);
             layer
-                .forward_among(&allow, strategy, x.view(), y.view_mut(), &mut workspace, stream)
+                .call(x.view())
+                .strategy(strategy)
+                .among(&allow)
+                .run(y.view_mut(), &mut workspace, stream)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
             let case = || {
                 format!(
@@ -97,8 +100,9 @@ fn every_kernel_at_every_rank_it_is_for() {
     }
 }
 
-/// Those for compute capability 9.0, in clusters of every size that they are for: a tile and a bit along M and N, whole
-/// and broken steps of K, rows of x and y that are not a multiple of 16 bytes long, but that far apart.
+/// Those for compute capability 9.0, in clusters of every size that they are for: a tile and a bit along M
+/// and N, whole and broken steps of K, rows of x and y that are not a multiple of 16 bytes long, but that far
+/// apart.
 #[test]
 fn every_kernel_for_9_0_in_every_cluster() {
     let Some((device, _alone)) = device() else { return };
@@ -186,7 +190,7 @@ fn run(layer: &Layer, strategy: Strategy, x: &Array2<f16>, stream: &Stream) -> A
     let x = Placed::copy_of(device, x, Memory::default());
     let mut y = Placed::poisoned(device, x.view().rows(), layer.out_features(), Memory::default());
     let mut workspace = Workspace::new(device, layer.workspace_size(x.view().rows())).unwrap();
-    layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace, stream).unwrap();
+    layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace, stream).unwrap();
     y.read().0
 }
 

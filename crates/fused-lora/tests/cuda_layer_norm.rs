@@ -33,7 +33,8 @@ impl Case {
     }
 }
 
-/// Fails unless `y` is LayerNorm of `x` to two roundings to f16, one for y and one for sums in f32 of this length.
+/// Fails unless `y` is LayerNorm of `x` to two roundings to f16, one for y and one for sums in f32 of this
+/// length.
 #[track_caller]
 fn assert_normalised(x: &Array2<f16>, case: &Case, y: &Placed, name: &str) {
     let (values, untouched) = y.read();
@@ -125,9 +126,9 @@ fn between_layers_each_waits_for_the_one_before() {
         let x = Placed::copy_of(&device, &chain[0].x, Memory::default());
         let place = |n| Placed::poisoned(&device, 70, n, Memory::default());
         let (mut first, mut normalised, mut last) = (place(136), place(136), place(72));
-        layers[0].forward(x.view(), first.view_mut(), &mut workspace, &stream).unwrap();
+        layers[0].call(x.view()).run(first.view_mut(), &mut workspace, &stream).unwrap();
         norm.forward(first.view(), normalised.view_mut(), &stream).unwrap();
-        layers[1].forward(normalised.view(), last.view_mut(), &mut workspace, &stream).unwrap();
+        layers[1].call(normalised.view()).run(last.view_mut(), &mut workspace, &stream).unwrap();
         stream.synchronize().unwrap();
         assert_normalised(&first.read().0, &case, &normalised, "between");
         let operands = Operands { x: normalised.read().0, ..chain[1].clone() };

@@ -9,6 +9,7 @@ use common::{Operands, normal, rng};
 use fused_lora::{
     Strategy,
     cuda::{Buffer, Error, Event, Graph, Launch, Operation, Stream, Workspace, workspace_size},
+    plan,
     reference::{self, Inputs, LoraView},
 };
 use half::f16;
@@ -34,9 +35,7 @@ fn two_streams_with_two_workspaces_run_side_by_side() {
     for _ in 0..3 {
         for i in 0..2 {
             let (x, y) = (xs[i].view(), ys[i].view_mut());
-            layers[i]
-                .forward_among(shared_h, Strategy::Fused, x, y, &mut workspaces[i], &streams[i])
-                .unwrap();
+            layers[i].call(x).among(&shared_h).run(y, &mut workspaces[i], &streams[i]).unwrap();
         }
     }
     for (i, operands) in cases.iter().enumerate() {
@@ -60,7 +59,12 @@ fn calls_of_changing_size_share_a_workspace() {
         let x = Placed::copy_of(&device, &operands.x, Memory::default());
         for strategy in [Strategy::Fused, Strategy::Unfused] {
             let mut y = Placed::poisoned(&device, m, 90, Memory::default());
-            layer.forward_among(shared_h, strategy, x.view(), y.view_mut(), &mut workspace, &stream).unwrap();
+            layer
+                .call(x.view())
+                .strategy(strategy)
+                .among(&shared_h)
+                .run(y.view_mut(), &mut workspace, &stream)
+                .unwrap();
             assert_agrees(&y, &expected(&operands, strategy, false), &format!("m {m} {strategy}"));
         }
     }
@@ -76,9 +80,9 @@ fn a_graph_replays_with_what_is_in_x_then() {
         let mut x = Placed::copy_of(&device, &operands.x, Memory::default());
         let mut y = Placed::poisoned(&device, 70, 100, Memory::default());
         let mut workspace = Workspace::new(&device, layer.workspace_size(70)).unwrap();
-        let graph = Graph::capture(&stream, |stream| {
+        let graph = Graph::capture::<Error>(&stream, |stream| {
             for _ in 0..2 {
-                layer.forward_with(strategy, x.view(), y.view_mut(), &mut workspace, stream)?;
+                layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut workspace, stream)?;
             }
             Ok(())
         })
@@ -96,8 +100,8 @@ fn a_graph_replays_with_what_is_in_x_then() {
     }
 }
 
-/// What a layer reads, the one before it writes: on compute capability 9.0 kernels are launched before the one in front
-/// of them has ended, and wait for it themselves.
+/// What a layer reads, the one before it writes: on compute capability 9.0 kernels are launched before the
+/// one in front of them has ended, and wait for it themselves.
 #[test]
 fn layers_in_a_chain_wait_for_each_other() {
     let Some((device, _alone)) = device() else { return };
@@ -123,9 +127,9 @@ fn layers_in_a_chain_wait_for_each_other() {
                     for (i, layer) in layers.iter().enumerate() {
                         let (before, after) = placed.split_at_mut(i + 1);
                         let (x, y) = (before[i].view(), after[0].view_mut());
-                        layer.forward_with(strategy, x, y, &mut workspace, stream)?;
+                        layer.call(x).strategy(strategy).run(y, &mut workspace, stream)?;
                     }
-                    Ok(())
+                    Ok::<_, Error>(())
                 };
                 if captured {
                     let graph = Graph::capture(&stream, run).unwrap();
@@ -153,11 +157,11 @@ fn a_capture_that_fails_leaves_the_stream_as_it_was() {
     let failed = Graph::capture(&stream, |_| Err(Error::NoDevice));
     assert_eq!(failed.unwrap_err(), Error::NoDevice);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = Graph::capture(&stream, |_| panic!("on purpose"));
+        let _ = Graph::capture::<Error>(&stream, |_| panic!("on purpose"));
     }));
     assert!(panicked.is_err());
 
-    let empty = Graph::capture(&stream, |_| Ok(())).unwrap();
+    let empty = Graph::capture::<Error>(&stream, |_| Ok(())).unwrap();
     // SAFETY: nothing was recorded.
     unsafe { empty.launch(&stream).unwrap() };
     let mut buffer = Buffer::zeroed(&device, 5).unwrap();
@@ -174,14 +178,14 @@ fn a_workspace_belongs_to_one_stream_until_it_is_reset() {
     let x = Placed::copy_of(&device, &operands.x, Memory::default());
     let mut y = Placed::poisoned(&device, 20, 30, Memory::default());
     let mut workspace = Workspace::new(&device, layer.workspace_size(20)).unwrap();
-    layer.forward(x.view(), y.view_mut(), &mut workspace, &first).unwrap();
-    let refused = layer.forward(x.view(), y.view_mut(), &mut workspace, &second);
+    layer.call(x.view()).run(y.view_mut(), &mut workspace, &first).unwrap();
+    let refused = layer.call(x.view()).run(y.view_mut(), &mut workspace, &second);
     assert_eq!(refused, Err(Error::WorkspaceStream));
     // The base product needs none; y it shares with the call before.
     first.synchronize().unwrap();
-    layer.forward_with(Strategy::Base, x.view(), y.view_mut(), &mut workspace, &second).unwrap();
+    layer.call(x.view()).strategy(Strategy::Base).run(y.view_mut(), &mut workspace, &second).unwrap();
     workspace.reset().unwrap();
-    layer.forward(x.view(), y.view_mut(), &mut workspace, &second).unwrap();
+    layer.call(x.view()).run(y.view_mut(), &mut workspace, &second).unwrap();
     assert_agrees(&y, &expected(&operands, Strategy::Fused, false), "after the reset");
 }
 
@@ -197,12 +201,12 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
 
     let mut small = Workspace::new(&device, 256).unwrap();
     for strategy in [Strategy::Fused, Strategy::Unfused] {
-        let refused = layer.forward_with(strategy, x.view(), y.view_mut(), &mut small, &stream);
+        let refused = layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut small, &stream);
         let needed = workspace_size(200, 250);
         assert_eq!(refused, Err(Error::WorkspaceTooSmall { needed, found: 256 }));
     }
     let mut shape = |x: &Placed, y: &mut Placed, operand, axis, expected, found| {
-        let refused = layer.forward(x.view(), y.view_mut(), &mut workspace, &stream);
+        let refused = layer.call(x.view()).run(y.view_mut(), &mut workspace, &stream);
         assert_eq!(refused, Err(fused_lora::Error::Shape { operand, axis, expected, found }.into()));
         assert!(y.is_poisoned());
     };
@@ -212,11 +216,13 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     shape(&x, &mut placed(199, 30), Y, "rows", 200, 199);
     shape(&x, &mut placed(200, 31), Y, "columns", 30, 31);
     let empty = placed(0, 40);
-    let refused = layer.forward(empty.view(), y.view_mut(), &mut workspace, &stream);
+    let refused = layer.call(empty.view()).run(y.view_mut(), &mut workspace, &stream);
     assert!(matches!(refused, Err(Error::Problem(fused_lora::Error::ZeroSize { .. }))));
-    let none =
-        layer.forward_among(|_| false, Strategy::Fused, x.view(), y.view_mut(), &mut workspace, &stream);
-    assert_eq!(none, Err(Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused }));
+    let none = layer.call(x.view()).among(&|_| false).run(y.view_mut(), &mut workspace, &stream);
+    assert_eq!(
+        none,
+        Err(plan::Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused }.into())
+    );
     assert!(y.is_poisoned());
 }
 
@@ -227,8 +233,11 @@ fn matrices_stay_within_their_buffers() {
     let mut buffer = Buffer::poisoned(&device, 20).unwrap();
     assert!(buffer.to_vec().unwrap().iter().all(|v| v.is_nan()));
     assert!(Matrix::new(&buffer, 4, 5).is_ok() && Matrix::strided(&buffer, 3, 4, 5, 4).is_ok());
-    assert!(matches!(Matrix::new(&buffer, 4, 6), Err(Error::OutOfBounds { len: 20, .. })));
-    assert!(matches!(Matrix::strided(&buffer, 6, 4, 3, 4), Err(Error::OutOfBounds { .. })));
+    assert!(matches!(Matrix::new(&buffer, 4, 6), Err(Error::Plan(plan::Error::OutOfBounds { len: 20, .. }))));
+    assert!(matches!(
+        Matrix::strided(&buffer, 6, 4, 3, 4),
+        Err(Error::Plan(plan::Error::OutOfBounds { .. }))
+    ));
     assert!(matches!(
         MatrixMut::strided(&mut buffer, 0, 4, 5, 4),
         Err(Error::RowsOverlap { columns: 5, stride: 4 })
@@ -291,7 +300,7 @@ fn threads_share_a_device_and_a_layer() {
                 let x = Placed::copy_of(&device, &operands.x, Memory::default());
                 let mut y = Placed::poisoned(&device, 40, 50, Memory::default());
                 let mut workspace = Workspace::new(&device, layer.workspace_size(40)).unwrap();
-                layer.forward(x.view(), y.view_mut(), &mut workspace, &stream).unwrap();
+                layer.call(x.view()).run(y.view_mut(), &mut workspace, &stream).unwrap();
                 assert_agrees(&y, &expected, "a thread's");
             });
         }
@@ -314,7 +323,7 @@ fn a_foreign_stream_and_foreign_memory_are_taken_as_they_are() {
     unsafe {
         let x = Matrix::from_raw_parts(x.address(), 30, 24, 24);
         let y = MatrixMut::from_raw_parts(y.address(), 30, 40, 40);
-        layer.forward(x, y, &mut workspace, &stream).unwrap();
+        layer.call(x).run(y, &mut workspace, &stream).unwrap();
     }
     stream.synchronize().unwrap();
     let y = Array2::from_shape_vec((30, 40), y.to_vec().unwrap()).unwrap();

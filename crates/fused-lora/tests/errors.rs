@@ -30,7 +30,7 @@ fn sizes_of_zero() {
         zero(Operand::B, &[0])
     );
     let (x, mut y) = (matrix(0, 4), matrix(0, 6));
-    let refused = layer().forward(x.view(), y.view_mut(), &mut Workspace::new()).unwrap_err();
+    let refused = layer().call(x.view()).run(y.view_mut(), &mut Workspace::new()).unwrap_err();
     assert_eq!(refused, zero(Operand::X, &[0, 4]));
     assert_eq!(refused.to_string(), "x [M, K] has shape [0, 4]: M, N and K must be at least 1");
 }
@@ -63,7 +63,7 @@ fn shapes_that_do_not_fit() {
         ((3, 4), (3, 7), shape(Operand::Y, "columns", 6, 7)),
     ] {
         let mut y = matrix(y.0, y.1);
-        let found = layer().forward(matrix(x.0, x.1).view(), y.view_mut(), &mut Workspace::new());
+        let found = layer().call(matrix(x.0, x.1).view()).run(y.view_mut(), &mut Workspace::new());
         assert_eq!(found.unwrap_err(), refused);
         assert!(y.iter().all(|&v| v == f16::ONE), "y was written");
     }
@@ -76,7 +76,8 @@ fn shapes_that_do_not_fit() {
         let bad = matrix(rows, columns);
         for residual in [Residual::Matrix(bad.view()), Residual::Sum(good.view(), bad.view())] {
             let (strategy, workspace) = (Strategy::Fused, &mut Workspace::new());
-            let found = layer().forward_residual(strategy, x.view(), residual, y.view_mut(), workspace);
+            let found =
+                layer().call(x.view()).residual(residual).strategy(strategy).run(y.view_mut(), workspace);
             assert_eq!(found.unwrap_err(), refused);
         }
     }
@@ -96,20 +97,17 @@ fn a_refused_adapter_leaves_the_old_one() {
 #[test]
 fn columns_apart() {
     let (wide, mut y) = (matrix(3, 8), matrix(3, 6));
-    let refused = layer().forward(wide.slice(s![.., ..;2]), y.view_mut(), &mut Workspace::new());
+    let refused = layer().call(wide.slice(s![.., ..;2])).run(y.view_mut(), &mut Workspace::new());
     assert_eq!(refused.unwrap_err(), Error::ColumnStride { operand: Operand::X, stride: 2 });
     let mut transposed = matrix(6, 3);
     let refused =
-        layer().forward(matrix(3, 4).view(), transposed.view_mut().reversed_axes(), &mut Workspace::new());
+        layer().call(matrix(3, 4).view()).run(transposed.view_mut().reversed_axes(), &mut Workspace::new());
     assert_eq!(refused.unwrap_err(), Error::ColumnStride { operand: Operand::Y, stride: 3 });
     let residual = matrix(6, 3);
-    let refused = layer().forward_residual(
-        Strategy::Fused,
-        matrix(3, 4).view(),
-        Residual::Matrix(residual.t()),
-        y.view_mut(),
-        &mut Workspace::new(),
-    );
+    let refused = layer()
+        .call(matrix(3, 4).view())
+        .residual(Residual::Matrix(residual.t()))
+        .run(y.view_mut(), &mut Workspace::new());
     assert_eq!(refused.unwrap_err(), Error::ColumnStride { operand: Operand::Residual, stride: 3 });
 }
 
@@ -119,8 +117,8 @@ fn weights_may_be_transposed() {
     let w = Array2::from_shape_fn((6, 4), |(i, j)| f16::from_f32((i * 10 + j) as f32));
     let transposed = w.t().as_standard_layout().into_owned();
     let (x, mut y, mut z) = (matrix(2, 4), matrix(2, 6), matrix(2, 6));
-    Layer::new(w.view()).unwrap().forward(x.view(), y.view_mut(), &mut Workspace::new()).unwrap();
-    Layer::new(transposed.t()).unwrap().forward(x.view(), z.view_mut(), &mut Workspace::new()).unwrap();
+    Layer::new(w.view()).unwrap().call(x.view()).run(y.view_mut(), &mut Workspace::new()).unwrap();
+    Layer::new(transposed.t()).unwrap().call(x.view()).run(z.view_mut(), &mut Workspace::new()).unwrap();
     assert_eq!(y, z);
 }
 

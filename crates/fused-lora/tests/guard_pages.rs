@@ -35,7 +35,8 @@ impl Guarded {
         let bytes = ((dim.0 - 1) * ld + dim.1) * size_of::<f16>();
         let body = bytes.next_multiple_of(page);
         let length = body + 2 * page;
-        // SAFETY: an anonymous mapping at no fixed address, of which the body is opened; `matrix` lies in the body.
+        // SAFETY: an anonymous mapping at no fixed address, of which the body is opened; `matrix` lies in the
+        // body.
         unsafe {
             let map = libc::mmap(
                 std::ptr::null_mut(),
@@ -57,7 +58,8 @@ impl Guarded {
     }
 
     fn view_mut(&mut self) -> ArrayViewMut2<'_, f16> {
-        // SAFETY: the mapping holds that many elements, zero at first, and is borrowed for as long as the view.
+        // SAFETY: the mapping holds that many elements, zero at first, and is borrowed for as long as the
+        // view.
         unsafe { ArrayViewMut2::from_shape_ptr(self.dim.strides((self.ld, 1)), self.matrix) }
     }
 
@@ -83,13 +85,21 @@ fn nothing_is_touched_beyond_x_and_y() {
             let layer = Layer::with_simd(simd, operands.w.view()).unwrap().with_adapter(adapter).unwrap();
             for strategy in Strategy::ALL {
                 let residual = normal(&mut rng(2), m, n, 1.0);
-                let with_residual =
-                    |x: ArrayView2<'_, f16>, residual: Residual<'_>, y: ArrayViewMut2<'_, f16>| {
-                        layer.forward_residual(strategy, x, residual, y, &mut Workspace::new()).unwrap();
-                    };
+                let with_residual = |x: ArrayView2<'_, f16>,
+                                     residual: Residual<ArrayView2<'_, f16>>,
+                                     y: ArrayViewMut2<'_, f16>| {
+                    layer
+                        .call(x)
+                        .residual(residual)
+                        .strategy(strategy)
+                        .run(y, &mut Workspace::new())
+                        .unwrap();
+                };
                 let mut expected = Array2::from_elem((m, n), f16::NAN);
                 layer
-                    .forward_with(strategy, operands.x.view(), expected.view_mut(), &mut Workspace::new())
+                    .call(operands.x.view())
+                    .strategy(strategy)
+                    .run(expected.view_mut(), &mut Workspace::new())
                     .unwrap();
                 let mut expected_sum = Array2::from_elem((m, n), f16::NAN);
                 with_residual(operands.x.view(), Residual::Matrix(residual.view()), expected_sum.view_mut());
@@ -97,7 +107,7 @@ fn nothing_is_touched_beyond_x_and_y() {
                 {
                     let (mut x, mut y) = (Guarded::new((m, k), gap, flush), Guarded::new((m, n), gap, flush));
                     x.view_mut().assign(&operands.x);
-                    layer.forward_with(strategy, x.view(), y.view_mut(), &mut Workspace::new()).unwrap();
+                    layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut Workspace::new()).unwrap();
                     assert_eq!(y.view(), expected, "{simd} {strategy} m {m} n {n} k {k} gap {gap}");
                     // The residual in y, and in a matrix of its own.
                     y.view_mut().assign(&residual);

@@ -73,7 +73,7 @@ fn the_layer_agrees_with_peft() {
             let layer = Layer::with_simd(simd, w.view()).unwrap().with_adapter(adapter).unwrap();
             for strategy in [Strategy::Unfused, Strategy::Fused] {
                 let mut y = Array2::from_elem(expected.dim(), f16::NAN);
-                layer.forward_with(strategy, x.view(), y.view_mut(), &mut Workspace::new()).unwrap();
+                layer.call(x.view()).strategy(strategy).run(y.view_mut(), &mut Workspace::new()).unwrap();
                 let error = relative_error(&y.mapv(f16::to_f32), &expected);
                 assert!(error <= 1e-3, "{case}, {simd}, {strategy}: {error:e}");
                 // The element rule holds on normalised weights, too.

@@ -45,7 +45,7 @@ fn main() -> Result<(), Error> {
         for round in 0..=ROUNDS {
             let start = Instant::now();
             for (product, x, y) in &mut products {
-                product.forward(x.view(), y.view_mut(), &mut scratch)?;
+                product.call(x.view()).run(y.view_mut(), &mut scratch)?;
             }
             let alone = start.elapsed().as_secs_f64();
 

@@ -103,7 +103,10 @@ fn lora_runs_with_the_strategy_of_its_name() {
             Stage::Norm1 => input = Some(value.to_owned()),
             Stage::Qkv => {
                 let input = input.as_ref().unwrap().view();
-                qkv.forward_with(strategy, input, expected.view_mut(), &mut cpu::Workspace::new()).unwrap();
+                qkv.call(input)
+                    .strategy(strategy)
+                    .run(expected.view_mut(), &mut cpu::Workspace::new())
+                    .unwrap();
                 assert_eq!(value, expected, "{method}");
                 seen.push(expected.clone());
             }

@@ -3,11 +3,11 @@ use std::{fmt, sync::Arc};
 use half::f16;
 use ndarray::ArrayView2;
 
-use super::{Simd, panels::Panels, simd::dispatch};
-use crate::{
-    error::{Error, Operand},
-    shape::{require, require_nonzero},
+use super::{
+    panels::Panels,
+    simd::{Simd, dispatch},
 };
+use crate::{error::Error, shape::check_adapter};
 
 /// A low-rank adapter, packed. Clones share the packed matrices.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ impl Adapter {
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`] if K or N is zero, [`Error::Shape`] if `a` and `b` differ in r, [`Error::Scale`] if
-    /// `scale` is not finite, and those of [`Simd::detect`].
+    /// [`Error::ZeroSize`] if K or N is zero, [`Error::Shape`] if `a` and `b` differ in r, [`Error::Scale`]
+    /// if `scale` is not finite, and those of [`Simd::detect`].
     pub fn new(a: ArrayView2<'_, f16>, b: ArrayView2<'_, f16>, scale: f32) -> Result<Self, Error> {
         Self::with_simd(Simd::detect()?, a, b, scale)
     }
@@ -48,12 +48,7 @@ impl Adapter {
         scale: f32,
     ) -> Result<Self, Error> {
         let simd = simd.require()?;
-        require_nonzero(Operand::A, &a.shape()[1..])?;
-        require_nonzero(Operand::B, &b.shape()[..1])?;
-        require(Operand::B, "columns", a.nrows(), b.ncols())?;
-        if !scale.is_finite() {
-            return Err(Error::Scale { scale });
-        }
+        check_adapter(&a, &b, scale)?;
         let [a, b] = [a, b].map(|view| dispatch!(simd, Kernel => Panels::pack::<Kernel>(view)));
         Ok(Self { inner: Arc::new(Packed { a, b, scale, simd }) })
     }

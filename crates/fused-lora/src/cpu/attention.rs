@@ -11,25 +11,25 @@
 //!     y = (out / sum)ᵀ
 //! ```
 //!
-//! Everything is transposed, so that a vector holds queries: maximum, sum and rescaling go down the columns with no
-//! sum across a vector, and what the first product leaves is, rounded, the panel that the second one reads. The weights are
-//! rounded to the panels' type, f16 on x86-64, as FlashAttention does (Dao et al. 2022, arXiv 2205.14135); their sum is not.
+//! Everything is transposed, so that a vector holds queries: maximum, sum and rescaling go down the columns
+//! with no sum across a vector, and what the first product leaves is, rounded, the panel that the second one
+//! reads. The weights are rounded to the panels' type, f16 on x86-64, as FlashAttention does (Dao et al.
+//! 2022, arXiv 2205.14135); their sum is not.
 
 use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{
-    Simd, Workspace,
     buffer::Plain,
     kernel::{Finish, Init, Input, Job, MicroKernel, Output, Segment, Tile, Vector, exp::exp},
     parallel::{for_each, in_pool},
-    simd::dispatch,
+    simd::{Simd, dispatch},
     view::{Rows, RowsMut},
-    workspace::{Scratch, Slot},
+    workspace::{Scratch, Slot, Workspace},
 };
 use crate::{
     error::{Error, Operand},
-    shape::{require, require_nonzero},
+    shape::check_call,
 };
 
 /// Causal self-attention: `y = softmax(q kᵀ / √dim, key ≤ query) v`, for each sequence and head.
@@ -63,17 +63,17 @@ impl CausalAttention {
         Ok(Self { simd, heads, head_dim })
     }
 
-    /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head after the other;
-    /// `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after another. Rows of both may be any
-    /// distance apart. Scores, weights' sums and y's sums are f32.
+    /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head
+    /// after the other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after
+    /// another. Rows of both may be any distance apart. Scores, weights' sums and y's sums are f32.
     ///
-    /// Work is shared as [`cpu`](crate::cpu) says, one task for each sequence and head; nothing is allocated once the workspace
-    /// has grown.
+    /// Work is shared as [`cpu`](crate::cpu) says, one task for each sequence and head; nothing is allocated
+    /// once the workspace has grown.
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`], [`Error::Shape`], [`Error::ColumnStride`], and [`Error::Sequences`] if M is no multiple of
-    /// `seq_len`; y is untouched then.
+    /// [`Error::ZeroSize`], [`Error::Shape`], [`Error::ColumnStride`], and [`Error::Sequences`] if M is no
+    /// multiple of `seq_len`; y is untouched then.
     pub fn forward(
         &self,
         qkv: ArrayView2<'_, f16>,
@@ -82,17 +82,15 @@ impl CausalAttention {
         workspace: &mut Workspace,
     ) -> Result<(), Error> {
         let width = self.heads * self.head_dim;
-        require_nonzero(Operand::Qkv, qkv.shape())?;
-        require(Operand::Qkv, "columns", 3 * width, qkv.ncols())?;
-        require(Operand::Y, "rows", qkv.nrows(), y.nrows())?;
-        require(Operand::Y, "columns", width, y.ncols())?;
+        let output = (Operand::Y, y.dim().into());
+        check_call([width, 3 * width], (Operand::Qkv, qkv.dim().into()), [output])?;
         if seq_len == 0 || !qkv.nrows().is_multiple_of(seq_len) {
             return Err(Error::Sequences { rows: qkv.nrows(), seq_len });
         }
         let (rows, output) = (Rows::new(Operand::Qkv, &qkv)?, RowsMut::new(Operand::Y, &mut y)?);
         let heads = Heads { rows, output, seq_len, heads: self.heads, head_dim: self.head_dim };
-        // SAFETY: the shapes of qkv and y were checked just now, `y` is borrowed mutably until this function returns, and the level
-        // was required of this machine when `self` was made.
+        // SAFETY: the shapes of qkv and y were checked just now, `y` is borrowed mutably until this function
+        // returns, and the level was required of this machine when `self` was made.
         dispatch!(self.simd, Kernel => in_pool(|| unsafe { heads.run::<Kernel>(workspace) }));
         Ok(())
     }
@@ -111,8 +109,8 @@ struct Heads {
 impl Heads {
     /// # Safety
     ///
-    /// qkv has 3, y one times the heads' columns, both a whole number of sequences; nobody else touches y; this CPU has
-    /// K's instructions.
+    /// qkv has 3, y one times the heads' columns, both a whole number of sequences; nobody else touches y;
+    /// this CPU has K's instructions.
     unsafe fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
         let slots = Slot::first(&mut workspace.slots, rayon::current_num_threads());
         for slot in &mut *slots {
@@ -129,8 +127,8 @@ impl Heads {
             };
             let ptr = self.output.ptr.wrapping_offset(row as isize * self.output.ld).wrapping_add(column);
             let head = Head { q: part(0), k: part(1), v: part(2), y: RowsMut { ptr, ..self.output } };
-            // SAFETY: the caller's contract; these rows of these columns of y are this task's own, and the slot was reserved
-            // for them.
+            // SAFETY: the caller's contract; these rows of these columns of y are this task's own, and the
+            // slot was reserved for them.
             unsafe { head.run::<K>(&mut slot.attention) };
         });
     }
@@ -155,8 +153,8 @@ const fn queries_of<K: MicroKernel>() -> usize {
     K::NV * K::LANES
 }
 
-/// Keys of a block: whole tiles, 64 with AVX-512. Scores, weights and packed keys and values of a block then stay in the
-/// first two levels of the cache, and the rescaling of `out` is one multiplication in 64.
+/// Keys of a block: whole tiles, 64 with AVX-512. Scores, weights and packed keys and values of a block then
+/// stay in the first two levels of the cache, and the rescaling of `out` is one multiplication in 64.
 const fn keys_of<K: MicroKernel>() -> usize {
     8 * K::MR
 }
@@ -180,8 +178,8 @@ impl Head {
     unsafe fn run<K: MicroKernel<Element: Plain>>(&self, scratch: &mut Scratch) {
         let (seq_len, head_dim) = (self.k.rows, self.k.columns);
         let scale = 1.0 / (head_dim as f32).sqrt();
-        // SAFETY: the caller's contract. The scratch memory has room for every tile, block and panel below, all of which begin
-        // inside of seq_len, head_dim, and a block's queries and keys.
+        // SAFETY: the caller's contract. The scratch memory has room for every tile, block and panel below,
+        // all of which begin inside of seq_len, head_dim, and a block's queries and keys.
         unsafe {
             self.pack_keys::<K>(scratch);
             self.pack_values::<K>(scratch);
@@ -220,7 +218,8 @@ impl Head {
     unsafe fn pack_keys<K: MicroKernel>(&self, scratch: &mut Scratch) {
         let Rows { ptr, ld, rows, columns } = self.k;
         for first in (0..rows).step_by(K::MR) {
-            // SAFETY: tile `first / MR` of keys that exist, and its place in the scratch memory: `first` is a multiple of MR.
+            // SAFETY: tile `first / MR` of keys that exist, and its place in the scratch memory: `first` is a
+            // multiple of MR.
             unsafe {
                 let to = scratch.keys.as_mut_ptr::<f32>().add(first / K::MR * columns * K::PITCH);
                 K::pack(ptr.offset(first as isize * ld), ld, (rows - first).min(K::MR), columns, to);
@@ -361,7 +360,8 @@ static MASK: [f32; 2 * MAX_QUERIES] = {
     mask
 };
 
-/// From the scores of a block of keys to weights, with the sums of the blocks before brought to the same maximum.
+/// From the scores of a block of keys to weights, with the sums of the blocks before brought to the same
+/// maximum.
 struct Softmax<E> {
     /// `[keys][vectors · LANES]`
     scores: *const f32,

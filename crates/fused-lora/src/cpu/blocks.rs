@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::kernel::MicroKernel;
 
-/// Rows of a block. 64 rows of a K block are 256 KiB of f32: with a panel of W, 96 KiB, they fit in an L2 of 512
-/// KiB, and W is read from beyond it once in 64 rows (half a byte a cycle).
+/// Rows of a block. 64 rows of a K block are 256 KiB of f32: with a panel of W, 96 KiB, they fit in an L2 of
+/// 512 KiB, and W is read from beyond it once in 64 rows (half a byte a cycle).
 const MC: usize = 64;
 /// Longest K block. Between two, f32 sums go through memory, once in KC steps of 24 FMAs.
 const KC: usize = 1024;
@@ -19,7 +19,8 @@ pub(crate) struct RowBlocks {
 }
 
 impl RowBlocks {
-    /// At most MC rows each, rounded up to whole tiles, and as many blocks as keep all threads busy to the end.
+    /// At most MC rows each, rounded up to whole tiles, and as many blocks as keep all threads busy to the
+    /// end.
     pub(crate) fn new<K: MicroKernel>(rows: usize, threads: usize) -> Self {
         let wanted = rows.div_ceil(MC).next_multiple_of(threads);
         let size = rows.div_ceil(wanted).next_multiple_of(K::MR);

@@ -6,12 +6,13 @@ use half::f16;
 struct Line([u8; 64]);
 
 const ZERO: Line = Line([0; 64]);
-/// Stands behind the last line in debug builds, and must still stand there when the buffer is dropped. As f16 and
-/// as f32 it is a NaN, so that one read where a number should be does not go unnoticed either.
+/// Stands behind the last line in debug builds, and must still stand there when the buffer is dropped. As f16
+/// and as f32 it is a NaN, so that one read where a number should be does not go unnoticed either.
 const GUARD: Line = Line([0xff; 64]);
 const GUARDS: usize = if cfg!(debug_assertions) { 1 } else { 0 };
 
-/// Plain memory, aligned to a cache line, that only grows. Its content is whatever was last written, zero at first.
+/// Plain memory, aligned to a cache line, that only grows. Its content is whatever was last written, zero at
+/// first.
 #[derive(Default)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,

@@ -35,7 +35,8 @@ impl Product<'_> {
             for k in k_blocks.iter() {
                 let rows = blocks.range(block);
                 let to = columns.packed::<K>(&k, rows.start);
-                // SAFETY: rows and k lie inside x; blocks are whole tiles, so no two tasks write the same one.
+                // SAFETY: rows and k lie inside x; blocks are whole tiles, so no two tasks write the same
+                // one.
                 unsafe { pack_rows::<K>(self.x, rows, k.range, to) };
             }
         });
@@ -73,8 +74,8 @@ impl Columns {
     ///
     /// # Safety
     ///
-    /// x is packed; `to` has m rows and a column for each row of `panels`, and nobody else touches it; the slots'
-    /// `partial` has room for what [`sums_len`] says of a block; packed h has m rows.
+    /// x is packed; `to` has m rows and a column for each row of `panels`, and nobody else touches it; the
+    /// slots' `partial` has room for what [`sums_len`] says of a block; packed h has m rows.
     unsafe fn run<K: MicroKernel<Element: Plain>>(
         &self,
         slots: &mut [Slot],
@@ -94,8 +95,8 @@ impl Columns {
             let y = to.get().below(rows.start);
             for k in self.k_blocks.iter() {
                 let sweep = Sweep::<K>::new(rows.len(), self.packed::<K>(&k, rows.start), k);
-                // SAFETY: the caller's contract; these rows of this panel's columns are this task's own, the sums
-                // this slot's.
+                // SAFETY: the caller's contract; these rows of this panel's columns are this task's own, the
+                // sums this slot's.
                 unsafe { sweep.run(panels, panel..panel + 1, expand, slot.partial.as_mut_ptr(), &y) };
             }
         });
@@ -105,7 +106,8 @@ impl Columns {
 /// A target whose parts several threads write.
 struct SharedTarget(Target);
 
-// SAFETY: tasks write disjoint parts of it, and read bias, addend and residuals, of which what they share with y is theirs.
+// SAFETY: tasks write disjoint parts of it, and read bias, addend and residuals, of which what they share
+// with y is theirs.
 unsafe impl Sync for SharedTarget {}
 
 impl SharedTarget {

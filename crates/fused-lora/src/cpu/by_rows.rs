@@ -39,7 +39,8 @@ impl Product<'_> {
                 let sweep = Sweep::<K>::new(rows.len(), x, k.clone());
                 let expand = self.lora.map(|lora| {
                     let h = lora.h(slot.block.h.as_mut_ptr());
-                    // SAFETY: h and the first sums were reserved for these rows and A's panels, and are this slot's own.
+                    // SAFETY: h and the first sums were reserved for these rows and A's panels, and are this
+                    // slot's own.
                     unsafe { sweep.run(lora.a, 0..a_panels, None, h_partial, &h) };
                     if k.last {
                         // SAFETY: h has been written just now, its packed form was reserved with it.
@@ -48,7 +49,8 @@ impl Product<'_> {
                     Expand { h: slot.block.packed_h.as_ptr(), b: lora.b }
                 });
                 let y = self.target().below(rows.start);
-                // SAFETY: y has these rows, and only this task writes them; the other sums are this slot's own.
+                // SAFETY: y has these rows, and only this task writes them; the other sums are this slot's
+                // own.
                 unsafe { sweep.run(self.weight, 0..w_panels, expand, y_partial, &y) };
             }
         });

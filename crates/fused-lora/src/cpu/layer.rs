@@ -1,22 +1,20 @@
 use std::{fmt, sync::Arc};
 
 use half::f16;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::ArrayView2;
 
 use super::{
-    Adapter, Simd, Workspace,
+    adapter::Adapter,
     buffer::Buffer,
-    kernel::{Finishing, Input},
+    call::Call,
     panels::Panels,
-    product::{Lora, Product},
-    simd::dispatch,
-    view::{Rows, RowsMut},
+    simd::{Simd, dispatch},
 };
 use crate::{
     epilogue::{Activation, Epilogue, Residual},
     error::{Error, Operand},
     problem::{DType, Problem, Strategy},
-    shape::{require, require_nonzero},
+    shape::{check_fit, require, require_nonzero},
 };
 
 /// A linear layer, W packed, optionally with an adapter and an epilogue. Clones share the packed W, so that
@@ -35,9 +33,9 @@ use crate::{
 ///
 /// let (x, mut y, mut workspace) = (Array2::from_elem((1, 3), one), Array2::zeros((1, 2)), Workspace::new());
 /// for (layer, expected) in [(layer, 3.0), (english, 6.0), (french, 9.0)] {
-///     layer.forward(x.view(), y.view_mut(), &mut workspace)?;
+///     layer.call(x.view()).run(y.view_mut(), &mut workspace)?;
 ///     assert_eq!(y[[0, 1]].to_f32(), expected);
-///     layer.forward_with(Strategy::Base, x.view(), y.view_mut(), &mut workspace)?;
+///     layer.call(x.view()).strategy(Strategy::Base).run(y.view_mut(), &mut workspace)?;
 ///     assert_eq!(y[[0, 1]].to_f32(), 3.0);
 /// }
 /// # Ok(())
@@ -93,8 +91,8 @@ impl Layer {
     /// The layer keeps its adapter then.
     pub fn set_adapter(&mut self, adapter: Option<Adapter>) -> Result<Option<Adapter>, Error> {
         if let Some(adapter) = &adapter {
-            require(Operand::A, "columns", self.in_features(), adapter.in_features())?;
-            require(Operand::B, "rows", self.out_features(), adapter.out_features())?;
+            let of_adapter = [adapter.out_features(), adapter.in_features()];
+            check_fit([self.out_features(), self.in_features()], of_adapter)?;
             if adapter.simd() != self.simd {
                 return Err(Error::SimdMismatch { layer: self.simd, adapter: adapter.simd() });
             }
@@ -169,97 +167,18 @@ impl Layer {
         Problem::new(m, self.out_features(), self.in_features(), self.rank())
     }
 
-    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) )` in one pass: `x: [M, K]`, `y: [M, N]`.
-    ///
-    /// Rows of x and y may be any distance apart; within a row elements are adjacent. What y held is
-    /// overwritten, and nothing between its rows is touched. Which threads work is said in [`cpu`](crate::cpu).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ZeroSize`], [`Error::Shape`] and [`Error::ColumnStride`]; y is untouched then.
-    pub fn forward(
-        &self,
-        x: ArrayView2<'_, f16>,
-        y: ArrayViewMut2<'_, f16>,
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.forward_with(Strategy::Fused, x, y, workspace)
-    }
-
-    /// As [`forward`](Self::forward), with the strategy given: for measuring, and for checking one against the
-    /// other.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn forward_with(
-        &self,
-        strategy: Strategy,
-        x: ArrayView2<'_, f16>,
-        y: ArrayViewMut2<'_, f16>,
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        self.forward_residual(strategy, x, Residual::None, y, workspace)
-    }
-
-    /// As [`forward_with`](Self::forward_with), and `residual: [M, N]` is added in the same pass:
-    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )`.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn forward_residual(
-        &self,
-        strategy: Strategy,
-        x: ArrayView2<'_, f16>,
-        residual: Residual<'_>,
-        mut y: ArrayViewMut2<'_, f16>,
-        workspace: &mut Workspace,
-    ) -> Result<(), Error> {
-        require_nonzero(Operand::X, x.shape())?;
-        require(Operand::X, "columns", self.in_features(), x.ncols())?;
-        require(Operand::Y, "rows", x.nrows(), y.nrows())?;
-        require(Operand::Y, "columns", self.out_features(), y.ncols())?;
-        let rows = Rows::new(Operand::X, &x)?;
-        let output = RowsMut::new(Operand::Y, &mut y)?;
-        let input = |view: &ArrayView2<'_, f16>| {
-            require(Operand::Residual, "rows", rows.rows, view.nrows())?;
-            require(Operand::Residual, "columns", self.out_features(), view.ncols())?;
-            let Rows { ptr, ld, .. } = Rows::new(Operand::Residual, view)?;
-            Ok(Input { ptr, ld })
-        };
-        let residuals = match &residual {
-            Residual::None => [Input::NONE; 2],
-            Residual::Output => [Input { ptr: output.ptr, ld: output.ld }, Input::NONE],
-            Residual::Matrix(view) => [input(view)?, Input::NONE],
-            Residual::Sum(one, other) => [input(one)?, input(other)?],
-        };
-
-        let adapter = self.adapter.as_ref().filter(|adapter| adapter.rank() > 0).map(Adapter::packed);
-        let base = Product {
-            x: rows,
+    /// A call with `x: [M, K]`, fused unless it is asked for something else.
+    pub fn call<'a>(&'a self, x: ArrayView2<'a, f16>) -> Call<'a> {
+        Call {
+            simd: self.simd,
             weight: &self.weight,
-            lora: None,
-            y: output,
-            scale: 1.0,
+            adapter: self.adapter.as_ref().filter(|adapter| adapter.rank() > 0).map(Adapter::packed),
             bias: self.bias.as_deref(),
-            addend: Input::NONE,
-            finishing: Finishing { activation: self.activation, residuals },
-        };
-        // SAFETY: the shapes of x, y and the residuals were checked above against W's, those of A, B and the bias when they were set;
-        // `y` is borrowed mutably until this function returns, so a residual is y itself or shares nothing with it; layer and adapter are packed for `self.simd`, which was
-        // required of this machine when they were made.
-        dispatch!(self.simd, Kernel => unsafe {
-            match (strategy, adapter) {
-                (Strategy::Base, _) | (_, None) => base.run::<Kernel>(workspace),
-                (Strategy::Fused, Some(adapter)) => {
-                    let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
-                    Product { lora: Some(lora), ..base }.run::<Kernel>(workspace);
-                }
-                (Strategy::Unfused, Some(adapter)) => base.run_unfused::<Kernel>(adapter, workspace),
-            }
-        });
-        Ok(())
+            activation: self.activation,
+            x,
+            residual: Residual::None,
+            strategy: Strategy::Fused,
+        }
     }
 }
 

@@ -1,23 +1,24 @@
 //! The operation on this machine's processor.
 //!
-//! A [`Layer`] packs W once, an [`Adapter`] packs A and B once; [`Layer::forward`] then makes one pass over x
+//! A [`Layer`] packs W once, an [`Adapter`] packs A and B once; a [`Call`] then makes one pass over x
 //! and y. A block of rows of x is widened and packed, its h is made while it is in cache, and the K loop of
-//! every output tile runs on over r more steps. What an [`Epilogue`](crate::Epilogue) and a [`Residual`](crate::Residual) ask for happens to
-//! a tile's f32 sums on their way into y.
+//! every output tile runs on over r more steps. What an [`Epilogue`](crate::Epilogue) and a
+//! [`Residual`](crate::Residual) ask for happens to a tile's f32 sums on their way into y.
 //!
 //! [`CausalAttention`] is not a part of that operation, but is made of its micro-kernels.
 //!
 //! # Threads
 //!
-//! Work is shared by the threads of the current [rayon] pool: that of the calling thread if it belongs to one, the global
-//! pool otherwise; `ThreadPool::install` chooses another. A small product (2¹⁹ multiply-adds) runs on the calling thread alone. While a
-//! thread of a pool waits for the others it may run other jobs of that pool, as always with rayon: hold no lock over
-//! `forward` that such a job takes.
+//! Work is shared by the threads of the current [rayon] pool: that of the calling thread if it belongs to
+//! one, the global pool otherwise; `ThreadPool::install` chooses another. A small product (2¹⁹ multiply-adds)
+//! runs on the calling thread alone. While a thread of a pool waits for the others it may run other jobs of
+//! that pool, as always with rayon: hold no lock over a call that such a job takes.
 //!
 //! # Memory
 //!
-//! `forward` works in the caller's [`Workspace`] and allocates only when that has to grow. Called from a thread outside the
-//! pool, rayon's queue allocates a block for itself, once in some sixty calls; called from a thread of the pool, nothing does.
+//! A call works in the caller's [`Workspace`] and allocates only when that has to grow. Called from a thread
+//! outside the pool, rayon's queue allocates a block for itself, once in some sixty calls; called from a
+//! thread of the pool, nothing does.
 
 mod adapter;
 mod attention;
@@ -25,6 +26,7 @@ mod blocks;
 mod buffer;
 mod by_columns;
 mod by_rows;
+mod call;
 mod detect;
 mod kernel;
 mod layer;
@@ -38,6 +40,7 @@ mod workspace;
 
 pub use adapter::Adapter;
 pub use attention::CausalAttention;
+pub use call::Call;
 pub use layer::Layer;
 pub use simd::{SIMD_VARIABLE, Simd};
 pub use workspace::Workspace;

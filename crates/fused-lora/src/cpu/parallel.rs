@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-/// Runs `task(0..tasks)`, each once, on as many threads as there are slots. Whoever is free draws the next one.
+/// Runs `task(0..tasks)`, each once, on as many threads as there are slots. Whoever is free draws the next
+/// one.
 pub(crate) fn for_each<S: Send>(slots: &mut [S], tasks: usize, task: impl Fn(usize, &mut S) + Sync) {
     if let ([slot], _) | ([slot, ..], 0 | 1) = (&mut *slots, tasks) {
         return (0..tasks).for_each(|i| task(i, slot));

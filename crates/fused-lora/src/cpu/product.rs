@@ -12,8 +12,8 @@
 //! A *sweep* takes a packed block of rows through panels of a weight, tile by tile. In the last K block of W
 //! each tile's K loop runs on over h and B: that is the whole of the fusion.
 //!
-//! By rows nothing is shared but W, A and B, there is one fork and one join, and x is packed while it is in cache.
-//! By columns each panel is read by few threads, at the price of a join after each line.
+//! By rows nothing is shared but W, A and B, there is one fork and one join, and x is packed while it is in
+//! cache. By columns each panel is read by few threads, at the price of a join after each line.
 
 use half::f16;
 
@@ -61,10 +61,12 @@ impl Product<'_> {
     /// # Safety
     ///
     /// - x can be read, y can be read and written, and nobody else touches y until this returns.
-    /// - x has as many columns as the weight has steps, y as many rows as x and as many columns as the weight has rows.
-    /// - Addend and residuals are none, or can be read and have y's rows and columns; what they share with y lies in the same
-    ///   place in both.
-    /// - The bias is as long as the weight has rows, padded to whole vectors; A and B fit x and y, and each other.
+    /// - x has as many columns as the weight has steps, y as many rows as x and as many columns as the weight
+    ///   has rows.
+    /// - Addend and residuals are none, or can be read and have y's rows and columns; what they share with y
+    ///   lies in the same place in both.
+    /// - The bias is as long as the weight has rows, padded to whole vectors; A and B fit x and y, and each
+    ///   other.
     /// - All of it is packed for K, and this CPU has K's instructions.
     pub(crate) unsafe fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
         let work = self.x.rows.saturating_mul(self.x.columns).saturating_mul(self.weight.rows());
@@ -77,8 +79,8 @@ impl Product<'_> {
         }
     }
 
-    /// The same as three products that know nothing of each other, as PEFT runs them. Activation and residuals belong to the
-    /// last one.
+    /// The same as three products that know nothing of each other, as PEFT runs them. Activation and
+    /// residuals belong to the last one.
     ///
     /// # Safety
     ///
@@ -116,8 +118,8 @@ impl Product<'_> {
         let addend = Input { ptr: base_y.ptr, ld: base_y.ld };
         let expand = Product { x: h_rows, weight: &adapter.b, bias: None, addend, ..*self };
         for product in [&base, &shrink, &expand] {
-            // SAFETY: the caller's contract; h has m rows of `rank`, the base's y is y or has its shape, and both are this
-            // call's own.
+            // SAFETY: the caller's contract; h has m rows of `rank`, the base's y is y or has its shape, and
+            // both are this call's own.
             unsafe { product.run::<K>(workspace) };
         }
         workspace.h = h;
@@ -193,10 +195,9 @@ mod tests {
         })
     }
 
-    /// Both kinds of loops on sizes that [`Product::run`] would not give them, small enough for Miri, which knows no AVX.
-    /// It takes minutes, so it is run by hand:
-    /// `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance" cargo
-    /// +nightly miri test -p fused-lora --lib --no-default-features cpu::product`
+    /// Both kinds of loops on sizes that [`Product::run`] would not give them, small enough for Miri, which
+    /// knows no AVX. It takes minutes, so it is run by hand:
+    /// `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance" cargo +nightly miri test -p fused-lora --lib --no-default-features cpu::product`
     #[test]
     fn either_kind_of_loops_at_any_size() {
         for [m, n, k, rank] in [[1, 1, 1, 1], [5, 9, 3, 2], [9, 17, 6, 9], [3, 2, 1030, 1]] {
@@ -243,7 +244,8 @@ mod tests {
         };
         let fused = Product { lora: Some(Lora { a: &packed.a, b: &packed.b, scale: packed.scale }), ..base };
         let mut slots: Vec<_> = (0..threads).map(|_| Slot::default()).collect();
-        // SAFETY: y has x's rows and w's; all is packed for Portable, which every CPU has; y lives to the end.
+        // SAFETY: y has x's rows and w's; all is packed for Portable, which every CPU has; y lives to the
+        // end.
         unsafe {
             match loops {
                 Loops::ByRows => fused.by_rows::<Portable>(&mut slots),

@@ -73,12 +73,12 @@ macro_rules! dispatch {
     ($simd:expr, $Kernel:ident => $body:expr) => {
         match $simd {
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::Simd::Avx512 => {
+            $crate::cpu::simd::Simd::Avx512 => {
                 type $Kernel = $crate::cpu::kernel::avx512::Avx512;
                 $body
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::Simd::Avx2 => {
+            $crate::cpu::simd::Simd::Avx2 => {
                 type $Kernel = $crate::cpu::kernel::avx2::Avx2;
                 $body
             }

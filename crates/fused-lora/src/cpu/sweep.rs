@@ -55,8 +55,8 @@ impl Finishing {
     }
 }
 
-/// Elements of f32 sums that a sweep through `panels` needs for `tiles` tiles a panel: all of them between K blocks, one on
-/// its way to a store that does more than the micro-kernel's.
+/// Elements of f32 sums that a sweep through `panels` needs for `tiles` tiles a panel: all of them between K
+/// blocks, one on its way to a store that does more than the micro-kernel's.
 pub(crate) fn sums_len<K: MicroKernel>(
     k_blocks: &KBlocks,
     panels: usize,
@@ -85,9 +85,10 @@ impl<K: MicroKernel<Element: Plain>> Sweep<K> {
     /// # Safety
     ///
     /// - Packed x and h hold `rows` rows; `panels` and B have the same rows.
-    /// - `to.y` has these rows and as many columns as `panels` has rows, so do addend and residuals, and `to.bias` likewise
-    ///   or null.
-    /// - `partial` has the room that [`sums_len`] says, and nobody else touches it from the first K block to the last.
+    /// - `to.y` has these rows and as many columns as `panels` has rows, so do addend and residuals, and
+    ///   `to.bias` likewise or null.
+    /// - `partial` has the room that [`sums_len`] says, and nobody else touches it from the first K block to
+    ///   the last.
     /// - Nobody else touches the columns of `range` in `to.y` meanwhile.
     pub(crate) unsafe fn run(
         &self,

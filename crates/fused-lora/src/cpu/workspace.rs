@@ -1,11 +1,11 @@
 use super::buffer::Buffer;
 
-/// Scratch memory for [`Layer::forward`](super::Layer::forward) and
+/// Scratch memory for [calls](super::Call) and
 /// [`CausalAttention::forward`](super::CausalAttention::forward): packed rows of x and h, and f32 sums
 /// between K blocks.
 ///
 /// It belongs to the caller, serves any layer, one call at a time, and grows to what the largest call has
-/// needed; after the first call of a size, `forward` allocates nothing.
+/// needed; after the first call of a size, none allocates.
 #[derive(Default)]
 pub struct Workspace {
     /// One for each thread.

@@ -1,26 +1,27 @@
-use std::fmt;
-
 use fused_lora_kernels::layer_table::{LAYER_KERNELS, LayerKernel};
 
 use super::{
-    count::{count, count_u64},
     device::Device,
     error::Error,
-    launch::attention as launch,
     matrix::{Matrix, MatrixMut},
     stream::Stream,
 };
 use crate::{
     error::Operand,
-    shape::{require, require_nonzero},
+    plan::{
+        params,
+        sizes::{count, count_u64},
+    },
+    shape::check_call,
 };
 
-/// Causal self-attention on a device: `y = softmax(q kᵀ / √head_dim, key ≤ query) v`, for each sequence and head, without the
-/// matrix of scores in memory. Storage is f16, sums are f32, weights are rounded to f16 before they meet v.
+/// Causal self-attention on a device: `y = softmax(q kᵀ / √head_dim, key ≤ query) v`, for each sequence and
+/// head, without the matrix of scores in memory. Storage is f16, sums are f32, weights are rounded to f16
+/// before they meet v.
 ///
-/// Keys behind a query are never seen, whatever their k and v hold. NaN or infinity in q, or in a k or v that a query sees,
-/// come out in that query's row, and in no other.
-#[derive(Clone)]
+/// Keys behind a query are never seen, whatever their k and v hold. NaN or infinity in q, or in a k or v that
+/// a query sees, come out in that query's row, and in no other.
+#[derive(Clone, Debug)]
 pub struct CausalAttention {
     device: Device,
     kernel: &'static LayerKernel,
@@ -33,7 +34,8 @@ impl CausalAttention {
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if either is zero, [`Error::HeadDim`] for heads that no kernel is for, [`Error::TooLarge`].
+    /// [`Error::Problem`] if either is zero, [`Error::HeadDim`] for heads that no kernel is for,
+    /// [`Error::Plan`].
     pub fn new(device: &Device, heads: usize, head_dim: usize) -> Result<Self, Error> {
         if heads == 0 || head_dim == 0 {
             return Err(crate::Error::Heads { heads, head_dim }.into());
@@ -66,17 +68,18 @@ impl CausalAttention {
         &self.device
     }
 
-    /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head after the
-    /// other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after another.
+    /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head
+    /// after the other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after
+    /// another.
     ///
-    /// qkv is read 16 bytes at a time and must lie so: an address that is a multiple of 16 bytes, a stride that is one of 8
-    /// elements. y may lie anywhere.
+    /// qkv is read 16 bytes at a time and must lie so: an address that is a multiple of 16 bytes, a stride
+    /// that is one of 8 elements. y may lie anywhere.
     ///
-    /// Queued on the stream, by the rules of [`Layer::forward`](super::Layer::forward).
+    /// Queued on the stream, by the rules of a layer's [`run`](super::Call::run).
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`], [`Error::Unaligned`], [`Error::TooLarge`], [`Error::OtherDevice`]: nothing is queued then.
+    /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`]: nothing is queued then.
     /// [`Error::Driver`] if the launch fails.
     pub fn forward(
         &self,
@@ -88,34 +91,18 @@ impl CausalAttention {
         let device = &self.device;
         let (qkv, y) = (qkv.place(), y.place());
         let width = self.heads() * self.head_dim();
-        require_nonzero(Operand::Qkv, &[qkv.rows, qkv.columns])?;
-        require(Operand::Qkv, "columns", 3 * width, qkv.columns)?;
-        require(Operand::Y, "rows", qkv.rows, y.rows)?;
-        require(Operand::Y, "columns", width, y.columns)?;
+        check_call([width, 3 * width], (Operand::Qkv, qkv.shape()), [(Operand::Y, y.shape())])?;
         if seq_len == 0 || !qkv.rows.is_multiple_of(seq_len) {
             return Err(crate::Error::Sequences { rows: qkv.rows, seq_len }.into());
         }
-        for (what, of) in
-            [("qkv", qkv.device), ("y", y.device), ("the stream", Some(stream.device().ordinal()))]
-        {
-            of.map_or(Ok(()), |ordinal| device.require(what, ordinal))?;
-        }
-        let params = launch::params(qkv, y, seq_len, self.heads, self.head_dim)?;
-        let grid = launch::grid(&params)?;
+        device.require_all([("qkv", qkv), ("y", y)])?;
+        device.require("the stream", stream.device().ordinal())?;
+        let (params, grid) = params::attention(qkv, y, seq_len, self.heads, self.head_dim)?;
         let _entered = device.enter()?;
-        // SAFETY: the context is entered, and the stream of its device. Shapes and alignment were checked above, bounds when
-        // the matrices were made, and that the kernel holds a head by `new`. qkv and y stay until the launch is over:
-        // dropping them waits for it, and of matrices of somebody else, and of graphs, it is promised.
+        // SAFETY: the context is entered, and the stream of its device. Shapes and alignment were checked
+        // above, bounds when the matrices were made, and that the kernel holds a head by `new`. qkv and y
+        // stay until the launch is over: dropping them waits for it, and of matrices of somebody else, and of
+        // graphs, it is promised.
         unsafe { device.module().launch_layer(self.kernel, grid, &params, stream.raw()) }
-    }
-}
-
-impl fmt::Debug for CausalAttention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CausalAttention")
-            .field("heads", &self.heads)
-            .field("head_dim", &self.head_dim)
-            .field("device", &self.device.ordinal())
-            .finish()
     }
 }

@@ -1,4 +1,4 @@
-use std::{ffi::c_void, fmt};
+use std::ffi::c_void;
 
 use half::f16;
 
@@ -8,6 +8,7 @@ use super::{device::Device, driver, error::Error, memory::Memory, stream::Stream
 ///
 /// What a kernel or a copy that is still under way writes to it, and what is read meanwhile, is undetermined
 /// f16, and nothing worse: the host never looks at device memory itself.
+#[derive(Debug)]
 pub struct Buffer {
     memory: Memory,
     len: usize,
@@ -179,15 +180,5 @@ impl Buffer {
 
     fn require_length(&self, found: usize) -> Result<(), Error> {
         if self.len == found { Ok(()) } else { Err(Error::Length { expected: self.len, found }) }
-    }
-}
-
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer")
-            .field("len", &self.len)
-            .field("address", &self.address())
-            .field("device", &self.device().ordinal())
-            .finish()
     }
 }

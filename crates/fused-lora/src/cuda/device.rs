@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    ffi::c_char,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
@@ -10,13 +11,12 @@ use super::{
     context::{Entered, PrimaryContext},
     driver::{
         self,
-        types::{CUstream, STREAM_NON_BLOCKING},
+        types::{CUdevice, CUstream, STREAM_NON_BLOCKING, attribute},
     },
     error::Error,
-    gpu::Gpu,
     module::Module,
-    properties::{Properties, handle},
 };
+use crate::plan::{Gpu, Properties, place::Place};
 
 /// The first compute capability with `cp.async` and `mma.sync.m16n8k16`.
 const FIRST_CAPABILITY: (u32, u32) = (8, 0);
@@ -60,7 +60,7 @@ impl Device {
     ///
     /// As [`count`](Self::count).
     pub fn list() -> Result<Vec<Properties>, Error> {
-        (0..Self::count()?).map(Properties::query).collect()
+        (0..Self::count()?).map(query).collect()
     }
 
     /// Opens device number `ordinal` and loads the kernels, unless it is open. The driver compiles them for
@@ -93,14 +93,14 @@ impl Device {
         self.gpu().properties()
     }
 
-    /// What the newest of its kernels are compiled for. On compute capability 9.0 [`Target::Sm80`] means slower kernels;
-    /// [`without_sm90a`](Self::without_sm90a) says why.
+    /// What the newest of its kernels are compiled for. On compute capability 9.0 [`Target::Sm80`] means
+    /// slower kernels; [`without_sm90a`](Self::without_sm90a) says why.
     pub fn target(&self) -> Target {
         self.gpu().target()
     }
 
-    /// Why the kernels for compute capability 9.0 are not used, where the device is one of that and the driver new
-    /// enough, but would not load them. Those for 8.0 serve then.
+    /// Why the kernels for compute capability 9.0 are not used, where the device is one of that and the
+    /// driver new enough, but would not load them. Those for 8.0 serve then.
     pub fn without_sm90a(&self) -> Option<&Error> {
         self.module().without_sm90a()
     }
@@ -168,6 +168,16 @@ impl Device {
         let expected = self.ordinal();
         if expected == found { Ok(()) } else { Err(Error::OtherDevice { what, expected, found }) }
     }
+
+    /// The same of matrices of which it is known.
+    pub(super) fn require_all(
+        &self,
+        matrices: impl IntoIterator<Item = (&'static str, Place)>,
+    ) -> Result<(), Error> {
+        matrices
+            .into_iter()
+            .try_for_each(|(what, place)| place.device.map_or(Ok(()), |ordinal| self.require(what, ordinal)))
+    }
 }
 
 impl Inner {
@@ -176,7 +186,7 @@ impl Inner {
         if ordinal >= count {
             return Err(Error::BadOrdinal { ordinal, count });
         }
-        let properties = Properties::query(ordinal)?;
+        let properties = query(ordinal)?;
         if properties.compute_capability < FIRST_CAPABILITY {
             return Err(Error::Unsupported { name: properties.name, found: properties.compute_capability });
         }
@@ -188,6 +198,60 @@ impl Inner {
         };
         Ok(Self { module, transfers, context })
     }
+}
+
+/// What the driver says of device number `ordinal`, which exists. Makes no context.
+fn query(ordinal: u32) -> Result<Properties, Error> {
+    let driver_version = driver::initialise()?;
+    let device = handle(ordinal)?;
+    let mut name = [0u8; 256];
+    let mut uuid = [0; 16];
+    let mut memory_bytes = 0;
+    // SAFETY: all pointers are to writable locals; the driver writes at most `name.len()` bytes, a NUL
+    // among them.
+    unsafe {
+        driver::device_get_name(name.as_mut_ptr().cast::<c_char>(), name.len() as i32, device)?;
+        driver::device_get_uuid(&mut uuid, device)?;
+        driver::device_total_mem(&mut memory_bytes, device)?;
+    }
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    let ask = |attribute| attribute_of(device, attribute);
+    Ok(Properties {
+        ordinal,
+        name: String::from_utf8_lossy(name).into_owned(),
+        uuid,
+        compute_capability: (
+            ask(attribute::COMPUTE_CAPABILITY_MAJOR)?,
+            ask(attribute::COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: ask(attribute::MULTIPROCESSOR_COUNT)?,
+        shared_bytes_per_cta: ask(attribute::MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        shared_bytes_per_sm: ask(attribute::MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
+        registers_per_sm: ask(attribute::MAX_REGISTERS_PER_MULTIPROCESSOR)?,
+        threads_per_sm: ask(attribute::MAX_THREADS_PER_MULTIPROCESSOR)?,
+        memory_bytes: memory_bytes as u64,
+        l2_bytes: ask(attribute::L2_CACHE_SIZE)?,
+        clock_khz: ask(attribute::CLOCK_RATE)?,
+        memory_clock_khz: ask(attribute::MEMORY_CLOCK_RATE)?,
+        memory_bus_bits: ask(attribute::GLOBAL_MEMORY_BUS_WIDTH)?,
+        driver_version,
+    })
+}
+
+/// The driver's handle of a device.
+pub(crate) fn handle(ordinal: u32) -> Result<CUdevice, Error> {
+    let mut device = 0;
+    let number = i32::try_from(ordinal).unwrap_or(i32::MAX);
+    // SAFETY: `device` is writable.
+    unsafe { driver::device_get(&mut device, number)? };
+    Ok(device)
+}
+
+fn attribute_of(device: CUdevice, attribute: u32) -> Result<u32, Error> {
+    let mut value = 0;
+    // SAFETY: `value` is writable.
+    unsafe { driver::device_get_attribute(&mut value, attribute, device)? };
+    Ok(u32::try_from(value).unwrap_or(0))
 }
 
 /// A stream of the current context that has nothing to do with the default stream.
@@ -210,6 +274,6 @@ impl Drop for Inner {
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Device").field(self.properties()).finish()
+        f.debug_tuple("Device").field(&self.ordinal()).finish()
     }
 }

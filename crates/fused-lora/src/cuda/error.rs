@@ -1,7 +1,5 @@
-use fused_lora_kernels::table::Operation;
-
 use super::driver::library::LoadError;
-use crate::Strategy;
+use crate::plan;
 
 /// Why a device, an operand or a call was refused. Unless it says otherwise, nothing has been launched or
 /// written then.
@@ -43,14 +41,6 @@ pub enum Error {
         /// How many there are.
         count: u32,
     },
-    /// `FUSED_LORA_PLAN` names a kernel that there is not, or forces one that cannot serve this call.
-    #[error("FUSED_LORA_PLAN={plan}: {reason}")]
-    BadPlan {
-        /// What it names.
-        plan: String,
-        /// Why not.
-        reason: String,
-    },
     /// The device's memory does not suffice.
     #[error("out of device memory: {bytes} bytes asked for, {free} free")]
     OutOfMemory {
@@ -91,6 +81,9 @@ pub enum Error {
         /// What is wrong with it.
         source: crate::Error,
     },
+    /// Sizes that the kernels cannot count, places that they cannot address, or no kernel for the call.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
     /// An entry's columns are none, or not all of y's.
     #[error(
         "adapter {index} adds to columns {} to {} of {out_features}",
@@ -103,48 +96,6 @@ pub enum Error {
         columns: (usize, usize),
         /// N
         out_features: usize,
-    },
-    /// A segment's rows are not rows of x, or come before the end of the segment before it.
-    #[error(
-        "segment {index} has rows {} to {}: they must lie in {} to {}",
-        rows.0, rows.1, allowed.0, allowed.1
-    )]
-    SegmentRows {
-        /// The segment's index.
-        index: usize,
-        /// First row and the one after the last.
-        rows: (usize, usize),
-        /// From the end of the segment before to M.
-        allowed: (usize, usize),
-    },
-    /// A segment names an adapter that the table has not.
-    #[error("segment {index} names adapter {adapter} of a table of {count}")]
-    SegmentAdapter {
-        /// The segment's index.
-        index: usize,
-        /// The adapter it names.
-        adapter: usize,
-        /// How many the table has.
-        count: usize,
-    },
-    /// Segments hold places in their table's slabs and serve with no other.
-    #[error("the segments were made for another adapter table")]
-    OtherTable,
-    /// A matrix reaches beyond its buffer.
-    #[error(
-        "{rows} rows of {columns}, {stride} apart, from element {offset} on do not fit a buffer of {len}"
-    )]
-    OutOfBounds {
-        /// Element of the buffer with which the matrix starts.
-        offset: usize,
-        /// Its rows.
-        rows: usize,
-        /// Its columns.
-        columns: usize,
-        /// Elements from row to row.
-        stride: usize,
-        /// Elements of the buffer.
-        len: usize,
     },
     /// Rows of an output would lie over each other.
     #[error("the rows of an output have {columns} elements and are {stride} apart")]
@@ -162,16 +113,6 @@ pub enum Error {
         /// The source's.
         found: usize,
     },
-    /// More than the kernels can count.
-    #[error("{what}: {value} is more than {limit}")]
-    TooLarge {
-        /// What is too large.
-        what: &'static str,
-        /// How large it is.
-        value: u64,
-        /// How large it may be.
-        limit: u64,
-    },
     /// LayerNorm without weights, or with a γ and a β that differ in length.
     #[error("LayerNorm with {gamma} elements of gamma and {beta} of beta: as many of each, and at least 1")]
     NormWeights {
@@ -188,40 +129,11 @@ pub enum Error {
         /// The most that there is a kernel for on this device.
         limit: usize,
     },
-    /// A matrix that is read 16 bytes at a time, and nothing else, does not lie so.
-    #[error(
-        "{what} starts at {address:#x} with rows {stride} elements apart: multiples of 16 bytes and of 8 elements are needed"
-    )]
-    Unaligned {
-        /// The matrix.
-        what: &'static str,
-        /// Of its first element.
-        address: u64,
-        /// Elements from row to row.
-        stride: usize,
-    },
-    /// No kernel is left for a part of a strategy.
-    #[error("no kernel for {operation:?} of strategy {strategy} is allowed here")]
-    NoKernel {
-        /// The strategy.
-        strategy: Strategy,
-        /// The operation for which there is none.
-        operation: Operation,
-    },
     /// The driver does not take the kernels.
     #[error("the driver cannot load the kernels: {log}")]
     Module {
         /// Its compiler's words, or those of the call.
         log: String,
-    },
-    /// The copy engine of compute capability 9.0 cannot address a matrix. Not for any x and y that safe functions take:
-    /// what it cannot address, other kernels read and write.
-    #[error("no tensor map for {operand}: {reason}")]
-    TensorMap {
-        /// The matrix: x, W, y, A, B or h.
-        operand: &'static str,
-        /// What is in the way.
-        reason: Unaddressable,
     },
     /// Any other failure of the driver.
     #[error("{call} failed with {code}: {text}")]
@@ -231,44 +143,6 @@ pub enum Error {
         /// Its result, a `CUresult`.
         code: u32,
         /// What the driver says of it.
-        text: String,
-    },
-}
-
-/// What the copy engine cannot address (*CUDA Driver API*, `cuTensorMapEncodeTiled`).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unaddressable {
-    /// Where it starts.
-    #[error("its address {address:#x} is not a multiple of 16")]
-    Address {
-        /// Of its first element.
-        address: u64,
-    },
-    /// How far its rows are apart.
-    #[error(
-        "its rows are {bytes} bytes apart, not a multiple of 16 below 2^40 that is at least a row of {row}"
-    )]
-    Stride {
-        /// Bytes from row to row.
-        bytes: u64,
-        /// Bytes of a row.
-        row: u64,
-    },
-    /// It has no elements.
-    #[error("it has {rows} rows of {columns}")]
-    Empty {
-        /// Its rows.
-        rows: u32,
-        /// Its columns.
-        columns: u32,
-    },
-    /// Any other reason, the driver's.
-    #[error("the driver refuses it with {code}: {text}")]
-    Refused {
-        /// Its result, a `CUresult`.
-        code: u32,
-        /// What it says of it.
         text: String,
     },
 }

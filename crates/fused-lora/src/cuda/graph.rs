@@ -25,19 +25,7 @@ impl Graph {
     /// # Errors
     ///
     /// What `record` returns, and [`Error::Driver`]. The stream is out of capture then, too.
-    pub fn capture(
-        stream: &Stream,
-        record: impl FnOnce(&Stream) -> Result<(), Error>,
-    ) -> Result<Self, Error> {
-        Self::capture_with(stream, record)
-    }
-
-    /// As [`capture`](Self::capture), for what fails with errors of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`capture`](Self::capture).
-    pub fn capture_with<E: From<Error>>(
+    pub fn capture<E: From<Error>>(
         stream: &Stream,
         record: impl FnOnce(&Stream) -> Result<(), E>,
     ) -> Result<Self, E> {

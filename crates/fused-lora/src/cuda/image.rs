@@ -5,7 +5,6 @@ use std::ffi::{CStr, CString, c_void};
 use fused_lora_kernels::{layer_table::LayerKernel, table::Kernel};
 
 use super::{
-    clusters::{CLUSTER_SIZES, has_clusters},
     driver::{
         self,
         structures::{LaunchAttribute, LaunchConfig},
@@ -15,8 +14,11 @@ use super::{
         },
     },
     error::Error,
+};
+use crate::plan::{
+    Properties,
+    clusters::{CLUSTER_SIZES, has_clusters},
     gpu::{Entry, Occupancy},
-    properties::Properties,
 };
 
 /// Bytes for what the driver's compiler has to say.

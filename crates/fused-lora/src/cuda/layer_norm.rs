@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use fused_lora_kernels::layer_table::LayerKernel;
 use half::f16;
@@ -8,23 +8,19 @@ use super::{
     buffer::Buffer,
     device::Device,
     error::Error,
-    launch::layer_norm as launch,
     matrix::{Matrix, MatrixMut},
     stream::Stream,
 };
-use crate::{
-    error::Operand,
-    shape::{require, require_nonzero},
-};
+use crate::{error::Operand, plan::params, shape::check_call};
 
 /// GPT-2's ε.
 const EPSILON: f32 = 1e-5;
 
-/// LayerNorm on a device: `y = (x − mean) / √(variance + 1e-5) · γ + β`, row by row. Storage is f16, sums are f32, and the
-/// variance is that of the differences.
+/// LayerNorm on a device: `y = (x − mean) / √(variance + 1e-5) · γ + β`, row by row. Storage is f16, sums are
+/// f32, and the variance is that of the differences.
 ///
 /// A NaN or infinity in a row of x makes that row of y NaN, and no other. Clones share γ and β.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LayerNorm {
     gamma: Arc<Buffer>,
     beta: Arc<Buffer>,
@@ -36,7 +32,8 @@ impl LayerNorm {
     ///
     /// # Errors
     ///
-    /// [`Error::NormWeights`] if they have no elements or not as many, [`Error::OutOfMemory`], [`Error::Driver`].
+    /// [`Error::NormWeights`] if they have no elements or not as many, [`Error::OutOfMemory`],
+    /// [`Error::Driver`].
     pub fn new(
         device: &Device,
         gamma: ArrayView1<'_, f16>,
@@ -65,45 +62,27 @@ impl LayerNorm {
         self.gamma.device()
     }
 
-    /// Normalises the rows of `x: [M, width]` into `y: [M, width]`, which may both lie anywhere: rows are read and written
-    /// 16 bytes at a time where address and stride allow it, else element by element.
+    /// Normalises the rows of `x: [M, width]` into `y: [M, width]`, which may both lie anywhere: rows are
+    /// read and written 16 bytes at a time where address and stride allow it, else element by element.
     ///
-    /// Queued on the stream, by the rules of [`Layer::forward`](super::Layer::forward).
+    /// Queued on the stream, by the rules of a layer's [`run`](super::Call::run).
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`], [`Error::TooLarge`], [`Error::OtherDevice`]: nothing is queued then. [`Error::Driver`] if the
-    /// launch fails.
+    /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`]: nothing is queued then. [`Error::Driver`]
+    /// if the launch fails.
     pub fn forward(&self, x: Matrix<'_>, y: MatrixMut<'_>, stream: &Stream) -> Result<(), Error> {
         let device = self.device();
         let (x, y) = (x.place(), y.place());
-        require_nonzero(Operand::X, &[x.rows, x.columns])?;
-        require(Operand::X, "columns", self.width, x.columns)?;
-        require(Operand::Y, "rows", x.rows, y.rows)?;
-        require(Operand::Y, "columns", self.width, y.columns)?;
-        for (what, of) in [("x", x.device), ("y", y.device), ("the stream", Some(stream.device().ordinal()))]
-        {
-            of.map_or(Ok(()), |ordinal| device.require(what, ordinal))?;
-        }
-        let params = launch::params(x, y, &self.gamma, &self.beta, EPSILON)?;
+        check_call([self.width; 2], (Operand::X, x.shape()), [(Operand::Y, y.shape())])?;
+        device.require_all([("x", x), ("y", y)])?;
+        device.require("the stream", stream.device().ordinal())?;
+        let weights = [&self.gamma, &self.beta].map(|weight| weight.address());
+        let (params, grid) = params::layer_norm(x, y, weights, EPSILON)?;
         let _entered = device.enter()?;
-        // SAFETY: the context is entered, and the stream of its device. Shapes were checked above, bounds when the matrices
-        // were made; γ and β are as wide, and padded. All of them stay until the launch is over: dropping them waits for
-        // it, and of matrices of somebody else, and of graphs, it is promised.
-        unsafe {
-            device.module().launch_layer(
-                LayerKernel::layer_norm(),
-                launch::grid(&params),
-                &params,
-                stream.raw(),
-            )
-        }
-    }
-}
-
-impl fmt::Debug for LayerNorm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let device = self.device().ordinal();
-        f.debug_struct("LayerNorm").field("width", &self.width).field("device", &device).finish()
+        // SAFETY: the context is entered, and the stream of its device. Shapes were checked above, bounds
+        // when the matrices were made; γ and β are as wide, and padded. All of them stay until the launch is
+        // over: dropping them waits for it, and of matrices of somebody else, and of graphs, it is promised.
+        unsafe { device.module().launch_layer(LayerKernel::layer_norm(), grid, &params, stream.raw()) }
     }
 }

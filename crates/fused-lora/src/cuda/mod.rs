@@ -1,7 +1,7 @@
 //! The operation on an NVIDIA GPU, compute capability 8.0 and up.
 //!
-//! A [`Layer`] copies W to the device once, an [`Adapter`] A and B; [`Layer::forward`] then puts one kernel
-//! into a [`Stream`]. Which one, the [cost model](cost) decides for each call; [`Layer::plan`] tells.
+//! A [`Layer`] copies W to the device once, an [`Adapter`] A and B; a [`Call`] then puts one kernel
+//! into a [`Stream`]. Which one, [`plan`](crate::plan) decides for each call; [`Call::plan`] tells.
 //!
 //! ```no_run
 //! use fused_lora::cuda::{Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Stream, Workspace};
@@ -22,7 +22,7 @@
 //!
 //! let x = Buffer::from_slice(&device, x.as_slice().unwrap())?;
 //! let mut y = Buffer::zeroed(&device, m * n)?;
-//! layer.forward(Matrix::new(&x, m, k)?, MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+//! layer.call(Matrix::new(&x, m, k)?).run(MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
 //! let y: Vec<f16> = y.to_vec()?; // waits
 //! # Ok(())
 //! # }
@@ -30,38 +30,40 @@
 //!
 //! # Without a GPU
 //!
-//! A program with this module is built and starts without CUDA; [`Device::open`] says then what is missing. The
-//! driver's library is looked for when the first device is asked for: `libcuda.so.1`, then `libcuda.so`, where the
-//! dynamic loader looks, or the one file that `FUSED_LORA_LIBCUDA` names. A driver that lacks a function fails the calls
-//! that need it, by its name, and no others.
+//! A program with this module is built and starts without CUDA; [`Device::open`] says then what is missing.
+//! The driver's library is looked for when the first device is asked for: `libcuda.so.1`, then `libcuda.so`,
+//! where the dynamic loader looks, or the one file that `FUSED_LORA_LIBCUDA` names. A driver that lacks a
+//! function fails the calls that need it, by its name, and no others.
 //!
 //! # Hopper
 //!
-//! On compute capability 9.0, with a driver for CUDA 12.0 or later, kernels with `wgmma`, tensor copies and clusters
-//! serve beside those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y where the copy engine can
-//! address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes apart and do not overlap, however
-//! long they are. Other x and y take the kernels for 8.0: slower, never wrong. From CUDA 12.3 on they are launched
-//! *programmatically*, before the kernel in front of them has ended ([`Stream::with_programmatic_launches`]); they touch
-//! no memory before it has.
+//! On compute capability 9.0, with a driver for CUDA 12.0 or later, kernels with `wgmma`, tensor copies and
+//! clusters serve beside those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y where
+//! the copy engine can address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes apart
+//! and do not overlap, however long they are. Other x and y take the kernels for 8.0: slower, never wrong.
+//! From CUDA 12.3 on they are launched *programmatically*, before the kernel in front of them has ended
+//! ([`Stream::with_programmatic_launches`]); they touch no memory before it has.
 //!
-//! Where adapters of several segments meet in one row tile, those kernels either make all their h in a cluster, up to
-//! 256 columns together, or want a workspace in which it fits side by side ([`workspace_size`]); the kernels for 8.0
-//! serve what neither can.
+//! Where adapters of several segments meet in one row tile, those kernels either make all their h in a
+//! cluster, up to 256 columns together, or want a workspace in which it fits side by side
+//! ([`workspace_size`]); the kernels for 8.0 serve what neither can.
 //!
-//! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`] tells.
-//! `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2, wherever its operation is
-//! launched; a call that it cannot serve is refused by that name. `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` never
-//! launches the one in clusters of 2, nor the other at all; where no kernel is left, a call is [`Error::NoKernel`].
+//! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`]
+//! tells. `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2,
+//! wherever its operation is launched; a call that it cannot serve is refused by that name.
+//! `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` never launches the one in clusters of 2, nor the other
+//! at all; where no kernel is left, a call is [`NoKernel`](crate::plan::Error::NoKernel).
 //!
 //! # The rest of a transformer layer
 //!
-//! [`LayerNorm`] and [`CausalAttention`] are one launch each, by the same rules as [`Layer::forward`], of kernels for 8.0
-//! that serve on everything later. They are never launched programmatically: behind a launch that began early they begin
-//! when it has ended, as ever in a stream, and one behind them waits for them before it touches memory.
+//! [`LayerNorm`] and [`CausalAttention`] are one launch each, by the same rules as a [`Call`], of kernels for
+//! 8.0 that serve on everything later. They are never launched programmatically: behind a launch that began
+//! early they begin when it has ended, as ever in a stream, and one behind them waits for them before it
+//! touches memory.
 //!
 //! # Waiting
 //!
-//! What goes into a stream returns at once: [`Layer::forward`], [`Buffer::fill`], [`Graph::launch`]. Making
+//! What goes into a stream returns at once: [`Call::run`], [`Buffer::fill`], [`Graph::launch`]. Making
 //! things waits for their own copies alone, so it can be done while other threads capture graphs.
 //! [`Buffer::to_vec`], [`Buffer::write`] and [`Workspace::reset`] wait for all work on the device. A kernel's
 //! failure shows at the next call that waits, and then at all others: CUDA gives a process no way back.
@@ -84,59 +86,46 @@
 //! duration, and what was current is so afterwards.
 
 mod adapter;
-mod adapters;
-mod assignment;
 mod attention;
 mod buffer;
-mod clusters;
+mod call;
 mod context;
-pub mod cost;
-mod count;
-mod data_sheet;
 mod device;
 mod driver;
 mod error;
 mod event;
-mod forced;
-mod gpu;
 mod graph;
 mod image;
 mod launch;
 mod layer;
 mod layer_norm;
-mod layout;
 mod matrix;
 mod memory;
 mod module;
-mod pad;
-mod plan;
-mod properties;
-mod residual;
 mod segments;
 mod stream;
 mod table;
-mod weight;
+mod weights;
 mod workspace;
 
-pub use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
+pub use crate::plan::{
+    Gpu, KERNELS, Kernel, Launch, Operation, Plan, Properties, SM90_KERNELS, Target, workspace_size,
+};
 
 pub use adapter::Adapter;
 pub use attention::CausalAttention;
 pub use buffer::Buffer;
+pub use call::Call;
 pub use device::Device;
 pub use driver::library::LoadError;
-pub use error::{Error, Unaddressable};
+pub use error::Error;
 pub use event::Event;
-pub use gpu::Gpu;
 pub use graph::Graph;
 pub use layer::Layer;
 pub use layer_norm::LayerNorm;
-pub use layout::workspace_size;
 pub use matrix::{Matrix, MatrixMut};
-pub use plan::{Launch, Plan};
-pub use properties::Properties;
-pub use residual::Residual;
 pub use segments::Segments;
 pub use stream::Stream;
-pub use table::{AdapterTable, TableEntry};
+pub use table::AdapterTable;
+pub use weights::TableEntry;
 pub use workspace::Workspace;

@@ -15,12 +15,10 @@ use super::{
         types::{CUfunction, CUstream},
     },
     error::Error,
-    gpu::Gpu,
     image::{Image, load},
     launch::Arguments,
-    plan::Launch,
-    properties::Properties,
 };
+use crate::plan::{Gpu, Launch, Properties};
 
 pub(super) struct Module {
     images: Vec<Image>,
@@ -37,8 +35,8 @@ impl Module {
     /// Loads the kernels into the current context, looks up every entry, and asks for the shared memory it
     /// needs.
     ///
-    /// There is PTX for compute capability 8.0, which the driver compiles for whatever is there; and on 9.0 that for its
-    /// own instructions. If the driver does not take the latter, the former serve.
+    /// There is PTX for compute capability 8.0, which the driver compiles for whatever is there; and on 9.0
+    /// that for its own instructions. If the driver does not take the latter, the former serve.
     pub(super) fn load(properties: Properties) -> Result<Self, Error> {
         let (image, mut entries) = load(ptx::SM80, KERNELS, &properties)?;
         let layer_functions = LAYER_KERNELS
@@ -70,14 +68,14 @@ impl Module {
         self.without_sm90a.as_ref()
     }
 
-    /// Queues a launch on `stream` and returns at once; a `programmatic` one may begin before the launch in front of it has
-    /// ended, if its kernel knows that.
+    /// Queues a launch on `stream` and returns at once; a `programmatic` one may begin before the launch in
+    /// front of it has ended, if its kernel knows that.
     ///
     /// # Safety
     ///
     /// The module's context is current. The stream is of it. The operands are as
-    /// [`Params`](fused_lora_kernels::params::Params) says for the launch's kernel, until the launch is over; no other
-    /// launch uses the same workspace at the same time.
+    /// [`Params`](fused_lora_kernels::params::Params) says for the launch's kernel, until the launch is over;
+    /// no other launch uses the same workspace at the same time.
     pub(super) unsafe fn launch(
         &self,
         launch: &Launch,
@@ -91,8 +89,8 @@ impl Module {
         // The driver copies what the pointer points to before it returns, and does not write to it.
         let mut parameters = [arguments.as_ptr().cast_mut()];
         match arguments {
-            // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the caller's
-            // contract.
+            // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the
+            // caller's contract.
             Arguments::Params(_) => unsafe {
                 launch_plainly(function, grid, kernel.threads, kernel.shared_bytes, &mut parameters, stream)
             },
@@ -105,8 +103,8 @@ impl Module {
                     (false, false) => &[],
                 };
                 let config = LaunchConfig::new(grid, kernel.threads, kernel.shared_bytes, stream, attributes);
-                // SAFETY: as above. Kernels of this kind wait for the one before them before they touch memory, so
-                // that they may be launched programmatically.
+                // SAFETY: as above. Kernels of this kind wait for the one before them before they touch
+                // memory, so that they may be launched programmatically.
                 unsafe {
                     let parameters = parameters.as_mut_ptr();
                     driver::launch_kernel_ex(&config, function, parameters, ptr::null_mut())
@@ -115,8 +113,8 @@ impl Module {
         }
     }
 
-    /// Queues a launch of LayerNorm or attention on `stream` and returns at once. It begins when what is ahead of it in the
-    /// stream has ended, whatever that is.
+    /// Queues a launch of LayerNorm or attention on `stream` and returns at once. It begins when what is
+    /// ahead of it in the stream has ended, whatever that is.
     ///
     /// # Errors
     ///
@@ -125,8 +123,8 @@ impl Module {
     /// # Safety
     ///
     /// The module's context is current. The stream is of it. `P` is what the kernel's
-    /// [operation](fused_lora_kernels::layer_table::LayerOperation) takes, and the operands are as it says, until the launch
-    /// is over.
+    /// [operation](fused_lora_kernels::layer_table::LayerOperation) takes, and the operands are as it says,
+    /// until the launch is over.
     pub(super) unsafe fn launch_layer<P>(
         &self,
         kernel: &LayerKernel,
@@ -139,7 +137,8 @@ impl Module {
             return Err(Error::Module { log: format!("it has no entry {}", kernel.name) });
         };
         let mut parameters = [ptr::from_ref(params).cast::<c_void>().cast_mut()];
-        // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the caller's contract.
+        // SAFETY: the entry is the kernel's, and takes one argument of this layout; the rest is the caller's
+        // contract.
         unsafe {
             launch_plainly(function, grid, kernel.threads, kernel.shared_bytes, &mut parameters, stream)
         }
@@ -153,13 +152,13 @@ impl Module {
     }
 }
 
-/// A launch without attributes, of one parameter. The driver copies what the pointer points to before it returns, and does
-/// not write to it.
+/// A launch without attributes, of one parameter. The driver copies what the pointer points to before it
+/// returns, and does not write to it.
 ///
 /// # Safety
 ///
-/// The function is of a module of the current context, the stream is of that context, and the parameter is what the
-/// function takes.
+/// The function is of a module of the current context, the stream is of that context, and the parameter is
+/// what the function takes.
 unsafe fn launch_plainly(
     function: CUfunction,
     grid: u32,

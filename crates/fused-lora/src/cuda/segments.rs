@@ -1,16 +1,18 @@
-use std::{fmt, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use fused_lora_kernels::{Global, params::Lora};
 
-use super::{adapters::Adapters, assignment::Assignment, error::Error, memory::Memory, table::AdapterTable};
+use super::{error::Error, memory::Memory, table::AdapterTable};
+use crate::plan::{adapters::Adapters, assignment::Assignment};
 
 /// Which rows of a batch have which adapter of a table: on the device, for any number of calls with that many
 /// rows. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Segments {
     inner: Arc<Inner>,
 }
 
+#[derive(Debug)]
 struct Inner {
     assignment: Assignment,
     /// The assignment's tables.
@@ -55,14 +57,5 @@ impl Segments {
         let segments = Global::from_address(self.inner.memory.address());
         let lora = Lora { segments, ..self.inner.table.lora() };
         Adapters::batch(lora, &self.inner.assignment)
-    }
-}
-
-impl fmt::Debug for Segments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segments")
-            .field("m", &self.inner.m)
-            .field("segments", &self.inner.assignment.segments)
-            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,5 @@
 use std::{
     ffi::c_void,
-    fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -11,6 +10,7 @@ use super::{
 };
 
 /// A queue of work on a device: what is put in runs in its order, beside what other streams run.
+#[derive(Debug)]
 pub struct Stream {
     device: Device,
     raw: CUstream,
@@ -50,13 +50,14 @@ impl Stream {
         Self { device: device.clone(), raw: CUstream(raw), identity, programmatic: true }
     }
 
-    /// Whether kernels for compute capability 9.0 may be launched programmatically here (*CUDA C++ Programming Guide*,
-    /// Programmatic Dependent Launch): they begin while the kernel before them in the stream still runs, prepare
-    /// themselves, and touch nothing of memory until it has ended. So chains of layers lose less between launches. On
-    /// at first, where [the driver can](super::Properties::launches_programmatically); elsewhere it changes nothing.
+    /// Whether kernels for compute capability 9.0 may be launched programmatically here (*CUDA C++
+    /// Programming Guide*, Programmatic Dependent Launch): they begin while the kernel before them in the
+    /// stream still runs, prepare themselves, and touch nothing of memory until it has ended. So chains of
+    /// layers lose less between launches. On at first, where
+    /// [the driver can](super::Properties::launches_programmatically); elsewhere it changes nothing.
     ///
-    /// To be turned off for graphs that are edited or updated afterwards by somebody who does not know such edges, and
-    /// to measure what it gains.
+    /// To be turned off for graphs that are edited or updated afterwards by somebody who does not know such
+    /// edges, and to measure what it gains.
     #[must_use]
     pub fn with_programmatic_launches(mut self, allowed: bool) -> Self {
         self.programmatic = allowed;
@@ -105,11 +106,5 @@ impl Drop for Stream {
             // failure.
             let _ = unsafe { driver::stream_destroy(self.raw) };
         }
-    }
-}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("raw", &self.raw).field("device", &self.device.ordinal()).finish()
     }
 }

@@ -1,16 +1,16 @@
 use super::{
     device::Device,
     error::Error,
-    layout::{Layout, workspace_size},
     memory::Memory,
     stream::{Identity, Stream},
 };
+use crate::plan::layout::{Layout, workspace_size};
 
 /// Device memory for h and for the counters of shared h, zeroed once; every launch leaves the counters zero.
 ///
 /// It serves any layer, one call after another on one stream: the first call binds it to its stream. Work on
-/// another stream, or a graph that is launched beside, needs its own. It does not grow: [`workspace_size`],
-/// or that of a layer, says how much is needed.
+/// another stream, or a graph that is launched beside, needs its own. It does not grow:
+/// [`workspace_size`](super::workspace_size), or that of a layer, says how much is needed.
 #[derive(Debug)]
 pub struct Workspace {
     memory: Memory,

@@ -31,10 +31,8 @@ mod tensors;
 
 use std::path::{Path, PathBuf};
 
-use half::f16;
-use ndarray::Array2;
-
 pub use error::{ConfigError, PeftError};
+pub use normalise::LoraWeights;
 pub use tensors::{HeaderError, TensorError, TensorFile};
 
 use config::Config;
@@ -53,22 +51,6 @@ pub struct LoraFile {
     config: Config,
     tensors: TensorFile,
     modules: Modules,
-}
-
-/// The adapter of one module, ready for [`cpu::Adapter::new`](crate::cpu::Adapter::new).
-///
-/// `scale · B A` is the adapter's contribution. If the file holds f16, `a` and `b` are its tensors bit
-/// for bit and `scale` is PEFT's `alpha / r` (or `alpha / sqrt(r)`). If it holds f32 or bf16, `a` and `b`
-/// may be multiplied by powers of two, so that small values survive in f16; `scale` is divided by
-/// them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoraWeights {
-    /// `[r, K]`
-    pub a: Array2<f16>,
-    /// `[N, r]`
-    pub b: Array2<f16>,
-    /// s, applied to `x Aᵀ` before it is rounded to f16.
-    pub scale: f32,
 }
 
 impl LoraFile {
@@ -113,8 +95,8 @@ impl LoraFile {
     ///
     /// # Errors
     ///
-    /// A module that is not there or no linear layer; a rank that is not the configuration's; tensors of another
-    /// type than f16, bf16 or f32, with NaN or infinite elements, or of values that f16 cannot carry.
+    /// A module that is not there or no linear layer; a rank that is not the configuration's; tensors of
+    /// another type than f16, bf16 or f32, with NaN or infinite elements, or of values that f16 cannot carry.
     pub fn load(&self, module: &str) -> Result<LoraWeights, PeftError> {
         let [name_a, name_b] = self.modules.linear(module, &self.tensors)?;
         let a_shape = self.tensors.matrix_shape(&name_a)?;

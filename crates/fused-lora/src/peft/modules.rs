@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PeftError, tensors::TensorFile};
+use super::{error::PeftError, tensors::TensorFile};
 
 /// What `PeftModel` puts before a module's name.
 const PREFIX: &str = "base_model.model.";

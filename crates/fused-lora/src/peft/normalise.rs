@@ -23,7 +23,7 @@
 use half::f16;
 use ndarray::{Array2, Axis};
 
-use super::{LoraWeights, tensors::Matrix};
+use super::tensors::Matrix;
 
 /// Exponent to which max|A'| is brought: `[2¹⁴, 2¹⁵)`, one binade short of where rounding can reach infinity.
 const A_TOP: i32 = 14;
@@ -38,6 +38,22 @@ const H_HIGHEST: i32 = 8;
 const F32_LOWEST: i32 = -126;
 /// The largest finite f16.
 const F16_MAX: f64 = 65504.0;
+
+/// The adapter of one module, ready for [`cpu::Adapter::new`](crate::cpu::Adapter::new).
+///
+/// `scale · B A` is the adapter's contribution. If the file holds f16, `a` and `b` are its tensors bit
+/// for bit and `scale` is PEFT's `alpha / r` (or `alpha / sqrt(r)`). If it holds f32 or bf16, `a` and `b`
+/// may be multiplied by powers of two, so that small values survive in f16; `scale` is divided by
+/// them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraWeights {
+    /// `[r, K]`
+    pub a: Array2<f16>,
+    /// `[N, r]`
+    pub b: Array2<f16>,
+    /// s, applied to `x Aᵀ` before it is rounded to f16.
+    pub scale: f32,
+}
 
 /// No power of two helps: an x of 1 makes more than f16 can hold.
 #[derive(Clone, Copy, Debug, PartialEq)]

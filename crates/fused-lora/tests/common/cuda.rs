@@ -13,7 +13,7 @@ use fused_lora::{
 use half::f16;
 use ndarray::Array2;
 
-use super::Operands;
+use super::common::{GAP, Operands, Strided};
 
 /// Held by the one test that is on the device: while one captures a graph, no other can wait for all work.
 pub(crate) type Alone = MutexGuard<'static, ()>;
@@ -53,13 +53,11 @@ pub(crate) struct Placed {
     memory: Memory,
 }
 
-const GAP: f16 = f16::from_bits(0x7e5a);
-
 impl Placed {
     pub(crate) fn copy_of(device: &Device, matrix: &Array2<f16>, memory: Memory) -> Self {
-        let (rows, columns) = matrix.dim();
-        let values = spread(matrix, memory);
-        Self { buffer: Buffer::from_slice(device, &values).unwrap(), rows, columns, memory }
+        let ((rows, columns), Memory { gap, offset }) = (matrix.dim(), memory);
+        let on_host = Strided::copy_of(matrix, gap, offset);
+        Self { buffer: Buffer::from_slice(device, &on_host.memory).unwrap(), rows, columns, memory }
     }
 
     pub(crate) fn poisoned(device: &Device, rows: usize, columns: usize, memory: Memory) -> Self {
@@ -68,7 +66,8 @@ impl Placed {
 
     /// Other values in the same place.
     pub(crate) fn write(&mut self, matrix: &Array2<f16>) {
-        self.buffer.write(&spread(matrix, self.memory)).unwrap();
+        let Memory { gap, offset } = self.memory;
+        self.buffer.write(&Strided::copy_of(matrix, gap, offset).memory).unwrap();
     }
 
     pub(crate) fn view(&self) -> Matrix<'_> {
@@ -83,30 +82,16 @@ impl Placed {
 
     /// The matrix, and whether all around it is as it was.
     pub(crate) fn read(&self) -> (Array2<f16>, bool) {
-        let values = self.buffer.to_vec().unwrap();
         let Memory { gap, offset } = self.memory;
-        let stride = self.columns + gap;
-        let inside = |i: usize| i >= offset && (i - offset) % stride < self.columns;
-        let untouched = values.iter().enumerate().all(|(i, v)| inside(i) || v.to_bits() == GAP.to_bits());
-        let matrix =
-            Array2::from_shape_fn((self.rows, self.columns), |(i, j)| values[offset + i * stride + j]);
-        (matrix, untouched)
+        let mut on_host = Strided::poisoned(self.rows, self.columns, gap, offset);
+        on_host.memory = self.buffer.to_vec().unwrap();
+        (on_host.view().to_owned(), on_host.gaps_are_untouched())
     }
 
     /// Whether nothing has been written at all.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.buffer.to_vec().unwrap().iter().all(|v| v.to_bits() == GAP.to_bits())
     }
-}
-
-fn spread(matrix: &Array2<f16>, Memory { gap, offset }: Memory) -> Vec<f16> {
-    let (rows, columns) = matrix.dim();
-    let stride = columns + gap;
-    let mut values = vec![GAP; offset + rows * stride];
-    for ((i, j), value) in matrix.indexed_iter() {
-        values[offset + i * stride + j] = *value;
-    }
-    values
 }
 
 /// The layer of a case.

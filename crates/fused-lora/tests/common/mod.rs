@@ -47,14 +47,14 @@ impl Operands {
 /// A matrix in a larger piece of memory: `gap` elements between rows, `offset` before the first. What is not
 /// the matrix holds a NaN with a number in it.
 pub(crate) struct Strided {
-    memory: Vec<f16>,
+    pub(crate) memory: Vec<f16>,
     rows: usize,
     columns: usize,
     ld: usize,
     offset: usize,
 }
 
-const GAP: f16 = f16::from_bits(0x7e5a);
+pub(crate) const GAP: f16 = f16::from_bits(0x7e5a);
 
 impl Strided {
     pub(crate) fn poisoned(rows: usize, columns: usize, gap: usize, offset: usize) -> Self {

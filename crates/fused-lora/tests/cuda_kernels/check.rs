@@ -1,5 +1,5 @@
-//! What a kernel is checked on, and how. K goes round the kernel's ring at least twice, and where a kernel takes tile after
-//! tile there are more tiles than CTAs.
+//! What a kernel is checked on, and how. K goes round the kernel's ring at least twice, and where a kernel
+//! takes tile after tile there are more tiles than CTAs.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -22,8 +22,9 @@ use ndarray::{Array1, Array2, Axis};
 use common::Operands;
 use on_device::{Memory, Placed, device};
 
-/// Rows of x, and of W, that differ; the others repeat them. So the reference is small however large the product is, and
-/// every element of y is compared. Both are prime: a tile in the place of a near one is wrong.
+/// Rows of x, and of W, that differ; the others repeat them. So the reference is small however large the
+/// product is, and every element of y is compared. Both are prime: a tile in the place of a near one is
+/// wrong.
 const PERIOD_M: usize = 61;
 const PERIOD_N: usize = 67;
 /// Elements behind y that are watched.
@@ -75,7 +76,8 @@ fn kernels(device: &Device) -> Vec<InClusters> {
 }
 
 impl InClusters {
-    /// M, N and K: tails in all three, more work than the device holds at a time, and a K that goes round the ring.
+    /// M, N and K: tails in all three, more work than the device holds at a time, and a K that goes round the
+    /// ring.
     fn shape(self, device: &Device, rank: u32) -> [usize; 3] {
         let Self { kernel, cluster } = self;
         let clusters = device.gpu().clusters(kernel, cluster);
@@ -122,7 +124,8 @@ impl InClusters {
         }
     }
 
-    /// Whether a plan may have this launch: of what an unfused call launches beside it, the smallest kernels for 8.0.
+    /// Whether a plan may have this launch: of what an unfused call launches beside it, the smallest kernels
+    /// for 8.0.
     fn allows(self, launch: &Launch) -> bool {
         let Self { kernel, cluster } = self;
         let other = launch.kernel;
@@ -134,7 +137,8 @@ impl InClusters {
     }
 }
 
-/// Fails unless the kernel computes what the reference does: with one adapter, and with two of a table where it takes any.
+/// Fails unless the kernel computes what the reference does: with one adapter, and with two of a table where
+/// it takes any.
 #[track_caller]
 fn agrees(device: &Device, kernel: InClusters) {
     let columns = kernel.columns();
@@ -184,7 +188,7 @@ impl<'a> Case<'a> {
         let of_row = vec![&expected; m];
         self.twice(&of_row, n, &format!("r {rank}"), |y| {
             let allow = |launch: &Launch| self.kernel.allows(launch);
-            layer.forward_among(allow, strategy, x.view(), y, &mut workspace, &self.stream)
+            layer.call(x.view()).strategy(strategy).among(&allow).run(y, &mut workspace, &self.stream)
         });
     }
 
@@ -231,12 +235,16 @@ impl<'a> Case<'a> {
         self.twice(&of_row, n, &format!("r {first} and 10"), |y| {
             let allow = |launch: &Launch| self.kernel.allows(launch);
             let x = x.view();
-            layer.forward_batch_among(allow, strategy, x, y, &table, &segments, &mut workspace, &self.stream)
+            layer.call(x).segments(&segments).strategy(strategy).among(&allow).run(
+                y,
+                &mut workspace,
+                &self.stream,
+            )
         });
     }
 
-    /// Runs it on a y that nobody wrote, and again, which finds a workspace in use; `of_row` holds what each row of y
-    /// should be a repetition of.
+    /// Runs it on a y that nobody wrote, and again, which finds a workspace in use; `of_row` holds what each
+    /// row of y should be a repetition of.
     #[track_caller]
     fn twice(
         &self,
@@ -258,8 +266,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Fails unless each row of y is a repetition of what it should be, within the reference's tolerance. In place: `Expected` of all
-/// of y would take longer to make than the kernels take.
+/// Fails unless each row of y is a repetition of what it should be, within the reference's tolerance. In
+/// place: `Expected` of all of y would take longer to make than the kernels take.
 #[track_caller]
 fn is_repetition(y: &[f16], of_row: &[&Expected], n: usize, case: &str) {
     let (mut first, mut bad) = (None, 0);

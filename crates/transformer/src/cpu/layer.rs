@@ -70,13 +70,13 @@ impl Bottleneck {
     fn forward(
         &self,
         x: ArrayView2<'_, f16>,
-        residual: Residual<'_>,
+        residual: Residual<ArrayView2<'_, f16>>,
         y: ArrayViewMut2<'_, f16>,
         between: &mut Buffer,
         products: &mut cpu::Workspace,
     ) -> Result<(), Error> {
-        self.down.forward(x, between.shaped(x.nrows(), self.down.out_features()), products)?;
-        self.up.forward_residual(Strategy::Base, between.view(), residual, y, products)?;
+        self.down.call(x).run(between.shaped(x.nrows(), self.down.out_features()), products)?;
+        self.up.call(between.view()).residual(residual).strategy(Strategy::Base).run(y, products)?;
         Ok(())
     }
 }
@@ -247,11 +247,11 @@ impl Layer {
 
         let mut to = qkv.shaped(m, 3 * d);
         match &self.split {
-            None => self.qkv.forward_with(strategy, norm.view(), to, products)?,
+            None => self.qkv.call(norm.view()).strategy(strategy).run(to, products)?,
             Some(layers) => {
                 for (i, layer) in layers.iter().enumerate() {
                     let columns = to.slice_mut(s![.., i * d..(i + 1) * d]);
-                    layer.forward_with(strategy, norm.view(), columns, products)?;
+                    layer.call(norm.view()).strategy(strategy).run(columns, products)?;
                 }
             }
         }
@@ -262,27 +262,31 @@ impl Layer {
 
         let to = middle.shaped(m, d);
         if let Sequential::H { attention: adapter, .. } = &self.sequential {
-            self.proj.forward_with(strategy, attention.view(), branch.shaped(m, d), products)?;
+            self.proj.call(attention.view()).strategy(strategy).run(branch.shaped(m, d), products)?;
             let z = branch.view();
             adapter.forward(z, Residual::Sum(z, x), to, bottleneck, products)?;
         } else {
-            self.proj.forward_residual(strategy, attention.view(), Residual::Matrix(x), to, products)?;
+            self.proj
+                .call(attention.view())
+                .residual(Residual::Matrix(x))
+                .strategy(strategy)
+                .run(to, products)?;
         }
         observe(Stage::Middle, middle.view());
 
         norm_into(&self.norm2, middle.view(), norm);
         observe(Stage::Norm2, norm.view());
 
-        self.up.forward_with(strategy, norm.view(), mlp.shaped(m, self.config.mlp), products)?;
+        self.up.call(norm.view()).strategy(strategy).run(mlp.shaped(m, self.config.mlp), products)?;
         observe(Stage::Mlp, mlp.view());
 
         if let Sequential::H { mlp: adapter, .. } = &self.sequential {
-            self.down.forward_with(strategy, mlp.view(), branch.shaped(m, d), products)?;
+            self.down.call(mlp.view()).strategy(strategy).run(branch.shaped(m, d), products)?;
             let z = branch.view();
             adapter.forward(z, Residual::Sum(z, middle.view()), y, bottleneck, products)?;
         } else {
             let residual = Residual::Matrix(middle.view());
-            self.down.forward_residual(strategy, mlp.view(), residual, y.view_mut(), products)?;
+            self.down.call(mlp.view()).residual(residual).strategy(strategy).run(y.view_mut(), products)?;
             if let Sequential::L { norm: norm_of_adapter, bottleneck: adapter } = &self.sequential {
                 norm_into(norm_of_adapter, y.view(), norm);
                 adapter.forward(norm.view(), Residual::Output, y, bottleneck, products)?;

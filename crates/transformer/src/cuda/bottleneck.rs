@@ -1,6 +1,6 @@
 use fused_lora::{
-    Activation, Strategy,
-    cuda::{self, Device, Matrix, MatrixMut, Residual, Stream},
+    Activation, Residual, Strategy,
+    cuda::{self, Device, Matrix, MatrixMut, Stream},
 };
 use ndarray::{Array1, Array2, s};
 
@@ -51,20 +51,18 @@ impl Bottleneck {
     pub(super) fn forward(
         &self,
         x: Matrix<'_>,
-        residual: Residual<'_>,
+        residual: Residual<Matrix<'_>>,
         y: MatrixMut<'_>,
         between: &mut Scratch,
         products: &mut cuda::Workspace,
         stream: &Stream,
     ) -> Result<(), cuda::Error> {
-        self.down.forward_with(
-            Strategy::Base,
-            x,
+        self.down.call(x).strategy(Strategy::Base).run(
             between.shaped(x.rows(), self.down.out_features())?,
             products,
             stream,
         )?;
-        self.up.forward_residual(Strategy::Base, between.view()?, residual, y, products, stream)
+        self.up.call(between.view()?).residual(residual).strategy(Strategy::Base).run(y, products, stream)
     }
 }
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use fused_lora::{
-    Activation, Strategy,
-    cuda::{self, Buffer, CausalAttention, Device, LayerNorm, Matrix, MatrixMut, Residual, Stream},
+    Activation, Residual, Strategy,
+    cuda::{self, Buffer, CausalAttention, Device, LayerNorm, Matrix, MatrixMut, Stream},
 };
 
 use super::{
@@ -191,14 +191,22 @@ impl Layer {
             adapter.forward(z, Residual::Sum(z, x), to, bottleneck, products, stream)?;
         } else {
             let residual = Residual::Matrix(x);
-            self.proj.forward_residual(strategy, attention.view()?, residual, to, products, stream)?;
+            self.proj
+                .call(attention.view()?)
+                .residual(residual)
+                .strategy(strategy)
+                .run(to, products, stream)?;
         }
         observe(Stage::Middle, middle.buffer())?;
 
         self.norm2.forward(middle.view()?, norm.shaped(m, d)?, stream)?;
         observe(Stage::Norm2, norm.buffer())?;
 
-        self.up.forward_with(strategy, norm.view()?, mlp.shaped(m, self.config.mlp)?, products, stream)?;
+        self.up.call(norm.view()?).strategy(strategy).run(
+            mlp.shaped(m, self.config.mlp)?,
+            products,
+            stream,
+        )?;
         observe(Stage::Mlp, mlp.buffer())?;
 
         let middle = middle.view()?;
@@ -209,13 +217,17 @@ impl Layer {
             }
             Sequential::None => {
                 let residual = Residual::Matrix(middle);
-                self.down.forward_residual(strategy, mlp.view()?, residual, y, products, stream)
+                self.down.call(mlp.view()?).residual(residual).strategy(strategy).run(y, products, stream)
             }
             Sequential::L { norm: before, bottleneck: adapter } => {
                 // Not in y: that is written, and cannot be read beside.
                 let to = branch.shaped(m, d)?;
                 let residual = Residual::Matrix(middle);
-                self.down.forward_residual(strategy, mlp.view()?, residual, to, products, stream)?;
+                self.down
+                    .call(mlp.view()?)
+                    .residual(residual)
+                    .strategy(strategy)
+                    .run(to, products, stream)?;
                 let z = branch.view()?;
                 before.forward(z, norm.shaped(m, d)?, stream)?;
                 let residual = Residual::Matrix(z);
@@ -234,7 +246,7 @@ fn behind<'a>(
     stream: &Stream,
 ) -> Result<Matrix<'a>, cuda::Error> {
     let y = to.shaped(x.rows(), product.out_features())?;
-    product.forward_with(Strategy::Base, x, y, products, stream)?;
+    product.call(x).strategy(Strategy::Base).run(y, products, stream)?;
     to.view()
 }
 

@@ -70,9 +70,9 @@ impl Qkv {
         let d = self.d;
         let whole = y.shaped(x.rows(), 3 * d)?;
         let Some(Split { query_key, value }) = &self.split else {
-            return self.whole.forward_with(strategy, x, whole, products, stream);
+            return self.whole.call(x).strategy(strategy).run(whole, products, stream);
         };
-        query_key.forward_with(strategy, x, y.columns(0, 2 * d)?, products, stream)?;
-        value.forward_with(strategy, x, y.columns(2 * d, d)?, products, stream)
+        query_key.call(x).strategy(strategy).run(y.columns(0, 2 * d)?, products, stream)?;
+        value.call(x).strategy(strategy).run(y.columns(2 * d, d)?, products, stream)
     }
 }

@@ -14,7 +14,7 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    device::{Choice, Job},
+    device::{self, Choice, Job},
     output::Output,
 };
 
@@ -48,8 +48,8 @@ pub(crate) struct Args {
     /// How base and adapter are put together; `base` leaves the adapter out
     #[arg(long, default_value = Strategy::Fused.name(), value_parser = strategies())]
     strategy: Strategy,
-    /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says), `cpu`,
-    /// `cuda:0`, `cuda:1`, ...
+    /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says),
+    /// `cpu`, `cuda:0`, `cuda:1`, ...
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
 }
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let Base { weight, bias } = base;
     let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy: args.strategy };
-    let outcome = job.run(args.device)?;
+    let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
         let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");
     }

@@ -3,11 +3,9 @@
 use std::{fmt, str::FromStr};
 
 use anyhow::Result;
-use fused_lora::{Epilogue, Strategy, peft::LoraWeights};
 use half::f16;
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 
-mod cpu;
 #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod cuda;
 #[cfg(not(all(
@@ -17,8 +15,12 @@ mod cuda;
 )))]
 #[path = "device/no_cuda.rs"]
 mod cuda;
+mod job;
 
 pub(crate) use cuda::facts;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::gpu;
+pub(crate) use job::Job;
 
 /// `--device`
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,15 +29,6 @@ pub(crate) enum Choice {
     Auto,
     Cpu,
     Cuda(u32),
-}
-
-/// What is to be computed.
-pub(crate) struct Job<'a> {
-    pub(crate) x: &'a Array2<f16>,
-    pub(crate) weight: &'a Array2<f16>,
-    pub(crate) bias: Option<Array1<f16>>,
-    pub(crate) lora: &'a LoraWeights,
-    pub(crate) strategy: Strategy,
 }
 
 /// What came of it.
@@ -47,31 +40,16 @@ pub(crate) struct Outcome {
     pub(crate) fell_back: Option<String>,
 }
 
-impl Job<'_> {
-    /// Computes y where `choice` says.
-    pub(crate) fn run(&self, choice: Choice) -> Result<Outcome> {
-        match choice {
-            Choice::Cpu => self.on_cpu(),
-            Choice::Cuda(ordinal) => self.on_cuda(ordinal),
-            Choice::Auto => match self.on_cuda(0) {
-                Ok(outcome) => Ok(outcome),
-                Err(reason) => Ok(Outcome { fell_back: Some(format!("{reason:#}")), ..self.on_cpu()? }),
-            },
-        }
-    }
-
-    fn on_cpu(&self) -> Result<Outcome> {
-        let (y, by) = cpu::forward(self)?;
-        Ok(Outcome { y, by, fell_back: None })
-    }
-
-    fn on_cuda(&self, ordinal: u32) -> Result<Outcome> {
-        let (y, by) = cuda::forward(self, ordinal)?;
-        Ok(Outcome { y, by, fell_back: None })
-    }
-
-    fn epilogue(&self) -> Epilogue {
-        self.bias.clone().map_or_else(Epilogue::default, Epilogue::bias)
+/// Computes y where `choice` says.
+pub(crate) fn run(job: &Job<'_>, choice: Choice) -> Result<Outcome> {
+    let of = |(y, by)| Outcome { y, by, fell_back: None };
+    match choice {
+        Choice::Cpu => job.on_cpu().map(of),
+        Choice::Cuda(ordinal) => cuda::forward(job, ordinal).map(of),
+        Choice::Auto => match cuda::forward(job, 0) {
+            Ok(outcome) => Ok(of(outcome)),
+            Err(reason) => Ok(Outcome { fell_back: Some(format!("{reason:#}")), ..job.on_cpu().map(of)? }),
+        },
     }
 }
 

@@ -6,13 +6,9 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use fused_lora_records::Workload;
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(feature = "cuda")]
 mod model;
-#[cfg(not(all(
-    feature = "cuda",
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
+#[cfg(not(feature = "cuda"))]
 #[path = "estimate/no_model.rs"]
 mod model;
 mod table;
@@ -24,8 +20,8 @@ const GPUS: [&str; 5] = ["h100", "h200", "a100", "l4", "rtx4090"];
 
 /// Estimate the time and the slow-down of every cell of the benches' grid on a GPU, which need not be there.
 ///
-/// The cost model that picks kernels says how long each would take, at the GPU's highest clock. It ranks kernels;
-/// nothing in it was fitted to a measurement, and none replaces one.
+/// The cost model that picks kernels says how long each would take, at the GPU's highest clock. It ranks
+/// kernels; nothing in it was fitted to a measurement, and none replaces one.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true)))]
 pub(crate) struct Args {

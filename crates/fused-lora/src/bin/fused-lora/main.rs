@@ -1,5 +1,5 @@
-//! The command `fused-lora`: applies an adapter as PEFT saved it, says what this machine offers, and estimates what a
-//! GPU would take.
+//! The command `fused-lora`: applies an adapter as PEFT saved it, says what this machine offers, and
+//! estimates what a GPU would take.
 //!
 //! Exit codes: 2 for a wrong command line, 1 for a failure. Data goes to stdout or `--output`, everything
 //! else to stderr. Only clap colours anything, and it honours NO_COLOR.

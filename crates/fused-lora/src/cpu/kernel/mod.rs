@@ -11,14 +11,15 @@
 //! That body stands once, in [`tile`], over a [`Vector`] of a handful of operations; a SIMD level is a
 //! `Vector`, a tile size and a way to pack x, each in a file of its own.
 //!
-//! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which [`store`]
-//! takes through activation and residual into y while it is in the first-level cache. So the body of the base
-//! product is the same with and without, and GELU stands in the binary once for each level, not once for each tile size.
+//! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which
+//! [`store`] takes through activation and residual into y while it is in the first-level cache. So the body
+//! of the base product is the same with and without, and GELU stands in the binary once for each level, not
+//! once for each tile size.
 //!
 //! Panels of W, A and B hold f16 on x86-64 and are widened in the K loop, 3 conversions to 24 FMAs.
-//! Measured beside f32 panels with AVX-512 (Zen 4, one thread, 64×1008×1024, peak 118 GFLOP/s): f16 112.5 cold and
-//! 114.2 warm, f32 111.1 and 111.1. Conversion hides behind the FMAs, half the bytes come from memory, and a
-//! packed layer is no larger than the weight it was made from.
+//! Measured beside f32 panels with AVX-512 (Zen 4, one thread, 64×1008×1024, peak 118 GFLOP/s): f16 112.5
+//! cold and 114.2 warm, f32 111.1 and 111.1. Conversion hides behind the FMAs, half the bytes come from
+//! memory, and a packed layer is no larger than the weight it was made from.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -74,8 +75,8 @@ pub(crate) struct Input {
     pub(crate) ld: isize,
 }
 
-// SAFETY: a shared view of f16, which is Sync; whoever makes one sees to it that the memory outlives it, and that where it
-// is also an output only the task that writes a part reads that part.
+// SAFETY: a shared view of f16, which is Sync; whoever makes one sees to it that the memory outlives it, and
+// that where it is also an output only the task that writes a part reads that part.
 unsafe impl Send for Input {}
 // SAFETY: as above.
 unsafe impl Sync for Input {}
@@ -250,8 +251,8 @@ const MAX_LANES: usize = 16;
 
 /// `for $i in 0..$n`, written out: `$n` is at most 8 and a constant, and so is `$i` in each copy of the body.
 ///
-/// An accumulator array that is indexed by a loop variable lives in memory unless LLVM unrolls the loop before it
-/// splits the array into registers. For 8 × 3 it does not, and the kernel ran at 0.42 of peak.
+/// An accumulator array that is indexed by a loop variable lives in memory unless LLVM unrolls the loop
+/// before it splits the array into registers. For 8 × 3 it does not, and the kernel ran at 0.42 of peak.
 macro_rules! unroll {
     ($i:ident < $n:expr => $body:block) => {
         unroll!(@copies $i $n, $body, 0 1 2 3 4 5 6 7)
@@ -269,19 +270,20 @@ macro_rules! unroll {
 ///
 /// # Safety
 ///
-/// As [`MicroKernel::run`], with `rows = R`, `vectors = V` and packed x `PITCH` apart; to be inlined into a function that has
-/// the instructions enabled.
+/// As [`MicroKernel::run`], with `rows = R`, `vectors = V` and packed x `PITCH` apart; to be inlined into a
+/// function that has the instructions enabled.
 #[inline(always)]
 pub(crate) unsafe fn tile<X: Vector, const R: usize, const V: usize, const PITCH: usize>(
     t: &Tile<X::Element>,
 ) {
     const { assert!(X::LANES <= MAX_LANES && R <= PITCH && R <= 8 && V <= 8) };
     let Output { y, ld, columns, scale, bias } = t.output;
-    // Columns of vector v that exist. A panel has as many vectors as its columns need, so each has at least one.
+    // Columns of vector v that exist. A panel has as many vectors as its columns need, so each has at least
+    // one.
     let exist = |v: usize| columns.saturating_sub(v * X::LANES).min(X::LANES);
 
-    // SAFETY: `run`'s contract. Offsets stay inside R rows, V vectors and k steps, and no column of y beyond `columns`
-    // is touched.
+    // SAFETY: `run`'s contract. Offsets stay inside R rows, V vectors and k steps, and no column of y beyond
+    // `columns` is touched.
     unsafe {
         let mut acc = [[X::splat(0.0); V]; R];
         match t.init {

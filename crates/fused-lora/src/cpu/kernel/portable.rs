@@ -1,5 +1,6 @@
 //! Any machine: arrays that LLVM turns into vectors (SSE2 on plain x86-64, NEON on aarch64), 4 rows × 2
-//! vectors of 4. Panels hold f32: without instructions for it, widening f16 in the K loop would cost more than the product.
+//! vectors of 4. Panels hold f32: without instructions for it, widening f16 in the K loop would cost more
+//! than the product.
 
 use half::f16;
 

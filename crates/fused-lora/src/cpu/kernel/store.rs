@@ -19,8 +19,8 @@ impl<X: Vector> Job<X> for Store<'_> {
 
     /// # Safety
     ///
-    /// Sums, bias, y and residuals have these rows and columns, as their fields say. A residual may be y itself; beyond that
-    /// nobody else touches y.
+    /// Sums, bias, y and residuals have these rows and columns, as their fields say. A residual may be y
+    /// itself; beyond that nobody else touches y.
     #[inline(always)]
     unsafe fn run(self) {
         // One copy of the loops for each, so that nothing is decided in them.
@@ -38,7 +38,8 @@ impl Store<'_> {
     #[inline(always)]
     unsafe fn tile<X: Vector>(&self, activation: impl Fn(X) -> X) {
         let Output { y, ld, columns, scale, bias } = *self.output;
-        // SAFETY: `run`'s contract. Vectors begin before `columns`, and where one ends beyond, only what exists is touched.
+        // SAFETY: `run`'s contract. Vectors begin before `columns`, and where one ends beyond, only what
+        // exists is touched.
         unsafe {
             let scale = X::splat(scale);
             for v in 0..self.vectors {

@@ -52,7 +52,7 @@ macro_rules! functions {
             /// - Where it needs a current context, that of its handles is current.
             #[allow(clippy::too_many_arguments, reason = "the driver's function")]
             #[allow(dead_code, reason = "`text` calls one by its address")]
-            pub(in crate::cuda) unsafe fn $name($($argument: $type),*) -> Result<(), Error> {
+            pub(crate) unsafe fn $name($($argument: $type),*) -> Result<(), Error> {
                 let function = functions().map_err(|error| Error::NoDriver(error.clone()))?.$name;
                 let function = function.ok_or_else(|| missing($symbol))?;
                 // SAFETY: the caller's contract.

@@ -7,7 +7,7 @@ use super::types::CUstream;
 /// `CUlaunchAttribute`: what it is, and 64 bytes of its value.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(in crate::cuda) struct LaunchAttribute {
+pub(crate) struct LaunchAttribute {
     id: u32,
     pad: [u8; 4],
     value: LaunchAttributeValue,
@@ -30,14 +30,14 @@ const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;
 
 impl LaunchAttribute {
     /// Clusters of so many CTAs along x.
-    pub(in crate::cuda) fn cluster(ctas: u32) -> Self {
+    pub(crate) fn cluster(ctas: u32) -> Self {
         let mut value = LaunchAttributeValue { pad: [0; 8] };
         value.cluster_dimensions = [ctas, 1, 1];
         Self { id: CLUSTER_DIMENSION, pad: [0; 4], value }
     }
 
     /// The launch may begin while the one before it in its stream still runs.
-    pub(in crate::cuda) fn programmatic() -> Self {
+    pub(crate) fn programmatic() -> Self {
         let mut value = LaunchAttributeValue { pad: [0; 8] };
         value.programmatic_stream_serialization_allowed = 1;
         Self { id: PROGRAMMATIC_STREAM_SERIALIZATION, pad: [0; 4], value }
@@ -46,7 +46,7 @@ impl LaunchAttribute {
 
 /// `CUlaunchConfig`
 #[repr(C)]
-pub(in crate::cuda) struct LaunchConfig {
+pub(crate) struct LaunchConfig {
     grid: [u32; 3],
     block: [u32; 3],
     shared_bytes: u32,
@@ -57,7 +57,7 @@ pub(in crate::cuda) struct LaunchConfig {
 
 impl LaunchConfig {
     /// One dimension of CTAs and of threads.
-    pub(in crate::cuda) fn new(
+    pub(crate) fn new(
         grid: u32,
         threads: u32,
         shared_bytes: u32,
@@ -78,7 +78,7 @@ impl LaunchConfig {
 /// `CUtensorMap`; the driver wants it at a multiple of 64.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(in crate::cuda) struct RawTensorMap(pub(in crate::cuda) [u64; 16]);
+pub(crate) struct RawTensorMap(pub(crate) [u64; 16]);
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ macro_rules! handles {
         #[doc = concat!("`", stringify!($name), "`")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(transparent)]
-        pub(in crate::cuda) struct $name(pub(in crate::cuda) *mut c_void);
+        pub(crate) struct $name(pub(crate) *mut c_void);
 
         // SAFETY: a handle is a number to everybody but the driver, which may be called from any thread.
         unsafe impl Send for $name {}
@@ -19,7 +19,7 @@ macro_rules! handles {
 
         #[allow(dead_code, reason = "some handles are never null")]
         impl $name {
-            pub(in crate::cuda) const NULL: Self = Self(ptr::null_mut());
+            pub(crate) const NULL: Self = Self(ptr::null_mut());
         }
     )*};
 }
@@ -27,38 +27,38 @@ macro_rules! handles {
 handles!(CUcontext CUmodule CUfunction CUstream CUevent CUgraph CUgraphExec);
 
 /// `CUdevice`
-pub(in crate::cuda) type CUdevice = c_int;
+pub(crate) type CUdevice = c_int;
 
 /// `CUresult`s that mean something of their own.
-pub(in crate::cuda) mod result {
-    pub(in crate::cuda) const OUT_OF_MEMORY: u32 = 2;
-    pub(in crate::cuda) const NO_DEVICE: u32 = 100;
-    pub(in crate::cuda) const UNSUPPORTED_PTX_VERSION: u32 = 222;
-    pub(in crate::cuda) const NOT_FOUND: u32 = 500;
+pub(crate) mod result {
+    pub(crate) const OUT_OF_MEMORY: u32 = 2;
+    pub(crate) const NO_DEVICE: u32 = 100;
+    pub(crate) const UNSUPPORTED_PTX_VERSION: u32 = 222;
+    pub(crate) const NOT_FOUND: u32 = 500;
 }
 
 /// `CUdevice_attribute`
-pub(in crate::cuda) mod attribute {
-    pub(in crate::cuda) const CLOCK_RATE: u32 = 13;
-    pub(in crate::cuda) const MULTIPROCESSOR_COUNT: u32 = 16;
-    pub(in crate::cuda) const MEMORY_CLOCK_RATE: u32 = 36;
-    pub(in crate::cuda) const GLOBAL_MEMORY_BUS_WIDTH: u32 = 37;
-    pub(in crate::cuda) const L2_CACHE_SIZE: u32 = 38;
-    pub(in crate::cuda) const MAX_THREADS_PER_MULTIPROCESSOR: u32 = 39;
-    pub(in crate::cuda) const COMPUTE_CAPABILITY_MAJOR: u32 = 75;
-    pub(in crate::cuda) const COMPUTE_CAPABILITY_MINOR: u32 = 76;
-    pub(in crate::cuda) const MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: u32 = 81;
-    pub(in crate::cuda) const MAX_REGISTERS_PER_MULTIPROCESSOR: u32 = 82;
-    pub(in crate::cuda) const MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: u32 = 97;
+pub(crate) mod attribute {
+    pub(crate) const CLOCK_RATE: u32 = 13;
+    pub(crate) const MULTIPROCESSOR_COUNT: u32 = 16;
+    pub(crate) const MEMORY_CLOCK_RATE: u32 = 36;
+    pub(crate) const GLOBAL_MEMORY_BUS_WIDTH: u32 = 37;
+    pub(crate) const L2_CACHE_SIZE: u32 = 38;
+    pub(crate) const MAX_THREADS_PER_MULTIPROCESSOR: u32 = 39;
+    pub(crate) const COMPUTE_CAPABILITY_MAJOR: u32 = 75;
+    pub(crate) const COMPUTE_CAPABILITY_MINOR: u32 = 76;
+    pub(crate) const MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: u32 = 81;
+    pub(crate) const MAX_REGISTERS_PER_MULTIPROCESSOR: u32 = 82;
+    pub(crate) const MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: u32 = 97;
 }
 
 /// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`
-pub(in crate::cuda) const MAX_DYNAMIC_SHARED_SIZE_BYTES: u32 = 8;
+pub(crate) const MAX_DYNAMIC_SHARED_SIZE_BYTES: u32 = 8;
 /// `CU_JIT_ERROR_LOG_BUFFER`
-pub(in crate::cuda) const JIT_ERROR_LOG_BUFFER: u32 = 5;
+pub(crate) const JIT_ERROR_LOG_BUFFER: u32 = 5;
 /// `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`
-pub(in crate::cuda) const JIT_ERROR_LOG_BUFFER_SIZE_BYTES: u32 = 6;
+pub(crate) const JIT_ERROR_LOG_BUFFER_SIZE_BYTES: u32 = 6;
 /// `CU_STREAM_NON_BLOCKING`: does not wait for the default stream, nor that for it.
-pub(in crate::cuda) const STREAM_NON_BLOCKING: u32 = 1;
+pub(crate) const STREAM_NON_BLOCKING: u32 = 1;
 /// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`
-pub(in crate::cuda) const STREAM_CAPTURE_MODE_THREAD_LOCAL: u32 = 1;
+pub(crate) const STREAM_CAPTURE_MODE_THREAD_LOCAL: u32 = 1;

@@ -1,12 +1,12 @@
 use anyhow::{Result, anyhow};
 use fused_lora::cuda::{
-    Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
+    Adapter, Buffer, Device, Gpu, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
 };
 use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::Job;
+use super::job::Job;
 
 /// y, and what computed it.
 pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, String)> {
@@ -21,11 +21,20 @@ pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, Strin
     let x = Buffer::from_slice(&device, &job.x.iter().copied().collect::<Vec<_>>())?;
     let mut y = Buffer::zeroed(&device, m * n)?;
     let x = Matrix::new(&x, m, k)?;
-    layer.forward_with(job.strategy, x, MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+    layer.call(x).strategy(job.strategy).run(MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
     stream.synchronize()?;
-    let by = format!("cuda:{ordinal}, {}, {}", device.properties().name, layer.plan_for(&x, job.strategy)?);
+    let by = format!(
+        "cuda:{ordinal}, {}, {}",
+        device.properties().name,
+        layer.call(x).strategy(job.strategy).plan()?
+    );
     let y = Array2::from_shape_vec((m, n), y.to_vec()?).map_err(|error| anyhow!("cannot read y: {error}"))?;
     Ok((y, by))
+}
+
+/// The device of this number, as a plan sees it.
+pub(crate) fn gpu(ordinal: u32) -> Result<Gpu> {
+    Ok(Device::open(ordinal)?.gpu().clone())
 }
 
 /// What `info` says of the devices: each with its properties, or why there is none.

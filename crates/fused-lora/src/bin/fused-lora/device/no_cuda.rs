@@ -5,7 +5,7 @@ use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::Job;
+use super::job::Job;
 
 #[cfg(feature = "cuda")]
 const REASON: &str = "CUDA is supported on Linux with x86-64 or aarch64 alone";
@@ -13,6 +13,11 @@ const REASON: &str = "CUDA is supported on Linux with x86-64 or aarch64 alone";
 const REASON: &str = "built without the feature `cuda`";
 
 pub(super) fn forward(_: &Job<'_>, _: u32) -> Result<(Array2<f16>, String)> {
+    bail!("{REASON}")
+}
+
+#[cfg(feature = "cuda")]
+pub(crate) fn gpu(_: u32) -> Result<fused_lora::plan::Gpu> {
     bail!("{REASON}")
 }
 

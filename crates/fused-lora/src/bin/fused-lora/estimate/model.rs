@@ -1,14 +1,15 @@
 use anyhow::{Context, Result};
 use fused_lora::{
     Problem, Strategy,
-    cuda::{Device, Gpu, Plan, Target},
+    plan::{Gpu, Plan, Target},
 };
 use fused_lora_records::{Cell, Workload, grid};
 
 use super::Estimate;
+use crate::device;
 
-/// To what the tensor cores round a rank up, where it is N and where it is K: `wgmma` takes N by 8, the `mma.sync` kernels
-/// both by 16.
+/// To what the tensor cores round a rank up, where it is N and where it is K: `wgmma` takes N by 8, the
+/// `mma.sync` kernels both by 16.
 fn granules(target: Target) -> (usize, usize) {
     match target {
         Target::Sm80 => (16, 16),
@@ -26,7 +27,7 @@ pub(super) fn estimate(
         (Some(name), _) => {
             Gpu::from_data_sheet(name).with_context(|| format!("there is no data sheet of {name}"))?
         }
-        (None, ordinal) => Device::open(ordinal.unwrap_or(0))?.gpu().clone(),
+        (None, ordinal) => device::gpu(ordinal.unwrap_or(0))?,
     };
     let mut estimates = Vec::new();
     for workload in workloads {

@@ -1,10 +1,10 @@
 use fused_lora_kernels::{
     params::{Adapter, Lora},
-    table::{KERNELS, SM90_KERNELS},
+    table::{KERNELS, SM90_KERNELS, Target},
 };
 
 use super::*;
-use crate::cuda::assignment::Assignment;
+use crate::plan::assignment::Assignment;
 
 fn operands(adapters: Adapters<'_>) -> Operands<'_> {
     Operands {
@@ -169,7 +169,8 @@ fn a_batch_gets_its_tables_for_the_kernels_own_tile() {
             (0x8000, 0x9000, 2)
         );
         assert_eq!(lora.row_tiles.address(), 0x8000 + tiles.offset as u64);
-        // Rank 10 in the first row tile, 250 in the last two, be they of 64 or of 128; in one of 256 rows both.
+        // Rank 10 in the first row tile, 250 in the last two, be they of 64 or of 128; in one of 256 rows
+        // both.
         let items = 256u32.div_ceil(kernel.h_columns);
         let row_tiles = if kernel.block_m == 256 { 1 } else { 2 };
         assert_eq!(lora.h_items, 1 + row_tiles * items, "{}", kernel.name);

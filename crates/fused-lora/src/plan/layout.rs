@@ -47,14 +47,14 @@ fn counter_bytes(bytes: usize) -> usize {
 
 /// Where things are in a workspace.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Layout {
-    pub(super) counters: Global<u32>,
-    pub(super) h: Global<u16>,
+pub(crate) struct Layout {
+    pub(crate) counters: Global<u32>,
+    pub(crate) h: Global<u16>,
 }
 
 impl Layout {
     /// Of a workspace of `bytes` at `address`.
-    pub(super) fn of(address: u64, bytes: usize) -> Self {
+    pub(crate) fn of(address: u64, bytes: usize) -> Self {
         let h = address + counter_bytes(bytes) as u64;
         Self { counters: Global::from_address(address), h: Global::from_address(h) }
     }

@@ -34,9 +34,9 @@ fn kernel(name: &str) -> &'static Kernel {
 type Listed = (&'static str, u64, [u32; 2], u32, [u32; 2]);
 
 fn listed(name: &str, cluster: u32) -> Vec<Listed> {
-    let boxes = operands(kernel(name), cluster, &params());
+    let boxed = boxes(kernel(name), cluster, &params());
     let line = |b: Boxed| (b.operand, b.address, [b.rows, b.columns], b.stride, [b.box_rows, b.box_columns]);
-    boxes.into_iter().flatten().map(line).collect()
+    boxed.into_iter().flatten().map(line).collect()
 }
 
 #[test]
@@ -57,12 +57,13 @@ fn each_kernel_gets_the_boxes_that_it_copies() {
     assert_eq!(listed("sm90_fused_256x128", 1), [x(256), w(128), y(64), a(64), b(128), h]);
 }
 
-/// What `cuTensorMapEncodeTiled` demands of boxes: at most 256 in a dimension, rows of no more bytes than the swizzle.
+/// What `cuTensorMapEncodeTiled` demands of boxes: at most 256 in a dimension, rows of no more bytes than the
+/// swizzle.
 #[test]
 fn boxes_are_of_sizes_that_the_driver_takes() {
     for kernel in SM90_KERNELS {
-        for cluster in crate::cuda::clusters::cluster_sizes(kernel, 4096) {
-            for boxed in operands(kernel, cluster, &params()).into_iter().flatten() {
+        for cluster in crate::plan::clusters::cluster_sizes(kernel, 4096) {
+            for boxed in boxes(kernel, cluster, &params()).into_iter().flatten() {
                 let span = match boxed.swizzle() {
                     Swizzle::Bytes32 => 32,
                     Swizzle::Bytes64 => 64,
@@ -82,9 +83,10 @@ fn what_cannot_be_addressed_is_named_with_its_reason() {
         let mut params = params();
         change(&mut params);
         // Refused before the driver is asked, of which there may be none.
-        operands(kernel("sm90_fused_64x64"), 1, &params).into_iter().flatten().find_map(|boxed| {
-            boxed.check().err().map(|reason| Error::TensorMap { operand: boxed.operand, reason }.to_string())
-        })
+        boxes(kernel("sm90_fused_64x64"), 1, &params)
+            .into_iter()
+            .flatten()
+            .find_map(|boxed| boxed.check().err().map(|error| error.to_string()))
     };
     assert_eq!(refused(|_| ()), None);
     for (change, operand, reason) in [

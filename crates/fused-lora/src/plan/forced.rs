@@ -1,5 +1,5 @@
-//! `FUSED_LORA_PLAN`: which kernels are launched whatever the cost model says. For whoever measures or debugs one kernel, or
-//! has found one that is wrong.
+//! `FUSED_LORA_PLAN`: which kernels are launched whatever the cost model says. For whoever measures or debugs
+//! one kernel, or has found one that is wrong.
 //!
 //! - `entry/cluster`: this kernel, in clusters of so many CTAs, wherever its operation is launched.
 //! - `-entry/cluster,-entry`: never these; without a cluster, in none.
@@ -26,16 +26,16 @@ enum Asked {
 
 /// A kernel that is launched whatever the cost model says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Forced {
-    pub(super) kernel: &'static Kernel,
-    pub(super) cluster: u32,
+pub(crate) struct Forced {
+    pub(crate) kernel: &'static Kernel,
+    pub(crate) cluster: u32,
 }
 
 /// A kernel that is not launched, in clusters of one size or, without one, at all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LeftOut {
-    pub(super) kernel: &'static Kernel,
-    pub(super) cluster: Option<u32>,
+pub(crate) struct LeftOut {
+    pub(crate) kernel: &'static Kernel,
+    pub(crate) cluster: Option<u32>,
 }
 
 /// What the environment asks for, read once.
@@ -49,7 +49,7 @@ fn asked() -> &'static Result<Asked, Error> {
 }
 
 /// The kernel that the environment asks for. An error where the variable cannot be understood.
-pub(super) fn forced() -> Result<Option<Forced>, Error> {
+pub(crate) fn forced() -> Result<Option<Forced>, Error> {
     match asked() {
         Ok(Asked::Always(forced)) => Ok(Some(*forced)),
         Ok(_) => Ok(None),
@@ -57,8 +57,9 @@ pub(super) fn forced() -> Result<Option<Forced>, Error> {
     }
 }
 
-/// The kernels that the environment leaves out. None where the variable cannot be understood: [`forced`] says so.
-pub(super) fn left_out() -> &'static [LeftOut] {
+/// The kernels that the environment leaves out. None where the variable cannot be understood: [`forced`] says
+/// so.
+pub(crate) fn left_out() -> &'static [LeftOut] {
     match asked() {
         Ok(Asked::Never(left_out)) => left_out,
         _ => &[],
@@ -87,7 +88,7 @@ fn require(kernel: &Kernel, cluster: u32, plan: &str) -> Result<(), Error> {
 
 impl Forced {
     /// `sm90_gemm_128x256/2`, or `gemm_64x64` for clusters of 1.
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let (kernel, cluster) = entry(text, text)?;
         let cluster = cluster.unwrap_or(1);
         require(kernel, cluster, text)?;
@@ -95,7 +96,7 @@ impl Forced {
     }
 
     /// The error of a call that it cannot serve.
-    pub(super) fn refused(self, reason: &str) -> Error {
+    pub(crate) fn refused(self, reason: &str) -> Error {
         let plan = format!("{}/{}", self.kernel.name, self.cluster);
         Error::BadPlan { plan, reason: reason.to_owned() }
     }
@@ -103,7 +104,7 @@ impl Forced {
 
 impl LeftOut {
     /// `-sm90_gemm_128x256/2,-gemm_64x64`.
-    pub(super) fn parse_all(text: &str) -> Result<Vec<Self>, Error> {
+    pub(crate) fn parse_all(text: &str) -> Result<Vec<Self>, Error> {
         let one = |item: &str| {
             let item = item.strip_prefix('-').ok_or_else(|| Error::BadPlan {
                 plan: text.to_owned(),
@@ -119,7 +120,7 @@ impl LeftOut {
     }
 
     /// Whether it is this kernel in clusters of this size.
-    pub(super) fn is(self, kernel: &Kernel, cluster: u32) -> bool {
+    pub(crate) fn is(self, kernel: &Kernel, cluster: u32) -> bool {
         self.kernel.name == kernel.name && self.cluster.is_none_or(|of| of == cluster)
     }
 }

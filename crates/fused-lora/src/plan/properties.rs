@@ -1,17 +1,9 @@
-use std::{ffi::c_char, fmt};
+use std::fmt;
 
 use fused_lora_kernels::table::Target;
 
-use super::{
-    driver::{
-        self,
-        types::{CUdevice, attribute},
-    },
-    error::Error,
-};
-
-/// The first CUDA version whose driver loads the kernels for compute capability 9.0, and has the functions that they
-/// are launched with: tensor maps came with 12.0.
+/// The first CUDA version whose driver loads the kernels for compute capability 9.0, and has the functions
+/// that they are launched with: tensor maps came with 12.0.
 const FIRST_SM90A_DRIVER: (u32, u32) = (12, 0);
 /// The first one that captures programmatic launches in graphs. For simplicity older ones get none at all.
 const FIRST_PROGRAMMATIC_DRIVER: (u32, u32) = (12, 3);
@@ -53,61 +45,24 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// Of device number `ordinal`, which exists. Makes no context.
-    pub(super) fn query(ordinal: u32) -> Result<Self, Error> {
-        let driver_version = driver::initialise()?;
-        let device = handle(ordinal)?;
-        let mut name = [0u8; 256];
-        let mut uuid = [0; 16];
-        let mut memory_bytes = 0;
-        // SAFETY: all pointers are to writable locals; the driver writes at most `name.len()` bytes, a NUL
-        // among them.
-        unsafe {
-            driver::device_get_name(name.as_mut_ptr().cast::<c_char>(), name.len() as i32, device)?;
-            driver::device_get_uuid(&mut uuid, device)?;
-            driver::device_total_mem(&mut memory_bytes, device)?;
-        }
-        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        let ask = |attribute| attribute_of(device, attribute);
-        Ok(Self {
-            ordinal,
-            name: String::from_utf8_lossy(name).into_owned(),
-            uuid,
-            compute_capability: (
-                ask(attribute::COMPUTE_CAPABILITY_MAJOR)?,
-                ask(attribute::COMPUTE_CAPABILITY_MINOR)?,
-            ),
-            multiprocessors: ask(attribute::MULTIPROCESSOR_COUNT)?,
-            shared_bytes_per_cta: ask(attribute::MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
-            shared_bytes_per_sm: ask(attribute::MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
-            registers_per_sm: ask(attribute::MAX_REGISTERS_PER_MULTIPROCESSOR)?,
-            threads_per_sm: ask(attribute::MAX_THREADS_PER_MULTIPROCESSOR)?,
-            memory_bytes: memory_bytes as u64,
-            l2_bytes: ask(attribute::L2_CACHE_SIZE)?,
-            clock_khz: ask(attribute::CLOCK_RATE)?,
-            memory_clock_khz: ask(attribute::MEMORY_CLOCK_RATE)?,
-            memory_bus_bits: ask(attribute::GLOBAL_MEMORY_BUS_WIDTH)?,
-            driver_version,
-        })
-    }
-
     /// Peak bandwidth of the device memory, in bytes a second: two transfers a clock. 0 where the driver does
     /// not say.
     pub fn memory_bandwidth(&self) -> f64 {
         2.0 * 1e3 * f64::from(self.memory_clock_khz) * f64::from(self.memory_bus_bits) / 8.0
     }
 
-    /// What kernels the device is given: those for compute capability 9.0 too, if that is its own and the driver is
-    /// for CUDA 12.0 or later. [`Device::target`](super::Device::target) tells whether they could be loaded.
+    /// What kernels the device is given: those for compute capability 9.0 too, if that is its own and the
+    /// driver is for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target) tells whether they
+    /// could be loaded.
     pub fn target(&self) -> Target {
         let hopper = self.compute_capability == (9, 0) && self.driver_version >= FIRST_SM90A_DRIVER;
         if hopper { Target::Sm90a } else { Target::Sm80 }
     }
 
-    /// Whether kernels for compute capability 9.0 are launched *programmatically*: before the kernel in front of them
-    /// has ended, for which they wait themselves. Needs a driver for CUDA 12.3 or later, the first to capture such
-    /// launches in graphs; [`Stream::with_programmatic_launches`](super::Stream::with_programmatic_launches) turns it
-    /// off.
+    /// Whether kernels for compute capability 9.0 are launched *programmatically*: before the kernel in front
+    /// of them has ended, for which they wait themselves. Needs a driver for CUDA 12.3 or later, the first to
+    /// capture such launches in graphs;
+    /// [`Stream::with_programmatic_launches`](crate::cuda::Stream::with_programmatic_launches) turns it off.
     pub fn launches_programmatically(&self) -> bool {
         self.target() == Target::Sm90a && self.driver_version >= FIRST_PROGRAMMATIC_DRIVER
     }
@@ -139,26 +94,10 @@ impl fmt::Display for Properties {
     }
 }
 
-/// The driver's handle of a device.
-pub(super) fn handle(ordinal: u32) -> Result<CUdevice, Error> {
-    let mut device = 0;
-    let number = i32::try_from(ordinal).unwrap_or(i32::MAX);
-    // SAFETY: `device` is writable.
-    unsafe { driver::device_get(&mut device, number)? };
-    Ok(device)
-}
-
-fn attribute_of(device: CUdevice, attribute: u32) -> Result<u32, Error> {
-    let mut value = 0;
-    // SAFETY: `value` is writable.
-    unsafe { driver::device_get_attribute(&mut value, attribute, device)? };
-    Ok(u32::try_from(value).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::Gpu;
+    use crate::plan::Gpu;
 
     fn h100() -> Properties {
         Gpu::from_data_sheet("h100").unwrap().properties().clone()

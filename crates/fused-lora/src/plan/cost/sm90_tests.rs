@@ -11,12 +11,12 @@ use fused_lora_kernels::{
 use super::*;
 use crate::{
     Problem, Strategy,
-    cuda::{
+    plan::{
         Error, Gpu,
         adapters::Adapters,
         assignment::Assignment,
+        choice::{Plan, Request},
         layout::workspace_size,
-        plan::{Plan, Request},
     },
 };
 
@@ -41,11 +41,11 @@ fn short(plan: &Plan) -> String {
 
 /// What the model decides over the grid of the benches, as `sm90_choices.txt` has it:
 ///
-/// - Tiles as large as fill the chip, and the smallest for a few tokens, where the SM that loads the least is the
-///   fastest.
+/// - Tiles as large as fill the chip, and the smallest for a few tokens, where the SM that loads the least is
+///   the fastest.
 /// - K is split where it is long and the tiles are few.
-/// - Of the fused kernels cooperative h while one wave of 128 × 128 does, in clusters that just hold the rank;
-///   shared h with larger tiles above, where an exchange in every tile costs more than the tiles of h.
+/// - Of the fused kernels cooperative h while one wave of 128 × 128 does, in clusters that just hold the
+///   rank; shared h with larger tiles above, where an exchange in every tile costs more than the tiles of h.
 #[test]
 fn choices() {
     let gpu = h200();
@@ -107,8 +107,8 @@ fn no_estimate_is_above_what_the_chip_can_do() {
     assert!((0.85..1.0).contains(&share), "{share}");
 }
 
-/// Sums of y and h together beside everything else, in what `setmaxnreg` leaves a consumer. ptxas has the last word;
-/// `kernels/src/sm90_tile.rs` asserts the same when it is compiled.
+/// Sums of y and h together beside everything else, in what `setmaxnreg` leaves a consumer. ptxas has the
+/// last word; `kernels/src/sm90_tile.rs` asserts the same when it is compiled.
 #[test]
 fn sums_of_y_and_h_fit_the_registers_of_a_consumer() {
     let by_name = [
@@ -158,8 +158,9 @@ fn what_the_copy_engine_cannot_address_takes_the_kernels_for_8_0() {
     let gpu = h200();
     for strategy in Strategy::ALL {
         let boxed = Request::uniform(1000, 1024, 1024, 10, strategy);
-        let target =
-            |request: &Request<'_>| Plan::new(request, &gpu, &|_| true).unwrap().launches()[0].kernel.target;
+        let target = |request: &Request<'_>| {
+            Plan::among(request, &gpu, &|_| true).unwrap().launches()[0].kernel.target
+        };
         assert_eq!(target(&boxed), Target::Sm90a, "{strategy}");
         assert_eq!(target(&Request { boxed: false, ..boxed }), Target::Sm80, "{strategy}");
         // Any number of columns in rows that are apart enough: 77 in 80.
@@ -178,7 +179,7 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
             workspace,
             ..Request::uniform(m, 1024, 1024, 1, Strategy::Fused)
         };
-        Plan::new(&request, &gpu, &|launch| launch.kernel.name.starts_with(name))
+        Plan::among(&request, &gpu, &|launch| launch.kernel.name.starts_with(name))
             .map(|plan| plan.launches()[0])
     };
     let none = Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused };
@@ -199,8 +200,8 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
     let launch = chosen(&rows[..2], 256, &[100], 0, "sm90_fused_cooperative").unwrap();
     assert_eq!((launch.kernel.h, launch.cluster), (32, 8));
     assert!(chosen(&rows[..2], 256, &[100], 0, "sm90_fused_cooperative_64x64_h16").is_err());
-    // 70 segments of one row are 70 steps of the expand, of which a kernel keeps 64; spread over two tiles of 64 rows they
-    // are less.
+    // 70 segments of one row are 70 steps of the expand, of which a kernel keeps 64; spread over two tiles of
+    // 64 rows they are less.
     let single: Vec<_> = (0..70).map(|row| (row..row + 1, Some(0))).collect();
     let room = workspace_size(128, 70 * 16);
     assert_eq!(chosen(&single, 128, &[1], room, "sm90_fused_128x128").unwrap_err(), none);
@@ -211,7 +212,7 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
 fn programmatic_launches_cost_less() {
     let gpu = h200();
     let old = Properties { driver_version: (12, 2), ..gpu.properties().clone() };
-    let old = crate::cuda::data_sheet::gpu(old);
+    let old = crate::plan::data_sheet::gpu(old);
     let of = |gpu: &Gpu| plan(gpu, [128, 1024, 1024], 0, Strategy::Base).seconds();
     assert!((of(&old) - of(&gpu) - (LAUNCH_GAP - PROGRAMMATIC_GAP)).abs() < 1e-12);
 }

@@ -1,7 +1,7 @@
 //! Kernels for compute capability 9.0. Nothing here was measured by us.
 //!
-//! **A step** of a tile is 64 columns of K: four `wgmma` of each consumer warpgroup, by N columns of W (and of A where
-//! h is made beside y), and one slot of the ring. It occupies an SM for
+//! **A step** of a tile is 64 columns of K: four `wgmma` of each consumer warpgroup, by N columns of W (and
+//! of A where h is made beside y), and one slot of the ring. It occupies an SM for
 //!
 //! ```text
 //! tensor   = warpgroups · 4 · N / 2                            64 · N · 16 multiply-adds, 2048 a cycle and SM
@@ -23,26 +23,28 @@
 //! | tile of h | ⌈K / 64⌉ | H_COLUMNS | BLOCK_M + H_COLUMNS |
 //! | tile of y, K split | ⌈⌈K / 64⌉ / cluster⌉ | BLOCK_N | BLOCK_M + BLOCK_N |
 //!
-//! **A tile** ends with what the consumers do without multiplying, its *tail*: the exchange of h, and registers to
-//! shared memory, from which the copy engine stores. Meanwhile the ring is filled for the next tile, but nothing is
-//! multiplied. So an SM with t tiles, on c CTAs that run beside each other, takes
+//! **A tile** ends with what the consumers do without multiplying, its *tail*: the exchange of h, and
+//! registers to shared memory, from which the copy engine stores. Meanwhile the ring is filled for the next
+//! tile, but nothing is multiplied. So an SM with t tiles, on c CTAs that run beside each other, takes
 //!
 //! ```text
 //! cycles = prologue + max(⌈t / c⌉ · (busy + tail), ⌈t / c⌉ · max(fill, latency) + one step + tail,
 //!                         t · max(busy, fill) + tail)
 //! ```
 //!
-//! **The busiest SM** has ⌈groups of tiles / clusters that the GPU holds⌉ tiles for each of its CTAs: a GPU does not
-//! hold a cluster wherever it has SMs. **Shared h** are tiles among the others, and waited for once. **Split K** gives
-//! every cluster one tile, and the next cluster a prologue of its own.
+//! **The busiest SM** has ⌈groups of tiles / clusters that the GPU holds⌉ tiles for each of its CTAs: a GPU
+//! does not hold a cluster wherever it has SMs. **Shared h** are tiles among the others, and waited for once.
+//! **Split K** gives every cluster one tile, and the next cluster a prologue of its own.
 
 use fused_lora_kernels::table::{Kernel, Operation};
 
-use super::{PROLOGUE, Placement, SHARED_BYTES_PER_CYCLE, Work, busiest, cluster_items, makes_h, outputs};
-use crate::cuda::properties::Properties;
+use super::work::{
+    PROLOGUE, Placement, SHARED_BYTES_PER_CYCLE, Work, busiest, cluster_items, makes_h, outputs,
+};
+use crate::plan::properties::Properties;
 
-/// f16 multiply-adds with f32 sums in a cycle of an SM: 989.4 TFLOP/s of an H100 SXM with 132 SMs at 1830 MHz (*H100
-/// Tensor Core GPU Architecture* whitepaper).
+/// f16 multiply-adds with f32 sums in a cycle of an SM: 989.4 TFLOP/s of an H100 SXM with 132 SMs at 1830 MHz
+/// (*H100 Tensor Core GPU Architecture* whitepaper).
 const FMA: f64 = 2048.0;
 /// The most columns of one `wgmma`.
 const MOST_COLUMNS: f64 = 256.0;
@@ -53,29 +55,32 @@ const WGMMA_K: f64 = 16.0;
 /// Bytes per cycle that the SM takes from the network to L2 (Jia et al., *Dissecting the NVIDIA Volta GPU
 /// Architecture*, 2018; taken to be the same).
 const PORT_BYTES: f64 = 64.0;
-/// Bytes per cycle from L2 while all SMs load. Published kernels of 128 × 256 tiles gain 4 % from sharing x in clusters
-/// of two (fast.cu): without them the 48 KiB of a step take 1.04 times the 1024 cycles of its products, 46 bytes a
-/// cycle for each of 132 SMs.
+/// Bytes per cycle from L2 while all SMs load. Published kernels of 128 × 256 tiles gain 4 % from sharing x
+/// in clusters of two (fast.cu): without them the 48 KiB of a step take 1.04 times the 1024 cycles of its
+/// products, 46 bytes a cycle for each of 132 SMs.
 const L2_BYTES: f64 = 46.0 * 132.0;
-/// Cycles from a tensor copy's issue to its bytes in shared memory, from L2: about 600 (Luo et al., *Dissecting the
-/// NVIDIA Hopper Architecture through Microbenchmarking*, 2024), and some under load.
+/// Cycles from a tensor copy's issue to its bytes in shared memory, from L2: about 600 (Luo et al.,
+/// *Dissecting the NVIDIA Hopper Architecture through Microbenchmarking*, 2024), and some under load.
 const COPY_LATENCY: f64 = 800.0;
-/// Cycles that a slot is empty longer where a whole cluster has to release it: an arrival in another SM (the same
-/// authors: some 180), twice.
+/// Cycles that a slot is empty longer where a whole cluster has to release it: an arrival in another SM (the
+/// same authors: some 180), twice.
 const CLUSTER_LATENCY: f64 = 400.0;
-/// Cycles of a tail whatever its size: the last `wgmma`, two barriers of a warpgroup, the fence, the next board.
+/// Cycles of a tail whatever its size: the last `wgmma`, two barriers of a warpgroup, the fence, the next
+/// board.
 const TAIL: f64 = 300.0;
-/// Issue slots of a register of y on its way out, a warp's: scale, conversion in pairs, an eighth of a `stmatrix`, with
-/// its address.
+/// Issue slots of a register of y on its way out, a warp's: scale, conversion in pairs, an eighth of a
+/// `stmatrix`, with its address.
 const STORE_SLOTS: f64 = 2.5;
-/// Cycles that h takes on its way through shared memory alone: rounding, fence, barrier, and `wgmma`s that begin anew.
+/// Cycles that h takes on its way through shared memory alone: rounding, fence, barrier, and `wgmma`s that
+/// begin anew.
 const CROSS_OVER: f64 = 300.0;
-/// Cycles to the other CTAs of a cluster and from them to this one. What of it the last steps of the base last, in which
-/// A is multiplied ahead of W, is hidden.
+/// Cycles to the other CTAs of a cluster and from them to this one. What of it the last steps of the base
+/// last, in which A is multiplied ahead of W, is hidden.
 const EXCHANGE: f64 = 1000.0;
 /// Bytes per cycle that an SM sends others of its cluster (Luo et al. 2024: about 3.3 TB/s for the chip).
 const CLUSTER_BYTES: f64 = 14.0;
-/// Cycles from the last store of a tile of h to its arrival in another CTA: release, acquire, fence, and the copy.
+/// Cycles from the last store of a tile of h to its arrival in another CTA: release, acquire, fence, and the
+/// copy.
 const HAND_OVER: f64 = 3.0 * COPY_LATENCY;
 
 /// Cycles for which a tile, or part of one, occupies its SM.

@@ -33,11 +33,11 @@ use fused_lora_kernels::{
     tile::WARP,
 };
 
-use super::{PROLOGUE, SHARED_BYTES_PER_CYCLE, Work, busiest, makes_h, outputs};
-use crate::cuda::properties::Properties;
+use super::work::{PROLOGUE, SHARED_BYTES_PER_CYCLE, Work, busiest, makes_h, outputs};
+use crate::plan::properties::Properties;
 
-/// Cycles from a load's issue to its data, from L2: some 260 on an idle A100 or H100 (Luo et al., *Dissecting the
-/// NVIDIA Hopper Architecture through Microbenchmarking*, 2024), taken to be twice that under load.
+/// Cycles from a load's issue to its data, from L2: some 260 on an idle A100 or H100 (Luo et al., *Dissecting
+/// the NVIDIA Hopper Architecture through Microbenchmarking*, 2024), taken to be twice that under load.
 const L2_LATENCY: f64 = 500.0;
 /// Cycles from the last store of a tile of h to its arrival in another CTA: release, acquire, and the load,
 /// each on its way to L2 and back.
@@ -66,8 +66,8 @@ struct Rates {
 /// | 9.0 | 1270 | 2048 are wgmma's; `mma.sync` reaches some 62 % of them (Luo et al. 2024) |
 /// | 10.x | 1270 | assumed: tcgen05 has 4096, and what `mma.sync` reaches has not been measured here |
 ///
-/// L2: 5120 bytes per cycle for the chip (A100's whitepaper; Hopper taken to be the same) over 108 or 132 SMs,
-/// of which two thirds are taken to be sustained. 16 a cycle and SM elsewhere is an assumption.
+/// L2: 5120 bytes per cycle for the chip (A100's whitepaper; Hopper taken to be the same) over 108 or 132
+/// SMs, of which two thirds are taken to be sustained. 16 a cycle and SM elsewhere is an assumption.
 fn rates(gpu: &Properties) -> Rates {
     let geforce = gpu.name.contains("GeForce");
     let (fma, l2_bytes) = match gpu.compute_capability {

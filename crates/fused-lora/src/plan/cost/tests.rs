@@ -6,13 +6,13 @@ use fused_lora_kernels::params::Lora;
 use super::*;
 use crate::{
     Strategy,
-    cuda::{
+    plan::{
         Error, Gpu, KERNELS,
         adapters::Adapters,
         assignment::Assignment,
+        choice::{Launch, Plan, Request},
         clusters::CLUSTER_SIZES,
         data_sheet,
-        plan::{Launch, Plan, Request},
     },
 };
 
@@ -52,7 +52,7 @@ fn request(m: u32, n: u32, k: u32, rank: u32, aligned: bool, strategy: Strategy)
 }
 
 fn plan(gpu: &Gpu, m: u32, n: u32, k: u32, rank: u32, aligned: bool, strategy: Strategy) -> Plan {
-    Plan::new(&request(m, n, k, rank, aligned, strategy), gpu, &|_| true).unwrap()
+    Plan::among(&request(m, n, k, rank, aligned, strategy), gpu, &|_| true).unwrap()
 }
 
 /// The kernel of a fused call.
@@ -231,7 +231,7 @@ fn a_kernel_that_does_not_fit_is_left_out_and_others_take_its_place() {
         assert!(plan.launches()[0].kernel.shared_bytes <= kibibytes << 10, "{kibibytes}: {plan}");
     }
     properties.shared_bytes_per_cta = 8 << 10;
-    let none = Plan::new(
+    let none = Plan::among(
         &request(1, 8, 8, 10, true, Strategy::Fused),
         &data_sheet::gpu(properties.clone()),
         &|_| true,
@@ -268,7 +268,7 @@ fn a_driver_that_says_little_still_gets_a_plan() {
 fn what_the_kernels_cannot_count_is_refused() {
     for gpu in [a100(), sheet("h200")] {
         let huge = request(i32::MAX as u32, i32::MAX as u32, 8, 0, true, Strategy::Base);
-        let refused = Plan::new(&huge, &data_sheet::gpu(gpu), &|_| true);
+        let refused = Plan::among(&huge, &data_sheet::gpu(gpu), &|_| true);
         assert!(matches!(refused, Err(Error::TooLarge { what: "work items", .. })), "{refused:?}");
     }
 }
@@ -290,7 +290,7 @@ fn recomputed_h_is_for_one_small_adapter_in_a_row_tile() {
         let adapters = Adapters::batch(Lora::default(), &assignment);
         let request = Request { adapters, ..request(m, 1024, 1024, 10, true, Strategy::Fused) };
         let recomputes = |launch: &Launch| launch.kernel.operation == Operation::FusedRecompute;
-        let plan = Plan::new(&request, &gpu, &recomputes);
+        let plan = Plan::among(&request, &gpu, &recomputes);
         plan.map(|plan| plan.launches()[0].kernel).ok()
     };
     let block_m = |rows: &[_], m| recompute(rows, m).map(|kernel| kernel.block_m);

@@ -1,6 +1,9 @@
 //! Which rows of a batch have which adapter, as the kernels' tables say it.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use fused_lora_kernels::{
     params::{RowTile, Segment},
@@ -9,9 +12,8 @@ use fused_lora_kernels::{
 };
 
 use super::{
-    count::{count, count_u64},
     error::Error,
-    pad::rank16,
+    sizes::{count, count_u64, rank16},
 };
 
 /// What starts at a multiple of this in the memory of an assignment.
@@ -20,40 +22,42 @@ const ALIGNMENT: usize = 16;
 /// The segments of a batch, and where their tables lie: segments first, then the row tiles for each shape of
 /// tile.
 #[derive(Debug)]
-pub(super) struct Assignment {
+pub(crate) struct Assignment {
+    /// No other has the same.
+    pub(crate) id: u64,
     /// Those with an adapter of rank above 0.
-    pub(super) segments: Vec<Segment>,
+    pub(crate) segments: Vec<Segment>,
     /// The largest r₁₆ that a row has.
-    pub(super) max_rank16: u32,
+    pub(crate) max_rank16: u32,
     tiles: Vec<TileTable>,
     /// Bytes of all tables.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// The row tiles for one shape of tile.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct TileTable {
+pub(crate) struct TileTable {
     block_m: u32,
     /// Columns of h in a work item of the shrink.
     chunk: u32,
     /// Where they start, in bytes.
-    pub(super) offset: usize,
-    pub(super) entries: Vec<RowTile>,
+    pub(crate) offset: usize,
+    pub(crate) entries: Vec<RowTile>,
     /// Work items of the shrink.
-    pub(super) h_items: u32,
+    pub(crate) h_items: u32,
     /// Columns of h that those make, over all of them.
-    pub(super) columns: u64,
+    pub(crate) columns: u64,
     /// The most segments that a row tile has.
-    pub(super) most_segments: u32,
+    pub(crate) most_segments: u32,
     /// The most columns of h that a row tile has, those of all its segments together.
-    pub(super) most_columns: u32,
+    pub(crate) most_columns: u32,
     /// The most steps of the expand that a row tile has, of up to [`BLOCK_K`] columns of one segment.
-    pub(super) most_steps: u32,
+    pub(crate) most_steps: u32,
 }
 
 impl Assignment {
     /// Of `m` rows, to adapters of which `ranks` has the ranks.
-    pub(super) fn new(
+    pub(crate) fn new(
         m: usize,
         rows: &[(Range<usize>, Option<usize>)],
         ranks: &[u32],
@@ -70,16 +74,18 @@ impl Assignment {
             bytes = offset + size_of_val(&*table.entries);
             tiles.push(table);
         }
-        Ok(Self { max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0), segments, tiles, bytes })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0), segments, tiles, bytes })
     }
 
     /// The row tiles for a kernel; None for one that knows no adapters.
-    pub(super) fn tiles(&self, kernel: &Kernel) -> Option<&TileTable> {
+    pub(crate) fn tiles(&self, kernel: &Kernel) -> Option<&TileTable> {
         self.tiles.iter().find(|tiles| (tiles.block_m, tiles.chunk) == shape(kernel))
     }
 
     /// All of them.
-    pub(super) fn tables(&self) -> &[TileTable] {
+    pub(crate) fn tables(&self) -> &[TileTable] {
         &self.tiles
     }
 }

@@ -1,5 +1,7 @@
-//! A GPU as far as the choice of a kernel depends on it: what it is, and how many CTAs and clusters of each kernel it
-//! holds at a time.
+//! A GPU as far as the choice of a kernel depends on it: what it is, and how many CTAs and clusters of each
+//! kernel it holds at a time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fused_lora_kernels::table::{Kernel, Target};
 
@@ -9,38 +11,41 @@ use super::{
     properties::Properties,
 };
 
-/// A GPU as a plan sees it: one that is [open](super::Device::gpu), or one of which there is a data sheet.
+/// A GPU as a plan sees it: one that is [open](crate::cuda::Device::gpu), or one of which there is a data
+/// sheet.
 #[derive(Clone, Debug)]
 pub struct Gpu {
+    /// No other has the same, but for clones.
+    id: u64,
     properties: Properties,
     entries: Vec<Entry>,
 }
 
 /// A kernel on a GPU.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) kernel: &'static Kernel,
-    pub(super) occupancy: Occupancy,
+pub(crate) struct Entry {
+    pub(crate) kernel: &'static Kernel,
+    pub(crate) occupancy: Occupancy,
 }
 
 /// How much of a kernel a GPU holds at a time, as registers, threads and shared memory allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Occupancy {
+pub(crate) struct Occupancy {
     /// CTAs of an SM; 0 where it cannot run the kernel.
-    pub(super) resident: u32,
+    pub(crate) resident: u32,
     /// Clusters of the whole GPU, for each of [`CLUSTER_SIZES`]; 0 where it takes none of that size.
-    pub(super) clusters: [u32; CLUSTER_SIZES.len()],
+    pub(crate) clusters: [u32; CLUSTER_SIZES.len()],
 }
 
 impl Occupancy {
     /// Without clusters: those of one CTA alone.
-    pub(super) fn without_clusters(resident: u32, properties: &Properties) -> Self {
+    pub(crate) fn without_clusters(resident: u32, properties: &Properties) -> Self {
         let ctas = properties.multiprocessors.max(1).saturating_mul(resident);
         Self { resident, clusters: [ctas, 0, 0, 0] }
     }
 
     /// Clusters of so many CTAs that the GPU holds.
-    pub(super) fn of_size(&self, size: u32) -> u32 {
+    pub(crate) fn of_size(&self, size: u32) -> u32 {
         let mut sizes = CLUSTER_SIZES.into_iter().zip(self.clusters);
         sizes.find(|(of, _)| *of == size).map_or(0, |(_, clusters)| clusters)
     }
@@ -48,12 +53,14 @@ impl Occupancy {
 
 impl Gpu {
     /// With those kernels, but for what the environment leaves out.
-    pub(super) fn new(properties: Properties, entries: Vec<Entry>) -> Self {
-        Self { properties, entries }.without(left_out())
+    pub(crate) fn new(properties: Properties, entries: Vec<Entry>) -> Self {
+        Self { id: 0, properties, entries }.without(left_out())
     }
 
     /// Where it holds none of those kernels: plans do not launch them, and tests do not ask for them.
-    pub(super) fn without(mut self, left_out: &[LeftOut]) -> Self {
+    pub(crate) fn without(mut self, left_out: &[LeftOut]) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.id = NEXT.fetch_add(1, Ordering::Relaxed);
         for Entry { kernel, occupancy } in &mut self.entries {
             for (size, clusters) in CLUSTER_SIZES.into_iter().zip(&mut occupancy.clusters) {
                 if left_out.iter().any(|left_out| left_out.is(kernel, size)) {
@@ -65,6 +72,10 @@ impl Gpu {
             }
         }
         self
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// What is known of it.
@@ -80,15 +91,16 @@ impl Gpu {
         if newest { Target::Sm90a } else { Target::Sm80 }
     }
 
-    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it, or `FUSED_LORA_PLAN` leaves it out.
+    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it, or `FUSED_LORA_PLAN` leaves it
+    /// out.
     #[must_use]
     pub fn resident(&self, kernel: &Kernel) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);
         entry.map_or(0, |entry| entry.occupancy.resident)
     }
 
-    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so, or `FUSED_LORA_PLAN`
-    /// leaves it out.
+    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so, or
+    /// `FUSED_LORA_PLAN` leaves it out.
     #[must_use]
     pub fn clusters(&self, kernel: &Kernel, size: u32) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);
@@ -96,7 +108,7 @@ impl Gpu {
         entry.filter(|_| launched).map_or(0, |entry| entry.occupancy.of_size(size))
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }

@@ -7,11 +7,11 @@ use fused_lora_kernels::{
     table::{Kernel, Operation, Target},
 };
 
-use super::{assignment::Assignment, layout::Layout, pad::rank16};
+use super::{assignment::Assignment, layout::Layout, sizes::rank16};
 
 /// What a plan and the kernels' parameters need to know of adapters.
 #[derive(Clone, Copy)]
-pub(super) enum Adapters<'a> {
+pub(crate) enum Adapters<'a> {
     /// The base product.
     None,
     /// One for all rows: slabs and `uniform`, whose rank is above 0.
@@ -22,28 +22,44 @@ pub(super) enum Adapters<'a> {
 
 /// What tiles of h a kernel has to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct HWork {
+pub(crate) struct HWork {
     /// Work items of the shrink.
-    pub(super) items: u64,
+    pub(crate) items: u64,
     /// Columns of h, over all of them.
-    pub(super) columns: u64,
+    pub(crate) columns: u64,
+}
+
+/// Adapters, as far as a plan depends on them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Signature {
+    /// One for all rows, of this r₁₆; 0 for none.
+    Uniform(u32),
+    /// The assignment of this number.
+    Batch(u64),
 }
 
 impl<'a> Adapters<'a> {
-    pub(super) fn uniform(lora: Lora) -> Self {
+    pub(crate) fn signature(self) -> Signature {
+        match self {
+            Self::None | Self::Uniform(_) => Signature::Uniform(self.max_rank16()),
+            Self::Batch(_, assignment) => Signature::Batch(assignment.id),
+        }
+    }
+
+    pub(crate) fn uniform(lora: Lora) -> Self {
         if lora.uniform.rank > 0 { Self::Uniform(lora) } else { Self::None }
     }
 
-    pub(super) fn batch(lora: Lora, assignment: &'a Assignment) -> Self {
+    pub(crate) fn batch(lora: Lora, assignment: &'a Assignment) -> Self {
         if assignment.max_rank16 > 0 { Self::Batch(lora, assignment) } else { Self::None }
     }
 
-    pub(super) fn is_none(self) -> bool {
+    pub(crate) fn is_none(self) -> bool {
         matches!(self, Self::None)
     }
 
     /// The largest r₁₆: columns of h in the workspace.
-    pub(super) fn max_rank16(self) -> u32 {
+    pub(crate) fn max_rank16(self) -> u32 {
         match self {
             Self::None => 0,
             Self::Uniform(lora) => rank16(lora.uniform.rank),
@@ -52,14 +68,14 @@ impl<'a> Adapters<'a> {
     }
 
     /// Columns of h that a row tile has, those of all its segments together, on the average over row tiles.
-    pub(super) fn rank_of_tiles(self, kernel: &Kernel, m: u32) -> f64 {
+    pub(crate) fn rank_of_tiles(self, kernel: &Kernel, m: u32) -> f64 {
         let columns = self.h_work(kernel, m).columns;
         columns as f64 / f64::from(m.div_ceil(kernel.block_m).max(1))
     }
 
-    /// Columns of h in the workspace, as the kernel lays it out: that of a row tile's segments side by side for those of
-    /// compute capability 9.0, each segment's from the first column on otherwise.
-    pub(super) fn ldh(self, kernel: &Kernel) -> u32 {
+    /// Columns of h in the workspace, as the kernel lays it out: that of a row tile's segments side by side
+    /// for those of compute capability 9.0, each segment's from the first column on otherwise.
+    pub(crate) fn ldh(self, kernel: &Kernel) -> u32 {
         match (kernel.target, self) {
             (Target::Sm90a, Self::Batch(_, assignment)) => {
                 assignment.tiles(kernel).map_or(0, |tiles| tiles.most_columns)
@@ -69,7 +85,7 @@ impl<'a> Adapters<'a> {
     }
 
     /// The tiles of h of a call with `m` rows, in the shape of the kernel's.
-    pub(super) fn h_work(self, kernel: &Kernel, m: u32) -> HWork {
+    pub(crate) fn h_work(self, kernel: &Kernel, m: u32) -> HWork {
         match self {
             Self::None => HWork::default(),
             Self::Uniform(_) => {
@@ -87,7 +103,7 @@ impl<'a> Adapters<'a> {
     }
 
     /// Whether a kernel, in clusters of so many CTAs, computes what these adapters ask for.
-    pub(super) fn suit(self, kernel: &Kernel, cluster: u32) -> bool {
+    pub(crate) fn suit(self, kernel: &Kernel, cluster: u32) -> bool {
         match (kernel.operation, kernel.target) {
             // Room for one segment in a row tile, and for so many columns.
             (Operation::FusedRecompute, _) => {
@@ -103,8 +119,8 @@ impl<'a> Adapters<'a> {
                 self.ldh(kernel) <= kernel.max_rank.min(kernel.h.saturating_mul(cluster))
             }
             (Operation::Fused, Target::Sm90a) => {
-                // What a CTA has room for on its board. With as many columns as that at most, since steps are of up to
-                // BLOCK_K of one segment.
+                // What a CTA has room for on its board. With as many columns as that at most, since steps are
+                // of up to BLOCK_K of one segment.
                 let steps = match self {
                     Self::Batch(_, assignment) => {
                         assignment.tiles(kernel).map_or(0, |tiles| tiles.most_steps)
@@ -118,7 +134,7 @@ impl<'a> Adapters<'a> {
     }
 
     /// The kernel's parameters for a call with `m` rows, with the workspace at `layout`.
-    pub(super) fn lora(self, kernel: &Kernel, m: u32, layout: Layout) -> Lora {
+    pub(crate) fn lora(self, kernel: &Kernel, m: u32, layout: Layout) -> Lora {
         let lora = match self {
             Self::None => Lora::default(),
             Self::Uniform(lora) => lora,

@@ -4,15 +4,15 @@ use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target
 
 /// The sizes of clusters that kernels are launched in. Every GPU of compute capability 9.0 takes up to 8
 /// CTAs.
-pub(super) const CLUSTER_SIZES: [u32; 4] = [1, 2, 4, 8];
+pub(crate) const CLUSTER_SIZES: [u32; 4] = [1, 2, 4, 8];
 
 /// The kernels that a device of these properties runs, in the order of plans.
-pub(super) fn kernels(target: Target) -> impl Iterator<Item = &'static Kernel> {
+pub(crate) fn kernels(target: Target) -> impl Iterator<Item = &'static Kernel> {
     KERNELS.iter().chain(SM90_KERNELS.iter().filter(move |_| target == Target::Sm90a))
 }
 
 /// The sizes of clusters that a kernel may be launched in for products of width `k`.
-pub(super) fn cluster_sizes(kernel: &Kernel, k: u32) -> impl Iterator<Item = u32> {
+pub(crate) fn cluster_sizes(kernel: &Kernel, k: u32) -> impl Iterator<Item = u32> {
     let (clusters, splits_k) = (kernel.clusters(), kernel.operation == Operation::GemmSplitK);
     // The CTAs of such a cluster share the steps of K, and then the columns of a tile in groups of 16.
     let most_shares = (kernel.block_n / 16).min(k.div_ceil(kernel.block_k));
@@ -23,7 +23,7 @@ pub(super) fn cluster_sizes(kernel: &Kernel, k: u32) -> impl Iterator<Item = u32
 }
 
 /// Whether a kernel is launched in clusters of more than one CTA at all.
-pub(super) fn has_clusters(kernel: &Kernel) -> bool {
+pub(crate) fn has_clusters(kernel: &Kernel) -> bool {
     cluster_sizes(kernel, u32::MAX).any(|size| size > 1)
 }
 

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use fused_lora_kernels::{
     params::{Adapter, Lora},
@@ -6,14 +6,15 @@ use fused_lora_kernels::{
 };
 
 use super::{
-    adapters::Adapters,
+    adapters::{Adapters, Signature},
+    cache::Cache,
     clusters::cluster_sizes,
     cost::{self, Placement, Work},
-    count::{count, count_u64},
     error::Error,
     forced::{Forced, forced},
     gpu::Gpu,
     layout::workspace_size,
+    sizes::{count, count_u64},
 };
 use crate::{Problem, Strategy};
 
@@ -33,8 +34,8 @@ pub struct Plan {
 pub struct Launch {
     /// What is launched.
     pub kernel: &'static Kernel,
-    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many. Whole clusters. Only
-    /// kernels that split K have as many as there is work.
+    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many. Whole
+    /// clusters. Only kernels that split K have as many as there is work.
     pub grid: u32,
     /// CTAs of a cluster; 1 without clusters.
     pub cluster: u32,
@@ -43,28 +44,59 @@ pub struct Launch {
     /// The cost model's estimate.
     pub seconds: f64,
     /// Of the kernel among the GPU's.
-    pub(super) index: usize,
+    pub(crate) index: usize,
 }
 
 /// A call, as far as its plan depends on it.
 #[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) m: u32,
-    pub(super) n: u32,
-    pub(super) k: u32,
+pub(crate) struct Request<'a> {
+    pub(crate) m: u32,
+    pub(crate) n: u32,
+    pub(crate) k: u32,
     /// Whether x can be read 16 bytes at a time.
-    pub(super) aligned: bool,
+    pub(crate) aligned: bool,
     /// Whether the copy engine can address x and y.
-    pub(super) boxed: bool,
-    pub(super) strategy: Strategy,
-    pub(super) adapters: Adapters<'a>,
+    pub(crate) boxed: bool,
+    pub(crate) strategy: Strategy,
+    pub(crate) adapters: Adapters<'a>,
     /// Bytes of the workspace.
-    pub(super) workspace: usize,
+    pub(crate) workspace: usize,
+}
+
+/// Everything that a plan depends on. The storage type is one, and the epilogue changes no choice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Key {
+    gpu: u64,
+    size: [u32; 3],
+    aligned: bool,
+    boxed: bool,
+    strategy: Strategy,
+    adapters: Signature,
+    workspace: usize,
+}
+
+thread_local! {
+    /// Each thread has its own, so that a call takes no lock.
+    static PLANS: RefCell<Cache<Key, Plan>> = const { RefCell::new(Cache::new()) };
 }
 
 impl Request<'_> {
-    /// One adapter for all rows, x and y without gaps and as aligned as K and N allow, and the least workspace.
-    pub(super) fn uniform(m: u32, n: u32, k: u32, rank: u32, strategy: Strategy) -> Self {
+    fn key(&self, gpu: &Gpu) -> Key {
+        let Self { m, n, k, aligned, boxed, strategy, adapters, workspace } = *self;
+        Key {
+            gpu: gpu.id(),
+            size: [m, n, k],
+            aligned,
+            boxed,
+            strategy,
+            adapters: adapters.signature(),
+            workspace,
+        }
+    }
+
+    /// One adapter for all rows, x and y without gaps and as aligned as K and N allow, and the least
+    /// workspace.
+    pub(crate) fn uniform(m: u32, n: u32, k: u32, rank: u32, strategy: Strategy) -> Self {
         let uniform = Adapter { rank, last_column: n, ..Adapter::default() };
         let aligned = k.is_multiple_of(8);
         Self {
@@ -81,8 +113,9 @@ impl Request<'_> {
 }
 
 impl Gpu {
-    /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned as K and N
-    /// allow, and a workspace of the size that [`workspace_size`](super::workspace_size) says.
+    /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned
+    /// as K and N allow, and a workspace of the size that [`workspace_size`](crate::plan::workspace_size)
+    /// says.
     ///
     /// # Errors
     ///
@@ -90,13 +123,26 @@ impl Gpu {
     pub fn plan(&self, problem: &Problem, strategy: Strategy) -> Result<Plan, Error> {
         let Problem { m, n, k, rank } = *problem;
         let [m, n, k, rank] = [count("M", m)?, count("N", n)?, count("K", k)?, count("r", rank)?];
-        Plan::new(&Request::uniform(m, n, k, rank, strategy), self, &|_| true)
+        Plan::of(&Request::uniform(m, n, k, rank, strategy), self)
     }
 }
 
 impl Plan {
-    /// The fastest, by the cost model, of what `allow` lets pass.
-    pub(super) fn new(
+    /// The fastest, by the cost model. Plans are kept: a request that this thread has made lately takes no
+    /// lock and allocates nothing.
+    pub(crate) fn of(request: &Request<'_>, gpu: &Gpu) -> Result<Self, Error> {
+        let key = request.key(gpu);
+        // There is no cache while a thread ends.
+        if let Ok(Some(plan)) = PLANS.try_with(|plans| plans.borrow().get(&key)) {
+            return Ok(plan);
+        }
+        let plan = Self::among(request, gpu, &|_| true)?;
+        let _ = PLANS.try_with(|plans| plans.borrow_mut().add(key, plan));
+        Ok(plan)
+    }
+
+    /// The fastest of what `allow` lets pass.
+    pub(crate) fn among(
         request: &Request<'_>,
         gpu: &Gpu,
         allow: &dyn Fn(&Launch) -> bool,
@@ -227,8 +273,8 @@ fn addresses(kernel: &Kernel, request: &Request<'_>) -> bool {
     }
 }
 
-/// Whether the workspace holds the kernel's h. Of a call's own size it does, but that of a row tile with several
-/// adapters is wider where they lie side by side in it.
+/// Whether the workspace holds the kernel's h. Of a call's own size it does, but that of a row tile with
+/// several adapters is wider where they lie side by side in it.
 fn has_room(kernel: &Kernel, request: &Request<'_>) -> bool {
     let shared = kernel.target == Target::Sm90a && kernel.operation == Operation::Fused;
     let needed = || workspace_size(request.m as usize, request.adapters.ldh(kernel) as usize);
@@ -261,7 +307,7 @@ impl fmt::Display for Launch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::{clusters::kernels, forced::LeftOut};
+    use crate::plan::{assignment::Assignment, clusters::kernels, forced::LeftOut};
 
     #[test]
     fn a_forced_kernel_serves_or_the_call_is_refused_by_its_name() {
@@ -287,7 +333,7 @@ mod tests {
         assert_eq!(first(plan(1024, 100, Strategy::Fused, "sm90_fused_64x64")), ("sm90_fused_64x64", 1));
         // Another operation's kernel changes nothing.
         let free =
-            Plan::new(&Request::uniform(512, 1024, 1024, 100, Strategy::Fused), &gpu, &|_| true).unwrap();
+            Plan::among(&Request::uniform(512, 1024, 1024, 100, Strategy::Fused), &gpu, &|_| true).unwrap();
         assert_eq!(first(plan(1024, 100, Strategy::Fused, "gemm_64x64")).0, free.launches()[0].kernel.name);
         for (k, rank, strategy, forced) in [
             (1022, 0, Strategy::Base, "sm90_gemm_64x64/2"),
@@ -336,6 +382,42 @@ mod tests {
         let gpu = without(&names.join(","));
         assert!(matches!(first(&gpu), Err(Error::NoKernel { operation: Operation::Gemm, .. })));
         assert!(gpu.plan(&Problem::new(128, 1024, 1024, 10), Strategy::Fused).is_ok());
+    }
+
+    #[test]
+    fn plans_are_kept_by_everything_that_they_depend_on() {
+        let kept = |key: &Key| PLANS.with(|plans| plans.borrow().get(key));
+        let [gpu, other] = ["h200", "a100"].map(|name| Gpu::from_data_sheet(name).unwrap());
+        let base = Request::uniform(512, 1024, 2048, 100, Strategy::Fused);
+        let lora = Lora::default();
+        let assignments = [100, 10].map(|rank| Assignment::new(512, &[(0..512, Some(0))], &[rank]).unwrap());
+        let [one, two] = assignments.each_ref().map(|of| Adapters::batch(lora, of));
+        let requests = [
+            base,
+            Request { m: 4096, ..base },
+            Request { n: 2048, ..base },
+            Request { k: 1024, ..base },
+            Request { aligned: false, ..base },
+            Request { boxed: false, ..base },
+            Request { strategy: Strategy::Unfused, ..base },
+            Request { adapters: Adapters::None, ..base },
+            Request { adapters: Request::uniform(1, 1, 1, 10, Strategy::Fused).adapters, ..base },
+            Request { adapters: one, ..base },
+            Request { adapters: two, ..base },
+            Request { workspace: base.workspace + 1, ..base },
+        ];
+        let asked: Vec<_> = requests.iter().map(|of| (of, &gpu)).chain([(&base, &other)]).collect();
+        for (i, (request, gpu)) in asked.iter().enumerate() {
+            let key = request.key(gpu);
+            assert!(kept(&key).is_none(), "request {i} is found under another's key");
+            let plan = Plan::of(request, gpu).unwrap().to_string();
+            assert_eq!(plan, Plan::among(request, gpu, &|_| true).unwrap().to_string());
+            assert_eq!(kept(&key).unwrap().to_string(), plan);
+            assert_eq!(Plan::of(request, gpu).unwrap().to_string(), plan);
+        }
+        // What is left out makes it another GPU; a clone is the same.
+        assert_eq!(base.key(&gpu.clone()), base.key(&gpu));
+        assert_ne!(base.key(&gpu.clone().without(&[])), base.key(&gpu));
     }
 
     #[test]
