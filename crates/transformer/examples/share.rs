@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use fused_lora::cpu;
+use fused_lora::cpu::{self, Simd};
 use fused_lora_transformer::{
     Config, Error, LayerWeights,
     cpu::{Layer, Workspace},
@@ -21,7 +21,7 @@ const ROUNDS: usize = 9;
 fn main() -> Result<(), Error> {
     let config = Config::GPT2_MEDIUM_LAYER;
     let weights = LayerWeights::random(config, 1)?;
-    let layer = Layer::new(config, &weights)?;
+    let layer = Layer::new(&Simd::detect()?, config, &weights)?;
     let mut workspace = Workspace::new();
     let matrix = |columns| {
         Array2::from_shape_fn((M, columns), |(i, j)| {
@@ -62,8 +62,9 @@ fn main() -> Result<(), Error> {
                 }
                 (last, place) = (now, place + 1);
             };
-            layer.forward_observed(x.view(), seq_len, y.view_mut(), &mut workspace, |stage, _| {
+            layer.forward_observed(x.view(), seq_len, y.view_mut(), &mut workspace, &(), |stage, _| {
                 lap(format!("{stage:?}"));
+                Ok(())
             })?;
             lap("Output".into());
             let forward = start.elapsed().as_secs_f64();

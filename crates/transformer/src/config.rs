@@ -1,4 +1,4 @@
-use crate::{Error, expect_shape};
+use crate::error::Error;
 
 /// The longest sequence: GPT-2 has position embeddings for so many tokens.
 pub const SEQ_LEN_LIMIT: usize = 1024;
@@ -38,17 +38,6 @@ impl Config {
             return Err(Error::Heads { heads, d });
         }
         Ok(self)
-    }
-
-    /// Itself, if layers of these sizes make such a model.
-    pub(crate) fn made_of(self, layers: impl ExactSizeIterator<Item = Config>) -> Result<Self, Error> {
-        let config = self.validated()?;
-        let sizes = |config: Config| [config.d, config.heads, config.mlp];
-        expect_shape("the model", &[config.layers], &[layers.len()])?;
-        for layer in layers {
-            expect_shape("a layer", &sizes(config), &sizes(layer))?;
-        }
-        Ok(config)
     }
 
     /// Columns of a head.

@@ -30,7 +30,10 @@
 //! Sequential adapters get the same epilogues as everything else: an AdapterH is two products, and its two sums are part of the
 //! second one's store. What is left of its cost is arithmetic and two more passes over `[M, d]`.
 //!
+//! A [`Layer`] and a [`Model`] run on a [`Backend`]: the CPU ([`cpu`]) or a GPU (`cuda`).
+//!
 //! ```
+//! use fused_lora::cpu::Simd;
 //! use fused_lora_transformer::{
 //!     Config, Method, Targets,
 //!     cpu::{Model, Workspace},
@@ -40,34 +43,38 @@
 //!
 //! # fn main() -> Result<(), fused_lora_transformer::Error> {
 //! let config = Config { d: 64, heads: 4, mlp: 256, layers: 2 };
-//! let model = Model::random(config, 1)?;
+//! let model = Model::random(&Simd::detect()?, config, 1)?;
 //! let adapted = model.with_random_adapters(Method::LoraFused, Targets::All, 8, 2)?; // shares the weights
 //!
 //! let x = Array2::from_elem((2 * 16, 64), f16::ONE); // two sequences of 16 tokens
 //! let mut y = Array2::zeros((2 * 16, 64));
-//! adapted.forward(x.view(), 16, y.view_mut(), &mut Workspace::new())?;
+//! adapted.forward(x.view(), 16, y.view_mut(), &mut Workspace::new(), &())?;
 //! # Ok(())
 //! # }
 //! ```
 
 #![warn(missing_docs)]
 
+mod backend;
 mod config;
 pub mod cpu;
 #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
 mod error;
+mod layer;
+mod layer_norm;
 mod method;
-mod stage;
+mod model;
 mod weights;
+mod workspace;
 
+pub use backend::{Backend, Residual};
 pub use config::{Config, SEQ_LEN_LIMIT};
 pub use error::Error;
+pub use layer::{Layer, Stage};
 pub use method::{Method, Targets};
-pub use stage::Stage;
+pub use model::Model;
 pub use weights::{
     AdapterWeights, BottleneckWeights, LayerWeights, LinearWeights, LoraTargets, LoraWeights, NormWeights,
 };
-
-use error::expect_shape;
-use weights::of_layer;
+pub use workspace::{Scratch, Workspace};

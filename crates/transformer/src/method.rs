@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use fused_lora::{Granule, Strategy};
 
-use crate::{Config, Error};
+use crate::{config::Config, error::Error};
 
 /// What is done to a layer to adapt it. The names are those of the CSV and the figures.
 ///
@@ -41,8 +41,8 @@ pub enum Targets {
     ///
     /// An adapter of the CPU's layers covers all columns of its product. So the fused QKV product is split in three, q, k and v, of
     /// which the first and the last have adapters: the arithmetic is the floor's, but the normalised x is read and packed three
-    /// times: 1 to 4 % of the QKV product at M = 128 to 2048, in one look on a busy machine. (One adapter of rank 2 r with zeros in B would cost 2 r d + 6 r d instead of 4 r d.) The bare layer, with which it
-    /// is compared, keeps its one product.
+    /// times: 1 to 4 % of the QKV product at M = 128 to 2048, in one look on a busy machine. (One adapter of rank 2 r with zeros in
+    /// B would cost 2 r d + 6 r d instead of 4 r d.) The bare layer, with which it is compared, keeps its one product.
     QueryValue,
 }
 
@@ -60,10 +60,6 @@ impl Method {
             Method::LoraUnfused => "lora-unfused",
             Method::LoraFused => "lora-fused",
         }
-    }
-
-    pub(crate) fn names() -> String {
-        Self::ALL.map(Self::name).join(", ")
     }
 
     /// How the products are run: [`Strategy::Base`] where none has an adapter of its own.
@@ -122,7 +118,8 @@ impl FromStr for Method {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|method| method.name() == name);
-        found.ok_or_else(|| Error::UnknownMethod { name: name.to_owned() })
+        let known = || Self::ALL.map(Self::name).join(", ");
+        found.ok_or_else(|| Error::Unknown { what: "method", name: name.to_owned(), known: known() })
     }
 }
 
@@ -137,10 +134,6 @@ impl Targets {
             Targets::QueryValue => "q,v",
         }
     }
-
-    pub(crate) fn names() -> String {
-        Self::ALL.map(Self::name).map(|name| format!("{name:?}")).join(", ")
-    }
 }
 
 impl fmt::Display for Targets {
@@ -154,7 +147,12 @@ impl FromStr for Targets {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|targets| targets.name() == name);
-        found.ok_or_else(|| Error::UnknownTargets { name: name.to_owned() })
+        let known = || Self::ALL.map(|targets| format!("{:?}", targets.name())).join(", ");
+        found.ok_or_else(|| Error::Unknown {
+            what: "projections for LoRA",
+            name: name.to_owned(),
+            known: known(),
+        })
     }
 }
 
@@ -226,7 +224,7 @@ mod tests {
         );
         assert_eq!(
             "qv".parse::<Targets>().unwrap_err().to_string(),
-            "unknown projections \"qv\" for LoRA; known are \"all\", \"q,v\""
+            "unknown projections for LoRA \"qv\"; known are \"all\", \"q,v\""
         );
     }
 }

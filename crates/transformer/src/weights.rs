@@ -5,7 +5,11 @@ use ndarray::{Array1, Array2};
 use rand::{SeedableRng, rngs::SmallRng};
 use rand_distr::{Distribution, Normal};
 
-use crate::{Config, Error, Method, Targets};
+use crate::{
+    config::Config,
+    error::Error,
+    method::{Method, Targets},
+};
 
 /// GPT-2's standard deviation of weights.
 const DEVIATION: f32 = 0.02;
@@ -143,6 +147,17 @@ impl LayerWeights {
 }
 
 impl AdapterWeights {
+    /// The method that has such adapters.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::None => Method::None,
+            Self::H { .. } => Method::AdapterH,
+            Self::L { .. } => Method::AdapterL,
+            Self::Lora { fused: false, .. } => Method::LoraUnfused,
+            Self::Lora { fused: true, .. } => Method::LoraFused,
+        }
+    }
+
     /// Random ones, as if trained: nothing in them is zero. Rank 0 is no adapter. `targets` is read for LoRA alone.
     ///
     /// # Errors

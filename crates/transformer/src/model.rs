@@ -1,37 +1,44 @@
-use fused_lora::cuda::{Device, Error as CudaError, Graph, Matrix, MatrixMut, Stream};
-
-use super::{
-    layer::{Layer, check},
+use crate::{
+    backend::Backend,
+    config::Config,
+    error::{Error, expect_shape},
+    layer::Layer,
+    method::{Method, Targets},
+    weights::{AdapterWeights, LayerWeights, of_layer},
     workspace::Workspace,
 };
-use crate::{AdapterWeights, Config, Error, LayerWeights, Method, Targets, expect_shape, of_layer};
 
-/// Layers on a device, one after another. Clones share the weights.
+/// Layers, one after another. Clones share the weights.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub struct Model<B: Backend> {
     config: Config,
-    layers: Vec<Layer>,
+    layers: Vec<Layer<B>>,
 }
 
-impl Model {
+impl<B: Backend> Model<B> {
     /// A model of these layers.
     ///
     /// # Errors
     ///
     /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these sizes.
-    pub fn new(config: Config, layers: Vec<Layer>) -> Result<Self, Error> {
-        let config = config.made_of(layers.iter().map(Layer::config))?;
+    pub fn new(config: Config, layers: Vec<Layer<B>>) -> Result<Self, Error> {
+        let config = config.validated()?;
+        let sizes = |config: Config| [config.d, config.heads, config.mlp];
+        expect_shape("the model", &[config.layers], &[layers.len()])?;
+        for layer in &layers {
+            expect_shape("a layer", &sizes(config), &sizes(layer.config()))?;
+        }
         Ok(Self { config, layers })
     }
 
-    /// [Random](LayerWeights::random) layers without adapters: those of [`cpu::Model::random`](crate::cpu::Model::random).
+    /// [Random](LayerWeights::random) layers without adapters. One seed gives the same weights on each backend.
     ///
     /// # Errors
     ///
     /// Those of [`Layer::new`].
-    pub fn random(device: &Device, config: Config, seed: u64) -> Result<Self, Error> {
+    pub fn random(backend: &B, config: Config, seed: u64) -> Result<Self, Error> {
         let layers = (0..config.layers as u64)
-            .map(|i| Layer::new(device, config, &LayerWeights::random(config, of_layer(seed, i))?))
+            .map(|i| Layer::new(backend, config, &LayerWeights::random(config, of_layer(seed, i))?))
             .collect::<Result<_, _>>()?;
         Self::new(config, layers)
     }
@@ -70,7 +77,7 @@ impl Model {
     }
 
     /// Its layers.
-    pub fn layers(&self) -> &[Layer] {
+    pub fn layers(&self) -> &[Layer<B>] {
         &self.layers
     }
 
@@ -81,49 +88,22 @@ impl Model {
     /// As [`Layer::forward`].
     pub fn forward(
         &self,
-        x: Matrix<'_>,
+        x: B::Matrix<'_>,
         seq_len: usize,
-        y: MatrixMut<'_>,
-        workspace: &mut Workspace,
-        stream: &Stream,
+        y: B::MatrixMut<'_>,
+        workspace: &mut Workspace<B>,
+        stream: &B::Stream,
     ) -> Result<(), Error> {
-        check(&self.config, &x, seq_len, &y, workspace)?;
-        Ok(self.run(x, seq_len, y, workspace, stream)?)
-    }
-
-    /// [`forward`](Self::forward), recorded in a graph instead of run: a pass is one launch of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`forward`](Self::forward).
-    pub fn capture(
-        &self,
-        x: Matrix<'_>,
-        seq_len: usize,
-        y: MatrixMut<'_>,
-        workspace: &mut Workspace,
-        stream: &Stream,
-    ) -> Result<Graph, Error> {
-        check(&self.config, &x, seq_len, &y, workspace)?;
-        Ok(Graph::capture(stream, |stream| self.run(x, seq_len, y, workspace, stream))?)
-    }
-
-    fn run(
-        &self,
-        x: Matrix<'_>,
-        seq_len: usize,
-        mut y: MatrixMut<'_>,
-        workspace: &mut Workspace,
-        stream: &Stream,
-    ) -> Result<(), CudaError> {
+        workspace.check(&self.config, &x, seq_len, &y)?;
+        let (m, d) = (B::shapes(&x, &y)[0][0], self.config.d);
         let Workspace { buffers, hidden: [from, to], .. } = workspace;
-        let (m, last) = (x.rows(), self.layers.len() - 1);
-        for (i, layer) in self.layers.iter().enumerate() {
-            let x = if i == 0 { x } else { from.view()? };
-            let y = if i == last { y.reborrow() } else { to.shaped(m, self.config.d)? };
-            layer.run(x, seq_len, y, buffers, stream, |_, _| Ok(()))?;
+        let (last, before) = self.layers.split_last().expect("a model has at least one layer");
+        for (i, layer) in before.iter().enumerate() {
+            let x = if i == 0 { B::reborrow(&x) } else { from.view()? };
+            layer.run(x, seq_len, to.shaped(m, d)?, buffers, stream, |_, _| Ok(()))?;
             std::mem::swap(from, to);
         }
-        Ok(())
+        let x = if before.is_empty() { B::reborrow(&x) } else { from.view()? };
+        last.run(x, seq_len, y, buffers, stream, |_, _| Ok(()))
     }
 }
