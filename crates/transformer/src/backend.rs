@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Where a layer runs: a CPU at a SIMD level, or a device. Its operations are called in the order of the layer, each on whole
-/// matrices of f16, and none of them allocates once the memory that it writes to has its size.
+/// matrices of f16, and none of them allocates once the memory that it writes to has its size. Errors are those of the library's
+/// functions that they call.
 pub trait Backend: Clone + fmt::Debug {
     /// A product `x Wᵀ` with its [epilogue](Epilogue), with or without a LoRA adapter.
     type Linear: Clone + fmt::Debug;
@@ -38,62 +39,34 @@ pub trait Backend: Clone + fmt::Debug {
     const QKV_PARTS: &'static [usize];
 
     /// A product with `weight: [N, K]`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the library's `Layer::new` and `set_epilogue`.
     fn linear(&self, weight: ArrayView2<'_, f16>, epilogue: &Epilogue) -> Result<Self::Linear, Error>;
 
     /// N.
     fn out_features(linear: &Self::Linear) -> usize;
 
-    /// Puts an adapter on a product, in place of the one that it has. It adds to the first columns of y: as many as B has rows.
-    ///
-    /// # Errors
-    ///
-    /// Those of the library's `Adapter::new` and `set_adapter`; also if B has fewer rows than y has columns and the backend has
-    /// no such adapters.
+    /// Puts an adapter on a product, in place of the one that it has. It adds to the first columns of y: as many as B has rows,
+    /// where the backend has such adapters; to all columns elsewhere.
     fn set_adapter(linear: &mut Self::Linear, adapter: Option<&LoraWeights>) -> Result<(), Error>;
 
     /// A LayerNorm with these weights, which are of one length.
-    ///
-    /// # Errors
-    ///
-    /// On a device, without the memory.
     fn layer_norm(&self, weights: &NormWeights) -> Result<Self::LayerNorm, Error>;
 
     /// Attention of so many heads of so many columns.
-    ///
-    /// # Errors
-    ///
-    /// For heads that the backend's attention does not have.
     fn attention(&self, heads: usize, head_dim: usize) -> Result<Self::Attention, Error>;
 
     /// Rows and columns of x and of y.
     fn shapes(x: &Self::Matrix<'_>, y: &Self::MatrixMut<'_>) -> [[usize; 2]; 2];
 
     /// Checks that columns are adjacent, where the types leave that open.
-    ///
-    /// # Errors
-    ///
-    /// [`fused_lora::Error::ColumnStride`].
     fn check_columns(x: &Self::Matrix<'_>, y: &Self::MatrixMut<'_>) -> Result<(), Error>;
 
     /// The same matrix, borrowed for a shorter time.
     fn reborrow<'a>(x: &'a Self::Matrix<'_>) -> Self::Matrix<'a>;
 
     /// The memory's first `rows` · `columns` elements as a matrix without gaps.
-    ///
-    /// # Errors
-    ///
-    /// On a device, if the memory is smaller.
     fn matrix(memory: &Self::Memory, rows: usize, columns: usize) -> Result<Self::Matrix<'_>, Error>;
 
     /// Some columns of the memory's first `rows` · `stride` elements. On the CPU memory grows to so many.
-    ///
-    /// # Errors
-    ///
-    /// On a device, if the memory is smaller.
     fn matrix_mut(
         memory: &mut Self::Memory,
         rows: usize,
@@ -102,17 +75,9 @@ pub trait Backend: Clone + fmt::Debug {
     ) -> Result<Self::MatrixMut<'_>, Error>;
 
     /// A copy on the host of [`matrix`](Self::matrix), once what is queued has run.
-    ///
-    /// # Errors
-    ///
-    /// On a device, what the driver reports.
     fn to_array(memory: &Self::Memory, rows: usize, columns: usize) -> Result<Array2<f16>, Error>;
 
     /// `y = linear(x) + residual`, `x: [M, K]`, y and the residual's matrices `[M, N]`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the library's product.
     fn run_linear(
         linear: &Self::Linear,
         strategy: Strategy,
@@ -124,10 +89,6 @@ pub trait Backend: Clone + fmt::Debug {
     ) -> Result<(), Error>;
 
     /// `y = LayerNorm(x)`, x and y `[M, d]`, y without gaps.
-    ///
-    /// # Errors
-    ///
-    /// On a device, if the launch fails.
     fn run_layer_norm(
         norm: &Self::LayerNorm,
         x: Self::Matrix<'_>,
@@ -136,10 +97,6 @@ pub trait Backend: Clone + fmt::Debug {
     ) -> Result<(), Error>;
 
     /// Causal attention of each sequence of `seq_len` rows and each head, `qkv: [M, 3 d]` without gaps, `y: [M, d]`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the library's attention.
     fn run_attention(
         attention: &Self::Attention,
         qkv: Self::Matrix<'_>,

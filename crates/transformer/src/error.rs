@@ -34,15 +34,11 @@ pub enum Error {
         /// What was found.
         found: Vec<usize>,
     },
-    /// A word that names no method, or no choice of projections.
-    #[error("unknown {what} {name:?}; known are {known}")]
-    Unknown {
-        /// What it should name.
-        what: &'static str,
+    /// A word that names no choice of projections.
+    #[error("unknown projections {name:?} for LoRA; known are \"all\", \"q,v\"")]
+    UnknownTargets {
         /// The word.
         name: String,
-        /// The words that there are.
-        known: String,
     },
     /// A product or attention refused its operands.
     #[error(transparent)]
