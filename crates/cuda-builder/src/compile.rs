@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::{Arch, Error, Toolchain, lines, process};
+use crate::{arch::Arch, lines, process, toolchain::Toolchain};
 
 /// rustc's target.
 pub const TARGET: &str = "nvptx64-nvidia-cuda";
@@ -39,7 +40,8 @@ const PROFILE: &[(&str, &str)] = &[
 
 /// The flags that core is built with, too.
 pub(crate) fn target_flags(arch: Arch) -> [String; 2] {
-    [format!("-Ctarget-cpu={arch}"), format!("-Ctarget-feature=+{}", arch.oldest_ptx())]
+    let (cpu, ptx) = arch.names();
+    [format!("-Ctarget-cpu={cpu}"), format!("-Ctarget-feature=+{ptx}")]
 }
 
 /// What the compiler left.
@@ -58,11 +60,11 @@ pub(crate) fn compile(
     features: &[String],
     flags: &[String],
     target_dir: &Path,
-) -> Result<Compiled, Error> {
+) -> Result<Compiled> {
     // cargo runs in the crate's folder, so nothing may be relative to ours.
-    let target_dir = std::path::absolute(target_dir).map_err(Error::write(target_dir))?;
+    let target_dir = std::path::absolute(target_dir)?;
     let target_dir = target_dir.join(key(toolchain, folder, arch, features, flags)?);
-    fs::create_dir_all(&target_dir).map_err(Error::write(&target_dir))?;
+    fs::create_dir_all(&target_dir).with_context(|| target_dir.display().to_string())?;
     let [assembly, printed] = ["s", "mir"].map(|suffix| target_dir.join(format!("{arch}.{suffix}")));
 
     let mut cargo = toolchain.cargo();
@@ -79,12 +81,11 @@ pub(crate) fn compile(
     let output = process::run(&mut cargo)?;
     // Nothing is printed where nothing is compiled: then what was printed before is of the same build.
     if output.stderr.windows(lines::BEGIN.len()).any(|window| window == lines::BEGIN.as_bytes()) {
-        fs::write(&printed, &output.stderr).map_err(Error::write(&printed))?;
+        fs::write(&printed, &output.stderr).with_context(|| printed.display().to_string())?;
     }
     for path in [&assembly, &printed] {
-        if !path.is_file() {
-            return Err(Error::NoAssembly { path: path.clone() });
-        }
+        let name = path.display();
+        ensure!(path.is_file(), "cargo left no {name}: delete its target folder and build again");
     }
     Ok(Compiled { assembly, printed })
 }
@@ -99,10 +100,10 @@ fn key(
     arch: Arch,
     features: &[String],
     flags: &[String],
-) -> Result<String, Error> {
-    let folder = fs::canonicalize(folder).map_err(Error::read(folder))?;
+) -> Result<String> {
+    let folder = fs::canonicalize(folder).with_context(|| folder.display().to_string())?;
     let (features, flags) = (features.join(","), flags.join("\n"));
-    let inputs = format!("{}\n{}\n{arch}\n{features}\n{flags}", toolchain.compiler(), folder.display());
+    let inputs = format!("{}\n{}\n{arch}\n{features}\n{flags}", toolchain.compiler, folder.display());
     let hash = Sha256::digest(inputs);
     Ok(hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,10 +4,9 @@
 //! (`-print-after` of the last pass), one for each line of PTX, in the same order; what it prints is matched with the PTX
 //! entry by entry, and a number that differs is an error.
 
-use std::{
-    collections::HashMap,
-    fmt::{self, Write as _},
-};
+use std::{collections::HashMap, fmt::Write as _};
+
+use anyhow::{Context, Result, ensure};
 
 /// The last pass before PTX is written.
 const LAST_PASS: &str = "stack-frame-layout";
@@ -33,42 +32,25 @@ struct Frames {
     numbers: HashMap<Frame, usize>,
 }
 
-/// Why no table could be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LinesError {
-    /// The compiler said nothing of an entry.
-    #[error("the compiler did not print entry `{entry}` after its last pass, {LAST_PASS}")]
-    Missing {
-        /// The entry.
-        entry: String,
-    },
-    /// What it said is of another number of instructions.
-    #[error("entry `{entry}` has {ptx} lines of instructions in the PTX, and the compiler printed {printed}")]
-    Counts {
-        /// The entry.
-        entry: String,
-        /// In the PTX.
-        ptx: usize,
-        /// By the compiler.
-        printed: usize,
-    },
-}
-
 /// The table for PTX as it is shipped, from what the compiler printed.
-pub(crate) fn table(ptx: &str, printed: &str) -> Result<String, LinesError> {
+///
+/// # Errors
+///
+/// If the compiler did not print an entry, or another number of instructions than its PTX has.
+pub(crate) fn table(ptx: &str, printed: &str) -> Result<String> {
     let mut frames = Frames::default();
     let functions = functions(printed);
     // First line, how many, frame.
     let mut runs: Vec<(usize, usize, usize)> = Vec::new();
     for (entry, lines) in bodies(ptx) {
-        let Some(instructions) = functions.get(entry) else {
-            return Err(LinesError::Missing { entry: entry.to_owned() });
-        };
-        if instructions.len() != lines.len() {
-            let (ptx, printed) = (lines.len(), instructions.len());
-            return Err(LinesError::Counts { entry: entry.to_owned(), ptx, printed });
-        }
+        let instructions = functions.get(entry).with_context(|| {
+            format!("the compiler did not print entry `{entry}` after its last pass, {LAST_PASS}")
+        })?;
+        let (ptx, printed) = (lines.len(), instructions.len());
+        ensure!(
+            ptx == printed,
+            "entry `{entry}` has {ptx} lines of instructions in the PTX, and the compiler printed {printed}"
+        );
         for (line, instruction) in lines.into_iter().zip(instructions) {
             let Some(frame) = frames.of(instruction) else { continue };
             match runs.last_mut() {
@@ -77,26 +59,18 @@ pub(crate) fn table(ptx: &str, printed: &str) -> Result<String, LinesError> {
             }
         }
     }
-    Ok(Table { frames, runs }.to_string())
-}
-
-struct Table {
-    frames: Frames,
-    runs: Vec<(usize, usize, usize)>,
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for file in &self.frames.files {
-            writeln!(f, "file {file}")?;
-        }
-        for Frame { file, line, column, caller } in &self.frames.frames {
-            write!(f, "frame {file} {line} {column}")?;
-            caller.map_or(Ok(()), |caller| write!(f, " {caller}"))?;
-            f.write_char('\n')?;
-        }
-        self.runs.iter().try_for_each(|(line, count, frame)| writeln!(f, "lines {line} {count} {frame}"))
+    let mut table = String::new();
+    for file in &frames.files {
+        writeln!(table, "file {file}")?;
     }
+    for Frame { file, line, column, caller } in &frames.frames {
+        let caller = caller.map(|caller| format!(" {caller}")).unwrap_or_default();
+        writeln!(table, "frame {file} {line} {column}{caller}")?;
+    }
+    for (line, count, frame) in runs {
+        writeln!(table, "lines {line} {count} {frame}")?;
+    }
+    Ok(table)
 }
 
 impl Frames {
@@ -244,14 +218,15 @@ lines 7 1 2
 lines 9 2 3
 lines 11 1 4
 ";
-        assert_eq!(table(PTX, PRINTED), Ok(expected.to_owned()));
+        assert_eq!(table(PTX, PRINTED).expect("they match"), expected);
     }
 
     #[test]
     fn what_does_not_match_is_refused() {
-        let missing = table(PTX, &PRINTED.replace("function gemm", "function shrink"));
-        assert_eq!(missing, Err(LinesError::Missing { entry: "gemm".to_owned() }));
-        let counts = table(&PTX.replace("\tret;\n", ""), PRINTED);
-        assert_eq!(counts, Err(LinesError::Counts { entry: "gemm".to_owned(), ptx: 4, printed: 5 }));
+        let missing = table(PTX, &PRINTED.replace("function gemm", "function shrink")).unwrap_err();
+        assert!(missing.to_string().contains("did not print entry `gemm`"), "{missing}");
+        let counts = table(&PTX.replace("\tret;\n", ""), PRINTED).unwrap_err();
+        let expected = "entry `gemm` has 4 lines of instructions in the PTX, and the compiler printed 5";
+        assert_eq!(counts.to_string(), expected);
     }
 }

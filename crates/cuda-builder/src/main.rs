@@ -1,16 +1,13 @@
 //! The command: compiles the workspace's `kernels/`, reports, checks.
 
-mod workspace;
-
-use std::{fs, process::ExitCode, thread};
+use std::{fs, path::Path, process::ExitCode, thread};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cuda_builder::{
-    Cubin, Fault, Header, PTXAS_VARIABLE, Ptx, Section, Tools, compare, inspect, leftovers, report,
+    Cubin, Header, Kernels, PTXAS_VARIABLE, Ptx, REBUILD, Section, Tools, Workspace, compare, inspect,
+    leftovers, report,
 };
-
-use workspace::{Kernels, Workspace};
 
 /// Compiles kernels/ to PTX, writes kernels/ptx/ and reports what ptxas makes of it.
 ///
@@ -60,7 +57,7 @@ fn main() -> ExitCode {
 
 /// Compiles, or reads what is there, and writes everything, faults or not: they are easier to find with the
 /// files at hand.
-fn write(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<Fault>> {
+fn write(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<String>> {
     let modules: Vec<_> = workspace
         .kernels()
         .map(|kernels| {
@@ -104,7 +101,7 @@ fn build(kernels: &Kernels<'_>) -> Result<Ptx> {
 }
 
 /// Rebuilds beside what is checked in, and compares.
-fn check(workspace: &Workspace) -> Result<Vec<Fault>> {
+fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let tools = needed(Tools::find(&workspace.tools())?)?;
     let mut found = Vec::new();
     let mut modules = Vec::new();
@@ -120,7 +117,7 @@ fn check(workspace: &Workspace) -> Result<Vec<Fault>> {
         if checked_in.text == built.ptx.text {
             println!("{}: the same bytes", built.kernels.ptx().display());
             if checked_in.lines != built.ptx.lines {
-                found.push(Fault::File { file: built.kernels.lines().display().to_string() });
+                found.push(stale(&built.kernels.lines()));
             }
         } else {
             same &= !built.kernels.shipped();
@@ -136,7 +133,7 @@ fn check(workspace: &Workspace) -> Result<Vec<Fault>> {
 
 /// What is wrong with PTX that is checked in and of another compiler than the one at work here, beyond what
 /// is wrong with a fresh build: nobody has looked at it yet.
-fn check_shipped(tools: &Tools, fresh: &Built<'_>, checked_in: Ptx) -> Result<Vec<Fault>> {
+fn check_shipped(tools: &Tools, fresh: &Built<'_>, checked_in: Ptx) -> Result<Vec<String>> {
     let path = fresh.kernels.ptx();
     if checked_in.header.compiler == fresh.ptx.header.compiler {
         return Ok(Vec::new());
@@ -155,7 +152,7 @@ fn check_shipped(tools: &Tools, fresh: &Built<'_>, checked_in: Ptx) -> Result<Ve
 }
 
 /// Compares the report, which names the tools that made it, and the cubins that are there.
-fn compare_files(workspace: &Workspace, tools: &Tools, modules: &[Built<'_>]) -> Result<Vec<Fault>> {
+fn compare_files(workspace: &Workspace, tools: &Tools, modules: &[Built<'_>]) -> Result<Vec<String>> {
     let path = workspace.report();
     let checked_in = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if !checked_in.contains(tools.versions()) {
@@ -164,14 +161,14 @@ fn compare_files(workspace: &Workspace, tools: &Tools, modules: &[Built<'_>]) ->
     }
     let mut faults = Vec::new();
     if checked_in != report_of(tools, modules) {
-        faults.push(Fault::File { file: path.display().to_string() });
+        faults.push(stale(&path));
     }
     for built in modules {
         for cubin in &built.cubins {
             if let Some(path) = built.kernels.cubin(cubin.arch).filter(|path| path.is_file()) {
                 let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
                 if bytes != cubin.bytes {
-                    faults.push(Fault::File { file: path.display().to_string() });
+                    faults.push(stale(&path));
                 }
             }
         }
@@ -193,7 +190,12 @@ fn assemble<'a>(tools: &Tools, kernels: Kernels<'a>, ptx: Ptx) -> Result<Built<'
     Ok(Built { kernels, ptx, cubins })
 }
 
-fn faults(built: &Built<'_>) -> Vec<Fault> {
+/// The fault of a file beside the PTX.
+fn stale(path: &Path) -> String {
+    format!("{} is not what the same tools make now: {REBUILD}", path.display())
+}
+
+fn faults(built: &Built<'_>) -> Vec<String> {
     let specs = built.kernels.specs();
     built.cubins.iter().flat_map(|cubin| inspect(&specs, cubin)).collect()
 }

@@ -1,16 +1,9 @@
 //! What is checked in under `kernels/ptx/` was made of the sources that are checked in beside it. Needs neither a
 //! toolchain for GPUs nor ptxas, so that a forgotten rebuild fails everywhere.
 
-// The command's own list of modules, which uses all of it.
-#[allow(dead_code)]
-#[path = "../src/workspace.rs"]
-mod workspace;
-
 use std::fs;
 
-use cuda_builder::{Header, leftovers};
-
-use workspace::{Kernels, Workspace};
+use cuda_builder::{Header, Kernels, Workspace, directives, leftovers};
 
 fn checked_in(kernels: &Kernels<'_>) -> String {
     let path = kernels.ptx();
@@ -54,7 +47,7 @@ fn the_lines_are_of_the_ptx_beside_them() {
         let path = kernels.lines();
         let lines = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let of = lines.lines().next().and_then(|line| line.strip_prefix("sources "));
-        assert_eq!(of, Some(&*header(&kernels).sources.to_string()), "{}", path.display());
+        assert_eq!(of, Some(&*header(&kernels).sources), "{}", path.display());
     }
 }
 
@@ -65,7 +58,7 @@ fn report_is_of_these_sources() {
     let report = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for kernels in workspace.kernels().filter(Kernels::shipped) {
         assert!(
-            report.contains(&header(&kernels).sources.to_string()),
+            report.contains(&header(&kernels).sources),
             "kernels/ptx/REPORT.md is of another build than {}: run `cargo run -p cuda-builder` where there is a ptxas",
             kernels.file()
         );
@@ -76,13 +69,13 @@ fn report_is_of_these_sources() {
 fn ptx_has_the_entries_of_its_table_and_nothing_else() {
     for kernels in Workspace::find().kernels() {
         let ptx = checked_in(&kernels);
-        assert_eq!(leftovers(&ptx), [], "{}", kernels.file());
+        assert_eq!(leftovers(&ptx), [""; 0], "{}", kernels.file());
         let mut entries: Vec<_> = ptx
             .lines()
             .filter_map(|line| line.strip_prefix(".visible .entry "))
             .map(|rest| rest.trim_end_matches("()").trim_end_matches('(').to_owned())
             .collect();
-        let mut rows: Vec<_> = kernels.specs().iter().map(|spec| spec.name().to_owned()).collect();
+        let mut rows: Vec<_> = kernels.specs().into_iter().map(|spec| spec.name).collect();
         entries.sort_unstable();
         rows.sort_unstable();
         assert_eq!(entries, rows, "{}", kernels.file());
@@ -94,8 +87,8 @@ fn every_entry_has_the_launch_bounds_of_its_row() {
     for kernels in Workspace::find().kernels() {
         let ptx = checked_in(&kernels);
         for spec in kernels.specs() {
-            let declaration = declaration(&ptx, spec.name());
-            assert!(declaration.ends_with(&format!(")\n{}", spec.bounds.directives())), "{declaration}");
+            let declaration = declaration(&ptx, &spec.name);
+            assert!(declaration.ends_with(&format!(")\n{}", directives(&spec))), "{declaration}");
         }
     }
 }
@@ -105,9 +98,9 @@ fn tensor_maps_are_aligned_where_there_are_any() {
     for kernels in Workspace::find().kernels() {
         let ptx = checked_in(&kernels);
         for spec in kernels.specs() {
-            let parameter = format!(".param .align 64 .b8 {}_param_0[", spec.name());
-            let aligned = declaration(&ptx, spec.name()).contains(&parameter);
-            assert_eq!(aligned, spec.tensor_maps, "{}: {}", kernels.file(), spec.name());
+            let parameter = format!(".param .align 64 .b8 {}_param_0[", spec.name);
+            let aligned = declaration(&ptx, &spec.name).contains(&parameter);
+            assert_eq!(aligned, spec.tensor_maps, "{}: {}", kernels.file(), spec.name);
         }
     }
 }
