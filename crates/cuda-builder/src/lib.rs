@@ -53,4 +53,4 @@ pub use report::{Section, report};
 pub use sass::Code;
 pub use spec::{KernelSpec, Product};
 pub use toolchain::{PINNED_NIGHTLY, TOOLCHAIN_VARIABLE};
-pub use workspace::{Kernels, Workspace};
+pub use workspace::{Module, Workspace};

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// What the report says of one PTX file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Section<'a> {
     /// Its name.
-    pub file: &'a str,
+    pub file: String,
     /// What made it.
     pub header: &'a Header,
     /// Its kernels, in the order of their rows.
@@ -198,8 +198,12 @@ mod tests {
         let hopper = [KernelSpec { product: Some(Product::Wgmma { in_flight: 1 }), ..spec.clone() }];
         let (ampere, headers) = ([spec], [header("sha256 0"), header("sha256 1")]);
         let cubins = [cubin(Arch::Sm80), cubin(Arch::Sm90a)];
-        let section =
-            |file, at: usize, specs| Section { file, header: &headers[at], specs, cubins: &cubins[at..=at] };
+        let section = |file: &str, at: usize, specs| Section {
+            file: file.to_owned(),
+            header: &headers[at],
+            specs,
+            cubins: &cubins[at..=at],
+        };
         let sections = [section("sm_80.ptx", 0, &ampere), section("sm_90a.ptx", 1, &hopper)];
         let text = report("ptxas 13.0.88, nvdisasm 13.0.85", &sections);
         let (before, after) = text.split_once("## sm_90a\n").expect("a section");
