@@ -90,7 +90,8 @@ impl CudaBuilder {
         self
     }
 
-    /// cargo's target folder for the device build; `target/cuda-builder` in the crate's folder unless said otherwise.
+    /// cargo's target folder for the device build; `target/cuda-builder` in the crate's folder unless said
+    /// otherwise.
     pub fn target_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.target_dir = folder.into();
         self
@@ -115,8 +116,8 @@ impl CudaBuilder {
     ///
     /// # Errors
     ///
-    /// No toolchain, a source that does not compile, a function or local memory left over, an entry without a row or the
-    /// other way round, tensor maps where no parameter could hold them.
+    /// No toolchain, a source that does not compile, a function or local memory left over, an entry without a
+    /// row or the other way round, tensor maps where no parameter could hold them.
     pub fn build(&self) -> Result<Ptx> {
         let toolchain = Toolchain::find()?;
         // Before the compiler runs: a source that is saved meanwhile must not look as if it were in.

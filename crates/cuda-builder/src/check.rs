@@ -36,7 +36,8 @@ pub fn compare(checked_in: &str, fresh: &Ptx) -> Option<String> {
     };
     let [old, new] = [old, new].map(|line| line.unwrap_or("end of file").trim());
     Some(format!(
-        "line {line} differs from what the same compiler makes now: {REBUILD}\n    checked in: {old}\n    now:        {new}"
+        "line {line} differs from what the same compiler makes now: {REBUILD}\n    checked in: {old}\n    \
+         now:        {new}"
     ))
 }
 
@@ -87,7 +88,8 @@ fn inspect_kernel(spec: &KernelSpec, Assembled { resources, code }: &Assembled) 
     let (copies, loads) = (code.count("LDGSTS") - code.count("LDGSTS 128"), code.narrow_loads);
     if spec.aligned && (copies > 0 || loads > 0) {
         faults.push(format!(
-            "its operands are aligned, and {copies} copies and {loads} loads in its main loops move fewer than 16 bytes"
+            "its operands are aligned, and {copies} copies and {loads} loads in its main loops move fewer \
+             than 16 bytes"
         ));
     }
     let missing = spec.machine_code.iter().filter(|parts| code.count(parts) == 0);
@@ -167,11 +169,13 @@ mod tests {
             (|k| k.code.main_loops = 0, "multiplies matrices, and has no HMMA in a loop (1 at all)"),
             (
                 |k| rename(k, "LDGSTS.E.BYPASS.128", "LDGSTS.E"),
-                "its operands are aligned, and 1 copies and 0 loads in its main loops move fewer than 16 bytes",
+                "its operands are aligned, and 1 copies and 0 loads in its main loops move fewer than 16 \
+                 bytes",
             ),
             (
                 |k| k.code.narrow_loads = 2,
-                "its operands are aligned, and 0 copies and 2 loads in its main loops move fewer than 16 bytes",
+                "its operands are aligned, and 0 copies and 2 loads in its main loops move fewer than 16 \
+                 bytes",
             ),
             (|k| rename(k, "LDSM.16.M88.4", "LDS.M88"), "there is no LDSM M88 in its code"),
         ];

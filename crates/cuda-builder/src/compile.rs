@@ -13,11 +13,11 @@ use crate::{arch::Arch, lines, process, toolchain::Toolchain};
 /// rustc's target.
 pub const TARGET: &str = "nvptx64-nvidia-cuda";
 
-/// Flags for the last step, in which link-time optimisation sees the whole program. They are part of the hash of the
-/// sources.
+/// Flags for the last step, in which link-time optimisation sees the whole program. They are part of the hash
+/// of the sources.
 ///
-/// - Loops over tiles must be unrolled completely, or accumulators are indexed at run time and go to local memory. LLVM's own
-///   threshold is too small for them.
+/// - Loops over tiles must be unrolled completely, or accumulators are indexed at run time and go to local
+///   memory. LLVM's own threshold is too small for them.
 /// - No paths and lines: bytes must not depend on where the checkout lies.
 /// - LLVM prints what it makes PTX of, for the table of `lines`.
 pub const RUSTC_FLAGS: &[&str] = &[
@@ -69,14 +69,14 @@ pub(crate) fn compile(
 
     let mut cargo = toolchain.cargo();
     cargo.current_dir(folder);
-    // cargo separates the flags in this variable by the ASCII unit separator. Being set, it also shuts out flags of
-    // configuration files.
+    // cargo separates the flags in this variable by the ASCII unit separator. Being set, it also shuts out
+    // flags of configuration files.
     cargo.env("CARGO_ENCODED_RUSTFLAGS", target_flags(arch).join("\u{1f}")).envs(PROFILE.iter().copied());
     cargo.args(["rustc", "--lib", "--release", "--no-default-features", "--crate-type", "cdylib"]);
     cargo.args(features.iter().map(|feature| format!("--features={feature}")));
     cargo.args(["-Zbuild-std=core", "--target", TARGET]).arg("--target-dir").arg(&target_dir);
-    // The target's linker is not shipped with rustc. None is needed: after link-time optimisation everything is in one
-    // assembly file. `true` succeeds and links nothing.
+    // The target's linker is not shipped with rustc. None is needed: after link-time optimisation everything
+    // is in one assembly file. `true` succeeds and links nothing.
     cargo.arg("--").args(flags).args(["-Clinker=true", &format!("--emit=asm={}", assembly.display())]);
     let output = process::run(&mut cargo)?;
     // Nothing is printed where nothing is compiled: then what was printed before is of the same build.
@@ -92,8 +92,9 @@ pub(crate) fn compile(
 
 /// Names a folder for one set of inputs.
 ///
-/// cargo remembers several builds of one crate and takes an old one for fresh, but there is one assembly file: with a folder of
-/// its own for each compiler, each checkout, each set of features and of flags, that file is always of the build that cargo means.
+/// cargo remembers several builds of one crate and takes an old one for fresh, but there is one assembly
+/// file: with a folder of its own for each compiler, each checkout, each set of features and of flags, that
+/// file is always of the build that cargo means.
 fn key(
     toolchain: &Toolchain,
     folder: &Path,

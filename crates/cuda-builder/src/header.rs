@@ -20,7 +20,8 @@ impl fmt::Display for Header {
         let Self { sources, compiler, flags } = self;
         writeln!(
             f,
-            "// Made by cuda-builder of the Rust sources beside it: change those, and run `cargo run -p cuda-builder`.\n\
+            "// Made by cuda-builder of the Rust sources beside it: change those, and run `cargo run -p \
+             cuda-builder`.\n\
              // sources: {sources}\n// compiler: {compiler}\n// flags: {flags}"
         )
     }

@@ -1,8 +1,8 @@
 //! Which line of Rust each line of the PTX came from, and through which calls it was inlined.
 //!
-//! LLVM writes `.loc` for the innermost place alone. But it prints its own machine instructions with all of them
-//! (`-print-after` of the last pass), one for each line of PTX, in the same order; what it prints is matched with the PTX
-//! entry by entry, and a number that differs is an error.
+//! LLVM writes `.loc` for the innermost place alone. But it prints its own machine instructions with all of
+//! them (`-print-after` of the last pass), one for each line of PTX, in the same order; what it prints is
+//! matched with the PTX entry by entry, and a number that differs is an error.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -188,14 +188,17 @@ warning: something else
 bb.0 (%ir-block.1):
   successors: %bb.1(0x40000000); %bb.1(50.00%)
 
-  %1:b32 = INT_PTX_SREG_TID_x debug-location !14; /usr/lib/rustlib/src/rust/library/core/src/nvptx/mod.rs:125:5 @[ kernels/src/device/thread.rs:14:22 @[ kernels/src/table.rs:100:26 ] ]
+  %1:b32 = INT_PTX_SREG_TID_x debug-location !14; \
+    /usr/lib/rustlib/src/rust/library/core/src/nvptx/mod.rs:125:5 \
+    @[ kernels/src/device/thread.rs:14:22 @[ kernels/src/table.rs:100:26 ] ]
   %7:b32 = IMPLICIT_DEF
   INLINEASM &\"// nothing\" [sideeffect] [attdialect], debug-location !15; kernels/src/table.rs:9:9
 
 bb.1 (%ir-block.2):
 ; predecessors: %bb.0
   liveins: $nothing
-  INLINEASM &\"bar.sync 0;\\0A\\09{ .reg .pred p; a p; b p; }\" [sideeffect] [mayload], !267, debug-location !16; kernels/src/device/barrier.rs:16:14 @[ kernels/src/table.rs:100:26 ]
+  INLINEASM &\"bar.sync 0;\\0A\\09{ .reg .pred p; a p; b p; }\" [sideeffect] [mayload], \
+    !267, debug-location !16; kernels/src/device/barrier.rs:16:14 @[ kernels/src/table.rs:100:26 ]
   %2:b32 = ADDi32ri %1:b32, 1, debug-location !17 :: (load (s64)); kernels/src/table.rs:101:1
   Return
 

@@ -25,7 +25,8 @@ struct Arguments {
     #[arg(long)]
     report: bool,
 
-    /// Writes a cubin for each architecture, too. Without this, only cubins that are there already are written anew.
+    /// Writes a cubin for each architecture, too. Without this, only cubins that are there already are
+    /// written anew.
     #[arg(long, conflicts_with = "check")]
     cubins: bool,
 }
@@ -66,8 +67,8 @@ fn write(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<String>> {
     let tools = match Tools::find(&workspace.tools())? {
         None if !arguments.report => {
             println!(
-                "no ptxas here, so neither report nor check of registers: get it with `scripts/install-gpu-toolchain`, or name \
-                 it in {PTXAS_VARIABLE}"
+                "no ptxas here, so neither report nor check of registers: get it with \
+                 `scripts/install-gpu-toolchain`, or name it in {PTXAS_VARIABLE}"
             );
             return Ok(Vec::new());
         }
@@ -209,8 +210,8 @@ fn report_of(tools: &Tools, modules: &[Built]) -> String {
 fn needed(tools: Option<Tools>) -> Result<Tools> {
     tools.with_context(|| {
         format!(
-            "no ptxas here: get it with `scripts/install-gpu-toolchain`, or name one that has nvdisasm beside it in \
-             {PTXAS_VARIABLE}"
+            "no ptxas here: get it with `scripts/install-gpu-toolchain`, or name one that has nvdisasm \
+             beside it in {PTXAS_VARIABLE}"
         )
     })
 }

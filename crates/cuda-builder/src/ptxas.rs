@@ -64,8 +64,8 @@ pub struct Cubin {
 }
 
 impl Tools {
-    /// Those that [`PTXAS_VARIABLE`] names; else those in `installed`, where `scripts/install-gpu-toolchain` puts a fixed
-    /// version; else those on `PATH`. `None` if there are none.
+    /// Those that [`PTXAS_VARIABLE`] names; else those in `installed`, where `scripts/install-gpu-toolchain`
+    /// puts a fixed version; else those on `PATH`. `None` if there are none.
     ///
     /// # Errors
     ///
@@ -221,11 +221,15 @@ mod tests {
     fn warnings_are_kept_whole() {
         // As ptxas 13.0.88 says.
         let lines = [
-            "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine register count at entry.",
+            "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored; unable to determine \
+             register count at entry.",
             "ptxas info    : (C7508) something slower",
-            "ptxas info    : (C7517) warpgroup.wait is injected in around line 527 by compiler to allow use of registers defined by GMMA in function 'gemm'",
-            "ptxas warning : Value of threads per SM for entry probe is out of range. .minnctapersm will be ignored",
-            "ptxas k.ptx, line 57; warning : .minnctapersm is ignored when neither .maxntid nor .reqntid is specified.",
+            "ptxas info    : (C7517) warpgroup.wait is injected in around line 527 by compiler to allow use \
+             of registers defined by GMMA in function 'gemm'",
+            "ptxas warning : Value of threads per SM for entry probe is out of range. .minnctapersm will be \
+             ignored",
+            "ptxas k.ptx, line 57; warning : .minnctapersm is ignored when neither .maxntid nor .reqntid is \
+             specified.",
             "Potential Performance Loss: wgmma.mma_async instructions are serialized",
         ];
         assert_eq!(warnings(&format!("{SAID}{}\n", lines.join("\n"))), lines);

@@ -42,18 +42,20 @@ fn write(out: &mut String, versions: &str, sections: &[Section<'_>]) -> fmt::Res
     }
     writeln!(
         out,
-        "\n*registers*: of a thread, with the budget that fails the build. *spills*: bytes stored + loaded. *shared*: bytes, static + \
-         dynamic, of a CTA. Numbers are instructions in the text, of a kind and among them of 16 bytes in brackets. *LDGSTS* are \
-         asynchronous copies, *LDSM* matrix loads from shared memory, *atom* atomics and reductions. *main loops*: innermost loops \
-         with HMMA. *calls*: of ptxas's own routines, such as a 64-bit division; it makes calls of some jumps, too."
+        "\n*registers*: of a thread, with the budget that fails the build. *spills*: bytes stored + loaded. \
+         *shared*: bytes, static + dynamic, of a CTA. Numbers are instructions in the text, of a kind and \
+         among them of 16 bytes in brackets. *LDGSTS* are asynchronous copies, *LDSM* matrix loads from \
+         shared memory, *atom* atomics and reductions. *main loops*: innermost loops with HMMA. *calls*: of \
+         ptxas's own routines, such as a 64-bit division; it makes calls of some jumps, too."
     )?;
     if sections.iter().any(|section| is_hopper(section.specs)) {
         writeln!(
             out,
-            "\nOf sm_90a: *registers* are those at the start, before `setmaxnreg` (*USETMAXREG*). *main loops*: innermost loops with \
-             HGMMA, and in brackets the groups of them that its waits leave in flight. *UTMALDG* and *UTMASTG* are tensor copies from and \
-             to global memory, in brackets those to several CTAs at once; *UTMAREDG* tensor reductions, *UBLKCP* bulk copies, *STSM* \
-             matrix stores to shared memory, *SYNCS* operations on mbarriers, *UCGABAR* cluster barriers."
+            "\nOf sm_90a: *registers* are those at the start, before `setmaxnreg` (*USETMAXREG*). *main \
+             loops*: innermost loops with HGMMA, and in brackets the groups of them that its waits leave in \
+             flight. *UTMALDG* and *UTMASTG* are tensor copies from and to global memory, in brackets those \
+             to several CTAs at once; *UTMAREDG* tensor reductions, *UBLKCP* bulk copies, *STSM* matrix \
+             stores to shared memory, *SYNCS* operations on mbarriers, *UCGABAR* cluster barriers."
         )?;
     }
     for Section { specs, cubins, .. } in sections {
@@ -104,7 +106,8 @@ fn is_hopper(specs: &[KernelSpec]) -> bool {
     specs.iter().any(|spec| matches!(spec.product, Some(Product::Wgmma { .. })))
 }
 
-/// What stands in a column of a kernel's row. A column that has no rule here is named by the opcode that it counts.
+/// What stands in a column of a kernel's row. A column that has no rule here is named by the opcode that it
+/// counts.
 fn cell(column: &str, spec: &KernelSpec, Assembled { resources, code }: &Assembled) -> String {
     let sum = |opcodes: &[&str]| opcodes.iter().map(|opcode| code.count(opcode)).sum::<u32>().to_string();
     let with = |part: &str| format!("{} ({})", code.count(column), code.count(&format!("{column} {part}")));
@@ -220,7 +223,8 @@ mod tests {
         for part in parts {
             assert!(before.contains(part), "{part} is missing:\n{text}");
         }
-        let counts = "8 | 65 | 15 (2) | 21 (1) | 22 | 23 | 24 | 25 | 16 | 26 | 27 | 28 | 7 (6) | 5 (4) | 11 | 12 | 14 |";
+        let counts = "8 | 65 | 15 (2) | 21 (1) | 22 | 23 | 24 | 25 | 16 | 26 | 27 | 28 | 7 (6) | 5 (4) | 11 \
+         | 12 | 14 |";
         assert!(after.contains(&format!("\n{common} | {counts}\n")), "{after}");
         assert!(before.contains("| HMMA |") && !before.contains("| HGMMA |") && !after.contains("| HMMA |"));
         // Every row of a table has as many cells as its head.

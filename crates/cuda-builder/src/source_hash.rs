@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 /// Counted up whenever `ptx` makes other text of the same compiler output.
 const POST_PROCESSING: u32 = 2;
 
-/// SHA-256 of the crate in `folder`, built with `flags`, and of the version of the post-processing: `sha256 …`.
+/// SHA-256 of the crate in `folder`, built with `flags`, and of the version of the post-processing: `sha256
+/// …`.
 ///
-/// Hashed are `Cargo.toml` and all `.rs` files below `src`, sorted by their paths below `folder`, each with its path
-/// and lengths, so that no two trees look the same.
+/// Hashed are `Cargo.toml` and all `.rs` files below `src`, sorted by their paths below `folder`, each with
+/// its path and lengths, so that no two trees look the same.
 ///
 /// # Errors
 ///

@@ -21,8 +21,8 @@ pub struct KernelSpec {
     pub product: Option<Product>,
     /// Whether all its operands are aligned, so that its main loops must load 16 bytes at a time.
     pub aligned: bool,
-    /// Whether its first parameter is a struct with tensor maps in it, at multiples of 64 bytes: it is aligned
-    /// as they must be.
+    /// Whether its first parameter is a struct with tensor maps in it, at multiples of 64 bytes: it is
+    /// aligned as they must be.
     pub tensor_maps: bool,
     /// Instructions that its code must have, each by parts of the mnemonic, the opcode first: `LDG 128` is in
     /// `LDG.E.128`.

@@ -1,5 +1,5 @@
-//! Finding a compiler that can make PTX: one that takes unstable features and has the library's source, because no
-//! `core` is shipped for this target.
+//! Finding a compiler that can make PTX: one that takes unstable features and has the library's source,
+//! because no `core` is shipped for this target.
 
 use std::{
     env,
@@ -59,8 +59,8 @@ impl Toolchain {
         Err(none(&tried))
     }
 
-    /// Its `cargo`, told to use its `rustc` and nothing of what surrounds us: neither flags nor wrappers nor the
-    /// toolchain that runs this program.
+    /// Its `cargo`, told to use its `rustc` and nothing of what surrounds us: neither flags nor wrappers nor
+    /// the toolchain that runs this program.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(&self.cargo);
         for (name, _) in env::vars_os() {
@@ -72,7 +72,8 @@ impl Toolchain {
                 cargo.env_remove(&name);
             }
         }
-        // The variable makes stable compilers, such as Debian's, take unstable features; a nightly ignores it.
+        // The variable makes stable compilers, such as Debian's, take unstable features; a nightly ignores
+        // it.
         cargo.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
         cargo
     }
@@ -102,7 +103,8 @@ impl Toolchain {
     }
 }
 
-/// Release, commit and LLVM version from `rustc -vV`. The version of LLVM counts: Debian builds the same rustc with another one.
+/// Release, commit and LLVM version from `rustc -vV`. The version of LLVM counts: Debian builds the same
+/// rustc with another one.
 fn compiler(verbose: &str) -> Result<String> {
     let field = |name| {
         let line = verbose.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));

@@ -123,8 +123,8 @@ fn kernel(row: &Kernel) -> KernelSpec {
     }
 }
 
-/// Attention multiplies matrices, and copies and stores 16 bytes at a time where it can; both use the special function
-/// units.
+/// Attention multiplies matrices, and copies and stores 16 bytes at a time where it can; both use the special
+/// function units.
 fn layer_kernel(row: &LayerKernel) -> KernelSpec {
     let attention = row.operation == LayerOperation::Attention;
     let machine_code: &[&str] = match row.operation {
@@ -141,8 +141,8 @@ fn layer_kernel(row: &LayerKernel) -> KernelSpec {
 }
 
 /// All of them multiply matrices by `wgmma` and move tiles by tensor copies. Those that may be launched in
-/// clusters load x for all CTAs of one at once, those whose CTAs share K send sums to each other, and those with
-/// more than one warpgroup of consumers trade registers with the producer.
+/// clusters load x for all CTAs of one at once, those whose CTAs share K send sums to each other, and those
+/// with more than one warpgroup of consumers trade registers with the producer.
 fn sm90_kernel(row: &Kernel) -> KernelSpec {
     let multicast = if row.clusters() { "UTMALDG MULTICAST" } else { "" };
     let out = if row.operation == Operation::GemmSplitK { "UBLKCP" } else { "UTMASTG" };

@@ -1,5 +1,5 @@
-//! What is checked in under `kernels/ptx/` was made of the sources that are checked in beside it. Needs neither a
-//! toolchain for GPUs nor ptxas, so that a forgotten rebuild fails everywhere.
+//! What is checked in under `kernels/ptx/` was made of the sources that are checked in beside it. Needs
+//! neither a toolchain for GPUs nor ptxas, so that a forgotten rebuild fails everywhere.
 
 use std::fs;
 
@@ -27,7 +27,8 @@ fn ptx_is_of_these_sources() {
         assert_eq!(
             header(&module).sources,
             module.builder.source_hash().expect("the sources are there"),
-            "kernels/ptx/{} was made of other sources or with other flags: run `cargo run -p cuda-builder`, and commit \
+            "kernels/ptx/{} was made of other sources or with other flags: run `cargo run -p cuda-builder`, \
+             and commit \
              kernels/ptx",
             module.file()
         );
@@ -52,7 +53,8 @@ fn report_is_of_these_sources() {
     for module in workspace.modules().iter().filter(|module| module.shipped) {
         assert!(
             report.contains(&header(module).sources),
-            "kernels/ptx/REPORT.md is of another build than {}: run `cargo run -p cuda-builder` where there is a ptxas",
+            "kernels/ptx/REPORT.md is of another build than {}: run `cargo run -p cuda-builder` where there \
+             is a ptxas",
             module.file()
         );
     }

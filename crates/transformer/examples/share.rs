@@ -2,8 +2,9 @@
 //!
 //!     cargo run --release -p fused-lora-transformer --example share
 //!
-//! *Products alone* are the layer's four with neither bias nor GELU nor residual, on matrices of the same sizes; they and the layer
-//! run in turn, and the share is the median over rounds of the ratio within a round. The stages are medians too.
+//! *Products alone* are the layer's four with neither bias nor GELU nor residual, on matrices of the same
+//! sizes; they and the layer run in turn, and the share is the median over rounds of the ratio within a
+//! round. The stages are medians too.
 
 use std::time::Instant;
 
@@ -78,7 +79,8 @@ fn main() -> Result<(), Error> {
             2e-9 * (config.product_mul_adds() + config.attention_mul_adds(seq_len)) * M as f64 / time;
         let share = 100.0 * median(&mut shares);
         println!(
-            "seq_len {seq_len:4}: {:.1} ms, {gflops:.0} GFLOP/s with attention's; products alone {share:.1} % of it",
+            "seq_len {seq_len:4}: {:.1} ms, {gflops:.0} GFLOP/s with attention's; products alone {share:.1} \
+             % of it",
             1e3 * time
         );
         let stages = stages.iter_mut().map(|(name, times)| format!("{name} {:.1}", 1e3 * median(times)));

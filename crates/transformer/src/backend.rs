@@ -11,9 +11,9 @@ use crate::{
     weights::{LoraWeights, NormWeights},
 };
 
-/// Where a layer runs: a CPU at a SIMD level, or a device. Its operations are called in the order of the layer, each on whole
-/// matrices of f16, and none of them allocates once the memory that it writes to has its size. Errors are those of the library's
-/// functions that they call.
+/// Where a layer runs: a CPU at a SIMD level, or a device. Its operations are called in the order of the
+/// layer, each on whole matrices of f16, and none of them allocates once the memory that it writes to has its
+/// size. Errors are those of the library's functions that they call.
 pub trait Backend: Clone + fmt::Debug {
     /// A product `x Wᵀ` with its [epilogue](Epilogue), with or without a LoRA adapter.
     type Linear: Clone + fmt::Debug;
@@ -34,8 +34,8 @@ pub trait Backend: Clone + fmt::Debug {
 
     /// What the rank of a bottleneck is rounded up to, with zeros.
     const RANK_GRANULE: usize;
-    /// The products that make q, k and v where LoRA is on q and v only: how many of the three each makes. The adapter of q is on
-    /// the first d columns of the first product, that of v on the whole of the last.
+    /// The products that make q, k and v where LoRA is on q and v only: how many of the three each makes. The
+    /// adapter of q is on the first d columns of the first product, that of v on the whole of the last.
     const QKV_PARTS: &'static [usize];
 
     /// A product with `weight: [N, K]`.
@@ -44,8 +44,8 @@ pub trait Backend: Clone + fmt::Debug {
     /// N.
     fn out_features(linear: &Self::Linear) -> usize;
 
-    /// Puts an adapter on a product, in place of the one that it has. It adds to the first columns of y: as many as B has rows,
-    /// where the backend has such adapters; to all columns elsewhere.
+    /// Puts an adapter on a product, in place of the one that it has. It adds to the first columns of y: as
+    /// many as B has rows, where the backend has such adapters; to all columns elsewhere.
     fn set_adapter(linear: &mut Self::Linear, adapter: Option<&LoraWeights>) -> Result<(), Error>;
 
     /// A LayerNorm with these weights, which are of one length.
@@ -96,7 +96,8 @@ pub trait Backend: Clone + fmt::Debug {
         stream: &Self::Stream,
     ) -> Result<(), Error>;
 
-    /// Causal attention of each sequence of `seq_len` rows and each head, `qkv: [M, 3 d]` without gaps, `y: [M, d]`.
+    /// Causal attention of each sequence of `seq_len` rows and each head, `qkv: [M, 3 d]` without gaps, `y:
+    /// [M, d]`.
     fn run_attention(
         attention: &Self::Attention,
         qkv: Self::Matrix<'_>,

@@ -1,5 +1,5 @@
-//! The layer on the CPU: [`fused_lora::cpu`]'s products and attention, on the threads of the current rayon pool. A SIMD level is the
-//! backend.
+//! The layer on the CPU: [`fused_lora::cpu`]'s products and attention, on the threads of the current rayon
+//! pool. A SIMD level is the backend.
 
 use std::ops::Range;
 

@@ -1,9 +1,10 @@
-//! The layer on an NVIDIA GPU: [`fused_lora::cuda`]'s products with their epilogues, its LayerNorm and its attention. A device is the
-//! backend.
+//! The layer on an NVIDIA GPU: [`fused_lora::cuda`]'s products with their epilogues, its LayerNorm and its
+//! attention. A device is the backend.
 //!
-//! A forward pass of the bare layer is seven launches: LayerNorm, QKV, attention, projection, LayerNorm, and the two products of the
-//! MLP. Biases, GELU and residual sums are in the products' epilogues, and `lora-fused` adds no launch (on
-//! [q and v](crate::Targets::QueryValue) one). [`Model::capture`] puts the whole pass into one graph.
+//! A forward pass of the bare layer is seven launches: LayerNorm, QKV, attention, projection, LayerNorm, and
+//! the two products of the MLP. Biases, GELU and residual sums are in the products' epilogues, and
+//! `lora-fused` adds no launch (on [q and v](crate::Targets::QueryValue) one). [`Model::capture`] puts the
+//! whole pass into one graph.
 //!
 //! ```no_run
 //! use fused_lora::cuda::{Buffer, Device, Matrix, MatrixMut, Stream};
@@ -54,7 +55,8 @@ pub type Workspace = crate::workspace::Workspace<Device>;
 
 impl Workspace {
     /// For calls of up to `m_max` rows of models of these widths, with adapters of ranks up to `rank_max`:
-    /// `2 (6 d + mlp + 2 r) m_max` bytes and a little more; two more `[m_max, d]` where there is more than one layer.
+    /// `2 (6 d + mlp + 2 r) m_max` bytes and a little more; two more `[m_max, d]` where there is more than
+    /// one layer.
     ///
     /// # Errors
     ///
@@ -113,7 +115,8 @@ impl Backend for Device {
 
     /// Elements in 16 bytes: the fast kernels read x so, and columns of x have to be a multiple of it.
     const RANK_GRANULE: usize = 8;
-    /// A launch gives each row of x one adapter, which may add to some columns only. So q and k are one product, v is another.
+    /// A launch gives each row of x one adapter, which may add to some columns only. So q and k are one
+    /// product, v is another.
     const QKV_PARTS: &'static [usize] = &[2, 1];
 
     fn linear(&self, weight: ArrayView2<'_, f16>, epilogue: &Epilogue) -> Result<cuda::Layer, Error> {
@@ -211,8 +214,8 @@ impl Backend for Device {
     }
 }
 
-/// The products that a forward pass of one layer asks [`fused_lora::cuda`] for, in their order, and how each is run; `m` rows,
-/// adapters of this rank. LayerNorm and attention, which every method has, are no products.
+/// The products that a forward pass of one layer asks [`fused_lora::cuda`] for, in their order, and how each
+/// is run; `m` rows, adapters of this rank. LayerNorm and attention, which every method has, are no products.
 ///
 /// What a product launches is [`Gpu::plan`](fused_lora::cuda::Gpu::plan)'s to say.
 #[must_use]

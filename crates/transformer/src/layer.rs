@@ -38,7 +38,8 @@ pub struct Layer<B: Backend> {
     backend: B,
     norm1: B::LayerNorm,
     qkv: B::Linear,
-    /// The products that run in place of `qkv` where LoRA is on [q and v](crate::Targets::QueryValue); empty elsewhere.
+    /// The products that run in place of `qkv` where LoRA is on [q and v](crate::Targets::QueryValue); empty
+    /// elsewhere.
     qkv_parts: Vec<B::Linear>,
     /// What `qkv_parts` are made from.
     qkv_weights: Arc<LinearWeights>,
@@ -64,8 +65,8 @@ impl<B: Backend> Layer<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`], [`Error::Shape`], and [`Error::Library`] or `Error::Cuda`: without the memory, or for heads
-    /// that a device's attention does not have.
+    /// Those of [`Config::validated`], [`Error::Shape`], and [`Error::Library`] or `Error::Cuda`: without the
+    /// memory, or for heads that a device's attention does not have.
     pub fn new(backend: &B, config: Config, weights: &LayerWeights) -> Result<Self, Error> {
         let Config { d, heads, mlp, .. } = config.validated()?;
         let LayerWeights { norm1, qkv, proj, norm2, up, down } = weights;
@@ -87,8 +88,8 @@ impl<B: Backend> Layer<B> {
         })
     }
 
-    /// The same layer with these adapters in place of what it has. Weights are shared, but for q, k and v where LoRA is on q and v
-    /// only: these are laid out once more.
+    /// The same layer with these adapters in place of what it has. Weights are shared, but for q, k and v
+    /// where LoRA is on q and v only: these are laid out once more.
     ///
     /// # Errors
     ///
@@ -151,17 +152,17 @@ impl<B: Backend> Layer<B> {
         self.config
     }
 
-    /// `x: [M, d]` → `y: [M, d]`, where M is a number of sequences of `seq_len` tokens, one after another. Rows of both may be any
-    /// distance apart; columns are adjacent.
+    /// `x: [M, d]` → `y: [M, d]`, where M is a number of sequences of `seq_len` tokens, one after another.
+    /// Rows of both may be any distance apart; columns are adjacent.
     ///
-    /// On the CPU work is shared as [`fused_lora::cpu`] says, and nothing is allocated once the workspace has grown. On a device
-    /// calls are queued on the stream: nothing is allocated, copied, or waited for.
+    /// On the CPU work is shared as [`fused_lora::cpu`] says, and nothing is allocated once the workspace has
+    /// grown. On a device calls are queued on the stream: nothing is allocated, copied, or waited for.
     ///
     /// # Errors
     ///
-    /// [`Error::SeqLen`], [`Error::Shape`], [`Error::WorkspaceRows`], and [`Error::Library`] where M is no whole number of sequences
-    /// or columns are apart: nothing is computed or queued then. `Error::Cuda`, where a launch fails, or something is on another
-    /// device.
+    /// [`Error::SeqLen`], [`Error::Shape`], [`Error::WorkspaceRows`], and [`Error::Library`] where M is no
+    /// whole number of sequences or columns are apart: nothing is computed or queued then. `Error::Cuda`,
+    /// where a launch fails, or something is on another device.
     pub fn forward(
         &self,
         x: B::Matrix<'_>,
@@ -173,8 +174,8 @@ impl<B: Backend> Layer<B> {
         self.forward_observed(x, seq_len, y, workspace, stream, |_, _| Ok(()))
     }
 
-    /// As [`forward`](Self::forward), and shows each stage, on a device when what makes it is queued. What comes after may
-    /// overwrite it.
+    /// As [`forward`](Self::forward), and shows each stage, on a device when what makes it is queued. What
+    /// comes after may overwrite it.
     ///
     /// # Errors
     ///
@@ -268,7 +269,8 @@ impl<B: Backend> Layer<B> {
     }
 }
 
-/// `up(gelu(down(x)))`, its rank rounded up with zeros to [`Backend::RANK_GRANULE`]. What is added is zero: `gelu(0) = 0`.
+/// `up(gelu(down(x)))`, its rank rounded up with zeros to [`Backend::RANK_GRANULE`]. What is added is zero:
+/// `gelu(0) = 0`.
 #[derive(Clone, Debug)]
 struct Bottleneck<B: Backend> {
     down: B::Linear,

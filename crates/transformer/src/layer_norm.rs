@@ -1,7 +1,8 @@
 //! LayerNorm: `(x − mean) / √(variance + ε) · gamma + beta`, row by row.
 //!
-//! Plain loops that LLVM turns into vectors. A row is read three times, for mean, variance and result, each time widened in pieces on the
-//! stack: it stays in the first-level cache, and the variance is that of the differences, not a difference of squares.
+//! Plain loops that LLVM turns into vectors. A row is read three times, for mean, variance and result, each
+//! time widened in pieces on the stack: it stays in the first-level cache, and the variance is that of the
+//! differences, not a difference of squares.
 
 use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{Array1, ArrayView2};
@@ -31,7 +32,8 @@ impl LayerNorm {
         Self { gamma: wide(&weights.gamma), beta: wide(&weights.beta) }
     }
 
-    /// `y: [M, d]`, adjacent rows, from `x: [M, d]`, rows any distance apart, columns adjacent. On the threads of the current rayon pool.
+    /// `y: [M, d]`, adjacent rows, from `x: [M, d]`, rows any distance apart, columns adjacent. On the
+    /// threads of the current rayon pool.
     pub(crate) fn forward(&self, x: ArrayView2<'_, f16>, y: &mut [f16]) {
         let d = self.gamma.len();
         y.par_chunks_mut(ROWS * d).enumerate().for_each(|(task, rows)| {

@@ -20,7 +20,8 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these sizes.
+    /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these
+    /// sizes.
     pub fn new(config: Config, layers: Vec<Layer<B>>) -> Result<Self, Error> {
         let config = config.validated()?;
         let sizes = |config: Config| [config.d, config.heads, config.mlp];
@@ -31,7 +32,8 @@ impl<B: Backend> Model<B> {
         Ok(Self { config, layers })
     }
 
-    /// [Random](LayerWeights::random) layers without adapters. One seed gives the same weights on each backend.
+    /// [Random](LayerWeights::random) layers without adapters. One seed gives the same weights on each
+    /// backend.
     ///
     /// # Errors
     ///
@@ -43,8 +45,8 @@ impl<B: Backend> Model<B> {
         Self::new(config, layers)
     }
 
-    /// The same model, its weights shared, with [random](AdapterWeights::random) adapters in every layer. Rank 0 is
-    /// [`Method::None`].
+    /// The same model, its weights shared, with [random](AdapterWeights::random) adapters in every layer.
+    /// Rank 0 is [`Method::None`].
     ///
     /// # Errors
     ///
@@ -60,7 +62,8 @@ impl<B: Backend> Model<B> {
         self.with_adapters(&(0..self.config.layers as u64).map(of_layer).collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// The same model, its weights shared, with these adapters, one layer's after another's, in place of what it has.
+    /// The same model, its weights shared, with these adapters, one layer's after another's, in place of what
+    /// it has.
     ///
     /// # Errors
     ///

@@ -13,8 +13,8 @@ use crate::{
 
 /// GPT-2's standard deviation of weights.
 const DEVIATION: f32 = 0.02;
-/// Layers of GPT-2 medium: what its two projections into the residual stream are scaled for, `0.02 / √(2 · 24)`, however many
-/// of them are there.
+/// Layers of GPT-2 medium: what its two projections into the residual stream are scaled for, `0.02 / √(2 ·
+/// 24)`, however many of them are there.
 const LAYERS: f32 = 24.0;
 
 /// A LayerNorm's.
@@ -125,8 +125,8 @@ pub enum AdapterWeights {
 }
 
 impl LayerWeights {
-    /// Random ones of the real model's scale: weights N(0, 0.02²), the two projections into the residual stream
-    /// N(0, (0.02 / √48)²), gamma 1, beta and biases 0, these with noise of a fifth or of 0.02.
+    /// Random ones of the real model's scale: weights N(0, 0.02²), the two projections into the residual
+    /// stream N(0, (0.02 / √48)²), gamma 1, beta and biases 0, these with noise of a fifth or of 0.02.
     ///
     /// # Errors
     ///
@@ -158,7 +158,8 @@ impl AdapterWeights {
         }
     }
 
-    /// Random ones, as if trained: nothing in them is zero. Rank 0 is no adapter. `targets` is read for LoRA alone.
+    /// Random ones, as if trained: nothing in them is zero. Rank 0 is no adapter. `targets` is read for LoRA
+    /// alone.
     ///
     /// # Errors
     ///

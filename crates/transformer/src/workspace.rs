@@ -7,11 +7,13 @@ use crate::{
     error::{Error, expect_shape},
 };
 
-/// Memory of `Model::forward` and `Layer::forward`: what stands between two operations, and the products' own.
+/// Memory of `Model::forward` and `Layer::forward`: what stands between two operations, and the products'
+/// own.
 ///
-/// It belongs to the caller, who uses it for one call at a time. On the CPU it serves any model and grows to what the largest call
-/// has needed. On a device it serves any model of the sizes that it was made for, one call after another on one stream: the first
-/// call with a LoRA binds it to its stream. It does not grow there, so that calls can be captured.
+/// It belongs to the caller, who uses it for one call at a time. On the CPU it serves any model and grows to
+/// what the largest call has needed. On a device it serves any model of the sizes that it was made for, one
+/// call after another on one stream: the first call with a LoRA binds it to its stream. It does not grow
+/// there, so that calls can be captured.
 #[derive(Debug)]
 pub struct Workspace<B: Backend> {
     pub(crate) buffers: Buffers<B>,

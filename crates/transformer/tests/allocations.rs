@@ -1,5 +1,5 @@
-//! `forward` allocates nothing after the first call of a size, on a thread of the pool. Alone in its process and without libtest,
-//! whose own thread allocates when it likes.
+//! `forward` allocates nothing after the first call of a size, on a thread of the pool. Alone in its process
+//! and without libtest, whose own thread allocates when it likes.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

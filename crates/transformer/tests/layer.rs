@@ -86,7 +86,8 @@ fn a_rank_of_zero_is_the_bare_model_bit_for_bit() {
     }
 }
 
-/// Fused and unfused agree to rounding, so PyTorch cannot tell which ran: bit for bit it is the library's strategy of that name.
+/// Fused and unfused agree to rounding, so PyTorch cannot tell which ran: bit for bit it is the library's
+/// strategy of that name.
 #[test]
 fn lora_runs_with_the_strategy_of_its_name() {
     let x = tokens(12);

@@ -1,5 +1,5 @@
-//! The layer and each kind of adapter on a device against PyTorch, stage by stage, and the model as one graph. Skipped where there
-//! is no device; with `FUSED_LORA_REQUIRE_DEVICE=1` that is a failure.
+//! The layer and each kind of adapter on a device against PyTorch, stage by stage, and the model as one
+//! graph. Skipped where there is no device; with `FUSED_LORA_REQUIRE_DEVICE=1` that is a failure.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
@@ -70,7 +70,8 @@ fn agrees_with_the_cpu(found: ArrayView2<'_, f16>, expected: ArrayView2<'_, f16>
     }
 }
 
-/// Two layers as one graph, launched twice, on other tokens the second time; rank 10 is no multiple of anything.
+/// Two layers as one graph, launched twice, on other tokens the second time; rank 10 is no multiple of
+/// anything.
 #[test]
 fn a_model_is_one_graph() {
     let Some((device, _alone)) = device() else { return };

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn an_outer_loop_is_no_main_loop() {
-        // A jump from the end to the start: a loop over tiles around everything, the first stores and loads included.
+        // A jump from the end to the start: a loop over tiles around everything, the first stores and loads
+        // included.
         let persistent = LISTING.replacen("STG.E.128 [R6.64], R12 ;", "BRA `(.L_x_9) ;", 1).replacen(
             "        /*0000*/",
             ".L_x_9:\n        /*0000*/                   LDG.E R6, [R6.64] ;\n        /*0000*/",

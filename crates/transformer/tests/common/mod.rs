@@ -16,10 +16,11 @@ pub(crate) const CONFIG: Config = Config { d: 64, heads: 4, mlp: 256, layers: 1 
 pub(crate) const SEQ_LEN: usize = 24;
 const LORA_SCALE: f32 = 0.5;
 
-/// ‖found − expected‖ / ‖expected‖ of a stage. One rounding to f16 is 2.8 · 10⁻⁴ of that on average, and a stage inherits what those
-/// before it have. The largest found, at any level of the CPU, is 5.5 · 10⁻⁴.
+/// ‖found − expected‖ / ‖expected‖ of a stage. One rounding to f16 is 2.8 · 10⁻⁴ of that on average, and a
+/// stage inherits what those before it have. The largest found, at any level of the CPU, is 5.5 · 10⁻⁴.
 const TOLERANCE: f64 = 7e-4;
-/// |found − expected| of an element, in units of the stage's root mean square. The largest found is 3.8 · 10⁻³.
+/// |found − expected| of an element, in units of the stage's root mean square. The largest found is
+/// 3.8 · 10⁻³.
 const ELEMENT_TOLERANCE: f64 = 5e-3;
 
 pub(crate) struct Case {
@@ -162,7 +163,8 @@ type Observe<'a, B> = dyn FnMut(Stage, &Scratch<B>) -> Result<(), Error> + 'a;
 pub(crate) struct Worst([f64; 2]);
 
 impl Worst {
-    /// Holds every stage of every method to the case. `forward` runs a layer, shows its stages, and returns its output.
+    /// Holds every stage of every method to the case. `forward` runs a layer, shows its stages, and returns
+    /// its output.
     pub(crate) fn hold_all<B: Backend>(
         &mut self,
         case: &Case,
