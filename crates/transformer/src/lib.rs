@@ -22,12 +22,12 @@
 //!
 //! - *AdapterH*, Houlsby et al. 2019 (arXiv 1902.00751): `z + up(gelu(down(z)))` with biases, on the output z
 //!   of the attention's projection and of the MLP, each before the residual sum.
-//! - *AdapterL*, Lin et al. 2020 (arXiv 2004.03829): once a layer, after the MLP: `y +
-//!   up(gelu(down(LayerNorm(y))))` with biases.
+//! - *AdapterL*, Lin et al. 2020 (arXiv 2004.03829): once a layer, after the MLP:
+//!   `y + up(gelu(down(LayerNorm(y))))` with biases.
 //! - *LoRA*, un-merged: `s · x Aᵀ Bᵀ` beside the products, as three products or in one pass.
 //!
-//! Of the biases speaks the count of parameters in Hu et al., `2 · d · r + r + d` an adapter and `2 · d` a
-//! LayerNorm. Lin et al. have ReLU where here is GELU: one nonlinearity for both, whose cost is nothing
+//! Both have biases, since Hu et al. count them among the parameters: `2 · d · r + r + d` an adapter and `2 · d`
+//! a LayerNorm. Lin et al. have ReLU where GELU is used here: one nonlinearity for both, whose cost is nothing
 //! beside that of its product.
 //!
 //! Sequential adapters get the same epilogues as everything else: an AdapterH is two products, and its two
