@@ -56,17 +56,18 @@ pub fn inspect(specs: &[KernelSpec], cubin: &Cubin) -> Vec<String> {
     faults
 }
 
-fn inspect_kernel(spec: &KernelSpec, Assembled { resources, code }: &Assembled) -> Vec<String> {
+fn inspect_kernel(spec: &KernelSpec, kernel: &Assembled) -> Vec<String> {
+    let code = &kernel.code;
     let mut faults = Vec::new();
-    let (stores, loads) = (resources.spill_stores, resources.spill_loads);
+    let (stores, loads) = (kernel.spill_stores, kernel.spill_loads);
     if stores > 0 || loads > 0 {
         faults.push(format!("{stores} bytes of spill stores, {loads} of spill loads"));
     }
-    let (stack, local) = (resources.stack, code.count("LDL") + code.count("STL"));
+    let (stack, local) = (kernel.stack, code.count("LDL") + code.count("STL"));
     if stack > 0 || local > 0 {
         faults.push(format!("{stack} bytes of stack, {local} instructions on local memory"));
     }
-    let (used, budget) = (resources.registers, spec.max_registers);
+    let (used, budget) = (kernel.registers, spec.max_registers);
     if used > budget {
         faults.push(format!("{used} registers, {budget} in its row of the table"));
     }
@@ -102,14 +103,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{arch::Arch, ptxas::Resources, sass::Code};
+    use crate::{arch::Arch, sass::Code};
 
     fn mnemonics(of: &[&str]) -> BTreeMap<String, u32> {
         of.iter().map(|&mnemonic| (mnemonic.to_owned(), 1)).collect()
     }
 
     fn cubin(arch: Arch, registers: u32, code: Code) -> Cubin {
-        let kernel = Assembled { resources: Resources { registers, ..Resources::default() }, code };
+        let kernel = Assembled { registers, code, ..Assembled::default() };
         Cubin { arch, bytes: Vec::new(), kernels: [("gemm".to_owned(), kernel)].into(), warnings: Vec::new() }
     }
 
@@ -160,12 +161,12 @@ mod tests {
     fn each_fault_is_found() {
         assert_eq!(faults(ampere(), |_| ()), [""; 0]);
         let cases: [(Change, &str); 10] = [
-            (|k| k.resources.spill_stores = 4, "4 bytes of spill stores, 0 of spill loads"),
-            (|k| k.resources.spill_loads = 4, "0 bytes of spill stores, 4 of spill loads"),
-            (|k| k.resources.stack = 16, "16 bytes of stack, 0 instructions on local memory"),
+            (|k| k.spill_stores = 4, "4 bytes of spill stores, 0 of spill loads"),
+            (|k| k.spill_loads = 4, "0 bytes of spill stores, 4 of spill loads"),
+            (|k| k.stack = 16, "16 bytes of stack, 0 instructions on local memory"),
             (|k| rename(k, "EXIT", "LDL.64"), "0 bytes of stack, 1 instructions on local memory"),
             (|k| rename(k, "EXIT", "STL"), "0 bytes of stack, 1 instructions on local memory"),
-            (|k| k.resources.registers = 129, "129 registers, 128 in its row of the table"),
+            (|k| k.registers = 129, "129 registers, 128 in its row of the table"),
             (|k| k.code.main_loops = 0, "multiplies matrices, and has no HMMA in a loop (1 at all)"),
             (
                 |k| rename(k, "LDGSTS.E.BYPASS.128", "LDGSTS.E"),
@@ -205,7 +206,7 @@ mod tests {
                 |k| k.code.wgmma_in_flight = 0,
                 &["its main loops leave 0 groups of wgmma in flight, 1 in its row of the table"],
             ),
-            (|k| k.resources.registers = 176, &["176 registers, 168 in its row of the table"]),
+            (|k| k.registers = 176, &["176 registers, 168 in its row of the table"]),
             (|k| k.code.mnemonics.retain(|name, _| name != "UTMALDG.2D.MULTICAST"), &[multicast]),
             (|k| k.code.mnemonics.retain(|name, _| name != "UTMASTG.2D"), &[store]),
             (

@@ -50,7 +50,7 @@ pub use check::{REBUILD, compare, inspect};
 pub use compile::{RUSTC_FLAGS, TARGET};
 pub use header::Header;
 pub use ptx::{directives, leftovers};
-pub use ptxas::{Assembled, Cubin, PTXAS_VARIABLE, Resources, Tools};
+pub use ptxas::{Assembled, Cubin, PTXAS_VARIABLE, Tools};
 pub use report::{Section, report};
 pub use sass::Code;
 pub use spec::{KernelSpec, Product};

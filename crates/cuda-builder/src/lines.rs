@@ -7,6 +7,7 @@
 use std::{collections::HashMap, fmt::Write as _};
 
 use anyhow::{Context, Result, ensure};
+use indexmap::IndexSet;
 
 /// The last pass before PTX is written.
 const LAST_PASS: &str = "stack-frame-layout";
@@ -27,9 +28,8 @@ struct Frame {
 /// Each frame and each file once, callers before those that they call.
 #[derive(Default)]
 struct Frames {
-    files: Vec<String>,
-    frames: Vec<Frame>,
-    numbers: HashMap<Frame, usize>,
+    files: IndexSet<String>,
+    frames: IndexSet<Frame>,
 }
 
 /// The table for PTX as it is shipped, from what the compiler printed.
@@ -83,26 +83,13 @@ impl Frames {
             let mut parts = place.rsplitn(3, ':');
             let column = parts.next()?.parse().ok()?;
             let line = parts.next()?.parse().ok()?;
-            let file = self.file(parts.next()?);
-            caller = Some(self.number(Frame { file, line, column, caller }));
+            let path = parts.next()?;
+            // Where the standard library lies differs from machine to machine.
+            let path = path.find("/library/").map_or(path, |start| &path[start + 1..]);
+            let (file, _) = self.files.insert_full(path.to_owned());
+            caller = Some(self.frames.insert_full(Frame { file, line, column, caller }).0);
         }
         caller
-    }
-
-    fn file(&mut self, path: &str) -> usize {
-        // Where the standard library lies differs from machine to machine.
-        let path = path.find("/library/").map_or(path, |start| &path[start + 1..]);
-        self.files.iter().position(|known| known == path).unwrap_or_else(|| {
-            self.files.push(path.to_owned());
-            self.files.len() - 1
-        })
-    }
-
-    fn number(&mut self, frame: Frame) -> usize {
-        *self.numbers.entry(frame).or_insert_with(|| {
-            self.frames.push(frame);
-            self.frames.len() - 1
-        })
     }
 }
 

@@ -26,9 +26,9 @@ pub struct Tools {
     versions: String,
 }
 
-/// What ptxas says about a kernel.
+/// A kernel as machine code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
+pub struct Assembled {
     /// Registers of a thread.
     pub registers: u32,
     /// Bytes stored because registers ran out.
@@ -39,13 +39,6 @@ pub struct Resources {
     pub stack: u32,
     /// Bytes of static shared memory.
     pub static_shared: u32,
-}
-
-/// A kernel as machine code.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Assembled {
-    /// What it takes.
-    pub resources: Resources,
     /// What it is made of.
     pub code: Code,
 }
@@ -108,21 +101,20 @@ impl Tools {
         let listing = process::stdout(Command::new(&self.nvdisasm).arg("-c").arg(&cubin))?;
 
         let mut codes = sass::parse(&listing);
-        let mut kernels = BTreeMap::new();
-        for (name, resources) in parse(&said)? {
-            let code = codes.remove(&name);
-            let code = code.with_context(|| format!("nvdisasm lists no kernel `{name}` on {arch}"))?;
-            kernels.insert(name, Assembled { resources, code });
+        let mut kernels = parse(&said)?;
+        for (name, kernel) in &mut kernels {
+            let code = codes.remove(name);
+            kernel.code = code.with_context(|| format!("nvdisasm lists no kernel `{name}` on {arch}"))?;
         }
         Ok(Cubin { arch, bytes: fs::read(&cubin)?, kernels, warnings: warnings(&said) })
     }
 }
 
-/// Reads the report of `ptxas -v`.
-fn parse(said: &str) -> Result<BTreeMap<String, Resources>> {
+/// Reads the report of `ptxas -v`, which does not show the code.
+fn parse(said: &str) -> Result<BTreeMap<String, Assembled>> {
     let mut kernels = BTreeMap::new();
     let mut open: Option<String> = None;
-    let mut sizes: Option<Resources> = None;
+    let mut sizes: Option<Assembled> = None;
     for line in said.lines() {
         let odd = || format!("cannot understand what ptxas says: {}", line.trim());
         let number = |unit| number_before(line, unit).with_context(odd);
@@ -131,11 +123,11 @@ fn parse(said: &str) -> Result<BTreeMap<String, Resources>> {
                 bail!(odd());
             }
         } else if line.contains("bytes stack frame") {
-            sizes = Some(Resources {
+            sizes = Some(Assembled {
                 stack: number("bytes stack frame")?,
                 spill_stores: number("bytes spill stores")?,
                 spill_loads: number("bytes spill loads")?,
-                ..Resources::default()
+                ..Assembled::default()
             });
         } else if line.contains("Used ") && line.contains(" registers") {
             let name = open.take().with_context(odd)?;
@@ -143,7 +135,7 @@ fn parse(said: &str) -> Result<BTreeMap<String, Resources>> {
             // Left out where there is none.
             let static_shared = number_before(line, "bytes smem").unwrap_or(0);
             let sizes = sizes.take().with_context(odd)?;
-            kernels.insert(name, Resources { registers, static_shared, ..sizes });
+            kernels.insert(name, Assembled { registers, static_shared, ..sizes });
         }
     }
     match open {
@@ -179,8 +171,8 @@ mod tests {
     #[test]
     fn report_of_two_kernels() {
         let kernels = parse(SAID).expect("a report");
-        assert_eq!(kernels["nested"], Resources { registers: 178, stack: 512, ..Resources::default() });
-        assert_eq!(kernels["byvalue"], Resources { registers: 8, ..Resources::default() });
+        assert_eq!(kernels["nested"], Assembled { registers: 178, stack: 512, ..Assembled::default() });
+        assert_eq!(kernels["byvalue"], Assembled { registers: 8, ..Assembled::default() });
         assert_eq!(kernels.len(), 2);
         assert_eq!(warnings(SAID), [""; 0]);
     }
@@ -193,8 +185,14 @@ mod tests {
                 "16 bytes stack frame, 12 bytes spill stores, 20 bytes spill loads",
             )
             .replace("used 1 barriers,", "used 2 barriers, 4096 bytes smem,");
-        let expected =
-            Resources { registers: 178, spill_stores: 12, spill_loads: 20, stack: 16, static_shared: 4096 };
+        let expected = Assembled {
+            registers: 178,
+            spill_stores: 12,
+            spill_loads: 20,
+            stack: 16,
+            static_shared: 4096,
+            code: Code::default(),
+        };
         assert_eq!(parse(&said).expect("a report")["nested"], expected);
     }
 
@@ -212,7 +210,7 @@ mod tests {
     #[test]
     fn report_of_a_kernel_that_trades_registers() {
         let said = include_str!("../tests/fixtures/ptxas-sm_90a.txt");
-        let expected = Resources { registers: 168, ..Resources::default() };
+        let expected = Assembled { registers: 168, ..Assembled::default() };
         assert_eq!(parse(said).expect("a report"), BTreeMap::from([("gemm".to_owned(), expected)]));
         assert_eq!(warnings(said), [""; 0]);
     }

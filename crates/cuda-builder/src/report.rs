@@ -108,16 +108,17 @@ fn is_hopper(specs: &[KernelSpec]) -> bool {
 
 /// What stands in a column of a kernel's row. A column that has no rule here is named by the opcode that it
 /// counts.
-fn cell(column: &str, spec: &KernelSpec, Assembled { resources, code }: &Assembled) -> String {
+fn cell(column: &str, spec: &KernelSpec, kernel: &Assembled) -> String {
+    let code = &kernel.code;
     let sum = |opcodes: &[&str]| opcodes.iter().map(|opcode| code.count(opcode)).sum::<u32>().to_string();
     let with = |part: &str| format!("{} ({})", code.count(column), code.count(&format!("{column} {part}")));
     match column {
         "kernel" => spec.name.clone(),
         "threads × CTAs" => format!("{} × {}", spec.threads, spec.min_ctas),
-        "registers" => format!("{} ({})", resources.registers, spec.max_registers),
-        "spills" => format!("{} + {}", resources.spill_stores, resources.spill_loads),
-        "stack" => resources.stack.to_string(),
-        "shared" => format!("{} + {}", resources.static_shared, spec.dynamic_shared),
+        "registers" => format!("{} ({})", kernel.registers, spec.max_registers),
+        "spills" => format!("{} + {}", kernel.spill_stores, kernel.spill_loads),
+        "stack" => kernel.stack.to_string(),
+        "shared" => format!("{} + {}", kernel.static_shared, spec.dynamic_shared),
         "cluster" => spec.cluster.to_string(),
         "main loops" => main_loops(spec, code),
         "LDGSTS" | "LDG" | "STG" => with("128"),
@@ -139,7 +140,7 @@ fn main_loops(spec: &KernelSpec, code: &Code) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{arch::Arch, ptxas::Resources};
+    use crate::arch::Arch;
 
     #[test]
     fn each_architecture_has_a_table_with_the_numbers_in_order() {
@@ -183,16 +184,11 @@ mod tests {
         ];
         let mnemonics = mnemonics.map(|(mnemonic, count)| (mnemonic.to_owned(), count)).into();
         let code = Code { mnemonics, main_loops: 13, wgmma_loops: 15, wgmma_in_flight: 2, narrow_loads: 0 };
-        let resources =
-            Resources { registers: 120, spill_stores: 1, spill_loads: 2, stack: 3, static_shared: 4 };
+        let kernel =
+            Assembled { registers: 120, spill_stores: 1, spill_loads: 2, stack: 3, static_shared: 4, code };
         let cubin = |arch| {
-            let kernel = Assembled { resources: resources.clone(), code: code.clone() };
-            Cubin {
-                arch,
-                bytes: vec![0; 2048],
-                kernels: [("gemm".to_owned(), kernel)].into(),
-                warnings: Vec::new(),
-            }
+            let kernels = [("gemm".to_owned(), kernel.clone())].into();
+            Cubin { arch, bytes: vec![0; 2048], kernels, warnings: Vec::new() }
         };
         let header = |sources: &str| {
             let [sources, compiler, flags] = [sources, "rustc 1", ""].map(str::to_owned);
