@@ -96,7 +96,7 @@ impl layer::Engine for Processor {
 
     fn bare(&self, weights: &Weights) -> Result<Model, Error> {
         let config = weights.config;
-        let layers = weights.layers.iter().map(|layer| Layer::with_simd(self.simd, config, layer));
+        let layers = weights.layers.iter().map(|layer| Layer::new(&self.simd, config, layer));
         Model::new(config, layers.collect::<Result<_, _>>()?)
     }
 
@@ -113,7 +113,7 @@ impl layer::Engine for Processor {
         let workspace = Rc::clone(&ground.backend.workspace);
         Ok(on_host(&ground.operands, ground.cache, Layout::RowMajor, move |slot, tokens| {
             let x = tokens[0].x;
-            Ok(models[slot].forward(x, seq_len, tokens[0].y_rows(), &mut workspace.borrow_mut())?)
+            Ok(models[slot].forward(x, seq_len, tokens[0].y_rows(), &mut workspace.borrow_mut(), &())?)
         }))
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 /// Without a letter, `sm_80` PTX runs on every later architecture, and a cubin on later minor versions of the
 /// same major one. With an `a`, both run on that one alone, and in exchange have instructions that no other
 /// has (PTX ISA, `.target`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Arch {
     /// Ampere: A100.
@@ -27,85 +27,55 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// All of them, oldest first.
-    pub const ALL: [Self; 7] =
-        [Self::Sm80, Self::Sm86, Self::Sm89, Self::Sm90, Self::Sm90a, Self::Sm100, Self::Sm120];
-
-    /// Whether its PTX and its cubins run on no other architecture.
-    #[must_use]
-    pub const fn is_specific(self) -> bool {
-        matches!(self, Self::Sm90a)
-    }
+    /// Those without a letter, oldest first.
+    const GENERIC: [Self; 6] = [Self::Sm80, Self::Sm86, Self::Sm89, Self::Sm90, Self::Sm100, Self::Sm120];
 
     /// What PTX for this architecture must be assembled for, to know that it runs wherever it may be loaded:
     /// itself, and all later ones without a letter unless it has one.
     #[must_use]
     pub fn targets(self) -> Vec<Self> {
-        let later =
-            |other: &Self| *other == self || (!self.is_specific() && !other.is_specific() && *other > self);
-        Self::ALL.into_iter().filter(later).collect()
-    }
-
-    /// As `ptxas -arch` and `rustc -Ctarget-cpu` call it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sm80 => "sm_80",
-            Self::Sm86 => "sm_86",
-            Self::Sm89 => "sm_89",
-            Self::Sm90 => "sm_90",
-            Self::Sm90a => "sm_90a",
-            Self::Sm100 => "sm_100",
-            Self::Sm120 => "sm_120",
+        if self == Self::Sm90a {
+            return vec![self];
         }
+        Self::GENERIC.into_iter().filter(|&other| other >= self).collect()
     }
 
-    /// The oldest PTX version that has the architecture's instructions, as LLVM names the feature. Drivers
-    /// reject PTX that is newer than they are, so nothing newer is asked for.
+    /// As `ptxas -arch` and `rustc -Ctarget-cpu` call it, and the oldest PTX version that has its
+    /// instructions, as LLVM names the feature. Drivers reject PTX that is newer than they are, so nothing
+    /// newer is asked for.
     ///
     /// PTX ISA, "Release notes": 7.0 (CUDA 11.0) has all of Ampere's. 8.0 (CUDA 12.0) has `wgmma`,
     /// `setmaxnreg`, bulk and tensor copies, `mbarrier.try_wait`, `stmatrix`, `griddepcontrol`, clusters and
     /// `fence.proxy.async`. Not in 8.0 are `st.async` and `red.async` (8.1), and `.shared::cta` as the
     /// destination of a bulk copy (8.6): `.shared::cluster` includes it.
     #[must_use]
-    pub const fn oldest_ptx(self) -> &'static str {
+    pub const fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::Sm80 => "ptx70",
-            Self::Sm86 => "ptx71",
-            Self::Sm89 | Self::Sm90 => "ptx78",
-            Self::Sm90a => "ptx80",
-            Self::Sm100 => "ptx86",
-            Self::Sm120 => "ptx87",
+            Self::Sm80 => ("sm_80", "ptx70"),
+            Self::Sm86 => ("sm_86", "ptx71"),
+            Self::Sm89 => ("sm_89", "ptx78"),
+            Self::Sm90 => ("sm_90", "ptx78"),
+            Self::Sm90a => ("sm_90a", "ptx80"),
+            Self::Sm100 => ("sm_100", "ptx86"),
+            Self::Sm120 => ("sm_120", "ptx87"),
         }
     }
 }
 
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.names().0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Arch::{Sm80, Sm86, Sm89, Sm90, Sm90a, Sm100, Sm120};
 
     #[test]
     fn ptx_without_a_letter_is_assembled_for_all_later_ones_without() {
-        use Arch::{Sm80, Sm86, Sm89, Sm90, Sm100, Sm120};
         assert_eq!(Sm80.targets(), [Sm80, Sm86, Sm89, Sm90, Sm100, Sm120]);
         assert_eq!(Sm90.targets(), [Sm90, Sm100, Sm120]);
-    }
-
-    #[test]
-    fn ptx_with_a_letter_is_assembled_for_itself_alone() {
-        assert_eq!(Arch::Sm90a.targets(), [Arch::Sm90a]);
-    }
-
-    #[test]
-    fn a_letter_makes_it_specific() {
-        for arch in Arch::ALL {
-            assert_eq!(arch.name().ends_with('a'), arch.is_specific(), "{arch}");
-        }
+        assert_eq!(Sm90a.targets(), [Sm90a]);
     }
 }

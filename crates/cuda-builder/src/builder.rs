@@ -5,9 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::{Context, Result};
+
 use crate::{
-    Arch, Error, Header, LaunchBounds, RUSTC_FLAGS, SourceHash, Toolchain, compile, lines,
-    ptx::{self, PtxError},
+    arch::Arch,
+    compile::{self, RUSTC_FLAGS},
+    header::Header,
+    lines, ptx,
+    source_hash::source_hash,
+    spec::KernelSpec,
+    toolchain::Toolchain,
 };
 
 /// Compiles a crate of kernels to PTX.
@@ -19,20 +26,18 @@ use crate::{
 ///
 /// let ptx = CudaBuilder::new("kernels").arch(Arch::Sm80).copy_to("kernels/ptx/sm_80.ptx").build()?;
 /// println!("{} bytes", ptx.text.len());
-/// # Ok::<(), cuda_builder::Error>(())
+/// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is compiled before `build`"]
 pub struct CudaBuilder {
     folder: PathBuf,
     arch: Arch,
-    bounds: Option<Vec<LaunchBounds>>,
-    tensor_maps: Vec<String>,
+    specs: Option<Vec<KernelSpec>>,
     features: Vec<String>,
     flags: Vec<String>,
     target_dir: PathBuf,
     copy_to: Option<PathBuf>,
-    toolchain: Option<Toolchain>,
 }
 
 /// PTX, ready to be loaded.
@@ -40,7 +45,7 @@ pub struct CudaBuilder {
 pub struct Ptx {
     /// All of it, with the header.
     pub text: String,
-    /// The table of the lines of Rust that its lines came from, with the same header.
+    /// The table of the lines of Rust that its lines came from, with the same hash of sources.
     pub lines: String,
     /// What made it.
     pub header: Header,
@@ -51,15 +56,13 @@ impl CudaBuilder {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         Self {
-            target_dir: folder.join("target").join("cuda-builder"),
+            target_dir: folder.join("target/cuda-builder"),
             folder,
             arch: Arch::Sm80,
-            bounds: None,
-            tensor_maps: Vec::new(),
+            specs: None,
             features: Vec::new(),
             flags: RUSTC_FLAGS.iter().map(|&flag| flag.to_owned()).collect(),
             copy_to: None,
-            toolchain: None,
         }
     }
 
@@ -69,22 +72,15 @@ impl CudaBuilder {
         self
     }
 
-    /// Launch bounds, one for each entry. Without this call, entries stay without them.
-    pub fn launch_bounds(mut self, bounds: impl IntoIterator<Item = LaunchBounds>) -> Self {
-        self.bounds = Some(bounds.into_iter().collect());
+    /// Launch bounds and tensor maps of each entry. Without this call, entries stay without them.
+    pub fn specs(mut self, specs: Vec<KernelSpec>) -> Self {
+        self.specs = Some(specs);
         self
     }
 
-    /// Entries whose first parameter is a struct with tensor maps in it, at multiples of 64 bytes: it is
-    /// aligned as they must be.
-    pub fn tensor_maps(mut self, entries: impl IntoIterator<Item = String>) -> Self {
-        self.tensor_maps = entries.into_iter().collect();
-        self
-    }
-
-    /// One more feature of the crate; none is on unless asked for.
-    pub fn feature(mut self, feature: impl Into<String>) -> Self {
-        self.features.push(feature.into());
+    /// Features of the crate; none is on unless asked for.
+    pub fn features(mut self, features: &[&str]) -> Self {
+        self.features = features.iter().map(|&feature| feature.to_owned()).collect();
         self
     }
 
@@ -94,7 +90,8 @@ impl CudaBuilder {
         self
     }
 
-    /// cargo's target folder for the device build; `target/cuda-builder` in the crate's folder unless said otherwise.
+    /// cargo's target folder for the device build; `target/cuda-builder` in the crate's folder unless said
+    /// otherwise.
     pub fn target_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.target_dir = folder.into();
         self
@@ -106,55 +103,40 @@ impl CudaBuilder {
         self
     }
 
-    /// The toolchain, where [`Toolchain::find`] has been called already.
-    pub fn toolchain(mut self, toolchain: Toolchain) -> Self {
-        self.toolchain = Some(toolchain);
-        self
-    }
-
     /// The hash of what the crate is built from now.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if a source cannot be read.
-    pub fn source_hash(&self) -> Result<SourceHash, Error> {
-        SourceHash::of(&self.folder, &self.all_flags())
+    /// If a source cannot be read.
+    pub fn source_hash(&self) -> Result<String> {
+        source_hash(&self.folder, &self.all_flags())
     }
 
     /// Compiles.
     ///
     /// # Errors
     ///
-    /// [`Error`]: no toolchain, a source that does not compile, a function or local memory left over, an entry without
-    /// launch bounds or the other way round, tensor maps
-    /// where no parameter could hold them.
-    pub fn build(&self) -> Result<Ptx, Error> {
-        let toolchain = match &self.toolchain {
-            Some(toolchain) => toolchain.clone(),
-            None => Toolchain::find()?,
-        };
+    /// No toolchain, a source that does not compile, a function or local memory left over, an entry without a
+    /// row or the other way round, tensor maps where no parameter could hold them.
+    pub fn build(&self) -> Result<Ptx> {
+        let toolchain = Toolchain::find()?;
         // Before the compiler runs: a source that is saved meanwhile must not look as if it were in.
         let sources = self.source_hash()?;
-        let compile::Compiled { assembly: path, printed } = compile::compile(
-            &toolchain,
-            &self.folder,
-            self.arch,
-            &self.features,
-            &self.flags,
-            &self.target_dir,
-        )?;
-        let raw = fs::read_to_string(&path).map_err(Error::read(&path))?;
-        let header =
-            Header { sources, compiler: toolchain.compiler().clone(), flags: self.all_flags().join(" ") };
-        let text = finish(&raw, self.bounds.as_deref(), &self.tensor_maps)
-            .map_err(|found| Error::Ptx { path, found })?;
-        let text = format!("{header}{text}");
-        let printed = fs::read(&printed).map_err(Error::read(&printed))?;
+        let Self { folder, arch, features, flags, target_dir, .. } = self;
+        let compiled = compile::compile(&toolchain, folder, *arch, features, flags, target_dir)?;
+        let header = Header { sources, compiler: toolchain.compiler, flags: self.all_flags().join(" ") };
+
+        let path = compiled.assembly.display();
+        let raw = fs::read_to_string(&compiled.assembly).with_context(|| path.to_string())?;
+        let body = ptx::finish(&raw, self.specs.as_deref())
+            .with_context(|| format!("the PTX that the compiler left in {path} will not do"))?;
+        let text = format!("{header}{body}");
+        let printed = fs::read(&compiled.printed).with_context(|| compiled.printed.display().to_string())?;
         let table = lines::table(&text, &String::from_utf8_lossy(&printed))?;
         let lines = format!("sources {}\n{table}", header.sources);
         if let Some(path) = &self.copy_to {
-            write(path, text.as_bytes())?;
-            write(&path.with_extension("lines"), lines.as_bytes())?;
+            write(path, &text)?;
+            write(&path.with_extension("lines"), &lines)?;
         }
         Ok(Ptx { text, lines, header })
     }
@@ -170,60 +152,8 @@ impl CudaBuilder {
     }
 }
 
-/// From LLVM's text to ours, without the header.
-fn finish(
-    raw: &str,
-    bounds: Option<&[LaunchBounds]>,
-    tensor_maps: &[String],
-) -> Result<String, Vec<PtxError>> {
-    let text = ptx::tidy(raw);
-    let leftovers = ptx::leftovers(&text);
-    if !leftovers.is_empty() {
-        return Err(leftovers);
-    }
-    let text = ptx::align_tensor_maps(&text, tensor_maps).map_err(|error| vec![error])?;
-    match bounds {
-        Some(bounds) => ptx::insert_bounds(&text, bounds).map_err(|error| vec![error]),
-        None => Ok(text),
-    }
-}
-
 /// Writes a file, and its folder if that is missing.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(Error::write(folder))?;
-    }
-    fs::write(path, bytes).map_err(Error::write(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RAW: &str = "\t// .globl\tgemm\n.visible .entry gemm(\n\t.param .align 8 .b8 gemm_param_0[320]\n)\n{\n\tret;\n}\n";
-
-    fn bounds() -> Vec<LaunchBounds> {
-        vec![LaunchBounds { entry: "gemm".to_owned(), threads: 384, min_ctas: 1, max_cluster: None }]
-    }
-
-    #[test]
-    fn bounds_and_alignment_go_in_where_they_are_asked_for() {
-        let plain =
-            RAW.split_once(".visible").map(|(_, after)| format!(".visible{after}")).expect("an entry");
-        assert_eq!(finish(RAW, None, &[]), Ok(plain.clone()));
-        let bounded = plain.replace(")\n{", ")\n.maxntid 384, 1, 1\n.minnctapersm 1\n{");
-        assert_eq!(finish(RAW, Some(&bounds()), &[]), Ok(bounded.clone()));
-        let aligned = bounded.replace(".align 8 ", ".align 64 ");
-        assert_eq!(finish(RAW, Some(&bounds()), &["gemm".to_owned()]), Ok(aligned));
-    }
-
-    #[test]
-    fn what_will_not_do_is_refused() {
-        let gem = || "gem".to_owned();
-        assert_eq!(finish(RAW, None, &[gem()]), Err(vec![PtxError::NoEntry { entry: gem() }]));
-        let nobody = finish(RAW, Some(&[]), &[]);
-        assert_eq!(nobody, Err(vec![PtxError::NoBounds { entry: "gemm".to_owned() }]));
-        let called = format!("{RAW}.func helper()\n");
-        assert_eq!(finish(&called, None, &[]), Err(vec![PtxError::Function { name: "helper".to_owned() }]));
-    }
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+    folder.and_then(|()| fs::write(path, text)).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,13 +1,13 @@
 //! Which line of Rust each line of the PTX came from, and through which calls it was inlined.
 //!
-//! LLVM writes `.loc` for the innermost place alone. But it prints its own machine instructions with all of them
-//! (`-print-after` of the last pass), one for each line of PTX, in the same order; what it prints is matched with the PTX
-//! entry by entry, and a number that differs is an error.
+//! LLVM writes `.loc` for the innermost place alone. But it prints its own machine instructions with all of
+//! them (`-print-after` of the last pass), one for each line of PTX, in the same order; what it prints is
+//! matched with the PTX entry by entry, and a number that differs is an error.
 
-use std::{
-    collections::HashMap,
-    fmt::{self, Write as _},
-};
+use std::{collections::HashMap, fmt::Write as _};
+
+use anyhow::{Context, Result, ensure};
+use indexmap::IndexSet;
 
 /// The last pass before PTX is written.
 const LAST_PASS: &str = "stack-frame-layout";
@@ -28,47 +28,29 @@ struct Frame {
 /// Each frame and each file once, callers before those that they call.
 #[derive(Default)]
 struct Frames {
-    files: Vec<String>,
-    frames: Vec<Frame>,
-    numbers: HashMap<Frame, usize>,
-}
-
-/// Why no table could be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LinesError {
-    /// The compiler said nothing of an entry.
-    #[error("the compiler did not print entry `{entry}` after its last pass, {LAST_PASS}")]
-    Missing {
-        /// The entry.
-        entry: String,
-    },
-    /// What it said is of another number of instructions.
-    #[error("entry `{entry}` has {ptx} lines of instructions in the PTX, and the compiler printed {printed}")]
-    Counts {
-        /// The entry.
-        entry: String,
-        /// In the PTX.
-        ptx: usize,
-        /// By the compiler.
-        printed: usize,
-    },
+    files: IndexSet<String>,
+    frames: IndexSet<Frame>,
 }
 
 /// The table for PTX as it is shipped, from what the compiler printed.
-pub(crate) fn table(ptx: &str, printed: &str) -> Result<String, LinesError> {
+///
+/// # Errors
+///
+/// If the compiler did not print an entry, or another number of instructions than its PTX has.
+pub(crate) fn table(ptx: &str, printed: &str) -> Result<String> {
     let mut frames = Frames::default();
     let functions = functions(printed);
     // First line, how many, frame.
     let mut runs: Vec<(usize, usize, usize)> = Vec::new();
     for (entry, lines) in bodies(ptx) {
-        let Some(instructions) = functions.get(entry) else {
-            return Err(LinesError::Missing { entry: entry.to_owned() });
-        };
-        if instructions.len() != lines.len() {
-            let (ptx, printed) = (lines.len(), instructions.len());
-            return Err(LinesError::Counts { entry: entry.to_owned(), ptx, printed });
-        }
+        let instructions = functions.get(entry).with_context(|| {
+            format!("the compiler did not print entry `{entry}` after its last pass, {LAST_PASS}")
+        })?;
+        let (ptx, printed) = (lines.len(), instructions.len());
+        ensure!(
+            ptx == printed,
+            "entry `{entry}` has {ptx} lines of instructions in the PTX, and the compiler printed {printed}"
+        );
         for (line, instruction) in lines.into_iter().zip(instructions) {
             let Some(frame) = frames.of(instruction) else { continue };
             match runs.last_mut() {
@@ -77,26 +59,18 @@ pub(crate) fn table(ptx: &str, printed: &str) -> Result<String, LinesError> {
             }
         }
     }
-    Ok(Table { frames, runs }.to_string())
-}
-
-struct Table {
-    frames: Frames,
-    runs: Vec<(usize, usize, usize)>,
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for file in &self.frames.files {
-            writeln!(f, "file {file}")?;
-        }
-        for Frame { file, line, column, caller } in &self.frames.frames {
-            write!(f, "frame {file} {line} {column}")?;
-            caller.map_or(Ok(()), |caller| write!(f, " {caller}"))?;
-            f.write_char('\n')?;
-        }
-        self.runs.iter().try_for_each(|(line, count, frame)| writeln!(f, "lines {line} {count} {frame}"))
+    let mut table = String::new();
+    for file in &frames.files {
+        writeln!(table, "file {file}")?;
     }
+    for Frame { file, line, column, caller } in &frames.frames {
+        let caller = caller.map(|caller| format!(" {caller}")).unwrap_or_default();
+        writeln!(table, "frame {file} {line} {column}{caller}")?;
+    }
+    for (line, count, frame) in runs {
+        writeln!(table, "lines {line} {count} {frame}")?;
+    }
+    Ok(table)
 }
 
 impl Frames {
@@ -109,26 +83,13 @@ impl Frames {
             let mut parts = place.rsplitn(3, ':');
             let column = parts.next()?.parse().ok()?;
             let line = parts.next()?.parse().ok()?;
-            let file = self.file(parts.next()?);
-            caller = Some(self.number(Frame { file, line, column, caller }));
+            let path = parts.next()?;
+            // Where the standard library lies differs from machine to machine.
+            let path = path.find("/library/").map_or(path, |start| &path[start + 1..]);
+            let (file, _) = self.files.insert_full(path.to_owned());
+            caller = Some(self.frames.insert_full(Frame { file, line, column, caller }).0);
         }
         caller
-    }
-
-    fn file(&mut self, path: &str) -> usize {
-        // Where the standard library lies differs from machine to machine.
-        let path = path.find("/library/").map_or(path, |start| &path[start + 1..]);
-        self.files.iter().position(|known| known == path).unwrap_or_else(|| {
-            self.files.push(path.to_owned());
-            self.files.len() - 1
-        })
-    }
-
-    fn number(&mut self, frame: Frame) -> usize {
-        *self.numbers.entry(frame).or_insert_with(|| {
-            self.frames.push(frame);
-            self.frames.len() - 1
-        })
     }
 }
 
@@ -214,14 +175,17 @@ warning: something else
 bb.0 (%ir-block.1):
   successors: %bb.1(0x40000000); %bb.1(50.00%)
 
-  %1:b32 = INT_PTX_SREG_TID_x debug-location !14; /usr/lib/rustlib/src/rust/library/core/src/nvptx/mod.rs:125:5 @[ kernels/src/device/thread.rs:14:22 @[ kernels/src/table.rs:100:26 ] ]
+  %1:b32 = INT_PTX_SREG_TID_x debug-location !14; \
+    /usr/lib/rustlib/src/rust/library/core/src/nvptx/mod.rs:125:5 \
+    @[ kernels/src/device/thread.rs:14:22 @[ kernels/src/table.rs:100:26 ] ]
   %7:b32 = IMPLICIT_DEF
   INLINEASM &\"// nothing\" [sideeffect] [attdialect], debug-location !15; kernels/src/table.rs:9:9
 
 bb.1 (%ir-block.2):
 ; predecessors: %bb.0
   liveins: $nothing
-  INLINEASM &\"bar.sync 0;\\0A\\09{ .reg .pred p; a p; b p; }\" [sideeffect] [mayload], !267, debug-location !16; kernels/src/device/barrier.rs:16:14 @[ kernels/src/table.rs:100:26 ]
+  INLINEASM &\"bar.sync 0;\\0A\\09{ .reg .pred p; a p; b p; }\" [sideeffect] [mayload], \
+    !267, debug-location !16; kernels/src/device/barrier.rs:16:14 @[ kernels/src/table.rs:100:26 ]
   %2:b32 = ADDi32ri %1:b32, 1, debug-location !17 :: (load (s64)); kernels/src/table.rs:101:1
   Return
 
@@ -244,14 +208,15 @@ lines 7 1 2
 lines 9 2 3
 lines 11 1 4
 ";
-        assert_eq!(table(PTX, PRINTED), Ok(expected.to_owned()));
+        assert_eq!(table(PTX, PRINTED).expect("they match"), expected);
     }
 
     #[test]
     fn what_does_not_match_is_refused() {
-        let missing = table(PTX, &PRINTED.replace("function gemm", "function shrink"));
-        assert_eq!(missing, Err(LinesError::Missing { entry: "gemm".to_owned() }));
-        let counts = table(&PTX.replace("\tret;\n", ""), PRINTED);
-        assert_eq!(counts, Err(LinesError::Counts { entry: "gemm".to_owned(), ptx: 4, printed: 5 }));
+        let missing = table(PTX, &PRINTED.replace("function gemm", "function shrink")).unwrap_err();
+        assert!(missing.to_string().contains("did not print entry `gemm`"), "{missing}");
+        let counts = table(&PTX.replace("\tret;\n", ""), PRINTED).unwrap_err();
+        let expected = "entry `gemm` has 4 lines of instructions in the PTX, and the compiler printed 5";
+        assert_eq!(counts.to_string(), expected);
     }
 }

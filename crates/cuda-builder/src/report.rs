@@ -3,16 +3,17 @@
 use std::fmt::{self, Write};
 
 use crate::{
-    Header, KernelSpec, Product,
+    header::Header,
     ptxas::{Assembled, Cubin},
-    sass::Wide,
+    sass::Code,
+    spec::{KernelSpec, Product},
 };
 
 /// What the report says of one PTX file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Section<'a> {
     /// Its name.
-    pub file: &'a str,
+    pub file: String,
     /// What made it.
     pub header: &'a Header,
     /// Its kernels, in the order of their rows.
@@ -41,31 +42,33 @@ fn write(out: &mut String, versions: &str, sections: &[Section<'_>]) -> fmt::Res
     }
     writeln!(
         out,
-        "\n*registers*: of a thread, with the budget that fails the build. *spills*: bytes stored + loaded. *shared*: bytes, static + \
-         dynamic, of a CTA. Numbers are instructions in the text, of a kind and among them of 16 bytes in brackets. *LDGSTS* are \
-         asynchronous copies, *LDSM* matrix loads from shared memory, *atom* atomics and reductions. *main loops*: innermost loops \
-         with HMMA. *calls*: of ptxas's own routines, such as a 64-bit division; it makes calls of some jumps, too."
+        "\n*registers*: of a thread, with the budget that fails the build. *spills*: bytes stored + loaded. \
+         *shared*: bytes, static + dynamic, of a CTA. Numbers are instructions in the text, of a kind and \
+         among them of 16 bytes in brackets. *LDGSTS* are asynchronous copies, *LDSM* matrix loads from \
+         shared memory, *atom* atomics and reductions. *main loops*: innermost loops with HMMA. *calls*: of \
+         ptxas's own routines, such as a 64-bit division; it makes calls of some jumps, too."
     )?;
     if sections.iter().any(|section| is_hopper(section.specs)) {
         writeln!(
             out,
-            "\nOf sm_90a: *registers* are those at the start, before `setmaxnreg` (*USETMAXREG*). *main loops*: innermost loops with \
-             HGMMA, and in brackets the groups of them that its waits leave in flight. *UTMALDG* and *UTMASTG* are tensor copies from and \
-             to global memory, in brackets those to several CTAs at once; *UTMAREDG* tensor reductions, *UBLKCP* bulk copies, *STSM* \
-             matrix stores to shared memory, *SYNCS* operations on mbarriers, *UCGABAR* cluster barriers."
+            "\nOf sm_90a: *registers* are those at the start, before `setmaxnreg` (*USETMAXREG*). *main \
+             loops*: innermost loops with HGMMA, and in brackets the groups of them that its waits leave in \
+             flight. *UTMALDG* and *UTMASTG* are tensor copies from and to global memory, in brackets those \
+             to several CTAs at once; *UTMAREDG* tensor reductions, *UBLKCP* bulk copies, *STSM* matrix \
+             stores to shared memory, *SYNCS* operations on mbarriers, *UCGABAR* cluster barriers."
         )?;
     }
     for Section { specs, cubins, .. } in sections {
         for cubin in *cubins {
             let hopper = is_hopper(specs);
-            let columns = if hopper { HOPPER } else { AMPERE };
+            let columns: Vec<_> =
+                COMMON.iter().chain(if hopper { HOPPER } else { AMPERE }).copied().collect();
             writeln!(out, "\n## {}\n\ncubin: {:.0} KiB\n", cubin.arch, cubin.bytes.len() as f64 / 1024.0)?;
-            row(out, COMMON.iter().chain(columns).map(|column| column.to_string()))?;
-            writeln!(out, "|---|{}", "--:|".repeat(COMMON.len() + columns.len() - 1))?;
+            writeln!(out, "| {} |\n|---|{}", columns.join(" | "), "--:|".repeat(columns.len() - 1))?;
             for spec in *specs {
-                let Some(kernel) = cubin.kernels.get(spec.name()) else { continue };
-                let counts = if hopper { of_hopper(spec, kernel) } else { of_ampere(kernel) };
-                row(out, of_any(spec, kernel).into_iter().chain(counts))?;
+                let Some(kernel) = cubin.kernels.get(&spec.name) else { continue };
+                let cells: Vec<_> = columns.iter().map(|column| cell(column, spec, kernel)).collect();
+                writeln!(out, "| {} |", cells.join(" | "))?;
             }
         }
     }
@@ -103,197 +106,128 @@ fn is_hopper(specs: &[KernelSpec]) -> bool {
     specs.iter().any(|spec| matches!(spec.product, Some(Product::Wgmma { .. })))
 }
 
-fn of_any(spec: &KernelSpec, kernel: &Assembled) -> Vec<String> {
-    let r = &kernel.resources;
-    vec![
-        spec.name().to_owned(),
-        format!("{} × {}", spec.bounds.threads, spec.bounds.min_ctas),
-        format!("{} ({})", r.registers, spec.max_registers),
-        format!("{} + {}", r.spill_stores, r.spill_loads),
-        r.stack.to_string(),
-        format!("{} + {}", r.static_shared, spec.dynamic_shared),
-    ]
+/// What stands in a column of a kernel's row. A column that has no rule here is named by the opcode that it
+/// counts.
+fn cell(column: &str, spec: &KernelSpec, kernel: &Assembled) -> String {
+    let code = &kernel.code;
+    let sum = |opcodes: &[&str]| opcodes.iter().map(|opcode| code.count(opcode)).sum::<u32>().to_string();
+    let with = |part: &str| format!("{} ({})", code.count(column), code.count(&format!("{column} {part}")));
+    match column {
+        "kernel" => spec.name.clone(),
+        "threads × CTAs" => format!("{} × {}", spec.threads, spec.min_ctas),
+        "registers" => format!("{} ({})", kernel.registers, spec.max_registers),
+        "spills" => format!("{} + {}", kernel.spill_stores, kernel.spill_loads),
+        "stack" => kernel.stack.to_string(),
+        "shared" => format!("{} + {}", kernel.static_shared, spec.dynamic_shared),
+        "cluster" => spec.cluster.to_string(),
+        "main loops" => main_loops(spec, code),
+        "LDGSTS" | "LDG" | "STG" => with("128"),
+        "UTMALDG" => with("MULTICAST"),
+        "UCGABAR" => sum(&["UCGABAR_ARV", "UCGABAR_WAIT"]),
+        "atom" => sum(&["ATOM", "ATOMG", "RED", "REDG"]),
+        "calls" => sum(&["CALL"]),
+        opcode => sum(&[opcode]),
+    }
 }
 
-fn of_ampere(kernel: &Assembled) -> Vec<String> {
-    let i = &kernel.instructions;
-    vec![
-        i.hmma.to_string(),
-        i.main_loops.to_string(),
-        i.ldsm.to_string(),
-        i.ldgsts.to_string(),
-        i.ldg.to_string(),
-        i.stg.to_string(),
-        i.bar.to_string(),
-        i.atom.to_string(),
-        i.call.to_string(),
-    ]
-}
-
-fn of_hopper(spec: &KernelSpec, kernel: &Assembled) -> Vec<String> {
-    let i = &kernel.instructions;
-    let count = |opcode: &str| kernel.count(opcode).to_string();
-    let barriers = kernel.count("UCGABAR_ARV") + kernel.count("UCGABAR_WAIT");
-    vec![
-        spec.cluster.to_string(),
-        i.hgmma.to_string(),
-        format!("{} ({})", i.wgmma_loops, i.wgmma_in_flight),
-        format!("{} ({})", kernel.count("UTMALDG"), kernel.count("UTMALDG MULTICAST")),
-        count("UTMASTG"),
-        count("UTMAREDG"),
-        count("UBLKCP"),
-        count("STSM"),
-        i.ldsm.to_string(),
-        count("SYNCS"),
-        count("USETMAXREG"),
-        barriers.to_string(),
-        i.ldg.to_string(),
-        i.stg.to_string(),
-        i.bar.to_string(),
-        i.atom.to_string(),
-        i.call.to_string(),
-    ]
-}
-
-/// A row of a table.
-fn row(out: &mut String, cells: impl Iterator<Item = String>) -> fmt::Result {
-    writeln!(out, "| {} |", cells.collect::<Vec<_>>().join(" | "))
-}
-
-impl fmt::Display for Wide {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.all, self.wide)
+fn main_loops(spec: &KernelSpec, code: &Code) -> String {
+    match spec.product {
+        Some(Product::Wgmma { .. }) => format!("{} ({})", code.wgmma_loops, code.wgmma_in_flight),
+        _ => code.main_loops.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::{
-        Arch, Compiler, LaunchBounds, SourceHash,
-        ptxas::{Assembled, Resources},
-        sass::Instructions,
-    };
+    use crate::arch::Arch;
 
-    fn header(digit: &str) -> Header {
-        Header {
-            sources: SourceHash::from_hex(&digit.repeat(64)).expect("64 digits"),
-            compiler: Compiler::from_header("rustc 1"),
-            flags: String::new(),
-        }
-    }
-
-    fn spec() -> KernelSpec {
-        KernelSpec {
-            bounds: LaunchBounds { entry: "gemm".to_owned(), threads: 256, min_ctas: 2, max_cluster: None },
+    #[test]
+    fn each_architecture_has_a_table_with_the_numbers_in_order() {
+        let spec = KernelSpec {
+            name: "gemm".to_owned(),
+            threads: 256,
+            min_ctas: 2,
             max_registers: 128,
             dynamic_shared: 98_304,
+            cluster: 8,
             product: Some(Product::Mma),
             ..KernelSpec::default()
-        }
-    }
-
-    fn resources() -> Resources {
-        Resources { registers: 120, spill_stores: 1, spill_loads: 2, stack: 3, static_shared: 4, barriers: 1 }
-    }
-
-    fn cubin(arch: Arch, kernel: Assembled) -> Cubin {
-        let kernels = BTreeMap::from([("gemm".to_owned(), kernel)]);
-        Cubin { arch, bytes: vec![0; 2048], kernels, warnings: Vec::new() }
-    }
-
-    #[test]
-    fn a_row_has_its_numbers_in_order() {
-        let kernel = Assembled {
-            resources: resources(),
-            instructions: Instructions {
-                hmma: 64,
-                ldsm: 16,
-                ldgsts: Wide { all: 9, wide: 8 },
-                ldg: Wide { all: 7, wide: 6 },
-                stg: Wide { all: 5, wide: 4 },
-                bar: 11,
-                atom: 12,
-                main_loops: 13,
-                call: 14,
-                ..Instructions::default()
-            },
-            ..Assembled::default()
         };
-        let (header, specs, cubins) = (header("0"), [spec()], [cubin(Arch::Sm90, kernel)]);
-        let section = Section { file: "sm_80.ptx", header: &header, specs: &specs, cubins: &cubins };
-        let text = report("ptxas 13.0.88, nvdisasm 13.0.85", &[section]);
-        let row = "| gemm | 256 × 2 | 120 (128) | 1 + 2 | 3 | 4 + 98304 | 64 | 13 | 16 | 9 (8) | 7 (6) | 5 (4) | 11 | 12 | 14 |";
-        for part in
-            [row, "## sm_90\n", "cubin: 2 KiB", "ptxas 13.0.88", "- sm_80.ptx: rustc 1; sources: sha256 000"]
-        {
-            assert!(text.contains(part), "{part} is missing:\n{text}");
-        }
-        assert!(!text.contains("HGMMA"), "{text}");
-        tables_are_rectangles(&text);
-    }
-
-    #[test]
-    fn kernels_for_hopper_have_a_table_of_their_own() {
         let mnemonics = [
+            ("HMMA.16816.F32", 64),
+            ("HGMMA.64x256x16.F32", 65),
+            ("LDSM.16.M88.4", 16),
+            ("LDGSTS.E.BYPASS.128", 8),
+            ("LDGSTS.E", 1),
+            ("LDG.E.128", 6),
+            ("LDG.E.U16", 1),
+            ("STG.E.128", 4),
+            ("STG.E.U16", 1),
+            ("BAR.SYNC.DEFER_BLOCKING", 11),
+            ("ATOMG.E.INC.STRONG.GPU", 3),
+            ("ATOM.E", 4),
+            ("RED.E.ADD", 2),
+            ("REDG.E.ADD", 3),
+            ("ATOMS.ADD", 100),
+            ("CALL.REL.NOINC", 14),
             ("UTMALDG.2D", 20),
             ("UTMALDG.2D.MULTICAST", 1),
             ("UTMASTG.2D", 22),
             ("UTMAREDG.2D.ADD", 23),
             ("UBLKCP.S.G", 24),
             ("STSM.16.M88.4", 25),
-            ("SYNCS.EXCH.64", 26),
+            ("SYNCS.ARRIVE.RED", 26),
             ("USETMAXREG.DEALLOC.CTAPOOL", 27),
             ("UCGABAR_ARV", 14),
             ("UCGABAR_WAIT", 14),
         ];
-        let kernel = Assembled {
-            resources: resources(),
-            instructions: Instructions {
-                hgmma: 64,
-                ldsm: 16,
-                ldg: Wide { all: 7, wide: 6 },
-                stg: Wide { all: 5, wide: 4 },
-                bar: 11,
-                atom: 12,
-                wgmma_loops: 13,
-                wgmma_in_flight: 2,
-                call: 14,
-                ..Instructions::default()
-            },
-            mnemonics: mnemonics.map(|(mnemonic, count)| (mnemonic.to_owned(), count)).into(),
+        let mnemonics = mnemonics.map(|(mnemonic, count)| (mnemonic.to_owned(), count)).into();
+        let code = Code { mnemonics, main_loops: 13, wgmma_loops: 15, wgmma_in_flight: 2, narrow_loads: 0 };
+        let kernel =
+            Assembled { registers: 120, spill_stores: 1, spill_loads: 2, stack: 3, static_shared: 4, code };
+        let cubin = |arch| {
+            let kernels = [("gemm".to_owned(), kernel.clone())].into();
+            Cubin { arch, bytes: vec![0; 2048], kernels, warnings: Vec::new() }
         };
-        let hopper = [KernelSpec { cluster: 8, product: Some(Product::Wgmma { in_flight: 1 }), ..spec() }];
-        let (ampere, headers) = ([spec()], [header("0"), header("1")]);
-        let cubins = [cubin(Arch::Sm80, kernel.clone()), cubin(Arch::Sm90a, kernel)];
-        let sections = [
-            Section { file: "sm_80.ptx", header: &headers[0], specs: &ampere, cubins: &cubins[..1] },
-            Section { file: "sm_90a.ptx", header: &headers[1], specs: &hopper, cubins: &cubins[1..] },
-        ];
-        let text = report("ptxas 13.0.88", &sections);
-        let row = "| gemm | 256 × 2 | 120 (128) | 1 + 2 | 3 | 4 + 98304 | 8 | 64 | 13 (2) | 21 (1) | 22 | 23 | 24 | 25 | 16 | 26 | 27 \
-            | 28 | 7 (6) | 5 (4) | 11 | 12 | 14 |";
+        let header = |sources: &str| {
+            let [sources, compiler, flags] = [sources, "rustc 1", ""].map(str::to_owned);
+            Header { sources, compiler, flags }
+        };
+        let hopper = [KernelSpec { product: Some(Product::Wgmma { in_flight: 1 }), ..spec.clone() }];
+        let (ampere, headers) = ([spec], [header("sha256 0"), header("sha256 1")]);
+        let cubins = [cubin(Arch::Sm80), cubin(Arch::Sm90a)];
+        let section = |file: &str, at: usize, specs| Section {
+            file: file.to_owned(),
+            header: &headers[at],
+            specs,
+            cubins: &cubins[at..=at],
+        };
+        let sections = [section("sm_80.ptx", 0, &ampere), section("sm_90a.ptx", 1, &hopper)];
+        let text = report("ptxas 13.0.88, nvdisasm 13.0.85", &sections);
         let (before, after) = text.split_once("## sm_90a\n").expect("a section");
-        assert!(after.contains(row), "{after}");
-        assert!(
-            before.contains("| HMMA |") && !before.contains("| HGMMA |") && !after.contains("| HMMA |"),
-            "{text}"
-        );
-        for part in
-            ["- sm_80.ptx: rustc 1; sources: sha256 000", "- sm_90a.ptx: rustc 1; sources: sha256 111"]
-        {
+        let common = "| gemm | 256 × 2 | 120 (128) | 1 + 2 | 3 | 4 + 98304";
+        let counts = "64 | 13 | 16 | 9 (8) | 7 (6) | 5 (4) | 11 | 12 | 14 |";
+        let parts = [
+            "\n- ptxas 13.0.88, nvdisasm 13.0.85\n",
+            "\n- sm_80.ptx: rustc 1; sources: sha256 0\n",
+            "\n- sm_90a.ptx: rustc 1; sources: sha256 1\n",
+            "\nOf sm_90a: ",
+            "## sm_80\n\ncubin: 2 KiB\n",
+            &format!("\n{common} | {counts}\n"),
+        ];
+        for part in parts {
             assert!(before.contains(part), "{part} is missing:\n{text}");
         }
-        tables_are_rectangles(&text);
-    }
-
-    /// Every row of a table has as many cells as its head.
-    fn tables_are_rectangles(text: &str) {
+        let counts = "8 | 65 | 15 (2) | 21 (1) | 22 | 23 | 24 | 25 | 16 | 26 | 27 | 28 | 7 (6) | 5 (4) | 11 \
+         | 12 | 14 |";
+        assert!(after.contains(&format!("\n{common} | {counts}\n")), "{after}");
+        assert!(before.contains("| HMMA |") && !before.contains("| HGMMA |") && !after.contains("| HMMA |"));
+        // Every row of a table has as many cells as its head.
         for table in text.split("\n\n").filter(|part| part.starts_with('|')) {
             let cells: Vec<_> = table.lines().map(|line| line.matches('|').count()).collect();
-            assert!(cells.len() > 2 && cells.iter().all(|&count| count == cells[0]), "{cells:?}: {table}");
+            assert!(cells.len() == 3 && cells.iter().all(|&count| count == cells[0]), "{cells:?}: {table}");
         }
+        assert!(!report("", &sections[..1]).contains("HGMMA"));
     }
 }

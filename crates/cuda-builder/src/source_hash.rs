@@ -1,85 +1,58 @@
 //! One number for everything that decides the bytes of the PTX, except for the compiler.
 
 use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
+    fs,
+    path::{MAIN_SEPARATOR, Path, PathBuf},
 };
 
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, ptx::POST_PROCESSING};
+/// Counted up whenever `ptx` makes other text of the same compiler output.
+const POST_PROCESSING: u32 = 2;
 
-/// SHA-256 over the kernel crate's manifest and sources, the compiler flags and the version of the post-processing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceHash([u8; 32]);
+/// SHA-256 of the crate in `folder`, built with `flags`, and of the version of the post-processing: `sha256
+/// …`.
+///
+/// Hashed are `Cargo.toml` and all `.rs` files below `src`, sorted by their paths below `folder`, each with
+/// its path and lengths, so that no two trees look the same.
+///
+/// # Errors
+///
+/// If a file cannot be read.
+pub(crate) fn source_hash(folder: &Path, flags: &[String]) -> Result<String> {
+    let mut files = vec![PathBuf::from("Cargo.toml")];
+    list(folder, Path::new("src"), &mut files)?;
+    // As text with one kind of separator, so that the order is the same everywhere.
+    let mut files: Vec<_> = files
+        .into_iter()
+        .map(|file| (file.to_string_lossy().replace(MAIN_SEPARATOR, "/"), folder.join(file)))
+        .collect();
+    files.sort();
 
-impl SourceHash {
-    /// Of the crate in `folder`, built with `flags`.
-    ///
-    /// Hashed are `Cargo.toml` and all `.rs` files below `src`, sorted by their paths below `folder`, each with its path
-    /// and lengths, so that no two trees look the same.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if a file cannot be read.
-    pub fn of(folder: &Path, flags: &[String]) -> Result<Self, Error> {
-        let mut files = vec![PathBuf::from("Cargo.toml")];
-        list(folder, Path::new("src"), &mut files)?;
-        // As text with one kind of separator, so that the order is the same everywhere.
-        let mut files: Vec<_> = files
-            .into_iter()
-            .map(|file| (file.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/"), folder.join(file)))
-            .collect();
-        files.sort();
-
-        let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        part(&POST_PROCESSING.to_le_bytes());
-        part(&(flags.len() as u64).to_le_bytes());
-        for flag in flags {
-            part(flag.as_bytes());
-        }
-        for (name, path) in files {
-            part(name.as_bytes());
-            part(&fs::read(&path).map_err(Error::read(path))?);
-        }
-        Ok(Self(hash.finalize().into()))
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(&POST_PROCESSING.to_le_bytes());
+    part(&(flags.len() as u64).to_le_bytes());
+    flags.iter().for_each(|flag| part(flag.as_bytes()));
+    for (name, path) in files {
+        part(name.as_bytes());
+        part(&fs::read(&path).with_context(|| path.display().to_string())?);
     }
-
-    /// From 64 hexadecimal digits after the name of the hash, as [`fmt::Display`] writes it.
-    #[must_use]
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix(PREFIX).unwrap_or(text);
-        if digits.len() != 64 || !digits.is_ascii() {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
-        }
-        Some(Self(bytes))
-    }
-}
-
-const PREFIX: &str = "sha256 ";
-
-impl fmt::Display for SourceHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+    let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok(format!("sha256 {digits}"))
 }
 
 /// Adds the `.rs` files below `folder`/`below` to `files`.
-fn list(folder: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+fn list(folder: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let path = folder.join(below);
-    for entry in fs::read_dir(&path).map_err(Error::read(&path))? {
-        let entry = entry.map_err(Error::read(&path))?;
+    for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+        let entry = entry?;
         let name = below.join(entry.file_name());
-        if entry.file_type().map_err(Error::read(&path))?.is_dir() {
+        if entry.file_type()?.is_dir() {
             list(folder, &name, files)?;
         } else if name.extension().is_some_and(|extension| extension == "rs") {
             files.push(name);
@@ -92,82 +65,42 @@ fn list(folder: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<(), Err
 mod tests {
     use super::*;
 
-    /// A crate of three files.
-    fn example() -> tempfile::TempDir {
+    /// The hash of a crate of these files beside three that are always there, built with these flags.
+    fn hash(files: &[(&str, &str)], flags: &[&str]) -> String {
         let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir_all(folder.path().join("src/device")).expect("a folder");
-        for (name, text) in
-            [("Cargo.toml", "[package]"), ("src/lib.rs", "mod a;"), ("src/device/a.rs", "fn a() {}")]
-        {
-            fs::write(folder.path().join(name), text).expect("a file");
+        let three = [("Cargo.toml", "[package]"), ("src/lib.rs", "mod a;"), ("src/device/a.rs", "fn a() {}")];
+        for (name, text) in three.iter().chain(files) {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
         }
-        folder
-    }
-
-    fn hash(folder: &tempfile::TempDir) -> SourceHash {
-        SourceHash::of(folder.path(), &["-Ca".to_owned()]).expect("files are there")
+        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        source_hash(folder.path(), &flags).expect("files are there")
     }
 
     #[test]
-    fn the_same_files_elsewhere_have_the_same_hash() {
-        assert_eq!(hash(&example()), hash(&example()));
-    }
-
-    #[test]
-    fn every_file_counts() {
-        for name in ["Cargo.toml", "src/lib.rs", "src/device/a.rs"] {
-            let folder = example();
-            let before = hash(&folder);
-            fs::write(folder.path().join(name), "// changed").expect("a file");
-            assert_ne!(hash(&folder), before, "{name}");
+    fn sources_and_flags_count_and_do_not_run_together() {
+        let all = [
+            hash(&[], &[]),
+            hash(&[], &["-a"]),
+            hash(&[], &["-a", "-b"]),
+            hash(&[], &["-a-b"]),
+            hash(&[("Cargo.toml", "// changed")], &[]),
+            hash(&[("src/lib.rs", "// changed")], &[]),
+            hash(&[("src/device/a.rs", "// changed")], &[]),
+            hash(&[("src/a.rs", ""), ("src/b.rs", "x")], &[]),
+            hash(&[("src/a.rs", ""), ("src/c.rs", "x")], &[]),
+            hash(&[("src/a.rs", "src/b.rsx")], &[]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(one.starts_with("sha256 ") && one.len() == 7 + 64, "{one}");
+            assert!(!all[..at].contains(one), "case {at}");
         }
     }
 
     #[test]
-    fn names_count() {
-        let folder = example();
-        let before = hash(&folder);
-        fs::rename(folder.path().join("src/device/a.rs"), folder.path().join("src/device/b.rs"))
-            .expect("a file");
-        assert_ne!(hash(&folder), before);
-    }
-
-    #[test]
-    fn names_and_contents_do_not_run_together() {
-        let (two, one) = (example(), example());
-        fs::write(two.path().join("src/a.rs"), "").expect("a file");
-        fs::write(two.path().join("src/b.rs"), "x").expect("a file");
-        fs::write(one.path().join("src/a.rs"), "src/b.rsx").expect("a file");
-        assert_ne!(hash(&two), hash(&one));
-    }
-
-    #[test]
-    fn other_files_do_not_count() {
-        let folder = example();
-        let before = hash(&folder);
-        fs::create_dir(folder.path().join("ptx")).expect("a folder");
-        fs::write(folder.path().join("ptx/sm_80.ptx"), ".version").expect("a file");
-        fs::write(folder.path().join("src/notes.md"), "text").expect("a file");
-        assert_eq!(hash(&folder), before);
-    }
-
-    #[test]
-    fn flags_count_and_do_not_run_together() {
-        let folder = example();
-        let of = |flags: &[&str]| {
-            let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
-            SourceHash::of(folder.path(), &flags).expect("files are there")
-        };
-        assert_ne!(of(&["-a", "-b"]), of(&["-a"]));
-        assert_ne!(of(&["-a", "-b"]), of(&["-a-b"]));
-    }
-
-    #[test]
-    fn hexadecimal_and_back() {
-        let of = hash(&example());
-        assert_eq!(SourceHash::from_hex(&of.to_string()), Some(of));
-        for bad in ["", "sha256 12", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
-            assert_eq!(SourceHash::from_hex(bad), None, "{bad}");
-        }
+    fn neither_the_folder_nor_other_files_count() {
+        let with = hash(&[("ptx/sm_80.ptx", ".version"), ("src/notes.md", "text")], &["-a"]);
+        assert_eq!(hash(&[], &["-a"]), with);
     }
 }

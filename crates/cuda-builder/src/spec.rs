@@ -1,12 +1,15 @@
 //! What is demanded of a kernel.
 
-use crate::LaunchBounds;
-
 /// One row of the table of kernels: how an entry is launched, and what its code must keep to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelSpec {
-    /// Its name, and how it is launched.
-    pub bounds: LaunchBounds,
+    /// The entry's name.
+    pub name: String,
+    /// Threads of a CTA, in x alone: `.maxntid` (PTX ISA 11.4).
+    pub threads: u32,
+    /// CTAs that must fit into a multiprocessor at once: `.minnctapersm`. With `threads`, this bounds the
+    /// registers of a thread.
+    pub min_ctas: u32,
     /// Registers that a thread may have. Where warps trade theirs by `setmaxnreg`, ptxas counts what the
     /// launch bounds leave to each thread at the start: 168 of 384 threads.
     pub max_registers: u32,
@@ -18,40 +21,23 @@ pub struct KernelSpec {
     pub product: Option<Product>,
     /// Whether all its operands are aligned, so that its main loops must load 16 bytes at a time.
     pub aligned: bool,
-    /// Whether its first parameter is a struct with tensor maps in it.
+    /// Whether its first parameter is a struct with tensor maps in it, at multiples of 64 bytes: it is
+    /// aligned as they must be.
     pub tensor_maps: bool,
-    /// Instructions that its code must have, each by parts of the mnemonic: `LDG 128` is in `LDG.E.128`.
+    /// Instructions that its code must have, each by parts of the mnemonic, the opcode first: `LDG 128` is in
+    /// `LDG.E.128`.
     pub machine_code: Vec<String>,
 }
 
 /// What matrices are multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// `mma.sync`, by a warp: `HMMA`.
+    /// `mma.sync`, by a warp: `HMMA` in machine code.
     Mma,
-    /// `wgmma.mma_async`, by four warps: `HGMMA`.
+    /// `wgmma.mma_async`, by four warps: `HGMMA` in machine code.
     Wgmma {
         /// Groups that must stay in flight over a step of a main loop: 0 if each step may wait for its own
         /// products.
         in_flight: u32,
     },
-}
-
-impl Product {
-    /// The mnemonic in machine code.
-    #[must_use]
-    pub const fn mnemonic(self) -> &'static str {
-        match self {
-            Self::Mma => "HMMA",
-            Self::Wgmma { .. } => "HGMMA",
-        }
-    }
-}
-
-impl KernelSpec {
-    /// The entry's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.bounds.entry
-    }
 }

@@ -1,11 +1,13 @@
-//! Finding a compiler that can make PTX: one that takes unstable features and has the library's source, because no
-//! `core` is shipped for this target.
+//! Finding a compiler that can make PTX: one that takes unstable features and has the library's source,
+//! because no `core` is shipped for this target.
 
 use std::{
-    env, fmt,
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use anyhow::{Context, Error, Result, anyhow, ensure};
 
 use crate::process;
 
@@ -21,70 +23,13 @@ const OLDEST: (u32, u32) = (1, 96);
 /// Where Debian's package `rustc-web` puts its compiler.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// Why there is no compiler.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ToolchainError {
-    /// Nothing was found.
-    #[error(
-        "no Rust toolchain here can compile for nvptx64-nvidia-cuda; tried:\n{}\n\
-         Get one with `scripts/install-gpu-toolchain`, or with\n  \
-         rustup toolchain install {PINNED_NIGHTLY} --profile minimal --component rust-src\n\
-         or name one in {TOOLCHAIN_VARIABLE} (a rustup toolchain, or the path of a rustc).",
-        tried.iter().map(|why| format!("  - {why}")).collect::<Vec<_>>().join("\n")
-    )]
-    None {
-        /// Each place, and why it will not do.
-        tried: Vec<String>,
-    },
-
-    /// The one that was asked for will not do.
-    #[error("{TOOLCHAIN_VARIABLE}={value} will not do: {why}")]
-    Asked {
-        /// What was asked for.
-        value: String,
-        /// Why it will not do.
-        why: String,
-    },
-}
-
 /// A compiler that can make PTX.
 #[derive(Clone, Debug)]
-pub struct Toolchain {
+pub(crate) struct Toolchain {
     rustc: PathBuf,
     cargo: PathBuf,
-    compiler: Compiler,
-}
-
-/// Which compiler: two that say the same of themselves make the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Compiler(String);
-
-impl Compiler {
-    /// From what a header says.
-    #[must_use]
-    pub fn from_header(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// Whether it is new enough.
-    fn is_tried(&self) -> bool {
-        let mut numbers = self.0.trim_start_matches("rustc ").split('.').map_while(|part| part.parse().ok());
-        matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= OLDEST)
-    }
-
-    /// From `rustc -vV`. The version of LLVM counts too: Debian builds the same rustc with another one.
-    fn parse(verbose: &str) -> Option<Self> {
-        let field = |name| verbose.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        let (release, commit, llvm) = (field("release")?, field("commit-hash")?, field("LLVM version")?);
-        Some(Self(format!("rustc {release}, commit {commit}, LLVM {llvm}")))
-    }
-}
-
-impl fmt::Display for Compiler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+    /// Release, commit and LLVM version. Two compilers that say the same of themselves make the same bytes.
+    pub(crate) compiler: String,
 }
 
 impl Toolchain {
@@ -92,44 +37,30 @@ impl Toolchain {
     ///
     /// # Errors
     ///
-    /// [`ToolchainError`], with what was tried and how to get one.
-    pub fn find() -> Result<Self, ToolchainError> {
+    /// If there is none: with what was tried and how to get one.
+    pub(crate) fn find() -> Result<Self> {
         if let Some(value) = env::var_os(TOOLCHAIN_VARIABLE).filter(|value| !value.is_empty()) {
-            let value = value.to_string_lossy().into_owned();
             let path = Path::new(&value);
-            let found = if path.is_file() { Self::at(path) } else { Self::of_rustup(&value) };
-            return found.map_err(|why| ToolchainError::Asked { value, why });
+            let name = value.to_string_lossy();
+            let found = if path.is_file() { Self::at(path) } else { Self::of_rustup(&name) };
+            return found.with_context(|| format!("{TOOLCHAIN_VARIABLE}={name} will not do"));
         }
         let mut tried = Vec::new();
-        Self::at(Path::new(DEBIAN_RUSTC))
-            .or_else(|why| {
-                tried.push(why);
-                Self::of_rustup(PINNED_NIGHTLY)
-            })
-            .or_else(|why| {
-                tried.push(why);
+        let places: [&dyn Fn() -> Result<Self>; 3] =
+            [&|| Self::at(Path::new(DEBIAN_RUSTC)), &|| Self::of_rustup(PINNED_NIGHTLY), &|| {
                 Self::of_rustup("nightly")
-            })
-            .map_err(|why| {
-                tried.push(why);
-                ToolchainError::None { tried }
-            })
+            }];
+        for place in places {
+            match place() {
+                Ok(found) => return Ok(found),
+                Err(why) => tried.push(format!("{why:#}")),
+            }
+        }
+        Err(none(&tried))
     }
 
-    /// The compiler's description of itself.
-    #[must_use]
-    pub fn compiler(&self) -> &Compiler {
-        &self.compiler
-    }
-
-    /// Where its `rustc` is.
-    #[must_use]
-    pub fn rustc(&self) -> &Path {
-        &self.rustc
-    }
-
-    /// Its `cargo`, told to use its `rustc` and nothing of what surrounds us: neither flags nor wrappers nor the
-    /// toolchain that runs this program.
+    /// Its `cargo`, told to use its `rustc` and nothing of what surrounds us: neither flags nor wrappers nor
+    /// the toolchain that runs this program.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(&self.cargo);
         for (name, _) in env::vars_os() {
@@ -141,50 +72,62 @@ impl Toolchain {
                 cargo.env_remove(&name);
             }
         }
-        // The variable makes stable compilers, such as Debian's, take unstable features; a nightly ignores it.
+        // The variable makes stable compilers, such as Debian's, take unstable features; a nightly ignores
+        // it.
         cargo.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
         cargo
     }
 
     /// The `rustc` at `path`, with `cargo` beside it, or why it will not do.
-    fn at(rustc: &Path) -> Result<Self, String> {
-        let name = rustc.display();
-        if !rustc.is_file() {
-            return Err(format!("{name}: not there"));
-        }
-        let cargo = rustc.with_file_name("cargo");
-        if !cargo.is_file() {
-            return Err(format!("{name}: no cargo beside it"));
-        }
-        let ask = |arguments: &[&str]| {
-            process::stdout(Command::new(rustc).args(arguments)).map_err(|error| format!("{name}: {error}"))
+    fn at(rustc: &Path) -> Result<Self> {
+        let usable = || {
+            ensure!(rustc.is_file(), "not there");
+            let cargo = rustc.with_file_name("cargo");
+            ensure!(cargo.is_file(), "no cargo beside it");
+            let ask = |arguments: &[&str]| process::stdout(Command::new(rustc).args(arguments));
+            let library =
+                Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib/src/rust/library");
+            ensure!(library.join("core").is_dir(), "no source of the library in {}", library.display());
+            Ok(Self { rustc: rustc.to_owned(), cargo, compiler: compiler(&ask(&["-vV"])?)? })
         };
-        let sysroot = ask(&["--print", "sysroot"])?;
-        let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
-        if !library.join("core").is_dir() {
-            return Err(format!("{name}: no source of the library in {}", library.display()));
-        }
-        let compiler = Compiler::parse(&ask(&["-vV"])?)
-            .ok_or_else(|| format!("{name}: `rustc -vV` names no release, commit and LLVM version"))?;
-        if !compiler.is_tried() {
-            return Err(format!(
-                "{name}: {compiler} is older than {}.{}, the oldest that was tried",
-                OLDEST.0, OLDEST.1
-            ));
-        }
-        Ok(Self { rustc: rustc.to_owned(), cargo, compiler })
+        usable().with_context(|| rustc.display().to_string())
     }
 
     /// rustup's toolchain `name`. It is never installed from here.
-    fn of_rustup(name: &str) -> Result<Self, String> {
+    fn of_rustup(name: &str) -> Result<Self> {
         // `RUSTUP_TOOLCHAIN` is what the outer cargo sets; `--toolchain` goes before it.
-        let which = process::stdout(Command::new("rustup").args(["which", "rustc", "--toolchain", name]))
-            .map_err(|error| match error {
-                crate::Error::Start { .. } => format!("rustup's {name}: no rustup"),
-                _ => format!("rustup's {name}: not installed"),
-            })?;
-        Self::at(Path::new(which.trim()))
+        let which = Command::new("rustup").args(["which", "rustc", "--toolchain", name]).output();
+        let which = which.map_err(|_| anyhow!("rustup's {name}: no rustup"))?;
+        ensure!(which.status.success(), "rustup's {name}: not installed");
+        Self::at(Path::new(String::from_utf8_lossy(&which.stdout).trim()))
     }
+}
+
+/// Release, commit and LLVM version from `rustc -vV`. The version of LLVM counts: Debian builds the same
+/// rustc with another one.
+fn compiler(verbose: &str) -> Result<String> {
+    let field = |name| {
+        let line = verbose.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.with_context(|| format!("`rustc -vV` names no {name}"))
+    };
+    let (release, commit, llvm) = (field("release")?, field("commit-hash")?, field("LLVM version")?);
+    let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = OLDEST;
+    ensure!(
+        (numbers.next(), numbers.next()) >= (Some(major), Some(minor)),
+        "{release} is older than {major}.{minor}, the oldest that was tried"
+    );
+    Ok(format!("rustc {release}, commit {commit}, LLVM {llvm}"))
+}
+
+fn none(tried: &[String]) -> Error {
+    anyhow!(
+        "no Rust toolchain here can compile for nvptx64-nvidia-cuda; tried:\n  - {}\n\
+         Get one with `scripts/install-gpu-toolchain`, or with\n  \
+         rustup toolchain install {PINNED_NIGHTLY} --profile minimal --component rust-src\n\
+         or name one in {TOOLCHAIN_VARIABLE} (a rustup toolchain, or the path of a rustc).",
+        tried.join("\n  - ")
+    )
 }
 
 #[cfg(test)]
@@ -197,9 +140,9 @@ mod tests {
 
     #[test]
     fn compiler_has_release_commit_and_llvm() {
-        let compiler = Compiler::parse(VERBOSE).expect("a version");
-        assert_eq!(compiler.to_string(), "rustc 1.96.0, commit ac68faa20c58, LLVM 22.1.8");
-        assert_ne!(Compiler::parse(&VERBOSE.replace("22.1.8", "22.1.2")), Some(compiler));
+        assert_eq!(compiler(VERBOSE).expect("a version"), "rustc 1.96.0, commit ac68faa20c58, LLVM 22.1.8");
+        let refused = compiler("release: 1.96.0\ncommit-hash: a").unwrap_err();
+        assert_eq!(refused.to_string(), "`rustc -vV` names no LLVM version");
     }
 
     #[test]
@@ -207,19 +150,14 @@ mod tests {
         for (text, tried) in
             [("1.96.0", true), ("1.97.0-nightly", true), ("2.0.0", true), ("1.95.1", false), ("1.9.0", false)]
         {
-            let compiler = Compiler::parse(&VERBOSE.replace("release: 1.96.0", &format!("release: {text}")));
-            assert_eq!(compiler.expect("a version").is_tried(), tried, "{text}");
+            let verbose = VERBOSE.replace("release: 1.96.0", &format!("release: {text}"));
+            assert_eq!(compiler(&verbose).is_ok(), tried, "{text}");
         }
     }
 
     #[test]
-    fn compiler_without_llvm_is_none() {
-        assert_eq!(Compiler::parse("release: 1.96.0\ncommit-hash: a"), None);
-    }
-
-    #[test]
     fn no_toolchain_says_how_to_get_one() {
-        let text = ToolchainError::None { tried: vec!["/usr/bin/rustc: not there".to_owned()] }.to_string();
+        let text = none(&["/usr/bin/rustc: not there".to_owned()]).to_string();
         for part in
             ["/usr/bin/rustc: not there", "scripts/install-gpu-toolchain", PINNED_NIGHTLY, TOOLCHAIN_VARIABLE]
         {

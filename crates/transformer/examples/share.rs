@@ -2,12 +2,13 @@
 //!
 //!     cargo run --release -p fused-lora-transformer --example share
 //!
-//! *Products alone* are the layer's four with neither bias nor GELU nor residual, on matrices of the same sizes; they and the layer
-//! run in turn, and the share is the median over rounds of the ratio within a round. The stages are medians too.
+//! *Products alone* are the layer's four with neither bias nor GELU nor residual, on matrices of the same
+//! sizes; they and the layer run in turn, and the share is the median over rounds of the ratio within a
+//! round. The stages are medians too.
 
 use std::time::Instant;
 
-use fused_lora::cpu;
+use fused_lora::cpu::{self, Simd};
 use fused_lora_transformer::{
     Config, Error, LayerWeights,
     cpu::{Layer, Workspace},
@@ -21,7 +22,7 @@ const ROUNDS: usize = 9;
 fn main() -> Result<(), Error> {
     let config = Config::GPT2_MEDIUM_LAYER;
     let weights = LayerWeights::random(config, 1)?;
-    let layer = Layer::new(config, &weights)?;
+    let layer = Layer::new(&Simd::detect()?, config, &weights)?;
     let mut workspace = Workspace::new();
     let matrix = |columns| {
         Array2::from_shape_fn((M, columns), |(i, j)| {
@@ -62,8 +63,9 @@ fn main() -> Result<(), Error> {
                 }
                 (last, place) = (now, place + 1);
             };
-            layer.forward_observed(x.view(), seq_len, y.view_mut(), &mut workspace, |stage, _| {
+            layer.forward_observed(x.view(), seq_len, y.view_mut(), &mut workspace, &(), |stage, _| {
                 lap(format!("{stage:?}"));
+                Ok(())
             })?;
             lap("Output".into());
             let forward = start.elapsed().as_secs_f64();
@@ -77,7 +79,8 @@ fn main() -> Result<(), Error> {
             2e-9 * (config.product_mul_adds() + config.attention_mul_adds(seq_len)) * M as f64 / time;
         let share = 100.0 * median(&mut shares);
         println!(
-            "seq_len {seq_len:4}: {:.1} ms, {gflops:.0} GFLOP/s with attention's; products alone {share:.1} % of it",
+            "seq_len {seq_len:4}: {:.1} ms, {gflops:.0} GFLOP/s with attention's; products alone {share:.1} \
+             % of it",
             1e3 * time
         );
         let stages = stages.iter_mut().map(|(name, times)| format!("{name} {:.1}", 1e3 * median(times)));

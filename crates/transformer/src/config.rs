@@ -1,4 +1,4 @@
-use crate::{Error, expect_shape};
+use crate::error::Error;
 
 /// The longest sequence: GPT-2 has position embeddings for so many tokens.
 pub const SEQ_LEN_LIMIT: usize = 1024;
@@ -40,31 +40,20 @@ impl Config {
         Ok(self)
     }
 
-    /// Itself, if layers of these sizes make such a model.
-    pub(crate) fn made_of(self, layers: impl ExactSizeIterator<Item = Config>) -> Result<Self, Error> {
-        let config = self.validated()?;
-        let sizes = |config: Config| [config.d, config.heads, config.mlp];
-        expect_shape("the model", &[config.layers], &[layers.len()])?;
-        for layer in layers {
-            expect_shape("a layer", &sizes(config), &sizes(layer))?;
-        }
-        Ok(config)
-    }
-
     /// Columns of a head.
     pub fn head_dim(&self) -> usize {
         self.d / self.heads
     }
 
-    /// Multiply-adds of the four products for one token, of all layers: `layers · (4 d² + 2 d mlp)`. With GPT-2's mlp = 4 d these
-    /// are 12 d² a layer.
+    /// Multiply-adds of the four products for one token, of all layers: `layers · (4 d² + 2 d mlp)`. With
+    /// GPT-2's mlp = 4 d these are 12 d² a layer.
     pub fn product_mul_adds(&self) -> f64 {
         let [d, mlp, layers] = [self.d, self.mlp, self.layers].map(|size| size as f64);
         layers * (4.0 * d * d + 2.0 * d * mlp)
     }
 
-    /// Multiply-adds of attention for one token, averaged over a sequence, of all layers: d each for the score and for the weighted
-    /// value of every key that the token sees, `layers · d · (seq_len + 1)`.
+    /// Multiply-adds of attention for one token, averaged over a sequence, of all layers: d each for the
+    /// score and for the weighted value of every key that the token sees, `layers · d · (seq_len + 1)`.
     pub fn attention_mul_adds(&self, seq_len: usize) -> f64 {
         self.layers as f64 * self.d as f64 * (seq_len as f64 + 1.0)
     }

@@ -1,5 +1,3 @@
-use crate::{Method, Targets};
-
 /// Why a model, an adapter or a call was refused. Nothing has been computed or written then.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -36,14 +34,8 @@ pub enum Error {
         /// What was found.
         found: Vec<usize>,
     },
-    /// A word that names no method.
-    #[error("unknown method {name:?}; known are {}", Method::names())]
-    UnknownMethod {
-        /// The word.
-        name: String,
-    },
     /// A word that names no choice of projections.
-    #[error("unknown projections {name:?} for LoRA; known are {}", Targets::names())]
+    #[error("unknown projections {name:?} for LoRA; known are \"all\", \"q,v\"")]
     UnknownTargets {
         /// The word.
         name: String,
@@ -51,7 +43,7 @@ pub enum Error {
     /// A product or attention refused its operands.
     #[error(transparent)]
     Library(#[from] fused_lora::Error),
-    /// A call has more rows than its device workspace was made for.
+    /// A call has more rows than its workspace was made for.
     #[error("{rows} rows of x: the workspace was made for {limit}")]
     WorkspaceRows {
         /// Rows of x.

@@ -5,12 +5,16 @@ use ndarray::{Array1, Array2};
 use rand::{SeedableRng, rngs::SmallRng};
 use rand_distr::{Distribution, Normal};
 
-use crate::{Config, Error, Method, Targets};
+use crate::{
+    config::Config,
+    error::Error,
+    method::{Method, Targets},
+};
 
 /// GPT-2's standard deviation of weights.
 const DEVIATION: f32 = 0.02;
-/// Layers of GPT-2 medium: what its two projections into the residual stream are scaled for, `0.02 / √(2 · 24)`, however many
-/// of them are there.
+/// Layers of GPT-2 medium: what its two projections into the residual stream are scaled for, `0.02 / √(2 ·
+/// 24)`, however many of them are there.
 const LAYERS: f32 = 24.0;
 
 /// A LayerNorm's.
@@ -121,8 +125,8 @@ pub enum AdapterWeights {
 }
 
 impl LayerWeights {
-    /// Random ones of the real model's scale: weights N(0, 0.02²), the two projections into the residual stream
-    /// N(0, (0.02 / √48)²), gamma 1, beta and biases 0, these with noise of a fifth or of 0.02.
+    /// Random ones of the real model's scale: weights N(0, 0.02²), the two projections into the residual
+    /// stream N(0, (0.02 / √48)²), gamma 1, beta and biases 0, these with noise of a fifth or of 0.02.
     ///
     /// # Errors
     ///
@@ -143,7 +147,19 @@ impl LayerWeights {
 }
 
 impl AdapterWeights {
-    /// Random ones, as if trained: nothing in them is zero. Rank 0 is no adapter. `targets` is read for LoRA alone.
+    /// The method that has such adapters.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::None => Method::None,
+            Self::H { .. } => Method::AdapterH,
+            Self::L { .. } => Method::AdapterL,
+            Self::Lora { fused: false, .. } => Method::LoraUnfused,
+            Self::Lora { fused: true, .. } => Method::LoraFused,
+        }
+    }
+
+    /// Random ones, as if trained: nothing in them is zero. Rank 0 is no adapter. `targets` is read for LoRA
+    /// alone.
     ///
     /// # Errors
     ///

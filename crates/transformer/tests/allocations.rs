@@ -1,5 +1,5 @@
-//! `forward` allocates nothing after the first call of a size, on a thread of the pool. Alone in its process and without libtest,
-//! whose own thread allocates when it likes.
+//! `forward` allocates nothing after the first call of a size, on a thread of the pool. Alone in its process
+//! and without libtest, whose own thread allocates when it likes.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use fused_lora::cpu::Simd;
 use fused_lora_transformer::{
     Config, Method, Targets,
     cpu::{Model, Workspace},
@@ -57,7 +58,7 @@ fn have_both_threads_steal() {
 fn main() {
     assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8; 10]))), 1, "the counter does not count");
     let config = Config { d: 64, heads: 4, mlp: 256, layers: 3 };
-    let model = Model::random(config, 1).unwrap();
+    let model = Model::random(&Simd::detect().unwrap(), config, 1).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let x = Array2::from_shape_fn((96, 64), |(i, j)| f16::from_f32((i * 7 + j * 3) as f32 % 5.0 - 2.0));
     let mut y = Array2::zeros((96, 64));
@@ -68,7 +69,7 @@ fn main() {
                 let model = model.with_random_adapters(method, targets, 5, 2).unwrap();
                 let mut workspace = Workspace::new();
                 let mut call =
-                    |seq_len| model.forward(x.view(), seq_len, y.view_mut(), &mut workspace).unwrap();
+                    |seq_len| model.forward(x.view(), seq_len, y.view_mut(), &mut workspace, &()).unwrap();
                 call(96);
                 let found = allocations(|| [96, 48, 96, 1, 96].into_iter().for_each(&mut call));
                 assert_eq!(found, 0, "{method} {targets}: {found} allocations");

@@ -5,13 +5,17 @@ use fused_lora::{
     cpu::{self, Simd},
 };
 use fused_lora_transformer::{
-    AdapterWeights, Config, Error, LayerWeights, LoraTargets, Method, Stage, Targets,
+    AdapterWeights, Config, Error, LayerWeights, LoraTargets, Method, NormWeights, Scratch, Stage, Targets,
     cpu::{Layer, Model, Workspace},
 };
 use half::f16;
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 
 const CONFIG: Config = Config { d: 24, heads: 3, mlp: 40, layers: 2 };
+
+fn simd() -> Simd {
+    Simd::detect().unwrap()
+}
 
 fn tokens(rows: usize) -> Array2<f16> {
     Array2::from_shape_fn((rows, CONFIG.d), |(i, j)| {
@@ -21,7 +25,7 @@ fn tokens(rows: usize) -> Array2<f16> {
 
 fn forward(model: &Model, x: ArrayView2<'_, f16>, seq_len: usize) -> Array2<f16> {
     let mut y = Array2::from_elem(x.dim(), f16::NAN);
-    model.forward(x, seq_len, y.view_mut(), &mut Workspace::new()).unwrap();
+    model.forward(x, seq_len, y.view_mut(), &mut Workspace::new(), &()).unwrap();
     y
 }
 
@@ -30,12 +34,14 @@ fn a_model_is_its_layers_one_after_another() {
     let x = tokens(20);
     let config = Config { layers: 4, ..CONFIG };
     for method in Method::ALL {
-        let model =
-            Model::random(config, 3).unwrap().with_random_adapters(method, Targets::All, 4, 5).unwrap();
+        let model = Model::random(&simd(), config, 3)
+            .unwrap()
+            .with_random_adapters(method, Targets::All, 4, 5)
+            .unwrap();
         let mut expected = x.clone();
         for layer in model.layers() {
             let mut y = Array2::from_elem(x.dim(), f16::NAN);
-            layer.forward(expected.view(), 10, y.view_mut(), &mut Workspace::new()).unwrap();
+            layer.forward(expected.view(), 10, y.view_mut(), &mut Workspace::new(), &()).unwrap();
             assert_ne!(y, expected, "{method}");
             expected = y;
         }
@@ -47,11 +53,11 @@ fn a_model_is_its_layers_one_after_another() {
 
 #[test]
 fn layers_differ_and_seeds_too() {
-    let of = |seed| Model::random(CONFIG, seed).unwrap();
+    let of = |seed| Model::random(&simd(), CONFIG, seed).unwrap();
     let x = tokens(4);
     let run = |layer: &Layer| {
         let mut y = Array2::zeros(x.dim());
-        layer.forward(x.view(), 4, y.view_mut(), &mut Workspace::new()).unwrap();
+        layer.forward(x.view(), 4, y.view_mut(), &mut Workspace::new(), &()).unwrap();
         y
     };
     let (one, other) = (of(1), of(2));
@@ -62,7 +68,7 @@ fn layers_differ_and_seeds_too() {
 
 #[test]
 fn a_rank_of_zero_is_the_bare_model_bit_for_bit() {
-    let (bare, x) = (Model::random(CONFIG, 1).unwrap(), tokens(14));
+    let (bare, x) = (Model::random(&simd(), CONFIG, 1).unwrap(), tokens(14));
     let expected = forward(&bare, x.view(), 7);
     for method in Method::ALL {
         for targets in Targets::ALL {
@@ -80,12 +86,13 @@ fn a_rank_of_zero_is_the_bare_model_bit_for_bit() {
     }
 }
 
-/// Fused and unfused agree to rounding, so PyTorch cannot tell which ran: bit for bit it is the library's strategy of that name.
+/// Fused and unfused agree to rounding, so PyTorch cannot tell which ran: bit for bit it is the library's
+/// strategy of that name.
 #[test]
 fn lora_runs_with_the_strategy_of_its_name() {
     let x = tokens(12);
     let weights = LayerWeights::random(CONFIG, 1).unwrap();
-    let layer = Layer::new(CONFIG, &weights).unwrap();
+    let layer = Layer::new(&simd(), CONFIG, &weights).unwrap();
     let mut seen = Vec::new();
     for (method, strategy) in [(Method::LoraUnfused, Strategy::Unfused), (Method::LoraFused, Strategy::Fused)]
     {
@@ -99,21 +106,24 @@ fn lora_runs_with_the_strategy_of_its_name() {
         let qkv = qkv.with_epilogue(&Epilogue::bias(weights.qkv.bias.clone())).unwrap();
         let (mut input, mut y) = (None, x.clone());
         let mut expected = Array2::from_elem((12, 3 * CONFIG.d), f16::NAN);
-        let observe = |stage, value: ArrayView2<'_, f16>| match stage {
-            Stage::Norm1 => input = Some(value.to_owned()),
-            Stage::Qkv => {
-                let input = input.as_ref().unwrap().view();
-                qkv.call(input)
-                    .strategy(strategy)
-                    .run(expected.view_mut(), &mut cpu::Workspace::new())
-                    .unwrap();
-                assert_eq!(value, expected, "{method}");
-                seen.push(expected.clone());
+        let observe = |stage, value: &Scratch<Simd>| {
+            match stage {
+                Stage::Norm1 => input = Some(value.to_array()?),
+                Stage::Qkv => {
+                    let input = input.as_ref().unwrap().view();
+                    qkv.call(input)
+                        .strategy(strategy)
+                        .run(expected.view_mut(), &mut cpu::Workspace::new())
+                        .unwrap();
+                    assert_eq!(value.to_array()?, expected, "{method}");
+                    seen.push(expected.clone());
+                }
+                _ => {}
             }
-            _ => {}
+            Ok(())
         };
         let layer = layer.with_adapters(&adapters).unwrap();
-        layer.forward_observed(x.view(), 6, y.view_mut(), &mut Workspace::new(), observe).unwrap();
+        layer.forward_observed(x.view(), 6, y.view_mut(), &mut Workspace::new(), &(), observe).unwrap();
     }
     assert_eq!(seen.len(), 2);
     assert_ne!(seen[0], seen[1], "the case tells them apart");
@@ -123,13 +133,13 @@ fn lora_runs_with_the_strategy_of_its_name() {
 fn sequences_do_not_see_each_other_in_any_workspace() {
     let x = tokens(60);
     for simd in Simd::available() {
-        let model = Model::random_with_simd(simd, CONFIG, 1).unwrap();
+        let model = Model::random(&simd, CONFIG, 1).unwrap();
         for method in Method::ALL {
             let model = model.with_random_adapters(method, Targets::QueryValue, 5, 2).unwrap();
             let mut workspace = Workspace::new();
             let mut run = |x: ArrayView2<'_, f16>| {
                 let mut y = Array2::from_elem(x.dim(), f16::NAN);
-                model.forward(x, 20, y.view_mut(), &mut workspace).unwrap();
+                model.forward(x, 20, y.view_mut(), &mut workspace, &()).unwrap();
                 y
             };
             let all = run(x.view());
@@ -143,13 +153,13 @@ fn sequences_do_not_see_each_other_in_any_workspace() {
 
 #[test]
 fn rows_may_lie_apart_and_nothing_between_them_is_touched() {
-    let (model, x) = (Model::random(CONFIG, 1).unwrap(), tokens(10));
+    let (model, x) = (Model::random(&simd(), CONFIG, 1).unwrap(), tokens(10));
     let expected = forward(&model, x.view(), 5);
     let mut wide = Array2::from_elem((10, CONFIG.d + 3), f16::from_f32(7.0));
     wide.slice_mut(s![.., 1..=CONFIG.d]).assign(&x);
     let mut y = Array2::from_elem((10, CONFIG.d + 3), f16::from_f32(7.0));
     let inside = s![.., 1..=CONFIG.d];
-    model.forward(wide.slice(inside), 5, y.slice_mut(inside), &mut Workspace::new()).unwrap();
+    model.forward(wide.slice(inside), 5, y.slice_mut(inside), &mut Workspace::new(), &()).unwrap();
     assert_eq!(y.slice(inside), expected);
     y.slice_mut(inside).fill(f16::from_f32(7.0));
     assert!(y.iter().all(|&value| value == f16::from_f32(7.0)));
@@ -157,7 +167,7 @@ fn rows_may_lie_apart_and_nothing_between_them_is_touched() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_y_stays() {
-    let model = Model::random(CONFIG, 1).unwrap();
+    let model = Model::random(&simd(), CONFIG, 1).unwrap();
     let shape = |tensor, expected: &[usize], found: &[usize]| Error::Shape {
         tensor,
         expected: expected.to_vec(),
@@ -173,9 +183,9 @@ fn what_does_not_fit_is_refused_and_y_stays() {
         ((4, 24), 2, (3, 24), shape("y", &[4, 24], &[3, 24])),
     ] {
         let (x, mut y) = (Array2::from_elem(x, f16::ONE), Array2::from_elem(y, f16::ONE));
-        let found = model.forward(x.view(), seq_len, y.view_mut(), &mut Workspace::new()).unwrap_err();
+        let found = model.forward(x.view(), seq_len, y.view_mut(), &mut Workspace::new(), &()).unwrap_err();
         assert_eq!(found, refused);
-        let found = model.layers()[0].forward(x.view(), seq_len, y.view_mut(), &mut Workspace::new());
+        let found = model.layers()[0].forward(x.view(), seq_len, y.view_mut(), &mut Workspace::new(), &());
         assert_eq!(found.unwrap_err(), refused);
         assert!(y.iter().all(|&value| value == f16::ONE));
     }
@@ -185,9 +195,9 @@ fn what_does_not_fit_is_refused_and_y_stays() {
     );
 
     let (square, mut y) = (tokens(24), tokens(24));
-    let found = model.forward(square.t(), 24, y.view_mut(), &mut Workspace::new()).unwrap_err();
+    let found = model.forward(square.t(), 24, y.view_mut(), &mut Workspace::new(), &()).unwrap_err();
     assert_eq!(found, Error::Library(LibraryError::ColumnStride { operand: Operand::X, stride: 24 }));
-    let found = model.forward(square.view(), 24, y.view_mut().reversed_axes(), &mut Workspace::new());
+    let found = model.forward(square.view(), 24, y.view_mut().reversed_axes(), &mut Workspace::new(), &());
     assert_eq!(
         found.unwrap_err(),
         Error::Library(LibraryError::ColumnStride { operand: Operand::Y, stride: 24 })
@@ -197,14 +207,14 @@ fn what_does_not_fit_is_refused_and_y_stays() {
 #[test]
 fn the_longest_sequence_is_not_refused() {
     let config = Config { layers: 1, ..CONFIG };
-    let y = forward(&Model::random(config, 1).unwrap(), tokens(1024).view(), 1024);
+    let y = forward(&Model::random(&simd(), config, 1).unwrap(), tokens(1024).view(), 1024);
     assert!(y.iter().all(|value| value.is_finite()));
 }
 
 #[test]
 fn weights_of_another_shape_are_refused() {
     let weights = LayerWeights::random(CONFIG, 1).unwrap();
-    let refused = Layer::new(Config { mlp: 41, ..CONFIG }, &weights).unwrap_err();
+    let refused = Layer::new(&simd(), Config { mlp: 41, ..CONFIG }, &weights).unwrap_err();
     let shape = |tensor, expected: [usize; 2], found: [usize; 2]| Error::Shape {
         tensor,
         expected: expected.to_vec(),
@@ -212,10 +222,17 @@ fn weights_of_another_shape_are_refused() {
     };
     assert_eq!(refused, shape("the MLP's up projection", [41, 24], [40, 24]));
     assert_eq!(
-        Layer::new(Config { heads: 5, ..CONFIG }, &weights).unwrap_err(),
+        Layer::new(&simd(), Config { heads: 5, ..CONFIG }, &weights).unwrap_err(),
         Error::Heads { heads: 5, d: 24 }
     );
-    let layer = Layer::new(CONFIG, &weights).unwrap();
+    for (tensor, gamma, beta) in [("gamma", 25, 24), ("beta", 24, 23)] {
+        let ones = |n| Array1::from_elem(n, f16::ONE);
+        let norm2 = NormWeights { gamma: ones(gamma), beta: ones(beta) };
+        let refused = Layer::new(&simd(), CONFIG, &LayerWeights { norm2, ..weights.clone() }).unwrap_err();
+        let found = vec![gamma + beta - 24];
+        assert_eq!(refused, Error::Shape { tensor, expected: vec![24], found });
+    }
+    let layer = Layer::new(&simd(), CONFIG, &weights).unwrap();
     let wide = Config { d: 27, ..CONFIG };
     for method in [Method::AdapterH, Method::AdapterL, Method::LoraUnfused, Method::LoraFused] {
         for targets in Targets::ALL {

@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::collections::HashMap;
-
-use common::{CONFIG, Case, SEQ_LEN, STAGES, Worst, name};
+use common::{Case, SEQ_LEN, Worst};
 use fused_lora::cpu::Simd;
-use fused_lora_transformer::cpu::{Layer, Workspace};
+use fused_lora_transformer::cpu::Workspace;
 use half::f16;
 use ndarray::Array2;
 
@@ -16,24 +14,12 @@ fn every_stage_of_every_method_agrees_with_pytorch() {
     let x = case.matrix("x");
     let mut worst = Worst::default();
     for simd in Simd::available() {
-        let base = Layer::with_simd(simd, CONFIG, &case.base()).unwrap();
-        // One layer that is given each method in turn: nothing of the one before may stay.
-        let mut layer = base.clone();
-        for (method, adapters) in case.methods() {
-            layer = layer.with_adapters(&adapters).unwrap();
+        worst.hold_all(&case, simd.name(), &simd, |layer, observe| {
             let mut y = Array2::from_elem(x.dim(), f16::NAN);
-            let mut found = HashMap::new();
             let mut workspace = Workspace::new();
-            layer
-                .forward_observed(x.view(), SEQ_LEN, y.view_mut(), &mut workspace, |stage, value| {
-                    assert!(found.insert(name(stage), value.to_owned()).is_none(), "{stage:?} twice");
-                })
-                .unwrap();
-            found.insert("output", y);
-            for stage in STAGES {
-                worst.hold(&case, simd.name(), method, stage, found[stage].view());
-            }
-        }
+            layer.forward_observed(x.view(), SEQ_LEN, y.view_mut(), &mut workspace, &(), observe)?;
+            Ok(y)
+        });
     }
     worst.is_near_the_tolerance();
 }

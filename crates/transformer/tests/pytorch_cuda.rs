@@ -1,19 +1,17 @@
-//! The layer and each kind of adapter on a device against PyTorch, stage by stage, and the model as one graph. Skipped where there
-//! is no device; with `FUSED_LORA_REQUIRE_DEVICE=1` that is a failure.
+//! The layer and each kind of adapter on a device against PyTorch, stage by stage, and the model as one
+//! graph. Skipped where there is no device; with `FUSED_LORA_REQUIRE_DEVICE=1` that is a failure.
 #![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod common;
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{CONFIG, Case, SEQ_LEN, STAGES, Worst, name};
+use common::{CONFIG, Case, SEQ_LEN, Worst};
+use fused_lora::cpu::Simd;
 use fused_lora::cuda::{Buffer, Device, Error as CudaError, Matrix, MatrixMut, Stream};
 use fused_lora_transformer::{
     Config, Error, Method, Targets, cpu,
-    cuda::{Layer, Model, Workspace},
+    cuda::{Model, Workspace},
 };
 use half::f16;
 use ndarray::{Array2, ArrayView2};
@@ -39,11 +37,9 @@ fn on_device(device: &Device, matrix: &Array2<f16>) -> Buffer {
     Buffer::from_slice(device, matrix.as_slice().unwrap()).unwrap()
 }
 
-/// The first rows of `columns` of what a buffer holds.
+/// What a buffer holds.
 fn rows(buffer: &Buffer, rows: usize, columns: usize) -> Array2<f16> {
-    let mut values = buffer.to_vec().unwrap();
-    values.truncate(rows * columns);
-    Array2::from_shape_vec((rows, columns), values).unwrap()
+    Array2::from_shape_vec((rows, columns), buffer.to_vec().unwrap()).unwrap()
 }
 
 #[test]
@@ -55,26 +51,13 @@ fn every_stage_of_every_method_agrees_with_pytorch() {
     let (m, d) = x.dim();
     let on = on_device(&device, &x);
     let mut workspace = Workspace::new(&device, CONFIG, m, 8).unwrap();
-    let mut layer = Layer::new(&device, CONFIG, &case.base()).unwrap();
     let mut worst = Worst::default();
-    for (method, adapters) in case.methods() {
-        layer = layer.with_adapters(&adapters).unwrap();
-        let mut y = Buffer::poisoned(&device, m * d).unwrap();
-        let mut found = HashMap::new();
-        let x = Matrix::new(&on, m, d).unwrap();
-        let to = MatrixMut::new(&mut y, m, d).unwrap();
-        layer
-            .forward_observed(x, SEQ_LEN, to, &mut workspace, &stream, |stage, buffer| {
-                let columns = case.result(&format!("{method}/{}", name(stage))).ncols();
-                assert!(found.insert(name(stage), rows(buffer, m, columns)).is_none(), "{stage:?} twice");
-                Ok(())
-            })
-            .unwrap();
-        found.insert("output", rows(&y, m, d));
-        for stage in STAGES {
-            worst.hold(&case, "device", method, stage, found[stage].view());
-        }
-    }
+    worst.hold_all(&case, "device", &device, |layer, observe| {
+        let mut y = Buffer::poisoned(&device, m * d)?;
+        let (x, to) = (Matrix::new(&on, m, d)?, MatrixMut::new(&mut y, m, d)?);
+        layer.forward_observed(x, SEQ_LEN, to, &mut workspace, &stream, observe)?;
+        Ok(rows(&y, m, d))
+    });
     worst.is_near_the_tolerance();
 }
 
@@ -87,7 +70,8 @@ fn agrees_with_the_cpu(found: ArrayView2<'_, f16>, expected: ArrayView2<'_, f16>
     }
 }
 
-/// Two layers as one graph, launched twice, on other tokens the second time; rank 10 is no multiple of anything.
+/// Two layers as one graph, launched twice, on other tokens the second time; rank 10 is no multiple of
+/// anything.
 #[test]
 fn a_model_is_one_graph() {
     let Some((device, _alone)) = device() else { return };
@@ -95,7 +79,7 @@ fn a_model_is_one_graph() {
     let config = Config { d: 48, heads: 3, mlp: 72, layers: 2 };
     let (m, d, seq_len) = (3 * 9, config.d, 9);
     let bare = Model::random(&device, config, 7).unwrap();
-    let on_cpu = cpu::Model::random(config, 7).unwrap();
+    let on_cpu = cpu::Model::random(&Simd::detect().unwrap(), config, 7).unwrap();
     for method in Method::ALL {
         for targets in Targets::ALL {
             let model = bare.with_random_adapters(method, targets, 10, 8).unwrap();
@@ -121,7 +105,7 @@ fn a_model_is_one_graph() {
                 unsafe { graph.launch(&stream).unwrap() };
                 let mut expected = Array2::zeros((m, d));
                 on_cpu
-                    .forward(tokens.view(), seq_len, expected.view_mut(), &mut cpu::Workspace::new())
+                    .forward(tokens.view(), seq_len, expected.view_mut(), &mut cpu::Workspace::new(), &())
                     .unwrap();
                 agrees_with_the_cpu(
                     rows(&y, m, d).view(),

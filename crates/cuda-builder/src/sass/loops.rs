@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn a_slow_path_behind_the_end_belongs_to_its_loop() {
-        let wait = ".L0:/@!P0 BRA `(.L9)/.L1:/HGMMA R0/@P1 BRA `(.L0)/LDG R0/EXIT/.L9:/NOP/@!P0 BRA `(.L9)/BRA `(.L1)";
+        let wait = ".L0:/@!P0 BRA `(.L9)/.L1:/HGMMA R0/@P1 BRA `(.L0)/LDG R0/EXIT/.L9:/NOP/@!P0 BRA \
+         `(.L9)/BRA `(.L1)";
         assert_eq!(loops(wait), [vec![0, 1, 2, 5, 6, 7]]);
     }
 
@@ -212,7 +213,8 @@ mod tests {
     #[test]
     fn loops_around_and_loops_of_others_are_none() {
         // A persistent kernel: tiles around steps of K, a peeled step behind them, a loop that stores.
-        let persistent = ".L0:/LDG R0/.L1:/HGMMA R0/@P0 BRA `(.L1)/HGMMA R0/.L2:/STG R0/@P1 BRA `(.L2)/@P2 BRA `(.L0)/EXIT";
+        let persistent = ".L0:/LDG R0/.L1:/HGMMA R0/@P0 BRA `(.L1)/HGMMA R0/.L2:/STG R0/@P1 BRA `(.L2)/@P2 \
+         BRA `(.L0)/EXIT";
         assert_eq!(loops(persistent), [vec![1, 2]]);
     }
 

@@ -7,29 +7,11 @@ use std::collections::BTreeMap;
 
 use listing::Instruction;
 
-/// Instructions of a kernel, counted in the text: an unrolled loop counts each copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Instructions {
-    /// Tensor cores, warp-wide.
-    pub hmma: u32,
-    /// Tensor cores, warpgroup-wide: `wgmma`.
-    pub hgmma: u32,
-    /// Matrix loads from shared memory.
-    pub ldsm: u32,
-    /// Asynchronous copies from global to shared memory.
-    pub ldgsts: Wide,
-    /// Loads from global memory.
-    pub ldg: Wide,
-    /// Stores to global memory.
-    pub stg: Wide,
-    /// CTA barriers.
-    pub bar: u32,
-    /// Atomics and reductions.
-    pub atom: u32,
-    /// Loads from and stores to local memory.
-    pub local: u32,
-    /// Calls: of ptxas's own routines, such as a 64-bit division; also what it makes of some jumps.
-    pub call: u32,
+/// The machine code of a kernel, counted in the text: an unrolled loop counts each copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    /// The mnemonics of all its instructions, with their suffixes, and how often each is in the text.
+    pub mnemonics: BTreeMap<String, u32>,
     /// Innermost loops with `HMMA`.
     pub main_loops: u32,
     /// Innermost loops with `HGMMA`.
@@ -42,46 +24,26 @@ pub struct Instructions {
     pub narrow_loads: u32,
 }
 
-/// A kind of instruction, and how many move 16 bytes each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wide {
-    /// Of any width.
-    pub all: u32,
-    /// Of 16 bytes.
-    pub wide: u32,
-}
-
-impl Wide {
-    /// How many move fewer than 16 bytes.
+impl Code {
+    /// How many instructions have this opcode, and after it all these parts in any order: `LDG 128` is in
+    /// `LDG.E.128`.
     #[must_use]
-    pub const fn narrow(self) -> u32 {
-        self.all - self.wide
+    pub fn count(&self, parts: &str) -> u32 {
+        let has = |mnemonic: &str| {
+            let (opcode, suffixes) = mnemonic.split_once('.').unwrap_or((mnemonic, ""));
+            let mut parts = parts.split_whitespace();
+            parts.next() == Some(opcode) && parts.all(|part| suffixes.split('.').any(|suffix| suffix == part))
+        };
+        self.mnemonics.iter().filter(|(mnemonic, _)| has(mnemonic)).map(|(_, &count)| count).sum()
     }
 }
 
 /// Reads `nvdisasm -c`, kernel by kernel.
-pub(crate) fn parse(listing: &str) -> BTreeMap<String, Instructions> {
-    listing::kernels(listing).map(|(name, section)| (name.to_owned(), count(section))).collect()
+pub(crate) fn parse(listing: &str) -> BTreeMap<String, Code> {
+    listing::kernels(listing).map(|(name, section)| (name.to_owned(), code(section))).collect()
 }
 
-/// The mnemonics of each kernel, with their suffixes, and how often each is in the text.
-pub(crate) fn mnemonics(listing: &str) -> BTreeMap<String, BTreeMap<String, u32>> {
-    let of = |section: &str| {
-        let mut counts = BTreeMap::new();
-        for instruction in section.lines().filter_map(Instruction::parse) {
-            *counts.entry(instruction.mnemonic.to_owned()).or_default() += 1;
-        }
-        counts
-    };
-    listing::kernels(listing).map(|(name, section)| (name.to_owned(), of(section))).collect()
-}
-
-/// Whether a mnemonic has all parts, in any order: `LDG.E.128` has `LDG 128`.
-pub(crate) fn has_parts(mnemonic: &str, parts: &str) -> bool {
-    parts.split_whitespace().all(|part| mnemonic.split('.').any(|other| other == part))
-}
-
-fn count(section: &str) -> Instructions {
+fn code(section: &str) -> Code {
     let mut labels = BTreeMap::new();
     let mut code = Vec::new();
     for line in section.lines() {
@@ -92,24 +54,10 @@ fn count(section: &str) -> Instructions {
         }
     }
 
-    let mut out = Instructions::default();
+    let mut out = Code::default();
     for instruction in &code {
-        let wide = u32::from(instruction.has("128"));
-        match instruction.opcode() {
-            "HMMA" => out.hmma += 1,
-            "HGMMA" => out.hgmma += 1,
-            "LDSM" => out.ldsm += 1,
-            "LDGSTS" => out.ldgsts.add(wide),
-            "LDG" => out.ldg.add(wide),
-            "STG" => out.stg.add(wide),
-            "BAR" => out.bar += 1,
-            "ATOM" | "ATOMG" | "RED" | "REDG" => out.atom += 1,
-            "LDL" | "STL" => out.local += 1,
-            "CALL" => out.call += 1,
-            _ => {}
-        }
+        *out.mnemonics.entry(instruction.mnemonic.to_owned()).or_default() += 1;
     }
-
     for at in loops::innermost(&code, &labels, |instruction| matches!(instruction.opcode(), "HMMA" | "HGMMA"))
     {
         let inside = || at.iter().map(|&at| &code[at]);
@@ -136,13 +84,6 @@ fn left_in_flight(instruction: &Instruction<'_>) -> Option<u32> {
     u32::from_str_radix(groups, 16).ok()
 }
 
-impl Wide {
-    fn add(&mut self, wide: u32) {
-        self.all += 1;
-        self.wide += wide;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,41 +95,37 @@ mod tests {
     const HOPPER: &str = include_str!("../../tests/fixtures/nvdisasm-sm_90a.txt");
 
     #[test]
-    fn counts_of_a_kernel() {
+    fn instructions_are_counted_by_parts_of_their_mnemonics() {
         let kernels = parse(LISTING);
-        let expected = Instructions {
-            hmma: 6,
-            ldsm: 2,
-            ldgsts: Wide { all: 2, wide: 2 },
-            ldg: Wide::default(),
-            stg: Wide { all: 1, wide: 1 },
-            bar: 3,
-            main_loops: 1,
-            ..Instructions::default()
-        };
-        assert_eq!(kernels["nested"], expected);
-        let byvalue = Instructions { stg: Wide { all: 1, wide: 0 }, ..Instructions::default() };
-        assert_eq!(kernels["byvalue"], byvalue);
-        assert_eq!(kernels.len(), 2);
+        let nested = &kernels["nested"];
+        for (parts, count) in [
+            ("HMMA", 6),
+            ("LDSM", 2),
+            ("LDGSTS", 2),
+            ("LDGSTS 128 E", 2),
+            ("STG 128", 1),
+            ("BAR", 3),
+            ("LDG", 0),
+            ("LDGSTS F32", 0),
+            ("128", 0),
+        ] {
+            assert_eq!(nested.count(parts), count, "{parts}");
+        }
+        assert_eq!((nested.main_loops, nested.wgmma_loops, nested.narrow_loads), (1, 0, 0));
+        let byvalue = &kernels["byvalue"];
+        assert_eq!((byvalue.count("STG"), byvalue.count("STG 128"), byvalue.count("HMMA")), (1, 0, 0));
+        assert_eq!((kernels.len(), byvalue.main_loops), (2, 0));
     }
 
     #[test]
     fn counts_of_a_kernel_for_hopper() {
         let kernels = parse(HOPPER);
-        let expected = Instructions {
-            hgmma: 4,
-            stg: Wide { all: 2, wide: 0 },
-            bar: 1,
-            wgmma_loops: 1,
-            ..Instructions::default()
-        };
-        assert_eq!(kernels["gemm"], expected);
-        assert_eq!(kernels["probe"], Instructions::default());
-        let mnemonics = mnemonics(HOPPER);
-        assert_eq!(mnemonics["gemm"]["UTMALDG.2D"], 6);
-        assert_eq!(mnemonics["gemm"]["HGMMA.64x256x16.F32"], 4);
-        for mnemonic in ["UTMALDG.2D.MULTICAST", "UTMASTG.2D", "UTMAREDG.2D.ADD", "STSM.16.M88.4"] {
-            assert_eq!(mnemonics["probe"][mnemonic], 1, "{mnemonic}");
+        let (gemm, probe) = (&kernels["gemm"], &kernels["probe"]);
+        assert_eq!((gemm.wgmma_loops, gemm.wgmma_in_flight, gemm.main_loops), (1, 0, 0));
+        assert_eq!((probe.wgmma_loops, probe.main_loops), (0, 0));
+        assert_eq!([gemm.count("HGMMA"), gemm.count("UTMALDG"), gemm.count("BAR")], [4, 6, 1]);
+        for parts in ["UTMALDG MULTICAST", "UTMASTG 2D", "UTMAREDG ADD", "STSM M88 4"] {
+            assert_eq!(probe.count(parts), 1, "{parts}");
         }
     }
 
@@ -196,8 +133,8 @@ mod tests {
     fn products_outside_a_loop_are_not_in_one_though_a_wait_jumps_back_over_them() {
         let straight =
             HOPPER.replace("@P1 BRA `(.L_x_26)", "@P1 NOP").replace("@!P1 BRA `(.L_x_27)", "@!P1 NOP");
-        let gemm = parse(&straight)["gemm"];
-        assert_eq!((gemm.hgmma, gemm.wgmma_loops), (4, 0));
+        let gemm = &parse(&straight)["gemm"];
+        assert_eq!((gemm.count("HGMMA"), gemm.wgmma_loops), (4, 0));
     }
 
     #[test]
@@ -221,15 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn mnemonics_are_found_by_their_parts() {
-        let kernels = mnemonics(LISTING);
-        let has = |kernel: &str, parts: &str| kernels[kernel].keys().any(|m| has_parts(m, parts));
-        assert!(has("nested", "LDGSTS 128") && has("nested", "128 LDGSTS E") && has("nested", "HMMA"));
-        // Each part is whole, and all are in the same mnemonic.
-        assert!(!has("nested", "LDG") && !has("nested", "LDGSTS F32") && !has("byvalue", "HMMA"));
-    }
-
-    #[test]
     fn narrow_loads_count_inside_main_loops_alone() {
         let narrow = LISTING.replacen("LDGSTS.E.BYPASS.128", "LDGSTS.E", 1);
         assert_eq!(parse(&narrow)["nested"].narrow_loads, 1);
@@ -239,29 +167,19 @@ mod tests {
         assert_eq!(parse(&plain)["nested"].narrow_loads, 1);
         let outside = LISTING.replace("STG.E.128 [R6.64], R12", "LDG.E R6, [R6.64]");
         assert_eq!(parse(&outside)["nested"].narrow_loads, 0);
-        assert_eq!(parse(&outside)["nested"].ldg, Wide { all: 1, wide: 0 });
+        assert_eq!(parse(&outside)["nested"].count("LDG"), 1);
     }
 
     #[test]
     fn an_outer_loop_is_no_main_loop() {
-        // A jump from the end to the start: a loop over tiles around everything, the first stores and loads included.
+        // A jump from the end to the start: a loop over tiles around everything, the first stores and loads
+        // included.
         let persistent = LISTING.replacen("STG.E.128 [R6.64], R12 ;", "BRA `(.L_x_9) ;", 1).replacen(
             "        /*0000*/",
             ".L_x_9:\n        /*0000*/                   LDG.E R6, [R6.64] ;\n        /*0000*/",
             1,
         );
-        let nested = parse(&persistent)["nested"];
-        assert_eq!((nested.main_loops, nested.narrow_loads, nested.ldg.all), (1, 0, 1));
-    }
-
-    #[test]
-    fn local_memory_calls_and_atomics() {
-        let odd = LISTING
-            .replacen("LDGDEPBAR", "LDL R1, [R1]", 1)
-            .replacen("DEPBAR.LE SB0, 0x1", "STL.64 [R1], R2", 1)
-            .replacen("STG.E.U16 [R2.64], R5", "ATOMG.E.INC.STRONG.GPU PT, R2, [R2.64], R3", 1)
-            .replacen("STG.E.128 [R6.64], R12", "CALL.REL.NOINC `(.L_x_3)", 1);
-        let kernels = parse(&odd);
-        assert_eq!((kernels["nested"].local, kernels["nested"].call, kernels["byvalue"].atom), (2, 1, 1));
+        let nested = &parse(&persistent)["nested"];
+        assert_eq!((nested.main_loops, nested.narrow_loads, nested.count("LDG")), (1, 0, 1));
     }
 }

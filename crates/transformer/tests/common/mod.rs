@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::HashMap;
+
 use fused_lora_transformer::{
-    AdapterWeights, BottleneckWeights, Config, LayerWeights, LinearWeights, LoraTargets, LoraWeights,
-    NormWeights, Stage,
+    AdapterWeights, Backend, BottleneckWeights, Config, Error, Layer, LayerWeights, LinearWeights,
+    LoraTargets, LoraWeights, NormWeights, Scratch, Stage,
 };
 use half::f16;
 use ndarray::{Array1, Array2, ArrayView2};
@@ -14,10 +16,11 @@ pub(crate) const CONFIG: Config = Config { d: 64, heads: 4, mlp: 256, layers: 1 
 pub(crate) const SEQ_LEN: usize = 24;
 const LORA_SCALE: f32 = 0.5;
 
-/// ‖found − expected‖ / ‖expected‖ of a stage. One rounding to f16 is 2.8 · 10⁻⁴ of that on average, and a stage inherits what those
-/// before it have. The largest found, at any level of the CPU, is 5.5 · 10⁻⁴.
+/// ‖found − expected‖ / ‖expected‖ of a stage. One rounding to f16 is 2.8 · 10⁻⁴ of that on average, and a
+/// stage inherits what those before it have. The largest found, at any level of the CPU, is 5.5 · 10⁻⁴.
 const TOLERANCE: f64 = 7e-4;
-/// |found − expected| of an element, in units of the stage's root mean square. The largest found is 3.8 · 10⁻³.
+/// |found − expected| of an element, in units of the stage's root mean square. The largest found is
+/// 3.8 · 10⁻³.
 const ELEMENT_TOLERANCE: f64 = 5e-3;
 
 pub(crate) struct Case {
@@ -40,7 +43,7 @@ impl Case {
     }
 
     /// What PyTorch computed, f32.
-    pub(crate) fn result(&self, name: &str) -> Array2<f64> {
+    fn result(&self, name: &str) -> Array2<f64> {
         let tensors = SafeTensors::deserialize(self.bytes).unwrap();
         let tensor = tensors.tensor(name).unwrap();
         assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
@@ -83,7 +86,7 @@ impl Case {
         LoraWeights { a: matrix("a"), b: matrix("b"), scale: LORA_SCALE }
     }
 
-    pub(crate) fn base(&self) -> LayerWeights {
+    fn base(&self) -> LayerWeights {
         LayerWeights {
             norm1: self.norm("base.norm1"),
             qkv: self.linear("base.qkv"),
@@ -95,7 +98,7 @@ impl Case {
     }
 
     /// The case's name of a method, and its adapters.
-    pub(crate) fn methods(&self) -> Vec<(&'static str, AdapterWeights)> {
+    fn methods(&self) -> Vec<(&'static str, AdapterWeights)> {
         let mut methods = vec![
             ("none", AdapterWeights::None),
             (
@@ -126,7 +129,7 @@ impl Case {
     }
 }
 
-pub(crate) fn name(stage: Stage) -> &'static str {
+fn name(stage: Stage) -> &'static str {
     match stage {
         Stage::Norm1 => "norm1",
         Stage::Qkv => "qkv",
@@ -150,22 +153,43 @@ fn errors(found: ArrayView2<'_, f16>, expected: &Array2<f64>) -> [f64; 2] {
 }
 
 /// The stages of the case, in their order.
-pub(crate) const STAGES: [&str; 7] = ["norm1", "qkv", "attention", "middle", "norm2", "mlp", "output"];
+const STAGES: [&str; 7] = ["norm1", "qkv", "attention", "middle", "norm2", "mlp", "output"];
+
+/// What is shown of a forward pass.
+type Observe<'a, B> = dyn FnMut(Stage, &Scratch<B>) -> Result<(), Error> + 'a;
 
 /// The worst errors so far of what is held to PyTorch.
 #[derive(Default)]
 pub(crate) struct Worst([f64; 2]);
 
 impl Worst {
-    /// Holds a stage to the case.
-    pub(crate) fn hold(
+    /// Holds every stage of every method to the case. `forward` runs a layer, shows its stages, and returns
+    /// its output.
+    pub(crate) fn hold_all<B: Backend>(
         &mut self,
         case: &Case,
         on: &str,
-        method: &str,
-        stage: &str,
-        found: ArrayView2<'_, f16>,
+        backend: &B,
+        mut forward: impl FnMut(&Layer<B>, &mut Observe<'_, B>) -> Result<Array2<f16>, Error>,
     ) {
+        // One layer that is given each method in turn: nothing of the one before may stay.
+        let mut layer = Layer::new(backend, CONFIG, &case.base()).unwrap();
+        for (method, adapters) in case.methods() {
+            layer = layer.with_adapters(&adapters).unwrap();
+            let mut found = HashMap::new();
+            let output = forward(&layer, &mut |stage, value| {
+                assert!(found.insert(name(stage), value.to_array()?).is_none(), "{stage:?} twice");
+                Ok(())
+            });
+            found.insert("output", output.unwrap());
+            for stage in STAGES {
+                self.hold(case, on, method, stage, found[stage].view());
+            }
+        }
+    }
+
+    /// Holds a stage to the case.
+    fn hold(&mut self, case: &Case, on: &str, method: &str, stage: &str, found: ArrayView2<'_, f16>) {
         let errors = errors(found, &case.result(&format!("{method}/{stage}")));
         println!("{on} {method} {stage}: {:.2e} {:.2e}", errors[0], errors[1]);
         assert!(
