@@ -134,15 +134,15 @@ impl<'a> Call<'a> {
     fn check(&self, y: Place) -> Result<(), Error> {
         let (device, x) = (self.device(), self.x.place());
         let weight = [self.weight.rows, self.weight.columns].map(|size| size as usize);
-        let residuals = self.residual.matrices().map(|residual| residual.map(Matrix::place));
-        let added = residuals.into_iter().flatten().map(|residual| (Operand::Residual, residual.shape()));
-        check_call(weight, (Operand::X, x.shape()), [(Operand::Y, y.shape())].into_iter().chain(added))?;
         if let Some(segments) = self.segments {
             let table = segments.table();
             check_fit(weight, [table.out_features(), table.in_features()])?;
             require(Operand::X, "rows", segments.m(), x.rows)?;
             device.require("the adapter table", table.device().ordinal())?;
         }
+        let residuals = self.residual.matrices().map(|residual| residual.map(Matrix::place));
+        let added = residuals.into_iter().flatten().map(|residual| (Operand::Residual, residual.shape()));
+        check_call(weight, (Operand::X, x.shape()), [(Operand::Y, y.shape())].into_iter().chain(added))?;
         device.require_all([("x", x), ("y", y)])?;
         device.require_all(residuals.into_iter().flatten().map(|residual| ("the residual", residual)))
     }

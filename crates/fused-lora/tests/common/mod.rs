@@ -59,7 +59,8 @@ pub(crate) const GAP: f16 = f16::from_bits(0x7e5a);
 impl Strided {
     pub(crate) fn poisoned(rows: usize, columns: usize, gap: usize, offset: usize) -> Self {
         let ld = columns + gap;
-        Self { memory: vec![GAP; offset + rows * ld], rows, columns, ld, offset }
+        // A row at least: ndarray wants memory for a row of none.
+        Self { memory: vec![GAP; offset + rows.max(1) * ld], rows, columns, ld, offset }
     }
 
     pub(crate) fn copy_of(matrix: &Array2<f16>, gap: usize, offset: usize) -> Self {
