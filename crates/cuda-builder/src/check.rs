@@ -93,7 +93,7 @@ fn inspect_kernel(spec: &KernelSpec, kernel: &Assembled) -> Vec<String> {
              than 16 bytes"
         ));
     }
-    let missing = spec.machine_code.iter().filter(|parts| code.count(parts) == 0);
+    let missing = spec.machine_code.iter().filter(|words| !code.has(words));
     faults.extend(missing.map(|parts| format!("there is no {parts} in its code")));
     faults
 }

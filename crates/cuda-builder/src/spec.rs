@@ -24,8 +24,7 @@ pub struct KernelSpec {
     /// Whether its first parameter is a struct with tensor maps in it, at multiples of 64 bytes: it is
     /// aligned as they must be.
     pub tensor_maps: bool,
-    /// Instructions that its code must have, each by parts of the mnemonic, the opcode first: `LDG 128` is in
-    /// `LDG.E.128`.
+    /// Instructions that its code must have, each by words of the mnemonic: `LDG 128` is in `LDG.E.128`.
     pub machine_code: Vec<String>,
 }
 

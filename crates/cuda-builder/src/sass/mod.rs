@@ -25,17 +25,25 @@ pub struct Code {
 }
 
 impl Code {
-    /// How many instructions have this opcode, and after it all these parts in any order: `LDG 128` is in
+    /// How many instructions have the first word as their opcode and the others among its suffixes: `LDG 128` is
     /// `LDG.E.128`.
     #[must_use]
-    pub fn count(&self, parts: &str) -> u32 {
-        let has = |mnemonic: &str| {
-            let (opcode, suffixes) = mnemonic.split_once('.').unwrap_or((mnemonic, ""));
-            let mut parts = parts.split_whitespace();
-            parts.next() == Some(opcode) && parts.all(|part| suffixes.split('.').any(|suffix| suffix == part))
-        };
-        self.mnemonics.iter().filter(|(mnemonic, _)| has(mnemonic)).map(|(_, &count)| count).sum()
+    pub fn count(&self, words: &str) -> u32 {
+        let mut words = words.split_whitespace();
+        let opcode = words.next();
+        let mnemonics = self.mnemonics.iter().filter(|(name, _)| name.split('.').next() == opcode);
+        mnemonics.filter(|(name, _)| has_words(name, words.clone())).map(|(_, &count)| count).sum()
     }
+
+    /// Whether an instruction has all words in its mnemonic, in any order: `ADD STRONG` is in `RED.E.ADD.STRONG.GPU`.
+    #[must_use]
+    pub fn has(&self, words: &str) -> bool {
+        self.mnemonics.keys().any(|name| has_words(name, words.split_whitespace()))
+    }
+}
+
+fn has_words<'a>(mnemonic: &str, mut words: impl Iterator<Item = &'a str>) -> bool {
+    words.all(|word| mnemonic.split('.').any(|part| part == word))
 }
 
 /// Reads `nvdisasm -c`, kernel by kernel.
@@ -111,6 +119,9 @@ mod tests {
         ] {
             assert_eq!(nested.count(parts), count, "{parts}");
         }
+        assert!(nested.has("LDGSTS 128") && nested.has("128 LDGSTS E") && nested.has("HMMA"));
+        // Each word is whole, and all are in the same mnemonic.
+        assert!(!nested.has("LDG") && !nested.has("LDGSTS F32"));
         assert_eq!((nested.main_loops, nested.wgmma_loops, nested.narrow_loads), (1, 0, 0));
         let byvalue = &kernels["byvalue"];
         assert_eq!((byvalue.count("STG"), byvalue.count("STG 128"), byvalue.count("HMMA")), (1, 0, 0));
