@@ -23,7 +23,7 @@ use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::{Linears, ours, this_library};
 use fused_lora_benches::method::Suite;
 use fused_lora_benches::session::{self, Bench};
-use fused_lora_benches::settings::{Backend, Selection, Settings};
+use fused_lora_benches::settings::{Backend, Choices, GridPart, Settings};
 use fused_lora_benches::target::Target;
 use fused_lora_records::Workload;
 
@@ -31,9 +31,11 @@ const GRID: Bench = Bench {
     name: "grid",
     prefix: "",
     budget: |_| Duration::from_secs(225),
-    backends: &[Backend::Cpu, Backend::Cuda],
-    workloads: Workload::LINEARS,
-    selections: &[Selection::Full, Selection::Sizes, Selection::Reduced],
+    choices: Choices {
+        backends: &[Backend::Cpu, Backend::Cuda],
+        workloads: Workload::LINEARS,
+        grids: &[GridPart::Full, GridPart::Sizes, GridPart::Reduced],
+    },
     tests_all_sizes: true,
     suite,
     conclude: |_, _| String::new(),

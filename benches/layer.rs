@@ -29,7 +29,7 @@ use fused_lora_benches::backend::Processor;
 use fused_lora_benches::layer::{Layers, conclusion, variant};
 use fused_lora_benches::method::Suite;
 use fused_lora_benches::session::{self, Bench};
-use fused_lora_benches::settings::{Backend, Selection, Settings};
+use fused_lora_benches::settings::{Backend, Choices, GridPart, Settings};
 use fused_lora_benches::target::Target;
 use fused_lora_benches::torch::Torch;
 use fused_lora_records::Workload;
@@ -38,9 +38,11 @@ const LAYER: Bench = Bench {
     name: "layer",
     prefix: "",
     budget,
-    backends: &[Backend::Cpu, Backend::Cuda],
-    workloads: Workload::LAYERS,
-    selections: &[Selection::Full, Selection::Reduced, Selection::Sizes],
+    choices: Choices {
+        backends: &[Backend::Cpu, Backend::Cuda],
+        workloads: Workload::LAYERS,
+        grids: &[GridPart::Full, GridPart::Reduced, GridPart::Sizes],
+    },
     tests_all_sizes: false,
     suite,
     conclude: |records, _| conclusion::render(records),
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
 
 /// With PyTorch a round takes about twice as long.
 fn budget(settings: &Settings) -> Duration {
-    let seconds = if settings.selection == Selection::Full { 1500 } else { 450 };
+    let seconds = if settings.grid == GridPart::Full { 1500 } else { 450 };
     Duration::from_secs(if settings.torch.is_some() { 2 * seconds } else { seconds })
 }
 

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return fused_lora_peers::gpu::main();
+    return fused_lora_benches::session::main(&fused_lora_peers::gpu::GPU_PEERS);
     #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
     {
         println!("gpu_peers skipped: it needs Linux on x86-64 or aarch64");

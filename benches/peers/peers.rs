@@ -24,7 +24,7 @@ use std::time::Duration;
 use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::Linears;
 use fused_lora_benches::session::{self, Bench};
-use fused_lora_benches::settings::{Backend, Selection};
+use fused_lora_benches::settings::{Backend, Choices, GridPart};
 use fused_lora_benches::target::Target;
 use fused_lora_benches::torch::Torch;
 use fused_lora_peers::{cpu, table};
@@ -35,9 +35,11 @@ const PEERS: Bench = Bench {
     prefix: "peers/",
     // With PyTorch a round has three times as many calls, and most of them take longer.
     budget: |settings| Duration::from_secs(if settings.torch.is_some() { 600 } else { 170 }),
-    backends: &[Backend::Cpu],
-    workloads: Workload::LINEARS,
-    selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
+    choices: Choices {
+        backends: &[Backend::Cpu],
+        workloads: Workload::LINEARS,
+        grids: &[GridPart::Sizes, GridPart::Reduced, GridPart::Full],
+    },
     tests_all_sizes: true,
     suite: |settings, target, last_level_cache| match target {
         Target::Cpu(simd) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use criterion::Criterion;
-use fused_lora_records::{Record, Timestamp, Workload};
+use fused_lora_records::{Record, Timestamp};
 
 use crate::arguments::{Arguments, Mode};
 use crate::criterion_share::{live, replay};
@@ -18,9 +18,9 @@ use crate::records::Template;
 use crate::revision::Revision;
 use crate::ring::COLD;
 use crate::run::{self, Run};
-use crate::settings::{self, Backend, Selection, Settings, Usage};
+use crate::settings::{self, Choices, Settings, Usage};
 use crate::size::{Size, sizes};
-use crate::target::Target;
+use crate::target::{Target, is_missing};
 
 /// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or `FUSED_LORA_ROUNDS` says otherwise:
 /// the fewest samples that Criterion takes.
@@ -37,12 +37,8 @@ pub struct Bench {
     pub prefix: &'static str,
     /// Its time where `FUSED_LORA_BUDGET_S` does not set one.
     pub budget: fn(&Settings) -> Duration,
-    /// The backends that it measures; the first where `FUSED_LORA_BACKEND` names none.
-    pub backends: &'static [Backend],
-    /// The workloads that it measures; the first where `FUSED_LORA_WORKLOAD` names none.
-    pub workloads: &'static [Workload],
-    /// The parts of the grid that it knows; the first where `FUSED_LORA_GRID` names none.
-    pub selections: &'static [Selection],
+    /// What it measures.
+    pub choices: Choices,
     /// Whether a test runs all sizes, or, since each takes long, the first alone.
     pub tests_all_sizes: bool,
     /// The workload on the backend, for a last-level cache of so many bytes.
@@ -52,38 +48,6 @@ pub struct Bench {
 }
 
 impl Bench {
-    fn default_settings(&self) -> Settings {
-        Settings {
-            backend: self.backends[0],
-            workload: &self.workloads[0],
-            selection: self.selections[0],
-            ..Settings::default()
-        }
-    }
-
-    /// Whether it measures what the settings ask for.
-    fn accepts(&self, settings: &Settings) -> Result<(), Usage> {
-        let bench = self.name;
-        let (backend, workload, selection) = (settings.backend, settings.workload, settings.selection);
-        Err(Usage(if !self.backends.contains(&backend) {
-            format!(
-                "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
-                backend.name()
-            )
-        } else if !self.workloads.contains(workload) {
-            format!(
-                "FUSED_LORA_WORKLOAD={}: the bench {bench} does not measure it; `cargo bench --bench {}` does",
-                workload.name(),
-                if workload.layers().is_some() { "layer" } else { "grid" }
-            )
-        } else if !self.selections.contains(&selection) {
-            let known: Vec<&str> = self.selections.iter().map(|selection| selection.name()).collect();
-            format!("FUSED_LORA_GRID={}: the bench {bench} knows {}", selection.name(), known.join(" or "))
-        } else {
-            return Ok(());
-        }))
-    }
-
     fn group(&self, settings: &Settings, size: Size) -> String {
         format!("{}{}/{size}", self.prefix, settings.workload.name())
     }
@@ -113,14 +77,20 @@ pub(crate) fn root() -> PathBuf {
 }
 
 fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
-    let settings = Settings::from_env(bench.default_settings())?;
+    let settings = Settings::from_env(&bench.choices)?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in settings::unknown(names) {
         eprintln!("warning: {name} is no setting of this bench");
     }
-    bench.accepts(&settings)?;
     let arguments = Arguments::from_env();
-    let target = Target::open(&settings)?;
+    let target = match Target::open(&settings) {
+        // A bench for GPUs alone, where there is none.
+        Err(error) if !settings.backend_is_named && is_missing(&error) => {
+            println!("{} skipped: {}", bench.name, error.root_cause());
+            return Ok(());
+        }
+        target => target?,
+    };
     let machine = target.machine();
     let last_level_cache = if arguments.mode == Mode::Test { 0 } else { machine.last_level_cache };
     let mut suite = (bench.suite)(&settings, &target, last_level_cache)?;
@@ -272,42 +242,13 @@ fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> S
 
 #[cfg(test)]
 mod tests {
+    use fused_lora_records::Workload;
     use fused_lora_transformer::Targets;
 
     use super::*;
     use crate::method::Probe;
-    use crate::settings::Cache;
+    use crate::settings::{Backend, Cache};
     use crate::testing::{machine, method, probe};
-
-    const BENCH: Bench = Bench {
-        name: "some-bench",
-        prefix: "",
-        budget: |_| Duration::from_secs(1),
-        backends: &[Backend::Cpu],
-        workloads: Workload::LINEARS,
-        selections: &[Selection::Full, Selection::Sizes],
-        tests_all_sizes: true,
-        suite: |_, _, _| anyhow::bail!("made for its names"),
-        conclude: |_, _| String::new(),
-    };
-
-    #[test]
-    fn a_bench_refuses_what_it_does_not_measure_and_says_who_does() {
-        let default = BENCH.default_settings();
-        assert_eq!((default.workload.name(), default.selection), ("linear-1024x1024", Selection::Full));
-        assert!(BENCH.accepts(&default).is_ok());
-        let layers = Bench { workloads: Workload::LAYERS, ..BENCH };
-        let [linear, layer] = [&Workload::LINEARS[0], &Workload::LAYERS[0]];
-        for (bench, settings, part) in [
-            (BENCH, Settings { workload: layer, ..default.clone() }, "--bench layer`"),
-            (layers, Settings { workload: linear, ..default.clone() }, "--bench grid`"),
-            (BENCH, Settings { selection: Selection::Reduced, ..default.clone() }, "full or sizes"),
-            (BENCH, Settings { backend: Backend::Cuda, ..default }, "FUSED_LORA_BACKEND=cuda"),
-        ] {
-            let text = bench.accepts(&settings).unwrap_err().to_string();
-            assert!(text.contains(part) && text.contains("some-bench"), "{text}");
-        }
-    }
 
     #[test]
     fn whatever_changes_a_number_changes_the_fingerprint() {

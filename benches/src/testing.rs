@@ -110,10 +110,9 @@ pub(crate) fn checked(
 /// The first GPU; None, and a line that says why, where there is none. A simulated one will do.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
-    use fused_lora::cuda::Error;
-    match crate::cuda::Gpu::open(0) {
+    match crate::cuda::Gpu::open(0, false) {
         Ok(gpu) => Some(gpu),
-        Err(error) if matches!(error.downcast_ref(), Some(Error::NoDriver(_) | Error::NoDevice)) => {
+        Err(error) if crate::target::is_missing(&error) => {
             eprintln!("skipped: {error}");
             None
         }

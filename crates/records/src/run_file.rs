@@ -10,6 +10,13 @@ use crate::newest::key;
 use crate::read::read_to_write;
 use crate::{Record, RecordError};
 
+/// The variable that names the folder of the runs' files, for the benches that write and the figure that reads them.
+pub const MEASUREMENTS_VARIABLE: &str = "FUSED_LORA_MEASUREMENTS";
+/// The folder where the variable names none.
+pub const MEASUREMENTS: &str = "measurements";
+/// The help text of both.
+pub const MEASUREMENTS_HELP: &str = "Folder of the records; if relative, below the workspace";
+
 /// A run's file, and its records in memory.
 ///
 /// Each [`put`](RunFile::put) replaces the file by a rename, so that a kill at any moment leaves the whole old file

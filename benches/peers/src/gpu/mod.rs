@@ -14,27 +14,28 @@ mod steps;
 #[cfg(test)]
 mod testing;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use cust::context::{Context, CurrentContext};
 use fused_lora::Strategy;
-use fused_lora::cuda::{Device, Error};
 use fused_lora_benches::cuda::Gpu;
 use fused_lora_benches::linear::{Library, Linears, this_library};
-use fused_lora_benches::session::{self, Bench};
-use fused_lora_benches::settings::{Backend, Selection};
+use fused_lora_benches::session::Bench;
+use fused_lora_benches::settings::{Backend, Choices, GridPart};
 use fused_lora_benches::target::Target;
 use fused_lora_benches::torch::Torch;
 use fused_lora_records::Workload;
 
-const GPU_PEERS: Bench = Bench {
+/// The bench `gpu_peers`.
+pub const GPU_PEERS: Bench = Bench {
     name: "gpu_peers",
     prefix: "gpu_peers/",
     budget: |settings| Duration::from_secs(if settings.torch.is_some() { 360 } else { 120 }),
-    backends: &[Backend::Cuda],
-    workloads: Workload::LINEARS,
-    selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
+    choices: Choices {
+        backends: &[Backend::Cuda],
+        workloads: Workload::LINEARS,
+        grids: &[GridPart::Sizes, GridPart::Reduced, GridPart::Full],
+    },
     tests_all_sizes: true,
     suite: |settings, target, _| {
         let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
@@ -44,20 +45,6 @@ const GPU_PEERS: Bench = Bench {
     },
     conclude: |_, outcomes| crate::table::render(outcomes),
 };
-
-/// The bench `gpu_peers`.
-#[must_use]
-pub fn main() -> ExitCode {
-    // Where a GPU is asked for, its lack is an error.
-    let asked = std::env::var_os("FUSED_LORA_BACKEND").is_some_and(|backend| !backend.is_empty());
-    match Device::count() {
-        Err(missing @ (Error::NoDriver(_) | Error::NoDevice)) if !asked => {
-            println!("gpu_peers skipped: {missing}");
-            ExitCode::SUCCESS
-        }
-        _ => session::main(&GPU_PEERS),
-    }
-}
 
 /// All that run, this library first. Says which version of cuBLASLt there is, or why it is left out.
 fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Gpu>>> {
