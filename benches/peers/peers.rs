@@ -6,23 +6,24 @@
 //! FUSED_LORA_TORCH=.venv/bin/python cargo bench --bench peers -- 'torch-fp(16|32)/'
 //! ```
 //!
-//! An id is `peers/<workload>/seq<seq_len>/batch<batch>/r<rank>/<library>/<strategy>`. One round of a size runs everything that is
-//! compared, between calls of this library's base. The records hold the slow-down against that base; the tables on stdout hold the rest.
+//! An id is `peers/<workload>/seq<seq_len>/batch<batch>/r<rank>/<library>/<strategy>`. One round of a size
+//! runs everything that is compared, between calls of this library's base. The records hold the slow-down
+//! against that base; the tables on stdout hold the rest.
 //!
 //! All are checked against the reference first. A peer that breaks its tolerance is named with how far it is
 //! off, timed all the same, and marked.
 //!
-//! **PyTorch** joins the rounds where `FUSED_LORA_TORCH` names a Python interpreter that has it, in fp16, bf16 and fp32, with PEFT's LoRA
-//! linear where that is installed (README.md beside this file). Its methods, `torch-<dtype>/<method>`, are compared with its own base.
+//! **PyTorch** joins the rounds where `FUSED_LORA_TORCH` names a Python interpreter that has it, in fp16,
+//! bf16 and fp32, with PEFT's LoRA linear where that is installed (README.md beside this file). Its methods,
+//! `torch-<dtype>/<method>`, are compared with its own base.
 //!
-//! All of them run on the CPU; `FUSED_LORA_BACKEND=cuda` is refused, and is what `gpu_peers` is for. The environment is else that of
-//! `grid`.
+//! All of them run on the CPU: `gpu_peers` is for a GPU.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::Linears;
+use fused_lora_benches::processor::Processor;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Choices, GridPart};
 use fused_lora_benches::target::Target;

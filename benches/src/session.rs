@@ -11,19 +11,18 @@ use fused_lora_records::{Record, Timestamp};
 use crate::arguments::{Arguments, Mode};
 use crate::criterion_share::{live, replay};
 use crate::machine::Machine;
-use crate::measure::{Pace, Report, measure};
-use crate::method::{Method, Suite};
+use crate::measure::{Budget, Report, measure};
+use crate::method::{COLD, Method, Suite};
 use crate::outcome::Outcome;
-use crate::records::Template;
+use crate::records::RecordTemplate;
 use crate::revision::Revision;
-use crate::ring::COLD;
 use crate::run::{self, Run};
 use crate::settings::{self, Choices, Settings, Usage};
 use crate::size::{Size, sizes};
 use crate::target::{Target, is_missing};
 
-/// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or `FUSED_LORA_ROUNDS` says otherwise:
-/// the fewest samples that Criterion takes.
+/// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or
+/// `FUSED_LORA_ROUNDS` says otherwise: the fewest samples that Criterion takes.
 const ROUNDS: usize = 10;
 /// With Criterion's 100,000 its analysis and plots take 1.9 s an id, with these 0.25 s.
 const RESAMPLES: usize = 2000;
@@ -94,20 +93,20 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
     let machine = target.machine();
     let last_level_cache = if arguments.mode == Mode::Test { 0 } else { machine.last_level_cache };
     let mut suite = (bench.suite)(&settings, &target, last_level_cache)?;
-    let jobs = sizes(&settings).into_iter().filter_map(|size| {
+    let sizes = sizes(&settings).into_iter().filter_map(|size| {
         let methods = selected(suite.methods(size), |id| {
             arguments.selects(&format!("{}/{id}", bench.group(&settings, size)))
         });
         (!methods.is_empty()).then_some((size, methods))
     });
-    let mut jobs: Vec<(Size, Vec<Method>)> = jobs.collect();
+    let mut sizes: Vec<(Size, Vec<Method>)> = sizes.collect();
     let distance = COLD * last_level_cache;
     match arguments.mode {
         Mode::Test | Mode::NoRecord => {
             if arguments.mode == Mode::Test && !bench.tests_all_sizes {
-                jobs.truncate(1);
+                sizes.truncate(1);
             }
-            for (size, methods) in &jobs {
+            for (size, methods) in &sizes {
                 live(criterion, &bench.group(&settings, *size), &mut *suite, *size, methods, distance)?;
             }
             Ok(())
@@ -116,12 +115,12 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             let revision =
                 settings.revision.as_deref().map_or_else(|| Revision::of(&root()), Revision::named);
             let mut run = begin(bench, &settings, &machine, &revision)?;
-            jobs.retain(|(size, methods)| {
+            sizes.retain(|(size, methods)| {
                 let mut records = methods.iter().flat_map(|m| m.names.iter().map(move |name| (m, name)));
                 records.any(|(m, name)| m.base.is_some() && !run.has(size.cell(m.rank), name))
             });
             let samples = arguments.sample_size.unwrap_or(ROUNDS);
-            let pace = Pace {
+            let budget = Budget {
                 started,
                 total: settings.budget.unwrap_or_else(|| (bench.budget)(&settings)),
                 least: settings.rounds.unwrap_or(ROUNDS).max(arguments.sample_size.unwrap_or(0)),
@@ -132,8 +131,9 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             if let Some(line) = target.preamble()? {
                 println!("{line}");
             }
-            let template = Template { run: run.name.clone(), settings: settings.clone(), machine, revision };
-            let report = measure(&mut *suite, jobs, &pace, &mut |suite, outcome| {
+            let template =
+                RecordTemplate { run: run.name.clone(), settings: settings.clone(), machine, revision };
+            let report = measure(&mut *suite, sizes, &budget, &mut |suite, outcome| {
                 Ok(run.put(&template.records(suite, outcome, target.clock_mhz()))?)
             })?;
             let mut short = Vec::new();
@@ -143,7 +143,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
                 }
             }
             print!("{}", (bench.conclude)(run.records(), &report.outcomes));
-            say(&report, &short, samples, pace.total);
+            say(&report, &short, samples, budget.total);
             if !report.outcomes.is_empty() {
                 println!("{} records in {}", run.records().len(), run.path.display());
             }
@@ -167,7 +167,8 @@ fn begin(bench: &Bench, settings: &Settings, machine: &Machine, revision: &Revis
     Ok(Run::begin(&folder, &what, Timestamp::now(), &fingerprint))
 }
 
-/// What of a size's methods runs: those with an id that is selected, their bases, and the probes. Nothing where no id is.
+/// What of a size's methods runs: those with an id that is selected, their bases, and the probes. Nothing
+/// where no id is.
 fn selected(methods: Vec<Method>, selects: impl Fn(&str) -> bool) -> Vec<Method> {
     let wanted: Vec<bool> = methods.iter().map(|method| method.ids.iter().any(|id| selects(id))).collect();
     if !wanted.contains(&true) {
@@ -197,7 +198,8 @@ fn say(report: &Report, short: &[&Outcome], samples: usize, total: Duration) {
         let names: Vec<String> =
             short.iter().map(|outcome| format!("{} ({} rounds)", outcome.size, outcome.rounds)).collect();
         eprintln!(
-            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records and not in Criterion's reports: {}",
+            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records and \
+             not in Criterion's reports: {}",
             names.len(),
             names.join(", ")
         );

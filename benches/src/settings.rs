@@ -1,7 +1,7 @@
 //! What is measured, from the environment: Criterion rejects flags that it does not know.
 //!
-//! [`Settings`] is the one place where a variable's name, meaning and default stand. A test holds the table in
-//! `docs/benchmarking.md` to it.
+//! [`Settings`] is the one place where a variable's name, meaning and default stand. A test holds the table
+//! in `docs/benchmarking.md` to it.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -81,13 +81,14 @@ pub struct Settings {
     #[arg(skip)]
     pub backend_is_named: bool,
     /// For `cuda`: the GPU's number among those that the driver shows
-    #[arg(long, env = "FUSED_LORA_DEVICE", default_value = "0", value_name = "NUMBER", value_parser = ordinal)]
+    #[arg(long, env = "FUSED_LORA_DEVICE", default_value = "0", value_name = "NUMBER")]
+    #[arg(value_parser = ordinal)]
     pub device: u32,
     /// `cold`: W, A, B, x and y rotate over 3 × the last-level cache; `warm-w`: the weights stay
     #[arg(long, env = "FUSED_LORA_CACHE", value_enum, default_value = "cold")]
     pub cache: Cache,
-    /// Wall time for everything, Criterion's analysis included [default: `grid` 225; `layer` 1500, parts of it 450,
-    /// with PyTorch twice that; `peers` 170, with PyTorch 600; `gpu_peers` 120, with PyTorch 360]
+    /// Wall time for everything, Criterion's analysis included [default: `grid` 225; `layer` 1500, parts of
+    /// it 450, with PyTorch twice that; `peers` 170, with PyTorch 600; `gpu_peers` 120, with PyTorch 360]
     #[arg(long, env = "FUSED_LORA_BUDGET_S", value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<Duration>,
     /// Rounds of every size before any gets more, where they fit into the budget [default: 10]
@@ -100,8 +101,8 @@ pub struct Settings {
     /// This host's part of the sizes: every n-th, from the i-th
     #[arg(long, env = "FUSED_LORA_SHARD", default_value = "1/1", value_name = "I/N")]
     pub shard: Shard,
-    /// Which sizes: `full`; `reduced` to batches of 1, 4, 16; `sizes`: M = 128, 512, 4096, 16384 [default: full; of
-    /// `peers` and `gpu_peers` sizes]
+    /// Which sizes: `full`; `reduced` to batches of 1, 4, 16; `sizes`: M = 128, 512, 4096, 16384 [default:
+    /// full; of `peers` and `gpu_peers` sizes]
     #[arg(long, env = "FUSED_LORA_GRID", value_enum, default_value = "full", hide_default_value = true)]
     pub grid: GridPart,
     /// For `layer`: the projections that LoRA is on, `all` or `q,v`
@@ -115,15 +116,16 @@ pub struct Settings {
     #[arg(long, env = MEASUREMENTS_VARIABLE, default_value = MEASUREMENTS, value_name = "DIR")]
     #[arg(help = MEASUREMENTS_HELP)]
     pub measurements: PathBuf,
-    /// The commit that is recorded, with `-dirty` behind it if the work tree differed [default: what git says]
+    /// The commit that is recorded, with `-dirty` behind it if the work tree differed [default: what git
+    /// says]
     #[arg(long, env = "FUSED_LORA_REVISION", value_name = "COMMIT")]
     pub revision: Option<String>,
     /// `avx512`, `avx2` or `portable`; read by the library [default: the best there is]
     #[arg(long, env = SIMD_VARIABLE, value_name = "LEVEL")]
     pub simd: Option<String>,
-    /// For `cuda`: `entry/cluster`, a kernel that is launched whatever the cost model says; or `-entry/cluster,-entry`,
-    /// kernels that never are, without a cluster in none. Methods that no kernel is left for are skipped by name. Read
-    /// by the library
+    /// For `cuda`: `entry/cluster`, a kernel that is launched whatever the cost model says; or
+    /// `-entry/cluster,-entry`, kernels that never are, without a cluster in none. Methods that no kernel is
+    /// left for are skipped by name. Read by the library
     #[arg(long, env = PLAN, value_name = "KERNELS", allow_hyphen_values = true)]
     pub plan: Option<String>,
     /// The driver's library, for everything that uses CUDA; read by the library [default: libcuda.so.1]
@@ -156,7 +158,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the process's environment. Fails at the first variable whose value means nothing, or nothing to the bench.
+    /// Reads the process's environment. Fails at the first variable whose value means nothing, or nothing to
+    /// the bench.
     pub fn from_env(choices: &Choices) -> Result<Settings, Usage> {
         let command = choices.command();
         for variable in command.get_arguments().filter_map(Arg::get_env) {
@@ -393,7 +396,8 @@ mod tests {
         }
     }
 
-    /// What stands in the table is what clap knows of the settings; on a difference, the test prints the right table.
+    /// What stands in the table is what clap knows of the settings; on a difference, the test prints the
+    /// right table.
     #[test]
     fn the_documented_table_is_that_of_the_settings() {
         let mut table = "| variable | values | meaning |\n|---|---|---|\n".to_owned();

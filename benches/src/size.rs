@@ -39,7 +39,8 @@ impl fmt::Display for Size {
     }
 }
 
-/// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are measured in the same rounds.
+/// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are
+/// measured in the same rounds.
 pub fn sizes(settings: &Settings) -> Vec<Size> {
     let selected = |size: &Size| match settings.grid {
         GridPart::Reduced => REDUCED.contains(&size.batch),

@@ -20,7 +20,8 @@ pub enum Target {
 }
 
 impl Target {
-    /// Finds it. Of the backend `cpu`, nothing looks for a GPU. A SIMD level that does not exist, or not here, is a [`Usage`].
+    /// Finds it. Of the backend `cpu`, nothing looks for a GPU. A SIMD level that does not exist, or not
+    /// here, is a [`Usage`].
     pub fn open(settings: &Settings) -> anyhow::Result<Target> {
         match settings.backend {
             Backend::Cpu => Ok(Target::Cpu(Simd::detect().map_err(|error| Usage(error.to_string()))?)),

@@ -20,7 +20,8 @@ impl Call for LeftOut {
     }
 }
 
-/// What was made; or, where kernels are left out and none is left for it, a call that is not there, and a line on stderr.
+/// What was made; or, where kernels are left out and none is left for it, a call that is not there, and a
+/// line on stderr.
 pub(crate) fn or_left_out(
     leaves_out: bool,
     id: &str,

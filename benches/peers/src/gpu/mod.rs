@@ -2,9 +2,9 @@
 //! expand as three calls, each captured in a CUDA graph as this library's strategies are.
 //!
 //! cuBLASLt gets what its users would give it: 32 MiB of workspace, every algorithm that its heuristics offer
-//! (up to 32, timed on these operands), f16 operands with f32 sums, and an adapter that is padded with zeros to
-//! a multiple of 8 once, since rows of 16 bytes are what its f16 kernels want. Padding is no useful work, and
-//! is not counted as such.
+//! (up to 32, timed on these operands), f16 operands with f32 sums, and an adapter that is padded with zeros
+//! to a multiple of 8 once, since rows of 16 bytes are what its f16 kernels want. Padding is no useful work,
+//! and is not counted as such.
 
 mod cublaslt;
 mod fastest;
@@ -51,7 +51,8 @@ fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Gpu>>> {
     let ours =
         |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused, Strategy::Unfused] } };
     let mut libraries = vec![this_library("fused-lora/", ours)];
-    // cuBLASLt takes the context that it finds; this library makes its own current in each of its calls alone.
+    // cuBLASLt takes the context that it finds; this library makes its own current in each of its calls
+    // alone.
     let context = Context::new(cust::device::Device::get_device(gpu.device.ordinal())?)?;
     CurrentContext::set_current(&context)?;
     match library::open() {
