@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use fused_lora::cpu::Simd;
 use fused_lora_benches::{
-    processor::Processor,
     linear::{Linears, ours, this_library},
     machine::Machine,
     measure::{Budget, measure},
     method::Suite as _,
+    processor::Processor,
     records::RecordTemplate,
     revision::Revision,
     settings::{Cache, Settings},
