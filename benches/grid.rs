@@ -6,24 +6,21 @@
 //! FUSED_LORA_WORKLOAD=gpt2-medium-linears FUSED_LORA_BUDGET_S=3600 cargo bench --bench grid
 //! ```
 //!
-//! An id is `<workload>/seq<seq_len>/batch<batch>/r<rank>/<strategy>`. The base does not depend on the rank and
-//! has one id a size, at r = 0.
+//! An id is `<workload>/seq<seq_len>/batch<batch>/r<rank>/<strategy>`. The base does not depend on the rank
+//! and has one id a size, at r = 0.
 //!
-//! How sizes are measured is what the [harness](fused_lora_benches) says: in rounds of all methods of a size, each between calls of the
-//! base; every size gets its least before any gets more. Settings are environment variables, since Criterion rejects flags that it does
-//! not know; `docs/benchmarking.md` has all of them.
-//!
-//! On a GPU a call is one launch of a CUDA graph that holds at least 20 forward passes, and as many as take a
-//! millisecond; its time, between two events, is divided by their number. `cold` and `warm-w` mean the L2.
+//! `docs/benchmarking.md` says how sizes are measured, and has all settings. On a GPU a call is one launch of
+//! a CUDA graph that holds at least 20 forward passes, and as many as take a millisecond; `cold` and `warm-w`
+//! mean the L2.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::{Linears, ours, this_library};
 use fused_lora_benches::method::Suite;
+use fused_lora_benches::processor::Processor;
 use fused_lora_benches::session::{self, Bench};
-use fused_lora_benches::settings::{Backend, Selection, Settings};
+use fused_lora_benches::settings::{Backend, Choices, GridPart, Settings};
 use fused_lora_benches::target::Target;
 use fused_lora_records::Workload;
 
@@ -31,9 +28,11 @@ const GRID: Bench = Bench {
     name: "grid",
     prefix: "",
     budget: |_| Duration::from_secs(225),
-    backends: &[Backend::Cpu, Backend::Cuda],
-    workloads: Workload::LINEARS,
-    selections: &[Selection::Full, Selection::Sizes, Selection::Reduced],
+    choices: Choices {
+        backends: &[Backend::Cpu, Backend::Cuda],
+        workloads: Workload::LINEARS,
+        grids: &[GridPart::Full, GridPart::Sizes, GridPart::Reduced],
+    },
     tests_all_sizes: true,
     suite,
     conclude: |_, _| String::new(),

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use fused_lora::cpu::Simd;
 use fused_lora_benches::{
-    backend::Processor,
     linear::{Linears, ours, this_library},
     machine::Machine,
-    measure::{Pace, measure},
+    measure::{Budget, measure},
     method::Suite as _,
-    records::Template,
+    processor::Processor,
+    records::RecordTemplate,
     revision::Revision,
     settings::{Cache, Settings},
     size::Size,
@@ -23,7 +23,7 @@ const RANKS: [usize; 2] = [0, 250];
 #[test]
 fn from_the_kernels_to_the_picture() {
     let simd = Simd::detect().unwrap();
-    let template = Template {
+    let template = RecordTemplate {
         run: "road".to_owned(),
         settings: Settings::default(),
         machine: Machine::cpu(simd),
@@ -38,7 +38,7 @@ fn from_the_kernels_to_the_picture() {
     let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours, None);
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| RANKS.contains(&method.rank));
-    let pace = Pace {
+    let budget = Budget {
         started: Instant::now(),
         total: Duration::from_secs(20),
         least: 7,
@@ -46,7 +46,7 @@ fn from_the_kernels_to_the_picture() {
         threads: 2,
         distance: 0,
     };
-    let report = measure(&mut cpu, vec![(SIZE, methods)], &pace, &mut |suite, outcome| {
+    let report = measure(&mut cpu, vec![(SIZE, methods)], &budget, &mut |suite, outcome| {
         Ok(file.put(&template.records(suite, outcome, None))?)
     });
     assert!(report.unwrap().dropped.is_empty());

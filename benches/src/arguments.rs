@@ -1,8 +1,8 @@
 //! What Criterion was asked to do.
 //!
-//! Criterion keeps its filter and mode to itself, yet the budget needs to know what remains to be measured and
-//! the records whether this is a measurement at all. So its flags are read a second time, after Criterion has
-//! refused what is wrong with them. Criterion's own filter still decides what runs.
+//! Criterion keeps its filter and mode to itself, yet the budget needs to know what remains to be measured
+//! and the records whether this is a measurement at all. So its flags are read a second time, after Criterion
+//! has refused what is wrong with them. Criterion's own filter still decides what runs.
 
 use std::time::Duration;
 

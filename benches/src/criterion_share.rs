@@ -1,8 +1,9 @@
 //! What Criterion gets: times that were measured in rounds; or, where it asks for more than there are, calls.
 //!
-//! Criterion calls a routine in a warm-up, and then once a sample. Rounds are dealt out to the samples in their order, and none twice, so
-//! that Criterion's statistics are those of the times that were measured. Times are per iteration: how many iterations Criterion believes
-//! to have asked for does not matter. For a test, `--quick` and `--profile-time` it decides itself how often a method runs.
+//! Criterion calls a routine in a warm-up, and then once a sample. Rounds are dealt out to the samples in
+//! their order, and none twice, so that Criterion's statistics are those of the times that were measured.
+//! Times are per iteration: how many iterations Criterion believes to have asked for does not matter. For a
+//! test, `--quick` and `--profile-time` it decides itself how often a method runs.
 
 use std::time::Duration;
 
@@ -11,15 +12,17 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 
 use crate::method::{Method, Suite};
 use crate::outcome::Outcome;
+use crate::rounds::Runner;
 use crate::size::Size;
-use crate::stand::Stand;
 
 /// The warm-up is over after its first call, by Criterion's own clock.
 const WARM_UP: Duration = Duration::from_nanos(1);
-/// Longer than a replayed call takes by that clock: with less, Criterion says that it cannot complete its samples.
+/// Longer than a replayed call takes by that clock: with less, Criterion says that it cannot complete its
+/// samples.
 const MEASUREMENT: Duration = Duration::from_millis(1);
 
-/// Gives Criterion the times of a size, all methods of `group`. Returns how many of them have fewer than `samples`, and are left out.
+/// Gives Criterion the times of a size, all methods of `group`. Returns how many of them have fewer than
+/// `samples`, and are left out.
 pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples: usize) -> usize {
     let mut group = criterion.benchmark_group(group);
     let mut left_out = 0;
@@ -44,7 +47,8 @@ pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples
     left_out
 }
 
-/// The means of `samples` parts of the times, as equal in length as can be; None where there are fewer times than that.
+/// The means of `samples` parts of the times, as equal in length as can be; None where there are fewer times
+/// than that.
 fn dealt(nanos: &[f64], samples: usize) -> Option<Vec<f64>> {
     let bounds = |part: usize| part * nanos.len() / samples;
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
@@ -52,7 +56,8 @@ fn dealt(nanos: &[f64], samples: usize) -> Option<Vec<f64>> {
         .then(|| (0..samples).map(|part| mean(&nanos[bounds(part)..bounds(part + 1)])).collect())
 }
 
-/// Lets Criterion list each method of a size, or call it as often as it likes. They are made ready and checked when it calls the first.
+/// Lets Criterion list each method of a size, or call it as often as it likes. They are made ready and
+/// checked when it calls the first.
 pub fn live(
     criterion: &mut Criterion,
     group: &str,
@@ -62,21 +67,21 @@ pub fn live(
     distance: usize,
 ) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group(group);
-    let mut stand = None;
+    let mut runner = None;
     for (place, method) in methods.iter().enumerate().filter(|(_, method)| !method.is_probe()) {
         throughput(&mut group, method);
         let mut failed = None;
         group.bench_function(method.ids[0].as_str(), |bencher| {
             bencher.iter_custom(|iterations| {
                 let mut calls = || -> anyhow::Result<f64> {
-                    let stand = match &mut stand {
-                        Some(stand) => stand,
-                        none => none.insert(Stand::new(suite, size, methods, distance, &mut |_, wrong| {
+                    let runner = match &mut runner {
+                        Some(runner) => runner,
+                        none => none.insert(Runner::new(suite, size, methods, distance, &mut |_, wrong| {
                             eprintln!("{wrong}; it is timed all the same");
                         })?),
                     };
-                    let iterations = if stand.has(place) { iterations } else { 0 };
-                    (0..iterations).map(|_| Ok(stand.call(place)?.wall)).sum()
+                    let iterations = if runner.has(place) { iterations } else { 0 };
+                    (0..iterations).map(|_| Ok(runner.call(place)?.wall)).sum()
                 };
                 calls().map(Duration::from_secs_f64).unwrap_or_else(|error| {
                     failed.get_or_insert(error);
@@ -131,7 +136,7 @@ mod tests {
         let time = |wall: f64| Time { wall, cpu: None };
         for round in 0..20 {
             let [base, own] = [1e-3, 1.1e-3].map(|wall| time(wall * (1.0 + 0.001 * f64::from(round))));
-            leg(&mut outcome.seen, 1, round as usize, own, [base; 2]);
+            leg(&mut outcome.samples, 1, round as usize, own, [base; 2]);
         }
         assert_eq!(replay(&mut criterion, "group", &outcome, 10), 0);
         // Two rounds are a sample of either; the base is called twice a round.

@@ -1,10 +1,11 @@
 //! The harness of the benches.
 //!
-//! A [`method::Suite`] is a workload on a backend: it lists its [methods](method::Method) and makes them ready. Everything else is the same
-//! for all of them. Each size of the grid is measured in *rounds* of all its methods ([`stand`]), every call on operands that
-//! have left the caches ([`ring`]), after its y was compared with the reference ([`check`]). Every size gets a least number of rounds before
-//! any gets more ([`plan`], [`measure`]); rounds that other processes disturbed are repeated, and left out ([`seen`]). Times and ratios
-//! become [`records`], and Criterion gets the times ([`criterion_share`]).
+//! A [`method::Suite`] is a workload on a backend: it lists its [methods](method::Method) and makes them
+//! ready. Everything else is the same for all of them. Each size of the grid is measured in *rounds* of all
+//! its methods ([`rounds`]), every call on operands that have left the caches ([`method::slots_apart`]),
+//! after its y was compared with the reference ([`check`]). Every size gets a least number of rounds before
+//! any gets more ([`plan`], [`measure`]); rounds that other processes disturbed are repeated, and left out
+//! ([`samples`]). Times and ratios become [`records`], and Criterion gets the times ([`criterion_share`]).
 //!
 //! | to add | is an entry in |
 //! |---|---|
@@ -12,7 +13,7 @@
 //! | a method of PyTorch's | `METHODS` in `benches/peers/torch_linears.py`, or in `torch_layer.py` |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
-//! | a backend | [`target::Target`], and [`backend`]: its operands, and the engine of each kind of workload |
+//! | a backend | [`target::Target`]; its operands and the engine of each workload: [`executor`] |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
 //! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!
@@ -21,20 +22,20 @@
 //! | [`session`] | a bench's `main`: settings, Criterion's arguments, the run, what is said at the end |
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`revision`] | what is measured |
-//! | [`linear`], [`layer`], [`backend`], [`cuda`] | the suites, what they need of a backend, and what is timed on a GPU |
+//! | [`linear`], [`layer`], [`executor`], [`processor`], [`cuda`] | the suites, and what they need of a backend |
 //! | [`torch`] | PyTorch, as a process that computes when it is told to |
-//! | [`normals`], [`operands`], [`probes`] | operands in buffers that have left the caches; the machine's limits |
+//! | [`normals`], [`operands`], [`probes`] | operands that have left the caches; the machine's limits |
 //! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |
 //! | [`run`], [`markdown`] | the file of records, and whether it can be resumed; tables |
 
 #![warn(missing_docs)]
 
 pub mod arguments;
-pub mod backend;
 pub mod check;
 pub mod criterion_share;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
+pub mod executor;
 pub mod layer;
 pub mod linear;
 pub mod machine;
@@ -46,15 +47,15 @@ pub mod operands;
 pub mod outcome;
 pub mod plan;
 pub mod probes;
+pub mod processor;
 pub mod records;
 pub mod revision;
-pub mod ring;
+pub mod rounds;
 pub mod run;
-pub mod seen;
+pub mod samples;
 pub mod session;
 pub mod settings;
 pub mod size;
-pub mod stand;
 pub mod stats;
 pub mod target;
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! What the numbers were measured on, as records name it.
+//!
+//! Not read through `sysinfo`, which knows no caches and rounds the clock to MHz.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -108,7 +110,8 @@ mod tests {
 
     #[test]
     fn cpuinfo_is_read_by_its_keys() {
-        let text = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Some CPU @ 2.6GHz: v2\ncpu MHz\t\t: 2596.096\n\nprocessor\t: 1\nmodel name\t: Other\n";
+        let text = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: Some CPU @ 2.6GHz: v2\n\
+                    cpu MHz\t\t: 2596.096\n\nprocessor\t: 1\nmodel name\t: Other\n";
         assert_eq!(cpuinfo_field(text, "model name"), Some("Some CPU @ 2.6GHz: v2"));
         assert_eq!(cpuinfo_field(text, "cpu MHz"), Some("2596.096"));
         assert_eq!(cpuinfo_field(text, "flags"), None);

@@ -13,7 +13,7 @@ const ANALYSIS: f64 = 0.28;
 
 /// How long, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct Budget {
     /// When the time began.
     pub started: Instant,
     /// All of it, Criterion's analysis included.
@@ -39,15 +39,17 @@ pub struct Report {
 /// Measures sizes; `put` gets each when it has had its least, and again when it has had more.
 pub fn measure(
     suite: &mut dyn Suite,
-    jobs: Vec<(Size, Vec<Method>)>,
-    pace: &Pace,
+    sizes: Vec<(Size, Vec<Method>)>,
+    budget: &Budget,
     put: &mut dyn FnMut(&dyn Suite, &Outcome) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
-    let ids = jobs.iter().flat_map(|(_, methods)| methods).filter(|method| method.is_for_criterion()).count();
-    let deadline = pace.started + pace.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
+    let ids =
+        sizes.iter().flat_map(|(_, methods)| methods).filter(|method| method.is_for_criterion()).count();
+    let deadline =
+        budget.started + budget.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
     let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
     let mut outcomes: Vec<Outcome> =
-        jobs.into_iter().map(|(size, methods)| Outcome::new(size, methods, pace.threads)).collect();
+        sizes.into_iter().map(|(size, methods)| Outcome::new(size, methods, budget.threads)).collect();
 
     let mut dropped = Vec::new();
     let mut place = 0;
@@ -55,7 +57,7 @@ pub fn measure(
         let costs: Option<Vec<Cost>> =
             (place..outcomes.len()).map(|size| estimate(&outcomes, size, place)).collect();
         let round = costs.as_ref().map(|costs| costs[0].round);
-        if let Some(round) = round.filter(|&round| round > pace.total.as_secs_f64()) {
+        if let Some(round) = round.filter(|&round| round > budget.total.as_secs_f64()) {
             let size = outcomes.remove(place).size;
             eprintln!(
                 "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
@@ -63,33 +65,33 @@ pub fn measure(
             dropped.push((size, round));
             continue;
         }
-        let rounds = costs.as_ref().map_or(pace.least, |costs| first(costs, left(), pace.least));
+        let rounds = costs.as_ref().map_or(budget.least, |costs| first(costs, left(), budget.least));
         let planned =
             costs.map(|costs| costs.iter().map(|cost| cost.round * rounds as f64 + cost.setup).sum());
         let count = outcomes.len();
         let outcome = &mut outcomes[place];
         announce((place + 1, count), outcome, planned);
-        outcome.run(suite, rounds, pace.distance, Some(deadline))?;
+        outcome.run(suite, rounds, budget.distance, Some(deadline))?;
         put(suite, outcome)?;
         place += 1;
     }
 
     let pilots: Vec<Pilot> = outcomes.iter().filter_map(Outcome::pilot).collect();
-    let rounds: Vec<usize> = match pace.fixed {
+    let rounds: Vec<usize> = match budget.fixed {
         Some(fixed) => {
             let of_all = |outcome: &Outcome| fixed.as_secs_f64() * outcome.methods.len() as f64;
             let rounds = |(pilot, outcome): (&Pilot, _)| (of_all(outcome) / pilot.cost.round).ceil() as usize;
             pilots.iter().zip(&outcomes).map(rounds).collect()
         }
-        None => allot(&pilots, left(), pace.least),
+        None => allot(&pilots, left(), budget.least),
     };
     // What the user fixes is kept to, however long it takes.
-    let deadline = if pace.fixed.is_some() { None } else { Some(deadline) };
+    let deadline = if budget.fixed.is_some() { None } else { Some(deadline) };
     let count = outcomes.len();
     for (place, (outcome, rounds)) in outcomes.iter_mut().zip(rounds).enumerate() {
         if rounds > outcome.rounds && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             announce((place + 1, count), outcome, deadline.map(|_| left()));
-            outcome.run(suite, rounds, pace.distance, deadline)?;
+            outcome.run(suite, rounds, budget.distance, deadline)?;
             put(suite, outcome)?;
         }
     }
@@ -113,13 +115,15 @@ fn progress((number, count): (usize, usize), size: &str, left: Option<f64>) -> S
     format!("[{number}/{count}] {size}{left}")
 }
 
-/// What a size takes, if its operations take as long as those of the largest size so far; None before the first.
+/// What a size takes, if its operations take as long as those of the largest size so far; None before the
+/// first.
 fn estimate(outcomes: &[Outcome], size: usize, measured: usize) -> Option<Cost> {
     let largest = outcomes[..measured].iter().filter(|outcome| outcome.cost.is_some());
     let largest = largest.max_by(|a, b| a.flops().total_cmp(&b.flops()))?;
     let cost = largest.cost?;
     let round = cost.round * outcomes[size].flops() / largest.flops();
-    // The first size makes weights that the others share, so its set-up is none of theirs. One calls each method about once.
+    // The first size makes weights that the others share, so its set-up is none of theirs. One calls each
+    // method about once.
     Some(Cost { round, setup: round })
 }
 
@@ -147,7 +151,7 @@ mod tests {
         Duration::ZERO
     }
 
-    fn jobs(batches: &[usize]) -> Vec<(Size, Vec<Method>)> {
+    fn sizes(batches: &[usize]) -> Vec<(Size, Vec<Method>)> {
         let job = |&batch: &usize| {
             let size = Size { seq_len: 128, batch };
             let mut methods =
@@ -178,9 +182,10 @@ mod tests {
         batches: &[usize],
         total: Duration,
     ) -> (Report, Vec<(usize, usize)>) {
-        let pace = Pace { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
+        let budget =
+            Budget { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
         let mut puts = Vec::new();
-        let report = measure(&mut suite(time, sleep), jobs(batches), &pace, &mut |_, outcome| {
+        let report = measure(&mut suite(time, sleep), sizes(batches), &budget, &mut |_, outcome| {
             puts.push((outcome.size.batch, outcome.rounds));
             Ok(())
         });
@@ -200,7 +205,8 @@ mod tests {
         }
     }
 
-    /// A call in 13 meets another process; rounds are repeated until each method has as many that were not disturbed.
+    /// A call in 13 meets another process; rounds are repeated until each method has as many that were not
+    /// disturbed.
     #[test]
     fn disturbed_rounds_are_repeated_and_left_out() {
         fn now_and_then(call: usize) -> Time {
@@ -248,10 +254,11 @@ mod tests {
     fn what_the_user_fixes_is_kept_to() {
         let mut suite = suite(quiet, |_| Duration::from_millis(1));
         let (started, fixed) = (Instant::now(), Some(Duration::from_millis(60)));
-        let pace =
-            Pace { started, total: Duration::from_millis(1), least: 2, fixed, threads: 2, distance: 0 };
-        let report = measure(&mut suite, jobs(&[1]), &pace, &mut |_, _| Ok(())).unwrap();
-        // Three methods of 1 ms, the base twice: a round is some 4.5 ms, so 60 ms for each are 40 rounds or somewhat fewer.
+        let budget =
+            Budget { started, total: Duration::from_millis(1), least: 2, fixed, threads: 2, distance: 0 };
+        let report = measure(&mut suite, sizes(&[1]), &budget, &mut |_, _| Ok(())).unwrap();
+        // Three methods of 1 ms, the base twice: a round is some 4.5 ms, so 60 ms for each are 40 rounds or
+        // somewhat fewer.
         assert!((20..=45).contains(&report.outcomes[0].rounds), "{}", report.outcomes[0].rounds);
     }
 
@@ -260,7 +267,8 @@ mod tests {
         fn sleep(size: Size) -> Duration {
             Duration::from_millis(if size.batch > 4 { 1000 } else { 1 })
         }
-        // 4 calls of 1 ms are a round; of the last one 4 · 32 ms by its operations, which is not looked at before.
+        // 4 calls of 1 ms are a round; of the last one 4 · 32 ms by its operations, which is not looked at
+        // before.
         let (report, _) = run(quiet, sleep, &[1, 2, 32], Duration::from_millis(60));
         assert_eq!(report.outcomes.iter().map(|outcome| outcome.size.batch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(report.dropped[0].0.batch, 32);

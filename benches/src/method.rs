@@ -1,6 +1,6 @@
-//! What is timed: ways to compute a workload at one size, described and ready to be called; and what a workload on a backend has to
-//! offer to be measured. All else of the harness, from rounds and budget to intervals and records, does not know what a workload or a
-//! backend is.
+//! What is timed: ways to compute a workload at one size, described and ready to be called; and what a
+//! workload on a backend has to offer to be measured. All else of the harness, from rounds and budget to
+//! intervals and records, does not know what a workload or a backend is.
 
 use std::rc::Rc;
 
@@ -8,9 +8,7 @@ use fused_lora::Strategy;
 use fused_lora_records::Record;
 use ndarray::Array2;
 
-use crate::check::Expected;
 use crate::layer::variant::Variant;
-use crate::ring;
 use crate::size::Size;
 use crate::time::Time;
 
@@ -18,8 +16,9 @@ use crate::time::Time;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Method {
     /// What it computes.
-    pub what: What,
-    /// The names in the records. The bare layer's second call is recorded as each method at r = 0, all others have one name.
+    pub task: Task,
+    /// The names in the records. The bare layer's second call is recorded as each method at r = 0, all others
+    /// have one name.
     pub names: Vec<String>,
     /// Rank of the adapter.
     pub rank: usize,
@@ -34,12 +33,12 @@ pub struct Method {
     /// The element type of x, W and y, as records name it.
     pub dtype: &'static str,
     /// Who computes it.
-    pub by: By,
+    pub provider: Provider,
 }
 
 /// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Task {
     /// The linear layers.
     Linear(Strategy),
     /// The transformer's layer; PyTorch's variant is [that of its weights](Variant::of_weights).
@@ -50,7 +49,7 @@ pub enum What {
 
 /// Who computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Provider {
     /// The library of that number in the suite's list, the first of which is this one.
     Library(usize),
     /// PyTorch, in a process of its own.
@@ -68,9 +67,9 @@ pub enum Probe {
 
 impl Method {
     /// In f16, under one name, compared with nothing.
-    pub fn new(name: &str, rank: usize, what: What, by: By) -> Method {
+    pub fn new(name: &str, rank: usize, task: Task, provider: Provider) -> Method {
         Method {
-            what,
+            task,
             names: vec![name.to_owned()],
             rank,
             ids: vec![format!("r{rank}/{name}")],
@@ -78,23 +77,25 @@ impl Method {
             work: Work::default(),
             floor: None,
             dtype: "f16",
-            by,
+            provider,
         }
     }
 
-    /// Whether it is this library's: another may break the tolerance, and is then marked and timed all the same.
+    /// Whether it is this library's: another may break the tolerance, and is then marked and timed all the
+    /// same.
     pub fn is_ours(&self) -> bool {
-        self.by == By::Library(0)
+        self.provider == Provider::Library(0)
     }
 
-    /// Whether Criterion gets its times, under the first of its ids: not those of PyTorch, which are a child process's, nor of probes.
+    /// Whether Criterion gets its times, under the first of its ids: not those of PyTorch, which are a child
+    /// process's, nor of probes.
     pub fn is_for_criterion(&self) -> bool {
-        self.by != By::Torch && !self.is_probe()
+        self.provider != Provider::Torch && !self.is_probe()
     }
 
     /// Whether it is a limit of the machine rather than a way to compute.
     pub fn is_probe(&self) -> bool {
-        matches!(self.what, What::Probe(_))
+        matches!(self.task, Task::Probe(_))
     }
 
     /// Whether others are compared with it.
@@ -121,15 +122,16 @@ pub struct Floor {
     pub pad_pct: Option<f64>,
 }
 
-/// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept from one to the next.
+/// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept
+/// from one to the next.
 pub trait Call {
     /// Whether it can be had here. If not, it is never called, nor is what is compared with it.
     fn is_there(&self) -> bool {
         true
     }
 
-    /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of passes that go round all
-    /// slots.
+    /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of
+    /// passes that go round all slots.
     fn call(&mut self, slot: usize) -> anyhow::Result<Time>;
 
     /// Makes y of the first slot NaN. Nothing where y is made anew by each call.
@@ -143,18 +145,40 @@ pub trait Call {
     }
 }
 
+/// What rows of a y should be.
+pub struct Expected {
+    /// Rows of y that are compared, each with its row of `y` below. All others are looked at for NaN alone.
+    pub rows: Vec<(usize, usize)>,
+    /// In f64 from the operands as given.
+    pub y: Array2<f64>,
+    /// By how much an element may be off.
+    pub tolerance: Array2<f64>,
+    /// By how much all of them may: ‖y − expected‖ / ‖expected‖.
+    pub norm_tolerance: f64,
+}
+
+/// Between two uses of a slot, so many times the last-level cache is touched.
+pub const COLD: usize = 3;
+
+/// The fewest slots with at least `distance` bytes of other slots between two uses of any one.
+pub fn slots_apart(slot_bytes: usize, distance: usize) -> usize {
+    assert!(slot_bytes > 0, "a slot without operands");
+    1 + distance.div_ceil(slot_bytes)
+}
+
 /// A workload on a backend.
 pub trait Suite {
     /// All methods of a size: each base before what is compared with it.
     fn methods(&self, size: Size) -> Vec<Method>;
 
-    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that the first base takes from
-    /// memory. Adapters rotate too, but not every call has any.
+    /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that
+    /// the first base takes from memory. Adapters rotate too, but not every call has any.
     fn slots(&self, size: Size, distance: usize) -> usize {
-        ring::slots(self.methods(size)[0].work.bytes as usize, distance)
+        slots_apart(self.methods(size)[0].work.bytes as usize, distance)
     }
 
-    /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer used.
+    /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer
+    /// used.
     fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
     -> anyhow::Result<Vec<Box<dyn Call>>>;
 
@@ -163,4 +187,20 @@ pub trait Suite {
 
     /// Adds to a record what only the suite knows: the version of another library.
     fn describe(&self, _method: &Method, _record: &mut Record) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enough_of_other_slots_lies_between_two_uses() {
+        const MIB: usize = 1 << 20;
+        for slot_bytes in [MIB / 2, 25 * MIB, 92 * MIB, 200 * MIB] {
+            let slots = slots_apart(slot_bytes, 96 * MIB);
+            assert!((slots - 1) * slot_bytes >= 96 * MIB, "{slots} slots of {slot_bytes}");
+            assert!(slots == 1 || (slots - 2) * slot_bytes < 96 * MIB, "no longer than it must be");
+        }
+        assert_eq!(slots_apart(25 * MIB, 0), 1, "a test run needs one");
+    }
 }

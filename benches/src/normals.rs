@@ -10,7 +10,8 @@ use rand_distr::{Distribution, Normal};
 
 /// Elements of a stock.
 const STOCK: usize = 1 << 18;
-/// Elements that are cut from it at once. No multiple of a usual width: no two rows of a matrix begin at the same place of a piece.
+/// Elements that are cut from it at once. No multiple of a usual width: no two rows of a matrix begin at the
+/// same place of a piece.
 const PIECE: usize = 1021;
 
 /// Normally distributed f16. Pieces are cut from a stock of numbers at random places: drawing each element of

@@ -35,7 +35,8 @@ impl Tokens<'_> {
     }
 }
 
-/// All slots, in memory that all sizes share: the large sizes' few slots take as much as the small ones' many.
+/// All slots, in memory that all sizes share: the large sizes' few slots take as much as the small ones'
+/// many.
 #[derive(Default)]
 pub struct Operands {
     m: usize,

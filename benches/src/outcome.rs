@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::check::Wrong;
-use crate::method::{Method, Probe, Suite, What};
+use crate::method::{Method, Probe, Suite, Task};
 use crate::plan::{Cost, Pilot};
-use crate::seen::{Measured, Seen};
+use crate::rounds::Runner;
+use crate::samples::{Measured, Samples};
 use crate::size::Size;
-use crate::stand::Stand;
 
 /// A size that is measured, or was.
 pub struct Outcome {
@@ -16,7 +16,7 @@ pub struct Outcome {
     /// Its methods.
     pub methods: Vec<Method>,
     /// What was seen of them.
-    pub seen: Seen,
+    pub samples: Samples,
     /// Names of methods of other libraries whose results break the tolerance.
     pub inexact: Vec<String>,
     /// Rounds of all methods.
@@ -28,8 +28,8 @@ pub struct Outcome {
 impl Outcome {
     /// A size of which nothing was measured yet. Methods on the host run on so many threads.
     pub fn new(size: Size, methods: Vec<Method>, threads: usize) -> Outcome {
-        let seen = Seen::new(&methods, threads);
-        Outcome { size, methods, seen, inexact: Vec::new(), rounds: 0, cost: None }
+        let samples = Samples::new(&methods, threads);
+        Outcome { size, methods, samples, inexact: Vec::new(), rounds: 0, cost: None }
     }
 
     /// Operations of one round, as far as they tell how long it takes.
@@ -39,7 +39,7 @@ impl Outcome {
 
     /// What the calls of the method at that place say.
     pub fn measured(&self, place: usize) -> Option<Measured> {
-        self.seen.measured(place)
+        self.samples.measured(place)
     }
 
     /// What the plan needs to know; None before the first round.
@@ -50,17 +50,19 @@ impl Outcome {
         Some(Pilot { cost: self.cost?, rounds: self.rounds, half_width: widest })
     }
 
-    /// Operations a second and bytes a second that the machine reached at best in these rounds; None where it was not asked.
+    /// Operations a second and bytes a second that the machine reached at best in these rounds; None where it
+    /// was not asked.
     pub fn limits(&self) -> Option<(f64, f64)> {
         let of = |probe: Probe, work: fn(&Method) -> f64| {
-            let place = self.methods.iter().position(|method| method.what == What::Probe(probe))?;
-            Some(work(&self.methods[place]) / self.seen.fastest(place)?)
+            let place = self.methods.iter().position(|method| method.task == Task::Probe(probe))?;
+            Some(work(&self.methods[place]) / self.samples.fastest(place)?)
         };
         Some((of(Probe::Peak, |m| m.work.flops)?, of(Probe::Bandwidth, |m| m.work.bytes)?))
     }
 
-    /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of operands `distance` bytes of
-    /// others are touched. At the `deadline`, if there is one, it stops, but not before the first round.
+    /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of
+    /// operands `distance` bytes of others are touched. At the `deadline`, if there is one, it stops, but not
+    /// before the first round.
     pub fn run(
         &mut self,
         suite: &mut dyn Suite,
@@ -77,13 +79,13 @@ impl Outcome {
                 self.inexact.push(name.clone());
             }
         };
-        let mut stand = Stand::new(suite, self.size, &self.methods, distance, &mut note)?;
+        let mut runner = Runner::new(suite, self.size, &self.methods, distance, &mut note)?;
         let setup = started.elapsed().as_secs_f64();
 
         let all: Vec<usize> = (0..self.methods.len()).collect();
         let (mut spent, before) = (0.0, self.rounds);
         while self.rounds < rounds && (self.rounds == 0 || !is_late()) {
-            spent += stand.round(&all, &mut self.seen)?;
+            spent += runner.round(&all, &mut self.samples)?;
             self.rounds += 1;
         }
         if self.rounds > before {
@@ -95,7 +97,7 @@ impl Outcome {
             if wanted.is_empty() || self.is_mostly_disturbed() || is_late() {
                 break;
             }
-            stand.round(&wanted, &mut self.seen)?;
+            runner.round(&wanted, &mut self.samples)?;
         }
         Ok(())
     }
@@ -103,7 +105,7 @@ impl Outcome {
     /// Places of what is compared with a base; where there is nothing, the bases.
     fn compared(&self) -> Vec<usize> {
         let all = 0..self.methods.len();
-        let compared: Vec<usize> = all.clone().filter(|&place| self.seen.is_compared(place)).collect();
+        let compared: Vec<usize> = all.clone().filter(|&place| self.samples.is_compared(place)).collect();
         if compared.is_empty() {
             all.filter(|&place| self.methods[place].is_base(place)).collect()
         } else {
@@ -113,11 +115,11 @@ impl Outcome {
 
     /// Methods that have had fewer undisturbed rounds than there were rounds.
     fn disturbed(&self) -> Vec<usize> {
-        self.compared().into_iter().filter(|&place| self.seen.good(place) < self.rounds).collect()
+        self.compared().into_iter().filter(|&place| self.samples.good(place) < self.rounds).collect()
     }
 
     fn is_mostly_disturbed(&self) -> bool {
         let sum = |of: &dyn Fn(usize) -> usize| self.compared().into_iter().map(of).sum::<usize>();
-        2 * sum(&|place| self.seen.good(place)) < sum(&|place| self.seen.all(place))
+        2 * sum(&|place| self.samples.good(place)) < sum(&|place| self.samples.all(place))
     }
 }

@@ -1,16 +1,18 @@
 //! How many rounds each size gets.
 //!
-//! First every size gets its least: [`FEWEST`] rounds, and up to `least` where these take no longer than the larger sizes' few. Where the
-//! time does not suffice for that, every size gets fewer, one at least; a size is dropped only if one round of it does not fit into
-//! the whole time. Then what is left goes where the widest intervals were seen. That is decided once, from the first rounds alone: to stop
-//! as soon as an interval is narrow would stop where it is narrow by chance.
+//! First every size gets its least: [`FEWEST`] rounds, and up to `least` where these take no longer than the
+//! larger sizes' few. Where the time does not suffice for that, every size gets fewer, one at least; a size
+//! is dropped only if one round of it does not fit into the whole time. Then what is left goes where the
+//! widest intervals were seen. That is decided once, from the first rounds alone: to stop as soon as an
+//! interval is narrow would stop where it is narrow by chance.
 
 use crate::stats::FEWEST;
 
-/// The most rounds of a size, unless more are asked for: half the width of ten rounds takes 40, a quarter 160. Small sizes, whose calls
-/// scatter most, get so many in seconds.
+/// The most rounds of a size, unless more are asked for: half the width of ten rounds takes 40, a quarter
+/// 160. Small sizes, whose calls scatter most, get so many in seconds.
 const MOST: usize = 200;
-/// Of the time that is left, how much is planned for. The rest is for estimates that were too low, and for rounds that are repeated.
+/// Of the time that is left, how much is planned for. The rest is for estimates that were too low, and for
+/// rounds that are repeated.
 const PLANNED: f64 = 0.9;
 /// Half the width of an interval that is not known, in points: wider than any that is.
 const UNKNOWN: f64 = 50.0;

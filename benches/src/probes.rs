@@ -1,19 +1,22 @@
-//! What this machine could do at best, timed in the same rounds: f32 multiply-adds, and bytes read from memory.
+//! What this machine could do at best, timed in the same rounds: f32 multiply-adds, and bytes read from
+//! memory.
 //!
-//! Every product that is timed beside them sums in f32, so none can be faster than the multiply-adds. Their loop touches no memory: each
-//! thread keeps more independent sums in registers than the units have stages, and adds to them in turn.
+//! Every product that is timed beside them sums in f32, so none can be faster than the multiply-adds. Their
+//! loop touches no memory: each thread keeps more independent sums in registers than the units have stages,
+//! and adds to them in turn.
 
 use std::hint::black_box;
 use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use crate::method::{By, Call, Method, Probe, What, Work};
+use crate::method::{Call, Method, Probe, Provider, Task, Work};
 use crate::time::Time;
 
-/// Independent sums, each a vector: as many as units times stages at least, and no more than fit the registers
-/// beside the factors. x86-64 has two units of four stages, and sixteen registers with AVX2; large aarch64 cores have
-/// four units of four stages, and 32 registers. (Where there is neither, the rate has not been compared with a data sheet.)
+/// Independent sums, each a vector: as many as units times stages at least, and no more than fit the
+/// registers beside the factors. x86-64 has two units of four stages, and sixteen registers with AVX2; large
+/// aarch64 cores have four units of four stages, and 32 registers. (Where there is neither, the rate has not
+/// been compared with a data sheet.)
 const SUMS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
 /// Operations of one call, bounded: long enough to time, short enough to repeat.
 const FEWEST: f64 = 0.4e9;
@@ -24,7 +27,7 @@ const READ: usize = 32 << 20;
 /// The two probes beside calls of so many operations.
 pub fn methods(flops: f64) -> [Method; 2] {
     let method = |probe, name, work| {
-        let method = Method::new(name, 0, What::Probe(probe), By::Library(0));
+        let method = Method::new(name, 0, Task::Probe(probe), Provider::Library(0));
         Method { ids: Vec::new(), work, dtype: "f32", ..method }
     };
     let peak = Work { flops: Peak::new(flops).flops(), bytes: 0.0 };
@@ -107,7 +110,8 @@ fn multiply_add(steps: usize) {
     unsafe { lanes_and_loop().1(steps) }
 }
 
-/// How many f32 one multiply-add works on, and a loop of them. To be called only on this processor: others may lack what it needs.
+/// How many f32 one multiply-add works on, and a loop of them. To be called only on this processor: others
+/// may lack what it needs.
 fn lanes_and_loop() -> (usize, unsafe fn(usize)) {
     #[cfg(target_arch = "x86_64")]
     {

@@ -3,13 +3,13 @@
 use fused_lora_records::{Record, Timestamp};
 
 use crate::machine::Machine;
-use crate::method::{By, Method, Suite};
+use crate::method::{Method, Provider, Suite};
 use crate::outcome::Outcome;
 use crate::revision::Revision;
 use crate::settings::Settings;
 
 /// What all records of a run have in common.
-pub struct Template {
+pub struct RecordTemplate {
     /// The run's name.
     pub run: String,
     /// What is measured.
@@ -20,8 +20,9 @@ pub struct Template {
     pub revision: Revision,
 }
 
-impl Template {
-    /// The records of a size: one for each name of each method; none for probes. The clock is that under load, where it was seen.
+impl RecordTemplate {
+    /// The records of a size: one for each name of each method; none for probes. The clock is that under
+    /// load, where it was seen.
     pub fn records(&self, suite: &dyn Suite, outcome: &Outcome, clock_mhz: Option<f64>) -> Vec<Record> {
         let places = (0..outcome.methods.len()).filter(|&place| outcome.methods[place].base.is_some());
         let of = |place: usize| {
@@ -37,14 +38,14 @@ impl Template {
     }
 
     fn record(&self, outcome: &Outcome, place: usize, name: &str) -> Option<Record> {
-        let Template { run, settings, machine, revision } = self;
+        let RecordTemplate { run, settings, machine, revision } = self;
         let (method, size) = (&outcome.methods[place], outcome.size);
         let Method { work, floor, .. } = method;
         let measured = outcome.measured(place)?;
         let slowdown = measured.ratio.map(|ratio| ratio.map(|ratio| 100.0 * (ratio - 1.0)));
         let (time, workload) = (measured.time, settings.workload);
         // The multiply-adds of the limit are f32: some processors have faster ones for PyTorch's 16 bits.
-        let is_limited = method.by != By::Torch || method.dtype == "f32";
+        let is_limited = method.provider != Provider::Torch || method.dtype == "f32";
         let limits = outcome.limits().filter(|_| is_limited);
         let limit = limits.map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));
         Some(Record {
@@ -107,8 +108,8 @@ mod tests {
         template().records(&suite, outcome, Some(1980.0))
     }
 
-    fn template() -> Template {
-        Template {
+    fn template() -> RecordTemplate {
+        RecordTemplate {
             run: "run".to_owned(),
             settings: Settings { backend: Backend::Cuda, ..Settings::default() },
             machine: Machine { threads: None, clock_mhz: Some(1.0), ..machine() },
@@ -123,7 +124,7 @@ mod tests {
         fused.work = Work { flops: 3e6, bytes: 1e3 };
         fused.floor = Some(Floor { pct: 19.531, pad_pct: Some(21.875) });
         let mut peer = method("peer", 100, Some(0));
-        (peer.by, peer.dtype) = (By::Torch, "f32");
+        (peer.provider, peer.dtype) = (Provider::Torch, "f32");
         let (mut peak, mut bandwidth) = (probe(Probe::Peak), probe(Probe::Bandwidth));
         (peak.work.flops, bandwidth.work.bytes) = (2e6, 1e6);
         let methods = vec![method("base", 0, Some(0)), fused, peer, peak, bandwidth];
@@ -131,10 +132,10 @@ mod tests {
         let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };
         for round in 0..rounds {
             for (place, micros) in [(1, 360.0), (2, 600.0)] {
-                leg(&mut outcome.seen, place, round, time(micros), [time(300.0); 2]);
+                leg(&mut outcome.samples, place, round, time(micros), [time(300.0); 2]);
             }
-            outcome.seen.called(3, time(100.0));
-            outcome.seen.called(4, time(50.0));
+            outcome.samples.called(3, time(100.0));
+            outcome.samples.called(4, time(50.0));
         }
         outcome
     }

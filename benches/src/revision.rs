@@ -12,13 +12,14 @@ pub struct Revision {
     pub commit: String,
     /// Whether the work tree differs from that commit.
     pub dirty: bool,
-    /// A fingerprint that changes when the uncommitted code changes, so that a resumed run never mixes two versions of it.
+    /// A fingerprint that changes when the uncommitted code changes, so that a resumed run never mixes two
+    /// versions of it.
     pub changes: String,
 }
 
 impl Revision {
-    /// The revision of that name, of which there is no work tree here: a commit, and `-dirty` behind it, as `git describe --dirty` has it,
-    /// if the work tree differed from it.
+    /// The revision of that name, of which there is no work tree here: a commit, and `-dirty` behind it, as
+    /// `git describe --dirty` has it, if the work tree differed from it.
     pub fn named(name: &str) -> Revision {
         let commit = name.strip_suffix("-dirty");
         let (dirty, commit) = (commit.is_some(), commit.unwrap_or(name).to_owned());

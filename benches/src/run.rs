@@ -28,7 +28,8 @@ impl Run {
         Run { name, path, file: None }
     }
 
-    /// The newest run of the same kind and fingerprint; None if there is none. Fails if another process writes its file.
+    /// The newest run of the same kind and fingerprint; None if there is none. Fails if another process
+    /// writes its file.
     pub fn resume(folder: &Path, what: &str, fingerprint: &str) -> Result<Option<Run>, RecordError> {
         let names = file_names(folder).map_err(|source| RecordError::Io {
             path: folder.to_owned(),
@@ -57,7 +58,8 @@ impl Run {
         self.records().iter().any(|record| record.cell() == cell && record.method == method)
     }
 
-    /// Puts records into the file, in the place of those of the same method and cell. They are on the disk when this returns.
+    /// Puts records into the file, in the place of those of the same method and cell. They are on the disk
+    /// when this returns.
     pub fn put(&mut self, records: &[Record]) -> Result<(), RecordError> {
         // Of a size whose methods are all left out.
         if records.is_empty() {
@@ -80,8 +82,9 @@ fn file_names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-/// 64-bit FNV-1a in 16 hexadecimal digits: the same tomorrow, on another machine and with another compiler. It tells configurations
-/// apart; it resists nobody who tries. The length of a part goes in before it: ("ab", "c") is not ("a", "bc").
+/// 64-bit FNV-1a in 16 hexadecimal digits: the same tomorrow, on another machine and with another compiler.
+/// It tells configurations apart; it resists nobody who tries. The length of a part goes in before it: ("ab",
+/// "c") is not ("a", "bc").
 pub fn fingerprint<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> String {
     let of_part = |hash, part: P| {
         let part = part.as_ref();

@@ -6,24 +6,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use criterion::Criterion;
-use fused_lora_records::{Record, Timestamp, Workload};
+use fused_lora_records::{Record, Timestamp};
 
 use crate::arguments::{Arguments, Mode};
 use crate::criterion_share::{live, replay};
 use crate::machine::Machine;
-use crate::measure::{Pace, Report, measure};
-use crate::method::{Method, Suite};
+use crate::measure::{Budget, Report, measure};
+use crate::method::{COLD, Method, Suite};
 use crate::outcome::Outcome;
-use crate::records::Template;
+use crate::records::RecordTemplate;
 use crate::revision::Revision;
-use crate::ring::COLD;
 use crate::run::{self, Run};
-use crate::settings::{self, Backend, Selection, Settings, Usage};
+use crate::settings::{self, Choices, Settings, Usage};
 use crate::size::{Size, sizes};
-use crate::target::Target;
+use crate::target::{Target, is_missing};
 
-/// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or `FUSED_LORA_ROUNDS` says otherwise:
-/// the fewest samples that Criterion takes.
+/// Rounds of every size before any gets more, and Criterion's samples, unless `--sample-size` or
+/// `FUSED_LORA_ROUNDS` says otherwise: the fewest samples that Criterion takes.
 const ROUNDS: usize = 10;
 /// With Criterion's 100,000 its analysis and plots take 1.9 s an id, with these 0.25 s.
 const RESAMPLES: usize = 2000;
@@ -37,12 +36,8 @@ pub struct Bench {
     pub prefix: &'static str,
     /// Its time where `FUSED_LORA_BUDGET_S` does not set one.
     pub budget: fn(&Settings) -> Duration,
-    /// The backends that it measures; the first where `FUSED_LORA_BACKEND` names none.
-    pub backends: &'static [Backend],
-    /// The workloads that it measures; the first where `FUSED_LORA_WORKLOAD` names none.
-    pub workloads: &'static [Workload],
-    /// The parts of the grid that it knows; the first where `FUSED_LORA_GRID` names none.
-    pub selections: &'static [Selection],
+    /// What it measures.
+    pub choices: Choices,
     /// Whether a test runs all sizes, or, since each takes long, the first alone.
     pub tests_all_sizes: bool,
     /// The workload on the backend, for a last-level cache of so many bytes.
@@ -52,38 +47,6 @@ pub struct Bench {
 }
 
 impl Bench {
-    fn default_settings(&self) -> Settings {
-        Settings {
-            backend: self.backends[0],
-            workload: &self.workloads[0],
-            selection: self.selections[0],
-            ..Settings::default()
-        }
-    }
-
-    /// Whether it measures what the settings ask for.
-    fn accepts(&self, settings: &Settings) -> Result<(), Usage> {
-        let bench = self.name;
-        let (backend, workload, selection) = (settings.backend, settings.workload, settings.selection);
-        Err(Usage(if !self.backends.contains(&backend) {
-            format!(
-                "FUSED_LORA_BACKEND={}: the bench {bench} does not measure there; `peers` is for the CPU, `gpu_peers` for a GPU",
-                backend.name()
-            )
-        } else if !self.workloads.contains(workload) {
-            format!(
-                "FUSED_LORA_WORKLOAD={}: the bench {bench} does not measure it; `cargo bench --bench {}` does",
-                workload.name(),
-                if workload.layers().is_some() { "layer" } else { "grid" }
-            )
-        } else if !self.selections.contains(&selection) {
-            let known: Vec<&str> = self.selections.iter().map(|selection| selection.name()).collect();
-            format!("FUSED_LORA_GRID={}: the bench {bench} knows {}", selection.name(), known.join(" or "))
-        } else {
-            return Ok(());
-        }))
-    }
-
     fn group(&self, settings: &Settings, size: Size) -> String {
         format!("{}{}/{size}", self.prefix, settings.workload.name())
     }
@@ -113,31 +76,37 @@ pub(crate) fn root() -> PathBuf {
 }
 
 fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
-    let settings = Settings::from_env(bench.default_settings())?;
+    let settings = Settings::from_env(&bench.choices)?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in settings::unknown(names) {
         eprintln!("warning: {name} is no setting of this bench");
     }
-    bench.accepts(&settings)?;
     let arguments = Arguments::from_env();
-    let target = Target::open(&settings)?;
+    let target = match Target::open(&settings) {
+        // A bench for GPUs alone, where there is none.
+        Err(error) if !settings.backend_is_named && is_missing(&error) => {
+            println!("{} skipped: {}", bench.name, error.root_cause());
+            return Ok(());
+        }
+        target => target?,
+    };
     let machine = target.machine();
     let last_level_cache = if arguments.mode == Mode::Test { 0 } else { machine.last_level_cache };
     let mut suite = (bench.suite)(&settings, &target, last_level_cache)?;
-    let jobs = sizes(&settings).into_iter().filter_map(|size| {
+    let sizes = sizes(&settings).into_iter().filter_map(|size| {
         let methods = selected(suite.methods(size), |id| {
             arguments.selects(&format!("{}/{id}", bench.group(&settings, size)))
         });
         (!methods.is_empty()).then_some((size, methods))
     });
-    let mut jobs: Vec<(Size, Vec<Method>)> = jobs.collect();
+    let mut sizes: Vec<(Size, Vec<Method>)> = sizes.collect();
     let distance = COLD * last_level_cache;
     match arguments.mode {
         Mode::Test | Mode::NoRecord => {
             if arguments.mode == Mode::Test && !bench.tests_all_sizes {
-                jobs.truncate(1);
+                sizes.truncate(1);
             }
-            for (size, methods) in &jobs {
+            for (size, methods) in &sizes {
                 live(criterion, &bench.group(&settings, *size), &mut *suite, *size, methods, distance)?;
             }
             Ok(())
@@ -146,12 +115,12 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             let revision =
                 settings.revision.as_deref().map_or_else(|| Revision::of(&root()), Revision::named);
             let mut run = begin(bench, &settings, &machine, &revision)?;
-            jobs.retain(|(size, methods)| {
+            sizes.retain(|(size, methods)| {
                 let mut records = methods.iter().flat_map(|m| m.names.iter().map(move |name| (m, name)));
                 records.any(|(m, name)| m.base.is_some() && !run.has(size.cell(m.rank), name))
             });
             let samples = arguments.sample_size.unwrap_or(ROUNDS);
-            let pace = Pace {
+            let budget = Budget {
                 started,
                 total: settings.budget.unwrap_or_else(|| (bench.budget)(&settings)),
                 least: settings.rounds.unwrap_or(ROUNDS).max(arguments.sample_size.unwrap_or(0)),
@@ -162,8 +131,9 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             if let Some(line) = target.preamble()? {
                 println!("{line}");
             }
-            let template = Template { run: run.name.clone(), settings: settings.clone(), machine, revision };
-            let report = measure(&mut *suite, jobs, &pace, &mut |suite, outcome| {
+            let template =
+                RecordTemplate { run: run.name.clone(), settings: settings.clone(), machine, revision };
+            let report = measure(&mut *suite, sizes, &budget, &mut |suite, outcome| {
                 Ok(run.put(&template.records(suite, outcome, target.clock_mhz()))?)
             })?;
             let mut short = Vec::new();
@@ -173,7 +143,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
                 }
             }
             print!("{}", (bench.conclude)(run.records(), &report.outcomes));
-            say(&report, &short, samples, pace.total);
+            say(&report, &short, samples, budget.total);
             if !report.outcomes.is_empty() {
                 println!("{} records in {}", run.records().len(), run.path.display());
             }
@@ -197,7 +167,8 @@ fn begin(bench: &Bench, settings: &Settings, machine: &Machine, revision: &Revis
     Ok(Run::begin(&folder, &what, Timestamp::now(), &fingerprint))
 }
 
-/// What of a size's methods runs: those with an id that is selected, their bases, and the probes. Nothing where no id is.
+/// What of a size's methods runs: those with an id that is selected, their bases, and the probes. Nothing
+/// where no id is.
 fn selected(methods: Vec<Method>, selects: impl Fn(&str) -> bool) -> Vec<Method> {
     let wanted: Vec<bool> = methods.iter().map(|method| method.ids.iter().any(|id| selects(id))).collect();
     if !wanted.contains(&true) {
@@ -227,7 +198,8 @@ fn say(report: &Report, short: &[&Outcome], samples: usize, total: Duration) {
         let names: Vec<String> =
             short.iter().map(|outcome| format!("{} ({} rounds)", outcome.size, outcome.rounds)).collect();
         eprintln!(
-            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records and not in Criterion's reports: {}",
+            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records and \
+             not in Criterion's reports: {}",
             names.len(),
             names.join(", ")
         );
@@ -272,42 +244,13 @@ fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> S
 
 #[cfg(test)]
 mod tests {
+    use fused_lora_records::Workload;
     use fused_lora_transformer::Targets;
 
     use super::*;
     use crate::method::Probe;
-    use crate::settings::Cache;
+    use crate::settings::{Backend, Cache};
     use crate::testing::{machine, method, probe};
-
-    const BENCH: Bench = Bench {
-        name: "some-bench",
-        prefix: "",
-        budget: |_| Duration::from_secs(1),
-        backends: &[Backend::Cpu],
-        workloads: Workload::LINEARS,
-        selections: &[Selection::Full, Selection::Sizes],
-        tests_all_sizes: true,
-        suite: |_, _, _| anyhow::bail!("made for its names"),
-        conclude: |_, _| String::new(),
-    };
-
-    #[test]
-    fn a_bench_refuses_what_it_does_not_measure_and_says_who_does() {
-        let default = BENCH.default_settings();
-        assert_eq!((default.workload.name(), default.selection), ("linear-1024x1024", Selection::Full));
-        assert!(BENCH.accepts(&default).is_ok());
-        let layers = Bench { workloads: Workload::LAYERS, ..BENCH };
-        let [linear, layer] = [&Workload::LINEARS[0], &Workload::LAYERS[0]];
-        for (bench, settings, part) in [
-            (BENCH, Settings { workload: layer, ..default.clone() }, "--bench layer`"),
-            (layers, Settings { workload: linear, ..default.clone() }, "--bench grid`"),
-            (BENCH, Settings { selection: Selection::Reduced, ..default.clone() }, "full or sizes"),
-            (BENCH, Settings { backend: Backend::Cuda, ..default }, "FUSED_LORA_BACKEND=cuda"),
-        ] {
-            let text = bench.accepts(&settings).unwrap_err().to_string();
-            assert!(text.contains(part) && text.contains("some-bench"), "{text}");
-        }
-    }
 
     #[test]
     fn whatever_changes_a_number_changes_the_fingerprint() {

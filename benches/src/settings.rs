@@ -1,94 +1,147 @@
 //! What is measured, from the environment: Criterion rejects flags that it does not know.
+//!
+//! [`Settings`] is the one place where a variable's name, meaning and default stand. A test holds the table
+//! in `docs/benchmarking.md` to it.
 
-use std::cell::RefCell;
-use std::env::VarError;
-use std::fmt;
+use std::error::Error;
+use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::time::Duration;
 
-use fused_lora_records::{Shard, Workload};
+use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use fused_lora::cpu::SIMD_VARIABLE;
+use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Shard, Workload};
 use fused_lora_transformer::Targets;
 
-/// An enum of which each value has a name in the environment and in the records.
-macro_rules! named {
-    ($(#[$of_type:meta])* $type:ident { $($(#[$of_value:meta])* $value:ident = $name:literal,)+ }) => {
-        $(#[$of_type])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type { $($(#[$of_value])* $value,)+ }
-
-        impl $type {
-            const NAMED: &[(&str, $type)] = &[$(($name, $type::$value)),+];
-
-            /// The name in the environment and in the records.
-            pub fn name(self) -> &'static str {
-                match self { $($type::$value => $name,)+ }
-            }
-        }
-    };
+/// Where this library computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// On the processor.
+    Cpu,
+    /// On an NVIDIA GPU.
+    Cuda,
 }
 
-named! {
-    /// Where this library computes.
-    Backend {
-        /// On the processor.
-        Cpu = "cpu",
-        /// On an NVIDIA GPU.
-        Cuda = "cuda",
+impl Backend {
+    /// The name in the records.
+    pub fn name(self) -> &'static str {
+        if self == Backend::Cpu { "cpu" } else { "cuda" }
     }
 }
 
-named! {
-    /// State of the caches when a call begins.
-    Cache {
-        /// W, A, B, x and y all come from buffers that have left the caches.
-        Cold = "cold",
-        /// One W, A and B for all calls; x and y come from buffers that have left the caches.
-        WarmW = "warm-w",
+/// State of the caches when a call begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cache {
+    /// W, A, B, x and y all come from buffers that have left the caches.
+    Cold,
+    /// One W, A and B for all calls; x and y come from buffers that have left the caches.
+    WarmW,
+}
+
+impl Cache {
+    /// The name in the records.
+    pub fn name(self) -> &'static str {
+        if self == Cache::Cold { "cold" } else { "warm-w" }
     }
 }
 
-named! {
-    /// Which cells of the grid are measured by a bench that has a choice.
-    Selection {
-        /// `peers`, `gpu_peers`: a few sizes, from smallest to large, at every rank.
-        Sizes = "sizes",
-        /// `layer`: batches of 1, 4 and 16.
-        Reduced = "reduced",
-        /// The whole grid.
-        Full = "full",
-    }
+/// Which sizes of the grid are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GridPart {
+    /// All.
+    Full,
+    /// Batches of 1, 4 and 16.
+    Reduced,
+    /// M = 128, 512, 4096 and 16384.
+    Sizes,
 }
 
-/// The settings of one run.
-#[derive(Clone, Debug, PartialEq)]
+/// Named in the errors of the PyTorch that runs in the rounds.
+pub const TORCH: &str = "FUSED_LORA_TORCH";
+/// Named where kernels are left out.
+pub const PLAN: &str = "FUSED_LORA_PLAN";
+/// Begins the names of a simulated driver's settings.
+const SIMULATION: &str = "FUSED_LORA_SIMT_";
+
+/// The settings of one run. A variable that is empty is as good as none.
+#[derive(Clone, Debug, PartialEq, Parser)]
 pub struct Settings {
-    /// `FUSED_LORA_WORKLOAD`
+    /// The four projections of a layer of GPT-2 medium are `gpt2-medium-linears`; `gpt2-medium` is 24 layers
+    /// [default: the first that the bench measures]
+    #[arg(long, env = "FUSED_LORA_WORKLOAD", default_value = "linear-1024x1024", hide_default_value = true)]
+    #[arg(value_parser = one_of(Workload::every().map(Workload::name), Workload::by_name))]
     pub workload: &'static Workload,
-    /// `FUSED_LORA_BACKEND`
+    /// `cuda` is an NVIDIA GPU [default: cpu; of `gpu_peers` cuda]
+    #[arg(long, env = "FUSED_LORA_BACKEND", value_enum, default_value = "cpu", hide_default_value = true)]
     pub backend: Backend,
-    /// `FUSED_LORA_DEVICE`: the GPU's number among those that the driver shows. The backend `cpu` has none.
+    /// Whether the backend was asked for by name: if not, a GPU may be missing.
+    #[arg(skip)]
+    pub backend_is_named: bool,
+    /// For `cuda`: the GPU's number among those that the driver shows
+    #[arg(long, env = "FUSED_LORA_DEVICE", default_value = "0", value_name = "NUMBER")]
+    #[arg(value_parser = ordinal)]
     pub device: u32,
-    /// `FUSED_LORA_RESUME`: go on with the newest run of the same configuration and code.
-    pub resume: bool,
-    /// `FUSED_LORA_SHARD`: this host's part of the grid.
-    pub shard: Shard,
-    /// `FUSED_LORA_BUDGET_S`: wall time for everything, Criterion's analysis included.
-    pub budget: Option<Duration>,
-    /// `FUSED_LORA_ROUNDS`: rounds of every size before any gets more, where they fit.
-    pub rounds: Option<usize>,
-    /// `FUSED_LORA_CACHE`
+    /// `cold`: W, A, B, x and y rotate over 3 × the last-level cache; `warm-w`: the weights stay
+    #[arg(long, env = "FUSED_LORA_CACHE", value_enum, default_value = "cold")]
     pub cache: Cache,
-    /// `FUSED_LORA_GRID`
-    pub selection: Selection,
-    /// `FUSED_LORA_TARGETS`: which projections LoRA is on in `layer`.
+    /// Wall time for everything, Criterion's analysis included [default: `grid` 225; `layer` 1500, parts of
+    /// it 450, with PyTorch twice that; `peers` 170, with PyTorch 600; `gpu_peers` 120, with PyTorch 360]
+    #[arg(long, env = "FUSED_LORA_BUDGET_S", value_name = "SECONDS", value_parser = seconds)]
+    pub budget: Option<Duration>,
+    /// Rounds of every size before any gets more, where they fit into the budget [default: 10]
+    #[arg(long, env = "FUSED_LORA_ROUNDS", value_name = "NUMBER", value_parser = count)]
+    pub rounds: Option<usize>,
+    /// `1`: go on with the newest run of the same configuration and code
+    #[arg(long, env = "FUSED_LORA_RESUME", default_value = "0", action = ArgAction::Set)]
+    #[arg(value_parser = one_of(["0", "1"], |text| Ok::<_, String>(text == "1")))]
+    pub resume: bool,
+    /// This host's part of the sizes: every n-th, from the i-th
+    #[arg(long, env = "FUSED_LORA_SHARD", default_value = "1/1", value_name = "I/N")]
+    pub shard: Shard,
+    /// Which sizes: `full`; `reduced` to batches of 1, 4, 16; `sizes`: M = 128, 512, 4096, 16384 [default:
+    /// full; of `peers` and `gpu_peers` sizes]
+    #[arg(long, env = "FUSED_LORA_GRID", value_enum, default_value = "full", hide_default_value = true)]
+    pub grid: GridPart,
+    /// For `layer`: the projections that LoRA is on, `all` or `q,v`
+    #[arg(long, env = "FUSED_LORA_TARGETS", default_value = "all", value_name = "PROJECTIONS")]
     pub targets: Targets,
-    /// `FUSED_LORA_TORCH`: the Python interpreter whose PyTorch runs in the rounds of `layer`; none without it.
+    /// For `peers`, `gpu_peers` and `layer`: a Python with PyTorch, NumPy and safetensors, whose
+    /// [methods](../benches/peers/README.md) join the rounds; a relative path is below the workspace
+    #[arg(long, env = TORCH, value_name = "PROGRAM")]
     pub torch: Option<PathBuf>,
-    /// `FUSED_LORA_MEASUREMENTS`: the folder of the records; if it is relative, below the workspace's root.
+    /// The folder of the records; if relative, below the workspace.
+    #[arg(long, env = MEASUREMENTS_VARIABLE, default_value = MEASUREMENTS, value_name = "DIR")]
+    #[arg(help = MEASUREMENTS_HELP)]
     pub measurements: PathBuf,
-    /// `FUSED_LORA_REVISION`: the revision that a program was built from, where its work tree is not at hand.
+    /// The commit that is recorded, with `-dirty` behind it if the work tree differed [default: what git
+    /// says]
+    #[arg(long, env = "FUSED_LORA_REVISION", value_name = "COMMIT")]
     pub revision: Option<String>,
+    /// `avx512`, `avx2` or `portable`; read by the library [default: the best there is]
+    #[arg(long, env = SIMD_VARIABLE, value_name = "LEVEL")]
+    pub simd: Option<String>,
+    /// For `cuda`: `entry/cluster`, a kernel that is launched whatever the cost model says; or
+    /// `-entry/cluster,-entry`, kernels that never are, without a cluster in none. Methods that no kernel is
+    /// left for are skipped by name. Read by the library
+    #[arg(long, env = PLAN, value_name = "KERNELS", allow_hyphen_values = true)]
+    pub plan: Option<String>,
+    /// The driver's library, for everything that uses CUDA; read by the library [default: libcuda.so.1]
+    #[arg(long, env = "FUSED_LORA_LIBCUDA", value_name = "FILE")]
+    pub libcuda: Option<PathBuf>,
+}
+
+/// What a bench can measure; of each list, the first is its default.
+#[derive(Clone, Copy)]
+pub struct Choices {
+    /// Where.
+    pub backends: &'static [Backend],
+    /// What.
+    pub workloads: &'static [Workload],
+    /// At which sizes.
+    pub grids: &'static [GridPart],
 }
 
 /// An environment that means nothing: exit code 2, all else is 1.
@@ -96,196 +149,210 @@ pub struct Settings {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Named in the errors of the PyTorch that runs in the rounds.
-pub const TORCH: &str = "FUSED_LORA_TORCH";
-/// Named where kernels are left out.
-pub const PLAN: &str = "FUSED_LORA_PLAN";
-/// Variables that are not read here, but by the library and the loader of the CUDA driver.
-const OTHERS: [&str; 3] = [fused_lora::cpu::SIMD_VARIABLE, "FUSED_LORA_LIBCUDA", PLAN];
-/// Begins the names of a simulated driver's settings.
-const SIMULATION: &str = "FUSED_LORA_SIMT_";
-
 impl Default for Settings {
+    /// Whatever the environment says.
     fn default() -> Settings {
-        Settings {
-            workload: &Workload::LINEARS[0],
-            backend: Backend::Cpu,
-            device: 0,
-            resume: false,
-            shard: Shard::WHOLE,
-            budget: None,
-            rounds: None,
-            cache: Cache::Cold,
-            selection: Selection::Sizes,
-            targets: Targets::All,
-            torch: None,
-            measurements: "measurements".into(),
-            revision: None,
-        }
+        let command = without(Settings::command(), |_| true);
+        Settings::parse_flags(command, &[]).expect("each default is a value")
     }
 }
 
 impl Settings {
-    /// Reads the process's environment. What it does not set is that of `default`; fails at the first variable whose value means nothing.
-    pub fn from_env(default: Settings) -> Result<Settings, Usage> {
-        Settings::read(default, &|name| std::env::var(name))
+    /// Reads the process's environment. Fails at the first variable whose value means nothing, or nothing to
+    /// the bench.
+    pub fn from_env(choices: &Choices) -> Result<Settings, Usage> {
+        let command = choices.command();
+        for variable in command.get_arguments().filter_map(Arg::get_env) {
+            if std::env::var_os(variable).is_some_and(|value| value.to_str().is_none()) {
+                return Err(Usage(format!("{}: not valid Unicode", variable.display())));
+            }
+        }
+        let is_empty = |variable: &OsStr| std::env::var_os(variable).is_some_and(|value| value.is_empty());
+        Settings::parse_flags(without(command, is_empty), &[])
     }
 
-    fn read(default: Settings, lookup: &Lookup<'_>) -> Result<Settings, Usage> {
-        let mut read = default;
-        let Settings { workload, backend, device, resume, shard, budget, rounds, .. } = &mut read;
-        set(workload, "FUSED_LORA_WORKLOAD", lookup, Workload::by_name)?;
-        set(backend, "FUSED_LORA_BACKEND", lookup, choice(Backend::NAMED))?;
-        let ordinal = |text: &str| text.parse().map_err(|_| "expected the number of a GPU, counted from 0");
-        set(device, "FUSED_LORA_DEVICE", lookup, ordinal)?;
-        set(resume, "FUSED_LORA_RESUME", lookup, choice(&[("1", true), ("0", false)]))?;
-        set(shard, "FUSED_LORA_SHARD", lookup, Shard::from_str)?;
-        set(budget, "FUSED_LORA_BUDGET_S", lookup, |text| {
-            let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            let time = time.filter(|time| !time.is_zero());
-            time.map(Some).ok_or("expected a number of seconds above 0, such as 300")
-        })?;
-        set(rounds, "FUSED_LORA_ROUNDS", lookup, |text| {
-            let count = text.parse().ok().filter(|&count| count > 0);
-            count.map(Some).ok_or("expected a number of rounds above 0")
-        })?;
-        let Settings { cache, selection, targets, torch, measurements, revision, .. } = &mut read;
-        let caches = [Cache::NAMED, &[("warm", Cache::WarmW)]].concat();
-        set(cache, "FUSED_LORA_CACHE", lookup, choice(&caches))?;
-        set(selection, "FUSED_LORA_GRID", lookup, choice(Selection::NAMED))?;
-        set(targets, "FUSED_LORA_TARGETS", lookup, Targets::from_str)?;
-        set(torch, TORCH, lookup, |text| text.parse().map(Some))?;
-        set(measurements, "FUSED_LORA_MEASUREMENTS", lookup, PathBuf::from_str)?;
-        set(revision, "FUSED_LORA_REVISION", lookup, |text| text.parse().map(Some))?;
-        Ok(read)
+    /// The settings under their long names: tests do not change the environment of all.
+    fn parse_flags(command: Command, flags: &[&str]) -> Result<Settings, Usage> {
+        let matches =
+            command.no_binary_name(true).try_get_matches_from(flags).map_err(|error| usage(&error))?;
+        let backend_is_named = matches.value_source("backend") != Some(ValueSource::DefaultValue);
+        let settings = Settings::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        Ok(Settings { backend_is_named, ..settings })
+    }
+}
+
+impl Choices {
+    /// The settings, each with what the bench has a choice of.
+    fn command(&self) -> Command {
+        fn some<T: ValueEnum + Send + Sync + 'static>(arg: Arg, values: &[T]) -> Arg {
+            let values: Vec<PossibleValue> = values.iter().filter_map(T::to_possible_value).collect();
+            arg.default_value(values[0].get_name().to_owned())
+                .value_parser(one_of(values, |text| T::from_str(text, false)))
+        }
+        let workloads = one_of(self.workloads.iter().map(Workload::name), Workload::by_name);
+        Settings::command()
+            .mut_arg("backend", |arg| some(arg, self.backends))
+            .mut_arg("workload", |arg| arg.default_value(self.workloads[0].name()).value_parser(workloads))
+            .mut_arg("grid", |arg| some(arg, self.grids))
     }
 }
 
 /// Variables that look like settings and are none: a slip of the pen that would otherwise go unnoticed.
 pub fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
-    let known = RefCell::new(OTHERS.map(str::to_owned).to_vec());
-    // Those that are read.
-    let _ = Settings::read(Settings::default(), &|name| {
-        known.borrow_mut().push(name.to_owned());
-        Err(VarError::NotPresent)
-    });
-    let is_unknown = |name: &String| {
-        name.starts_with("FUSED_LORA_") && !name.starts_with(SIMULATION) && !known.borrow().contains(name)
-    };
+    let command = Settings::command();
+    let is_known = |name: &str| command.get_arguments().any(|arg| arg.get_env() == Some(OsStr::new(name)));
+    let is_unknown =
+        |name: &String| name.starts_with("FUSED_LORA_") && !name.starts_with(SIMULATION) && !is_known(name);
     let mut unknown: Vec<String> = names.filter(is_unknown).collect();
     unknown.sort_unstable();
     unknown
 }
 
-/// The environment.
-type Lookup<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
-
-/// Leaves the setting as it is where the variable is not set, or empty.
-fn set<T, E: fmt::Display>(
-    setting: &mut T,
-    variable: &str,
-    lookup: &Lookup<'_>,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<(), Usage> {
-    let bad = |value: &str, reason: &dyn fmt::Display| Usage(format!("{variable}={value}: {reason}"));
-    match lookup(variable) {
-        Err(VarError::NotPresent) => (),
-        Err(VarError::NotUnicode(value)) => return Err(bad(&value.to_string_lossy(), &"not valid Unicode")),
-        Ok(value) if value.is_empty() => (),
-        Ok(value) => *setting = parse(&value).map_err(|reason| bad(&value, &reason))?,
-    }
-    Ok(())
+/// The command that does not read those variables.
+fn without(command: Command, leaves_out: impl Fn(&OsStr) -> bool) -> Command {
+    command.mut_args(|arg| match arg.get_env() {
+        Some(variable) if leaves_out(variable) => arg.env(Resettable::Reset),
+        _ => arg,
+    })
 }
 
-fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
-    |text| {
-        let found = choices.iter().find(|(name, _)| *name == text).map(|&(_, value)| value);
-        found.ok_or_else(|| {
-            let names: Vec<&str> = choices.iter().map(|&(name, _)| name).collect();
-            format!("expected {}", names.join(" or "))
-        })
-    }
+/// What clap says of a flag, `--long <VALUE>`, said of its variable.
+fn usage(error: &clap::Error) -> Usage {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let long = text(ContextKind::InvalidArg).trim_start_matches('-').split(' ').next();
+    let command = Settings::command();
+    let arg = command.get_arguments().find(|arg| arg.get_long() == long);
+    let Some(variable) = arg.and_then(Arg::get_env) else { return Usage(error.to_string()) };
+    let reason = match (error.get(ContextKind::ValidValue), error.source()) {
+        (Some(ContextValue::Strings(values)), _) => format!("expected {}", values.join(" or ")),
+        (_, reason) => reason.map_or_else(|| error.kind().to_string(), |reason| reason.to_string()),
+    };
+    Usage(format!("{}={}: {reason}", variable.display(), text(ContextKind::InvalidValue)))
+}
+
+/// Takes one of those names.
+fn one_of<T: Clone + Send + Sync + 'static, E: Into<Box<dyn Error + Send + Sync>> + 'static>(
+    names: impl IntoIterator<Item = impl Into<PossibleValue>>,
+    parse: fn(&str) -> Result<T, E>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names.into_iter().map(Into::into)).try_map(move |name| parse(&name))
+}
+
+fn ordinal(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "expected the number of a GPU, counted from 0")
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or("expected a number of seconds above 0, such as 300")
+}
+
+fn count(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|&count| count > 0).ok_or("expected a number of rounds above 0")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read_over(default: Settings, variables: &[(&str, &str)]) -> Result<Settings, Usage> {
-        Settings::read(default, &|name| {
-            let found = variables.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
-        })
+    const GPU: Choices =
+        Choices { backends: &[Backend::Cuda], workloads: Workload::LAYERS, grids: &[GridPart::Reduced] };
+
+    fn of(choices: &Choices, flags: &[&str]) -> Result<Settings, Usage> {
+        Settings::parse_flags(without(choices.command(), |_| true), flags)
     }
 
-    fn read(variables: &[(&str, &str)]) -> Result<Settings, Usage> {
-        read_over(Settings::default(), variables)
-    }
-
-    #[test]
-    fn nothing_set_is_the_default_grid() {
-        let settings = read(&[]).unwrap();
-        assert_eq!(settings.workload.name(), "linear-1024x1024");
-        assert_eq!((settings.backend, settings.device), (Backend::Cpu, 0));
-        assert_eq!((settings.resume, settings.budget, &settings.revision), (false, None, &None));
-        assert_eq!(
-            (settings.shard, settings.cache, settings.selection),
-            (Shard::WHOLE, Cache::Cold, Selection::Sizes)
-        );
-        assert_eq!(read(&[("FUSED_LORA_WORKLOAD", ""), ("FUSED_LORA_BUDGET_S", "")]), Ok(settings));
-    }
-
+    /// In a process of its own, whose environment has each variable once, then none.
     #[test]
     fn every_variable_is_heard() {
-        let settings = read(&[
-            ("FUSED_LORA_WORKLOAD", "gpt2-medium-linears"),
-            ("FUSED_LORA_BACKEND", "cuda"),
-            ("FUSED_LORA_DEVICE", "3"),
-            ("FUSED_LORA_RESUME", "1"),
-            ("FUSED_LORA_SHARD", "2/3"),
-            ("FUSED_LORA_BUDGET_S", "12.5"),
-            ("FUSED_LORA_ROUNDS", "40"),
-            ("FUSED_LORA_CACHE", "warm-w"),
-            ("FUSED_LORA_GRID", "full"),
-            ("FUSED_LORA_TARGETS", "q,v"),
-            (TORCH, "venv/bin/python"),
-            ("FUSED_LORA_MEASUREMENTS", "elsewhere"),
-            ("FUSED_LORA_REVISION", "0123abc-dirty"),
-        ])
-        .unwrap();
-        assert_eq!(
-            settings,
-            Settings {
-                workload: Workload::by_name("gpt2-medium-linears").unwrap(),
-                backend: Backend::Cuda,
-                device: 3,
-                resume: true,
-                shard: "2/3".parse().unwrap(),
-                budget: Some(Duration::from_millis(12_500)),
-                rounds: Some(40),
-                cache: Cache::WarmW,
-                selection: Selection::Full,
-                targets: Targets::QueryValue,
-                torch: Some("venv/bin/python".into()),
-                measurements: "elsewhere".into(),
-                revision: Some("0123abc-dirty".to_owned()),
+        const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
+        let all = Choices {
+            backends: &[Backend::Cpu, Backend::Cuda],
+            workloads: Workload::LINEARS,
+            grids: &[GridPart::Sizes, GridPart::Full],
+        };
+        let heard = Settings {
+            workload: Workload::by_name("gpt2-medium-linears").unwrap(),
+            backend: Backend::Cuda,
+            backend_is_named: true,
+            device: 3,
+            resume: true,
+            shard: "2/3".parse().unwrap(),
+            budget: Some(Duration::from_millis(12_500)),
+            rounds: Some(40),
+            cache: Cache::WarmW,
+            grid: GridPart::Full,
+            targets: Targets::QueryValue,
+            torch: Some("venv/bin/python".into()),
+            measurements: "elsewhere".into(),
+            revision: Some("0123abc-dirty".to_owned()),
+            simd: Some("avx2".to_owned()),
+            plan: Some("-fused_64x64".to_owned()),
+            libcuda: Some("libcuda.so".into()),
+        };
+        match std::env::var(CHILD).as_deref() {
+            Ok("full") => assert_eq!(Settings::from_env(&all), Ok(heard)),
+            Ok("empty") => {
+                let default = Settings { grid: GridPart::Sizes, ..Settings::default() };
+                assert_eq!(Settings::from_env(&all), Ok(default));
             }
-        );
+            Ok(_) => {
+                let said = "FUSED_LORA_DEVICE=x: expected the number of a GPU, counted from 0";
+                assert_eq!(Settings::from_env(&all), Err(Usage(said.to_owned())));
+            }
+            Err(_) => {
+                let values = [
+                    ("FUSED_LORA_WORKLOAD", "gpt2-medium-linears"),
+                    ("FUSED_LORA_BACKEND", "cuda"),
+                    ("FUSED_LORA_DEVICE", "3"),
+                    ("FUSED_LORA_RESUME", "1"),
+                    ("FUSED_LORA_SHARD", "2/3"),
+                    ("FUSED_LORA_BUDGET_S", "12.5"),
+                    ("FUSED_LORA_ROUNDS", "40"),
+                    ("FUSED_LORA_CACHE", "warm-w"),
+                    ("FUSED_LORA_GRID", "full"),
+                    ("FUSED_LORA_TARGETS", "q,v"),
+                    ("FUSED_LORA_TORCH", "venv/bin/python"),
+                    ("FUSED_LORA_MEASUREMENTS", "elsewhere"),
+                    ("FUSED_LORA_REVISION", "0123abc-dirty"),
+                    ("FUSED_LORA_SIMD", "avx2"),
+                    ("FUSED_LORA_PLAN", "-fused_64x64"),
+                    ("FUSED_LORA_LIBCUDA", "libcuda.so"),
+                ];
+                let empty = values.map(|(name, _)| (name, ""));
+                let mut wrong = empty;
+                wrong[2].1 = "x";
+                for (child, variables) in [("full", values), ("empty", empty), ("wrong", wrong)] {
+                    let output = std::process::Command::new(std::env::current_exe().unwrap())
+                        .args(["--exact", "settings::tests::every_variable_is_heard"])
+                        .envs(variables)
+                        .env(CHILD, child)
+                        .output()
+                        .unwrap();
+                    let stdout = String::from_utf8_lossy(&output.stdout);
+                    assert!(output.status.success() && stdout.contains("1 passed"), "{child}: {stdout}");
+                }
+            }
+        }
     }
 
     #[test]
-    fn a_bench_has_defaults_of_its_own_unless_one_is_named() {
-        let layer = &Workload::LAYERS[0];
-        let default = Settings {
-            backend: Backend::Cuda,
-            workload: layer,
-            selection: Selection::Full,
-            ..Settings::default()
-        };
-        assert_eq!(read_over(default.clone(), &[]), Ok(default.clone()));
-        for (named, backend) in [("", Backend::Cuda), ("cuda", Backend::Cuda), ("cpu", Backend::Cpu)] {
-            let settings = read_over(default.clone(), &[("FUSED_LORA_BACKEND", named)]).unwrap();
-            assert_eq!(settings.backend, backend);
+    fn a_bench_has_defaults_and_choices_of_its_own() {
+        let settings = of(&GPU, &[]).unwrap();
+        assert_eq!(
+            (settings.backend, settings.workload.name(), settings.grid, settings.backend_is_named),
+            (Backend::Cuda, "gpt2-medium-layer", GridPart::Reduced, false)
+        );
+        assert!(of(&GPU, &["--backend", "cuda"]).unwrap().backend_is_named);
+        for (flag, value, said) in [
+            ("--backend", "cpu", "FUSED_LORA_BACKEND=cpu: expected cuda"),
+            ("--workload", "x", "FUSED_LORA_WORKLOAD=x: expected gpt2-medium-layer or gpt2-medium"),
+            ("--grid", "full", "FUSED_LORA_GRID=full: expected reduced"),
+        ] {
+            assert_eq!(of(&GPU, &[flag, value]), Err(Usage(said.to_owned())));
         }
     }
 
@@ -295,7 +362,6 @@ mod tests {
             "PATH",
             "FUSED_LORA_SIMD",
             "FUSED_LORA_BUDGET",
-            "FUSED_LORA_GRID",
             "FUSED_LORA_BUDGET_S",
             "FUSED_LORA_LIBCUDA",
             "FUSED_LORA_SIMT_SEED",
@@ -305,24 +371,49 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_refused_by_name() {
-        for (variable, value, hint) in [
-            ("FUSED_LORA_WORKLOAD", "linear", "linear-4096x4096"),
-            ("FUSED_LORA_BACKEND", "auto", "cpu or cuda"),
-            ("FUSED_LORA_DEVICE", "cuda:0", "number"),
-            ("FUSED_LORA_DEVICE", "-1", "number"),
-            ("FUSED_LORA_RESUME", "yes", "1 or 0"),
-            ("FUSED_LORA_SHARD", "3/2", "i/n"),
-            ("FUSED_LORA_BUDGET_S", "-1", "seconds"),
-            ("FUSED_LORA_BUDGET_S", "0", "seconds"),
-            ("FUSED_LORA_BUDGET_S", "nan", "seconds"),
-            ("FUSED_LORA_BUDGET_S", "5 min", "seconds"),
-            ("FUSED_LORA_ROUNDS", "0", "rounds"),
-            ("FUSED_LORA_CACHE", "hot", "cold or warm-w"),
-            ("FUSED_LORA_GRID", "all", "sizes or reduced or full"),
-            ("FUSED_LORA_TARGETS", "qv", "q,v"),
+        for (flag, variable, value, hint) in [
+            ("workload", "WORKLOAD", "linear", "linear-4096x4096"),
+            ("backend", "BACKEND", "auto", "cpu or cuda"),
+            ("device", "DEVICE", "cuda:0", "number"),
+            ("device", "DEVICE", "-1", "number"),
+            ("resume", "RESUME", "yes", "0 or 1"),
+            ("shard", "SHARD", "3/2", "i/n"),
+            ("budget", "BUDGET_S", "-1", "seconds"),
+            ("budget", "BUDGET_S", "0", "seconds"),
+            ("budget", "BUDGET_S", "nan", "seconds"),
+            ("budget", "BUDGET_S", "5 min", "seconds"),
+            ("rounds", "ROUNDS", "0", "rounds"),
+            ("cache", "CACHE", "hot", "cold or warm-w"),
+            ("grid", "GRID", "all", "full or reduced or sizes"),
+            ("targets", "TARGETS", "qv", "q,v"),
         ] {
-            let text = read(&[(variable, value)]).unwrap_err().to_string();
-            assert!(text.starts_with(&format!("{variable}={value}: ")) && text.contains(hint), "{text}");
+            let command = without(Settings::command(), |_| true);
+            let text = Settings::parse_flags(command, &[&format!("--{flag}={value}")]).unwrap_err().0;
+            assert!(
+                text.starts_with(&format!("FUSED_LORA_{variable}={value}: ")) && text.contains(hint),
+                "{text}"
+            );
         }
+    }
+
+    /// What stands in the table is what clap knows of the settings; on a difference, the test prints the
+    /// right table.
+    #[test]
+    fn the_documented_table_is_that_of_the_settings() {
+        let mut table = "| variable | values | meaning |\n|---|---|---|\n".to_owned();
+        for arg in Settings::command().get_arguments() {
+            let Some(variable) = arg.get_env() else { continue };
+            let names: Vec<String> =
+                arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
+            let kind = arg.get_value_names().map_or(String::new(), |names| names[0].to_lowercase());
+            let values = if names.is_empty() { kind } else { names.join(", ") };
+            let mut meaning = arg.get_help().expect("each setting has a help text").to_string();
+            if let ([default], false) = (arg.get_default_values(), arg.is_hide_default_value_set()) {
+                meaning += &format!(" [default: {}]", default.display());
+            }
+            table += &format!("| `{}` | {values} | {meaning} |\n", variable.display());
+        }
+        let docs = std::fs::read_to_string(crate::session::root().join("docs/benchmarking.md")).unwrap();
+        assert!(docs.contains(&table), "docs/benchmarking.md lacks this table:\n{table}");
     }
 }

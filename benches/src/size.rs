@@ -4,11 +4,11 @@ use std::fmt;
 
 use fused_lora_records::{BATCHES, Cell, SEQ_LENS};
 
-use crate::settings::{Selection, Settings};
+use crate::settings::{GridPart, Settings};
 
-/// Batches of [`Selection::Reduced`].
+/// Batches of [`GridPart::Reduced`].
 const REDUCED: [usize; 3] = [1, 4, 16];
-/// The sizes of [`Selection::Sizes`]: M = 128, 512, 4096 and 16384.
+/// The sizes of [`GridPart::Sizes`]: M = 128, 512, 4096 and 16384.
 const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
 
 /// Sequences, and tokens of each.
@@ -39,12 +39,13 @@ impl fmt::Display for Size {
     }
 }
 
-/// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are measured in the same rounds.
+/// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are
+/// measured in the same rounds.
 pub fn sizes(settings: &Settings) -> Vec<Size> {
-    let selected = |size: &Size| match settings.selection {
-        Selection::Reduced => REDUCED.contains(&size.batch),
-        Selection::Sizes => SIZES.contains(&(size.seq_len, size.batch)),
-        Selection::Full => true,
+    let selected = |size: &Size| match settings.grid {
+        GridPart::Reduced => REDUCED.contains(&size.batch),
+        GridPart::Sizes => SIZES.contains(&(size.seq_len, size.batch)),
+        GridPart::Full => true,
     };
     let all = SEQ_LENS
         .into_iter()
@@ -59,8 +60,8 @@ mod tests {
 
     use super::*;
 
-    fn of(selection: Selection, shard: &str) -> Vec<Size> {
-        sizes(&Settings { selection, shard: shard.parse().unwrap(), ..Settings::default() })
+    fn of(grid: GridPart, shard: &str) -> Vec<Size> {
+        sizes(&Settings { grid, shard: shard.parse().unwrap(), ..Settings::default() })
     }
 
     #[test]
@@ -68,22 +69,22 @@ mod tests {
         let mut of_grid: Vec<Size> =
             grid().map(|Cell { seq_len, batch, .. }| Size { seq_len, batch }).collect();
         of_grid.dedup();
-        assert_eq!(of(Selection::Full, "1/1"), of_grid);
+        assert_eq!(of(GridPart::Full, "1/1"), of_grid);
         assert_eq!((of_grid[17].m(), of_grid[17].to_string()), (16_384, "seq512/batch32".to_owned()));
         assert_eq!(of_grid[0].cell(10).to_string(), "seq128/batch1/r10");
-        let reduced = of(Selection::Reduced, "1/1");
+        let reduced = of(GridPart::Reduced, "1/1");
         let names: Vec<String> = reduced.iter().map(Size::to_string).collect();
         assert_eq!(names.len(), 9);
         assert_eq!(names[..4], ["seq128/batch1", "seq128/batch4", "seq128/batch16", "seq256/batch1"]);
-        let ms: Vec<usize> = of(Selection::Sizes, "1/1").iter().map(Size::m).collect();
+        let ms: Vec<usize> = of(GridPart::Sizes, "1/1").iter().map(Size::m).collect();
         assert_eq!(ms, [128, 512, 4096, 16_384]);
     }
 
     #[test]
     fn shards_part_the_sizes() {
-        let mut all = ["1/4", "2/4", "3/4", "4/4"].map(|shard| of(Selection::Full, shard)).concat();
-        assert_eq!((all.len(), of(Selection::Full, "1/4").len()), (18, 5));
+        let mut all = ["1/4", "2/4", "3/4", "4/4"].map(|shard| of(GridPart::Full, shard)).concat();
+        assert_eq!((all.len(), of(GridPart::Full, "1/4").len()), (18, 5));
         all.sort_unstable();
-        assert_eq!(all, of(Selection::Full, "1/1"));
+        assert_eq!(all, of(GridPart::Full, "1/1"));
     }
 }

@@ -11,7 +11,8 @@ const RESAMPLES: usize = 2000;
 /// Fixed, so that the same rounds always give the same interval.
 const SEED: u64 = 0x6c6f_7261;
 
-/// With fewer values a median has no 95 % interval: the smallest and the largest of six hold it with 96.9 %, of five with 93.8 %.
+/// With fewer values a median has no 95 % interval: the smallest and the largest of six hold it with 96.9 %,
+/// of five with 93.8 %.
 pub const FEWEST: usize = 6;
 
 /// A median, with its 95 % interval where there are enough values for one.
@@ -51,7 +52,8 @@ impl Median {
     }
 }
 
-/// The mean of the middle two where their number is even. Reorders the values, but, unlike [`quantile`], does not sort them.
+/// The mean of the middle two where their number is even. Reorders the values, but, unlike [`quantile`], does
+/// not sort them.
 fn median(values: &mut [f64]) -> Option<f64> {
     let (middle, odd) = (values.len() / 2, values.len() % 2 == 1);
     if values.is_empty() {
@@ -62,7 +64,8 @@ fn median(values: &mut [f64]) -> Option<f64> {
     Some(f64::midpoint(lower.unwrap_or(upper), upper))
 }
 
-/// The value below which that share of the values lies, with linear interpolation between neighbours; None where there are no values.
+/// The value below which that share of the values lies, with linear interpolation between neighbours; None
+/// where there are no values.
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);

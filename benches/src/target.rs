@@ -20,14 +20,15 @@ pub enum Target {
 }
 
 impl Target {
-    /// Finds it. Of the backend `cpu`, nothing looks for a GPU. A SIMD level that does not exist, or not here, is a [`Usage`].
+    /// Finds it. Of the backend `cpu`, nothing looks for a GPU. A SIMD level that does not exist, or not
+    /// here, is a [`Usage`].
     pub fn open(settings: &Settings) -> anyhow::Result<Target> {
         match settings.backend {
             Backend::Cpu => Ok(Target::Cpu(Simd::detect().map_err(|error| Usage(error.to_string()))?)),
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Backend::Cuda => {
                 let device = settings.device;
-                let gpu = Gpu::open(device);
+                let gpu = Gpu::open(device, settings.plan.is_some());
                 gpu.map(Target::Cuda)
                     .with_context(|| format!("FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE={device}"))
             }
@@ -64,6 +65,20 @@ impl Target {
     }
 }
 
+/// Whether a target could not be opened because there is no driver or no GPU.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        use fused_lora::cuda::Error;
+        matches!(error.downcast_ref(), Some(Error::NoDriver(_) | Error::NoDevice))
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        let _ = error;
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -77,6 +92,7 @@ mod tests {
         if std::env::var_os(CHILD).is_some() {
             let settings = Settings { backend: Backend::Cuda, device: 7, ..Settings::default() };
             let error = Target::open(&settings).err().expect("no driver, no target");
+            assert!(is_missing(&error));
             let text = format!("{error:#}");
             if cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))) {
                 let parts = ["FUSED_LORA_BACKEND=cuda, FUSED_LORA_DEVICE=7: ", "/nowhere/libcuda.so.1"];

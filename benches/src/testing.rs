@@ -5,23 +5,27 @@ use std::rc::Rc;
 use half::f16;
 use ndarray::Array2;
 
-use crate::check::{Expected, check};
+use crate::check::check;
 use crate::machine::Machine;
-use crate::method::{By, Call, Method, Probe, Suite, What, Work};
-use crate::seen::{Observation, Seen};
+use crate::method::{Call, Expected, Method, Probe, Provider, Suite, Task, Work};
+use crate::samples::{Observation, Samples};
 use crate::size::Size;
 use crate::time::Time;
-use fused_lora_records::{Cell, Clock, Record};
+use fused_lora_records::{COLUMNS, Cell, Record, VERSION_LINE, parse};
 
 pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
 pub(crate) fn method(name: &str, rank: usize, base: Option<usize>) -> Method {
-    let what = What::Linear(fused_lora::Strategy::Base);
-    Method { base, work: Work { flops: 1e6, bytes: 1e3 }, ..Method::new(name, rank, what, By::Library(0)) }
+    let task = Task::Linear(fused_lora::Strategy::Base);
+    Method {
+        base,
+        work: Work { flops: 1e6, bytes: 1e3 },
+        ..Method::new(name, rank, task, Provider::Library(0))
+    }
 }
 
 pub(crate) fn probe(probe: Probe) -> Method {
-    Method { what: What::Probe(probe), ids: Vec::new(), ..method("probe", 0, None) }
+    Method { task: Task::Probe(probe), ids: Vec::new(), ..method("probe", 0, None) }
 }
 
 pub(crate) fn machine() -> Machine {
@@ -87,7 +91,7 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
 }
 
 /// A call between two of its base, which is the first of the methods.
-pub(crate) fn leg(seen: &mut Seen, place: usize, round: usize, own: Time, bases: [Time; 2]) {
+pub(crate) fn leg(seen: &mut Samples, place: usize, round: usize, own: Time, bases: [Time; 2]) {
     bases.iter().for_each(|&base| seen.called(0, base));
     seen.observed(place, Observation { round, own, bases });
 }
@@ -110,10 +114,9 @@ pub(crate) fn checked(
 /// The first GPU; None, and a line that says why, where there is none. A simulated one will do.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
-    use fused_lora::cuda::Error;
-    match crate::cuda::Gpu::open(0) {
+    match crate::cuda::Gpu::open(0, false) {
         Ok(gpu) => Some(gpu),
-        Err(error) if matches!(error.downcast_ref(), Some(Error::NoDriver(_) | Error::NoDevice)) => {
+        Err(error) if crate::target::is_missing(&error) => {
             eprintln!("skipped: {error}");
             None
         }
@@ -121,40 +124,12 @@ pub(crate) fn gpu() -> Option<crate::cuda::Gpu> {
     }
 }
 
-pub(crate) fn record(method: &str, cell: Cell, time_ns: f64) -> Record {
-    Record {
-        run: "made-up".to_owned(),
-        workload: "gpt2-medium-layer".to_owned(),
-        backend: "cpu".to_owned(),
-        device: "some cpu".to_owned(),
-        threads: Some(2),
-        simd: "avx2".to_owned(),
-        driver: String::new(),
-        clock_mhz: None,
-        cache: "cold".to_owned(),
-        dtype: "f16".to_owned(),
-        method: method.to_owned(),
-        d_in: "1024".to_owned(),
-        d_out: "1024".to_owned(),
-        seq_len: cell.seq_len,
-        batch: cell.batch,
-        rank: cell.rank,
-        adapters: 1,
-        time_ns,
-        time_lo_ns: None,
-        time_hi_ns: None,
-        slowdown_pct: None,
-        slowdown_lo_pct: None,
-        slowdown_hi_pct: None,
-        floor_pct: None,
-        floor_pad_pct: None,
-        limit_ns: None,
-        gflops: None,
-        samples: 6,
-        repeated: 0,
-        ratio_by: Clock::Wall,
-        commit: "unknown".to_owned(),
-        dirty: false,
-        measured_at: "2026-01-31T12:00:00Z".parse().unwrap(),
-    }
+/// A record of the layer, with nothing in the columns that may be empty.
+pub(crate) fn record(method: &str, Cell { seq_len, batch, rank }: Cell, time_ns: f64) -> Record {
+    let text = format!(
+        "{VERSION_LINE}\n{}\nmade-up,gpt2-medium-layer,cpu,some cpu,2,avx2,,,cold,f16,{method},1024,1024,\
+         {seq_len},{batch},{rank},1,{time_ns},,,,,,,,,,6,0,wall,unknown,false,2026-01-31T12:00:00Z\n",
+        COLUMNS.join(",")
+    );
+    parse("made-up".as_ref(), text.as_bytes()).unwrap().records.remove(0)
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 pub struct Time {
     /// By the clock on the wall (on a GPU, by the device's own), in seconds.
     pub wall: f64,
-    /// CPU time of the whole process, all threads together, in seconds; None where it says nothing, as on a GPU.
+    /// CPU time of the whole process, all threads together, in seconds; None where it says nothing, as on a
+    /// GPU.
     pub cpu: Option<f64>,
 }
 
@@ -52,7 +53,8 @@ mod tests {
         let (sleep, spin) = (sleep.unwrap(), spin.unwrap());
         assert!(sleep.wall >= 0.06, "{sleep:?}");
         assert!(spin.cpu.unwrap() >= 0.06, "{spin:?}");
-        // Other tests of this process run meanwhile, so the CPU time of a sleep is not zero; but spinning has its own.
+        // Other tests of this process run meanwhile, so the CPU time of a sleep is not zero; but spinning has
+        // its own.
         assert!(sleep.cpu.unwrap() >= 0.0);
     }
 

@@ -5,10 +5,10 @@
 use std::rc::Rc;
 
 use fused_lora::Strategy;
-use fused_lora_benches::backend::Processor;
 use fused_lora_benches::linear::weights::SCALE;
-use fused_lora_benches::linear::{Ground, Library, theirs, this_library};
+use fused_lora_benches::linear::{Library, Setup, theirs, this_library};
 use fused_lora_benches::operands::{Layout, on_host};
+use fused_lora_benches::processor::Processor;
 use gemmkit::{
     MatMut, MatRef, PackedRhs, Parallelism, Workspace, gemm_packed_b_with, gemm_with, prepack_rhs,
 };
@@ -49,17 +49,17 @@ fn library<W: Clone + 'static>(
         Out::from_shape(shape, elements).expect("as many elements as the matrix has")
     }
     let kept: Kept<W> = Kept::default();
-    let make = move |ground: &Ground<Processor>, strategy, rank| {
+    let make = move |setup: &Setup<Processor>, strategy, rank| {
         let slots = weights(
             &kept,
-            ground.weights.slots(ground.weight_slots),
+            setup.weights.slots(setup.weight_slots),
             (strategy != Strategy::Base).then_some(rank),
             |w| Ok(take(w)),
             |lora| Ok((take(&lora.a), take(&lora.b))),
         )?;
         let (mut workspace, mut h) = (Workspace::new(), Vec::new());
         let [zero, one, scale] = [0.0, 1.0, SCALE].map(f16::from_f32);
-        Ok(on_host(&ground.operands, ground.cache, layout, move |slot, tokens| {
+        Ok(on_host(&setup.operands, setup.cache, layout, move |slot, tokens| {
             for (Weights { n, w, adapter, .. }, tokens) in slots[slot].iter().zip(tokens) {
                 let (x, m) = (tokens.x, tokens.x.nrows());
                 product(&mut workspace, one, x, w, zero, matrix(layout, m, *n, tokens.y));
@@ -151,7 +151,7 @@ mod tests {
     use fused_lora::cpu::Simd;
     use fused_lora_benches::check::{Wrong, check};
     use fused_lora_benches::linear::Linears;
-    use fused_lora_benches::method::{Suite as _, What};
+    use fused_lora_benches::method::{Suite as _, Task};
     use fused_lora_benches::settings::Cache;
     use fused_lora_benches::size::Size;
     use fused_lora_records::Workload;
@@ -167,7 +167,7 @@ mod tests {
         let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries(), None);
         let size = Size { seq_len: 9, batch: 1 };
         let mut methods = cpu.methods(size);
-        methods.retain(|method| method.rank <= 10 && matches!(method.what, What::Linear(..)));
+        methods.retain(|method| method.rank <= 10 && matches!(method.task, Task::Linear(..)));
         let names: Vec<&str> = methods.iter().map(|method| method.names[0].as_str()).collect();
         assert_eq!(
             names.join(" "),

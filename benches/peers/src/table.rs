@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use fused_lora::Strategy;
 use fused_lora_benches::markdown::markdown;
-use fused_lora_benches::method::{By, What};
+use fused_lora_benches::method::{Provider, Task};
 use fused_lora_benches::outcome::Outcome;
 use fused_lora_benches::stats::geometric_mean;
 
-/// The tables, in Markdown. Speeds are GFLOP/s of useful operations. Nothing of sizes in which no other library ran.
+/// The tables, in Markdown. Speeds are GFLOP/s of useful operations. Nothing of sizes in which no other
+/// library ran.
 #[must_use]
 pub fn render(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
@@ -25,9 +26,9 @@ fn entries(outcome: &Outcome, ours: Strategy) -> Vec<Vec<usize>> {
     let is_measured = |place: &usize| outcome.measured(*place).is_some();
     let rank = |place: usize| outcome.methods[place].rank;
     // PyTorch's are compared with a base of their own.
-    let computes = |place: usize| match (outcome.methods[place].what, outcome.methods[place].by) {
-        (What::Linear(strategy), By::Library(0)) => (strategy == ours).then_some(0),
-        (What::Linear(strategy), By::Library(library)) => {
+    let computes = |place: usize| match (outcome.methods[place].task, outcome.methods[place].provider) {
+        (Task::Linear(strategy), Provider::Library(0)) => (strategy == ours).then_some(0),
+        (Task::Linear(strategy), Provider::Library(library)) => {
             ((strategy == Strategy::Base) == (ours == Strategy::Base)).then_some(library)
         }
         _ => None,
@@ -76,7 +77,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
             outcome.methods[place].work.flops / nanos
         };
         let best = places[1..].iter().copied().max_by(|&a, &b| gflops(a).total_cmp(&gflops(b)));
-        let speed_up = best.and_then(|best| outcome.seen.times_as_long(best, place));
+        let speed_up = best.and_then(|best| outcome.samples.times_as_long(best, place));
         let Some(speed_up) = speed_up else { continue };
         let cell = outcome.size.cell(method.rank);
         let peak = outcome.limits().map(|(flops, _)| flops * 1e-9);
@@ -117,7 +118,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
 #[cfg(test)]
 mod tests {
     use fused_lora_benches::method::{Floor, Method, Probe, Work};
-    use fused_lora_benches::seen::Observation;
+    use fused_lora_benches::samples::Observation;
     use fused_lora_benches::size::Size;
     use fused_lora_benches::time::Time;
 
@@ -126,20 +127,20 @@ mod tests {
     /// Calls of so many microseconds: our base, two peers' bases, our fused, their three calls, the peak.
     fn outcome(batch: usize, micros: [f64; 7]) -> Outcome {
         let methods = [
-            (What::Linear(Strategy::Base), 0, "ours/base", 0),
-            (What::Linear(Strategy::Base), 1, "a/base", 0),
-            (What::Linear(Strategy::Base), 2, "b/base", 0),
-            (What::Linear(Strategy::Fused), 0, "ours/fused", 100),
-            (What::Linear(Strategy::Unfused), 1, "a/unfused", 100),
-            (What::Linear(Strategy::Unfused), 2, "b/unfused", 100),
-            (What::Probe(Probe::Peak), 0, "fma-peak", 0),
-            (What::Probe(Probe::Bandwidth), 0, "read-bandwidth", 0),
+            (Task::Linear(Strategy::Base), 0, "ours/base", 0),
+            (Task::Linear(Strategy::Base), 1, "a/base", 0),
+            (Task::Linear(Strategy::Base), 2, "b/base", 0),
+            (Task::Linear(Strategy::Fused), 0, "ours/fused", 100),
+            (Task::Linear(Strategy::Unfused), 1, "a/unfused", 100),
+            (Task::Linear(Strategy::Unfused), 2, "b/unfused", 100),
+            (Task::Probe(Probe::Peak), 0, "fma-peak", 0),
+            (Task::Probe(Probe::Bandwidth), 0, "read-bandwidth", 0),
         ];
-        let methods = methods.map(|(what, library, name, rank)| Method {
-            base: matches!(what, What::Linear(..)).then_some(0),
+        let methods = methods.map(|(task, library, name, rank)| Method {
+            base: matches!(task, Task::Linear(..)).then_some(0),
             work: Work { flops: 1e8, bytes: 1e8 },
             floor: (rank > 0).then_some(Floor { pct: 19.5, pad_pct: Some(19.5) }),
-            ..Method::new(name, rank, what, By::Library(library))
+            ..Method::new(name, rank, task, Provider::Library(library))
         });
         let mut outcome = Outcome::new(Size { seq_len: 128, batch }, methods.to_vec(), 2);
         let time = |micros: f64| Time { wall: micros * 1e-6, cpu: None };
@@ -147,13 +148,13 @@ mod tests {
             // Slower by the round: no ratio changes.
             let slower = 1.0 + 0.01 * round as f64;
             let bases = [time(slower * micros[0]); 2];
-            outcome.seen.called(0, bases[0]);
+            outcome.samples.called(0, bases[0]);
             for (place, micros) in micros.iter().enumerate().take(6).skip(1) {
                 let own = time(slower * micros);
-                outcome.seen.observed(place, Observation { round, own, bases });
+                outcome.samples.observed(place, Observation { round, own, bases });
             }
-            outcome.seen.called(6, time(micros[6]));
-            outcome.seen.called(7, time(1.0));
+            outcome.samples.called(6, time(micros[6]));
+            outcome.samples.called(7, time(1.0));
         }
         outcome
     }

@@ -27,11 +27,13 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// A graph of so many passes, round and round over the slots; `pass` puts the one on a slot into the stream.
+    /// A graph of so many passes, round and round over the slots; `pass` puts the one on a slot into the
+    /// stream.
     ///
     /// # Safety
     ///
-    /// All memory that the passes use is the operands', or is owned by `kept`. No other stream than the GPU's uses it while this lives.
+    /// All memory that the passes use is the operands', or is owned by `kept`. No other stream than the GPU's
+    /// uses it while this lives.
     pub unsafe fn new<K: Any>(
         gpu: &Gpu,
         operands: &Rc<Operands>,
@@ -52,7 +54,8 @@ impl Call for Captured {
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
         let queue = &self.gpu.queue;
         queue.record(&self.start)?;
-        // SAFETY: the memory is kept, by the contract of `new`, and launches follow each other on the one stream.
+        // SAFETY: the memory is kept, by the contract of `new`, and launches follow each other on the one
+        // stream.
         unsafe { self.graph.launch(queue)? };
         queue.record(&self.stop)?;
         self.gpu.clock.sample();

@@ -1,4 +1,5 @@
-//! The clock of a GPU's multiprocessors while they work, as `nvidia-smi` tells it: that program comes with the driver.
+//! The clock of a GPU's multiprocessors while they work, as `nvidia-smi` tells it: that program comes with
+//! the driver.
 
 use std::cell::RefCell;
 use std::io::Read as _;
@@ -30,8 +31,8 @@ impl Clock {
         Clock { program: "nvidia-smi", uuid, state: RefCell::default() }
     }
 
-    /// Asks for it, unless that was done just now; does not wait for the answer. To be called while the device works: an idle one slows
-    /// down.
+    /// Asks for it, unless that was done just now; does not wait for the answer. To be called while the
+    /// device works: an idle one slows down.
     pub fn sample(&self) {
         let mut state = self.state.borrow_mut();
         state.hear(false);

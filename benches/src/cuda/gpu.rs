@@ -23,15 +23,17 @@ pub struct Gpu {
     pub(super) queue: Rc<Queue>,
     /// Its clock.
     pub clock: Rc<Clock>,
+    /// Whether some kernels are left out: a method that no kernel is left for is then skipped.
+    pub(crate) leaves_out: bool,
 }
 
 impl Gpu {
-    /// Opens the device of that number.
-    pub fn open(ordinal: u32) -> anyhow::Result<Gpu> {
+    /// Opens the device of that number; `leaves_out` says whether `FUSED_LORA_PLAN` is set.
+    pub fn open(ordinal: u32, leaves_out: bool) -> anyhow::Result<Gpu> {
         let device = Device::open(ordinal)?;
         let queue = Rc::new(Queue::new(&device)?);
         let clock = Rc::new(Clock::new(device.properties().uuid_text()));
-        Ok(Gpu { device, queue, clock })
+        Ok(Gpu { device, queue, clock, leaves_out })
     }
 
     /// The stream, as the library takes it.

@@ -9,14 +9,16 @@
 //! | `queue` | context and stream, made by `cust` |
 //! | `graph` | a graph, captured and launched through `cust` |
 //! | [`captured`] | a method as a graph, between two events |
+//! | `executor` | how the suites' methods are made ready on it |
 //! | `left_out` | methods that no kernel is left for |
 //! | `overhead` | what a graph costs besides its kernels |
 //!
-//! A call is one launch of a graph that goes round the whole ring of buffers: whichever method comes next, the buffers that it begins with
-//! are those touched longest ago.
+//! A call is one launch of a graph that goes round the whole ring of buffers: whichever method comes next,
+//! the buffers that it begins with are those touched longest ago.
 
 pub mod captured;
 pub mod clock;
+mod executor;
 pub mod gpu;
 mod graph;
 pub(crate) mod left_out;

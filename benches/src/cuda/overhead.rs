@@ -13,7 +13,8 @@ const NODES: usize = 20;
 const LAUNCHES: usize = 51;
 
 impl Gpu {
-    /// One line: how long an empty graph and one of next to nothing take between their events, and what it means for a pass.
+    /// One line: how long an empty graph and one of next to nothing take between their events, and what it
+    /// means for a pass.
     pub fn overhead(&self) -> anyhow::Result<String> {
         let Gpu { device, queue, .. } = self;
         let mut element = Buffer::zeroed(device, 1)?;
@@ -41,8 +42,8 @@ impl Gpu {
 fn line(empty: f64, chain: f64) -> String {
     let [empty, chain] = [empty, chain].map(|seconds| 1e6 * seconds);
     format!(
-        "between two events an empty graph takes {empty:.2} us, one of {NODES} memsets of one element {chain:.2} us; \
-         a call is one graph of {} passes or more, and nothing is subtracted: at most {:.3} us a pass",
+        "between two events an empty graph takes {empty:.2} us, one of {NODES} memsets of one element \
+         {chain:.2} us; a call is one graph of {} passes or more, and nothing is subtracted: at most {:.3} us a pass",
         span::FEWEST,
         empty / span::FEWEST as f64,
     )

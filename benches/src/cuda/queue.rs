@@ -20,7 +20,8 @@ impl Queue {
     pub(super) fn new(device: &Device) -> anyhow::Result<Queue> {
         let context = Context::new(cust::device::Device::get_device(device.ordinal())?)?;
         CurrentContext::set_current(&context)?;
-        // `cust` makes streams that wait for the default stream, and that for them; nothing here uses that one.
+        // `cust` makes streams that wait for the default stream, and that for them; nothing here uses that
+        // one.
         let host = HostStream::new(StreamFlags::DEFAULT, None)?;
         // SAFETY: the stream is of the device's primary context, which `cust` retains, and `self` owns it
         // beside its handle.

@@ -7,8 +7,9 @@ const MOST: usize = 256;
 /// Seconds that a call is to take, or more: two thousand steps of the clock that events read.
 const CALL: f64 = 1e-3;
 
-/// Passes of so many operations, on a ring of so many slots, that make one call. `peak_flops` are about the operations that the device can
-/// do in a second; a pass is slower than that, so a call takes a millisecond or more. One slot is a test's: it takes one pass.
+/// Passes of so many operations, on a ring of so many slots, that make one call. `peak_flops` are about the
+/// operations that the device can do in a second; a pass is slower than that, so a call takes a millisecond
+/// or more. One slot is a test's: it takes one pass.
 pub fn passes(slots: usize, flops: f64, peak_flops: f64) -> usize {
     if slots == 1 {
         return 1;
@@ -24,7 +25,7 @@ mod tests {
 
     use super::*;
     use crate::linear::work;
-    use crate::ring;
+    use crate::method::slots_apart;
     use crate::settings::Cache;
 
     const L2: usize = 50 << 20;
@@ -32,7 +33,7 @@ mod tests {
     const PEAK: f64 = 535e12;
 
     fn span(workload: &Workload, m: usize, cache: Cache) -> (usize, usize) {
-        let slots = ring::slots(work(workload, cache, m, 0).bytes as usize, 3 * L2);
+        let slots = slots_apart(work(workload, cache, m, 0).bytes as usize, 3 * L2);
         (slots, passes(slots, workload.flops_base(m), PEAK))
     }
 

@@ -1,7 +1,8 @@
-//! What the records say: how close fused LoRA is to its floor, whether slow-downs go the way they should, and how this library compares
-//! with PyTorch in the same rounds.
+//! What the records say: how close fused LoRA is to its floor, whether slow-downs go the way they should, and
+//! how this library compares with PyTorch in the same rounds.
 //!
-//! Nothing fails here. A machine that others use breaks any bar on a bad day; the tables say what was measured on this one.
+//! Nothing fails here. A machine that others use breaks any bar on a bad day; the tables say what was
+//! measured on this one.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -30,8 +31,8 @@ const AXES: [Axis; 3] = [
 ];
 
 impl Axis {
-    /// Whether `to` lies behind `from` in this direction, and nowhere else in the others. What r = 0 shows is noise, which has no
-    /// direction in batch or seq_len.
+    /// Whether `to` lies behind `from` in this direction, and nowhere else in the others. What r = 0 shows is
+    /// noise, which has no direction in batch or seq_len.
     fn joins(&self, mut from: Cell, mut to: Cell) -> bool {
         let (here, there) = ((self.of)(&mut from), *(self.of)(&mut to));
         let is_behind = *here < there;
@@ -39,8 +40,8 @@ impl Axis {
         is_behind && from == to && (self.rises || to.rank > 0)
     }
 
-    /// The number of pairs of a method's cells in this direction, and a line for each whose intervals lie apart the wrong way round.
-    /// Slow-downs are in the middle of their intervals.
+    /// The number of pairs of a method's cells in this direction, and a line for each whose intervals lie
+    /// apart the wrong way round. Slow-downs are in the middle of their intervals.
     fn trend(&self, method: &str, cells: &[(Cell, [f64; 3])]) -> (usize, Vec<String>) {
         let (mut pairs, mut lines) = (0, Vec::new());
         for &(from, before) in cells {
@@ -76,8 +77,8 @@ fn bar(records: &[Record]) -> String {
     let [slowdown, lo, hi, floor] =
         [record.slowdown_pct, record.slowdown_lo_pct, record.slowdown_hi_pct, record.floor_pct].map(percent);
     format!(
-        "{} and {FACTOR} · floor + {POINTS} points at M >= {TOKENS}: {}. Least room: {}, {slowdown} % [{lo}, {hi}] with a floor of \
-         {floor} %, {:.1} points {} the bar.\n",
+        "{} and {FACTOR} · floor + {POINTS} points at M >= {TOKENS}: {}. Least room: {}, {slowdown} % [{lo}, {hi}] \
+         with a floor of {floor} %, {:.1} points {} the bar.\n",
         record.method,
         if room >= 0.0 { "below everywhere" } else { "NOT below everywhere" },
         record.cell(),
@@ -117,7 +118,8 @@ fn trends(records: &[Record]) -> String {
     text
 }
 
-/// Our time over that of PyTorch's method of the same arithmetic, the median of either. At r = 0 there is `none` alone.
+/// Our time over that of PyTorch's method of the same arithmetic, the median of either. At r = 0 there is
+/// `none` alone.
 fn ratios(records: &[Record]) -> String {
     let ratio = |ours: &Record| {
         let name = format!("torch-fp32/{}", torch_name(&ours.method));
@@ -181,7 +183,8 @@ mod tests {
             slow("lora-fused", (128, 8, 0), 9.0),
         ];
         // 1.05 · 12 + 3 − 15 = 0.6; 1.05 · 30 + 3 − 33 = 1.5.
-        let found = "lora-fused and 1.05 · floor + 3 points at M >= 1024: below everywhere. Least room: seq128/batch8/r100, \
+        let found = "lora-fused and 1.05 · floor + 3 points at M >= 1024: below everywhere. Least room: \
+                     seq128/batch8/r100, \
                      15.0 % [14.0, 16.0] with a floor of 12.0 %, 0.6 points below the bar.";
         assert_says(&render(&records), &[found]);
         records.push(slow("lora-fused", (256, 8, 10), 5.0));

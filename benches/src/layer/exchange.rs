@@ -1,5 +1,6 @@
-//! What PyTorch gets the weights as: `layers.<i>.base.<part>.<tensor>`, and `layers.<i>.<method>.<rank>.<part>.<tensor>` with LoRA's
-//! `lora` or `lora-qv` as the method. All of them are f16 but LoRA's scale, an f32.
+//! What PyTorch gets the weights as: `layers.<i>.base.<part>.<tensor>`, and
+//! `layers.<i>.<method>.<rank>.<part>.<tensor>` with LoRA's `lora` or `lora-qv` as the method. All of them
+//! are f16 but LoRA's scale, an f32.
 
 use fused_lora_transformer::{
     AdapterWeights, BottleneckWeights, LayerWeights, LinearWeights, LoraTargets, LoraWeights, NormWeights,
@@ -100,7 +101,8 @@ mod tests {
 
         let bytes = std::fs::read(&path).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        // Two layers of 2 norms and 4 products, 4 LoRA on all and 2 on q and v, adapters of 2 and 1 bottlenecks and a norm.
+        // Two layers of 2 norms and 4 products, 4 LoRA on all and 2 on q and v, adapters of 2 and 1
+        // bottlenecks and a norm.
         assert_eq!(tensors.names().len(), 2 * (2 * 2 + 4 * 2 + 4 * 3 + 2 * 3 + 2 * 4 + 4 + 2));
         for (name, shape) in [
             ("layers.1.base.qkv.weight", &[48, 16][..]),

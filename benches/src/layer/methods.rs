@@ -6,7 +6,7 @@ use fused_lora_transformer::{Config, Method as Kind, Targets};
 use half::f16;
 
 use super::variant::{Variant, torch_name};
-use crate::method::{By, Floor, Method, What, Work};
+use crate::method::{Floor, Method, Provider, Task, Work};
 use crate::operands::slot_bytes;
 use crate::settings::Cache;
 use crate::size::Size;
@@ -21,15 +21,15 @@ pub fn methods(
     torch: bool,
 ) -> Vec<Method> {
     let ours = |variant: Variant, names: Vec<String>| Method {
-        what: What::Layer(variant),
+        task: Task::Layer(variant),
         ids: names.iter().map(|name| format!("r{}/{name}", variant.rank)).collect(),
         names,
         rank: variant.rank,
         base: Some(0),
         work: work(config, cache, size, variant),
-        floor: Some(variant.floor(config, granule)),
+        floor: Some(floor(variant, config, granule)),
         dtype: "f16",
-        by: By::Library(0),
+        provider: Provider::Library(0),
     };
     let variants = |rank| Kind::ALL[1..].iter().map(move |&kind| Variant::new(kind, targets, rank));
     let bare = Method { floor: None, ..ours(Variant::NONE, vec!["none".to_owned()]) };
@@ -45,18 +45,19 @@ pub fn methods(
     methods
 }
 
-/// Appends PyTorch's methods: its own base, and each that has the arithmetic of one of ours. They run where that one is selected.
+/// Appends PyTorch's methods: its own base, and each that has the arithmetic of one of ours. They run where
+/// that one is selected.
 fn with_torch(methods: &mut Vec<Method>) {
     let base = methods.len();
     let mut theirs: Vec<Method> = Vec::new();
     for like in methods.iter() {
-        let What::Layer(variant) = like.what else { continue };
-        let what = What::Layer(variant.of_weights());
+        let Task::Layer(variant) = like.task else { continue };
+        let task = Task::Layer(variant.of_weights());
         let name = format!("torch-fp32/{}", torch_name(&like.names[0]));
-        match theirs.iter_mut().find(|other| other.what == what) {
+        match theirs.iter_mut().find(|other| other.task == task) {
             Some(same) => same.ids.extend_from_slice(&like.ids),
             None => theirs.push(Method {
-                what,
+                task,
                 ids: [&[format!("r{}/{name}", like.rank)], &like.ids[..]].concat(),
                 names: vec![name],
                 base: Some(base),
@@ -65,7 +66,7 @@ fn with_torch(methods: &mut Vec<Method>) {
                 // x, W and y in four bytes each.
                 work: Work { bytes: 2.0 * like.work.bytes, ..like.work },
                 dtype: "f32",
-                by: By::Torch,
+                provider: Provider::Torch,
                 ..like.clone()
             }),
         }
@@ -73,6 +74,13 @@ fn with_torch(methods: &mut Vec<Method>) {
     // Its base runs beside whatever is selected.
     theirs[0].ids.extend(methods.iter().flat_map(|method| method.ids.iter().cloned()));
     methods.extend(theirs);
+}
+
+fn floor(Variant { method, targets, rank }: Variant, config: &Config, granule: Granule) -> Floor {
+    Floor {
+        pct: method.floor_pct(config, targets, rank),
+        pad_pct: Some(method.floor_pad_pct(config, targets, rank, granule)),
+    }
 }
 
 fn work(config: &Config, cache: Cache, size: Size, variant: Variant) -> Work {
@@ -89,7 +97,10 @@ fn work(config: &Config, cache: Cache, size: Size, variant: Variant) -> Work {
 mod tests {
     use std::collections::BTreeSet;
 
+    use fused_lora_records::Workload;
+
     use super::*;
+    use crate::layer::variant::config;
 
     const SIZE: Size = Size { seq_len: 128, batch: 4 };
     const CONFIG: Config = Config::GPT2_MEDIUM_LAYER;
@@ -156,5 +167,19 @@ mod tests {
         let ids = ["r100/torch-fp32/lora-qv", "r100/lora-unfused-qv", "r100/lora-fused-qv"];
         assert_eq!(lora.ids, ids, "where either is selected");
         assert!(methods[base].ids.len() > 14);
+    }
+
+    /// The records' widths are those of the model that is measured.
+    #[test]
+    fn the_model_is_the_workloads() {
+        for workload in Workload::LAYERS {
+            let config = config(workload).unwrap();
+            assert_eq!(2.0 * config.product_mul_adds(), workload.flops_base(1));
+            let lora = Variant::new(Kind::LoraFused, Targets::All, 100);
+            let floor = floor(lora, &config, Granule { shrink_n: 16, expand_k: 1 });
+            assert_eq!(floor.pct, workload.floor_pct(100));
+            assert_eq!(floor.pad_pct, Some(workload.floor_pad_pct(100, 16, 1)));
+        }
+        assert_eq!(config(&Workload::LINEARS[0]), None);
     }
 }

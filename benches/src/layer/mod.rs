@@ -1,10 +1,11 @@
 //! A transformer's layer: bare, with sequential adapters, and with LoRA un-merged.
 //!
-//! The bare layer runs twice in a round, beyond the calls that others are compared with: as its own record, and once more as what each
-//! method is at r = 0, where there is no adapter. That second call is recorded under each method's name, and shows the noise.
+//! The bare layer runs twice in a round, beyond the calls that others are compared with: as its own record,
+//! and once more as what each method is at r = 0, where there is no adapter. That second call is recorded
+//! under each method's name, and shows the noise.
 //!
-//! x is two sequences again and again over the batch, so that every row of every y can be compared with a plain f32 computation of the
-//! layer on those two.
+//! x is two sequences again and again over the batch, so that every row of every y can be compared with a
+//! plain f32 computation of the layer on those two.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,9 +14,8 @@ use fused_lora_records::Record;
 use fused_lora_transformer::{AdapterWeights, Config, Error, Targets};
 use ndarray::Array2;
 
-use crate::backend::{self, Backend};
-use crate::check::Expected;
-use crate::method::{By, Call, Method, Suite, What};
+use crate::executor::{self, Executor};
+use crate::method::{Call, Expected, Method, Provider, Suite, Task};
 use crate::settings::Cache;
 use crate::size::Size;
 use crate::torch::Torch;
@@ -32,14 +32,14 @@ mod tests;
 pub mod variant;
 pub mod weights;
 
-/// ‖y − reference‖ / ‖reference‖ of one layer, as `crates/transformer/tests/pytorch.rs` has it: one rounding to f16 is 2.8 · 10⁻⁴ of
-/// that, and y has more than one behind it.
+/// ‖y − reference‖ / ‖reference‖ of one layer, as `crates/transformer/tests/pytorch.rs` has it: one rounding
+/// to f16 is 2.8 · 10⁻⁴ of that, and y has more than one behind it.
 const TOLERANCE: f64 = 7e-4;
 /// |y − reference| of an element in units of the root mean square, from the same place.
 const ELEMENT_TOLERANCE: f64 = 5e-3;
 
 /// How a backend computes the layer. It fails if there is no memory for the weights.
-pub trait Engine: Backend + Sized {
+pub trait Engine: Executor + Sized {
     /// All layers. Clones share the weights.
     type Model: Clone;
 
@@ -51,7 +51,7 @@ pub trait Engine: Backend + Sized {
 
     /// A method, ready: one model for each slot of weights, with adapters of that rank.
     fn ready(
-        ground: &Ground<Self>,
+        setup: &Setup<Self>,
         models: Vec<Self::Model>,
         seq_len: usize,
         rank: usize,
@@ -59,12 +59,12 @@ pub trait Engine: Backend + Sized {
 }
 
 /// What a method computes on.
-pub type Ground<E> = backend::Ground<E, Weights>;
+pub type Setup<E> = executor::Setup<E, Weights>;
 
 /// The layer on a backend, and PyTorch's beside it.
 pub struct Layers<E: Engine> {
     targets: Targets,
-    ground: Ground<E>,
+    setup: Setup<E>,
     /// By slot. The bare model is always there.
     models: Vec<HashMap<Variant, E::Model>>,
     /// y of the sequences at one `seq_len` at a time, by [`Variant::of_weights`].
@@ -74,7 +74,8 @@ pub struct Layers<E: Engine> {
 }
 
 impl<E: Engine> Layers<E> {
-    /// With LoRA on these projections. PyTorch joins the rounds where it is given. An error if there can be no such model.
+    /// With LoRA on these projections. PyTorch joins the rounds where it is given. An error if there can be
+    /// no such model.
     pub fn new(
         backend: E,
         config: Config,
@@ -82,14 +83,14 @@ impl<E: Engine> Layers<E> {
         cache: Cache,
         torch: Option<Torch>,
     ) -> anyhow::Result<Layers<E>> {
-        let ground = Ground::new(backend, Weights::new(config)?, cache);
+        let setup = Setup::new(backend, Weights::new(config)?, cache);
         let (models, references) = (Vec::new(), (0, HashMap::new()));
-        Ok(Layers { targets, ground, models, references, torch })
+        Ok(Layers { targets, setup, models, references, torch })
     }
 
     /// The model of a variant in each slot of weights. Slots beyond are let go, with their memory.
     fn models(&mut self, variant: Variant) -> Result<Vec<E::Model>, Error> {
-        let backend::Ground { backend, weights, weight_slots, .. } = &self.ground;
+        let executor::Setup { backend, weights, weight_slots, .. } = &self.setup;
         self.models.truncate(*weight_slots);
         while self.models.len() < *weight_slots {
             self.models.push(HashMap::from([(Variant::NONE, backend.bare(weights)?)]));
@@ -108,11 +109,11 @@ impl<E: Engine> Layers<E> {
 
 impl<E: Engine> Suite for Layers<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Layers { targets, ground, torch, .. } = self;
-        let granule = ground.backend.granule();
+        let Layers { targets, setup, torch, .. } = self;
+        let granule = setup.backend.granule();
         let mut methods =
-            methods(&ground.weights.config, *targets, ground.cache, granule, size, torch.is_some());
-        methods.extend(ground.probes(methods[0].work.flops));
+            methods(&setup.weights.config, *targets, setup.cache, granule, size, torch.is_some());
+        methods.extend(setup.probes(methods[0].work.flops));
         methods
     }
 
@@ -122,18 +123,19 @@ impl<E: Engine> Suite for Layers<E> {
         slots: usize,
         methods: &[Method],
     ) -> anyhow::Result<Vec<Box<dyn Call>>> {
-        let Config { d, .. } = self.ground.weights.config;
+        let Config { d, .. } = self.setup.weights.config;
         let flops = methods[0].work.flops;
-        self.ground
-            .resize(size.m(), &[(d, d)], slots, flops, |weights, x| weights.tokens(size.seq_len, x))?;
+        self.setup.resize(size.m(), &[(d, d)], slots, flops, |weights, x| weights.tokens(size.seq_len, x))?;
         // All adapters before PyTorch is told of those that there are.
         for method in methods {
-            if let What::Layer(variant) = method.what {
-                self.ground.weights.ensure(variant)?;
+            if let Task::Layer(variant) = method.task {
+                self.setup.weights.ensure(variant)?;
             }
         }
-        if let Some(torch) = self.torch.as_ref().filter(|_| methods.iter().any(|m| m.by == By::Torch)) {
-            let Ground { weights, passes, .. } = &self.ground;
+        if let Some(torch) =
+            self.torch.as_ref().filter(|_| methods.iter().any(|m| m.provider == Provider::Torch))
+        {
+            let Setup { weights, passes, .. } = &self.setup;
             let mut x = Array2::zeros((size.m(), d));
             weights.tokens(size.seq_len, x.as_slice_mut().expect("a new array is one slice"));
             let all = |tensors: &mut _| exchange::put(tensors, weights);
@@ -141,14 +143,14 @@ impl<E: Engine> Suite for Layers<E> {
             torch.prepare((kinds, all), |tensors| tensors.put("x", &x), slots, *passes, size.seq_len)?;
         }
         let ready = |method: &Method| -> anyhow::Result<Box<dyn Call>> {
-            match (method.what, method.by, &self.torch) {
-                (What::Layer(_), By::Torch, Some(torch)) => torch.ready(method, Box::new(|| ())),
-                (What::Layer(variant), By::Library(0), _) => {
+            match (method.task, method.provider, &self.torch) {
+                (Task::Layer(_), Provider::Torch, Some(torch)) => torch.ready(method, Box::new(|| ())),
+                (Task::Layer(variant), Provider::Library(0), _) => {
                     let models = self.models(variant)?;
-                    let made = E::ready(&self.ground, models, size.seq_len, variant.rank);
-                    self.ground.backend.or_left_out(&method.ids[0], made)
+                    let made = E::ready(&self.setup, models, size.seq_len, variant.rank);
+                    self.setup.backend.or_left_out(&method.ids[0], made)
                 }
-                (What::Probe(probe), ..) => self.ground.probe(probe, flops),
+                (Task::Probe(probe), ..) => self.setup.probe(probe, flops),
                 _ => anyhow::bail!("{} is no layer of a transformer", method.names[0]),
             }
         };
@@ -156,7 +158,7 @@ impl<E: Engine> Suite for Layers<E> {
     }
 
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
-        let What::Layer(variant) = method.what else { return Ok(Rc::default()) };
+        let Task::Layer(variant) = method.task else { return Ok(Rc::default()) };
         let (seq_len, references) = &mut self.references;
         if *seq_len != size.seq_len {
             references.clear();
@@ -164,10 +166,10 @@ impl<E: Engine> Suite for Layers<E> {
         }
         let of_sequences = references
             .entry(variant.of_weights())
-            .or_insert_with_key(|&variant| reference::forward(&self.ground.weights, variant, size.seq_len));
+            .or_insert_with_key(|&variant| reference::forward(&self.setup.weights, variant, size.seq_len));
         let y = of_sequences.mapv(f64::from);
         // The errors of layers, independent of each other, add up like a random walk.
-        let growth = (self.ground.weights.config.layers as f64).sqrt();
+        let growth = (self.setup.weights.config.layers as f64).sqrt();
         let mean_square = y.iter().map(|value| value * value).sum::<f64>() / y.len() as f64;
         Ok(Rc::new(vec![Expected {
             rows: (0..size.m()).map(|row| (row, row % y.nrows())).collect(),
@@ -178,7 +180,7 @@ impl<E: Engine> Suite for Layers<E> {
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {
-        if let (By::Torch, Some(torch)) = (method.by, &self.torch) {
+        if let (Provider::Torch, Some(torch)) = (method.provider, &self.torch) {
             torch.describe(record);
         }
     }

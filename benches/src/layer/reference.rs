@@ -1,4 +1,5 @@
-//! The layer again, in f32 and without anything of this library: whole matrices, one after another, from the weights as they are.
+//! The layer again, in f32 and without anything of this library: whole matrices, one after another, from the
+//! weights as they are.
 //!
 //! Products are `ndarray`'s `dot`, softmax and LayerNorm run in f64, nothing is rounded to f16 in between.
 

@@ -7,9 +7,9 @@ use fused_lora::cpu::Simd;
 use half::f16;
 
 use super::*;
-use crate::backend::Processor;
 use crate::check::{Wrong, check};
 use crate::operands::Operands;
+use crate::processor::Processor;
 use crate::testing::checked;
 use crate::time::Time;
 
@@ -21,20 +21,21 @@ fn cpu(targets: Targets, cache: Cache) -> Layers<Processor> {
     Layers::new(processor, CONFIG, targets, cache, None).unwrap()
 }
 
-/// Every method's y is right in every slot, and taken for no other's: at the smallest rank, too, an adapter is seen.
+/// Every method's y is right in every slot, and taken for no other's: at the smallest rank, too, an adapter
+/// is seen.
 #[test]
 fn every_method_is_right_and_none_passes_for_another() {
     for targets in Targets::ALL {
         let mut cpu = cpu(targets, Cache::Cold);
         let mut methods = cpu.methods(SIZE);
-        methods.retain(|method| matches!(method.what, What::Layer(_)));
+        methods.retain(|method| matches!(method.task, Task::Layer(_)));
         let mut calls = checked(&mut cpu, SIZE, 2, &methods);
         for (i, method) in methods.iter().enumerate() {
             calls[i].call(1).unwrap();
             assert!(calls[i].output().unwrap()[0].iter().all(|y| !y.is_nan()));
             let expected = cpu.expected(SIZE, method).unwrap();
             for (call, other) in calls.iter_mut().zip(&methods) {
-                let (What::Layer(a), What::Layer(b)) = (method.what, other.what) else { continue };
+                let (Task::Layer(a), Task::Layer(b)) = (method.task, other.task) else { continue };
                 let result = check(method, &mut **call, &expected);
                 assert_eq!(result.is_ok(), a.of_weights() == b.of_weights(), "{a:?} taken for {b:?}");
             }
@@ -63,7 +64,7 @@ fn one_wrong_row_is_seen_and_named() {
         }
     }
     let expected = cpu.expected(SIZE, &methods[fused]).unwrap();
-    let mut spoilt = Spoilt(&mut *calls[fused], Rc::clone(&cpu.ground.operands));
+    let mut spoilt = Spoilt(&mut *calls[fused], Rc::clone(&cpu.setup.operands));
     let error = check(&methods[fused], &mut spoilt, &expected).unwrap_err();
     assert!(matches!(error, Wrong::Mismatch { deviation, .. } if deviation.at == (26, 5)), "{error}");
     assert!(error.to_string().contains("lora-fused-qv at r10"), "{error}");
@@ -73,6 +74,10 @@ fn one_wrong_row_is_seen_and_named() {
 /// Every method is one graph and right; another method's y is wrong.
 #[test]
 fn every_method_is_one_graph_and_right() {
+    // One layer, and a batch of both sequences: a simulated GPU takes its time. The CPU's tests have more of
+    // either.
+    const CONFIG: Config = Config { layers: 1, ..self::CONFIG };
+    const SIZE: Size = Size { seq_len: 4, batch: 2 };
     let Some(gpu) = crate::testing::gpu() else { return };
     for (cache, targets) in [(Cache::Cold, Targets::All), (Cache::WarmW, Targets::QueryValue)] {
         let mut cuda = Layers::new(gpu.clone(), CONFIG, targets, cache, None).unwrap();

@@ -1,10 +1,7 @@
 //! What is done to the layer: a method at a rank.
 
-use fused_lora::Granule;
 use fused_lora_records::Workload;
 use fused_lora_transformer::{Config, Method, Targets};
-
-use crate::method::Floor;
 
 /// A method, the projections that it is on, and a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,24 +36,16 @@ impl Variant {
         Variant { method: if is_unfused { Method::LoraFused } else { self.method }, ..*self }
     }
 
-    /// What it cannot do without.
-    pub fn floor(&self, config: &Config, granule: Granule) -> Floor {
-        let Variant { method, targets, rank } = *self;
-        Floor {
-            pct: method.floor_pct(config, targets, rank),
-            pad_pct: Some(method.floor_pad_pct(config, targets, rank, granule)),
-        }
-    }
-
-    /// Useful operations of a forward pass of M tokens: products, adapters and attention, a multiply-add counted as two. Softmax,
-    /// LayerNorm, GELU and sums are not in it.
+    /// Useful operations of a forward pass of M tokens: products, adapters and attention, a multiply-add
+    /// counted as two. Softmax, LayerNorm, GELU and sums are not in it.
     pub fn flops(&self, config: &Config, m: usize, seq_len: usize) -> f64 {
         let adapters = self.method.mul_adds(config, self.targets, self.rank);
         2.0 * m as f64 * (config.product_mul_adds() + config.attention_mul_adds(seq_len) + adapters)
     }
 }
 
-/// What PyTorch's layer, and the files of its weights, call a method of ours: there is one LoRA, which is not fused.
+/// What PyTorch's layer, and the files of its weights, call a method of ours: there is one LoRA, which is not
+/// fused.
 pub fn torch_name(method: &str) -> String {
     method.replace("-unfused", "").replace("-fused", "")
 }
@@ -85,19 +74,5 @@ mod tests {
             assert_eq!(variants.map(|variant| torch_name(&variant.name())), torchs);
             assert_eq!(variants.map(|variant| torch_name(&variant.of_weights().name())), torchs);
         }
-    }
-
-    /// The records' widths are those of the model that is measured.
-    #[test]
-    fn the_model_is_the_workloads() {
-        for workload in Workload::LAYERS {
-            let config = config(workload).unwrap();
-            assert_eq!(2.0 * config.product_mul_adds(), workload.flops_base(1));
-            let lora = Variant::new(Method::LoraFused, Targets::All, 100);
-            let floor = lora.floor(&config, Granule { shrink_n: 16, expand_k: 1 });
-            assert_eq!(floor.pct, workload.floor_pct(100));
-            assert_eq!(floor.pad_pct, Some(workload.floor_pad_pct(100, 16, 1)));
-        }
-        assert_eq!(config(&Workload::LINEARS[0]), None);
     }
 }

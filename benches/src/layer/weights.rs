@@ -1,4 +1,5 @@
-//! What backends, reference and PyTorch all start from, before anything is packed: the layer's weights, its adapters, and tokens.
+//! What backends, reference and PyTorch all start from, before anything is packed: the layer's weights, its
+//! adapters, and tokens.
 
 use std::collections::HashMap;
 
@@ -17,9 +18,10 @@ const SEED_OF_TOKENS: u64 = 3;
 /// How many different sequences there are.
 const DISTINCT: usize = 2;
 
-/// alpha of LoRA's scale, alpha / √r as rsLoRA has it. With the 1 of [`AdapterWeights::random`], and rank 10 on q and v, y is y without
-/// adapters but for 7 · 10⁻⁴ of its norm, which is what y may be off: a method that forgot its adapters would pass. This makes them half
-/// as large as the products, at any rank. No time depends on it.
+/// alpha of LoRA's scale, alpha / √r as rsLoRA has it. With the 1 of [`AdapterWeights::random`], and rank 10
+/// on q and v, y is y without adapters but for 7 · 10⁻⁴ of its norm, which is what y may be off: a method
+/// that forgot its adapters would pass. This makes them half as large as the products, at any rank. No time
+/// depends on it.
 const LORA_ALPHA: f32 = 25.0;
 /// By how much each of a bottleneck's matrices is larger than random ones are, for the same reason.
 const BOTTLENECK_SCALE: f32 = 4.0;
@@ -48,7 +50,8 @@ impl Weights {
         Ok(Weights { config, layers, sequences, adapters: HashMap::new() })
     }
 
-    /// Fills x, [M, d] in row-major order, with the first `seq_len` tokens of one sequence and the other in turn.
+    /// Fills x, [M, d] in row-major order, with the first `seq_len` tokens of one sequence and the other in
+    /// turn.
     pub fn tokens(&self, seq_len: usize, x: &mut [f16]) {
         for (i, x) in x.chunks_exact_mut(seq_len * self.config.d).enumerate() {
             let sequence = self.sequences.slice(s![i % DISTINCT, ..seq_len, ..]);
@@ -72,8 +75,8 @@ impl Weights {
         Ok(())
     }
 
-    /// The adapters of a variant, by layer: those of fused and unfused LoRA are the same but for which of the two they say they are.
-    /// Panics if they were not [made](Self::ensure).
+    /// The adapters of a variant, by layer: those of fused and unfused LoRA are the same but for which of the
+    /// two they say they are. Panics if they were not [made](Self::ensure).
     pub fn adapters(&self, variant: Variant) -> Vec<AdapterWeights> {
         let adapters = self.adapters.get(&variant.of_weights());
         let mut adapters = adapters.unwrap_or_else(|| panic!("no adapters for {variant:?}")).clone();

@@ -1,7 +1,8 @@
 //! The linear layers of a workload, one after another, with an adapter on each.
 //!
-//! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a suite's list. PyTorch says itself
-//! which methods it has; each is compared with its own base of the same element type, and of the same kind: graphs with graphs.
+//! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a
+//! suite's list. PyTorch says itself which methods it has; each is compared with its own base of the same
+//! element type, and of the same kind: graphs with graphs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -14,9 +15,8 @@ use ndarray::{ArrayView2, Axis, CowArray, Ix2};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, seq};
 
-use crate::backend::{self, Backend};
-use crate::check::Expected;
-use crate::method::{By, Call, Floor, Method, Suite, What, Work};
+use crate::executor::{self, Executor};
+use crate::method::{Call, Expected, Floor, Method, Provider, Suite, Task, Work};
 use crate::normals::Normals;
 use crate::settings::Cache;
 use crate::size::Size;
@@ -34,8 +34,9 @@ const ROWS: [usize; 2] = [4, 16];
 /// Multiply-adds of the reference that are worth it: a tenth of a second.
 const REFERENCE: usize = 64 << 20;
 
-/// How a backend makes linear layers. It fails if the library refuses the weights, or there is no memory for them.
-pub trait Engine: Backend + Sized {
+/// How a backend makes linear layers. It fails if the library refuses the weights, or there is no memory for
+/// them.
+pub trait Engine: Executor + Sized {
     /// A linear layer, its weights packed where the backend wants them. Clones share them.
     type Layer: Clone;
 
@@ -46,14 +47,14 @@ pub trait Engine: Backend + Sized {
     fn adapted(&self, layer: Self::Layer, adapter: LoraView<'_>) -> anyhow::Result<Self::Layer>;
 
     /// This library's method of a strategy and a rank.
-    fn ready(ground: &Ground<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
+    fn ready(setup: &Setup<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
 }
 
 /// What a library computes on.
-pub type Ground<E> = backend::Ground<E, Weights<<E as Engine>::Layer>>;
+pub type Setup<E> = executor::Setup<E, Weights<<E as Engine>::Layer>>;
 
 /// Makes a method ready: of a strategy, and the adapter's rank.
-pub type Make<E> = Box<dyn Fn(&Ground<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
+pub type Make<E> = Box<dyn Fn(&Setup<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
 
 /// A library on a backend.
 pub struct Library<E: Engine> {
@@ -65,7 +66,8 @@ pub struct Library<E: Engine> {
     pub make: Make<E>,
 }
 
-/// This library; `strategies` are those beside its base, and `prefix` stands before their names in the records.
+/// This library; `strategies` are those beside its base, and `prefix` stands before their names in the
+/// records.
 pub fn this_library<E: Engine + 'static>(
     prefix: &'static str,
     strategies: fn(usize) -> &'static [Strategy],
@@ -87,18 +89,20 @@ pub fn theirs(rank: usize) -> &'static [Strategy] {
 /// The linear layers on a backend.
 pub struct Linears<E: Engine> {
     workload: &'static Workload,
-    ground: Ground<E>,
+    setup: Setup<E>,
     libraries: Vec<Library<E>>,
     /// None where PyTorch does not run.
     torch: Option<Torch>,
     /// x of the first slot's products, one behind the other: what the reference sees.
     first: Vec<f16>,
-    /// What y should be at one size, by strategy, rank, and whether it is bf16: many methods compute the same.
+    /// What y should be at one size, by strategy, rank, and whether it is bf16: many methods compute the
+    /// same.
     known: HashMap<(Strategy, usize, bool), Rc<Vec<Expected>>>,
 }
 
 impl<E: Engine> Linears<E> {
-    /// A workload on a backend, computed by those libraries, the first of which is this one, and by PyTorch where it is given.
+    /// A workload on a backend, computed by those libraries, the first of which is this one, and by PyTorch
+    /// where it is given.
     pub fn new(
         backend: E,
         workload: &'static Workload,
@@ -106,19 +110,19 @@ impl<E: Engine> Linears<E> {
         libraries: Vec<Library<E>>,
         torch: Option<Torch>,
     ) -> Linears<E> {
-        let ground = Ground::new(backend, Weights::new(widths(workload)), cache);
-        Linears { workload, ground, libraries, torch, first: Vec::new(), known: HashMap::new() }
+        let setup = Setup::new(backend, Weights::new(widths(workload)), cache);
+        Linears { workload, setup, libraries, torch, first: Vec::new(), known: HashMap::new() }
     }
 }
 
 impl<E: Engine> Suite for Linears<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Linears { workload, ground, libraries, torch, .. } = self;
-        let mut methods = methods(workload, ground.cache, ground.backend.granule(), libraries, size);
+        let Linears { workload, setup, libraries, torch, .. } = self;
+        let mut methods = methods(workload, setup.cache, setup.backend.granule(), libraries, size);
         for (name, needs_adapter) in torch.iter().flat_map(|torch| &torch.methods) {
-            with_torch(&mut methods, workload, ground.cache, size, (name, *needs_adapter));
+            with_torch(&mut methods, workload, setup.cache, size, (name, *needs_adapter));
         }
-        methods.extend(ground.probes(workload.flops_base(size.m())));
+        methods.extend(setup.probes(workload.flops_base(size.m())));
         methods
     }
 
@@ -128,22 +132,29 @@ impl<E: Engine> Suite for Linears<E> {
         slots: usize,
         methods: &[Method],
     ) -> anyhow::Result<Vec<Box<dyn Call>>> {
-        let Linears { workload, ground, libraries, torch, first, known } = self;
+        let Linears { workload, setup, libraries, torch, first, known } = self;
         let (flops, mut normals) = (workload.flops_base(size.m()), Normals::new(SEED));
         first.clear();
         known.clear();
-        ground.resize(size.m(), &widths(workload), slots, flops, |_, x| {
+        setup.resize(size.m(), &widths(workload), slots, flops, |_, x| {
             normals.fill(1.0, x);
             if first.is_empty() {
                 first.extend_from_slice(x);
             }
         })?;
         for rank in methods.iter().map(|method| method.rank).collect::<BTreeSet<_>>() {
-            ground.weights.ensure(&ground.backend, ground.weight_slots, rank)?;
+            let Setup { backend, weights, weight_slots, .. } = &mut *setup;
+            weights.ensure(
+                *weight_slots,
+                rank,
+                |w| backend.layer(w),
+                |layer, lora| backend.adapted(layer, lora),
+            )?;
         }
-        let torch = torch.as_ref().filter(|_| methods.iter().any(|method| method.by == By::Torch));
+        let torch =
+            torch.as_ref().filter(|_| methods.iter().any(|method| method.provider == Provider::Torch));
         if let Some(torch) = torch {
-            let own = &ground.weights.slots(1)[0];
+            let own = &setup.weights.slots(1)[0];
             let weights = |tensors: &mut Tensors| {
                 own.iter().enumerate().for_each(|(i, linear)| linear.put(i, tensors));
                 tensors.put_number("scale", SCALE);
@@ -156,22 +167,22 @@ impl<E: Engine> Suite for Linears<E> {
                     tensors.put(&format!("x.{i}"), &own);
                 }
             };
-            torch.prepare((own[0].ranks(), weights), x, slots, ground.passes, size.seq_len)?;
+            torch.prepare((own[0].ranks(), weights), x, slots, setup.passes, size.seq_len)?;
         }
-        let ready = |method: &Method| match (method.what, method.by, torch) {
-            (What::Linear(strategy), By::Library(library), _) => {
-                let made = (libraries[library].make)(ground, strategy, method.rank);
-                ground.backend.or_left_out(&method.ids[0], made)
+        let ready = |method: &Method| match (method.task, method.provider, torch) {
+            (Task::Linear(strategy), Provider::Library(library), _) => {
+                let made = (libraries[library].make)(setup, strategy, method.rank);
+                setup.backend.or_left_out(&method.ids[0], made)
             }
-            (What::Linear(_), By::Torch, Some(torch)) => torch.ready(method, ground.backend.called()),
-            (What::Probe(probe), ..) => ground.probe(probe, flops),
+            (Task::Linear(_), Provider::Torch, Some(torch)) => torch.ready(method, setup.backend.called()),
+            (Task::Probe(probe), ..) => setup.probe(probe, flops),
             _ => anyhow::bail!("{} is no linear layer", method.names[0]),
         };
         methods.iter().map(ready).collect()
     }
 
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
-        let What::Linear(strategy) = method.what else { return Ok(Rc::default()) };
+        let Task::Linear(strategy) = method.task else { return Ok(Rc::default()) };
         let is_bf16 = method.dtype == "bf16";
         let key = (strategy, method.rank, is_bf16);
         if let Some(known) = self.known.get(&key) {
@@ -195,20 +206,20 @@ impl<E: Engine> Suite for Linears<E> {
             // 2u = 2⁻¹⁰
             Ok(Expected { rows, y, tolerance: unit * tolerance, norm_tolerance: unit / 1024.0 })
         };
-        let expected =
-            Rc::new(self.ground.weights.slots(1)[0].iter().map(of).collect::<anyhow::Result<_>>()?);
+        let expected = Rc::new(self.setup.weights.slots(1)[0].iter().map(of).collect::<anyhow::Result<_>>()?);
         self.known.insert(key, Rc::clone(&expected));
         Ok(expected)
     }
 
     fn describe(&self, method: &Method, record: &mut Record) {
-        if let (By::Torch, Some(torch)) = (method.by, &self.torch) {
+        if let (Provider::Torch, Some(torch)) = (method.provider, &self.torch) {
             torch.describe(record);
         }
     }
 }
 
-/// The methods of a size: the base of the first library, and all that the libraries compute at each rank, compared with that base.
+/// The methods of a size: the base of the first library, and all that the libraries compute at each rank,
+/// compared with that base.
 pub fn methods<E: Engine>(
     workload: &Workload,
     cache: Cache,
@@ -226,7 +237,7 @@ pub fn methods<E: Engine>(
             // How another library pads a rank is not known.
             floor: (!is_base)
                 .then(|| Floor { pct: workload.floor_pct(rank), pad_pct: (library == 0).then(pad) }),
-            ..Method::new(&name, rank, What::Linear(strategy), By::Library(library))
+            ..Method::new(&name, rank, Task::Linear(strategy), Provider::Library(library))
         }
     };
     let mut methods = vec![method(0, Strategy::Base, 0)];
@@ -244,8 +255,8 @@ fn operand(matrix: ArrayView2<'_, f16>, is_bf16: bool) -> CowArray<'_, f16, Ix2>
     if is_bf16 { matrix.map(rounded).into() } else { matrix.into() }
 }
 
-/// Appends a method of PyTorch's of that name, and whether it needs an adapter: a base once, all else at each rank. One that has no base
-/// to be compared with is left out.
+/// Appends a method of PyTorch's of that name, and whether it needs an adapter: a base once, all else at each
+/// rank. One that has no base to be compared with is left out.
 fn with_torch(
     methods: &mut Vec<Method>,
     workload: &Workload,
@@ -273,7 +284,7 @@ fn with_torch(
             // How PyTorch pads a rank is not known.
             floor: (!is_base).then(|| Floor { pct: workload.floor_pct(rank), pad_pct: None }),
             dtype,
-            ..Method::new(name, rank, What::Linear(strategy), By::Torch)
+            ..Method::new(name, rank, Task::Linear(strategy), Provider::Torch)
         });
     }
 }

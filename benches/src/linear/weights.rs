@@ -5,9 +5,8 @@ use std::rc::Rc;
 
 use fused_lora::reference::LoraView;
 use half::f16;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
-use super::Engine;
 use crate::normals::Normals;
 use crate::torch::Tensors;
 
@@ -71,18 +70,20 @@ impl<L: Clone> Weights<L> {
         Weights { widths, normals: Normals::new(SEED), slots: Vec::new() }
     }
 
-    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank. Fails as the engine does.
+    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank: `packed` makes a
+    /// layer of W, `adapted` one with an adapter. Fails as they do.
     pub fn ensure(
         &mut self,
-        engine: &impl Engine<Layer = L>,
         slots: usize,
         rank: usize,
+        packed: impl Fn(ArrayView2<'_, f16>) -> anyhow::Result<L>,
+        adapted: impl Fn(L, LoraView<'_>) -> anyhow::Result<L>,
     ) -> anyhow::Result<()> {
         let Weights { widths, normals, .. } = self;
         while self.slots.len() < slots {
             let mut projection = |&(k, n): &(usize, usize)| {
                 let w = normals.matrix(deviation(k), n, k);
-                let layer = engine.layer(w.view())?;
+                let layer = packed(w.view())?;
                 Ok(Linear { w: Rc::new(w), layer, adapters: BTreeMap::new() })
             };
             self.slots.push(widths.iter().map(&mut projection).collect::<anyhow::Result<_>>()?);
@@ -92,7 +93,7 @@ impl<L: Clone> Weights<L> {
                 let (n, k) = linear.w.dim();
                 let [a, b] = [(rank, k), (n, rank)].map(|(rows, k)| normals.matrix(deviation(k), rows, k));
                 let adapter = LoraView { a: a.view(), b: b.view(), scale: SCALE };
-                let layer = engine.adapted(linear.layer.clone(), adapter)?;
+                let layer = adapted(linear.layer.clone(), adapter)?;
                 linear.adapters.insert(rank, Lora { a: Rc::new(a), b: Rc::new(b), layer });
             }
         }
@@ -118,28 +119,28 @@ fn deviation(terms: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora::cpu::Simd;
-
     use super::*;
-    use crate::backend::Processor;
 
     #[test]
     fn slots_hold_the_same_shapes_and_other_numbers() {
-        let engine = Processor::new(Simd::detect().unwrap(), 0);
+        // In place of a layer, its rank.
+        let ensure = |weights: &mut Weights<usize>, slots, rank| {
+            weights.ensure(slots, rank, |_| Ok(0), |_, lora| Ok(lora.a.nrows())).unwrap();
+        };
         let mut weights = Weights::new(vec![(1024, 512)]);
-        weights.ensure(&engine, 2, 10).unwrap();
+        ensure(&mut weights, 2, 10);
         let [first, second] = [0, 1].map(|slot| &weights.slots(2)[slot][0]);
         assert_eq!(first.w.dim(), (512, 1024));
         assert_ne!(first.w, second.w);
         assert_eq!((first.adapter(10).a.dim(), first.adapter(10).b.dim()), ((10, 1024), (512, 10)));
         assert_ne!(first.adapter(10).a, second.adapter(10).a);
-        assert_eq!(weights.layers(2, 10)[0][0].rank(), 10);
+        assert_eq!(weights.layers(2, 10)[0][0], 10);
 
         let kept = Rc::clone(&first.w);
-        weights.ensure(&engine, 1, 0).unwrap();
-        weights.ensure(&engine, 3, 10).unwrap();
+        ensure(&mut weights, 1, 0);
+        ensure(&mut weights, 3, 10);
         assert!(Rc::ptr_eq(&weights.slots(1)[0][0].w, &kept), "what is there is kept");
-        assert_eq!(weights.layers(1, 0)[0][0].rank(), 0);
-        assert_eq!(weights.layers(3, 10)[2][0].rank(), 10);
+        assert_eq!(weights.layers(1, 0)[0][0], 0);
+        assert_eq!(weights.layers(3, 10)[2][0], 10);
     }
 }

@@ -1,4 +1,5 @@
-//! PyTorch as a child process that computes when it is told to: its calls alternate with ours in the same rounds.
+//! PyTorch as a child process that computes when it is told to: its calls alternate with ours in the same
+//! rounds.
 //!
 //! `benches/peers/torch_child.py` says what it understands: a line in, a line out. Between calls it sleeps.
 
@@ -34,7 +35,8 @@ const SCRIPTS: [(&str, &str); 4] = [
 /// PyTorch, started.
 pub struct Torch {
     child: Rc<RefCell<Child>>,
-    /// Names of the methods that it offers, and whether there is none at rank 0. A base stands before what is compared with it.
+    /// Names of the methods that it offers, and whether there is none at rank 0. A base stands before what is
+    /// compared with it.
     pub methods: Vec<(String, bool)>,
     /// Its versions, as in `torch 2.15.0`.
     driver: String,
@@ -53,8 +55,8 @@ struct Child {
 }
 
 impl Torch {
-    /// Starts the child for a workload, where PyTorch is asked for, and waits until it is loaded. The error names what is
-    /// missing: the interpreter, PyTorch, safetensors, a GPU.
+    /// Starts the child for a workload, where PyTorch is asked for, and waits until it is loaded. The error
+    /// names what is missing: the interpreter, PyTorch, safetensors, a GPU.
     pub fn start(settings: &Settings, workload: &[&str]) -> anyhow::Result<Option<Torch>> {
         let device = match settings.backend {
             Backend::Cpu => "cpu".to_owned(),
@@ -108,8 +110,9 @@ impl Torch {
         })
     }
 
-    /// Gives it the weights, of so many kinds, where it has had fewer, and x of a size. Between two uses of its buffers as many bytes of
-    /// others are touched as in a ring of so many slots of f16; a call is so many passes. What was ready before is no longer.
+    /// Gives it the weights, of so many kinds, where it has had fewer, and x of a size. Between two uses of
+    /// its buffers as many bytes of others are touched as in a ring of so many slots of f16; a call is so
+    /// many passes. What was ready before is no longer.
     pub fn prepare(
         &self,
         (kinds, weights): (usize, impl FnOnce(&mut Tensors)),
@@ -127,7 +130,8 @@ impl Torch {
         child.ask(&format!("prepare {slots} {passes} {seq_len}")).map(drop)
     }
 
-    /// A method of its own, ready to be timed; one that turns out not to be had is named on stderr, once. `called` hears of each call.
+    /// A method of its own, ready to be timed; one that turns out not to be had is named on stderr, once.
+    /// `called` hears of each call.
     pub fn ready(&self, method: &Method, called: Box<dyn Fn()>) -> anyhow::Result<Box<dyn Call>> {
         let mut child = self.child.borrow_mut();
         let name = &method.names[0];
@@ -210,8 +214,8 @@ impl Call for TorchCall {
         self.is_there
     }
 
-    /// Timed by the child's own clocks. Its slots hold the same numbers, and it takes them in turn: of a wider element type, fewer slots
-    /// are as many bytes.
+    /// Timed by the child's own clocks. Its slots hold the same numbers, and it takes them in turn: of a
+    /// wider element type, fewer slots are as many bytes.
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
         (self.called)();
         let request = format!("call {}", self.of);

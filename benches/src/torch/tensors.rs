@@ -1,4 +1,5 @@
-//! The files through which PyTorch gets the numbers that this library computes with, and gives its y back: safetensors.
+//! The files through which PyTorch gets the numbers that this library computes with, and gives its y back:
+//! safetensors.
 
 use std::path::Path;
 

@@ -14,11 +14,12 @@
 //! ```
 //!
 //! The first line names the version, the second the columns, which are the fields of [`Record`]. [`RunFile`]
-//! replaces the whole file for each finished cell, so that a kill loses only the cell under way. [`read()`] is
-//! strict, since a figure is drawn from what it returns: only a torn last line is let pass, with a warning.
+//! replaces the whole file for each finished cell, so that a kill loses only the cell under way. [`read()`]
+//! is strict, since a figure is drawn from what it returns: only a torn last line is let pass, with a
+//! warning.
 //!
-//! Version 1 is read as well, also together with version 2, but no longer written. It lacks five columns, which
-//! are taken to be:
+//! Version 1 is read as well, also together with version 2, but no longer written. It lacks five columns,
+//! which are taken to be:
 //!
 //! | column | in a record of version 1 |
 //! |---|---|
@@ -45,7 +46,7 @@
 
 #![warn(missing_docs)]
 
-mod clock;
+mod error;
 mod field;
 mod format;
 mod grid;
@@ -58,12 +59,13 @@ mod timestamp;
 mod version;
 mod workload;
 
-pub use clock::Clock;
-pub use format::{RecordError, RefusedRecord, VERSION_LINE, to_csv};
+pub use error::{RecordError, RefusedRecord, VERSION_LINE};
+pub use field::Clock;
+pub use format::to_csv;
 pub use grid::{BATCHES, Cell, ParseShardError, RANKS, SEQ_LENS, Shard, grid};
 pub use newest::newest;
 pub use read::{Records, Warning, parse, read};
 pub use record::{COLUMNS, Record};
-pub use run_file::RunFile;
+pub use run_file::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, RunFile};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use workload::{Projection, UnknownWorkload, Workload};

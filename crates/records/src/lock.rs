@@ -5,10 +5,11 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::RecordError;
+use crate::error::RecordError;
 
-/// Holds the file `.<name>.lock` beside a file `<name>`. The file itself cannot be the lock, since each rewrite
-/// puts another one in its place. The lock ends with the process, however that ends; dropping removes its file.
+/// Holds the file `.<name>.lock` beside a file `<name>`. The file itself cannot be the lock, since each
+/// rewrite puts another one in its place. The lock ends with the process, however that ends; dropping removes
+/// its file.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
@@ -43,7 +44,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while it is still locked: nobody else's file can be at this path. One that stays does no harm.
+        // Removed while it is still locked: nobody else's file can be at this path. One that stays does no
+        // harm.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::{Cell, Record};
+use crate::grid::Cell;
+use crate::record::Record;
 
 /// What is measured: workload, backend, device, cache, dtype and method; adapters; seq_len, batch and rank.
 pub(crate) type Key = ([String; 6], usize, Cell);
@@ -12,9 +13,9 @@ pub(crate) fn key(record: &Record) -> Key {
     ([workload, backend, device, cache, dtype, method].map(String::clone), record.adapters, record.cell())
 }
 
-/// The newest record of each (workload, backend, device, cache, dtype, method, adapters, seq_len, batch, rank),
-/// across runs, in the order in which these were first seen. Of two from the same instant the later in `records`
-/// counts.
+/// The newest record of each (workload, backend, device, cache, dtype, method, adapters, seq_len, batch,
+/// rank), across runs, in the order in which these were first seen. Of two from the same instant the later in
+/// `records` counts.
 #[must_use]
 pub fn newest(records: Vec<Record>) -> Vec<Record> {
     let mut kept: Vec<Record> = Vec::with_capacity(records.len());

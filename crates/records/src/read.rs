@@ -5,10 +5,11 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::error::{RecordError, VERSION_LINE};
 use crate::format::{Positions, parse_header, split, text_of};
 use crate::newest::{Key, key};
+use crate::record::{COLUMNS, Record};
 use crate::version::{Version, default};
-use crate::{COLUMNS, Record, RecordError};
 
 /// What [`read`] found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,8 +56,8 @@ impl fmt::Display for Warning {
 /// # Errors
 ///
 /// If a file cannot be read; if it is not a file of records of version 1 or 2; if its header lacks a column
-/// of its version or has an unknown one; if a line, other than a torn last one, is not a record; if two records are of the
-/// same cell within one run. The error names file, line and column.
+/// of its version or has an unknown one; if a line, other than a torn last one, is not a record; if two
+/// records are of the same cell within one run. The error names file, line and column.
 pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Records, RecordError> {
     let mut reading = Reading::default();
     for path in paths {
@@ -108,7 +109,7 @@ impl Reading {
         let Some(first) = lines.first() else {
             self.found.warnings.push(Warning::NoHeader { path: path.to_owned() });
             // A single line without an end may be the beginning of a file of records, or any other file.
-            return if crate::VERSION_LINE.as_bytes().starts_with(bytes) {
+            return if VERSION_LINE.as_bytes().starts_with(bytes) {
                 Ok(None)
             } else {
                 Version::of(bytes, &at_line(1)).map(Some)

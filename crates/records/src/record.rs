@@ -1,13 +1,14 @@
 //! One measured cell: the columns of the CSV as a typed struct.
 
-use crate::field::Field;
-use crate::{Cell, Clock, Timestamp};
+use crate::field::{Clock, Field};
+use crate::grid::Cell;
+use crate::timestamp::Timestamp;
 
 /// One list yields the struct, the header, the reader and the writer, so that they cannot drift.
 macro_rules! record {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
         /// One measured cell. The fields are the columns of the CSV, in its order.
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
         pub struct Record {
             $($(#[$doc])* pub $name: $type,)*
         }
@@ -58,8 +59,9 @@ record! {
     cache: String,
     /// Element type of x, W and y: `f16`, `bf16` or `f32`.
     dtype: String,
-    /// The strategy (`base`, `unfused`, `fused`), what is done to a transformer's layer (`none`, `adapter-h`, `adapter-l`,
-    /// `lora-unfused`, `lora-fused`; `-qv` behind LoRA's where it is on q and v alone), or a peer's name.
+    /// The strategy (`base`, `unfused`, `fused`), what is done to a transformer's layer (`none`, `adapter-h`,
+    /// `adapter-l`, `lora-unfused`, `lora-fused`; `-qv` behind LoRA's where it is on q and v alone), or a
+    /// peer's name.
     method: String,
     /// K, the input width; joined by `+` where a workload has several projections.
     d_in: String,
@@ -79,7 +81,8 @@ record! {
     time_lo_ns: Option<f64>,
     /// Upper end of the 95 % interval of `time_ns`.
     time_hi_ns: Option<f64>,
-    /// 100·(t/t(base) − 1) as the median over rounds; the base itself has none. Of a transformer's layer, the base is `none`.
+    /// 100·(t/t(base) − 1) as the median over rounds; the base itself has none. Of a transformer's layer, the
+    /// base is `none`.
     slowdown_pct: Option<f64>,
     /// Lower end of the 95 % interval of `slowdown_pct`. Of fewer than 6 rounds there is none.
     slowdown_lo_pct: Option<f64>,
@@ -89,11 +92,11 @@ record! {
     floor_pct: Option<f64>,
     /// The same with the rank rounded up to the hardware's granules.
     floor_pad_pct: Option<f64>,
-    /// Time in nanoseconds that the machine cannot beat: the larger of the bytes of all operands over the memory's
-    /// bandwidth and the operations over the peak, both measured in the same rounds.
+    /// Time in nanoseconds that the machine cannot beat: the larger of the bytes of all operands over the
+    /// memory's bandwidth and the operations over the peak, both measured in the same rounds.
     limit_ns: Option<f64>,
-    /// Useful operations per nanosecond: those of base, shrink and expand; of a transformer's layer, those of its products, its
-    /// adapters and its attention.
+    /// Useful operations per nanosecond: those of base, shrink and expand; of a transformer's layer, those of
+    /// its products, its adapters and its attention.
     gflops: Option<f64>,
     /// Rounds that the medians are taken over.
     samples: usize,
@@ -197,9 +200,11 @@ mod tests {
 
     #[test]
     fn the_columns_are_the_documented_ones() {
-        let documented = "run,workload,backend,device,threads,simd,driver,clock_mhz,cache,dtype,method,d_in,d_out,\
+        let documented = "run,workload,backend,device,threads,simd,driver,clock_mhz,cache,dtype,method,\
+            d_in,d_out,\
             seq_len,batch,rank,adapters,time_ns,time_lo_ns,time_hi_ns,slowdown_pct,slowdown_lo_pct,\
-            slowdown_hi_pct,floor_pct,floor_pad_pct,limit_ns,gflops,samples,repeated,ratio_by,commit,dirty,measured_at";
+            slowdown_hi_pct,floor_pct,floor_pad_pct,limit_ns,gflops,samples,repeated,ratio_by,\
+            commit,dirty,measured_at";
         assert_eq!(COLUMNS.join(","), documented);
     }
 

@@ -4,17 +4,26 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::error::RecordError;
 use crate::format::to_csv;
 use crate::lock::{Lock, hidden};
 use crate::newest::key;
 use crate::read::read_to_write;
-use crate::{Record, RecordError};
+use crate::record::Record;
+
+/// The variable that names the folder of the runs' files, for the benches that write and the figure that
+/// reads them.
+pub const MEASUREMENTS_VARIABLE: &str = "FUSED_LORA_MEASUREMENTS";
+/// The folder where the variable names none.
+pub const MEASUREMENTS: &str = "measurements";
+/// The help text of both.
+pub const MEASUREMENTS_HELP: &str = "Folder of the records; if relative, below the workspace";
 
 /// A run's file, and its records in memory.
 ///
-/// Each [`put`](RunFile::put) replaces the file by a rename, so that a kill at any moment leaves the whole old file
-/// or the whole new one. A lock file `.<name>.lock` beside it keeps a second process out, since two processes that
-/// resume the same run would measure each cell twice; dropping removes it.
+/// Each [`put`](RunFile::put) replaces the file by a rename, so that a kill at any moment leaves the whole
+/// old file or the whole new one. A lock file `.<name>.lock` beside it keeps a second process out, since two
+/// processes that resume the same run would measure each cell twice; dropping removes it.
 #[derive(Debug)]
 pub struct RunFile {
     path: PathBuf,
@@ -27,8 +36,8 @@ impl RunFile {
     ///
     /// # Errors
     ///
-    /// If the file exists already (a measurement is never overwritten), if another process writes it, or if the
-    /// system refuses.
+    /// If the file exists already (a measurement is never overwritten), if another process writes it, or if
+    /// the system refuses.
     pub fn create(path: impl AsRef<Path>) -> Result<RunFile, RecordError> {
         let path = path.as_ref();
         let failed = |action, source| RecordError::Io { path: path.to_owned(), action, source };
@@ -46,12 +55,13 @@ impl RunFile {
         Ok(file)
     }
 
-    /// Opens the file of a run to go on with it. A torn last line is dropped with the next [`put`](RunFile::put).
+    /// Opens the file of a run to go on with it. A torn last line is dropped with the next
+    /// [`put`](RunFile::put).
     ///
     /// # Errors
     ///
-    /// If it is of version 1, if [`read`](crate::read()) would refuse it, if another process writes it, or if the
-    /// system refuses.
+    /// If it is of version 1, if [`read`](crate::read()) would refuse it, if another process writes it, or if
+    /// the system refuses.
     pub fn open(path: impl AsRef<Path>) -> Result<RunFile, RecordError> {
         let path = path.as_ref();
         let lock = Lock::take(path)?;
@@ -71,13 +81,14 @@ impl RunFile {
         &self.records
     }
 
-    /// Puts records into the file: each replaces that of the same workload, backend, device, cache, dtype, adapters,
-    /// method and cell in its place, or is appended where there is none. Returns when the new file has its name.
+    /// Puts records into the file: each replaces that of the same workload, backend, device, cache, dtype,
+    /// adapters, method and cell in its place, or is appended where there is none. Returns when the new file
+    /// has its name.
     ///
     /// # Errors
     ///
-    /// If a record could not be read back (a number that is not finite, an empty name, a line break), or the system
-    /// refuses. Then the file and [`records`](RunFile::records) are as before.
+    /// If a record could not be read back (a number that is not finite, an empty name, a line break), or the
+    /// system refuses. Then the file and [`records`](RunFile::records) are as before.
     pub fn put(&mut self, records: &[Record]) -> Result<(), RecordError> {
         let mut merged = self.records.clone();
         let mut keys: Vec<_> = merged.iter().map(key).collect();
@@ -103,8 +114,8 @@ impl RunFile {
     }
 }
 
-/// Puts a file with this content in the place of the one at `path`. What a kill leaves of the temporary file is
-/// overwritten the next time: the lock allows one writer.
+/// Puts a file with this content in the place of the one at `path`. What a kill leaves of the temporary file
+/// is overwritten the next time: the lock allows one writer.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = hidden(path, "tmp")?;
     let mut file = File::create(&temporary)?;

@@ -38,6 +38,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Text that is no instant in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an instant in UTC as RFC 3339 has it, such as 2026-01-31T12:00:00Z")]

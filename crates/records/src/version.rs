@@ -1,10 +1,14 @@
 //! The versions of the file, and what a record of version 1 means in the columns that it lacks.
 
-use crate::RecordError;
-use crate::format::{At, VERSION_LINE};
+use std::path::PathBuf;
+
+use crate::error::{RecordError, VERSION_LINE};
 
 /// What the first line of every version begins with.
 const MAGIC: &str = "# fused-lora-records ";
+
+/// Puts a file and line to what a single line's reader found.
+pub(crate) type At<'a> = &'a dyn Fn() -> (PathBuf, usize);
 
 /// A version that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +40,8 @@ impl Version {
     }
 }
 
-/// The text that a record of version 1 of that method has in a column that version 1 lacks; none if version 1 has
-/// the column.
+/// The text that a record of version 1 of that method has in a column that version 1 lacks; none if version 1
+/// has the column.
 pub(crate) fn default(column: &str, method: &str) -> Option<&'static str> {
     match column {
         "dtype" => Some(dtype(method)),

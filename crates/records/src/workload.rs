@@ -11,8 +11,8 @@ pub struct Projection {
     pub d_out: usize,
 }
 
-/// One or several linear layers, run one after another, with an adapter on each; or layers of a transformer, whose products those
-/// linear layers are.
+/// One or several linear layers, run one after another, with an adapter on each; or layers of a transformer,
+/// whose products those linear layers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Workload {
     name: &'static str,
@@ -37,12 +37,18 @@ impl Workload {
         Workload { name: "gpt2-medium-linears", projections: GPT2_MEDIUM, layers: None },
     ];
 
-    /// Those with all of a transformer's layer around its products: LayerNorm, attention, residual sums. One layer, and the whole
-    /// model of 24.
+    /// Those with all of a transformer's layer around its products: LayerNorm, attention, residual sums. One
+    /// layer, and the whole model of 24.
     pub const LAYERS: &'static [Workload] = &[
         Workload { name: "gpt2-medium-layer", projections: GPT2_MEDIUM, layers: Some(1) },
         Workload { name: "gpt2-medium", projections: GPT2_MEDIUM, layers: Some(24) },
     ];
+
+    /// Linear layers of other widths, for tests: nothing is recorded of them.
+    #[must_use]
+    pub const fn of(name: &'static str, projections: &'static [Projection]) -> Workload {
+        Workload { name, projections, layers: None }
+    }
 
     /// The workload of that name.
     ///
@@ -89,21 +95,23 @@ impl Workload {
         joined(self.projections.iter().map(|p| p.d_out))
     }
 
-    /// Floating-point operations of the base products at M = `m`: 2·M·Σ K·N, of all layers. A transformer's attention is not in it.
+    /// Floating-point operations of the base products at M = `m`: 2·M·Σ K·N, of all layers. A transformer's
+    /// attention is not in it.
     #[must_use]
     pub fn flops_base(&self, m: usize) -> f64 {
         2.0 * m as f64 * self.base_area()
     }
 
-    /// Floating-point operations of base, shrink and expand at M = `m`: 2·M·Σ (K·N + r·(K + N)), of all layers.
+    /// Floating-point operations of base, shrink and expand at M = `m`: 2·M·Σ (K·N + r·(K + N)), of all
+    /// layers.
     #[must_use]
     pub fn flops(&self, m: usize, rank: usize) -> f64 {
         2.0 * m as f64 * (self.base_area() + self.adapter_area(rank, rank))
     }
 
-    /// The slow-down in percent that the adapter's arithmetic alone costs at the base's efficiency:
-    /// 100·(r/N + r/K) for one projection, 100·Σ r·(K + N) / Σ K·N for several. LoRA on every projection, that is: an adapter of
-    /// another kind in a transformer's layer has a floor of its own.
+    /// The slow-down in percent that the adapter's arithmetic alone costs at the base's efficiency: 100·(r/N
+    /// + r/K) for one projection, 100·Σ r·(K + N) / Σ K·N for several. LoRA on every projection, that is: an
+    /// adapter of another kind in a transformer's layer has a floor of its own.
     #[must_use]
     pub fn floor_pct(&self, rank: usize) -> f64 {
         100.0 * self.adapter_area(rank, rank) / self.base_area()
@@ -176,7 +184,7 @@ mod tests {
         assert_eq!(expected.len(), Workload::every().count());
         for (name, floors) in expected {
             let workload = Workload::by_name(name).unwrap();
-            for (rank, floor) in crate::RANKS.into_iter().zip(floors) {
+            for (rank, floor) in crate::grid::RANKS.into_iter().zip(floors) {
                 let got = workload.floor_pct(rank);
                 assert!((got - floor).abs() <= 0.05, "{name} r = {rank}: {got} is not {floor}");
             }

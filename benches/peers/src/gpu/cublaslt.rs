@@ -10,15 +10,15 @@ use fused_lora::Strategy;
 use fused_lora::cuda::{Buffer, Stream};
 use fused_lora_benches::cuda::captured::Captured;
 use fused_lora_benches::cuda::{Gpu, Operands};
-use fused_lora_benches::linear::{Ground, Library, theirs};
+use fused_lora_benches::linear::{Library, Setup, theirs};
 use fused_lora_benches::method::Call;
 use half::f16;
 use ndarray::Array2;
 
 use super::fastest::fastest;
 use super::library::Handle;
-use super::matmul::{Algorithm, Matmul, Product, WORKSPACE_BYTES};
-use super::steps::{Step, padded, steps, with_zeros};
+use super::matmul::{Algorithm, Matmul, WORKSPACE_BYTES};
+use super::steps::{Product, Step, padded, steps, with_zeros};
 use crate::weights::{Kept, weights};
 
 /// Seconds that one trial of an algorithm is to take, by the device's peak.
@@ -57,7 +57,7 @@ pub(super) fn library(gpu: &Gpu, handle: Handle, context: Context) -> anyhow::Re
     Ok(Library {
         name: Box::new(move |strategy| name(strategy).to_owned()),
         strategies: theirs,
-        make: Box::new(move |ground, strategy, rank| cublaslt.method(ground, strategy, rank)),
+        make: Box::new(move |setup, strategy, rank| cublaslt.method(setup, strategy, rank)),
     })
 }
 
@@ -65,18 +65,18 @@ impl CublasLt {
     /// Its base product, or its three calls, in a graph of as many passes as this library's strategies make.
     fn method(
         self: &Rc<Self>,
-        ground: &Ground<Gpu>,
+        setup: &Setup<Gpu>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
-        let (gpu, operands) = (&self.gpu, &ground.operands);
+        let (gpu, operands) = (&self.gpu, &setup.operands);
         let upload = |matrix: &Array2<f16>| {
             let elements = matrix.as_slice().expect("it is one row after another");
             Ok(Rc::new(Buffer::from_slice(&gpu.device, elements)?))
         };
         let weights = weights(
             &self.w,
-            ground.weights.slots(ground.weight_slots),
+            setup.weights.slots(setup.weight_slots),
             (strategy != Strategy::Base).then_some(rank),
             |w| upload(w),
             |lora| {
@@ -101,9 +101,10 @@ impl CublasLt {
             passes[slot].iter().try_for_each(|ready| self.call(ready, stream))
         };
         let kept = (weights, h, Rc::clone(self));
-        // SAFETY: the passes use the operands, and weights, h, and the library with its scratch memory, which are kept. That memory is shared with
-        // other graphs of the library, whose launches follow each other on the one stream.
-        Ok(Box::new(unsafe { Captured::new(gpu, operands, ground.passes, kept, pass)? }))
+        // SAFETY: the passes use the operands, and weights, h, and the library with its scratch memory, which
+        // are kept. That memory is shared with other graphs of the library, whose launches follow each other
+        // on the one stream.
+        Ok(Box::new(unsafe { Captured::new(gpu, operands, setup.passes, kept, pass)? }))
     }
 
     /// The fastest algorithm, tried on these operands unless it is known.
@@ -138,8 +139,8 @@ impl CublasLt {
         // The library loads a kernel when it is first run, which a stream in capture need not allow.
         self.call(ready, stream)?;
         stream.synchronize()?;
-        // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which outlive
-        // the trial; all launches are on the one stream.
+        // SAFETY: what was captured works on the caller's buffers and on the scratch memory, all of which
+        // outlive the trial; all launches are on the one stream.
         unsafe { Captured::new(&self.gpu, operands, calls, (), |(), _, stream| self.call(ready, stream)) }
     }
 

@@ -1,9 +1,9 @@
-//! A test double of cuBLASLt's C interface: computes on the host, and refuses whatever it was not asked for in
-//! the terms of NVIDIA's documentation (<https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api>).
+//! A test double of cuBLASLt's C interface: computes on the host, and refuses whatever it was not asked for
+//! in the terms of NVIDIA's documentation (<https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api>).
 //!
 //! It knows one thing, D = α·op(A)·B + β·C on column-major f16 matrices with f32 sums, and takes it from its
-//! own reading of that documentation, not from the code that calls it. No module of a crate: `testing` compiles it
-//! with rustc alone into a library that is loaded as the real one is.
+//! own reading of that documentation, not from the code that calls it. No module of a crate: `testing`
+//! compiles it with rustc alone into a library that is loaded as the real one is.
 
 #![allow(non_snake_case, private_interfaces)]
 #![allow(clippy::missing_safety_doc, clippy::too_many_arguments, missing_docs)]
@@ -144,7 +144,8 @@ pub unsafe extern "C" fn cublasLtMatmulPreferenceSetAttribute(
     SUCCESS
 }
 
-/// Offers three: one that the device does not support, one that works, one that wants more memory than there is.
+/// Offers three: one that the device does not support, one that works, one that wants more memory than there
+/// is.
 #[no_mangle]
 pub unsafe extern "C" fn cublasLtMatmulAlgoGetHeuristic(
     _: *mut u8,
@@ -221,7 +222,8 @@ fn fits(operation: Operation, a: &Layout, b: &Layout, c: &Layout, d: &Layout) ->
     k == b.rows && [c, d].iter().all(|layout| (layout.rows, layout.columns) == (m, b.columns))
 }
 
-/// 2¹¹²: the bits of an f16 as the upper bits of an f32 have an exponent that is too small by the difference of the biases.
+/// 2¹¹²: the bits of an f16 as the upper bits of an f32 have an exponent that is too small by the difference
+/// of the biases.
 const BIAS: f32 = f32::from_bits((127 + 112) << 23);
 
 fn to_f32(bits: u16) -> f32 {

@@ -31,7 +31,8 @@ impl<T: Copy> Drop for Owned<T> {
 /// A handle, of the context that was current when it was made.
 pub(super) type Handle = Owned<sys::cublasLtHandle_t>;
 
-/// Loads the library, and makes a handle: a device's context has to be current. The error says why the peer is left out.
+/// Loads the library, and makes a handle: a device's context has to be current. The error says why the peer
+/// is left out.
 pub(super) fn open() -> anyhow::Result<Handle> {
     // What the library of CUDA 12 is called. That of 13 does as well, and cudarc tries other names too.
     ensure!(is_present(), "libcublasLt.so.12 not found");

@@ -18,32 +18,12 @@ use std::ptr;
 use cudarc::cublaslt::{result, sys};
 
 use super::library::{Handle, Owned, done};
-use super::steps::Step;
+use super::steps::{Product, Step};
 
 /// Algorithms that the heuristics are asked for.
 const CANDIDATES: usize = 32;
 /// Scratch memory that the library gets: what NVIDIA recommends on Hopper.
 pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
-
-/// out ← α·x·wᵀ, or out ← α·x·wᵀ + out, of matrices without gaps between their rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Product {
-    /// Rows of x and out.
-    pub(super) m: usize,
-    /// Rows of w, columns of out.
-    pub(super) n: usize,
-    /// Columns of x and w.
-    pub(super) k: usize,
-    /// Whether it is added to what is in out.
-    pub(super) accumulates: bool,
-}
-
-impl Product {
-    /// Operations, a multiply-add counted as two.
-    pub(super) fn flops(&self) -> f64 {
-        2.0 * self.m as f64 * self.n as f64 * self.k as f64
-    }
-}
 
 /// An algorithm for one product, with all that the library wants to know of it.
 pub(super) type Algorithm = sys::cublasLtMatmulHeuristicResult_t;
@@ -129,10 +109,10 @@ impl Matmul {
     ///
     /// # Safety
     ///
-    /// `stream` is a stream of the handle's context, or null for its default. Until the work is done, and each
-    /// time that it runs if the stream is in capture: at the step's addresses are matrices as large as the
-    /// product says, at `scratch` is as much memory as the library gets, nothing else writes to any of it, and
-    /// nothing reads `out`.
+    /// `stream` is a stream of the handle's context, or null for its default. Until the work is done, and
+    /// each time that it runs if the stream is in capture: at the step's addresses are matrices as large as
+    /// the product says, at `scratch` is as much memory as the library gets, nothing else writes to any of
+    /// it, and nothing reads `out`.
     pub(super) unsafe fn enqueue(
         &self,
         handle: &Handle,

@@ -2,9 +2,9 @@
 //! expand as three calls, each captured in a CUDA graph as this library's strategies are.
 //!
 //! cuBLASLt gets what its users would give it: 32 MiB of workspace, every algorithm that its heuristics offer
-//! (up to 32, timed on these operands), f16 operands with f32 sums, and an adapter that is padded with zeros to
-//! a multiple of 8 once, since rows of 16 bytes are what its f16 kernels want. Padding is no useful work, and
-//! is not counted as such.
+//! (up to 32, timed on these operands), f16 operands with f32 sums, and an adapter that is padded with zeros
+//! to a multiple of 8 once, since rows of 16 bytes are what its f16 kernels want. Padding is no useful work,
+//! and is not counted as such.
 
 mod cublaslt;
 mod fastest;
@@ -14,27 +14,28 @@ mod steps;
 #[cfg(test)]
 mod testing;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use cust::context::{Context, CurrentContext};
 use fused_lora::Strategy;
-use fused_lora::cuda::{Device, Error};
 use fused_lora_benches::cuda::Gpu;
 use fused_lora_benches::linear::{Library, Linears, this_library};
-use fused_lora_benches::session::{self, Bench};
-use fused_lora_benches::settings::{Backend, Selection};
+use fused_lora_benches::session::Bench;
+use fused_lora_benches::settings::{Backend, Choices, GridPart};
 use fused_lora_benches::target::Target;
 use fused_lora_benches::torch::Torch;
 use fused_lora_records::Workload;
 
-const GPU_PEERS: Bench = Bench {
+/// The bench `gpu_peers`.
+pub const GPU_PEERS: Bench = Bench {
     name: "gpu_peers",
     prefix: "gpu_peers/",
     budget: |settings| Duration::from_secs(if settings.torch.is_some() { 360 } else { 120 }),
-    backends: &[Backend::Cuda],
-    workloads: Workload::LINEARS,
-    selections: &[Selection::Sizes, Selection::Reduced, Selection::Full],
+    choices: Choices {
+        backends: &[Backend::Cuda],
+        workloads: Workload::LINEARS,
+        grids: &[GridPart::Sizes, GridPart::Reduced, GridPart::Full],
+    },
     tests_all_sizes: true,
     suite: |settings, target, _| {
         let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
@@ -45,26 +46,13 @@ const GPU_PEERS: Bench = Bench {
     conclude: |_, outcomes| crate::table::render(outcomes),
 };
 
-/// The bench `gpu_peers`.
-#[must_use]
-pub fn main() -> ExitCode {
-    // Where a GPU is asked for, its lack is an error.
-    let asked = std::env::var_os("FUSED_LORA_BACKEND").is_some_and(|backend| !backend.is_empty());
-    match Device::count() {
-        Err(missing @ (Error::NoDriver(_) | Error::NoDevice)) if !asked => {
-            println!("gpu_peers skipped: {missing}");
-            ExitCode::SUCCESS
-        }
-        _ => session::main(&GPU_PEERS),
-    }
-}
-
 /// All that run, this library first. Says which version of cuBLASLt there is, or why it is left out.
 fn libraries(gpu: &Gpu) -> anyhow::Result<Vec<Library<Gpu>>> {
     let ours =
         |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused, Strategy::Unfused] } };
     let mut libraries = vec![this_library("fused-lora/", ours)];
-    // cuBLASLt takes the context that it finds; this library makes its own current in each of its calls alone.
+    // cuBLASLt takes the context that it finds; this library makes its own current in each of its calls
+    // alone.
     let context = Context::new(cust::device::Device::get_device(gpu.device.ordinal())?)?;
     CurrentContext::set_current(&context)?;
     match library::open() {

@@ -4,7 +4,6 @@ use fused_lora_benches::linear::weights::{Lora, SCALE};
 use half::f16;
 use ndarray::{Array2, s};
 
-use super::matmul::Product;
 use crate::weights::Weights;
 
 /// Ranks are rounded up to this: 8 f16 are the 16 bytes that cuBLASLt's f16 kernels load at a time.
@@ -22,6 +21,26 @@ pub(super) fn with_zeros<L>(Lora { a, b, .. }: &Lora<L>) -> (Array2<f16>, Array2
     wide_a.slice_mut(s![..rank, ..]).assign(a);
     wide_b.slice_mut(s![.., ..rank]).assign(b);
     (wide_a, wide_b)
+}
+
+/// out ← α·x·wᵀ, or out ← α·x·wᵀ + out, of matrices without gaps between their rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Product {
+    /// Rows of x and out.
+    pub(super) m: usize,
+    /// Rows of w, columns of out.
+    pub(super) n: usize,
+    /// Columns of x and w.
+    pub(super) k: usize,
+    /// Whether it is added to what is in out.
+    pub(super) accumulates: bool,
+}
+
+impl Product {
+    /// Operations, a multiply-add counted as two.
+    pub(super) fn flops(&self) -> f64 {
+        2.0 * self.m as f64 * self.n as f64 * self.k as f64
+    }
 }
 
 /// One call.

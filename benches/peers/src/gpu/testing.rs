@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use fused_lora::Strategy;
 use fused_lora::cpu::Simd;
-use fused_lora_benches::backend::Processor;
 use fused_lora_benches::check::{Wrong, check};
-use fused_lora_benches::linear::{Ground, Library, Linears, theirs, this_library};
-use fused_lora_benches::method::{By, Suite as _};
+use fused_lora_benches::linear::{Library, Linears, Setup, theirs, this_library};
+use fused_lora_benches::method::{Provider, Suite as _};
 use fused_lora_benches::operands::{Layout, on_host};
+use fused_lora_benches::processor::Processor;
 use fused_lora_benches::settings::Cache;
 use fused_lora_benches::size::Size;
 use fused_lora_records::Workload;
@@ -18,14 +18,15 @@ use half::f16;
 use ndarray::Array2;
 
 use super::library::{is_present, open, version};
-use super::matmul::{Matmul, Product};
-use super::steps::{padded, steps, with_zeros};
+use super::matmul::Matmul;
+use super::steps::{Product, padded, steps, with_zeros};
 use crate::weights::{Kept, weights};
 
 /// In the environment of a test that runs in a process of its own.
 const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
 
-/// Whether this is a process that finds the double where it looks for the library. If not, the test is run in one.
+/// Whether this is a process that finds the double where it looks for the library. If not, the test is run in
+/// one.
 fn on_the_double(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os(CHILD).is_some() {
         return true;
@@ -53,17 +54,17 @@ fn on_the_double(test: &str, variables: &[(&str, &str)]) -> bool {
 
 /// The steps of a forward pass, on the host.
 fn double() -> Library<Processor> {
-    let make = |ground: &Ground<Processor>, strategy: Strategy, rank: usize| {
+    let make = |setup: &Setup<Processor>, strategy: Strategy, rank: usize| {
         let adapter_rank = (strategy != Strategy::Base).then_some(rank);
         let adapter = |lora: &_| {
             let (a, b) = with_zeros(lora);
             Ok((Rc::new(a), Rc::new(b)))
         };
-        let slots = ground.weights.slots(1);
+        let slots = setup.weights.slots(1);
         let weights = weights(&Kept::default(), slots, adapter_rank, |w| Ok(Rc::clone(w)), adapter)?;
         let (handle, mut scratch) = (open()?, vec![0u8; 1 << 20]);
         assert_eq!(version(), 129_900, "the double");
-        Ok(on_host(&ground.operands, ground.cache, Layout::RowMajor, move |_, tokens| {
+        Ok(on_host(&setup.operands, setup.cache, Layout::RowMajor, move |_, tokens| {
             for (weights, tokens) in weights[0].iter().zip(tokens) {
                 let m = tokens.x.nrows();
                 // h is only written before it is read.
@@ -102,7 +103,7 @@ fn what_is_asked_for_is_the_operation() {
     let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries, None);
     let size = Size { seq_len: 3, batch: 1 };
     let mut methods = cpu.methods(size);
-    methods.retain(|method| method.by == By::Library(1) && method.rank <= 100);
+    methods.retain(|method| method.provider == Provider::Library(1) && method.rank <= 100);
     assert_eq!(methods.iter().map(|method| method.rank).collect::<Vec<_>>(), [0, 10, 100]);
     let mut calls = cpu.prepare(size, 1, &methods).unwrap();
     for (method, call) in methods.iter().zip(&mut calls) {

@@ -103,7 +103,8 @@ pub(crate) fn line(changes: &[(&str, &str)]) -> String {
 /// The columns that version 1 lacks.
 pub(crate) const NEW_COLUMNS: [&str; 5] = ["dtype", "adapters", "limit_ns", "repeated", "ratio_by"];
 
-/// That text as it is in version 1, without the columns that version 1 lacks. No field may have a comma in it.
+/// That text as it is in version 1, without the columns that version 1 lacks. No field may have a comma in
+/// it.
 pub(crate) fn version_1(text: &str) -> String {
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some(fused_lora_records::VERSION_LINE));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use fused_lora_heatmap::{Colormap, MAX_ROWS, Metric, Query, Vmax};
-use fused_lora_records::Workload;
+use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Workload};
 
 /// Draws the six-panel figure of a measured grid: slow-down by batch size, rank, sequence length and strategy.
 ///
@@ -17,6 +17,11 @@ pub(crate) struct Cli {
     /// Files of records to draw instead of the workspace's measurements
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) data: Vec<PathBuf>,
+
+    /// Folder of the records that are drawn without --data; if relative, below the workspace
+    #[arg(long, env = MEASUREMENTS_VARIABLE, default_value = MEASUREMENTS, value_name = "DIR")]
+    #[arg(help = MEASUREMENTS_HELP)]
+    pub(crate) measurements: PathBuf,
 
     /// Methods of the rows, top to bottom [default: unfused,fused; of a transformer layer
     /// adapter-h,adapter-l,lora-unfused,lora-fused]

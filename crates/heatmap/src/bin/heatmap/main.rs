@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     let root = workspace_root();
-    let measurements = root.join("measurements");
+    let measurements = root.join(&cli.measurements);
     let source = Source::load(&cli.data, &measurements)?;
     for warning in &source.warnings {
         eprintln!("warning: {warning}");

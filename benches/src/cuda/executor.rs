@@ -9,16 +9,15 @@ use fused_lora_transformer::{AdapterWeights, Error};
 use half::f16;
 use ndarray::ArrayView2;
 
-use super::{Backend, Ground};
 use crate::cuda::captured::Captured;
 use crate::cuda::left_out::or_left_out;
 use crate::cuda::{Gpu, Operands, passes};
+use crate::executor::{Executor, Setup};
 use crate::layer::{self, weights::Weights};
 use crate::linear;
 use crate::method::Call;
-use crate::settings::PLAN;
 
-impl Backend for Gpu {
+impl Executor for Gpu {
     type Operands = Operands;
 
     fn granule(&self) -> Granule {
@@ -55,7 +54,7 @@ impl Backend for Gpu {
     }
 
     fn or_left_out(&self, id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Box<dyn Call>> {
-        or_left_out(std::env::var(PLAN).ok().as_deref(), id, made)
+        or_left_out(self.leaves_out, id, made)
     }
 }
 
@@ -75,8 +74,8 @@ impl linear::Engine for Gpu {
         Ok(layer.with_adapter(cuda::Adapter::new(&self.device, a, b, scale)?)?)
     }
 
-    fn ready(ground: &linear::Ground<Gpu>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
-        let Ground { backend: gpu, weights, operands, weight_slots, passes, .. } = ground;
+    fn ready(setup: &linear::Setup<Gpu>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
+        let Setup { backend: gpu, weights, operands, weight_slots, passes, .. } = setup;
         let layers = weights.layers(*weight_slots, rank);
         let bytes = layers.iter().flatten().map(|layer| layer.workspace_size(operands.m())).max();
         let workspace = cuda::Workspace::new(&gpu.device, bytes.unwrap_or(0))?;
@@ -86,7 +85,8 @@ impl linear::Engine for Gpu {
                 Ok(layers[product].call(x).strategy(strategy).run(y, workspace, stream)?)
             })
         };
-        // SAFETY: the passes use the operands, the layers' weights, and the workspace, which is in no other graph.
+        // SAFETY: the passes use the operands, the layers' weights, and the workspace, which is in no other
+        // graph.
         Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, (layers, workspace), pass)? }))
     }
 }
@@ -105,18 +105,19 @@ impl layer::Engine for Gpu {
     }
 
     fn ready(
-        ground: &layer::Ground<Gpu>,
+        setup: &layer::Setup<Gpu>,
         models: Vec<Model>,
         seq_len: usize,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
-        let Ground { backend: gpu, weights, operands, passes, .. } = ground;
+        let Setup { backend: gpu, weights, operands, passes, .. } = setup;
         let workspace = Workspace::new(&gpu.device, weights.config, operands.m(), rank)?;
         let pass = |(models, workspace): &mut (Vec<Model>, _), slot: usize, stream: &_| {
             let model = &models[slot % models.len()];
             operands.each(slot, |_, x, y| Ok(model.forward(x, seq_len, y, workspace, stream)?))
         };
-        // SAFETY: the passes use the operands, the models' weights, and the workspace, which is in no other graph.
+        // SAFETY: the passes use the operands, the models' weights, and the workspace, which is in no other
+        // graph.
         Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, (models, workspace), pass)? }))
     }
 }

@@ -9,22 +9,17 @@ use half::f16;
 use crate::method::{Call, Method, Probe};
 use crate::probes::{self, Memory};
 use crate::settings::Cache;
-pub use cpu::Processor;
-
-mod cpu;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod cuda;
 
 /// Who computes.
-pub trait Backend {
+pub trait Executor {
     /// x and y of every slot.
     type Operands: Default;
 
     /// What its kernels round a rank up to.
     fn granule(&self) -> Granule;
 
-    /// Makes slots of `m` tokens in place of those there are. `fill` gets the x of one slot after another: all its products', in a row.
-    /// An error if there is no memory for them.
+    /// Makes slots of `m` tokens in place of those there are. `fill` gets the x of one slot after another:
+    /// all its products', in a row. An error if there is no memory for them.
     fn resize(
         &self,
         operands: &mut Rc<Self::Operands>,
@@ -44,7 +39,8 @@ pub trait Backend {
         Box::new(|| ())
     }
 
-    /// A method that was made ready, or in the place of one that can be left out here a call that is not there. `id` names it.
+    /// A method that was made ready, or in the place of one that can be left out here a call that is not
+    /// there. `id` names it.
     fn or_left_out(&self, _id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Box<dyn Call>> {
         made
     }
@@ -56,7 +52,7 @@ pub trait Backend {
 }
 
 /// What the methods of a size compute on, with the weights `W` of a workload.
-pub struct Ground<B: Backend, W> {
+pub struct Setup<B: Executor, W> {
     /// Who computes.
     pub backend: B,
     /// Weights.
@@ -71,13 +67,13 @@ pub struct Ground<B: Backend, W> {
     pub passes: usize,
 }
 
-impl<B: Backend, W> Ground<B, W> {
+impl<B: Executor, W> Setup<B, W> {
     /// Without operands yet.
-    pub fn new(backend: B, weights: W, cache: Cache) -> Ground<B, W> {
-        Ground { backend, weights, operands: Rc::default(), cache, weight_slots: 1, passes: 1 }
+    pub fn new(backend: B, weights: W, cache: Cache) -> Setup<B, W> {
+        Setup { backend, weights, operands: Rc::default(), cache, weight_slots: 1, passes: 1 }
     }
 
-    /// Makes operands for passes of so many operations; the rest is as in [`Backend::resize`].
+    /// Makes operands for passes of so many operations; the rest is as in [`Executor::resize`].
     pub(crate) fn resize(
         &mut self,
         m: usize,
@@ -86,7 +82,7 @@ impl<B: Backend, W> Ground<B, W> {
         flops: f64,
         mut fill: impl FnMut(&W, &mut [f16]),
     ) -> anyhow::Result<()> {
-        let Ground { backend, weights, operands, .. } = self;
+        let Setup { backend, weights, operands, .. } = self;
         backend.resize(operands, m, widths, slots, |x| fill(weights, x))?;
         self.passes = self.backend.passes(slots, flops);
         self.weight_slots = if self.cache == Cache::Cold { slots } else { 1 };

@@ -4,10 +4,11 @@
 //! base  m₅  m₀  base  m₃  m₇  base  m₁  base  …
 //! ```
 //!
-//! A *leg* is a base call, one or two methods, and a base call again, which opens the next leg. A method is compared with the mean of the
-//! two base calls of its leg: none is more than two calls away, and a machine that gets slower within a leg slows both sides down. Two
-//! calls that are eight places apart scatter 1.7 to 2.4 times as much as neighbours; a base beside each method would take 17 calls where
-//! legs of two take 12. The order of the methods is drawn anew in each round, so that none always follows the same other.
+//! A *leg* is a base call, one or two methods, and a base call again, which opens the next leg. A method is
+//! compared with the mean of the two base calls of its leg: none is more than two calls away, and a machine
+//! that gets slower within a leg slows both sides down. Two calls that are eight places apart scatter 1.7 to
+//! 2.4 times as much as neighbours; a base beside each method would take 17 calls where legs of two take 12.
+//! The order of the methods is drawn anew in each round, so that none always follows the same other.
 
 use std::time::Instant;
 
@@ -17,8 +18,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom as _;
 
 use crate::check::{Wrong, check};
-use crate::method::{By, Call, Method, Suite};
-use crate::seen::{Observation, Seen};
+use crate::method::{Call, Method, Provider, Suite};
+use crate::samples::{Observation, Samples};
 use crate::size::Size;
 use crate::time::Time;
 
@@ -26,7 +27,7 @@ use crate::time::Time;
 const BETWEEN: usize = 2;
 
 /// Methods on their operands.
-pub struct Stand {
+pub struct Runner {
     methods: Vec<Method>,
     calls: Vec<Box<dyn Call>>,
     slots: usize,
@@ -35,17 +36,19 @@ pub struct Stand {
     rng: Xoshiro256PlusPlus,
 }
 
-impl Stand {
-    /// Those methods of a size, made ready and checked. Between two uses of operands `distance` bytes of others are touched.
+impl Runner {
+    /// Those methods of a size, made ready and checked. Between two uses of operands `distance` bytes of
+    /// others are touched.
     ///
-    /// Another library's method that breaks the tolerance is shown to `inexact`, and stays; one of this library's fails.
+    /// Another library's method that breaks the tolerance is shown to `inexact`, and stays; one of this
+    /// library's fails.
     pub fn new(
         suite: &mut dyn Suite,
         size: Size,
         methods: &[Method],
         distance: usize,
         inexact: &mut dyn FnMut(&Method, &Wrong),
-    ) -> anyhow::Result<Stand> {
+    ) -> anyhow::Result<Runner> {
         let slots = suite.slots(size, distance);
         let mut calls = suite.prepare(size, slots, methods).with_context(|| size.to_string())?;
         for (method, call) in methods.iter().zip(&mut calls) {
@@ -60,7 +63,7 @@ impl Stand {
             }
         }
         let rng = Xoshiro256PlusPlus::seed_from_u64(size.m() as u64);
-        Ok(Stand { methods: methods.to_vec(), calls, slots, next: 0, rng })
+        Ok(Runner { methods: methods.to_vec(), calls, slots, next: 0, rng })
     }
 
     /// Whether the method at that place can be had here.
@@ -79,12 +82,13 @@ impl Stand {
         self.calls[place].call(slot)
     }
 
-    /// One round: each of the `wanted` methods once, between calls of their bases, and all probes. Returns the seconds that it took.
-    pub fn round(&mut self, wanted: &[usize], seen: &mut Seen) -> anyhow::Result<f64> {
-        let (started, round) = (Instant::now(), seen.next_round());
+    /// One round: each of the `wanted` methods once, between calls of their bases, and all probes. Returns
+    /// the seconds that it took.
+    pub fn round(&mut self, wanted: &[usize], samples: &mut Samples) -> anyhow::Result<f64> {
+        let (started, round) = (Instant::now(), samples.next_round());
         for place in 0..self.methods.len() {
             if self.methods[place].is_probe() {
-                seen.called(place, self.call(place)?);
+                samples.called(place, self.call(place)?);
             }
         }
         for base in 0..self.methods.len() {
@@ -98,18 +102,18 @@ impl Stand {
                 continue;
             }
             compared.shuffle(&mut self.rng);
-            if self.methods[base].by == By::Torch {
+            if self.methods[base].provider == Provider::Torch {
                 // Not counted: the other process finds its threads asleep and its code out of the caches.
                 self.call(base)?;
             }
             let mut before = self.call(base)?;
-            seen.called(base, before);
+            samples.called(base, before);
             for leg in compared.chunks(BETWEEN) {
                 let own: Vec<Time> = leg.iter().map(|&place| self.call(place)).collect::<Result<_, _>>()?;
                 let behind = self.call(base)?;
-                seen.called(base, behind);
+                samples.called(base, behind);
                 for (&place, own) in leg.iter().zip(own) {
-                    seen.observed(place, Observation { round, own, bases: [before, behind] });
+                    samples.observed(place, Observation { round, own, bases: [before, behind] });
                 }
                 before = behind;
             }
@@ -139,17 +143,17 @@ mod tests {
     }
 
     /// The n-th call takes n seconds; y is 1, or 2 where it is wrong.
-    fn stand(wrong: Option<usize>, distance: usize) -> (anyhow::Result<Stand>, Log, Vec<String>) {
-        stand_without(&[], wrong, distance)
+    fn runner(wrong: Option<usize>, distance: usize) -> (anyhow::Result<Runner>, Log, Vec<String>) {
+        runner_without(&[], wrong, distance)
     }
 
-    fn stand_without(
+    fn runner_without(
         missing: &'static [usize],
         wrong: Option<usize>,
         distance: usize,
-    ) -> (anyhow::Result<Stand>, Log, Vec<String>) {
+    ) -> (anyhow::Result<Runner>, Log, Vec<String>) {
         let mut peer = method("peer", 10, Some(0));
-        peer.by = By::Library(1);
+        peer.provider = Provider::Library(1);
         let methods = [
             method("base", 0, Some(0)),
             method("unfused", 10, Some(0)),
@@ -171,19 +175,19 @@ mod tests {
             MadeCall { run: Box::new(run), y: Array2::from_elem((rows, 1), f16::from_f32(y)) }
         });
         let mut inexact = Vec::new();
-        let stand = Stand::new(&mut suite, SIZE, &methods, distance, &mut |method, _| {
+        let runner = Runner::new(&mut suite, SIZE, &methods, distance, &mut |method, _| {
             inexact.push(method.names[0].clone());
         });
-        (stand, log, inexact)
+        (runner, log, inexact)
     }
 
     #[test]
     fn a_round_calls_each_method_between_calls_of_its_own_base() {
-        let (stand, log, _) = stand(None, 6);
-        let mut stand = stand.unwrap();
+        let (runner, log, _) = runner(None, 6);
+        let mut runner = runner.unwrap();
         assert_eq!(log.take().len(), 6, "each but the probe was checked");
-        let mut seen = Seen::new(&stand.methods, 2);
-        stand.round(&[1, 2, 3, 6], &mut seen).unwrap();
+        let mut samples = Samples::new(&runner.methods, 2);
+        runner.round(&[1, 2, 3, 6], &mut samples).unwrap();
         let places = places(&log);
         // The probe; base, two of three, base, the third, base; the other base, its method, the other base.
         assert_eq!((places[0], places[1], places[4], places[6]), (4, 0, 0, 0), "{places:?}");
@@ -194,28 +198,29 @@ mod tests {
         let slots: Vec<usize> = log.borrow().iter().skip(1).map(|&(_, slot)| slot).collect();
         assert_eq!(slots, [0, 1, 2, 3, 4, 5, 6, 0, 1]);
 
-        // The n-th call took n seconds. The check of the other base is the fifth call, say: what counts is who stands beside whom.
+        // The n-th call took n seconds. The check of the other base is the fifth call, say: what counts is
+        // who stands beside whom.
         let at = |place: usize| places.iter().position(|&other| other == place).unwrap() + 1;
         for place in [1, 2, 3] {
-            let nanos = seen.measured(place).unwrap();
+            let nanos = samples.measured(place).unwrap();
             let bases = if at(place) < 5 { (2.0, 5.0) } else { (5.0, 7.0) };
             let ratio = at(place) as f64 / f64::midpoint(bases.0, bases.1);
             assert_eq!((nanos.time.median, nanos.ratio.unwrap().median), (at(place) as f64 * 1e9, ratio));
         }
-        assert_eq!(seen.measured(6).unwrap().ratio.unwrap().median, 9.0 / f64::midpoint(8.0, 10.0));
-        assert_eq!((seen.all(0), seen.all(4), seen.all(5)), (3, 1, 2));
+        assert_eq!(samples.measured(6).unwrap().ratio.unwrap().median, 9.0 / f64::midpoint(8.0, 10.0));
+        assert_eq!((samples.all(0), samples.all(4), samples.all(5)), (3, 1, 2));
     }
 
     /// Over many rounds each method stands first and last in a leg, beside each other one.
     #[test]
     fn no_method_always_follows_the_same_other() {
-        let (stand, log, _) = stand(None, 1);
-        let mut stand = stand.unwrap();
-        let mut seen = Seen::new(&stand.methods, 2);
+        let (runner, log, _) = runner(None, 1);
+        let mut runner = runner.unwrap();
+        let mut samples = Samples::new(&runner.methods, 2);
         let mut pairs = BTreeSet::new();
         for _ in 0..100 {
             log.take();
-            stand.round(&[1, 2, 3], &mut seen).unwrap();
+            runner.round(&[1, 2, 3], &mut samples).unwrap();
             pairs.insert(places(&log)[2..4].to_vec());
         }
         assert_eq!(pairs.len(), 3 * 2, "{pairs:?}");
@@ -223,46 +228,46 @@ mod tests {
 
     #[test]
     fn a_round_of_few_methods_leaves_the_others_alone() {
-        let (stand, log, _) = stand(None, 1);
-        let mut stand = stand.unwrap();
-        let mut seen = Seen::new(&stand.methods, 2);
+        let (runner, log, _) = runner(None, 1);
+        let mut runner = runner.unwrap();
+        let mut samples = Samples::new(&runner.methods, 2);
         for (wanted, called) in [(2, &[4, 0, 2, 0][..]), (0, &[4, 0]), (5, &[4, 5])] {
             log.take();
-            stand.round(&[wanted], &mut seen).unwrap();
+            runner.round(&[wanted], &mut samples).unwrap();
             assert_eq!(places(&log), called);
         }
     }
 
     #[test]
     fn another_process_wakes_up_before_its_base_is_timed() {
-        let (stand, log, _) = stand(None, 1);
-        let mut stand = stand.unwrap();
-        stand.methods[5].by = By::Torch;
+        let (runner, log, _) = runner(None, 1);
+        let mut runner = runner.unwrap();
+        runner.methods[5].provider = Provider::Torch;
         log.take();
-        let mut seen = Seen::new(&stand.methods, 2);
-        stand.round(&[6], &mut seen).unwrap();
-        assert_eq!((places(&log), seen.all(5)), (vec![4, 5, 5, 6, 5], 2));
+        let mut samples = Samples::new(&runner.methods, 2);
+        runner.round(&[6], &mut samples).unwrap();
+        assert_eq!((places(&log), samples.all(5)), (vec![4, 5, 5, 6, 5], 2));
     }
 
     #[test]
     fn what_is_not_there_is_left_out_and_what_is_compared_with_it() {
-        let (stand, log, _) = stand_without(&[2, 5], None, 1);
-        let mut stand = stand.unwrap();
+        let (runner, log, _) = runner_without(&[2, 5], None, 1);
+        let mut runner = runner.unwrap();
         assert_eq!(log.take().len(), 4, "it is not even checked");
-        let mut seen = Seen::new(&stand.methods, 2);
-        stand.round(&[1, 2, 6], &mut seen).unwrap();
+        let mut samples = Samples::new(&runner.methods, 2);
+        runner.round(&[1, 2, 6], &mut samples).unwrap();
         assert_eq!(places(&log), [4, 0, 1, 0]);
-        assert!(seen.is_compared(1) && !seen.is_compared(2) && seen.measured(2).is_none());
+        assert!(samples.is_compared(1) && !samples.is_compared(2) && samples.measured(2).is_none());
     }
 
     #[test]
     fn what_is_wrong_is_not_timed_unless_it_is_a_peer() {
         for wrong in [0, 1, 2, 5, 6] {
-            let error = stand(Some(wrong), 0).0.err().expect("it is wrong");
+            let error = runner(Some(wrong), 0).0.err().expect("it is wrong");
             assert!(format!("{error:#}").contains("seq128/batch1: "), "{error:#}");
         }
-        let (stand, _, inexact) = stand(Some(3), 0);
-        assert!(stand.is_ok());
+        let (runner, _, inexact) = runner(Some(3), 0);
+        assert!(runner.is_ok());
         assert_eq!(inexact, ["peer"]);
     }
 }

@@ -1,20 +1,23 @@
-//! What was seen of a size so far: every call, which of them other processes disturbed, and what the rest say.
+//! What was seen of a size so far: every call, which of them other processes disturbed, and what the rest
+//! say.
 //!
-//! **Disturbed.** While all threads work, wall time times threads is the process's CPU time. Where another process takes a core, it is
-//! more. How much more is normal depends on the method (threads wait for each other) and is what its calls show at best, held against
-//! what a loop on all threads shows at best in the same rounds: a machine that is busy all the time slows both down alike. A call is
-//! disturbed from 1.1 times that on; and, whatever the CPU says, from 1.25 times its method's median on. The rule is the same for
-//! a base and for what is compared with it: one that looks at the base alone would keep the rounds in which the base was lucky.
+//! **Disturbed.** While all threads work, wall time times threads is the process's CPU time. Where another
+//! process takes a core, it is more. How much more is normal depends on the method (threads wait for each
+//! other) and is what its calls show at best, held against what a loop on all threads shows at best in the
+//! same rounds: a machine that is busy all the time slows both down alike. A call is disturbed from 1.1 times
+//! that on; and, whatever the CPU says, from 1.25 times its method's median on. The rule is the same for a
+//! base and for what is compared with it: one that looks at the base alone would keep the rounds in which the
+//! base was lucky.
 //!
-//! **The ratio** is that of wall times, over the observations in which neither the method nor its two base calls were disturbed. Where
-//! most are, it is that of CPU times over all of them, and the record says so: those scatter more than undisturbed wall times, but far
-//! less than disturbed ones.
+//! **The ratio** is that of wall times, over the observations in which neither the method nor its two base
+//! calls were disturbed. Where most are, it is that of CPU times over all of them, and the record says so:
+//! those scatter more than undisturbed wall times, but far less than disturbed ones.
 
 use std::collections::BTreeMap;
 
 use fused_lora_records::Clock;
 
-use crate::method::{Method, Probe, What};
+use crate::method::{Method, Probe, Task};
 use crate::stats::{Median, quantile};
 use crate::time::Time;
 
@@ -22,7 +25,8 @@ use crate::time::Time;
 const IDLE: f64 = 1.1;
 /// A call is disturbed if it takes so many times its method's median.
 const SLOW: f64 = 1.25;
-/// Of the calls of a method, the share that is taken to be undisturbed when it is asked how idle it is at best.
+/// Of the calls of a method, the share that is taken to be undisturbed when it is asked how idle it is at
+/// best.
 const BEST: f64 = 0.1;
 
 /// One call of a method between two of its base.
@@ -65,26 +69,27 @@ pub struct Measured {
 
 /// All calls of one size.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Samples {
     threads: f64,
     /// Rounds that were begun, those of some methods alone counted, too.
     rounds: usize,
-    /// Place of the base that a method is compared with; None for a base or a probe, of which the calls alone count.
+    /// Place of the base that a method is compared with; None for a base or a probe, of which the calls alone
+    /// count.
     bases: Vec<Option<usize>>,
     peak: Option<usize>,
     calls: Vec<Vec<Time>>,
     observations: Vec<Vec<Observation>>,
 }
 
-impl Seen {
+impl Samples {
     /// Nothing yet of these methods, which run on so many threads.
-    pub fn new(methods: &[Method], threads: usize) -> Seen {
+    pub fn new(methods: &[Method], threads: usize) -> Samples {
         let other = |(place, method): (usize, &Method)| method.base.filter(|&base| base != place);
-        Seen {
+        Samples {
             threads: threads as f64,
             rounds: 0,
             bases: methods.iter().enumerate().map(other).collect(),
-            peak: methods.iter().position(|method| method.what == What::Probe(Probe::Peak)),
+            peak: methods.iter().position(|method| method.task == Task::Probe(Probe::Peak)),
             calls: vec![Vec::new(); methods.len()],
             observations: vec![Vec::new(); methods.len()],
         }
@@ -112,7 +117,8 @@ impl Seen {
         self.bases[place].is_some() && !self.calls[place].is_empty()
     }
 
-    /// Calls of a method that were not disturbed, as far as is known now; where it is compared with a base, nor was the base.
+    /// Calls of a method that were not disturbed, as far as is known now; where it is compared with a base,
+    /// nor was the base.
     pub fn good(&self, place: usize) -> usize {
         match self.bases[place] {
             Some(base) => self.good_observations(place, base).len(),
@@ -143,8 +149,8 @@ impl Seen {
         Some(Measured { time: Median::of(&nanos)?, ratio, clock, samples, repeated, nanos })
     }
 
-    /// How many times as long one method takes as another, by rounds in which both were compared with the same base; one of them may be
-    /// that base.
+    /// How many times as long one method takes as another, by rounds in which both were compared with the
+    /// same base; one of them may be that base.
     pub fn times_as_long(&self, place: usize, other: usize) -> Option<Median> {
         let by_round = |place: usize| -> Option<BTreeMap<usize, f64>> {
             let (kept, clock) = self.kept(place, self.bases[place]?);
@@ -193,7 +199,8 @@ impl Seen {
             let idle: Vec<f64> = self.calls[place].iter().filter_map(|time| self.idle(time)).collect();
             quantile(&idle, BEST)
         };
-        // The loop of the peak keeps all threads busy: where even its best call does not, the machine is taken.
+        // The loop of the peak keeps all threads busy: where even its best call does not, the machine is
+        // taken.
         let of_machine = self.peak.and_then(best).unwrap_or(1.0).max(1.0);
         let most_idle = IDLE * best(place).unwrap_or(f64::INFINITY) / of_machine;
         let walls: Vec<f64> = self.calls[place].iter().map(|time| time.wall).collect();
@@ -222,9 +229,9 @@ mod tests {
     const FUSED: usize = 1;
     const PEAK: usize = 2;
 
-    fn seen() -> Seen {
+    fn seen() -> Samples {
         let methods = [method("base", 0, Some(BASE)), method("fused", 10, Some(BASE)), probe(Probe::Peak)];
-        Seen::new(&methods, 2)
+        Samples::new(&methods, 2)
     }
 
     /// Seconds of wall time; two threads work for all but the share `taken` of it.
@@ -233,13 +240,13 @@ mod tests {
     }
 
     /// The method between two calls of the base, and a call of the peak.
-    fn leg(seen: &mut Seen, round: usize, own: Time, bases: [Time; 2], peak: Time) {
+    fn leg(seen: &mut Samples, round: usize, own: Time, bases: [Time; 2], peak: Time) {
         seen.called(PEAK, peak);
         testing::leg(seen, FUSED, round, own, bases);
     }
 
     /// So many legs of the same calls.
-    fn legs(rounds: usize, own: Time, bases: [Time; 2], peak: Time) -> Seen {
+    fn legs(rounds: usize, own: Time, bases: [Time; 2], peak: Time) -> Samples {
         let mut seen = seen();
         (0..rounds).for_each(|round| leg(&mut seen, round, own, bases, peak));
         seen
@@ -268,7 +275,8 @@ mod tests {
         let quiet = |wall| time(wall, 0.02);
         for hit in 0..3 {
             let mut seen = legs(12, quiet(1.2), [quiet(1.0); 2], quiet(1.0));
-            // A core is taken for half of a call: it lasts no longer than others may, but the CPU worked less.
+            // A core is taken for half of a call: it lasts no longer than others may, but the CPU worked
+            // less.
             let mut walls = [1.2, 1.0, 1.0].map(quiet);
             walls[hit] = time(1.2 * walls[hit].wall, 0.25);
             leg(&mut seen, 12, walls[0], [walls[1], walls[2]], quiet(1.0));
@@ -279,7 +287,8 @@ mod tests {
         }
     }
 
-    /// Without a CPU time (a GPU), and where the CPU time does not show it (a host that takes the whole machine).
+    /// Without a CPU time (a GPU), and where the CPU time does not show it (a host that takes the whole
+    /// machine).
     #[test]
     fn a_call_that_is_far_above_its_median_is_left_out() {
         let mut seen = seen();
@@ -300,7 +309,8 @@ mod tests {
         assert_eq!((measured.samples, measured.repeated), (10, 0));
     }
 
-    /// A quarter of the machine is taken all the time, and hits calls unevenly; the CPU times stay what they are.
+    /// A quarter of the machine is taken all the time, and hits calls unevenly; the CPU times stay what they
+    /// are.
     #[test]
     fn where_most_are_disturbed_the_cpu_times_are_compared() {
         let mut seen = seen();
@@ -318,7 +328,8 @@ mod tests {
         assert!(seen.good(FUSED) < FEWEST);
     }
 
-    /// A quarter of the machine is taken from every call alike: none stands out among its own, but the peak's loop tells.
+    /// A quarter of the machine is taken from every call alike: none stands out among its own, but the peak's
+    /// loop tells.
     #[test]
     fn a_machine_that_is_evenly_busy_is_seen_by_the_peak() {
         let seen = legs(12, time(1.6, 0.25), [1.4, 1.3].map(|wall| time(wall, 0.25)), time(1.3, 0.25));

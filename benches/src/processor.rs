@@ -11,7 +11,7 @@ use fused_lora_transformer::{AdapterWeights, Error};
 use half::f16;
 use ndarray::ArrayView2;
 
-use super::Backend;
+use crate::executor::Executor;
 use crate::layer::{self, weights::Weights};
 use crate::linear;
 use crate::method::Call;
@@ -34,7 +34,7 @@ impl Processor {
     }
 }
 
-impl Backend for Processor {
+impl Executor for Processor {
     type Operands = RefCell<Operands>;
 
     fn granule(&self) -> Granule {
@@ -76,13 +76,13 @@ impl linear::Engine for Processor {
     }
 
     fn ready(
-        ground: &linear::Ground<Processor>,
+        setup: &linear::Setup<Processor>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
-        let layers = ground.weights.layers(ground.weight_slots, rank);
+        let layers = setup.weights.layers(setup.weight_slots, rank);
         let mut workspace = cpu::Workspace::new();
-        Ok(on_host(&ground.operands, ground.cache, Layout::RowMajor, move |slot, tokens| {
+        Ok(on_host(&setup.operands, setup.cache, Layout::RowMajor, move |slot, tokens| {
             for (layer, tokens) in layers[slot].iter().zip(tokens) {
                 layer.call(tokens.x).strategy(strategy).run(tokens.y_rows(), &mut workspace)?;
             }
@@ -105,13 +105,13 @@ impl layer::Engine for Processor {
     }
 
     fn ready(
-        ground: &layer::Ground<Processor>,
+        setup: &layer::Setup<Processor>,
         models: Vec<Model>,
         seq_len: usize,
         _: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
-        let workspace = Rc::clone(&ground.backend.workspace);
-        Ok(on_host(&ground.operands, ground.cache, Layout::RowMajor, move |slot, tokens| {
+        let workspace = Rc::clone(&setup.backend.workspace);
+        Ok(on_host(&setup.operands, setup.cache, Layout::RowMajor, move |slot, tokens| {
             let x = tokens[0].x;
             Ok(models[slot].forward(x, seq_len, tokens[0].y_rows(), &mut workspace.borrow_mut(), &())?)
         }))
