@@ -13,7 +13,5 @@ mod launch;
 mod memory;
 mod module;
 mod occupancy;
-mod pinned;
 mod stream;
-pub(crate) mod symbols;
 mod tensor_map;

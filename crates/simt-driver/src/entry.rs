@@ -2,13 +2,11 @@
 
 use std::{
     any::Any,
-    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
 };
 
 use crate::{
-    api::symbols,
     code::{Code, Outcome},
     config::Config,
     driver::Driver,
@@ -30,29 +28,16 @@ pub(crate) enum Needs {
 /// Made by the first call, from the environment as it is then.
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 
-thread_local! {
-    /// Whether this thread is in a call: a host function must not make another.
-    static ENTERED: Cell<bool> = const { Cell::new(false) };
-}
-
-struct Entered;
-
-impl Entered {
-    fn new() -> Outcome<Self> {
-        if ENTERED.replace(true) { Err(Code::NOT_PERMITTED) } else { Ok(Self) }
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        ENTERED.set(false);
-    }
-}
+/// Functions that came after CUDA 11.0, with the version of the first driver that has them.
+const SINCE: [(&str, u32); 3] = [
+    ("cuLaunchKernelEx", 11_060),
+    ("cuOccupancyMaxActiveClusters", 11_070),
+    ("cuTensorMapEncodeTiled", 12_000),
+];
 
 /// Runs a driver function and gives its `CUresult`.
 pub(crate) fn call(function: &'static str, needs: Needs, body: impl FnOnce(&mut Driver) -> Outcome) -> u32 {
     let caught = catch_unwind(AssertUnwindSafe(|| {
-        let _entered = Entered::new()?;
         let mut guard = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
         let driver = match guard.as_mut() {
             Some(driver) => driver,
@@ -86,7 +71,7 @@ fn check(driver: &mut Driver, function: &'static str, needs: Needs) -> Outcome {
     if let Some(failure) = failure {
         return Err(failure.code);
     }
-    if symbols::since(function) > driver.config.driver_version {
+    if SINCE.iter().any(|&(name, since)| name == function && since > driver.config.driver_version) {
         return Err(Code::NOT_FOUND);
     }
     if needs >= Needs::Init && !driver.initialised {
@@ -120,7 +105,7 @@ pub(crate) unsafe fn store<T>(to: *mut T, value: T) -> Outcome {
     Ok(())
 }
 
-/// Defines exported functions, and `TABLE` of their names and addresses. Each is `unsafe`: pointers are null or valid
+/// Defines exported functions. Each is `unsafe`: pointers are null or valid
 /// for what the driver's function of that name reads and writes through them. A body sees the driver and gives an
 /// [`Outcome`]; it runs in [`call`].
 macro_rules! exports {
@@ -135,10 +120,6 @@ macro_rules! exports {
                 $crate::entry::call(stringify!($name), $crate::entry::Needs::$needs, |$driver| $body)
             }
         )*
-
-        /// Name and address of each.
-        pub(crate) const TABLE: &[(&str, *const std::ffi::c_void)] =
-            &[$((stringify!($name), $name as *const std::ffi::c_void)),*];
     };
 }
 pub(crate) use exports;

@@ -1,9 +1,6 @@
 //! `CUlaunchConfig`: a launch with attributes.
 
-use crate::{
-    code::{Code, Outcome},
-    driver::Handle,
-};
+use crate::code::{Code, Handle, Outcome};
 
 /// `CUlaunchConfig`.
 #[repr(C)]

@@ -57,8 +57,7 @@
 //!   `CUDA_ERROR_MISALIGNED_ADDRESS`, or `CUDA_ERROR_LAUNCH_FAILED` for the rest; and so does everything after, until
 //!   the process ends.
 //! - *Work is done as late as it may be*: when somebody waits for it, and no more than that. A host that forgets to
-//!   wait reads what was there before. Queries answer `CUDA_ERROR_NOT_READY` at least once. Page-locked memory is read
-//!   and written when the copy is done, other host memory at the call.
+//!   wait reads what was there before. Host memory is read at the call, and a copy to it is waited for.
 //! - *Streams* are ordered by events and the rules of the default stream alone. Launches that nothing orders run
 //!   beside each other on the machine, which finds their races.
 //! - *Programmatic launches* run beside the launch before them in their stream, or in their graph, if nothing lies
@@ -79,9 +78,9 @@
 //!
 //! # What it does not do
 //!
-//! - Functions that neither `cust` nor fused-lora needs are not exported; to both
-//!   loaders they are `CUDA_ERROR_NOT_FOUND`. Among them: arrays and textures, 2-D and 3-D copies, unified and pooled memory,
-//!   peers, linking, cooperative launches, building or changing graphs by hand, fat binaries.
+//! - Functions that neither this workspace nor cudarc's basic use calls are not exported; to the loaders of both they are
+//!   `CUDA_ERROR_NOT_FOUND`. Among them: queries, host functions, page-locked memory, arrays and textures, 2-D and 3-D copies,
+//!   unified and pooled memory, peers, linking, cooperative launches, graphs built by hand, fat binaries.
 //! - A kernel's *write* to freed memory is not found, and freed memory is not given back to the host: the machine has
 //!   no way to remove a region.
 //! - A programmatic launch that waits is ordered after *all* launches before it in the run. So it is not found that a
@@ -102,11 +101,12 @@
 //! | `api` | the exported functions, thin, by chapters of the manual |
 //! | `driver` | the state, contexts, how work gets done |
 //! | `work` | operations and what each comes after: which is done next, which launches run together |
-//! | `stream`, `capture` | streams and events, captures and graphs: they make that order |
-//! | `memory`, `pinned` | device memory, page-locked memory |
+//! | `stream`, `graph` | streams and events, captures and graphs |
+//! | `order`, `capture` | what they make an operation come after |
+//! | `memory` | device memory |
 //! | `device`, `module` | limits and attributes, images |
 //! | `kernel`, `launch_config` | entries of modules and their parameters, launch attributes |
-//! | `config`, `allow`, `code`, `fault` | settings, what is not reported, `CUresult`, what a report becomes |
+//! | `config`, `allow`, `code`, `fault` | settings, what is not reported, handles and `CUresult`, what a report becomes |
 #![deny(missing_docs)]
 
 mod allow;
@@ -119,10 +119,11 @@ mod device;
 mod driver;
 mod entry;
 mod fault;
+mod graph;
 mod kernel;
 mod launch_config;
 mod memory;
 mod module;
-mod pinned;
+mod order;
 mod stream;
 mod work;

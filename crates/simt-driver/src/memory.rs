@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use fused_lora_simt::{Launch, Machine, Schedule, Stats};
 
 use crate::{
-    code::{Code, Outcome},
-    driver::Handle,
+    code::{Code, Handle, Outcome},
     fault::{FREED, Fault},
 };
 

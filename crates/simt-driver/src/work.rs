@@ -7,13 +7,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::c_void,
     sync::Arc,
 };
 
 use fused_lora_simt::Launch;
 
-use crate::{driver::Handle, fault::Fault, kernel::Entry, memory::Memory};
+use crate::{code::Handle, fault::Fault, kernel::Entry, memory::Memory};
 
 /// A piece of work, numbered in the order of calls.
 pub(crate) type WorkId = u64;
@@ -55,16 +54,6 @@ pub(crate) struct HostPointer(pub(crate) *mut u8);
 // SAFETY: a number; whoever follows it relies on the driver function's contract for what is there.
 unsafe impl Send for HostPointer {}
 
-/// A host function with its argument.
-#[derive(Clone, Copy)]
-pub(crate) struct HostFunction {
-    pub(crate) function: unsafe extern "C" fn(*mut c_void),
-    pub(crate) data: *mut c_void,
-}
-
-// SAFETY: the driver's contract: it is called from any thread.
-unsafe impl Send for HostFunction {}
-
 /// Where a copy to the device takes its bytes from.
 #[derive(Clone)]
 pub(crate) enum Source {
@@ -87,8 +76,6 @@ pub(crate) enum Op {
     Copy { from: u64, to: u64, bytes: usize },
     /// Repeats a pattern.
     Fill { to: u64, pattern: Arc<[u8]>, count: usize },
-    /// Calls the host.
-    Call(HostFunction),
     /// Notes the time for an event.
     Record(Handle),
 }
@@ -242,7 +229,7 @@ impl Op {
                 memory.write(*to, &values)
             }
             Self::Fill { to, pattern, count } => memory.write(*to, &pattern.repeat(*count)),
-            Self::Launch(_) | Self::Call(_) | Self::Record(_) => Ok(()),
+            Self::Launch(_) | Self::Record(_) => Ok(()),
         }
     }
 }

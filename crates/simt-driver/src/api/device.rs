@@ -50,12 +50,6 @@ exports! {
         unsafe { store(to, uuid) }
     }
 
-    fn cuDeviceGetUuid_v2(driver, to: *mut [u8; 16], device: i32) needs Init {
-        let uuid = driver.device.uuid(driver.ordinal(device)?);
-        // SAFETY: the caller's.
-        unsafe { store(to, uuid) }
-    }
-
     fn cuDeviceTotalMem_v2(driver, to: *mut usize, device: i32) needs Init {
         driver.ordinal(device)?;
         // SAFETY: the caller's.
@@ -67,21 +61,5 @@ exports! {
         let value = driver.device.attribute(attribute, ordinal)?;
         // SAFETY: the caller's.
         unsafe { store(to, value as i32) }
-    }
-
-    fn cuDeviceComputeCapability(driver, major: *mut i32, minor: *mut i32, device: i32) needs Init {
-        driver.ordinal(device)?;
-        let capability = driver.device.capability;
-        // SAFETY: the caller's.
-        unsafe {
-            store(major, capability.0 as i32)?;
-            store(minor, capability.1 as i32)
-        }
-    }
-
-    fn cuDeviceGetPCIBusId(driver, to: *mut c_char, length: i32, device: i32) needs Init {
-        let bus = driver.ordinal(device)? + 1;
-        // SAFETY: the caller's.
-        unsafe { store_text(to, length, &format!("0000:{bus:02X}:00.0")) }
     }
 }

@@ -31,12 +31,4 @@ exports! {
         // SAFETY: the caller's.
         unsafe { store(to, driver.config.driver_version as i32) }
     }
-
-    fn cuProfilerStart(_driver) needs Context {
-        Ok(())
-    }
-
-    fn cuProfilerStop(_driver) needs Context {
-        Ok(())
-    }
 }

@@ -1,8 +1,7 @@
 //! Events.
 
 use crate::{
-    code::Code,
-    driver::Handle,
+    code::{Code, Handle},
     entry::{exports, store},
     stream::Event,
 };
@@ -26,21 +25,6 @@ exports! {
     fn cuEventRecord(driver, event: Handle, stream: Handle) needs Health {
         let stream = driver.stream(stream)?;
         driver.record(event, stream)
-    }
-
-    /// External records in captures are not known here.
-    fn cuEventRecordWithFlags(driver, event: Handle, stream: Handle, flags: u32) needs Health {
-        if flags != 0 {
-            return Err(Code::NOT_SUPPORTED);
-        }
-        let stream = driver.stream(stream)?;
-        driver.record(event, stream)
-    }
-
-    fn cuEventQuery(driver, event: Handle) needs Health {
-        let goal = driver.work_of_event(event)?;
-        driver.forbid_unsafe()?;
-        driver.query(&goal)
     }
 
     fn cuEventSynchronize(driver, event: Handle) needs Health {

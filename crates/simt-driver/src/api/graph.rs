@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 
 use crate::{
-    capture::{Executable, Graph},
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
     entry::{exports, store},
+    graph::Executable,
 };
 
 impl Driver {
@@ -24,28 +24,6 @@ impl Driver {
 }
 
 exports! {
-    fn cuGraphCreate(driver, to: *mut Handle, flags: u32) needs Health {
-        if flags != 0 || to.is_null() {
-            return Err(Code::INVALID_VALUE);
-        }
-        let handle = driver.new_handle();
-        driver.graphs.insert(handle, Graph::default());
-        // SAFETY: the caller's.
-        unsafe { store(to, handle) }
-    }
-
-    /// The first version and the second have the same signature.
-    fn cuGraphInstantiate(
-        driver,
-        to: *mut Handle,
-        graph: Handle,
-        _error_node: *mut Handle,
-        _log: *mut c_char,
-        _log_bytes: usize,
-    ) needs Health {
-        driver.instantiate(to, graph)
-    }
-
     fn cuGraphInstantiate_v2(
         driver,
         to: *mut Handle,
@@ -61,11 +39,6 @@ exports! {
         driver.instantiate(to, graph)
     }
 
-    fn cuGraphUpload(driver, executable: Handle, stream: Handle) needs Health {
-        driver.stream(stream)?;
-        driver.executables.get(&executable).map(|_| ()).ok_or(Code::INVALID_HANDLE)
-    }
-
     fn cuGraphLaunch(driver, executable: Handle, stream: Handle) needs Health {
         let stream = driver.stream(stream)?;
         driver.launch_graph(executable, stream)
@@ -77,15 +50,5 @@ exports! {
 
     fn cuGraphDestroy(driver, graph: Handle) needs Health {
         driver.graphs.remove(&graph).map(|_| ()).ok_or(Code::INVALID_HANDLE)
-    }
-
-    /// Their number only.
-    fn cuGraphGetNodes(driver, graph: Handle, nodes: *mut Handle, count: *mut usize) needs Health {
-        let graph = driver.graphs.get(&graph).ok_or(Code::INVALID_VALUE)?;
-        if !nodes.is_null() {
-            return Err(Code::NOT_SUPPORTED);
-        }
-        // SAFETY: the caller's.
-        unsafe { store(count, graph.len()) }
     }
 }

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
     entry::{exports, store},
     work::Op,
 };
-
-/// What rows of `cuMemAllocPitch` are a multiple of.
-const PITCH: usize = 512;
 
 impl Driver {
     fn allocate(&mut self, to: *mut u64, bytes: usize) -> Outcome {
@@ -52,20 +49,6 @@ exports! {
         driver.allocate(to, bytes)
     }
 
-    fn cuMemAllocPitch_v2(
-        driver,
-        to: *mut u64,
-        pitch: *mut usize,
-        width: usize,
-        height: usize,
-        _element: u32,
-    ) needs Health {
-        let row = width.checked_next_multiple_of(PITCH).ok_or(Code::OUT_OF_MEMORY)?;
-        driver.allocate(to, row.checked_mul(height).ok_or(Code::OUT_OF_MEMORY)?)?;
-        // SAFETY: the caller's.
-        unsafe { store(pitch, row) }
-    }
-
     /// Waits for everything first, as the driver does though it does not promise it.
     fn cuMemFree_v2(driver, address: u64) needs Health {
         driver.forbid_unsafe()?;
@@ -86,29 +69,8 @@ exports! {
         }
     }
 
-    fn cuMemGetAddressRange_v2(driver, base: *mut u64, bytes: *mut usize, address: u64) needs Health {
-        let (start, size) = driver.memory.range(address).ok_or(Code::NOT_FOUND)?;
-        if !base.is_null() {
-            // SAFETY: the caller's.
-            unsafe { store(base, start)? };
-        }
-        if !bytes.is_null() {
-            // SAFETY: the caller's.
-            unsafe { store(bytes, size as usize)? };
-        }
-        Ok(())
-    }
-
     fn cuMemsetD8_v2(driver, to: u64, value: u8, count: usize) needs Health {
         driver.fill_in_default(to, &[value], count)
-    }
-
-    fn cuMemsetD16_v2(driver, to: u64, value: u16, count: usize) needs Health {
-        driver.fill_in_default(to, &value.to_ne_bytes(), count)
-    }
-
-    fn cuMemsetD32_v2(driver, to: u64, value: u32, count: usize) needs Health {
-        driver.fill_in_default(to, &value.to_ne_bytes(), count)
     }
 
     fn cuMemsetD8Async(driver, to: u64, value: u8, count: usize, stream: Handle) needs Health {
@@ -116,10 +78,6 @@ exports! {
     }
 
     fn cuMemsetD16Async(driver, to: u64, value: u16, count: usize, stream: Handle) needs Health {
-        driver.fill(to, &value.to_ne_bytes(), count, stream)
-    }
-
-    fn cuMemsetD32Async(driver, to: u64, value: u32, count: usize, stream: Handle) needs Health {
         driver.fill(to, &value.to_ne_bytes(), count, stream)
     }
 }

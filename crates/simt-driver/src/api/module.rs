@@ -3,9 +3,9 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use crate::{
-    code::{Code, Outcome},
+    code::{Code, Handle, Outcome},
     config::SHARED_WITHOUT_OPT_IN,
-    driver::{Driver, Function, Handle, Module},
+    driver::{Driver, Function, Module},
     entry::{exports, store},
     kernel::Entry,
     module::Image,
@@ -99,25 +99,6 @@ exports! {
         }
     }
 
-    /// Takes PTX; fat binaries proper are not known here.
-    fn cuModuleLoadFatBinary(driver, to: *mut Handle, image: *const c_void) needs Health {
-        // SAFETY: the caller's.
-        unsafe { load(driver, to, image, None) }
-    }
-
-    fn cuModuleLoad(driver, to: *mut Handle, path: *const c_char) needs Health {
-        if path.is_null() {
-            return Err(Code::INVALID_VALUE);
-        }
-        // SAFETY: the caller's.
-        let path = unsafe { CStr::from_ptr(path) }.to_string_lossy();
-        let mut image = std::fs::read(path.as_ref()).map_err(|_| Code::FILE_NOT_FOUND)?;
-        // Enough for text, and for the header of an ELF file cut short.
-        image.resize(image.len() + 64, 0);
-        // SAFETY: ends with NUL.
-        unsafe { load(driver, to, image.as_ptr().cast(), None) }
-    }
-
     fn cuModuleUnload(driver, module: Handle) needs Health {
         driver.forbid_unsafe()?;
         driver.modules.remove(&module).ok_or(Code::INVALID_HANDLE)?;
@@ -141,7 +122,7 @@ exports! {
             .map(|(&handle, _)| handle);
         let handle = known.unwrap_or_else(|| {
             let handle = driver.new_handle();
-            let function = Function { module, entry, dynamic_shared_limit: SHARED_WITHOUT_OPT_IN, carveout: -1 };
+            let function = Function { module, entry, dynamic_shared_limit: SHARED_WITHOUT_OPT_IN };
             driver.functions.insert(handle, function);
             handle
         });

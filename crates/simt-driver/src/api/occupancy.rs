@@ -1,9 +1,9 @@
 //! Occupancy.
 
 use crate::{
-    code::{Code, Outcome},
+    code::{Code, Handle, Outcome},
     device::Footprint,
-    driver::{Driver, Function, Handle},
+    driver::{Driver, Function},
     entry::{exports, store},
     launch_config::{Geometry, LaunchConfig, product},
 };
@@ -40,19 +40,6 @@ exports! {
         function: Handle,
         threads: i32,
         shared_bytes: usize,
-    ) needs Health {
-        let footprint = driver.footprint(function, threads, shared_bytes)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.device.occupancy(footprint) as i32) }
-    }
-
-    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-        driver,
-        to: *mut i32,
-        function: Handle,
-        threads: i32,
-        shared_bytes: usize,
-        _flags: u32,
     ) needs Health {
         let footprint = driver.footprint(function, threads, shared_bytes)?;
         // SAFETY: the caller's.

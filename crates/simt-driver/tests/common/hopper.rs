@@ -8,7 +8,7 @@ use cust::{
     memory::{DeviceBuffer, GpuBuffer},
     module::Module,
     stream::Stream,
-    sys::{CUfunction, CUfunction_attribute, CUresult, CUstream, cuFuncSetAttribute},
+    sys::{CUfunction, CUfunction_attribute, CUstream, cuFuncSetAttribute},
 };
 use fused_lora_kernels::{
     table::{Kernel, SM90_KERNELS},
@@ -181,6 +181,12 @@ pub(crate) fn function<'a>(module: &'a Module, name: &str) -> Function<'a> {
     function
 }
 
+/// The kernel with tiles of 64 × 64.
+pub(crate) fn gemm(module: &Module) -> (Function<'_>, &'static Kernel) {
+    let name = "sm90_gemm_64x64";
+    (function(module, name), kernel(name))
+}
+
 /// A product's parameter for a kernel in clusters of so many CTAs.
 pub(crate) fn tensor_params(product: &Product, kernel: &Kernel, cluster: u32) -> TensorParams {
     let map = |buffer: &DeviceBuffer<u16>, rows, columns, box_rows, box_columns, swizzle| {
@@ -198,12 +204,6 @@ pub(crate) fn tensor_params(product: &Product, kernel: &Kernel, cluster: u32) ->
         ..TensorMaps::default()
     };
     TensorParams { maps, params: product.params }
-}
-
-/// Checks a number of a result.
-#[track_caller]
-pub(crate) fn assert_code(code: u32, expected: CUresult) {
-    assert_eq!(code, expected as u32, "not {expected:?}");
 }
 
 /// `cuDeviceGetAttribute` of the first device, by number: `cust::sys` does not have all.

@@ -67,6 +67,26 @@ pub(crate) fn with_driver(test: &str, variables: &[(&str, &str)], body: impl FnO
     Some(text)
 }
 
+/// The same with a context.
+pub(crate) fn on_device(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {
+    with_driver(test, variables, || {
+        let _context = cust::quick_init().expect("a driver");
+        body();
+    })
+}
+
+/// The same with the kernel that [`Product`] wants.
+pub(crate) fn with_gemm(
+    test: &str,
+    variables: &[(&str, &str)],
+    body: impl FnOnce(&Function<'_>),
+) -> Option<String> {
+    on_device(test, variables, || {
+        let module = module().expect("PTX");
+        body(&module.get_function("gemm_64x64").expect("ours"));
+    })
+}
+
 /// Checks that a child wrote all of these; in the child, nothing.
 #[track_caller]
 pub(crate) fn assert_wrote(text: Option<String>, parts: &[&str]) {
