@@ -91,18 +91,24 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
-/// Stores a result where the caller wants it.
-///
-/// # Safety
-///
-/// `to` is null or valid for a write.
-pub(crate) unsafe fn store<T>(to: *mut T, value: T) -> Outcome {
-    if to.is_null() {
-        return Err(Code::INVALID_VALUE);
+/// Where the caller of an exported function wants a result: null, or valid for a write. Only callers make any.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
     }
-    // SAFETY: the caller's, and it is not null.
-    unsafe { to.write_unaligned(value) };
-    Ok(())
+
+    pub(crate) fn set(self, value: T) -> Outcome {
+        if self.0.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        // SAFETY: the contract of the exported functions, which a caller of one has kept; it is not null.
+        unsafe { self.0.write_unaligned(value) };
+        Ok(())
+    }
 }
 
 /// Defines exported functions. Each is `unsafe`: pointers are null or valid

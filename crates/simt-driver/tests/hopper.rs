@@ -226,23 +226,15 @@ fn tensor_maps_are_checked_and_encoded() {
             let encoded = encode(address, [40, 70], 80, [columns, 256], number);
             assert_eq!(encoded, Ok(RawTensorMap(map.encode())), "{swizzle:?}");
         }
-        for (address, dims, stride, box_dims, swizzle, code) in [
-            (address + 8, [40, 70], 80, [64, 64], 3, INVALID_VALUE),
-            (address, [0, 70], 80, [64, 64], 3, INVALID_VALUE),
-            (address, [40, (1 << 32) + 1], 80, [64, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 88, [64, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 1 << 40, [64, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [64, 0], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [64, 257], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [12, 64], 0, INVALID_VALUE),
-            (address, [40, 70], 80, [72, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [32, 64], 1, INVALID_VALUE),
-            (address, [40, 70], 80, [32, 64], 3, NOT_SUPPORTED),
-            (address, [40, 70], 80, [64, 64], 4, NOT_SUPPORTED),
-            (address, [40, 70], 80, [64, 64], 7, INVALID_VALUE),
+        // What else the machine's own map refuses has its test there.
+        for (stride, columns, swizzle, code) in [
+            (88, 64, 3, INVALID_VALUE),
+            (80, 72, 3, INVALID_VALUE),
+            (80, 32, 3, NOT_SUPPORTED),
+            (80, 64, 4, NOT_SUPPORTED),
         ] {
-            let encoded = encode(address, dims, stride, box_dims, swizzle);
-            assert_eq!(encoded, Err(code), "{dims:?}, {stride} bytes, box {box_dims:?}, swizzle {swizzle}");
+            let encoded = encode(address, [40, 70], stride, [columns, 64], swizzle);
+            assert_eq!(encoded, Err(code), "{stride} bytes, {columns} columns, swizzle {swizzle}");
         }
 
         // Arguments that `encode` has no place for: where to, data type, element strides, missing arrays.

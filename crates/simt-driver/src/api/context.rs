@@ -3,15 +3,14 @@
 use crate::{
     code::{Code, Handle},
     current,
-    entry::{exports, store},
+    entry::{Out, exports},
 };
 
 exports! {
-    fn cuDevicePrimaryCtxRetain(driver, to: *mut Handle, device: i32) needs Init {
+    fn cuDevicePrimaryCtxRetain(driver, to: Out<Handle>, device: i32) needs Init {
         let handle = driver.primary[driver.ordinal(device)? as usize];
         let context = driver.contexts.get_mut(&handle).ok_or(Code::INVALID_CONTEXT)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, handle)? };
+        to.set(handle)?;
         context.retained += 1;
         Ok(())
     }
@@ -34,9 +33,8 @@ exports! {
         driver.ordinal(device).map(|_| ())
     }
 
-    fn cuCtxGetCurrent(_driver, to: *mut Handle) needs Init {
-        // SAFETY: the caller's.
-        unsafe { store(to, current::get().unwrap_or(0)) }
+    fn cuCtxGetCurrent(_driver, to: Out<Handle>) needs Init {
+        to.set(current::get().unwrap_or(0))
     }
 
     fn cuCtxSetCurrent(driver, context: Handle) needs Init {
@@ -55,13 +53,12 @@ exports! {
         Ok(())
     }
 
-    fn cuCtxPopCurrent_v2(_driver, to: *mut Handle) needs Init {
+    fn cuCtxPopCurrent_v2(_driver, to: Out<Handle>) needs Init {
         let context = current::pop().ok_or(Code::INVALID_CONTEXT)?;
         if to.is_null() {
             return Ok(());
         }
-        // SAFETY: the caller's.
-        unsafe { store(to, context) }
+        to.set(context)
     }
 
     fn cuCtxSynchronize(driver) needs Health {

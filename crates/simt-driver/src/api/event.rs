@@ -2,20 +2,19 @@
 
 use crate::{
     code::{Code, Handle},
-    entry::{exports, store},
+    entry::{Out, exports},
     stream::Event,
 };
 
 exports! {
-    fn cuEventCreate(driver, to: *mut Handle, flags: u32) needs Health {
+    fn cuEventCreate(driver, to: Out<Handle>, flags: u32) needs Health {
         if to.is_null() || flags > 7 {
             return Err(Code::INVALID_VALUE);
         }
         let context = driver.current()?;
         let handle = driver.new_handle();
         driver.events.insert(handle, Event::new(context, flags));
-        // SAFETY: the caller's.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 
     fn cuEventDestroy_v2(driver, event: Handle) needs Health {
@@ -34,11 +33,10 @@ exports! {
     }
 
     /// Real time, of this machine: it says nothing of a GPU.
-    fn cuEventElapsedTime(driver, to: *mut f32, start: Handle, end: Handle) needs Health {
+    fn cuEventElapsedTime(driver, to: Out<f32>, start: Handle, end: Handle) needs Health {
         let start = driver.events.get(&start).ok_or(Code::INVALID_HANDLE)?;
         let end = driver.events.get(&end).ok_or(Code::INVALID_HANDLE)?;
         let milliseconds = start.elapsed(end)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, milliseconds) }
+        to.set(milliseconds)
     }
 }

@@ -5,12 +5,12 @@ use std::ffi::c_char;
 use crate::{
     code::{Code, Handle, Outcome},
     driver::Driver,
-    entry::{exports, store},
+    entry::{Out, exports},
     graph::Executable,
 };
 
 impl Driver {
-    fn instantiate(&mut self, to: *mut Handle, graph: Handle) -> Outcome {
+    fn instantiate(&mut self, to: Out<Handle>, graph: Handle) -> Outcome {
         if to.is_null() {
             return Err(Code::INVALID_VALUE);
         }
@@ -18,15 +18,14 @@ impl Driver {
         let context = self.current()?;
         let handle = self.new_handle();
         self.executables.insert(handle, Executable::new(context, graph));
-        // SAFETY: the contract of the exported functions, which are the only callers.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 }
 
 exports! {
     fn cuGraphInstantiate_v2(
         driver,
-        to: *mut Handle,
+        to: Out<Handle>,
         graph: Handle,
         _error_node: *mut Handle,
         _log: *mut c_char,
@@ -35,7 +34,7 @@ exports! {
         driver.instantiate(to, graph)
     }
 
-    fn cuGraphInstantiateWithFlags(driver, to: *mut Handle, graph: Handle, _flags: u64) needs Health {
+    fn cuGraphInstantiateWithFlags(driver, to: Out<Handle>, graph: Handle, _flags: u64) needs Health {
         driver.instantiate(to, graph)
     }
 

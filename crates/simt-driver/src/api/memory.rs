@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::{
     code::{Code, Handle, Outcome},
     driver::Driver,
-    entry::{exports, store},
+    entry::{Out, exports},
     work::Op,
 };
 
 impl Driver {
-    fn allocate(&mut self, to: *mut u64, bytes: usize) -> Outcome {
+    fn allocate(&mut self, to: Out<u64>, bytes: usize) -> Outcome {
         self.forbid_unsafe()?;
         if to.is_null() {
             return Err(Code::INVALID_VALUE);
@@ -18,8 +18,7 @@ impl Driver {
         let context = self.current()?;
         let device = self.current_device()?;
         let address = self.memory.allocate(bytes as u64, context, device, self.device.memory)?;
-        // SAFETY: the contract of the exported functions, which are the only callers.
-        unsafe { store(to, address) }
+        to.set(address)
     }
 
     /// Repeats `pattern` in a stream.
@@ -45,7 +44,7 @@ impl Driver {
 }
 
 exports! {
-    fn cuMemAlloc_v2(driver, to: *mut u64, bytes: usize) needs Health {
+    fn cuMemAlloc_v2(driver, to: Out<u64>, bytes: usize) needs Health {
         driver.allocate(to, bytes)
     }
 
@@ -59,14 +58,11 @@ exports! {
         driver.memory.free(address)
     }
 
-    fn cuMemGetInfo_v2(driver, free: *mut usize, total: *mut usize) needs Health {
+    fn cuMemGetInfo_v2(driver, free: Out<usize>, total: Out<usize>) needs Health {
         let memory = driver.device.memory;
         let used = driver.memory.used(driver.current_device()?);
-        // SAFETY: the caller's.
-        unsafe {
-            store(free, memory.saturating_sub(used) as usize)?;
-            store(total, memory as usize)
-        }
+        free.set(memory.saturating_sub(used) as usize)?;
+        total.set(memory as usize)
     }
 
     fn cuMemsetD8_v2(driver, to: u64, value: u8, count: usize) needs Health {

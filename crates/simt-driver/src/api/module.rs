@@ -6,7 +6,7 @@ use crate::{
     code::{Code, Handle, Outcome},
     config::SHARED_WITHOUT_OPT_IN,
     driver::{Driver, Function, Module},
-    entry::{exports, store},
+    entry::{Out, exports},
     kernel::Entry,
     module::Image,
 };
@@ -56,8 +56,8 @@ impl ErrorLog {
 
 /// # Safety
 ///
-/// As for [`Image::from_pointer`]; `to` is null or valid for a write.
-unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: Option<ErrorLog>) -> Outcome {
+/// As for [`Image::from_pointer`].
+unsafe fn load(driver: &mut Driver, to: Out<Handle>, image: *const c_void, log: Option<ErrorLog>) -> Outcome {
     driver.forbid_unsafe()?;
     // SAFETY: the caller's.
     let image = unsafe { Image::from_pointer(image)? };
@@ -71,14 +71,13 @@ unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: 
         })?;
     let context = driver.current()?;
     let handle = driver.new_handle();
-    // SAFETY: the caller's.
-    unsafe { store(to, handle)? };
+    to.set(handle)?;
     driver.modules.insert(handle, Module { context, image });
     Ok(())
 }
 
 exports! {
-    fn cuModuleLoadData(driver, to: *mut Handle, image: *const c_void) needs Health {
+    fn cuModuleLoadData(driver, to: Out<Handle>, image: *const c_void) needs Health {
         // SAFETY: the caller's.
         unsafe { load(driver, to, image, None) }
     }
@@ -86,7 +85,7 @@ exports! {
     /// Of the options only the error log does something.
     fn cuModuleLoadDataEx(
         driver,
-        to: *mut Handle,
+        to: Out<Handle>,
         image: *const c_void,
         count: u32,
         options: *mut u32,
@@ -107,7 +106,7 @@ exports! {
     }
 
     /// The same handle every time, as attributes belong to the function.
-    fn cuModuleGetFunction(driver, to: *mut Handle, module: Handle, name: *const c_char) needs Health {
+    fn cuModuleGetFunction(driver, to: Out<Handle>, module: Handle, name: *const c_char) needs Health {
         if name.is_null() {
             return Err(Code::INVALID_VALUE);
         }
@@ -126,7 +125,6 @@ exports! {
             driver.functions.insert(handle, function);
             handle
         });
-        // SAFETY: the caller's.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     code::{Code, Handle, Outcome},
     driver::Driver,
-    entry::{exports, store},
+    entry::{Out, exports},
     graph::Mode,
     stream::Stream,
 };
@@ -14,15 +14,14 @@ const CAPTURING: u32 = 1;
 const INVALIDATED: u32 = 2;
 
 impl Driver {
-    fn create_stream(&mut self, to: *mut Handle, flags: u32) -> Outcome {
+    fn create_stream(&mut self, to: Out<Handle>, flags: u32) -> Outcome {
         if to.is_null() || flags > 1 {
             return Err(Code::INVALID_VALUE);
         }
         let context = self.current()?;
         let handle = self.new_handle();
         self.streams.insert(handle, Stream::new(context, flags));
-        // SAFETY: the contract of the exported functions, which are the only callers.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 
     fn capture_status(&self, stream: Handle) -> u32 {
@@ -44,12 +43,12 @@ impl Driver {
 }
 
 exports! {
-    fn cuStreamCreate(driver, to: *mut Handle, flags: u32) needs Health {
+    fn cuStreamCreate(driver, to: Out<Handle>, flags: u32) needs Health {
         driver.create_stream(to, flags)
     }
 
     /// No stream comes before another.
-    fn cuStreamCreateWithPriority(driver, to: *mut Handle, flags: u32, _priority: i32) needs Health {
+    fn cuStreamCreateWithPriority(driver, to: Out<Handle>, flags: u32, _priority: i32) needs Health {
         driver.create_stream(to, flags)
     }
 
@@ -75,17 +74,15 @@ exports! {
         driver.begin_capture(stream, Mode::from_number(mode)?)
     }
 
-    fn cuStreamEndCapture(driver, stream: Handle, to: *mut Handle) needs Health {
+    fn cuStreamEndCapture(driver, stream: Handle, to: Out<Handle>) needs Health {
         let stream = driver.stream(stream)?;
         let graph = driver.end_capture(stream);
-        // SAFETY: the caller's.
-        unsafe { store(to, *graph.as_ref().unwrap_or(&0))? };
+        to.set(*graph.as_ref().unwrap_or(&0))?;
         graph.map(|_| ())
     }
 
-    fn cuStreamIsCapturing(driver, stream: Handle, to: *mut u32) needs Health {
+    fn cuStreamIsCapturing(driver, stream: Handle, to: Out<u32>) needs Health {
         let stream = driver.stream(stream)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.capture_status(stream)) }
+        to.set(driver.capture_status(stream))
     }
 }
