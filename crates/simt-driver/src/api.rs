@@ -1,5 +1,5 @@
-//! The exported functions, by the driver's chapters. What they do is documented by the *CUDA Driver API* manual;
-//! comments here say where they do something else.
+//! The exported functions, by the driver's chapters. What they do is documented by the *CUDA Driver API*
+//! manual; comments here say where they do something else.
 #![allow(non_snake_case, reason = "the driver's names")]
 
 mod context;

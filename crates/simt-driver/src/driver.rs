@@ -167,7 +167,8 @@ impl Driver {
         result
     }
 
-    /// Adds work. Used by streams and graphs, which know what it comes after, and which of that it may overlap.
+    /// Adds work. Used by streams and graphs, which know what it comes after, and which of that it may
+    /// overlap.
     pub(crate) fn add_work(&mut self, op: Op, after: &[WorkId], overlaps: Option<WorkId>) -> WorkId {
         let event = if let Op::Record(event) = op { Some(event) } else { None };
         let id = self.queue.push(op, after, overlaps);

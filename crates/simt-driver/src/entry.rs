@@ -91,7 +91,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
-/// Where the caller of an exported function wants a result: null, or valid for a write. Only callers make any.
+/// Where the caller of an exported function wants a result: null, or valid for a write. Only callers make
+/// any.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct Out<T>(*mut T);
@@ -111,9 +112,9 @@ impl<T> Out<T> {
     }
 }
 
-/// Defines exported functions. Each is `unsafe`: pointers are null or valid
-/// for what the driver's function of that name reads and writes through them. A body sees the driver and gives an
-/// [`Outcome`]; it runs in [`call`].
+/// Defines exported functions. Each is `unsafe`: pointers are null or valid for what the driver's function of
+/// that name reads and writes through them. A body sees the driver and gives an [`Outcome`]; it runs in
+/// [`call`].
 macro_rules! exports {
     ($(
         $(#[$attr:meta])*

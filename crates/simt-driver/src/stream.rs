@@ -30,7 +30,8 @@ pub(crate) struct Stream {
     pub(crate) tail: Vec<WorkId>,
     /// The capture that it is part of, and what its next operation comes after there.
     pub(crate) capture: Option<(Handle, Vec<usize>)>,
-    /// Whether that, here or there, is one launch of its own and nothing else, which a programmatic one may overlap.
+    /// Whether that, here or there, is one launch of its own and nothing else, which a programmatic one may
+    /// overlap.
     pub(crate) ends_with_launch: bool,
 }
 

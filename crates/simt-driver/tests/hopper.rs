@@ -310,8 +310,8 @@ fn a_map_that_leaves_its_memory_is_an_illegal_address() {
     assert_wrote(text, &["sm90_gemm_64x64, CTA ", "out of bounds"]);
 }
 
-/// What goes from one layer to the next: y of the first is x of the second. A programmatic launch overlaps the one
-/// before it, and is ordered behind that by `griddepcontrol.wait` alone.
+/// What goes from one layer to the next: y of the first is x of the second. A programmatic launch overlaps
+/// the one before it, and is ordered behind that by `griddepcontrol.wait` alone.
 #[test]
 fn programmatic_launches_overlap_and_wait() {
     for seed in ["0", "1", "2", "3"] {
@@ -336,8 +336,8 @@ fn programmatic_launches_overlap_and_wait() {
     }
 }
 
-/// A kernel that does not wait races with the one before it, when it may overlap that: the kernels for compute
-/// capability 8.0 do not know how to wait.
+/// A kernel that does not wait races with the one before it, when it may overlap that: the kernels for
+/// compute capability 8.0 do not know how to wait.
 #[test]
 fn a_programmatic_launch_that_does_not_wait_is_a_race() {
     let text = on_device(this_test!(), &[HOPPER], || {

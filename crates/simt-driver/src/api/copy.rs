@@ -1,7 +1,7 @@
 //! Copies.
 //!
-//! Host memory is read at the call, and a copy to it is waited for, as the driver does with memory that is not page-locked;
-//! those that are captured read and write it when the graph runs.
+//! Host memory is read at the call, and a copy to it is waited for, as the driver does with memory that is
+//! not page-locked. A captured copy reads or writes it when the graph runs.
 
 use std::{ffi::c_void, sync::Arc};
 

@@ -11,7 +11,8 @@ use crate::{
     work::{KernelLaunch, Op},
 };
 
-/// Most CTAs of a grid along y and z, and most threads of a CTA along z. CUDA C++ Programming Guide, *Technical Specifications*.
+/// Most CTAs of a grid along y and z, and most threads of a CTA along z. CUDA C++ Programming Guide,
+/// *Technical Specifications*.
 const MOST_HIGH: u32 = 65_535;
 const MOST_DEEP: u32 = 64;
 
@@ -20,8 +21,8 @@ impl Driver {
     ///
     /// # Safety
     ///
-    /// `parameters` is null or valid for reads of as many pointers as the kernel has parameters, each of which is null or
-    /// valid for reads of as many bytes as its parameter has.
+    /// `parameters` is null or valid for reads of as many pointers as the kernel has parameters, each of
+    /// which is null or valid for reads of as many bytes as its parameter has.
     unsafe fn launch(
         &mut self,
         handle: Handle,

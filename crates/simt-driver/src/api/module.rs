@@ -24,7 +24,8 @@ struct ErrorLog {
 impl ErrorLog {
     /// # Safety
     ///
-    /// `options` and `values` are valid for reads of `count` elements, and an error log among them for writes.
+    /// `options` and `values` are valid for reads of `count` elements, and an error log among them for
+    /// writes.
     unsafe fn new(count: u32, options: *const u32, values: *const *mut c_void) -> Self {
         let mut log = Self { buffer: std::ptr::null_mut(), bytes: 0 };
         if options.is_null() || values.is_null() {

@@ -134,7 +134,8 @@ impl<'a> Config<'a> {
     }
 }
 
-/// A map of a matrix of f16: columns and rows of it and of the box, bytes of a row. `swizzle` is a `CUtensorMapSwizzle`.
+/// A map of a matrix of f16: columns and rows of it and of the box, bytes of a row. `swizzle` is a
+/// `CUtensorMapSwizzle`.
 pub(crate) fn encode(
     address: u64,
     dims: [u64; 2],

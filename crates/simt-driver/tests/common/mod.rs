@@ -1,7 +1,7 @@
 //! What the tests share: a process of their own with the driver loaded, and a product to compute.
 //!
-//! A driver is chosen once in a process and breaks once and for all. So a test runs its body in a child: the same test
-//! binary, told to run this one test, with the environment that the test wants.
+//! A driver is chosen once in a process and breaks once and for all. So a test runs its body in a child: the
+//! same test binary, told to run this one test, with the environment that the test wants.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -39,8 +39,8 @@ pub(crate) fn library() -> PathBuf {
     found.unwrap_or_else(|| panic!("no {name} beside {}", test.display()))
 }
 
-/// Runs `body` in a child process with the driver and these variables. `test` is the name of the calling test.
-/// Returns what the child wrote; in the child, nothing.
+/// Runs `body` in a child process with the driver and these variables. `test` is the name of the calling
+/// test. Returns what the child wrote; in the child, nothing.
 pub(crate) fn with_driver(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {
     if std::env::var_os(CHILD_VARIABLE).is_some() {
         body();
