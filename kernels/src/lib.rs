@@ -24,6 +24,8 @@ pub mod counters;
 pub mod device;
 #[cfg(any(not(target_arch = "nvptx64"), feature = "instructions"))]
 pub mod instructions;
+#[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", feature = "sm90"))))]
+mod kernel;
 pub mod layer_params;
 #[cfg(not(all(target_arch = "nvptx64", any(feature = "instructions", feature = "sm90"))))]
 pub mod layer_table;

@@ -7,8 +7,8 @@ use crate::sm90_tile::{
 };
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::{
+    kernel::{Kernel, Operation, Target},
     sm90_tile::{BLOCK_K, Tile},
-    table::{Kernel, Operation, Target},
     tile::Blocks,
 };
 

@@ -2,27 +2,20 @@
 
 use fused_lora_kernels::instructions::{INSTRUCTIONS, SM90_INSTRUCTIONS};
 
+macro_rules! sources {
+    ($($module:ident)*) => {
+        &[$((
+            stringify!($module),
+            include_str!(concat!("../../kernels/src/device/", stringify!($module), ".rs")),
+        )),*]
+    };
+}
+
 /// The sources, read when the test is compiled: it may run where they are not.
-const DEVICE: &[(&str, &str)] = &[
-    ("approx", include_str!("../../kernels/src/device/approx.rs")),
-    ("barrier", include_str!("../../kernels/src/device/barrier.rs")),
-    ("bulk", include_str!("../../kernels/src/device/bulk.rs")),
-    ("cluster", include_str!("../../kernels/src/device/cluster.rs")),
-    ("convert", include_str!("../../kernels/src/device/convert.rs")),
-    ("cp_async", include_str!("../../kernels/src/device/cp_async.rs")),
-    ("dependent", include_str!("../../kernels/src/device/dependent.rs")),
-    ("global", include_str!("../../kernels/src/device/global.rs")),
-    ("ldmatrix", include_str!("../../kernels/src/device/ldmatrix.rs")),
-    ("mbarrier", include_str!("../../kernels/src/device/mbarrier.rs")),
-    ("mma", include_str!("../../kernels/src/device/mma.rs")),
-    ("proxy", include_str!("../../kernels/src/device/proxy.rs")),
-    ("registers", include_str!("../../kernels/src/device/registers.rs")),
-    ("shared", include_str!("../../kernels/src/device/shared.rs")),
-    ("shuffle", include_str!("../../kernels/src/device/shuffle.rs")),
-    ("stmatrix", include_str!("../../kernels/src/device/stmatrix.rs")),
-    ("thread", include_str!("../../kernels/src/device/thread.rs")),
-    ("wgmma", include_str!("../../kernels/src/device/wgmma.rs")),
-];
+const DEVICE: &[(&str, &str)] = sources!(
+    approx barrier bulk cluster convert cp_async dependent global instruction ldmatrix mbarrier mma proxy
+    registers shared shuffle stmatrix thread wgmma
+);
 
 /// Arithmetic on addresses and descriptors, and sums as values: no instructions.
 const NO_INSTRUCTIONS: [&str; 10] = [

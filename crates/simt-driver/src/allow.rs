@@ -2,8 +2,8 @@
 
 use fused_lora_simt::{Allowance, Allowed, Op, Site, Stats};
 
-/// A name, what it allows, and at which instructions. That all of them are in kernels which GPUs run every day is shown by
-/// `tests/foreign`.
+/// A name, what it allows, and at which instructions. That all of them are in kernels which GPUs run every
+/// day is shown by `tests/foreign`.
 const NAMES: &[(&str, Allowed, &[Op])] = &[
     (
         "unfenced-init",

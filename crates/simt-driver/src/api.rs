@@ -1,5 +1,5 @@
-//! The exported functions, by the driver's chapters. What they do is documented by the *CUDA Driver API* manual;
-//! comments here say where they do something else.
+//! The exported functions, by the driver's chapters. What they do is documented by the *CUDA Driver API*
+//! manual; comments here say where they do something else.
 #![allow(non_snake_case, reason = "the driver's names")]
 
 mod context;
@@ -13,7 +13,5 @@ mod launch;
 mod memory;
 mod module;
 mod occupancy;
-mod pinned;
 mod stream;
-pub(crate) mod symbols;
 mod tensor_map;

@@ -1,100 +1,12 @@
-//! Stream capture and graphs.
-
-use std::{collections::BTreeSet, thread::ThreadId};
+//! Stream capture, and launches of the graphs that it gives.
 
 use crate::{
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
+    graph::{Capture, Executable, Graph, Mode, Node},
     stream::Kind,
     work::{Op, WorkId},
 };
-
-/// What a capture forbids beside its own streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Unsafe calls, to all threads.
-    Global,
-    /// Unsafe calls, to the thread that began it.
-    ThreadLocal,
-    /// Nothing.
-    Relaxed,
-}
-
-impl Mode {
-    /// `CUstreamCaptureMode`.
-    pub(crate) fn from_number(number: u32) -> Outcome<Self> {
-        match number {
-            0 => Ok(Self::Global),
-            1 => Ok(Self::ThreadLocal),
-            2 => Ok(Self::Relaxed),
-            _ => Err(Code::INVALID_VALUE),
-        }
-    }
-}
-
-/// An operation of a graph.
-#[derive(Clone)]
-struct Node {
-    op: Op,
-    /// Those that it comes directly after.
-    after: Vec<usize>,
-    /// The launch among them that it may overlap.
-    overlaps: Option<usize>,
-}
-
-/// Operations in the order of calls, by number.
-#[derive(Clone, Default)]
-pub(crate) struct Graph {
-    nodes: Vec<Node>,
-}
-
-impl Graph {
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// These nodes and all before them.
-    fn with_what_comes_before(&self, nodes: &[usize]) -> BTreeSet<usize> {
-        let mut found = BTreeSet::new();
-        let mut open = nodes.to_vec();
-        while let Some(node) = open.pop() {
-            if found.insert(node) {
-                open.extend(&self.nodes[node].after);
-            }
-        }
-        found
-    }
-
-    /// The nodes that nothing comes after.
-    fn last(&self) -> Vec<usize> {
-        let before: BTreeSet<usize> = self.nodes.iter().flat_map(|node| &node.after).copied().collect();
-        (0..self.len()).filter(|node| !before.contains(node)).collect()
-    }
-}
-
-/// A capture under way.
-pub(crate) struct Capture {
-    origin: Handle,
-    mode: Mode,
-    thread: ThreadId,
-    graph: Graph,
-    /// Something that is not allowed happened: it will give no graph.
-    pub(crate) invalid: bool,
-}
-
-/// An instantiated graph.
-pub(crate) struct Executable {
-    pub(crate) context: Handle,
-    graph: Graph,
-    /// The end of its last launch, which the next one comes after.
-    last: Vec<WorkId>,
-}
-
-impl Executable {
-    pub(crate) fn new(context: Handle, graph: Graph) -> Self {
-        Self { context, graph, last: Vec::new() }
-    }
-}
 
 impl Driver {
     /// Spoils a capture; gives the error back.

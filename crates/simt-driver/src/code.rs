@@ -1,6 +1,9 @@
-//! `CUresult`: the codes, their names and what the driver says of them.
+//! What functions give and take: handles; `CUresult`, its names and what the driver says of them.
 
 use std::ffi::CStr;
+
+/// A handle as programs see it: a number that is no address, never given twice, whatever its kind.
+pub(crate) type Handle = usize;
 
 /// A `CUresult` other than `CUDA_SUCCESS`, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +22,6 @@ impl Code {
     pub(crate) const NO_BINARY_FOR_GPU: Self = Self(209);
     pub(crate) const INVALID_PTX: Self = Self(218);
     pub(crate) const UNSUPPORTED_PTX_VERSION: Self = Self(222);
-    pub(crate) const FILE_NOT_FOUND: Self = Self(301);
     pub(crate) const INVALID_HANDLE: Self = Self(400);
     pub(crate) const ILLEGAL_STATE: Self = Self(401);
     pub(crate) const NOT_FOUND: Self = Self(500);
@@ -27,8 +29,6 @@ impl Code {
     pub(crate) const ILLEGAL_ADDRESS: Self = Self(700);
     pub(crate) const LAUNCH_OUT_OF_RESOURCES: Self = Self(701);
     pub(crate) const CONTEXT_IS_DESTROYED: Self = Self(709);
-    pub(crate) const HOST_MEMORY_ALREADY_REGISTERED: Self = Self(712);
-    pub(crate) const HOST_MEMORY_NOT_REGISTERED: Self = Self(713);
     pub(crate) const MISALIGNED_ADDRESS: Self = Self(716);
     pub(crate) const LAUNCH_FAILED: Self = Self(719);
     pub(crate) const NOT_PERMITTED: Self = Self(800);

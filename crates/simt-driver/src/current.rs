@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::driver::Handle;
+use crate::code::Handle;
 
 thread_local! {
     static STACK: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };

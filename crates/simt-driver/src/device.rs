@@ -1,5 +1,5 @@
-//! What the devices say of themselves: figures of real ones, but for their number of multiprocessors, memory and
-//! cache, which are small so that tests are quick.
+//! What the devices say of themselves: figures of real ones, but for their number of multiprocessors, memory
+//! and cache, which are small so that tests are quick.
 
 use crate::{
     code::{Code, Outcome},
@@ -24,7 +24,8 @@ pub(crate) struct Footprint {
     pub(crate) shared_bytes: u32,
 }
 
-/// Limits of a compute capability (CUDA C++ programming guide, *Technical Specifications per Compute Capability*).
+/// Limits of a compute capability (CUDA C++ programming guide, *Technical Specifications per Compute
+/// Capability*).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
     pub(crate) capability: (u32, u32),
@@ -126,8 +127,8 @@ impl Device {
         self.capability.0 >= 9
     }
 
-    /// How many clusters of so many CTAs are resident on the device at once. On a GPU each lies within one group of
-    /// multiprocessors, so that some may be left over; here all are one group.
+    /// How many clusters of so many CTAs are resident on the device at once. On a GPU each lies within one
+    /// group of multiprocessors, so that some may be left over; here all are one group.
     pub(crate) fn active_clusters(&self, footprint: Footprint, ctas: u32) -> u32 {
         self.multiprocessors * self.occupancy(footprint) / ctas
     }

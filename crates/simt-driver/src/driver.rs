@@ -10,38 +10,31 @@ use fused_lora_simt::{Launch, Schedule, ptx};
 
 use crate::{
     allow,
-    capture::{Capture, Executable, Graph},
-    code::{Code, Outcome},
+    code::{Code, Handle, Outcome},
     config::{Broken, Config},
     current,
     device::Device,
     fault::Fault,
+    graph::{Capture, Executable, Graph},
     kernel::Entry,
     memory::Memory,
     module::Images,
-    pinned::Pinned,
     stream::{Event, Stream},
     work::{Next, Op, Queue, WorkId},
 };
 
-/// A handle as programs see it: a number that is no address, never given twice, whatever its kind.
-pub(crate) type Handle = usize;
-
 /// Where handles start: above the special ones, such as `CU_STREAM_LEGACY`.
 const FIRST_HANDLE: Handle = 0x10_0000;
 
-/// A context, primary or made by `cuCtxCreate`.
+/// The primary context of a device.
 pub(crate) struct Context {
     pub(crate) device: u32,
-    pub(crate) flags: u32,
     /// How often it is retained; one that is not is not active, and what it owned is gone.
     pub(crate) retained: u32,
     /// Its default stream.
     pub(crate) legacy: Handle,
     /// The default stream of `CU_STREAM_PER_THREAD`, one for all threads.
     pub(crate) per_thread: Handle,
-    /// Of `cuCtxSetLimit`, by the number of the limit.
-    pub(crate) limits: HashMap<u32, usize>,
 }
 
 /// A loaded image.
@@ -57,8 +50,6 @@ pub(crate) struct Function {
     pub(crate) entry: Entry,
     /// `MAX_DYNAMIC_SHARED_SIZE_BYTES`.
     pub(crate) dynamic_shared_limit: u32,
-    /// `PREFERRED_SHARED_MEMORY_CARVEOUT`.
-    pub(crate) carveout: i32,
 }
 
 pub(crate) struct Driver {
@@ -77,7 +68,6 @@ pub(crate) struct Driver {
     pub(crate) graphs: HashMap<Handle, Graph>,
     pub(crate) executables: HashMap<Handle, Executable>,
     pub(crate) memory: Memory,
-    pub(crate) pinned: Pinned,
     pub(crate) queue: Queue,
     /// The error that everything returns once work has failed.
     pub(crate) broken: Option<Code>,
@@ -104,7 +94,6 @@ impl Driver {
             graphs: HashMap::new(),
             executables: HashMap::new(),
             memory: Memory::default(),
-            pinned: Pinned::default(),
             queue: Queue::default(),
             broken: None,
             calls: HashMap::new(),
@@ -125,7 +114,7 @@ impl Driver {
         }
         if !self.initialised {
             self.initialised = true;
-            self.primary = (0..self.config.devices).map(|device| self.add_context(device, 0, 0)).collect();
+            self.primary = (0..self.config.devices).map(|device| self.add_context(device)).collect();
         }
         Ok(())
     }
@@ -136,14 +125,13 @@ impl Driver {
     }
 
     /// A new context.
-    pub(crate) fn add_context(&mut self, device: u32, flags: u32, retained: u32) -> Handle {
+    fn add_context(&mut self, device: u32) -> Handle {
         let context = self.new_handle();
         let legacy = self.new_handle();
         let per_thread = self.new_handle();
         self.streams.insert(legacy, Stream::legacy(context));
-        self.streams.insert(per_thread, Stream::new(context, 0, 0));
-        let limits = HashMap::new();
-        self.contexts.insert(context, Context { device, flags, retained, legacy, per_thread, limits });
+        self.streams.insert(per_thread, Stream::new(context, 0));
+        self.contexts.insert(context, Context { device, retained: 0, legacy, per_thread });
         context
     }
 
@@ -161,7 +149,7 @@ impl Driver {
         Ok(self.contexts[&self.current()?].device)
     }
 
-    /// Ends a context's life: its work is done, then all that it owned is gone. A primary one can be retained again.
+    /// Ends a context's life: its work is done, then all that it owned is gone. It can be retained again.
     pub(crate) fn close_context(&mut self, context: Handle) -> Outcome {
         let result = if self.broken.is_none() { self.finish_all() } else { Ok(()) };
         self.memory.free_of(context);
@@ -175,12 +163,12 @@ impl Driver {
         self.executables.retain(|_, executable| executable.context != context);
         if let Some(context) = self.contexts.get_mut(&context) {
             context.retained = 0;
-            context.limits.clear();
         }
         result
     }
 
-    /// Adds work. Used by streams and graphs, which know what it comes after, and which of that it may overlap.
+    /// Adds work. Used by streams and graphs, which know what it comes after, and which of that it may
+    /// overlap.
     pub(crate) fn add_work(&mut self, op: Op, after: &[WorkId], overlaps: Option<WorkId>) -> WorkId {
         let event = if let Op::Record(event) = op { Some(event) } else { None };
         let id = self.queue.push(op, after, overlaps);
@@ -264,11 +252,6 @@ impl Driver {
                 if let Some(event) = self.events.get_mut(event) {
                     event.complete(id, Instant::now());
                 }
-                Ok(())
-            }
-            Op::Call(call) => {
-                // SAFETY: the contract of cuLaunchHostFunc.
-                unsafe { (call.function)(call.data) };
                 Ok(())
             }
             copy => copy.copy(&mut self.memory),

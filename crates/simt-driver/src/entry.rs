@@ -2,13 +2,11 @@
 
 use std::{
     any::Any,
-    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
 };
 
 use crate::{
-    api::symbols,
     code::{Code, Outcome},
     config::Config,
     driver::Driver,
@@ -30,29 +28,16 @@ pub(crate) enum Needs {
 /// Made by the first call, from the environment as it is then.
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 
-thread_local! {
-    /// Whether this thread is in a call: a host function must not make another.
-    static ENTERED: Cell<bool> = const { Cell::new(false) };
-}
-
-struct Entered;
-
-impl Entered {
-    fn new() -> Outcome<Self> {
-        if ENTERED.replace(true) { Err(Code::NOT_PERMITTED) } else { Ok(Self) }
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        ENTERED.set(false);
-    }
-}
+/// Functions that came after CUDA 11.0, with the version of the first driver that has them.
+const SINCE: [(&str, u32); 3] = [
+    ("cuLaunchKernelEx", 11_060),
+    ("cuOccupancyMaxActiveClusters", 11_070),
+    ("cuTensorMapEncodeTiled", 12_000),
+];
 
 /// Runs a driver function and gives its `CUresult`.
 pub(crate) fn call(function: &'static str, needs: Needs, body: impl FnOnce(&mut Driver) -> Outcome) -> u32 {
     let caught = catch_unwind(AssertUnwindSafe(|| {
-        let _entered = Entered::new()?;
         let mut guard = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
         let driver = match guard.as_mut() {
             Some(driver) => driver,
@@ -86,7 +71,7 @@ fn check(driver: &mut Driver, function: &'static str, needs: Needs) -> Outcome {
     if let Some(failure) = failure {
         return Err(failure.code);
     }
-    if symbols::since(function) > driver.config.driver_version {
+    if SINCE.iter().any(|&(name, since)| name == function && since > driver.config.driver_version) {
         return Err(Code::NOT_FOUND);
     }
     if needs >= Needs::Init && !driver.initialised {
@@ -106,23 +91,30 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
-/// Stores a result where the caller wants it.
-///
-/// # Safety
-///
-/// `to` is null or valid for a write.
-pub(crate) unsafe fn store<T>(to: *mut T, value: T) -> Outcome {
-    if to.is_null() {
-        return Err(Code::INVALID_VALUE);
+/// Where the caller of an exported function wants a result: null, or valid for a write. Only callers make
+/// any.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
     }
-    // SAFETY: the caller's, and it is not null.
-    unsafe { to.write_unaligned(value) };
-    Ok(())
+
+    pub(crate) fn set(self, value: T) -> Outcome {
+        if self.0.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        // SAFETY: the contract of the exported functions, which a caller of one has kept; it is not null.
+        unsafe { self.0.write_unaligned(value) };
+        Ok(())
+    }
 }
 
-/// Defines exported functions, and `TABLE` of their names and addresses. Each is `unsafe`: pointers are null or valid
-/// for what the driver's function of that name reads and writes through them. A body sees the driver and gives an
-/// [`Outcome`]; it runs in [`call`].
+/// Defines exported functions. Each is `unsafe`: pointers are null or valid for what the driver's function of
+/// that name reads and writes through them. A body sees the driver and gives an [`Outcome`]; it runs in
+/// [`call`].
 macro_rules! exports {
     ($(
         $(#[$attr:meta])*
@@ -135,10 +127,6 @@ macro_rules! exports {
                 $crate::entry::call(stringify!($name), $crate::entry::Needs::$needs, |$driver| $body)
             }
         )*
-
-        /// Name and address of each.
-        pub(crate) const TABLE: &[(&str, *const std::ffi::c_void)] =
-            &[$((stringify!($name), $name as *const std::ffi::c_void)),*];
     };
 }
 pub(crate) use exports;

@@ -60,8 +60,8 @@ impl Entry {
     ///
     /// # Safety
     ///
-    /// `parameters` is valid for reads of as many pointers as the entry has parameters, and each of these is null or valid
-    /// for reads of as many bytes as its parameter has.
+    /// `parameters` is valid for reads of as many pointers as the entry has parameters, and each of these is
+    /// null or valid for reads of as many bytes as its parameter has.
     pub(crate) unsafe fn parameters(&self, parameters: *const *const c_void) -> Outcome<Arc<[u8]>> {
         let mut bytes = vec![0u8; self.entry().parameter_bytes() as usize];
         for (number, place) in self.entry().parameters().iter().enumerate() {

@@ -1,9 +1,6 @@
 //! `CUlaunchConfig`: a launch with attributes.
 
-use crate::{
-    code::{Code, Outcome},
-    driver::Handle,
-};
+use crate::code::{Code, Handle, Outcome};
 
 /// `CUlaunchConfig`.
 #[repr(C)]
@@ -25,8 +22,8 @@ struct Attribute {
     value: [u32; 16],
 }
 
-/// `CU_LAUNCH_ATTRIBUTE_IGNORE`, `..._CLUSTER_DIMENSION`, `..._PROGRAMMATIC_STREAM_SERIALIZATION`; and the last that
-/// the manual of CUDA 13.0 has.
+/// `CU_LAUNCH_ATTRIBUTE_IGNORE`, `..._CLUSTER_DIMENSION`, `..._PROGRAMMATIC_STREAM_SERIALIZATION`; and the
+/// last that the manual of CUDA 13.0 has.
 const IGNORE: u32 = 0;
 const CLUSTER_DIMENSION: u32 = 4;
 const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;

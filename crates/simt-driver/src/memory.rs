@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use fused_lora_simt::{Launch, Machine, Schedule, Stats};
 
 use crate::{
-    code::{Code, Outcome},
-    driver::Handle,
+    code::{Code, Handle, Outcome},
     fault::{FREED, Fault},
 };
 
@@ -20,8 +19,8 @@ struct Allocation {
     device: u32,
 }
 
-/// Allocations by address. They start poisoned and are exact: the byte after the last is nobody's. Addresses are
-/// multiples of 4 GiB and are never given twice.
+/// Allocations by address. They start poisoned and are exact: the byte after the last is nobody's. Addresses
+/// are multiples of 4 GiB and are never given twice.
 #[derive(Default)]
 pub(crate) struct Memory {
     machine: Machine,
@@ -51,8 +50,8 @@ impl Memory {
     /// Frees the allocation that starts at `address`.
     pub(crate) fn free(&mut self, address: u64) -> Outcome {
         let Allocation { number, bytes, .. } = self.live.remove(&address).ok_or(Code::INVALID_VALUE)?;
-        // The machine keeps the region, so that no other one is mistaken for it: what reads it reads poison, and
-        // the name says why.
+        // The machine keeps the region, so that no other one is mistaken for it: what reads it reads poison,
+        // and the name says why.
         self.machine.name(address, format!("{FREED} {number} of {bytes} bytes"));
         self.machine.poison(address, bytes as usize).map_err(|_| Code::UNKNOWN)
     }

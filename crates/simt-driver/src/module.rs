@@ -38,7 +38,8 @@ impl<'a> Image<'a> {
         if image.is_null() {
             return Err(Code::INVALID_VALUE);
         }
-        // SAFETY: the caller's. Text that starts like an ELF file ends with a NUL at the first byte that is not.
+        // SAFETY: the caller's. Text that starts like an ELF file ends with a NUL at the first byte that is
+        // not.
         let text = unsafe { CStr::from_ptr(image.cast()) };
         Ok(if text.to_bytes().starts_with(b"\x7fELF") { Self::Elf } else { Self::Ptx(text) })
     }
@@ -122,7 +123,8 @@ impl PtxTarget {
         }
     }
 
-    /// The first PTX ISA that has it, 10 times the version (PTX ISA, *.target*), if it is one of our kernels'.
+    /// The first PTX ISA that has it, 10 times the version (PTX ISA, *.target*), if it is one of our
+    /// kernels'.
     fn first_version(self) -> Option<u32> {
         match self {
             Self { number: 80, devices: Devices::Later } => Some(70),

@@ -1,19 +1,18 @@
 //! Work on a device: what a stream's operations do, and which is done when.
 //!
-//! Work is done as late as it may be: when somebody waits for it. Then only what is waited for is done, and what that
-//! needs, with one exception: before launches run, all copies that other launches still wait for are done, so that as
-//! many launches as possible run beside each other. A host that reads a result without waiting for it therefore sees
-//! that nothing happened yet.
+//! Work is done as late as it may be: when somebody waits for it. Then only what is waited for is done, and
+//! what that needs, with one exception: before launches run, all copies that other launches still wait for
+//! are done, so that as many launches as possible run beside each other. A host that reads a result without
+//! waiting for it therefore sees that nothing happened yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::c_void,
     sync::Arc,
 };
 
 use fused_lora_simt::Launch;
 
-use crate::{driver::Handle, fault::Fault, kernel::Entry, memory::Memory};
+use crate::{code::Handle, fault::Fault, kernel::Entry, memory::Memory};
 
 /// A piece of work, numbered in the order of calls.
 pub(crate) type WorkId = u64;
@@ -36,8 +35,8 @@ pub(crate) struct KernelLaunch {
 }
 
 impl KernelLaunch {
-    /// For the machine. With `label`, reports tell it from others of the same name. `overlaps` says that the launch
-    /// before it in the run is the one that it may overlap.
+    /// For the machine. With `label`, reports tell it from others of the same name. `overlaps` says that the
+    /// launch before it in the run is the one that it may overlap.
     fn on_machine(self, label: Option<WorkId>, overlaps: bool) -> Launch {
         let Self { entry, parameters, grid, block, shared_bytes, cluster, .. } = self;
         let mut launch = entry.launch(&parameters, shared_bytes).dimensions(grid, block, cluster);
@@ -54,16 +53,6 @@ pub(crate) struct HostPointer(pub(crate) *mut u8);
 
 // SAFETY: a number; whoever follows it relies on the driver function's contract for what is there.
 unsafe impl Send for HostPointer {}
-
-/// A host function with its argument.
-#[derive(Clone, Copy)]
-pub(crate) struct HostFunction {
-    pub(crate) function: unsafe extern "C" fn(*mut c_void),
-    pub(crate) data: *mut c_void,
-}
-
-// SAFETY: the driver's contract: it is called from any thread.
-unsafe impl Send for HostFunction {}
 
 /// Where a copy to the device takes its bytes from.
 #[derive(Clone)]
@@ -87,8 +76,6 @@ pub(crate) enum Op {
     Copy { from: u64, to: u64, bytes: usize },
     /// Repeats a pattern.
     Fill { to: u64, pattern: Arc<[u8]>, count: usize },
-    /// Calls the host.
-    Call(HostFunction),
     /// Notes the time for an event.
     Record(Handle),
 }
@@ -154,7 +141,8 @@ impl Queue {
         if let Some((id, work)) = other.copied().and_then(|id| self.pending.remove_entry(&id)) {
             return Next::One(id, work.op);
         }
-        // The first of the needed ones is ready, since work comes after earlier work only; and it is a launch.
+        // The first of the needed ones is ready, since work comes after earlier work only; and it is a
+        // launch.
         let ready = self.ready_launches(&before_launches);
         let several = ready.len() > 1;
         let launches = ready.iter().filter_map(|&(id, overlaps)| match self.pending.remove(&id)?.op {
@@ -164,10 +152,11 @@ impl Queue {
         Next::Launches(launches.collect())
     }
 
-    /// The launches of these that may run now, in the order of the run, and whether each overlaps the one before it.
+    /// The launches of these that may run now, in the order of the run, and whether each overlaps the one
+    /// before it.
     ///
-    /// On the machine, who overlaps waits for all launches before it in the run. So what is not ordered before it
-    /// comes behind, as far as can be.
+    /// On the machine, who overlaps waits for all launches before it in the run. So what is not ordered
+    /// before it comes behind, as far as can be.
     fn ready_launches(&self, ids: &BTreeSet<WorkId>) -> Vec<(WorkId, bool)> {
         let mut ready: Vec<(WorkId, bool)> = Vec::new();
         let mut overlapping = 0;
@@ -233,7 +222,8 @@ impl Op {
             }
             Self::Read { from, to, bytes } => {
                 let values = memory.read(*from, *bytes)?;
-                // SAFETY: as above, and nobody else touches it until then. The machine's memory is apart from it.
+                // SAFETY: as above, and nobody else touches it until then. The machine's memory is apart from
+                // it.
                 unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.0, values.len()) };
                 Ok(())
             }
@@ -242,7 +232,7 @@ impl Op {
                 memory.write(*to, &values)
             }
             Self::Fill { to, pattern, count } => memory.write(*to, &pattern.repeat(*count)),
-            Self::Launch(_) | Self::Call(_) | Self::Record(_) => Ok(()),
+            Self::Launch(_) | Self::Record(_) => Ok(()),
         }
     }
 }
@@ -270,8 +260,8 @@ mod tests {
         Op::Record(0)
     }
 
-    /// The order in which work is done: its number for what is no launch; launches together by theirs, as far as they
-    /// have one, with a `+` at those that overlap.
+    /// The order in which work is done: its number for what is no launch; launches together by theirs, as far
+    /// as they have one, with a `+` at those that overlap.
     fn order(queue: &mut Queue, goal: &[WorkId]) -> Vec<String> {
         let number = |launch: &Launch| {
             let number =

@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 use common::{
     Product,
     hopper::{self, Config, PROGRAMMATIC, clusters_of, tensor_params},
-    module, non_blocking_stream, ok, stream, this_test, with_driver,
+    module, non_blocking_stream, ok, on_device, stream, this_test, with_driver, with_gemm,
 };
 use cust::{
     error::CudaError,
@@ -47,6 +47,21 @@ fn instantiate(graph: CUgraph) -> CUgraphExec {
     executable
 }
 
+fn launch_graph(executable: CUgraphExec, stream: &Stream) -> CUresult {
+    // SAFETY: handles are numbers here, and the driver knows which are executables.
+    unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) }
+}
+
+fn raw(event: &Event) -> sys::CUevent {
+    // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
+    unsafe { std::mem::transmute_copy(event) }
+}
+
+fn wait(stream: &Stream, event: &Event) {
+    // SAFETY: a stream and an event.
+    ok(unsafe { sys::cuStreamWaitEvent(stream.as_inner(), raw(event), 0) });
+}
+
 fn status(stream: &Stream) -> CUstreamCaptureStatus {
     let mut status = CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
     // SAFETY: a stream, and valid for a write of one of the values.
@@ -56,31 +71,23 @@ fn status(stream: &Stream) -> CUstreamCaptureStatus {
 
 #[test]
 fn a_graph_is_replayed_with_other_data() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let (mut product, first, second, stream) =
             (Product::new(0), Product::new(1), Product::new(2), stream());
         begin(&stream);
         for _ in 0..3 {
-            product.launch(&function, &stream).expect("captured");
+            product.launch(function, &stream).expect("captured");
         }
         assert_eq!(status(&stream), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_ACTIVE);
         let graph = end(&stream).expect("nothing illegal in it");
         assert_eq!(status(&stream), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
-        let mut count = 0;
-        // SAFETY: a graph, and valid for a write.
-        ok(unsafe { sys::cuGraphGetNodes(graph, null_mut(), &mut count) });
-        assert_eq!(count, 3);
         let executable = instantiate(graph);
         // SAFETY: they are not used any more; the executable has a copy.
         ok(unsafe { sys::cuGraphDestroy(graph) });
         let mut replay = |data: &Product| {
             product.x.copy_from(&data.x).expect("as long");
             product.w.copy_from(&data.w).expect("as long");
-            // SAFETY: an executable and a stream.
-            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            ok(launch_graph(executable, &stream));
             stream.synchronize().expect("no fault");
             product.assert_is_product_of(data);
         };
@@ -89,8 +96,7 @@ fn a_graph_is_replayed_with_other_data() {
         }
         // SAFETY: as above.
         ok(unsafe { sys::cuGraphExecDestroy(executable) });
-        // SAFETY: that is the question: handles are numbers here.
-        let code = unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) };
+        let code = launch_graph(executable, &stream);
         assert_eq!(code, CUresult::CUDA_ERROR_INVALID_HANDLE);
     });
 }
@@ -98,17 +104,13 @@ fn a_graph_is_replayed_with_other_data() {
 /// Launches of one executable come after each other, on whichever streams: else they would race for y.
 #[test]
 fn launches_of_one_graph_do_not_overlap() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let (product, first, second) = (Product::new(0), stream(), stream());
         begin(&first);
-        product.launch(&function, &first).expect("captured");
+        product.launch(function, &first).expect("captured");
         let executable = instantiate(end(&first).expect("nothing illegal in it"));
         for stream in [&first, &second] {
-            // SAFETY: an executable and a stream.
-            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            ok(launch_graph(executable, &stream));
         }
         second.synchronize().expect("no race");
         product.assert_right();
@@ -117,13 +119,10 @@ fn launches_of_one_graph_do_not_overlap() {
 
 #[test]
 fn nothing_runs_while_it_is_captured() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let (product, stream) = (Product::new(0), stream());
         begin(&stream);
-        product.launch(&function, &stream).expect("captured");
+        product.launch(function, &stream).expect("captured");
         end(&stream).expect("nothing illegal in it");
         stream.synchronize().expect("nothing to wait for");
         assert_eq!(product.result(), Err(CudaError::LaunchFailed), "nobody wrote y");
@@ -132,76 +131,44 @@ fn nothing_runs_while_it_is_captured() {
 
 #[test]
 fn what_a_capture_forbids_spoils_it() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[], || {
         let (stream, other) = (stream(), stream());
         let buffer = DeviceBuffer::<u8>::zeroed(16).expect("memory");
         let non_blocking = non_blocking_stream();
         let event = Event::new(EventFlags::DEFAULT).expect("an event");
         event.record(&other).expect("recorded");
         let address = buffer.as_device_ptr().as_raw();
-        let raw = |event: &Event| {
-            // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
-            unsafe { std::mem::transmute_copy::<Event, sys::CUevent>(event) }
-        };
         let mut to = 0u64;
         let mut module = null_mut();
         let ptx = std::ffi::CString::new(common::ptx()).expect("no NUL");
         use CUresult::*;
-        type Step<'a> = (&'a str, CUresult, Box<dyn FnMut() -> CUresult + 'a>);
+        type Step<'a> = (&'a str, Box<dyn FnMut() -> CUresult + 'a>);
         // SAFETY: every pointer is valid for what is read or written through it.
-        let steps: Vec<Step<'_>> = unsafe {
+        let unsupported: Vec<Step<'_>> = unsafe {
             vec![
-                (
-                    "allocate",
-                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-                    Box::new(|| sys::cuMemAlloc_v2(&mut to, 16)),
-                ),
-                ("free", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, Box::new(|| sys::cuMemFree_v2(address))),
-                (
-                    "synchronise",
-                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-                    Box::new(|| sys::cuStreamSynchronize(stream.as_inner())),
-                ),
-                (
-                    "query",
-                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-                    Box::new(|| sys::cuStreamQuery(stream.as_inner())),
-                ),
-                (
-                    "synchronise all",
-                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-                    Box::new(|| sys::cuCtxSynchronize()),
-                ),
-                (
-                    "wait for an event",
-                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-                    Box::new(|| sys::cuEventSynchronize(raw(&event))),
-                ),
-                (
-                    "load a module",
-                    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-                    Box::new(|| sys::cuModuleLoadData(&mut module, ptx.as_ptr().cast())),
-                ),
-                (
-                    "use the default stream",
-                    CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
-                    Box::new(|| sys::cuMemsetD8Async(address, 0, 16, null_mut())),
-                ),
-                ("set", CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, Box::new(|| sys::cuMemsetD8_v2(address, 0, 16))),
-                (
-                    "copy",
-                    CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
-                    Box::new(|| sys::cuMemcpyDtoD_v2(address, address + 8, 8)),
-                ),
-                (
-                    "depend on what is not captured",
-                    CUDA_ERROR_STREAM_CAPTURE_ISOLATION,
-                    Box::new(|| sys::cuStreamWaitEvent(stream.as_inner(), raw(&event), 0)),
-                ),
+                ("allocate", Box::new(|| sys::cuMemAlloc_v2(&mut to, 16))),
+                ("free", Box::new(|| sys::cuMemFree_v2(address))),
+                ("synchronise", Box::new(|| sys::cuStreamSynchronize(stream.as_inner()))),
+                ("synchronise all", Box::new(|| sys::cuCtxSynchronize())),
+                ("wait for an event", Box::new(|| sys::cuEventSynchronize(raw(&event)))),
+                ("load", Box::new(|| sys::cuModuleLoadData(&mut module, ptx.as_ptr().cast()))),
             ]
         };
-        for (name, expected, mut step) in steps {
+        // SAFETY: as above.
+        let implicit: Vec<Step<'_>> = unsafe {
+            vec![
+                ("default stream", Box::new(|| sys::cuMemsetD8Async(address, 0, 16, null_mut()))),
+                ("set", Box::new(|| sys::cuMemsetD8_v2(address, 0, 16))),
+                ("copy", Box::new(|| sys::cuMemcpyDtoD_v2(address, address + 8, 8))),
+            ]
+        };
+        // SAFETY: as above.
+        let isolation: Step<'_> = ("depend on what is not captured", unsafe {
+            Box::new(|| sys::cuStreamWaitEvent(stream.as_inner(), raw(&event), 0))
+        });
+        let steps = unsupported.into_iter().map(|step| (step, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
+        let steps = steps.chain(implicit.into_iter().map(|step| (step, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT)));
+        for ((name, mut step), expected) in steps.chain([(isolation, CUDA_ERROR_STREAM_CAPTURE_ISOLATION)]) {
             begin(&stream);
             assert_eq!(step(), expected, "{name}");
             assert_eq!(
@@ -235,25 +202,16 @@ fn what_a_capture_forbids_spoils_it() {
 
 #[test]
 fn streams_join_a_capture_by_events_and_must_come_back() {
-    with_driver(this_test!(), &[("TRACE", "1")], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[("TRACE", "1")], |function| {
         let products = [Product::new(1), Product::new(2)];
         let (first, second) = (stream(), stream());
         let [fork, join] = [(); 2].map(|()| Event::new(EventFlags::DISABLE_TIMING).expect("an event"));
-        // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
-        let raw = |event: &Event| unsafe { std::mem::transmute_copy::<Event, sys::CUevent>(event) };
-        let wait = |stream: &Stream, event: &Event| {
-            // SAFETY: a stream and an event.
-            ok(unsafe { sys::cuStreamWaitEvent(stream.as_inner(), raw(event), 0) });
-        };
         let capture = |joined: bool| {
             begin(&first);
             fork.record(&first).expect("captured");
             wait(&second, &fork);
-            products[0].launch(&function, &first).expect("captured");
-            products[1].launch(&function, &second).expect("captured");
+            products[0].launch(function, &first).expect("captured");
+            products[1].launch(function, &second).expect("captured");
             if joined {
                 join.record(&second).expect("captured");
                 wait(&first, &join);
@@ -263,8 +221,7 @@ fn streams_join_a_capture_by_events_and_must_come_back() {
         assert_eq!(capture(false), Err(CUresult::CUDA_ERROR_STREAM_CAPTURE_UNJOINED));
         assert_eq!(status(&second), CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
         let executable = instantiate(capture(true).expect("joined"));
-        // SAFETY: an executable and a stream.
-        ok(unsafe { sys::cuGraphLaunch(executable, first.as_inner()) });
+        ok(launch_graph(executable, &first));
         first.synchronize().expect("no fault");
         for product in &products {
             product.assert_right();
@@ -293,11 +250,9 @@ fn a_capture_belongs_to_its_thread() {
 /// A launch keeps its attributes in a graph: clusters, and that it may overlap the one before it.
 #[test]
 fn a_graph_keeps_attributes() {
-    let text = with_driver(this_test!(), &[("CAPABILITY", "9.0"), ("TRACE", "1")], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[("CAPABILITY", "9.0"), ("TRACE", "1")], || {
         let (module, stream) = (hopper::module().expect("PTX"), stream());
-        let (function, kernel) =
-            (hopper::function(&module, "sm90_gemm_64x64"), hopper::kernel("sm90_gemm_64x64"));
+        let (function, kernel) = hopper::gemm(&module);
         let (mut product, other) = (Product::new(1), Product::new(2));
         let params = tensor_params(&product, kernel, 2);
         begin(&stream);
@@ -309,8 +264,7 @@ fn a_graph_keeps_attributes() {
         for data in [&other, &Product::new(3)] {
             product.x.copy_from(&data.x).expect("as long");
             product.w.copy_from(&data.w).expect("as long");
-            // SAFETY: an executable and a stream.
-            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            ok(launch_graph(executable, &stream));
             stream.synchronize().expect("no fault");
             product.assert_is_product_of(data);
         }
@@ -322,8 +276,7 @@ fn a_graph_keeps_attributes() {
             ok(sys::cuGraphLaunch(executable, stream.as_inner()));
         }
         let outer = instantiate(end(&stream).expect("nothing illegal in it"));
-        // SAFETY: an executable and a stream.
-        ok(unsafe { sys::cuGraphLaunch(outer, stream.as_inner()) });
+        ok(launch_graph(outer, &stream));
         stream.synchronize().expect("no fault");
     });
     let both = |run, work| {
@@ -341,8 +294,7 @@ fn a_graph_keeps_attributes() {
 /// Who does not wait races in a graph as it does in a stream; and only there where the capture has it so.
 #[test]
 fn launches_overlap_in_a_graph_as_captured() {
-    let text = with_driver(this_test!(), &[("CAPABILITY", "9.0")], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[("CAPABILITY", "9.0")], || {
         let (module, stream, other) = (module().expect("PTX"), stream(), stream());
         let function = module.get_function("gemm_64x64").expect("ours");
         let (product, kernel) = (Product::new(0), common::kernel("gemm_64x64"));
@@ -352,18 +304,11 @@ fn launches_overlap_in_a_graph_as_captured() {
         };
         let run = |graph| {
             let executable = instantiate(graph);
-            // SAFETY: an executable and a stream.
-            ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+            ok(launch_graph(executable, &stream));
             stream.synchronize()
         };
         // By way of an event.
         let [fork, join] = [(); 2].map(|()| Event::new(EventFlags::DISABLE_TIMING).expect("an event"));
-        // SAFETY: cust's `Event` is the handle in a tuple structure of one field.
-        let raw = |event: &Event| unsafe { std::mem::transmute_copy::<Event, sys::CUevent>(event) };
-        let wait = |stream: &Stream, event: &Event| {
-            // SAFETY: a stream and an event.
-            ok(unsafe { sys::cuStreamWaitEvent(stream.as_inner(), raw(event), 0) });
-        };
         begin(&stream);
         launch(&stream, &[]);
         fork.record(&stream).expect("captured");
@@ -379,14 +324,12 @@ fn launches_overlap_in_a_graph_as_captured() {
         launch(&stream, &[PROGRAMMATIC]);
         let executable = instantiate(end(&stream).expect("nothing illegal in it"));
         launch(&stream, &[]);
-        // SAFETY: an executable and a stream.
-        ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+        ok(launch_graph(executable, &stream));
         launch(&stream, &[PROGRAMMATIC]);
         stream.synchronize().expect("graphs do not overlap");
         begin(&stream);
         launch(&stream, &[]);
-        // SAFETY: an executable and a stream.
-        ok(unsafe { sys::cuGraphLaunch(executable, stream.as_inner()) });
+        ok(launch_graph(executable, &stream));
         launch(&stream, &[PROGRAMMATIC]);
         assert_eq!(run(end(&stream).expect("nothing illegal in it")), Ok(()), "nor inside one");
         launch(&stream, &[PROGRAMMATIC]);

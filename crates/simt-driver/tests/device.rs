@@ -4,17 +4,17 @@
 
 mod common;
 
-use common::{assert_wrote, kernel, module, ptx, this_test, with_driver};
+use common::{assert_wrote, kernel, module, on_device, ptx, this_test, with_driver};
 use cust::{
     CudaApiVersion, CudaFlags,
     context::{Context, CurrentContext},
     device::{Device, DeviceAttribute},
     error::CudaError,
-    function::FunctionAttribute,
     memory::DeviceBuffer,
     module::Module,
     sys,
 };
+use fused_lora_kernels::table::KERNELS;
 
 #[test]
 fn the_device_is_what_the_environment_says() {
@@ -103,16 +103,14 @@ fn contexts_belong_to_threads() {
 
 #[test]
 fn modules_hold_our_kernels() {
-    with_driver(this_test!(), &[("CAPABILITY", "8.6")], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[("CAPABILITY", "8.6")], || {
         let module = module().expect("PTX");
+        for kernel in KERNELS {
+            assert!(module.get_function(kernel.name).is_ok(), "{}", kernel.name);
+        }
         assert_eq!(module.get_function("no_such_kernel").map(|_| ()), Err(CudaError::NotFound));
         let function = module.get_function("gemm_128x256").expect("ours");
         let kernel = kernel("gemm_128x256");
-        let attribute = |attribute| function.get_attribute(attribute).map(|value| value as u32);
-        assert_eq!(attribute(FunctionAttribute::MaxThreadsPerBlock), Ok(kernel.threads));
-        assert_eq!(attribute(FunctionAttribute::NumRegisters), Ok(kernel.max_registers));
-        assert_eq!(attribute(FunctionAttribute::LocalSizeBytes), Ok(0));
         assert_eq!(function.max_active_blocks_per_multiprocessor(kernel.threads.into(), 99 * 1024), Ok(1));
         assert_eq!(
             function.max_active_blocks_per_multiprocessor(kernel.threads.into(), 99 * 1024 + 1),
@@ -123,8 +121,7 @@ fn modules_hold_our_kernels() {
 
 #[test]
 fn images_for_other_devices_are_rejected() {
-    let text = with_driver(this_test!(), &[("CAPABILITY", "7.5"), ("DRIVER_VERSION", "11.0")], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[("CAPABILITY", "7.5"), ("DRIVER_VERSION", "11.0")], || {
         assert_eq!(module().map(|_| ()), Err(CudaError::InvalidPtx));
         assert_eq!(Module::from_ptx("no PTX", &[]).map(|_| ()), Err(CudaError::InvalidPtx));
         // UNSUPPORTED_PTX_VERSION, which cust does not know.
@@ -136,8 +133,7 @@ fn images_for_other_devices_are_rejected() {
 
 #[test]
 fn functions_fail_when_asked_to() {
-    with_driver(this_test!(), &[("FAIL", "cuMemAlloc:2@2,cuModuleLoadDataEx:209")], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[("FAIL", "cuMemAlloc:2@2,cuModuleLoadDataEx:209")], || {
         assert!(DeviceBuffer::from_slice(&[1u8]).is_ok());
         assert_eq!(DeviceBuffer::from_slice(&[1u8]).map(|_| ()), Err(CudaError::OutOfMemory));
         assert!(DeviceBuffer::from_slice(&[1u8]).is_ok());
@@ -165,84 +161,5 @@ fn errors_have_names_and_texts() {
         // SAFETY: the driver's names are static.
         let name = unsafe { std::ffi::CStr::from_ptr(name) };
         assert_eq!(name, c"CUDA_ERROR_STREAM_CAPTURE_IMPLICIT");
-    });
-}
-
-#[test]
-fn functions_are_found_by_name() {
-    with_driver(this_test!(), &[], || {
-        let mut address = std::ptr::null_mut();
-        let mut look_up = |name: &std::ffi::CStr| {
-            // SAFETY: valid for a write, and the name ends with NUL.
-            unsafe { sys::cuGetProcAddress(name.as_ptr(), &mut address, 12_000, 0) }
-        };
-        assert_eq!(look_up(c"cuNoSuchThing"), sys::CUresult::CUDA_ERROR_NOT_FOUND);
-        common::ok(look_up(c"cuMemAlloc"));
-        common::ok(look_up(c"cuDriverGetVersion"));
-        // SAFETY: the type of cuDriverGetVersion.
-        let version: unsafe extern "C" fn(*mut i32) -> u32 = unsafe { std::mem::transmute(address) };
-        let mut found = 0;
-        // SAFETY: valid for a write.
-        assert_eq!((unsafe { version(&mut found) }, found), (0, 12_040));
-    });
-}
-
-/// The PTX that is shipped, so that the driver's reading of PTX is not of made-up text alone.
-#[test]
-fn the_shipped_ptx_holds_all_kernels() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = Module::from_ptx(fused_lora_kernels::ptx::SM80, &[]).expect("PTX of these sources");
-        for kernel in fused_lora_kernels::table::KERNELS {
-            assert!(module.get_function(kernel.name).is_ok(), "{}", kernel.name);
-        }
-    });
-}
-
-/// Entries of single instructions, which the kernels' tests run on devices.
-#[test]
-fn entries_of_single_instructions_run() {
-    with_driver(this_test!(), &[], || {
-        use fused_lora_kernels::{
-            Global,
-            instructions::{INSTRUCTIONS, Params},
-            ptx,
-        };
-        let _context = cust::quick_init().expect("a driver");
-        let module = Module::from_ptx(ptx::SM80_INSTRUCTIONS, &[]).expect("PTX of these sources");
-        let echo =
-            INSTRUCTIONS.iter().find(|entry| entry.name == "instruction_opaque").expect("there is one");
-        let function = module.get_function(echo.name).expect("ours");
-        let input: Vec<u32> = (0..2 * echo.input_words).map(|i| i * 0x0101).collect();
-        let from = DeviceBuffer::from_slice(&input).expect("memory");
-        let to = DeviceBuffer::from_slice(&vec![0u32; input.len()]).expect("memory");
-        let mut params = Params {
-            input: Global::from_address(from.as_device_ptr().as_raw()),
-            output: Global::from_address(to.as_device_ptr().as_raw()),
-            count: 2,
-        };
-        let stream = common::stream();
-        let mut launch = |threads, shared_bytes| {
-            let parameter = (&raw mut params).cast();
-            // SAFETY: the entry takes one such `Params`, and the driver checks what that says.
-            unsafe { stream.launch(&function, 3, threads, shared_bytes, &[parameter]) }
-        };
-        assert_eq!(launch(echo.threads + 32, echo.shared_bytes), Err(CudaError::InvalidValue), "other CTAs");
-        launch(echo.threads, echo.shared_bytes).expect("a launch");
-        stream.synchronize().expect("no fault");
-        assert_eq!(to.as_host_vec().expect("written"), input);
-    });
-}
-
-/// As above, of those for tests.
-#[test]
-fn the_ptx_for_tests_holds_all_instructions() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let ptx = fused_lora_kernels::ptx::SM80_INSTRUCTIONS;
-        let module = Module::from_ptx(ptx, &[]).expect("PTX of these sources");
-        for instruction in fused_lora_kernels::instructions::INSTRUCTIONS {
-            assert!(module.get_function(instruction.name).is_ok(), "{}", instruction.name);
-        }
     });
 }

@@ -7,23 +7,19 @@ mod common;
 use common::{
     Product, assert_wrote,
     hopper::{
-        self, Config, PROGRAMMATIC, RawTensorMap, assert_code, clusters_of, cuTensorMapEncodeTiled,
-        device_attribute, encode, tensor_params,
+        self, Config, PROGRAMMATIC, RawTensorMap, clusters_of, cuTensorMapEncodeTiled, device_attribute,
+        encode, tensor_params,
     },
-    stream, this_test, with_driver,
+    on_device, stream, this_test, with_gemm,
 };
 use cust::{
+    CudaApiVersion,
     error::CudaError,
     memory::DeviceBuffer,
     module::Module,
     sys::{self, CUresult},
 };
-use fused_lora_kernels::{
-    Global,
-    instructions::{Params, SM90_INSTRUCTIONS, Sm90Instruction, Sm90Params},
-    ptx,
-    table::SM90_KERNELS,
-};
+use fused_lora_kernels::{ptx, table::SM90_KERNELS};
 use fused_lora_simt::{Swizzle, TensorMap};
 
 const HOPPER: (&str, &str) = ("CAPABILITY", "9.0");
@@ -43,16 +39,14 @@ fn limits() -> [i32; 4] {
 
 #[test]
 fn the_device_has_the_limits_of_its_capability() {
-    with_driver(this_test!(), &[HOPPER], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[HOPPER], || {
         assert_eq!(limits(), [1, 1, 227 * 1024, 8]);
     });
 }
 
 #[test]
 fn devices_of_before_have_none_of_it() {
-    let text = with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[], || {
         assert_eq!(limits(), [0, 0, 163 * 1024, 4]);
         assert_eq!(hopper::module().map(|_| ()), Err(CudaError::InvalidPtx));
         assert_eq!(encode(1 << 32, [64, 64], 128, [64, 64], 3), Err(NOT_SUPPORTED));
@@ -74,30 +68,28 @@ fn devices_of_before_have_none_of_it() {
 /// As `fused-lora-libcuda` says of functions that the driver's library does not have.
 #[test]
 fn drivers_of_before_have_no_such_functions() {
-    with_driver(this_test!(), &[HOPPER, ("DRIVER_VERSION", "11.8")], || {
-        let _context = cust::quick_init().expect("a driver");
-        let find = |name: &std::ffi::CStr| {
-            let mut address = std::ptr::null_mut();
-            // SAFETY: valid for a write, and the name ends with NUL.
-            let code = unsafe { sys::cuGetProcAddress(name.as_ptr(), &mut address, 12_000, 0) };
-            (code, address.is_null())
-        };
-        assert_eq!(find(c"cuLaunchKernelEx"), (CUresult::CUDA_SUCCESS, false));
-        assert_eq!(find(c"cuOccupancyMaxActiveClusters"), (CUresult::CUDA_SUCCESS, false));
-        assert_eq!(find(c"cuTensorMapEncodeTiled"), (CUresult::CUDA_ERROR_NOT_FOUND, true));
-        assert_code(
-            encode(1 << 32, [64, 64], 128, [64, 64], 3).expect_err("no such function"),
-            CUresult::CUDA_ERROR_NOT_FOUND,
-        );
-        // UNSUPPORTED_PTX_VERSION, which cust does not know.
-        assert_eq!(hopper::module().map(|_| ()), Err(CudaError::UnknownError));
-    });
+    let not_found = CUresult::CUDA_ERROR_NOT_FOUND as u32;
+    for version in ["11.5", "11.6", "11.8"] {
+        with_gemm(this_test!(), &[HOPPER, ("DRIVER_VERSION", version)], |function| {
+            // Of this process, which is not the loop's.
+            let minor = CudaApiVersion::get().expect("a version").minor();
+            let product = Product::new(0);
+            let attributes = [clusters_of(1)];
+            let config = Config::of(common::kernel("gemm_64x64"), 3, &attributes);
+            let launched = config.launch(function, &stream(), &product.params);
+            assert_eq!(launched, if minor < 6 { not_found } else { 0 }, "11.{minor}");
+            let clusters = config.active_clusters(function);
+            assert_eq!(clusters.err(), (minor < 7).then_some(not_found), "11.{minor}");
+            assert_eq!(encode(1 << 32, [64, 64], 128, [64, 64], 3), Err(not_found), "11.{minor}");
+            // UNSUPPORTED_PTX_VERSION, which cust does not know.
+            assert_eq!(hopper::module().map(|_| ()), Err(CudaError::UnknownError), "11.{minor}");
+        });
+    }
 }
 
 #[test]
 fn the_shipped_ptx_holds_all_kernels() {
-    with_driver(this_test!(), &[HOPPER, ("DRIVER_VERSION", "12.0")], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[HOPPER, ("DRIVER_VERSION", "12.0")], || {
         let module = Module::from_ptx(ptx::SM90A, &[]).expect("PTX of these sources");
         for kernel in SM90_KERNELS {
             assert!(module.get_function(kernel.name).is_ok(), "{}", kernel.name);
@@ -108,12 +100,10 @@ fn the_shipped_ptx_holds_all_kernels() {
 /// Where the maps would not be where the copy engine can read them.
 #[test]
 fn an_unaligned_parameter_is_a_fault() {
-    let text = with_driver(this_test!(), &[HOPPER], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[HOPPER], || {
         let unaligned = ptx::SM90A.replace(".align 64", ".align 16");
         let (module, stream) = (Module::from_ptx(unaligned, &[]).expect("PTX"), stream());
-        let (function, kernel) =
-            (hopper::function(&module, "sm90_gemm_64x64"), hopper::kernel("sm90_gemm_64x64"));
+        let (function, kernel) = hopper::gemm(&module);
         let product = Product::new(1);
         let params = tensor_params(&product, kernel, 1);
         let parameter = (&raw const params).cast_mut().cast();
@@ -128,8 +118,7 @@ fn an_unaligned_parameter_is_a_fault() {
 #[test]
 fn a_product_by_tensor_maps_is_right() {
     for seed in ["0", "1", "2"] {
-        let text = with_driver(this_test!(), &[HOPPER, ("SEED", seed), ("TRACE", "1")], || {
-            let _context = cust::quick_init().expect("a driver");
+        let text = on_device(this_test!(), &[HOPPER, ("SEED", seed), ("TRACE", "1")], || {
             let (module, stream) = (hopper::module().expect("PTX"), stream());
             for (name, cluster) in [
                 ("sm90_gemm_64x64", 1),
@@ -160,11 +149,9 @@ fn a_product_by_tensor_maps_is_right() {
 /// By `cuLaunchKernel`: without clusters.
 #[test]
 fn launches_need_no_attributes() {
-    with_driver(this_test!(), &[HOPPER], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[HOPPER], || {
         let (module, stream) = (hopper::module().expect("PTX"), stream());
-        let (function, kernel) =
-            (hopper::function(&module, "sm90_gemm_64x64"), hopper::kernel("sm90_gemm_64x64"));
+        let (function, kernel) = hopper::gemm(&module);
         let product = Product::new(1);
         let params = tensor_params(&product, kernel, 1);
         let parameter = (&raw const params).cast_mut().cast();
@@ -178,8 +165,7 @@ fn launches_need_no_attributes() {
 
 #[test]
 fn clusters_are_checked() {
-    let text = with_driver(this_test!(), &[HOPPER, ("MULTIPROCESSORS", "6")], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[HOPPER, ("MULTIPROCESSORS", "6")], || {
         let (module, stream) = (hopper::module().expect("PTX"), stream());
         let code = |name: &str, grid, attributes: &[_]| {
             let (function, kernel) = (hopper::function(&module, name), hopper::kernel(name));
@@ -209,8 +195,7 @@ fn clusters_are_checked() {
 
 #[test]
 fn active_clusters_are_counted() {
-    with_driver(this_test!(), &[HOPPER, ("MULTIPROCESSORS", "18")], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[HOPPER, ("MULTIPROCESSORS", "18")], || {
         let module = hopper::module().expect("PTX");
         let name = "sm90_gemm_128x256";
         let kernel = hopper::kernel(name);
@@ -232,8 +217,7 @@ fn active_clusters_are_counted() {
 
 #[test]
 fn tensor_maps_are_checked_and_encoded() {
-    let text = with_driver(this_test!(), &[HOPPER], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[HOPPER], || {
         let address = 3 << 32;
         for (number, swizzle, columns) in
             [(0, Swizzle::None, 256), (1, Swizzle::B32, 16), (2, Swizzle::B64, 32), (3, Swizzle::B128, 64)]
@@ -242,23 +226,15 @@ fn tensor_maps_are_checked_and_encoded() {
             let encoded = encode(address, [40, 70], 80, [columns, 256], number);
             assert_eq!(encoded, Ok(RawTensorMap(map.encode())), "{swizzle:?}");
         }
-        for (address, dims, stride, box_dims, swizzle, code) in [
-            (address + 8, [40, 70], 80, [64, 64], 3, INVALID_VALUE),
-            (address, [0, 70], 80, [64, 64], 3, INVALID_VALUE),
-            (address, [40, (1 << 32) + 1], 80, [64, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 88, [64, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 1 << 40, [64, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [64, 0], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [64, 257], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [12, 64], 0, INVALID_VALUE),
-            (address, [40, 70], 80, [72, 64], 3, INVALID_VALUE),
-            (address, [40, 70], 80, [32, 64], 1, INVALID_VALUE),
-            (address, [40, 70], 80, [32, 64], 3, NOT_SUPPORTED),
-            (address, [40, 70], 80, [64, 64], 4, NOT_SUPPORTED),
-            (address, [40, 70], 80, [64, 64], 7, INVALID_VALUE),
+        // What else the machine's own map refuses has its test there.
+        for (stride, columns, swizzle, code) in [
+            (88, 64, 3, INVALID_VALUE),
+            (80, 72, 3, INVALID_VALUE),
+            (80, 32, 3, NOT_SUPPORTED),
+            (80, 64, 4, NOT_SUPPORTED),
         ] {
-            let encoded = encode(address, dims, stride, box_dims, swizzle);
-            assert_eq!(encoded, Err(code), "{dims:?}, {stride} bytes, box {box_dims:?}, swizzle {swizzle}");
+            let encoded = encode(address, [40, 70], stride, [columns, 64], swizzle);
+            assert_eq!(encoded, Err(code), "{stride} bytes, {columns} columns, swizzle {swizzle}");
         }
 
         // Arguments that `encode` has no place for: where to, data type, element strides, missing arrays.
@@ -304,10 +280,8 @@ fn tensor_maps_are_checked_and_encoded() {
 
 /// Launches a product with a map of W that is wrong.
 fn launch_with_map_of_w(map: impl FnOnce(u64) -> [u64; 16], expected: CudaError) {
-    let _context = cust::quick_init().expect("a driver");
     let (module, stream) = (hopper::module().expect("PTX"), stream());
-    let (function, kernel) =
-        (hopper::function(&module, "sm90_gemm_64x64"), hopper::kernel("sm90_gemm_64x64"));
+    let (function, kernel) = hopper::gemm(&module);
     let product = Product::new(0);
     let mut params = tensor_params(&product, kernel, 1);
     params.maps.w.0 = map(product.w.as_device_ptr().as_raw());
@@ -318,7 +292,7 @@ fn launch_with_map_of_w(map: impl FnOnce(u64) -> [u64; 16], expected: CudaError)
 
 #[test]
 fn a_map_that_is_none_is_a_fault_of_the_launch() {
-    let text = with_driver(this_test!(), &[HOPPER], || {
+    let text = on_device(this_test!(), &[HOPPER], || {
         launch_with_map_of_w(|_| [0; 16], CudaError::LaunchFailed);
     });
     assert_wrote(text, &["sm90_gemm_64x64, CTA ", "these 128 bytes are no tensor map"]);
@@ -326,7 +300,7 @@ fn a_map_that_is_none_is_a_fault_of_the_launch() {
 
 #[test]
 fn a_map_that_leaves_its_memory_is_an_illegal_address() {
-    let text = with_driver(this_test!(), &[HOPPER], || {
+    let text = on_device(this_test!(), &[HOPPER], || {
         let one_row_too_many = |address| {
             let map = encode(address, [40, 73], 80, [64, 64], 3);
             map.expect("the driver does not know better").0
@@ -336,16 +310,14 @@ fn a_map_that_leaves_its_memory_is_an_illegal_address() {
     assert_wrote(text, &["sm90_gemm_64x64, CTA ", "out of bounds"]);
 }
 
-/// What goes from one layer to the next: y of the first is x of the second. A programmatic launch overlaps the one
-/// before it, and is ordered behind that by `griddepcontrol.wait` alone.
+/// What goes from one layer to the next: y of the first is x of the second. A programmatic launch overlaps
+/// the one before it, and is ordered behind that by `griddepcontrol.wait` alone.
 #[test]
 fn programmatic_launches_overlap_and_wait() {
     for seed in ["0", "1", "2", "3"] {
-        let text = with_driver(this_test!(), &[HOPPER, ("SEED", seed), ("TRACE", "1")], || {
-            let _context = cust::quick_init().expect("a driver");
+        let text = on_device(this_test!(), &[HOPPER, ("SEED", seed), ("TRACE", "1")], || {
             let (module, stream) = (hopper::module().expect("PTX"), stream());
-            let (function, kernel) =
-                (hopper::function(&module, "sm90_gemm_64x64"), hopper::kernel("sm90_gemm_64x64"));
+            let (function, kernel) = hopper::gemm(&module);
             let product = Product::new(1);
             let params = tensor_params(&product, kernel, 1);
             for attributes in [&[][..], &[PROGRAMMATIC], &[PROGRAMMATIC]] {
@@ -364,12 +336,11 @@ fn programmatic_launches_overlap_and_wait() {
     }
 }
 
-/// A kernel that does not wait races with the one before it, when it may overlap that: the kernels for compute
-/// capability 8.0 do not know how to wait.
+/// A kernel that does not wait races with the one before it, when it may overlap that: the kernels for
+/// compute capability 8.0 do not know how to wait.
 #[test]
 fn a_programmatic_launch_that_does_not_wait_is_a_race() {
-    let text = with_driver(this_test!(), &[HOPPER], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[HOPPER], || {
         let (module, stream) = (common::module().expect("PTX"), stream());
         let function = module.get_function("gemm_64x64").expect("ours");
         let (product, kernel) = (Product::new(0), common::kernel("gemm_64x64"));
@@ -395,8 +366,7 @@ fn a_programmatic_launch_that_does_not_wait_is_a_race() {
 /// Only a launch directly before it in its own stream is overlapped.
 #[test]
 fn what_lies_between_is_waited_for() {
-    with_driver(this_test!(), &[HOPPER], || {
-        let _context = cust::quick_init().expect("a driver");
+    on_device(this_test!(), &[HOPPER], || {
         let (module, stream, other) = (common::module().expect("PTX"), stream(), stream());
         let function = module.get_function("gemm_64x64").expect("ours");
         let (product, kernel) = (Product::new(0), common::kernel("gemm_64x64"));
@@ -421,70 +391,4 @@ fn what_lies_between_is_waited_for() {
         other.synchronize().expect("an event lies between");
         product.assert_right();
     });
-}
-
-/// Runs an entry of a single instruction on eight items, each of whose lanes has a word in and `words` out, and its
-/// launches after the first on what the one before left. What the first launch returns, and what is left in the end.
-fn run_instruction(
-    name: &str,
-    input: &[u32],
-    words: usize,
-    attributes: [&[hopper::Attribute]; 2],
-) -> (u32, Vec<u32>) {
-    let _context = cust::quick_init().expect("a driver");
-    let module = Module::from_ptx(ptx::SM90A_INSTRUCTIONS, &[]).expect("PTX");
-    let function = module.get_function(name).expect("ours");
-    let Sm90Instruction { threads, shared_bytes, launches, .. } =
-        *SM90_INSTRUCTIONS.iter().find(|entry| entry.name == name).expect("ours");
-    // All of them first: a copy to the device waits for what was launched.
-    let zeros = vec![0u32; words * input.len()];
-    let contents = std::iter::once(input).chain((0..launches).map(|_| &zeros[..]));
-    let buffers: Vec<_> = contents.map(|words| DeviceBuffer::from_slice(words).expect("memory")).collect();
-    let stream = stream();
-    let mut codes = Vec::new();
-    for (launch, pair) in buffers.windows(2).enumerate() {
-        let address = |i: usize| Global::from_address(pair[i].as_device_ptr().as_raw());
-        let params = Params { input: address(0), output: address(1), count: 8 };
-        let params = Sm90Params { params, ..Sm90Params::default() };
-        let attributes = attributes[usize::from(launch > 0)];
-        let config = Config { grid: 8, threads, shared_bytes, attributes };
-        codes.push(config.launch(&function, &stream, &params));
-    }
-    stream.synchronize().expect("no fault");
-    let result = buffers.last().map(|buffer| buffer.as_host_vec().expect("written"));
-    (codes[0], result.unwrap_or_default())
-}
-
-#[test]
-fn entries_of_single_instructions_run() {
-    with_driver(this_test!(), &[HOPPER], || {
-        let input: Vec<u32> = (0..8 * 64).collect();
-        let run =
-            |ctas| run_instruction("instruction_barrier_cluster", &input, 2, [&[clusters_of(ctas)], &[]]);
-        let (code, output) = run(4);
-        assert_eq!(code, 0);
-        for (i, item) in output.chunks_exact(128).enumerate() {
-            let next = 4 * (i / 4) + (i + 1) % 4;
-            let peers: Vec<u32> = input[64 * next..64 * next + 64].iter().rev().copied().collect();
-            assert_eq!((&item[..64], &item[64..]), (&input[64 * i..64 * i + 64], &peers[..]), "item {i}");
-        }
-    });
-}
-
-/// Launches that hand on what they make, with nothing but `griddepcontrol.wait` between them.
-#[test]
-fn a_chain_of_programmatic_launches_hands_on_its_results() {
-    let text = with_driver(this_test!(), &[HOPPER, ("TRACE", "1")], || {
-        let mut expected: Vec<u32> = (0..8 * 64).collect();
-        let attributes: [&[hopper::Attribute]; 2] = [&[], &[PROGRAMMATIC]];
-        let (code, output) = run_instruction("instruction_griddepcontrol_wait", &expected, 1, attributes);
-        assert_eq!(code, 0);
-        for _ in 0..3 {
-            let step = |i: usize| 3 * expected[64 * ((i / 64 + 1) % 8) + 63 - i % 64] + 1;
-            expected = (0..expected.len()).map(step).collect();
-        }
-        assert_eq!(output, expected);
-    });
-    // Three in one run.
-    assert_wrote(text, &["run 0: ", "of 8 CTAs, overlapping, instruction_griddepcontrol_wait (work"]);
 }

@@ -5,12 +5,12 @@
 mod common;
 
 use common::{
-    Product, assert_wrote, kernel, module, non_blocking_stream, ok, stream, this_test, with_driver,
+    Product, assert_wrote, kernel, module, non_blocking_stream, ok, on_device, stream, this_test, with_gemm,
 };
 use cust::{
     context::CurrentContext,
     error::CudaError,
-    event::{Event, EventFlags, EventStatus},
+    event::{Event, EventFlags},
     memory::{DeviceBuffer, GpuBuffer},
     stream::StreamWaitEventFlags,
     sys,
@@ -20,12 +20,9 @@ use fused_lora_kernels::Global;
 #[test]
 fn a_product_is_right() {
     for (slots, seed) in [("1", "0"), ("5", "18446744073709551615"), ("", "7")] {
-        let text = with_driver(this_test!(), &[("SLOTS", slots), ("SEED", seed), ("TRACE", "1")], || {
-            let _context = cust::quick_init().expect("a driver");
-            let module = module().expect("PTX");
-            let function = module.get_function("gemm_64x64").expect("ours");
+        let text = with_gemm(this_test!(), &[("SLOTS", slots), ("SEED", seed), ("TRACE", "1")], |function| {
             let (product, stream) = (Product::new(3), stream());
-            product.launch(&function, &stream).expect("a launch");
+            product.launch(function, &stream).expect("a launch");
             stream.synchronize().expect("no fault");
             product.assert_right();
         });
@@ -35,8 +32,7 @@ fn a_product_is_right() {
 
 #[test]
 fn launches_are_checked() {
-    let text = with_driver(this_test!(), &[("SHARED", "101376")], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[("SHARED", "101376")], || {
         let module = module().expect("PTX");
         let function = module.get_function("gemm_128x128").expect("ours");
         let kernel = kernel("gemm_128x128");
@@ -68,17 +64,14 @@ fn launches_are_checked() {
 
 #[test]
 fn a_fault_is_reported_when_waited_for_and_stays() {
-    let text = with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    let text = with_gemm(this_test!(), &[], |function| {
         let (mut product, stream) = (Product::new(0), stream());
         product.params.m += 1;
-        product.launch(&function, &stream).expect("a launch says nothing yet");
+        product.launch(function, &stream).expect("a launch says nothing yet");
         assert_eq!(stream.synchronize(), Err(CudaError::IllegalAddress));
         assert_eq!(stream.synchronize(), Err(CudaError::IllegalAddress), "sticky");
         assert_eq!(DeviceBuffer::from_slice(&[1u8]).map(|_| ()), Err(CudaError::IllegalAddress));
-        assert_eq!(product.launch(&function, &stream), Err(CudaError::IllegalAddress));
+        assert_eq!(product.launch(function, &stream), Err(CudaError::IllegalAddress));
         assert_eq!(CudaError::IllegalAddress.to_string(), "\"an illegal memory access was encountered\"");
     });
     // Kernel, CTA, lane, source line: the machine's report.
@@ -94,13 +87,10 @@ fn a_fault_is_reported_when_waited_for_and_stays() {
 
 #[test]
 fn reading_freed_memory_is_an_illegal_address() {
-    let text = with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    let text = with_gemm(this_test!(), &[], |function| {
         let (mut product, stream) = (Product::new(0), stream());
         product.x = DeviceBuffer::zeroed(1).expect("memory");
-        product.launch(&function, &stream).expect("a launch says nothing yet");
+        product.launch(function, &stream).expect("a launch says nothing yet");
         assert_eq!(stream.synchronize(), Err(CudaError::IllegalAddress));
     });
     assert_wrote(text, &["freed allocation 0"]);
@@ -108,15 +98,12 @@ fn reading_freed_memory_is_an_illegal_address() {
 
 #[test]
 fn reading_poison_is_a_failed_launch() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let (mut product, stream) = (Product::new(0), stream());
         // SAFETY: that is the question.
         let poisoned = unsafe { DeviceBuffer::<u16>::uninitialized(product.x.len()) }.expect("memory");
         product.params.x = Global::from_address(poisoned.as_device_ptr().as_raw());
-        product.launch(&function, &stream).expect("a launch says nothing yet");
+        product.launch(function, &stream).expect("a launch says nothing yet");
         assert_eq!(stream.synchronize(), Err(CudaError::LaunchFailed));
     });
 }
@@ -124,8 +111,7 @@ fn reading_poison_is_a_failed_launch() {
 /// As a fault of its own would, it shows at who waits; other kernels run.
 #[test]
 fn a_kernel_that_is_broken_on_purpose_breaks_the_context() {
-    let text = with_driver(this_test!(), &[("BROKEN", "gemm_64x128:hang,gemm_64x64:fault")], || {
-        let _context = cust::quick_init().expect("a driver");
+    let text = on_device(this_test!(), &[("BROKEN", "gemm_64x128:hang,gemm_64x64:fault")], || {
         let module = module().expect("PTX");
         let [whole, broken] =
             ["gemm_64x64_any", "gemm_64x64"].map(|name| module.get_function(name).expect("ours"));
@@ -142,13 +128,10 @@ fn a_kernel_that_is_broken_on_purpose_breaks_the_context() {
 /// Two launches on one y: without an order a race, which the machine sees only if they run beside each other.
 #[test]
 fn streams_run_beside_each_other() {
-    let text = with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    let text = with_gemm(this_test!(), &[], |function| {
         let (product, first, second) = (Product::new(0), stream(), stream());
-        product.launch(&function, &first).expect("a launch");
-        product.launch(&function, &second).expect("a launch");
+        product.launch(function, &first).expect("a launch");
+        product.launch(function, &second).expect("a launch");
         assert_eq!(first.synchronize(), Err(CudaError::LaunchFailed));
     });
     assert_wrote(text, &["race: "]);
@@ -156,14 +139,11 @@ fn streams_run_beside_each_other() {
 
 #[test]
 fn streams_with_memory_of_their_own_do_not_disturb_each_other() {
-    let text = with_driver(this_test!(), &[("TRACE", "1")], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    let text = with_gemm(this_test!(), &[("TRACE", "1")], |function| {
         let products = [Product::new(1), Product::new(2)];
         let streams = [stream(), stream()];
         for (product, stream) in products.iter().zip(&streams) {
-            product.launch(&function, stream).expect("a launch");
+            product.launch(function, stream).expect("a launch");
         }
         for (product, stream) in products.iter().zip(&streams) {
             stream.synchronize().expect("no fault");
@@ -175,16 +155,13 @@ fn streams_with_memory_of_their_own_do_not_disturb_each_other() {
 
 #[test]
 fn events_order_streams() {
-    let text = with_driver(this_test!(), &[("TRACE", "1"), ("SEED", "7")], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    let text = with_gemm(this_test!(), &[("TRACE", "1"), ("SEED", "7")], |function| {
         let (product, first, second) = (Product::new(0), stream(), stream());
         let event = Event::new(EventFlags::DEFAULT).expect("an event");
-        product.launch(&function, &first).expect("a launch");
+        product.launch(function, &first).expect("a launch");
         event.record(&first).expect("recorded");
         second.wait_event(event, StreamWaitEventFlags::DEFAULT).expect("waits");
-        product.launch(&function, &second).expect("a launch");
+        product.launch(function, &second).expect("a launch");
         second.synchronize().expect("no race");
         product.assert_right();
     });
@@ -195,19 +172,15 @@ fn events_order_streams() {
 
 #[test]
 fn nothing_is_done_before_it_is_waited_for() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let (product, stream) = (Product::new(0), stream());
         let [start, end] = [(); 2].map(|()| Event::new(EventFlags::DEFAULT).expect("an event"));
-        assert_eq!(end.query(), Ok(EventStatus::Ready), "never recorded");
+        assert_eq!(end.synchronize(), Ok(()), "never recorded");
         start.record(&stream).expect("recorded");
-        product.launch(&function, &stream).expect("a launch");
+        product.launch(function, &stream).expect("a launch");
         end.record(&stream).expect("recorded");
         assert_eq!(end.elapsed_time_f32(&start), Err(CudaError::NotReady));
-        assert_eq!(end.query(), Ok(EventStatus::NotReady));
-        assert_eq!(end.query(), Ok(EventStatus::Ready), "whoever asks again comes to an end");
+        end.synchronize().expect("no fault");
         let milliseconds = end.elapsed_time_f32(&start).expect("both are done");
         assert!(milliseconds > 0.0 && milliseconds < 60_000.0, "{milliseconds}");
         product.assert_right();
@@ -217,16 +190,13 @@ fn nothing_is_done_before_it_is_waited_for() {
 /// A copy without a stream waits for cust's streams, which are blocking, and not for one that is not.
 #[test]
 fn the_default_stream_waits_for_blocking_streams_only() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let (product, blocking) = (Product::new(0), stream());
-        product.launch(&function, &blocking).expect("a launch");
+        product.launch(function, &blocking).expect("a launch");
         product.assert_right();
 
         let other = Product::new(1);
-        ok(other.launch_raw(&function, non_blocking_stream()));
+        ok(other.launch_raw(function, non_blocking_stream()));
         assert_eq!(other.result(), Err(CudaError::LaunchFailed), "nobody wrote it yet");
     });
 }
@@ -234,34 +204,13 @@ fn the_default_stream_waits_for_blocking_streams_only() {
 /// Nor does a stream that is not blocking wait for the default stream: two launches on one y race.
 #[test]
 fn non_blocking_streams_do_not_wait_for_the_default_stream() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let module = module().expect("PTX");
-        let function = module.get_function("gemm_64x64").expect("ours");
+    with_gemm(this_test!(), &[], |function| {
         let product = Product::new(0);
-        ok(product.launch_raw(&function, std::ptr::null_mut()));
-        product.launch(&function, &stream()).expect("a launch");
+        ok(product.launch_raw(function, std::ptr::null_mut()));
+        product.launch(function, &stream()).expect("a launch");
         product.result().expect("the default stream, then a blocking one: no race");
-        ok(product.launch_raw(&function, std::ptr::null_mut()));
-        ok(product.launch_raw(&function, non_blocking_stream()));
+        ok(product.launch_raw(function, std::ptr::null_mut()));
+        ok(product.launch_raw(function, non_blocking_stream()));
         assert_eq!(CurrentContext::synchronize(), Err(CudaError::LaunchFailed));
-    });
-}
-
-#[test]
-fn host_functions_run_in_order_and_call_no_driver() {
-    with_driver(this_test!(), &[], || {
-        let _context = cust::quick_init().expect("a driver");
-        let stream = stream();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        stream
-            .add_callback(Box::new(move || {
-                let nested = cust::memory::mem_get_info().map(|_| ());
-                sender.send(nested).expect("the test waits");
-            }))
-            .expect("a host function");
-        assert!(receiver.try_recv().is_err(), "not yet");
-        stream.synchronize().expect("no fault");
-        assert_eq!(receiver.try_recv(), Ok(Err(CudaError::NotPermitted)));
     });
 }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 
 instruction! {
     /// `barrier.sync.aligned 0`: waits for all threads of the CTA, and orders what they did before it before

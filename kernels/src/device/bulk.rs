@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 
-use super::{ClusterAddr, SharedAddr, instruction};
+use super::{ClusterAddr, SharedAddr, instruction::instruction};
 use crate::maps::TensorMapRef;
 
 instruction! {

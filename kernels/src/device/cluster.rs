@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction};
+use super::{SharedAddr, instruction::instruction};
 
 /// An address in the shared memory of some CTA of the cluster.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction};
+use super::{SharedAddr, instruction::instruction};
 use crate::Global;
 
 instruction! {

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 
 instruction! {
     /// `griddepcontrol.wait`: waits until the launches that this one depends on are over and their writes are visible.

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 use crate::Global;
 
 impl Global<u16> {

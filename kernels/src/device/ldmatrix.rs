@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction};
+use super::{SharedAddr, instruction::instruction};
 
 instruction! {
     /// `ldmatrix.sync.aligned.m8n8.x4.shared.b16`: four 8 × 8 matrices of f16. Lanes 8i to 8i + 7 give the

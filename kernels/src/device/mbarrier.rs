@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 
-use super::{ClusterAddr, SharedAddr, instruction};
+use super::{ClusterAddr, SharedAddr, instruction::instruction};
 
 instruction! {
     /// `mbarrier.init`: a barrier of `arrivals` a phase in the 8 bytes at `at`.

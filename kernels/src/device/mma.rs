@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 
 instruction! {
     /// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`: c + a · b over the warp, with a: 16 × 16, b: 16 ×

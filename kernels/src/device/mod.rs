@@ -13,6 +13,7 @@ mod convert;
 mod cp_async;
 mod dependent;
 mod global;
+mod instruction;
 mod ldmatrix;
 mod mbarrier;
 mod mma;
@@ -50,19 +51,3 @@ pub use shuffle::shfl_bfly;
 pub use stmatrix::stmatrix_x4;
 pub use thread::{block_dim_x, block_idx_x, grid_dim_x, opaque, thread_idx_x};
 pub use wgmma::{Descriptor, Pending, Registers, STEP_BYTES, Sums};
-
-/// Defines an instruction: its documentation, its signature, its inline PTX.
-///
-/// `#[track_caller]` marks what speaks for its caller: reports of the strict machine name the line that calls it.
-macro_rules! instruction {
-    ($(#[$attr:meta])* $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)? $body:block) => {
-        $(#[$attr])*
-        #[inline(always)]
-        #[track_caller]
-        $vis unsafe fn $name $(<const $g: $gt>)? ($($args)*) $(-> $ret)? {
-            // SAFETY: the caller keeps the contract of `# Safety`, which is the manual's.
-            unsafe { $body }
-        }
-    };
-}
-use instruction;

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 
 instruction! {
     /// `fence.proxy.async.shared::cta`: orders generic accesses to shared memory before it before those of the async

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 
 instruction! {
     /// `setmaxnreg.dec`: this warpgroup keeps COUNT registers a thread and gives the rest to the CTA's pool.

@@ -2,7 +2,7 @@
 
 use core::arch::{asm, global_asm};
 
-use super::instruction;
+use super::instruction::instruction;
 
 global_asm!(".extern .shared .align 1024 .b8 dynamic_shared_memory[];");
 

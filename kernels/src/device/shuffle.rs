@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::instruction;
+use super::instruction::instruction;
 
 instruction! {
     /// `shfl.sync.bfly.b32` among all 32 lanes: lane l gets the `value` of lane l XOR `mask`, `mask` below 32.

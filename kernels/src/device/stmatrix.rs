@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction};
+use super::{SharedAddr, instruction::instruction};
 
 instruction! {
     /// `stmatrix.sync.aligned.m8n8.x4.shared.b16`: stores four 8 × 8 matrices of f16; lane 8 i + r names where row r of

@@ -12,6 +12,7 @@
 
 #[cfg(target_arch = "nvptx64")]
 mod item;
+mod params;
 #[cfg(all(target_arch = "nvptx64", not(feature = "sm90")))]
 mod sm80;
 #[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
@@ -21,23 +22,8 @@ mod sm90;
 #[cfg(any(not(target_arch = "nvptx64"), feature = "sm90"))]
 mod sm90_table;
 
-use crate::Global;
-
+pub use params::Params;
 #[cfg(not(all(target_arch = "nvptx64", feature = "sm90")))]
 pub use sm80_table::{INSTRUCTIONS, Instruction};
 #[cfg(any(not(target_arch = "nvptx64"), feature = "sm90"))]
 pub use sm90_table::{SM90_INSTRUCTIONS, Sm90Instruction, Sm90Params};
-
-/// What a launch of any of these entries gets. Item i has the `input_words` from `i * input_words` on, and
-/// likewise for the output.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Params {
-    /// `[count, input_words]`, only read. The base is a multiple of 16 bytes.
-    pub input: Global<u32>,
-    /// `[count, output_words]`, then `counters` words that are 0 before the launch. The base is a multiple of
-    /// 16 bytes.
-    pub output: Global<u32>,
-    /// Items. CTAs with a higher number do nothing.
-    pub count: u32,
-}

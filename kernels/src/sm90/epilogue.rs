@@ -7,7 +7,7 @@
 //! in a loop that is not unrolled. A warp fetches its own 16 rows, so that it waits for nobody.
 
 use super::{
-    store::{Lane, chunk},
+    lane::{Lane, chunk},
     tile::Tile,
 };
 use crate::{

@@ -7,8 +7,9 @@ use super::{
     cluster::Cluster,
     consumer::Consumer,
     cta::{Clusters, Roles, run},
+    lane::Lane,
     producer::Producer,
-    store::{Lane, sync_warpgroup},
+    store::sync_warpgroup,
     tile::{BLOCK_K, Tile, WARPGROUP, WARPGROUP_ROWS},
 };
 use crate::{

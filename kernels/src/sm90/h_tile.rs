@@ -2,7 +2,7 @@
 
 use super::{
     board::Board,
-    store::Lane,
+    lane::Lane,
     tile::{Tile, WARPGROUP_ROWS},
 };
 use crate::{

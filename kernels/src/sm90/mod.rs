@@ -12,6 +12,7 @@
 //! | `ring.rs` | which CTAs copy to each other's slots, and release them |
 //! | `own_h.rs`, `h_tile.rs` | h on its way to the cluster; to the workspace |
 //! | `store.rs`, `epilogue.rs` | y on its way to global memory; bias, activation and residuals |
+//! | `lane.rs` | where a thread finds its part of a box of y |
 //! | `board.rs` | what the producer tells the consumers of a work item |
 //! | `barriers.rs` | the barriers, and waiting at them |
 //! | `schedule.rs` | which tiles a cluster takes; those of `fused` are in [`sm80`](crate::sm80), with the tables |
@@ -29,6 +30,7 @@ mod fused_cooperative;
 mod gemm;
 mod gemm_split_k;
 mod h_tile;
+mod lane;
 mod own_h;
 mod producer;
 mod ring;

@@ -9,7 +9,8 @@ use super::{
     barriers::{Turn, wait},
     board::Board,
     consumer::Consumer,
-    store::{Lane, sync_warpgroup},
+    lane::Lane,
+    store::sync_warpgroup,
     tile::{PANEL_BYTES, Tile, WARPGROUP, WARPGROUP_ROWS},
 };
 use crate::{

@@ -1,13 +1,13 @@
 //! Copies.
 //!
-//! Page-locked host memory is read and written when the copy is done. Other host memory is read at the call, and a
-//! copy to it is waited for, as the driver does.
+//! Host memory is read at the call, and a copy to it is waited for, as the driver does with memory that is
+//! not page-locked. A captured copy reads or writes it when the graph runs.
 
 use std::{ffi::c_void, sync::Arc};
 
 use crate::{
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
     entry::exports,
     work::{HostPointer, Op, Source},
 };
@@ -34,8 +34,7 @@ impl Driver {
         if from.is_null() {
             return Err(Code::INVALID_VALUE);
         }
-        let later = self.pinned.holds(from.addr(), bytes) || self.streams[&stream].capture.is_some();
-        let source = if later {
+        let source = if self.streams[&stream].capture.is_some() {
             Source::Host(HostPointer(from.cast_mut().cast()), bytes)
         } else {
             // SAFETY: the caller's.
@@ -54,7 +53,7 @@ impl Driver {
             return Err(Code::INVALID_VALUE);
         }
         self.submit(stream, Op::Read { from, to: HostPointer(to.cast()), bytes })?;
-        Ok(!self.pinned.holds(to.addr(), bytes) && self.streams[&stream].capture.is_none())
+        Ok(self.streams[&stream].capture.is_none())
     }
 
     fn copy_on_device(&mut self, to: u64, from: u64, bytes: usize, stream: Handle) -> Outcome {

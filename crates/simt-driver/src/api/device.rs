@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use crate::{
     code::{Code, Outcome},
     device::Device,
-    entry::{exports, store},
+    entry::{Out, exports},
 };
 
 /// Copies text and its NUL to a buffer, cut to fit.
@@ -27,15 +27,13 @@ unsafe fn store_text(to: *mut c_char, length: i32, text: &str) -> Outcome {
 }
 
 exports! {
-    fn cuDeviceGetCount(driver, to: *mut i32) needs Init {
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.config.devices as i32) }
+    fn cuDeviceGetCount(driver, to: Out<i32>) needs Init {
+        to.set(driver.config.devices as i32)
     }
 
-    fn cuDeviceGet(driver, to: *mut i32, ordinal: i32) needs Init {
+    fn cuDeviceGet(driver, to: Out<i32>, ordinal: i32) needs Init {
         driver.ordinal(ordinal)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, ordinal) }
+        to.set(ordinal)
     }
 
     fn cuDeviceGetName(driver, to: *mut c_char, length: i32, device: i32) needs Init {
@@ -44,44 +42,19 @@ exports! {
         unsafe { store_text(to, length, Device::NAME) }
     }
 
-    fn cuDeviceGetUuid(driver, to: *mut [u8; 16], device: i32) needs Init {
+    fn cuDeviceGetUuid(driver, to: Out<[u8; 16]>, device: i32) needs Init {
         let uuid = driver.device.uuid(driver.ordinal(device)?);
-        // SAFETY: the caller's.
-        unsafe { store(to, uuid) }
+        to.set(uuid)
     }
 
-    fn cuDeviceGetUuid_v2(driver, to: *mut [u8; 16], device: i32) needs Init {
-        let uuid = driver.device.uuid(driver.ordinal(device)?);
-        // SAFETY: the caller's.
-        unsafe { store(to, uuid) }
-    }
-
-    fn cuDeviceTotalMem_v2(driver, to: *mut usize, device: i32) needs Init {
+    fn cuDeviceTotalMem_v2(driver, to: Out<usize>, device: i32) needs Init {
         driver.ordinal(device)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.device.memory as usize) }
+        to.set(driver.device.memory as usize)
     }
 
-    fn cuDeviceGetAttribute(driver, to: *mut i32, attribute: u32, device: i32) needs Init {
+    fn cuDeviceGetAttribute(driver, to: Out<i32>, attribute: u32, device: i32) needs Init {
         let ordinal = driver.ordinal(device)?;
         let value = driver.device.attribute(attribute, ordinal)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, value as i32) }
-    }
-
-    fn cuDeviceComputeCapability(driver, major: *mut i32, minor: *mut i32, device: i32) needs Init {
-        driver.ordinal(device)?;
-        let capability = driver.device.capability;
-        // SAFETY: the caller's.
-        unsafe {
-            store(major, capability.0 as i32)?;
-            store(minor, capability.1 as i32)
-        }
-    }
-
-    fn cuDeviceGetPCIBusId(driver, to: *mut c_char, length: i32, device: i32) needs Init {
-        let bus = driver.ordinal(device)? + 1;
-        // SAFETY: the caller's.
-        unsafe { store_text(to, length, &format!("0000:{bus:02X}:00.0")) }
+        to.set(value as i32)
     }
 }

@@ -4,20 +4,18 @@ use std::ffi::c_char;
 
 use crate::{
     code::{self, Code},
-    entry::{exports, store},
+    entry::{Out, exports},
 };
 
 exports! {
-    fn cuGetErrorName(_driver, number: u32, to: *mut *const c_char) needs Nothing {
+    fn cuGetErrorName(_driver, number: u32, to: Out<*const c_char>) needs Nothing {
         let name = code::name(number).ok_or(Code::INVALID_VALUE)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, name.as_ptr()) }
+        to.set(name.as_ptr())
     }
 
-    fn cuGetErrorString(_driver, number: u32, to: *mut *const c_char) needs Nothing {
+    fn cuGetErrorString(_driver, number: u32, to: Out<*const c_char>) needs Nothing {
         let text = code::text(number).ok_or(Code::INVALID_VALUE)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, text.as_ptr()) }
+        to.set(text.as_ptr())
     }
 
     fn cuInit(driver, flags: u32) needs Nothing {
@@ -27,16 +25,7 @@ exports! {
         driver.initialise()
     }
 
-    fn cuDriverGetVersion(driver, to: *mut i32) needs Nothing {
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.config.driver_version as i32) }
-    }
-
-    fn cuProfilerStart(_driver) needs Context {
-        Ok(())
-    }
-
-    fn cuProfilerStop(_driver) needs Context {
-        Ok(())
+    fn cuDriverGetVersion(driver, to: Out<i32>) needs Nothing {
+        to.set(driver.config.driver_version as i32)
     }
 }

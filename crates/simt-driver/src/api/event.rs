@@ -1,22 +1,20 @@
 //! Events.
 
 use crate::{
-    code::Code,
-    driver::Handle,
-    entry::{exports, store},
+    code::{Code, Handle},
+    entry::{Out, exports},
     stream::Event,
 };
 
 exports! {
-    fn cuEventCreate(driver, to: *mut Handle, flags: u32) needs Health {
+    fn cuEventCreate(driver, to: Out<Handle>, flags: u32) needs Health {
         if to.is_null() || flags > 7 {
             return Err(Code::INVALID_VALUE);
         }
         let context = driver.current()?;
         let handle = driver.new_handle();
         driver.events.insert(handle, Event::new(context, flags));
-        // SAFETY: the caller's.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 
     fn cuEventDestroy_v2(driver, event: Handle) needs Health {
@@ -28,21 +26,6 @@ exports! {
         driver.record(event, stream)
     }
 
-    /// External records in captures are not known here.
-    fn cuEventRecordWithFlags(driver, event: Handle, stream: Handle, flags: u32) needs Health {
-        if flags != 0 {
-            return Err(Code::NOT_SUPPORTED);
-        }
-        let stream = driver.stream(stream)?;
-        driver.record(event, stream)
-    }
-
-    fn cuEventQuery(driver, event: Handle) needs Health {
-        let goal = driver.work_of_event(event)?;
-        driver.forbid_unsafe()?;
-        driver.query(&goal)
-    }
-
     fn cuEventSynchronize(driver, event: Handle) needs Health {
         let goal = driver.work_of_event(event)?;
         driver.forbid_unsafe()?;
@@ -50,11 +33,10 @@ exports! {
     }
 
     /// Real time, of this machine: it says nothing of a GPU.
-    fn cuEventElapsedTime(driver, to: *mut f32, start: Handle, end: Handle) needs Health {
+    fn cuEventElapsedTime(driver, to: Out<f32>, start: Handle, end: Handle) needs Health {
         let start = driver.events.get(&start).ok_or(Code::INVALID_HANDLE)?;
         let end = driver.events.get(&end).ok_or(Code::INVALID_HANDLE)?;
         let milliseconds = start.elapsed(end)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, milliseconds) }
+        to.set(milliseconds)
     }
 }

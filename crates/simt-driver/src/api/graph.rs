@@ -3,14 +3,14 @@
 use std::ffi::c_char;
 
 use crate::{
-    capture::{Executable, Graph},
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
-    entry::{exports, store},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
+    entry::{Out, exports},
+    graph::Executable,
 };
 
 impl Driver {
-    fn instantiate(&mut self, to: *mut Handle, graph: Handle) -> Outcome {
+    fn instantiate(&mut self, to: Out<Handle>, graph: Handle) -> Outcome {
         if to.is_null() {
             return Err(Code::INVALID_VALUE);
         }
@@ -18,37 +18,14 @@ impl Driver {
         let context = self.current()?;
         let handle = self.new_handle();
         self.executables.insert(handle, Executable::new(context, graph));
-        // SAFETY: the contract of the exported functions, which are the only callers.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 }
 
 exports! {
-    fn cuGraphCreate(driver, to: *mut Handle, flags: u32) needs Health {
-        if flags != 0 || to.is_null() {
-            return Err(Code::INVALID_VALUE);
-        }
-        let handle = driver.new_handle();
-        driver.graphs.insert(handle, Graph::default());
-        // SAFETY: the caller's.
-        unsafe { store(to, handle) }
-    }
-
-    /// The first version and the second have the same signature.
-    fn cuGraphInstantiate(
-        driver,
-        to: *mut Handle,
-        graph: Handle,
-        _error_node: *mut Handle,
-        _log: *mut c_char,
-        _log_bytes: usize,
-    ) needs Health {
-        driver.instantiate(to, graph)
-    }
-
     fn cuGraphInstantiate_v2(
         driver,
-        to: *mut Handle,
+        to: Out<Handle>,
         graph: Handle,
         _error_node: *mut Handle,
         _log: *mut c_char,
@@ -57,13 +34,8 @@ exports! {
         driver.instantiate(to, graph)
     }
 
-    fn cuGraphInstantiateWithFlags(driver, to: *mut Handle, graph: Handle, _flags: u64) needs Health {
+    fn cuGraphInstantiateWithFlags(driver, to: Out<Handle>, graph: Handle, _flags: u64) needs Health {
         driver.instantiate(to, graph)
-    }
-
-    fn cuGraphUpload(driver, executable: Handle, stream: Handle) needs Health {
-        driver.stream(stream)?;
-        driver.executables.get(&executable).map(|_| ()).ok_or(Code::INVALID_HANDLE)
     }
 
     fn cuGraphLaunch(driver, executable: Handle, stream: Handle) needs Health {
@@ -77,15 +49,5 @@ exports! {
 
     fn cuGraphDestroy(driver, graph: Handle) needs Health {
         driver.graphs.remove(&graph).map(|_| ()).ok_or(Code::INVALID_HANDLE)
-    }
-
-    /// Their number only.
-    fn cuGraphGetNodes(driver, graph: Handle, nodes: *mut Handle, count: *mut usize) needs Health {
-        let graph = driver.graphs.get(&graph).ok_or(Code::INVALID_VALUE)?;
-        if !nodes.is_null() {
-            return Err(Code::NOT_SUPPORTED);
-        }
-        // SAFETY: the caller's.
-        unsafe { store(count, graph.len()) }
     }
 }

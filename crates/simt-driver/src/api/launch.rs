@@ -3,15 +3,16 @@
 use std::{ffi::c_void, sync::Arc};
 
 use crate::{
-    code::{Code, Outcome},
+    code::{Code, Handle, Outcome},
     device::{Footprint, PORTABLE_CLUSTER},
-    driver::{Driver, Function, Handle},
+    driver::{Driver, Function},
     entry::exports,
     launch_config::{Geometry, LaunchConfig, product},
-    work::{HostFunction, KernelLaunch, Op},
+    work::{KernelLaunch, Op},
 };
 
-/// Most CTAs of a grid along y and z, and most threads of a CTA along z. CUDA C++ Programming Guide, *Technical Specifications*.
+/// Most CTAs of a grid along y and z, and most threads of a CTA along z. CUDA C++ Programming Guide,
+/// *Technical Specifications*.
 const MOST_HIGH: u32 = 65_535;
 const MOST_DEEP: u32 = 64;
 
@@ -20,8 +21,8 @@ impl Driver {
     ///
     /// # Safety
     ///
-    /// `parameters` is null or valid for reads of as many pointers as the kernel has parameters, each of which is null or
-    /// valid for reads of as many bytes as its parameter has.
+    /// `parameters` is null or valid for reads of as many pointers as the kernel has parameters, each of
+    /// which is null or valid for reads of as many bytes as its parameter has.
     unsafe fn launch(
         &mut self,
         handle: Handle,
@@ -161,16 +162,5 @@ exports! {
             let (stream, geometry) = LaunchConfig::read(config)?;
             driver.launch(function, geometry, stream, parameters, extra)
         }
-    }
-
-    fn cuLaunchHostFunc(
-        driver,
-        stream: Handle,
-        function: Option<unsafe extern "C" fn(*mut c_void)>,
-        data: *mut c_void,
-    ) needs Health {
-        let stream = driver.stream(stream)?;
-        let function = function.ok_or(Code::INVALID_VALUE)?;
-        driver.submit(stream, Op::Call(HostFunction { function, data }))
     }
 }

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
-    entry::{exports, store},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
+    entry::{Out, exports},
     work::Op,
 };
 
-/// What rows of `cuMemAllocPitch` are a multiple of.
-const PITCH: usize = 512;
-
 impl Driver {
-    fn allocate(&mut self, to: *mut u64, bytes: usize) -> Outcome {
+    fn allocate(&mut self, to: Out<u64>, bytes: usize) -> Outcome {
         self.forbid_unsafe()?;
         if to.is_null() {
             return Err(Code::INVALID_VALUE);
@@ -21,8 +18,7 @@ impl Driver {
         let context = self.current()?;
         let device = self.current_device()?;
         let address = self.memory.allocate(bytes as u64, context, device, self.device.memory)?;
-        // SAFETY: the contract of the exported functions, which are the only callers.
-        unsafe { store(to, address) }
+        to.set(address)
     }
 
     /// Repeats `pattern` in a stream.
@@ -48,22 +44,8 @@ impl Driver {
 }
 
 exports! {
-    fn cuMemAlloc_v2(driver, to: *mut u64, bytes: usize) needs Health {
+    fn cuMemAlloc_v2(driver, to: Out<u64>, bytes: usize) needs Health {
         driver.allocate(to, bytes)
-    }
-
-    fn cuMemAllocPitch_v2(
-        driver,
-        to: *mut u64,
-        pitch: *mut usize,
-        width: usize,
-        height: usize,
-        _element: u32,
-    ) needs Health {
-        let row = width.checked_next_multiple_of(PITCH).ok_or(Code::OUT_OF_MEMORY)?;
-        driver.allocate(to, row.checked_mul(height).ok_or(Code::OUT_OF_MEMORY)?)?;
-        // SAFETY: the caller's.
-        unsafe { store(pitch, row) }
     }
 
     /// Waits for everything first, as the driver does though it does not promise it.
@@ -76,39 +58,15 @@ exports! {
         driver.memory.free(address)
     }
 
-    fn cuMemGetInfo_v2(driver, free: *mut usize, total: *mut usize) needs Health {
+    fn cuMemGetInfo_v2(driver, free: Out<usize>, total: Out<usize>) needs Health {
         let memory = driver.device.memory;
         let used = driver.memory.used(driver.current_device()?);
-        // SAFETY: the caller's.
-        unsafe {
-            store(free, memory.saturating_sub(used) as usize)?;
-            store(total, memory as usize)
-        }
-    }
-
-    fn cuMemGetAddressRange_v2(driver, base: *mut u64, bytes: *mut usize, address: u64) needs Health {
-        let (start, size) = driver.memory.range(address).ok_or(Code::NOT_FOUND)?;
-        if !base.is_null() {
-            // SAFETY: the caller's.
-            unsafe { store(base, start)? };
-        }
-        if !bytes.is_null() {
-            // SAFETY: the caller's.
-            unsafe { store(bytes, size as usize)? };
-        }
-        Ok(())
+        free.set(memory.saturating_sub(used) as usize)?;
+        total.set(memory as usize)
     }
 
     fn cuMemsetD8_v2(driver, to: u64, value: u8, count: usize) needs Health {
         driver.fill_in_default(to, &[value], count)
-    }
-
-    fn cuMemsetD16_v2(driver, to: u64, value: u16, count: usize) needs Health {
-        driver.fill_in_default(to, &value.to_ne_bytes(), count)
-    }
-
-    fn cuMemsetD32_v2(driver, to: u64, value: u32, count: usize) needs Health {
-        driver.fill_in_default(to, &value.to_ne_bytes(), count)
     }
 
     fn cuMemsetD8Async(driver, to: u64, value: u8, count: usize, stream: Handle) needs Health {
@@ -116,10 +74,6 @@ exports! {
     }
 
     fn cuMemsetD16Async(driver, to: u64, value: u16, count: usize, stream: Handle) needs Health {
-        driver.fill(to, &value.to_ne_bytes(), count, stream)
-    }
-
-    fn cuMemsetD32Async(driver, to: u64, value: u32, count: usize, stream: Handle) needs Health {
         driver.fill(to, &value.to_ne_bytes(), count, stream)
     }
 }

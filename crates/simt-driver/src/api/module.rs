@@ -3,10 +3,10 @@
 use std::ffi::{CStr, c_char, c_void};
 
 use crate::{
-    code::{Code, Outcome},
+    code::{Code, Handle, Outcome},
     config::SHARED_WITHOUT_OPT_IN,
-    driver::{Driver, Function, Handle, Module},
-    entry::{exports, store},
+    driver::{Driver, Function, Module},
+    entry::{Out, exports},
     kernel::Entry,
     module::Image,
 };
@@ -24,7 +24,8 @@ struct ErrorLog {
 impl ErrorLog {
     /// # Safety
     ///
-    /// `options` and `values` are valid for reads of `count` elements, and an error log among them for writes.
+    /// `options` and `values` are valid for reads of `count` elements, and an error log among them for
+    /// writes.
     unsafe fn new(count: u32, options: *const u32, values: *const *mut c_void) -> Self {
         let mut log = Self { buffer: std::ptr::null_mut(), bytes: 0 };
         if options.is_null() || values.is_null() {
@@ -56,8 +57,8 @@ impl ErrorLog {
 
 /// # Safety
 ///
-/// As for [`Image::from_pointer`]; `to` is null or valid for a write.
-unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: Option<ErrorLog>) -> Outcome {
+/// As for [`Image::from_pointer`].
+unsafe fn load(driver: &mut Driver, to: Out<Handle>, image: *const c_void, log: Option<ErrorLog>) -> Outcome {
     driver.forbid_unsafe()?;
     // SAFETY: the caller's.
     let image = unsafe { Image::from_pointer(image)? };
@@ -71,14 +72,13 @@ unsafe fn load(driver: &mut Driver, to: *mut Handle, image: *const c_void, log: 
         })?;
     let context = driver.current()?;
     let handle = driver.new_handle();
-    // SAFETY: the caller's.
-    unsafe { store(to, handle)? };
+    to.set(handle)?;
     driver.modules.insert(handle, Module { context, image });
     Ok(())
 }
 
 exports! {
-    fn cuModuleLoadData(driver, to: *mut Handle, image: *const c_void) needs Health {
+    fn cuModuleLoadData(driver, to: Out<Handle>, image: *const c_void) needs Health {
         // SAFETY: the caller's.
         unsafe { load(driver, to, image, None) }
     }
@@ -86,7 +86,7 @@ exports! {
     /// Of the options only the error log does something.
     fn cuModuleLoadDataEx(
         driver,
-        to: *mut Handle,
+        to: Out<Handle>,
         image: *const c_void,
         count: u32,
         options: *mut u32,
@@ -99,25 +99,6 @@ exports! {
         }
     }
 
-    /// Takes PTX; fat binaries proper are not known here.
-    fn cuModuleLoadFatBinary(driver, to: *mut Handle, image: *const c_void) needs Health {
-        // SAFETY: the caller's.
-        unsafe { load(driver, to, image, None) }
-    }
-
-    fn cuModuleLoad(driver, to: *mut Handle, path: *const c_char) needs Health {
-        if path.is_null() {
-            return Err(Code::INVALID_VALUE);
-        }
-        // SAFETY: the caller's.
-        let path = unsafe { CStr::from_ptr(path) }.to_string_lossy();
-        let mut image = std::fs::read(path.as_ref()).map_err(|_| Code::FILE_NOT_FOUND)?;
-        // Enough for text, and for the header of an ELF file cut short.
-        image.resize(image.len() + 64, 0);
-        // SAFETY: ends with NUL.
-        unsafe { load(driver, to, image.as_ptr().cast(), None) }
-    }
-
     fn cuModuleUnload(driver, module: Handle) needs Health {
         driver.forbid_unsafe()?;
         driver.modules.remove(&module).ok_or(Code::INVALID_HANDLE)?;
@@ -126,7 +107,7 @@ exports! {
     }
 
     /// The same handle every time, as attributes belong to the function.
-    fn cuModuleGetFunction(driver, to: *mut Handle, module: Handle, name: *const c_char) needs Health {
+    fn cuModuleGetFunction(driver, to: Out<Handle>, module: Handle, name: *const c_char) needs Health {
         if name.is_null() {
             return Err(Code::INVALID_VALUE);
         }
@@ -141,11 +122,10 @@ exports! {
             .map(|(&handle, _)| handle);
         let handle = known.unwrap_or_else(|| {
             let handle = driver.new_handle();
-            let function = Function { module, entry, dynamic_shared_limit: SHARED_WITHOUT_OPT_IN, carveout: -1 };
+            let function = Function { module, entry, dynamic_shared_limit: SHARED_WITHOUT_OPT_IN };
             driver.functions.insert(handle, function);
             handle
         });
-        // SAFETY: the caller's.
-        unsafe { store(to, handle) }
+        to.set(handle)
     }
 }

@@ -1,10 +1,10 @@
 //! Occupancy.
 
 use crate::{
-    code::{Code, Outcome},
+    code::{Code, Handle, Outcome},
     device::Footprint,
-    driver::{Driver, Function, Handle},
-    entry::{exports, store},
+    driver::{Driver, Function},
+    entry::{Out, exports},
     launch_config::{Geometry, LaunchConfig, product},
 };
 
@@ -36,40 +36,25 @@ impl Driver {
 exports! {
     fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
         driver,
-        to: *mut i32,
+        to: Out<i32>,
         function: Handle,
         threads: i32,
         shared_bytes: usize,
     ) needs Health {
         let footprint = driver.footprint(function, threads, shared_bytes)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.device.occupancy(footprint) as i32) }
-    }
-
-    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-        driver,
-        to: *mut i32,
-        function: Handle,
-        threads: i32,
-        shared_bytes: usize,
-        _flags: u32,
-    ) needs Health {
-        let footprint = driver.footprint(function, threads, shared_bytes)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.device.occupancy(footprint) as i32) }
+        to.set(driver.device.occupancy(footprint) as i32)
     }
 
     /// Wants the size of the cluster among the attributes, and the shared memory allowed to the function.
     fn cuOccupancyMaxActiveClusters(
         driver,
-        to: *mut i32,
+        to: Out<i32>,
         function: Handle,
         config: *const LaunchConfig,
     ) needs Health {
         // SAFETY: the caller's.
         let (_, geometry) = unsafe { LaunchConfig::read(config)? };
         let clusters = driver.active_clusters(function, geometry)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, clusters as i32) }
+        to.set(clusters as i32)
     }
 }

@@ -1,10 +1,10 @@
 //! Streams.
 
 use crate::{
-    capture::Mode,
-    code::{Code, Outcome},
-    driver::{Driver, Handle},
-    entry::{exports, store},
+    code::{Code, Handle, Outcome},
+    driver::Driver,
+    entry::{Out, exports},
+    graph::Mode,
     stream::Stream,
 };
 
@@ -14,24 +14,23 @@ const CAPTURING: u32 = 1;
 const INVALIDATED: u32 = 2;
 
 impl Driver {
-    fn create_stream(&mut self, to: *mut Handle, flags: u32, priority: i32) -> Outcome {
+    fn create_stream(&mut self, to: Out<Handle>, flags: u32) -> Outcome {
         if to.is_null() || flags > 1 {
             return Err(Code::INVALID_VALUE);
         }
         let context = self.current()?;
         let handle = self.new_handle();
-        self.streams.insert(handle, Stream::new(context, flags, priority.clamp(-5, 0)));
-        // SAFETY: the contract of the exported functions, which are the only callers.
-        unsafe { store(to, handle) }
+        self.streams.insert(handle, Stream::new(context, flags));
+        to.set(handle)
     }
 
-    fn capture_status(&self, stream: Handle) -> (u32, Handle) {
+    fn capture_status(&self, stream: Handle) -> u32 {
         match &self.streams[&stream].capture {
             Some((handle, _)) if self.captures.get(handle).is_none_or(|capture| capture.invalid) => {
-                (INVALIDATED, *handle)
+                INVALIDATED
             }
-            Some((handle, _)) => (CAPTURING, *handle),
-            None => (NOT_CAPTURING, 0),
+            Some(_) => CAPTURING,
+            None => NOT_CAPTURING,
         }
     }
 
@@ -44,12 +43,13 @@ impl Driver {
 }
 
 exports! {
-    fn cuStreamCreate(driver, to: *mut Handle, flags: u32) needs Health {
-        driver.create_stream(to, flags, 0)
+    fn cuStreamCreate(driver, to: Out<Handle>, flags: u32) needs Health {
+        driver.create_stream(to, flags)
     }
 
-    fn cuStreamCreateWithPriority(driver, to: *mut Handle, flags: u32, priority: i32) needs Health {
-        driver.create_stream(to, flags, priority)
+    /// No stream comes before another.
+    fn cuStreamCreateWithPriority(driver, to: Out<Handle>, flags: u32, _priority: i32) needs Health {
+        driver.create_stream(to, flags)
     }
 
     fn cuStreamDestroy_v2(driver, stream: Handle) needs Health {
@@ -64,34 +64,9 @@ exports! {
         driver.finish(&goal)
     }
 
-    fn cuStreamQuery(driver, stream: Handle) needs Health {
-        let stream = driver.stream(stream)?;
-        driver.check_wait(stream)?;
-        let goal = driver.before(stream);
-        driver.query(&goal)
-    }
-
     fn cuStreamWaitEvent(driver, stream: Handle, event: Handle, _flags: u32) needs Health {
         let stream = driver.stream(stream)?;
         driver.wait_event(stream, event)
-    }
-
-    fn cuStreamGetFlags(driver, stream: Handle, to: *mut u32) needs Health {
-        let stream = driver.stream(stream)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.streams[&stream].flags) }
-    }
-
-    fn cuStreamGetPriority(driver, stream: Handle, to: *mut i32) needs Health {
-        let stream = driver.stream(stream)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.streams[&stream].priority) }
-    }
-
-    fn cuStreamGetCtx(driver, stream: Handle, to: *mut Handle) needs Health {
-        let stream = driver.stream(stream)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.streams[&stream].context) }
     }
 
     fn cuStreamBeginCapture_v2(driver, stream: Handle, mode: u32) needs Health {
@@ -99,29 +74,15 @@ exports! {
         driver.begin_capture(stream, Mode::from_number(mode)?)
     }
 
-    fn cuStreamEndCapture(driver, stream: Handle, to: *mut Handle) needs Health {
+    fn cuStreamEndCapture(driver, stream: Handle, to: Out<Handle>) needs Health {
         let stream = driver.stream(stream)?;
         let graph = driver.end_capture(stream);
-        // SAFETY: the caller's.
-        unsafe { store(to, *graph.as_ref().unwrap_or(&0))? };
+        to.set(*graph.as_ref().unwrap_or(&0))?;
         graph.map(|_| ())
     }
 
-    fn cuStreamIsCapturing(driver, stream: Handle, to: *mut u32) needs Health {
+    fn cuStreamIsCapturing(driver, stream: Handle, to: Out<u32>) needs Health {
         let stream = driver.stream(stream)?;
-        // SAFETY: the caller's.
-        unsafe { store(to, driver.capture_status(stream).0) }
-    }
-
-    fn cuStreamGetCaptureInfo(driver, stream: Handle, status: *mut u32, id: *mut u64) needs Health {
-        let stream = driver.stream(stream)?;
-        let (value, capture) = driver.capture_status(stream);
-        // SAFETY: the caller's.
-        unsafe { store(status, value)? };
-        if id.is_null() {
-            return Ok(());
-        }
-        // SAFETY: the caller's.
-        unsafe { store(id, capture as u64) }
+        to.set(driver.capture_status(stream))
     }
 }

@@ -13,7 +13,8 @@ type Opaque = [u64; 16];
 /// What the address of a `CUtensorMap` is a multiple of.
 const ALIGN: usize = 64;
 
-/// The last data type. Those from that of [`Element::ALL`]'s end on are f32 in other clothes, or narrower than a byte.
+/// The last data type. Those from that of [`Element::ALL`]'s end on are f32 in other clothes, or narrower
+/// than a byte.
 const LAST_DATA_TYPE: u32 = 15;
 /// Most dimensions.
 const RANK: u32 = 5;

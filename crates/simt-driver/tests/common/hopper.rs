@@ -8,7 +8,7 @@ use cust::{
     memory::{DeviceBuffer, GpuBuffer},
     module::Module,
     stream::Stream,
-    sys::{CUfunction, CUfunction_attribute, CUresult, CUstream, cuFuncSetAttribute},
+    sys::{CUfunction, CUfunction_attribute, CUstream, cuFuncSetAttribute},
 };
 use fused_lora_kernels::{
     table::{Kernel, SM90_KERNELS},
@@ -134,7 +134,8 @@ impl<'a> Config<'a> {
     }
 }
 
-/// A map of a matrix of f16: columns and rows of it and of the box, bytes of a row. `swizzle` is a `CUtensorMapSwizzle`.
+/// A map of a matrix of f16: columns and rows of it and of the box, bytes of a row. `swizzle` is a
+/// `CUtensorMapSwizzle`.
 pub(crate) fn encode(
     address: u64,
     dims: [u64; 2],
@@ -181,6 +182,12 @@ pub(crate) fn function<'a>(module: &'a Module, name: &str) -> Function<'a> {
     function
 }
 
+/// The kernel with tiles of 64 × 64.
+pub(crate) fn gemm(module: &Module) -> (Function<'_>, &'static Kernel) {
+    let name = "sm90_gemm_64x64";
+    (function(module, name), kernel(name))
+}
+
 /// A product's parameter for a kernel in clusters of so many CTAs.
 pub(crate) fn tensor_params(product: &Product, kernel: &Kernel, cluster: u32) -> TensorParams {
     let map = |buffer: &DeviceBuffer<u16>, rows, columns, box_rows, box_columns, swizzle| {
@@ -198,12 +205,6 @@ pub(crate) fn tensor_params(product: &Product, kernel: &Kernel, cluster: u32) ->
         ..TensorMaps::default()
     };
     TensorParams { maps, params: product.params }
-}
-
-/// Checks a number of a result.
-#[track_caller]
-pub(crate) fn assert_code(code: u32, expected: CUresult) {
-    assert_eq!(code, expected as u32, "not {expected:?}");
 }
 
 /// `cuDeviceGetAttribute` of the first device, by number: `cust::sys` does not have all.

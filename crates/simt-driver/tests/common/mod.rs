@@ -1,7 +1,7 @@
 //! What the tests share: a process of their own with the driver loaded, and a product to compute.
 //!
-//! A driver is chosen once in a process and breaks once and for all. So a test runs its body in a child: the same test
-//! binary, told to run this one test, with the environment that the test wants.
+//! A driver is chosen once in a process and breaks once and for all. So a test runs its body in a child: the
+//! same test binary, told to run this one test, with the environment that the test wants.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -39,8 +39,8 @@ pub(crate) fn library() -> PathBuf {
     found.unwrap_or_else(|| panic!("no {name} beside {}", test.display()))
 }
 
-/// Runs `body` in a child process with the driver and these variables. `test` is the name of the calling test.
-/// Returns what the child wrote; in the child, nothing.
+/// Runs `body` in a child process with the driver and these variables. `test` is the name of the calling
+/// test. Returns what the child wrote; in the child, nothing.
 pub(crate) fn with_driver(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {
     if std::env::var_os(CHILD_VARIABLE).is_some() {
         body();
@@ -65,6 +65,26 @@ pub(crate) fn with_driver(test: &str, variables: &[(&str, &str)], body: impl FnO
     // A misspelt name would run no test and succeed.
     assert!(status.success() && text.contains("1 passed"), "child of {test}: {status}\n{text}");
     Some(text)
+}
+
+/// The same with a context.
+pub(crate) fn on_device(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Option<String> {
+    with_driver(test, variables, || {
+        let _context = cust::quick_init().expect("a driver");
+        body();
+    })
+}
+
+/// The same with the kernel that [`Product`] wants.
+pub(crate) fn with_gemm(
+    test: &str,
+    variables: &[(&str, &str)],
+    body: impl FnOnce(&Function<'_>),
+) -> Option<String> {
+    on_device(test, variables, || {
+        let module = module().expect("PTX");
+        body(&module.get_function("gemm_64x64").expect("ours"));
+    })
 }
 
 /// Checks that a child wrote all of these; in the child, nothing.

@@ -81,9 +81,6 @@ use crate::{
     tile::{ATTENTION_BLOCK, ATTENTION_THREADS, WARP},
 };
 
-/// Fragments of 8 keys in a block.
-const KEY_FRAGMENTS: usize = ATTENTION_BLOCK as usize / 8;
-
 /// Queries of a warp.
 const WARP_QUERIES: u32 = 16;
 

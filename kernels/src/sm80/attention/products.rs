@@ -1,10 +1,13 @@
 //! q kᵀ and weights · v of a warp: 16 queries, and a block of keys.
 
-use super::KEY_FRAGMENTS;
 use crate::{
     device::{SharedAddr, ldmatrix_x4_trans, mma_m16n8k16_f16, pack_f16x2, shfl_bfly},
     sm80::fragments::{Sums, load_columns, multiply},
+    tile::ATTENTION_BLOCK,
 };
+
+/// Fragments of 8 keys in a block.
+pub(super) const KEY_FRAGMENTS: usize = ATTENTION_BLOCK as usize / 8;
 
 /// Keys of a step of weights · v.
 const STEP: u32 = 16;
