@@ -127,7 +127,7 @@ impl Layer {
     }
 
     /// `x: [M, d]` → `y: [M, d]`, where M is a number of sequences of `seq_len` tokens, one after another. Queued on the stream, as
-    /// [`cuda::Layer::forward`] is: nothing is allocated, copied, or waited for.
+    /// [`cuda::Call::run`] is: nothing is allocated, copied, or waited for.
     ///
     /// # Errors
     ///
