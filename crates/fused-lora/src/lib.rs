@@ -47,7 +47,7 @@ mod epilogue;
 mod error;
 pub mod peft;
 #[cfg(feature = "cuda")]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only `cuda` uses all of it"))]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports, reason = "only `cuda` uses all of it"))]
 pub mod plan;
 mod problem;
 pub mod reference;

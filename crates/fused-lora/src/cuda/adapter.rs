@@ -33,7 +33,7 @@ impl Adapter {
     /// # Errors
     ///
     /// [`Error::Problem`] as for [`cpu::Adapter::new`](crate::cpu::Adapter::new), [`Error::OutOfMemory`],
-    /// [`Error::TooLarge`], [`Error::Driver`].
+    /// [`Error::Plan`], [`Error::Driver`].
     pub fn new(
         device: &Device,
         a: ArrayView2<'_, f16>,

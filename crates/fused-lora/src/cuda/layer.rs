@@ -34,7 +34,7 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if N or K is zero, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Driver`].
+    /// [`Error::Problem`] if N or K is zero, [`Error::OutOfMemory`], [`Error::Plan`], [`Error::Driver`].
     pub fn new(device: &Device, w: ArrayView2<'_, f16>) -> Result<Self, Error> {
         Ok(Self { weight: Arc::new(Weight::new(device, w)?), adapter: None, bias: None, activation: None })
     }

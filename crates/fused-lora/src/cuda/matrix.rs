@@ -27,7 +27,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`].
+    /// [`Error::Plan`].
     pub fn new(buffer: &'a Buffer, rows: usize, columns: usize) -> Result<Self, Error> {
         Self::strided(buffer, 0, rows, columns, columns)
     }
@@ -37,7 +37,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`].
+    /// [`Error::Plan`].
     pub fn strided(
         buffer: &'a Buffer,
         offset: usize,
@@ -85,7 +85,7 @@ impl<'a> MatrixMut<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`].
+    /// [`Error::Plan`].
     pub fn new(buffer: &'a mut Buffer, rows: usize, columns: usize) -> Result<Self, Error> {
         Self::strided(buffer, 0, rows, columns, columns)
     }
@@ -94,7 +94,7 @@ impl<'a> MatrixMut<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`], [`Error::RowsOverlap`].
+    /// [`Error::Plan`], [`Error::RowsOverlap`].
     pub fn strided(
         buffer: &'a mut Buffer,
         offset: usize,

@@ -34,7 +34,7 @@ impl AdapterTable {
     /// # Errors
     ///
     /// [`Error::Entry`] for shapes that do not fit and scales that are not finite, [`Error::Columns`] for
-    /// columns that are none or beyond y's, [`Error::OutOfMemory`], [`Error::TooLarge`], [`Error::Driver`].
+    /// columns that are none or beyond y's, [`Error::OutOfMemory`], [`Error::Plan`], [`Error::Driver`].
     pub fn new(
         device: &Device,
         in_features: usize,

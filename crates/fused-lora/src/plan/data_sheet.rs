@@ -69,7 +69,7 @@ fn properties(name: &str) -> Option<Properties> {
         clock_khz: 2_520_000,
         memory_clock_khz: 10_501_000,
         memory_bus_bits: 384,
-        ..h100.clone()
+        ..h100
     };
     Some(match name {
         "h100" => h100,
