@@ -10,10 +10,12 @@ use plotters::drawing::IntoDrawingArea as _;
 use plotters::element::Rectangle;
 use plotters::style::{Color as _, RGBColor, ShapeStyle};
 
+use crate::colormap::Rgb;
+use crate::error::Error;
+use crate::figure::Figure;
 use crate::label::RowLabel;
 use crate::layout::{Layout, Rect};
 use crate::text::{Align, Canvas, Label, wrap};
-use crate::{Error, Figure, Rgb};
 
 /// Sizes of text, in pixels of the SVG.
 const TITLE: f64 = 19.0;
@@ -70,12 +72,6 @@ fn lay_out(figure: &Figure) -> (Layout, Vec<String>) {
     let broken = |line: &Vec<String>| wrap(line, FOOTER, layout.footer_width());
     let footer: Vec<String> = figure.footer.iter().flat_map(broken).collect();
     (layout.with_footer(footer.len()), footer)
-}
-
-impl Error {
-    pub(crate) fn draw(error: impl std::fmt::Display) -> Error {
-        Error::Draw { reason: error.to_string() }
-    }
 }
 
 fn filled(colour: Rgb) -> ShapeStyle {

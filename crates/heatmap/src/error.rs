@@ -67,6 +67,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What plotters said.
+    pub(crate) fn draw(error: impl std::fmt::Display) -> Error {
+        Error::Draw { reason: error.to_string() }
+    }
+}
+
 fn list<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }

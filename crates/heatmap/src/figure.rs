@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use fused_lora_records::{Cell, Record, grid};
 
-use crate::{Colormap, Metric, Scale, Selection, Vmax, footer};
+use crate::colormap::Colormap;
+use crate::footer;
+use crate::metric::Metric;
+use crate::scale::{Scale, Vmax};
+use crate::select::{Selection, SelectionRow};
 
 /// What is drawn.
 #[derive(Clone, Debug)]
@@ -34,7 +38,7 @@ impl Figure {
     pub fn new(selection: &Selection, metric: Metric, vmax: Vmax, colormap: Colormap) -> Figure {
         let numbers: Vec<f64> = selection.drawn().filter_map(|record| metric.of(record)).collect();
         let scale = Scale::new(metric, &numbers, vmax);
-        let row = |row: &crate::SelectionRow| {
+        let row = |row: &SelectionRow| {
             let number = |(cell, record): (&Cell, &Record)| Some((*cell, scale.in_unit(metric.of(record)?)));
             FigureRow { label: row.method.clone(), values: row.records.iter().filter_map(number).collect() }
         };

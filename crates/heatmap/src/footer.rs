@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use fused_lora_records::{Clock, RANKS, Record};
 
-use crate::{Metric, Selection, SelectionRow};
+use crate::metric::Metric;
+use crate::select::{Selection, SelectionRow};
 
 /// Lines of items; each line may be broken between its items.
 pub(crate) fn lines(selection: &Selection, metric: Metric, has_missing: bool) -> Vec<Vec<String>> {

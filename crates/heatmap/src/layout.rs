@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn nothing_overlaps_and_all_is_inside() {
-        for (rows, has_titles) in (1..=crate::MAX_ROWS).flat_map(|rows| [(rows, false), (rows, true)]) {
+        for (rows, has_titles) in (1..=crate::select::MAX_ROWS).flat_map(|rows| [(rows, false), (rows, true)])
+        {
             let layout = Layout::new(rows, has_titles).with_footer(3);
             let mut rects = vec![layout.bar()];
             for row in 0..rows {

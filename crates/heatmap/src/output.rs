@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-use crate::Error;
+use crate::error::Error;
 
 /// The figure's files.
 #[derive(Clone, Debug)]
@@ -21,12 +21,13 @@ pub struct Output {
 
 impl Output {
     /// Writes `<stem>.svg`, `<stem>.png` and `<stem>.csv` into the folder, which is made if need be, and
-    /// returns their paths. Everything is written under temporary names first; only when that has succeeded do
-    /// the files replace those that were there.
+    /// returns their paths. Everything is written under temporary names first; only when that has succeeded
+    /// do the files replace those that were there.
     ///
     /// # Errors
     ///
-    /// If the system refuses. Then no file was changed, save where a rename fails after another has succeeded.
+    /// If the system refuses. Then no file was changed, save where a rename fails after another has
+    /// succeeded.
     pub fn write(&self, folder: &Path, stem: &str) -> Result<Vec<PathBuf>, Error> {
         let files = [("svg", self.svg.as_bytes()), ("png", &self.png), ("csv", &self.csv)];
         write_files(folder, &files.map(|(extension, bytes)| (format!("{stem}.{extension}"), bytes)))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Pixels of the PNG along one pixel of the SVG.
 pub const PNG_SCALE: u32 = 2;

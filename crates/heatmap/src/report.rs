@@ -1,8 +1,8 @@
 //! The reader's page: every figure of the records in one HTML file, with the numbers behind each cell.
 //!
-//! The file needs nothing beside it: figures are inline SVG, style and script are in it, and its content security
-//! policy forbids every request. Rust draws; the script only chooses which figure is visible and shows the
-//! record of a cell.
+//! The file needs nothing beside it: figures are inline SVG, style and script are in it, and its content
+//! security policy forbids every request. Rust draws; the script only chooses which figure is visible and
+//! shows the record of a cell.
 
 mod page;
 mod sheet;
@@ -10,7 +10,11 @@ mod view;
 
 use fused_lora_records::Record;
 
-use crate::{Colormap, Error, Metric, Query, Vmax};
+use crate::colormap::Colormap;
+use crate::error::Error;
+use crate::metric::Metric;
+use crate::scale::Vmax;
+use crate::select::Query;
 
 use sheet::Sheet;
 use view::View;
@@ -33,7 +37,8 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// If what is to be shown first cannot be selected, no record has a number of the metric, or plotters fails.
+    /// If what is to be shown first cannot be selected, no record has a number of the metric, or plotters
+    /// fails.
     pub fn html(&self, records: Vec<Record>) -> Result<String, Error> {
         let first = match self.query.select(records.clone(), self.metric) {
             Ok(first) => Ok(first),

@@ -1,6 +1,6 @@
 //! The scale that a figure's numbers are coloured by and written in.
 
-use crate::Metric;
+use crate::metric::Metric;
 
 /// The number that the lightest colour stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,8 +39,8 @@ enum Style {
 }
 
 impl Scale {
-    /// The scale for these numbers of a metric. The unit of a time or a rate is chosen so that the largest has
-    /// two digits or more before the point.
+    /// The scale for these numbers of a metric. The unit of a time or a rate is chosen so that the largest
+    /// has two digits or more before the point.
     #[must_use]
     pub fn new(metric: Metric, numbers: &[f64], vmax: Vmax) -> Scale {
         let largest = numbers.iter().copied().fold(0.0, f64::max);

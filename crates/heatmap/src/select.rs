@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, Workload, newest};
 
-use crate::{Error, Metric};
+use crate::error::Error;
+use crate::metric::Metric;
 
 /// The rows of the figure of one or several linear layers, unless told otherwise: the strategies.
 pub const LINEAR_ROWS: [&str; 2] = ["unfused", "fused"];
-/// The rows of the figure of a transformer layer, unless told otherwise: the published adapters (Hu et al. 2021,
-/// arXiv 2106.09685, Figure 5), and below them un-merged LoRA on the same axes.
+/// The rows of the figure of a transformer layer, unless told otherwise: the published adapters (Hu et al.
+/// 2021, arXiv 2106.09685, Figure 5), and below them un-merged LoRA on the same axes.
 pub const LAYER_ROWS: [&str; 4] = ["adapter-h", "adapter-l", "lora-unfused", "lora-fused"];
 /// More rows would be a poster.
 pub const MAX_ROWS: usize = 4;
@@ -25,7 +26,8 @@ const PRIMARY_DTYPE: &str = "f16";
 /// What a figure is to show. Where a column is left open, it is that of the newest record of these rows.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The methods of the rows, top to bottom; if none, [`LINEAR_ROWS`] or [`LAYER_ROWS`], as the workload is.
+    /// The methods of the rows, top to bottom; if none, [`LINEAR_ROWS`] or [`LAYER_ROWS`], as the workload
+    /// is.
     pub rows: Vec<String>,
     /// The workload.
     pub workload: Option<String>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fused_lora_records::{Record, Warning, parse, read};
 
-use crate::Error;
+use crate::error::Error;
 use crate::published::PUBLISHED;
 
 /// Records, and where they come from.

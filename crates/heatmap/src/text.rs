@@ -7,7 +7,8 @@ use plotters::element::Text;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, TextStyle};
 
-use crate::{Error, Rgb};
+use crate::colormap::Rgb;
+use crate::error::Error;
 
 /// The bundled font first; Verdana has its widths; whatever has no serifs will do.
 pub(crate) const FAMILIES: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -73,8 +74,8 @@ fn capacity(size: f64, width: i32) -> usize {
     (f64::from(width) / (MEAN_WIDTH * size) + 1e-6) as usize
 }
 
-/// Joins items to lines with ` · `, beginning a new line where an item does not fit any more. An item too long
-/// for a line of its own is cut.
+/// Joins items to lines with ` · `, beginning a new line where an item does not fit any more. An item too
+/// long for a line of its own is cut.
 pub(crate) fn wrap(items: &[String], size: f64, width: i32) -> Vec<String> {
     const SEPARATOR: &str = " · ";
     let capacity = capacity(size, width);
@@ -106,6 +107,21 @@ fn shorten(text: &str, capacity: usize) -> String {
 /// A label cut to what fits along `length`.
 pub(crate) fn cut(text: &str, size: f64, length: i32) -> String {
     shorten(text, capacity(size, length))
+}
+
+/// A text as the value of an attribute in double quotes.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]

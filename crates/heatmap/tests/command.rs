@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Drawing, fixture, fixture_path};
-use fused_lora_records::{Cell, Record, read, to_csv};
+use fused_lora_records::read;
 
 const STEM: &str = "linear-1024x1024-cpu";
 
@@ -130,46 +130,6 @@ fn options_reach_the_figure() {
     let mako = drawing(&["--colormap", "mako"], STEM);
     assert_ne!(plain.cell(1, 1, 1, 2).1, mako.cell(1, 1, 1, 2).1);
     assert_eq!(drawing(&["--rows", "fused"], "linear-1024x1024-cpu-fused").rows.len(), 1);
-}
-
-/// Of a cell that was measured in two types, each figure shows its own number, and neither file replaces the other.
-#[test]
-fn types_and_numbers_of_adapters_have_figures_of_their_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let mut records = fixture();
-    let others = [("bf16", 1, 61.5), ("f16", 4, 72.5), ("bf16", 4, 83.5)];
-    for (dtype, adapters, slowdown) in others {
-        records.extend(fixture().into_iter().filter(|record| record.method != "base").map(|record| Record {
-            dtype: dtype.into(),
-            adapters,
-            slowdown_pct: Some(slowdown),
-            ..record
-        }));
-    }
-    fs::write(path("all.csv"), to_csv(&records).unwrap()).unwrap();
-    let cell = Cell { seq_len: 256, batch: 4, rank: 250 };
-    let of_f16 = fixture().into_iter().find(|record| record.method == "fused" && record.cell() == cell);
-    let of_f16 = format!("{:.1}", of_f16.unwrap().slowdown_pct.unwrap());
-    for (arguments, name, number, says) in [
-        (["--dtype", "f16", "--adapters", "1"], "", of_f16.as_str(), "f16"),
-        (["--dtype", "bf16", "--adapters", "1"], "-bf16", "61.5", "bf16"),
-        (["--dtype", "f16", "--adapters", "4"], "-4adapters", "72.5", "4 adapters"),
-        (["--dtype", "bf16", "--adapters", "4"], "-bf16-4adapters", "83.5", "4 adapters"),
-    ] {
-        let (stdout, _) = draw(&[&path("all.csv")], &path("out"), &arguments);
-        let svg = path("out").join(format!("{STEM}{name}.svg"));
-        assert_eq!(stdout.lines().next(), svg.to_str());
-        let drawing = Drawing::parse(&fs::read_to_string(svg).unwrap());
-        assert_eq!(drawing.texts_in(drawing.cell(1, 1, 2, 3).0)[0].text, number);
-        assert!(drawing.words().contains(says), "{}", drawing.words());
-    }
-    assert_eq!(fs::read_dir(path("out")).unwrap().count(), 4 * 3);
-    let (all, out) = (path("all.csv"), path("out"));
-    let mistake = ["--data", text(&all), "--out", text(&out), "--dtype", "f32"];
-    let output = heatmap(&mistake);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stderr(&output), "error: no record has dtype 'f32'; there are bf16, f16\n");
 }
 
 /// Each mistake: its exit code, what stderr must name, and that nothing was written or changed.

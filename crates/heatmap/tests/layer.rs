@@ -43,29 +43,11 @@ fn cells(drawing: &Drawing, row: usize) -> impl Iterator<Item = (Cell, common::R
     })
 }
 
+/// Geometry, titles, axes and colour bar are those of every figure (`svg.rs`); the layer's has other labels.
 #[test]
-fn the_published_figure_has_its_geometry_titles_axes_and_order() {
+fn the_published_figure_has_its_labels_and_order() {
     let drawing = draw(&ADAPTERS, layer_fixture());
-    assert_eq!(drawing.columns.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6]);
-    assert_eq!(drawing.rows.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
-    assert_eq!(drawing.cells.len(), 144);
-    for (column, seq_len) in [128, 256, 512].into_iter().enumerate() {
-        let titles = drawing.texts_saying(&format!("Seq Len = {seq_len}"));
-        let (first, _) = drawing.cell(0, column, 0, 0);
-        let (last, _) = drawing.cell(0, column, 5, 0);
-        assert_eq!(titles.len(), 1, "over the top row only");
-        assert!(titles[0].at.1 < first.y);
-        assert!((titles[0].at.0 - (first.x + last.x + last.width) / 2).abs() <= 1);
-        for (i, batch) in ["1", "2", "4", "8", "16", "32"].into_iter().enumerate() {
-            let (cell, _) = drawing.cell(1, column, i, 3);
-            let below = cell.y + cell.height;
-            let is_mark = |text: &&common::Text| text.at.0 == cell.centre().0 && text.at.1 > below;
-            let marks: Vec<&str> =
-                drawing.texts.iter().filter(is_mark).map(|text| text.text.as_str()).collect();
-            assert!(marks.contains(&batch), "{marks:?} below batch {batch}");
-        }
-    }
-    assert_eq!(drawing.texts_saying("Batch Size").len(), 3);
+    assert_eq!((drawing.cells.len(), drawing.rows.len(), drawing.columns.len()), (144, 2, 3));
     let (top_left, _) = drawing.cell(0, 0, 0, 0);
     for (row, label) in ["Adapterᴴ r", "Adapterᴸ r"].into_iter().enumerate() {
         let labels = drawing.texts_saying(label);
@@ -74,51 +56,12 @@ fn the_published_figure_has_its_geometry_titles_axes_and_order() {
         assert_eq!(labels.len(), 1);
         assert!(labels[0].upwards && labels[0].at.0 < top_left.x);
         assert!((labels[0].at.1 - (first.y + last.y + last.height) / 2).abs() <= 1, "beside its row");
-        // 0, 10, 100, 250 going down.
-        for (j, rank) in ["0", "10", "100", "250"].into_iter().enumerate() {
-            let (cell, _) = drawing.cell(row, 0, 0, j);
-            let is_beside = |text: &&&common::Text| text.at.1 == cell.centre().1 && text.at.0 < top_left.x;
-            assert_eq!(drawing.texts_saying(rank).iter().filter(is_beside).count(), 1, "{label} = {rank}");
-        }
     }
     // The labels name the rows: nothing else stands there.
     let is_upwards = |text: &&common::Text| text.upwards;
     let upwards: Vec<&str> = drawing.texts.iter().filter(is_upwards).map(|text| text.text.as_str()).collect();
     assert_eq!(upwards, ["Adapterᴴ r", "Adapterᴸ r", "slow-down vs r = 0 (%)"]);
-    // One colour bar from 0 to 35, no number above it here.
-    let right = drawing.cells.iter().map(|(rect, _)| rect.x + rect.width).max().unwrap();
-    let is_mark = |text: &&common::Text| text.at.0 > right && !text.upwards;
-    let marks: Vec<&str> = drawing.texts.iter().filter(is_mark).map(|text| text.text.as_str()).collect();
-    assert_eq!(marks, ["0", "5", "10", "15", "20", "25", "30", "35"]);
-    assert_eq!(drawing.polygons.len(), 0);
-}
-
-#[test]
-fn black_is_0_and_near_white_is_35() {
-    let mut records = layer_fixture();
-    for record in &mut records {
-        if record.method == "adapter-h" && record.seq_len == 128 && record.batch == 1 {
-            record.slowdown_pct = Some(if record.rank == 0 { 0.0 } else { 35.0 });
-        }
-    }
-    let drawing = draw(&ADAPTERS, records);
-    let (_, black) = drawing.cell(0, 0, 0, 0);
-    assert_eq!(black, "#03051A", "rocket's first colour");
-    for rank in 1..4 {
-        assert_eq!(drawing.cell(0, 0, 0, rank).1, "#FAEBDD", "rocket's last colour");
-    }
-    let luminance = |colour: &str| {
-        let channel = |at: usize| u8::from_str_radix(&colour[at..at + 2], 16).unwrap();
-        fused_lora_heatmap::Rgb(channel(1), channel(3), channel(5)).luminance()
-    };
-    // In between, the larger a number the lighter its cell.
-    let mut numbers: Vec<(f64, f64)> =
-        cells(&drawing, 1).map(|(_, _, fill, text)| (text.parse().unwrap(), luminance(&fill))).collect();
-    numbers.sort_by(|a, b| a.partial_cmp(b).unwrap());
-    for pair in numbers.windows(2) {
-        assert!(pair[0].1 <= pair[1].1 + 2e-3, "{pair:?}");
-    }
-    assert!(numbers.last().unwrap().1 > numbers[0].1 + 0.05);
+    assert_eq!(drawing.polygons.len(), 0, "no number above 35 here");
 }
 
 #[test]

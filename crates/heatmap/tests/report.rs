@@ -13,9 +13,9 @@ use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Report, Vmax, draw_svg
 use fused_lora_records::{Cell, Clock, Record, to_csv};
 use serde_json::Value;
 
-/// What the tests put on the page: both workloads, LoRA on q and v beside the layer's rows, and the linear layer
-/// measured on a second device, with another state of the caches, with another backend, in another type and with
-/// several adapters.
+/// What the tests put on the page: both workloads, LoRA on q and v beside the layer's rows, and the linear
+/// layer measured on a second device, with another state of the caches, with another backend, in another type
+/// and with several adapters.
 fn records() -> Vec<Record> {
     let mut records = layer_fixture();
     let mut qv = layer_fixture();
@@ -113,7 +113,8 @@ fn every_figure_and_every_record_is_in_the_file() {
     assert_eq!(sheets.len(), 2 + 6);
     assert_eq!(figures(&html).len(), sheets.len() * Metric::ALL.len());
     let on_page: usize = sheets.iter().map(|sheet| sheet["records"].as_array().unwrap().len()).sum();
-    // The bare layer's are on both of the layer's sheets, those of the base on the sheet of several adapters too.
+    // The bare layer's are on both of the layer's sheets, those of the base on the sheet of several adapters
+    // too.
     assert_eq!(on_page, records.len() + 18 + 18);
     assert_eq!(html.matches(" hidden>\n<svg").count(), figures(&html).len() - 1, "one figure is visible");
     for record in &records {

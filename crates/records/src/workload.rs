@@ -109,9 +109,9 @@ impl Workload {
         2.0 * m as f64 * (self.base_area() + self.adapter_area(rank, rank))
     }
 
-    /// The slow-down in percent that the adapter's arithmetic alone costs at the base's efficiency: 100·(r/N
-    /// + r/K) for one projection, 100·Σ r·(K + N) / Σ K·N for several. LoRA on every projection, that is: an
-    /// adapter of another kind in a transformer's layer has a floor of its own.
+    /// The slow-down in percent that the adapter's arithmetic alone costs at the base's efficiency: 100·(r/N + r/K)
+    /// for one projection, 100·Σ r·(K+N) / Σ K·N for several. LoRA on every projection, that is: an adapter of
+    /// another kind in a transformer's layer has a floor of its own.
     #[must_use]
     pub fn floor_pct(&self, rank: usize) -> f64 {
         100.0 * self.adapter_area(rank, rank) / self.base_area()

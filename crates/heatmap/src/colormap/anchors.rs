@@ -1,9 +1,9 @@
 //! The colours of the maps: 52 anchors each, every fifth entry of the 256 that they were published with.
 //! Between anchors the colour is interpolated, which stays within one level of 255 of the original.
 //!
-//! `ROCKET` and `MAKO` are seaborn's (Copyright (c) 2012-2023, Michael L. Waskom; BSD-3-Clause, its text is in
-//! `LICENSE-seaborn.txt` beside this file). `VIRIDIS` is Matplotlib's, by Nathaniel J. Smith and Stefan van der
-//! Walt, given to the public domain (CC0).
+//! `ROCKET` and `MAKO` are seaborn's (Copyright (c) 2012-2023, Michael L. Waskom; BSD-3-Clause, its text is
+//! in `LICENSE-seaborn.txt` beside this file). `VIRIDIS` is Matplotlib's, by Nathaniel J. Smith and Stefan
+//! van der Walt, given to the public domain (CC0).
 
 /// Anchors of a map, from dark to light, as 0xRRGGBB.
 pub(super) type Anchors = [u32; 52];

@@ -3,9 +3,10 @@
 use plotters::element::{PathElement, Polygon};
 
 use super::{AXIS_LABEL, INK, OUTLINE, TICK, TICK_LABEL, fill, filled, line, tick};
+use crate::error::Error;
+use crate::figure::Figure;
 use crate::layout::{Layout, Rect};
 use crate::text::{Align, Canvas, Label, fitting_size};
-use crate::{Error, Figure};
 
 /// Height of one step of the gradient.
 const STEP: usize = 2;

@@ -3,9 +3,10 @@
 use plotters::element::PathElement;
 
 use super::{fill, line};
+use crate::colormap::Rgb;
+use crate::error::Error;
 use crate::layout::Rect;
 use crate::text::Canvas;
-use crate::{Error, Rgb};
 
 const GROUND: Rgb = Rgb(0xEC, 0xEC, 0xEC);
 const LINES: Rgb = Rgb(0x9E, 0x9E, 0x9E);

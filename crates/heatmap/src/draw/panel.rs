@@ -3,10 +3,11 @@
 use fused_lora_records::{BATCHES, RANKS, SEQ_LENS};
 
 use super::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, hatch, tick};
+use crate::error::Error;
+use crate::figure::Figure;
 use crate::label::RowLabel;
 use crate::layout::{Layout, Rect};
 use crate::text::{Align, Canvas, Label, cut, fitting_size};
-use crate::{Error, Figure};
 
 /// The cells of one row of panels, with its label, y label and ranks on the left.
 pub(super) fn draw_row(

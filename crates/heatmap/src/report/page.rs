@@ -2,93 +2,32 @@
 
 use std::fmt::Write as _;
 
-use fused_lora_records::Record;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::sheet::Sheet;
 use super::view::View;
+use crate::select::Selection;
 use crate::text::FAMILIES;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// What the script reads.
-#[derive(Serialize)]
-struct Data<'a> {
-    sheets: Vec<SheetData<'a>>,
-    views: Vec<ViewData<'a>>,
-}
-
-/// A sheet's columns that all of its records share, and its records.
-#[derive(Serialize)]
-struct SheetData<'a> {
-    workload: &'a str,
-    backend: &'a str,
-    device: &'a str,
-    cache: &'a str,
-    dtype: &'a str,
-    adapters: usize,
-    rows: Vec<&'a str>,
-    records: Vec<RecordData<'a>>,
-}
-
-#[derive(Serialize)]
-struct ViewData<'a> {
-    sheet: usize,
-    metric: &'a str,
-}
-
-/// A record's other columns, under their names in the CSV.
-#[derive(Serialize)]
-struct RecordData<'a> {
-    method: &'a str,
-    seq_len: usize,
-    batch: usize,
-    rank: usize,
-    time_ns: f64,
-    time_lo_ns: Option<f64>,
-    time_hi_ns: Option<f64>,
-    slowdown_pct: Option<f64>,
-    slowdown_lo_pct: Option<f64>,
-    slowdown_hi_pct: Option<f64>,
-    floor_pct: Option<f64>,
-    floor_pad_pct: Option<f64>,
-    limit_ns: Option<f64>,
-    gflops: Option<f64>,
-    samples: usize,
-    repeated: usize,
-    ratio_by: String,
-    commit: &'a str,
-    dirty: bool,
-    measured_at: String,
-}
-
-impl<'a> RecordData<'a> {
-    fn new(record: &'a Record) -> RecordData<'a> {
-        RecordData {
-            method: &record.method,
-            seq_len: record.seq_len,
-            batch: record.batch,
-            rank: record.rank,
-            time_ns: record.time_ns,
-            time_lo_ns: record.time_lo_ns,
-            time_hi_ns: record.time_hi_ns,
-            slowdown_pct: record.slowdown_pct,
-            slowdown_lo_pct: record.slowdown_lo_pct,
-            slowdown_hi_pct: record.slowdown_hi_pct,
-            floor_pct: record.floor_pct,
-            floor_pad_pct: record.floor_pad_pct,
-            limit_ns: record.limit_ns,
-            gflops: record.gflops,
-            samples: record.samples,
-            repeated: record.repeated,
-            ratio_by: record.ratio_by.to_string(),
-            commit: &record.commit,
-            dirty: record.dirty,
-            measured_at: record.measured_at.to_string(),
-        }
-    }
-}
+/// Columns that a sheet has once, or that the page does not show.
+const LEFT_OUT: [&str; 13] = [
+    "run",
+    "workload",
+    "backend",
+    "device",
+    "threads",
+    "simd",
+    "driver",
+    "clock_mhz",
+    "cache",
+    "dtype",
+    "d_in",
+    "d_out",
+    "adapters",
+];
 
 /// The page. The figure with the number `first` is visible without any script.
 pub(super) fn html(sheets: &[Sheet], views: &[View], first: usize) -> String {
@@ -138,39 +77,34 @@ measured.</p>
     )
 }
 
+/// What the script reads: each sheet with its records, whose columns have their names in the CSV.
 fn data(sheets: &[Sheet], views: &[View]) -> String {
-    let views = views.iter().map(|view| ViewData { sheet: view.sheet, metric: view.metric.name() });
-    let data = Data { sheets: sheets.iter().map(sheet_data).collect(), views: views.collect() };
-    let json = serde_json::to_string(&data).expect("structs of texts and finite numbers are JSON");
+    let views = views.iter().map(|view| json!({ "sheet": view.sheet, "metric": view.metric.name() }));
+    let data = json!({
+        "sheets": sheets.iter().map(sheet_data).collect::<Vec<_>>(),
+        "views": views.collect::<Vec<_>>(),
+    });
     // No text may end the script element that it stands in.
-    json.replace('<', "\\u003c")
+    data.to_string().replace('<', "\\u003c")
 }
 
-fn sheet_data(sheet: &Sheet) -> SheetData<'_> {
-    let selection = sheet.selection();
-    SheetData {
-        workload: &selection.workload,
-        backend: &selection.backend,
-        device: &sheet.device,
-        cache: &selection.cache,
-        dtype: &selection.dtype,
-        adapters: selection.adapters,
-        rows: selection.rows.iter().map(|row| row.method.as_str()).collect(),
-        records: selection.base.iter().chain(selection.drawn()).map(RecordData::new).collect(),
-    }
-}
-
-/// A text as the value of an attribute in double quotes.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c => escaped.push(c),
+fn sheet_data(sheet: &Sheet) -> Value {
+    let Selection { rows, base, workload, backend, cache, dtype, adapters, .. } = sheet.selection();
+    let records = base.iter().chain(sheet.selection().drawn()).map(|record| {
+        let mut columns = json!(record);
+        if let Value::Object(columns) = &mut columns {
+            columns.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
         }
-    }
-    escaped
+        columns
+    });
+    json!({
+        "workload": workload,
+        "backend": backend,
+        "device": sheet.device,
+        "cache": cache,
+        "dtype": dtype,
+        "adapters": adapters,
+        "rows": rows.iter().map(|row| &row.method).collect::<Vec<_>>(),
+        "records": records.collect::<Vec<_>>(),
+    })
 }

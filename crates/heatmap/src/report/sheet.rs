@@ -1,12 +1,13 @@
-//! What one page can show: per sheet one workload, backend, device, state of the caches, element type, number of
-//! adapters, and set of rows.
+//! What one page can show: per sheet one workload, backend, device, state of the caches, element type, number
+//! of adapters, and set of rows.
 
 use std::collections::BTreeSet;
 
 use fused_lora_records::Record;
 
-use crate::select::{BASES, default_rows, on_grid};
-use crate::{Error, MAX_ROWS, Metric, Query, Selection};
+use crate::error::Error;
+use crate::metric::Metric;
+use crate::select::{BASES, MAX_ROWS, Query, Selection, default_rows, on_grid};
 
 /// The records of figures that differ in their metric alone.
 #[derive(Clone, Debug)]
@@ -24,8 +25,8 @@ pub(super) struct MetricSelection {
 }
 
 impl Sheet {
-    /// Every sheet: the rows that are asked for or, without any, all that were measured, those of the plain figure
-    /// first.
+    /// Every sheet: the rows that are asked for or, without any, all that were measured, those of the plain
+    /// figure first.
     pub(super) fn all(rows: &[String], records: &[Record]) -> Result<Vec<Sheet>, Error> {
         let is_wanted = |method: &String| {
             if rows.is_empty() { !BASES.contains(&method.as_str()) } else { rows.contains(method) }

@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 
 use fused_lora_records::Cell;
 
-use super::page::escaped;
 use super::sheet::MetricSelection;
-use crate::draw::areas;
-use crate::text::FAMILIES;
-use crate::{Colormap, Error, Figure, Metric, Vmax, draw_svg};
+use crate::colormap::Colormap;
+use crate::draw::{areas, draw_svg};
+use crate::error::Error;
+use crate::figure::Figure;
+use crate::metric::Metric;
+use crate::scale::Vmax;
+use crate::text::{FAMILIES, escaped};
 
 /// A figure.
 #[derive(Clone, Debug)]
@@ -40,7 +43,8 @@ impl View {
             writeln!(
                 svg,
                 "<rect class=\"cell\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" \
-                 data-method=\"{method}\" data-seq-len=\"{seq_len}\" data-batch=\"{batch}\" data-rank=\"{rank}\"/>"
+                 data-method=\"{method}\" data-seq-len=\"{seq_len}\" data-batch=\"{batch}\" \
+                 data-rank=\"{rank}\"/>"
             )
             .expect("writing to a String cannot fail");
         }
@@ -49,8 +53,9 @@ impl View {
     }
 }
 
-/// The SVG without the attributes that say what holds anyway: SVG's initial values, and the font and the lines' empty
-/// fill, which the page's style has. In texts plotters escapes quotes, so these are attributes wherever they stand.
+/// The SVG without the attributes that say what holds anyway: SVG's initial values, and the font and the
+/// lines' empty fill, which the page's style has. In texts plotters escapes quotes, so these are attributes
+/// wherever they stand.
 fn lean(svg: &str) -> String {
     let font = format!(" font-family=\"{FAMILIES}\"");
     let initial = [" opacity=\"1\"", " stroke=\"none\"", " stroke-width=\"1\"", &font];

@@ -1,9 +1,9 @@
-//! A headless Chromium, driven through its debugging pipe: real input events, and everything that the page logs or
-//! asks the network for.
+//! A headless Chromium, driven through its debugging pipe: real input events, and everything that the page
+//! logs or asks the network for.
 //!
-//! A client of its own, since the crates that speak the protocol bring all of it as generated code and a web socket:
-//! minutes of compiling for the eight methods that are used here.
-//! Protocol: <https://chromedevtools.github.io/devtools-protocol/>; messages on the pipe end with a NUL.
+//! A client of its own, since the crates that speak the protocol bring all of it as generated code and a web
+//! socket: minutes of compiling for the eight methods that are used here. Protocol:
+//! <https://chromedevtools.github.io/devtools-protocol/>; messages on the pipe end with a NUL.
 
 use std::collections::VecDeque;
 use std::env;

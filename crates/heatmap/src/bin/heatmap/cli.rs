@@ -7,7 +7,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use fused_lora_heatmap::{Colormap, MAX_ROWS, Metric, Query, Vmax};
 use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Workload};
 
-/// Draws the six-panel figure of a measured grid: slow-down by batch size, rank, sequence length and strategy.
+/// Draws the six-panel figure of a measured grid: slow-down by batch size, rank, sequence length and
+/// strategy.
 ///
 /// Without options it draws the newest measurements of this workspace into figures/local/, or the published
 /// data if nothing was measured.
@@ -42,7 +43,7 @@ pub(crate) struct Cli {
     pub(crate) colormap: Colormap,
 
     /// Workload to draw [default: that of the newest record]
-    #[arg(long, value_parser = |name: &str| Workload::by_name(name).map(|workload| workload.name().to_owned()))]
+    #[arg(long, value_parser = |name: &str| Workload::by_name(name).map(|found| found.name().to_owned()))]
     workload: Option<String>,
 
     /// Backend to draw [default: that of the newest record]
@@ -77,8 +78,8 @@ pub(crate) struct Cli {
     #[arg(long, conflicts_with = "out")]
     publish: bool,
 
-    /// Write one page for a browser instead, report.html: every figure, and the numbers behind each cell. What is
-    /// chosen by other options is shown first
+    /// Write one page for a browser instead, report.html: every figure, and the numbers behind each cell.
+    /// What is chosen by other options is shown first
     #[arg(long, conflicts_with_all = ["publish", "mix_devices"])]
     pub(crate) report: bool,
 }

@@ -1,5 +1,5 @@
-//! `heatmap`: draws the six-panel figure of a measured grid, or writes the reader's page of all of them. Plain
-//! `cargo run --release` is this program.
+//! `heatmap`: draws the six-panel figure of a measured grid, or writes the reader's page of all of them.
+//! Plain `cargo run --release` is this program.
 //!
 //! The paths of the written files go to stdout, everything else to stderr. Exit code 2 is a mistake in the
 //! command line, 1 any other failure.
@@ -38,7 +38,8 @@ fn run(cli: &Cli) -> Result<()> {
     }
     if source.origin == Origin::Published {
         eprintln!(
-            "note: no measurements in {}; this is the published data. `cargo bench --bench grid` measures here.",
+            "note: no measurements in {}; this is the published data. \
+             `cargo bench --bench grid` measures here.",
             measurements.display()
         );
     }
@@ -76,7 +77,8 @@ fn report(selection: &Selection, origin: &Origin, read: usize) {
     let Selection { workload, backend, cache, dtype, adapters, .. } = selection;
     let plural = if *adapters == 1 { "" } else { "s" };
     eprintln!(
-        "{workload}, {backend}, {cache}, {dtype}, {adapters} adapter{plural}: {drawn} of {read} records from {from}"
+        "{workload}, {backend}, {cache}, {dtype}, {adapters} adapter{plural}: {drawn} of {read} records \
+         from {from}"
     );
     for other in &selection.left_out {
         eprintln!("not drawn, choose it by its option: {other}");
