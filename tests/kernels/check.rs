@@ -10,7 +10,7 @@ use fused_lora_simt::Machine;
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
-use crate::{operands::rank16, setup::Setup};
+use crate::{case::rank16, setup::Setup};
 
 impl Setup {
     /// Holds y to the reference, and the counters to zero.
@@ -20,8 +20,8 @@ impl Setup {
         self.compare(&y, strategy, |rows, adapter| self.expected(rows, adapter, strategy))
     }
 
-    /// What a product gives for rows with one adapter, or none. Columns that the adapter does not add to are the
-    /// base's; see also `allow_nan_beside`.
+    /// What a product gives for rows with one adapter, or none. Columns that the adapter does not add to are
+    /// the base's; see also `allow_nan_beside`.
     fn expected(&self, rows: Range<usize>, adapter: Option<usize>, strategy: Strategy) -> Expected {
         let (m, epilogue) = (&self.matrices, self.epilogue());
         let forward = |adapter: Option<usize>| {
@@ -131,8 +131,8 @@ impl Setup {
         Ok(())
     }
 
-    /// Puts the expected in the place of NaN where `Adapter` allows it: in a row whose h is not finite, beside the
-    /// adapter's columns, within the column tiles that they lie in.
+    /// Puts the expected in the place of NaN where `Adapter` allows it: in a row whose h is not finite,
+    /// beside the adapter's columns, within the column tiles that they lie in.
     fn allow_nan_beside(&self, adapter: usize, rows: Range<usize>, y: &mut Array2<f16>, expected: &Expected) {
         let columns = self.case.columns(adapter);
         if columns == (0..self.case.n) || y.iter().all(|y| !y.is_nan()) {

@@ -13,7 +13,8 @@ use half::f16;
 
 use super::source::Located;
 use crate::{
-    case::{Case, Failure, Setup, kernel, set_up},
+    case::{Case, kernel},
+    setup::{Failure, Setup, set_up},
     unfused::ROADS,
 };
 
