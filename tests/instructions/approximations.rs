@@ -31,8 +31,8 @@ fn values(seed: u64) -> Vec<f32> {
     values
 }
 
-/// Holds `name` to `function`, with an error of at most `bound` (x, exact value) from the exact value, and to the exact
-/// value where that is no number, 0 or infinite.
+/// Holds `name` to `function`, with an error of at most `bound` (x, exact value) from the exact value, and to
+/// the exact value where that is no number, 0 or infinite.
 #[track_caller]
 fn check(name: &str, function: impl Fn(f64) -> f64, bound: impl Fn(f64) -> f64) {
     let values = values(1);
@@ -73,7 +73,8 @@ fn rsqrt_approx() {
     check("rsqrt_approx", |x| 1.0 / x.sqrt(), |exact| exact * 2f64.powf(-22.9));
 }
 
-/// Products of f32 are exact in f64, and with sums of which it holds, too, rounding once is rounding that f64.
+/// Products of f32 are exact in f64, and with sums of which it holds, too, rounding once is rounding that
+/// f64.
 #[test]
 fn fma_rounds_once() {
     let mut rng = inputs::generator(2);

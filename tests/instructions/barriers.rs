@@ -2,11 +2,7 @@
 
 use fused_lora_simt::{Action, Kind, Op, Schedule, Site};
 
-use crate::{
-    inputs,
-    launch::{check, entry},
-    strict,
-};
+use crate::{entry::entry, inputs, launch::check, strict};
 
 const ITEMS: usize = 6;
 
@@ -40,7 +36,8 @@ fn without_the_barrier_it_is_a_race() {
     ] {
         for schedule in Schedule::standard(12) {
             let fault = schedule.with(Site::all(op).does(Action::Drop));
-            let report = strict::run_under(entry(name), ITEMS, &inputs::words(ITEMS * words, 3), &fault);
+            let input = inputs::words(ITEMS * words, 3);
+            let report = strict::run_under(&entry(name), ITEMS, &input, None, &fault);
             let kind = report.err().expect("a fault").kind;
             assert!(matches!(kind, Kind::Race { .. } | Kind::Poison { .. }), "{name}: {kind:?}");
         }

@@ -31,8 +31,8 @@ const NO_INSTRUCTIONS: [&str; 10] = [
     "from_sums",
 ];
 
-/// Instructions that alone give nothing to be seen, and the entry that would fail without them (see the seeded faults
-/// of `sm90`).
+/// Instructions that alone give nothing to be seen, and the entry that would fail without them (see the
+/// seeded faults of `sm90`).
 const TOGETHER: [(&str, &str); 5] = [
     ("barrier_cluster_arrive", "barrier_cluster"),
     ("barrier_cluster_wait", "barrier_cluster"),
@@ -68,7 +68,8 @@ fn names(module: &str, source: &str) -> Vec<String> {
                 let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
                 &after[..end]
             });
-        // `special_register! { name, intrinsic }`, or `{ name, "%register" }`; `unary! { name, "instruction" }`.
+        // `special_register! { name, intrinsic }`, or `{ name, "%register" }`; `unary! { name, "instruction"
+        // }`.
         let name = name.or_else(|| {
             let intrinsic = line.strip_suffix("_x").and_then(|line| line.split_once(", _"));
             let register = line.strip_suffix('"').and_then(|line| line.split_once(", \"%"));

@@ -22,8 +22,8 @@ fn is_nan(bits: u16) -> bool {
     bits & 0x7fff > 0x7c00
 }
 
-/// f32 to the nearest f16, ties to even, from what that means: to the nearest multiple of the spacing there is
-/// around x. `None` for NaN.
+/// f32 to the nearest f16, ties to even, from what that means: to the nearest multiple of the spacing there
+/// is around x. `None` for NaN.
 fn nearest(x: f32) -> Option<u16> {
     if x.is_nan() {
         return None;
@@ -37,7 +37,8 @@ fn nearest(x: f32) -> Option<u16> {
     // 2^exponent ≤ x, but not below the smallest normal f16.
     let exponent = if x < 2f64.powi(-14) { -14 } else { ((x.to_bits() >> 52) as i32) - 1023 };
     let multiples = (x / 2f64.powi(exponent - 10)).round_ties_even() as u16;
-    // For normal numbers, 1024 of the multiples are the leading one, which counts up the exponent, as does a carry.
+    // For normal numbers, 1024 of the multiples are the leading one, which counts up the exponent, as does a
+    // carry.
     let bits = multiples + ((exponent + 14) as u16) * 1024;
     Some(sign | bits)
 }
@@ -78,7 +79,8 @@ fn packs(values: &[f32]) {
 
 #[test]
 fn pack_f16x2_around_every_boundary() {
-    // All values in the middle between two f16, where ties are, and their neighbours among f32. The last is 65520.
+    // All values in the middle between two f16, where ties are, and their neighbours among f32. The last is
+    // 65520.
     let middles = (0..0x7c00u16).map(|bits| {
         let above = if bits == 0x7bff { 65536.0 } else { value(bits + 1) };
         ((value(bits) + above) / 2.0) as f32

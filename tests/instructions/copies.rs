@@ -2,11 +2,7 @@
 
 use fused_lora_simt::{Action, Kind, Op, Schedule, Site};
 
-use crate::{
-    inputs,
-    launch::{check, entry},
-    strict,
-};
+use crate::{entry::entry, inputs, launch::check, strict};
 
 const ITEMS: usize = 17;
 const THREADS: usize = 64;
@@ -56,7 +52,7 @@ fn a_wait_one_group_short_is_a_race() {
         for schedule in Schedule::standard(12) {
             let fault = schedule.with(Site::all(Op::CpAsyncWaitGroup).does(Action::WaitGroup(1)));
             let input: Vec<u32> = vec![16; ITEMS * words * THREADS];
-            let report = strict::run_under(entry(name), ITEMS, &input, &fault).err().expect("a fault");
+            let report = strict::run_under(&entry(name), ITEMS, &input, None, &fault).err().expect("a fault");
             let expected = matches!(report.kind, Kind::Race { .. } | Kind::Poison { .. });
             assert!(expected, "{name}: {report}");
         }

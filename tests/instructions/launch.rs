@@ -1,49 +1,34 @@
 //! Running an entry everywhere.
 
-use fused_lora_kernels::instructions::{INSTRUCTIONS, Instruction};
+use crate::{
+    device,
+    entry::{Matrix, Outcome, entry},
+    strict,
+};
 
-use crate::{device, strict};
-
-/// What a run left in memory.
-pub(crate) struct Outcome {
-    /// Who ran it, for messages.
-    pub by: String,
-    /// Whether it was a GPU.
-    pub on_device: bool,
-    /// `[items, output_words]`.
-    pub output: Vec<u32>,
-    /// The words that all items share.
-    pub counters: Vec<u32>,
-    /// The elements of the map's matrix, where there is one in memory of its own.
-    pub matrix: Vec<u16>,
-}
-
-/// The row of the table.
-pub(crate) fn entry(name: &str) -> &'static Instruction {
-    let found = INSTRUCTIONS.iter().find(|entry| entry.name.strip_prefix("instruction_") == Some(name));
-    found.unwrap_or_else(|| panic!("the table has no instruction {name}"))
-}
-
-/// CTAs that are launched: one more than there are items.
-pub(crate) fn grid(items: usize) -> u32 {
-    items as u32 + 1
-}
-
-/// Runs `name` on `[items, input_words]` under several schedules of the strict machine, and on the GPU if there is
-/// one.
+/// Runs `name` on `[items, input_words]` under several schedules of the strict machine, and on the GPU if
+/// there is one that has it.
 #[track_caller]
 pub(crate) fn run(name: &str, items: usize, input: &[u32]) -> Vec<Outcome> {
+    run_with(name, items, input, None)
+}
+
+/// The same for an entry that wants a map, with its matrix.
+#[track_caller]
+pub(crate) fn run_with(name: &str, items: usize, input: &[u32], matrix: Option<&Matrix>) -> Vec<Outcome> {
     let entry = entry(name);
     assert_eq!(input.len(), items * entry.input_words as usize, "{name} wants another number of words");
-    let mut outcomes = strict::run(entry, items, input);
-    match device::find() {
-        Ok(device) => outcomes.push(device.run(entry, items, input)),
+    assert!((items as u32).is_multiple_of(entry.cluster), "{name} wants whole clusters");
+    assert_eq!(matrix.is_some(), entry.tensor_map, "{name} and its matrix");
+    let mut outcomes = strict::run(&entry, items, input, matrix);
+    match device::find(&entry) {
+        Ok((device, module)) => outcomes.push(device.run(module, &entry, items, input, matrix)),
         Err(why) => println!("{name}: no device: compared on simt alone ({why})"),
     }
     outcomes
 }
 
-/// Runs `name` and holds each output to `expected`.
+/// Runs `name`, which has no map, and holds each output to `expected`.
 #[track_caller]
 pub(crate) fn check(name: &str, items: usize, input: &[u32], expected: &[u32]) {
     for outcome in run(name, items, input) {

@@ -1,6 +1,6 @@
-//! Every instruction of `kernels/src/device`, alone: what it gives must be what the PTX manual says, on the strict
-//! machine, and bit for bit the same on a GPU where there is one. (Sums of tensor cores and approximations by
-//! a bound: the manual leaves their rounding open. Which NaN a conversion gives, too.)
+//! Every instruction of `kernels/src/device`, alone: what it gives must be what the PTX manual says, on the
+//! strict machine, and bit for bit the same on a GPU where there is one. (Sums of tensor cores and
+//! approximations by a bound: the manual leaves their rounding open. Which NaN a conversion gives, too.)
 //!
 //! Those of compute capability 9.0 alone are in `sm90`.
 //!
@@ -17,6 +17,7 @@ mod completeness;
 mod conversions;
 mod copies;
 mod device;
+mod entry;
 mod inputs;
 mod launch;
 mod matrices;

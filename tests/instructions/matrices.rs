@@ -1,5 +1,5 @@
-//! `ldmatrix` and `mma`. Fragments as in PTX ISA 9.7.14.5.8 and 9.7.14.5.15: an entry has two warps, each with
-//! operands of its own.
+//! `ldmatrix` and `mma`. Fragments as in PTX ISA 9.7.14.5.8 and 9.7.14.5.15: an entry has two warps, each
+//! with operands of its own.
 
 use half::f16;
 use rand::{RngExt as _, rngs::StdRng, seq::SliceRandom as _};
@@ -13,7 +13,8 @@ use crate::{
 const ITEMS: usize = 12;
 const LANES: usize = 32;
 
-/// Holds `name` to the word that `register` finds in the rows of a warp, four words each: by matrix, and lane.
+/// Holds `name` to the word that `register` finds in the rows of a warp, four words each: by matrix, and
+/// lane.
 #[track_caller]
 fn loads(name: &str, register: impl Fn(&dyn Fn(usize, usize) -> u32, usize, usize) -> u32) {
     let mut rng = inputs::generator(1);
@@ -47,7 +48,8 @@ fn loads(name: &str, register: impl Fn(&dyn Fn(usize, usize) -> u32, usize, usiz
 
 #[test]
 fn ldmatrix_x4() {
-    // Lane l gets, in register i, elements 2 (l mod 4) and the next, which are one word, of row l / 4 of matrix i.
+    // Lane l gets, in register i, elements 2 (l mod 4) and the next, which are one word, of row l / 4 of
+    // matrix i.
     loads("ldmatrix_x4", |word, i, lane| word(8 * i + lane / 4, lane % 4));
 }
 
@@ -119,8 +121,8 @@ fn result(row: usize, column: usize) -> (usize, usize) {
     (row % 8 * 4 + column / 2, row / 8 * 2 + column % 2)
 }
 
-/// Runs products, two of them in an item, and gives each sum to `check`: where it was made, operands, row, column,
-/// what came out.
+/// Runs products, two of them in an item, and gives each sum to `check`: where it was made, operands, row,
+/// column, what came out.
 #[track_caller]
 fn products(operands: &[Operands], check: impl Fn(bool, &Operands, usize, usize, f32) -> Result<(), String>) {
     let input: Vec<u32> = operands.iter().flat_map(Operands::fragments).collect();
@@ -158,9 +160,9 @@ fn mma_of_whole_numbers_is_exact() {
 
 /// Holds a sum to the exact one.
 ///
-/// The strict machine rounds once, towards zero. Tensor cores align the products and c to the largest of them and
-/// cut off what is below 24 bits, which is at most 2⁻²³ of that one for each of the 17; they may do so in two
-/// steps, with a sum in between.
+/// The strict machine rounds once, towards zero. Tensor cores align the products and c to the largest of them
+/// and cut off what is below 24 bits, which is at most 2⁻²³ of that one for each of the 17; they may do so in
+/// two steps, with a sum in between.
 fn close(on_device: bool, operands: &Operands, row: usize, column: usize, d: f32) -> Result<(), String> {
     let (expected, products, c) = operands.sum(row, column);
     let bound = if on_device { 20.0 * (products + c) } else { expected.abs() } * 2f64.powi(-23);

@@ -4,8 +4,9 @@ use fused_lora_simt::{Action, Kind, Op, Schedule, Site};
 use rand::RngExt as _;
 
 use crate::{
+    entry::entry,
     inputs,
-    launch::{assert_words, check, entry, run},
+    launch::{assert_words, check, run},
     strict,
 };
 
@@ -89,7 +90,7 @@ fn without_release_or_acquire_it_is_a_race() {
     for op in [Op::RedAddRelease, Op::LdAcquire] {
         for schedule in Schedule::standard(12) {
             let fault = schedule.with(Site::all(op).does(Action::Weaken));
-            let report = strict::run_under(entry("release_acquire"), ITEMS, &[], &fault).err();
+            let report = strict::run_under(&entry("release_acquire"), ITEMS, &[], None, &fault).err();
             let kind = report.expect("a fault").kind;
             assert!(matches!(kind, Kind::Race { .. }), "{op:?}: {kind:?}");
         }

@@ -1,9 +1,6 @@
 //! Special registers, and what must not be seen at all.
 
-use crate::{
-    inputs,
-    launch::{check, grid},
-};
+use crate::{entry::entry, inputs, launch::check};
 
 const ITEMS: usize = 9;
 const THREADS: u32 = 64;
@@ -33,7 +30,7 @@ fn block_dim_x() {
 
 #[test]
 fn grid_dim_x() {
-    numbers("grid_dim_x", |_, _| grid(ITEMS));
+    numbers("grid_dim_x", |_, _| entry("grid_dim_x").grid(ITEMS));
 }
 
 #[test]

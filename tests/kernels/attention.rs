@@ -7,11 +7,13 @@
 //! E = 2 · max over keys of ((d/16 + 32)·ε·Σ|q||k|/√d + 2ε·|s|) + (blocks + 2)·4ε
 //! ```
 //!
-//! - y is rounded once: u·|ref|, and 2⁻²⁴ where it is subnormal; a weight once, to f16, relative to the largest weight so far,
-//!   which is 1: u·w, and 2⁻²⁴ where it is subnormal, whose sum over |v| is divided by a sum of weights of at least 1.
-//! - An error of e in an exponent is a relative one of e in a weight. A score has that of its d/16 `mma`, as of any product
-//!   here, and that of two roundings in f32 (its scale, the difference to the maximum). Weight and sum of weights have
-//!   both: twice. `ex2` errs by 2 ulp, once a block for the factors and once for the weight, `rcp` by 1 ulp.
+//! - y is rounded once: u·|ref|, and 2⁻²⁴ where it is subnormal; a weight once, to f16, relative to the
+//!   largest weight so far, which is 1: u·w, and 2⁻²⁴ where it is subnormal, whose sum over |v| is divided by
+//!   a sum of weights of at least 1.
+//! - An error of e in an exponent is a relative one of e in a weight. A score has that of its d/16 `mma`, as
+//!   of any product here, and that of two roundings in f32 (its scale, the difference to the maximum). Weight
+//!   and sum of weights have both: twice. `ex2` errs by 2 ulp, once a block for the factors and once for the
+//!   weight, `rcp` by 1 ulp.
 //! - Sums of weight times v are those of n/16 `mma`.
 
 use fused_lora_kernels::{
@@ -22,7 +24,10 @@ use half::f16;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::suite::schedules;
+use crate::{
+    layer::{self, EPSILON, Subject, U},
+    suite::schedules,
+};
 
 const BLOCK: usize = ATTENTION_BLOCK as usize;
 
@@ -123,52 +128,6 @@ impl Setup {
         Self { case: case.clone(), qkv, params, y, y_elements }
     }
 
-    /// Runs the kernel under a schedule on a y that nobody wrote.
-    pub(crate) fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
-        machine.poison(self.y, 2 * self.y_elements).unwrap();
-        let kernel = self.case.kernel();
-        let blocks = self.case.seq_len.div_ceil(BLOCK);
-        let grid = (blocks * self.case.heads * self.case.sequences) as u32;
-        let shape = [grid, kernel.threads, kernel.shared_bytes];
-        let launch = fused_lora_tests::shipped::launch(kernel.name, &self.params, shape);
-        machine.run(&[launch], schedule)
-    }
-
-    /// Holds y to the formula, and what is beside it to never having been written.
-    pub(crate) fn check(&self, machine: &Machine) -> Result<(), String> {
-        let (width, ldy) = (self.case.width(), self.params.ldy as usize);
-        let is_y =
-            |element: usize| element >= self.case.shift_y && (element - self.case.shift_y) % ldy < width;
-        for element in (0..self.y_elements).filter(|&element| !is_y(element)) {
-            if machine.read::<u16>(self.y + 2 * element as u64, 1).is_ok() {
-                return Err(format!("element {element} of y's buffer is written, outside of y"));
-            }
-        }
-        for row in 0..self.case.rows() {
-            let bits: Vec<u16> = machine
-                .read(self.y + 2 * (self.case.shift_y + row * ldy) as u64, width)
-                .map_err(|report| format!("row {row}: {report}"))?;
-            for head in 0..self.case.heads {
-                let expected = self.expected(row, head);
-                let columns = head * self.case.head_dim..;
-                for (column, (reference, bound)) in columns.zip(expected) {
-                    let y = f16::from_bits(bits[column]).to_f64();
-                    let right = if reference.is_nan() {
-                        y.is_nan()
-                    } else if reference.is_infinite() {
-                        y == reference || y.is_nan()
-                    } else {
-                        (y - reference).abs() <= bound
-                    };
-                    if !right {
-                        return Err(format!("y[{row}, {column}] is {y}, not {reference} ± {bound:e}"));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn value(&self, row: usize, part: usize, head: usize, column: usize) -> f64 {
         let width = self.case.width();
         self.qkv[row * 3 * width + part * width + head * self.case.head_dim + column].to_f64()
@@ -213,26 +172,57 @@ impl Setup {
     }
 }
 
-const U: f64 = 1.0 / 2048.0;
-const EPSILON: f64 = f32::EPSILON as f64;
+impl Subject for Setup {
+    fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
+        machine.poison(self.y, 2 * self.y_elements).unwrap();
+        let kernel = self.case.kernel();
+        let blocks = self.case.seq_len.div_ceil(BLOCK);
+        let grid = (blocks * self.case.heads * self.case.sequences) as u32;
+        let shape = [grid, kernel.threads, kernel.shared_bytes];
+        let launch = fused_lora_tests::shipped::launch(kernel.name, &self.params, shape);
+        machine.run(&[launch], schedule)
+    }
 
-/// Runs a case over schedules, and holds each result to the reference and each run to be without bank conflicts.
+    fn check(&self, machine: &Machine) -> Result<(), String> {
+        let (width, ldy) = (self.case.width(), self.params.ldy as usize);
+        let is_y =
+            |element: usize| element >= self.case.shift_y && (element - self.case.shift_y) % ldy < width;
+        for element in (0..self.y_elements).filter(|&element| !is_y(element)) {
+            if machine.read::<u16>(self.y + 2 * element as u64, 1).is_ok() {
+                return Err(format!("element {element} of y's buffer is written, outside of y"));
+            }
+        }
+        for row in 0..self.case.rows() {
+            let bits: Vec<u16> = machine
+                .read(self.y + 2 * (self.case.shift_y + row * ldy) as u64, width)
+                .map_err(|report| format!("row {row}: {report}"))?;
+            for head in 0..self.case.heads {
+                let expected = self.expected(row, head);
+                let columns = head * self.case.head_dim..;
+                for (column, (reference, bound)) in columns.zip(expected) {
+                    let y = f16::from_bits(bits[column]).to_f64();
+                    let right = if reference.is_nan() {
+                        y.is_nan()
+                    } else if reference.is_infinite() {
+                        y == reference || y.is_nan()
+                    } else {
+                        (y - reference).abs() <= bound
+                    };
+                    if !right {
+                        return Err(format!("y[{row}, {column}] is {y}, not {reference} ± {bound:e}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a case over schedules, and holds it to the formula.
 pub(crate) fn hold(case: &Case, schedules: &[Schedule]) -> Stats {
     let mut machine = Machine::new();
     let setup = Setup::new(&mut machine, case);
-    let mut last = None;
-    for schedule in schedules {
-        let stats = setup.launch(&mut machine, schedule).unwrap_or_else(|report| {
-            panic!("{report}\n{case:?}\n{schedule:?}");
-        });
-        if let Err(what) = setup.check(&machine) {
-            panic!("{what}\n{case:?}\n{schedule:?}");
-        }
-        assert_eq!(stats.ldmatrix_conflicts, 0, "bank conflicts of ldmatrix, {case:?}");
-        assert_eq!(stats.cp_async_conflicts, 0, "bank conflicts of cp.async, {case:?}");
-        last = Some(stats);
-    }
-    last.expect("at least one schedule")
+    layer::hold(&mut machine, &setup, case, schedules)
 }
 
 #[test]
@@ -302,8 +292,8 @@ fn random() {
     }
 }
 
-/// What is not finite reaches the rows that see it, and no other. Every query is somewhere in a block before it, in the
-/// same 16 or not.
+/// What is not finite reaches the rows that see it, and no other. Every query is somewhere in a block before
+/// it, in the same 16 or not.
 #[test]
 fn what_is_not_finite_is_seen_by_those_alone_that_may() {
     let (inf, nan) = (f32::INFINITY, f32::NAN);
@@ -317,7 +307,8 @@ fn what_is_not_finite_is_seen_by_those_alone_that_may() {
             }
         }
     }
-    // Several in the same 16 keys, of both signs; and the last row of a sequence before the first of the next.
+    // Several in the same 16 keys, of both signs; and the last row of a sequence before the first of the
+    // next.
     let planted = vec![(3, v, inf), (7, v, -inf), (7, v + 1, nan), (9, v, nan), (36, v, inf), (36, k, nan)];
     hold(&Case { planted, seed: 8, ..Case::new(2, 37, 2, 16) }, &schedules(0, 4));
     for head_dim in [64, 128] {

@@ -1,16 +1,31 @@
-//! One product: its sizes, its adapters, how its operands lie in memory.
+//! One product: its sizes, its adapters, how its operands lie in memory; and the kernels that it can be for.
 
 use std::ops::Range;
 
 use fused_lora::Activation;
-use fused_lora_kernels::table::{Kernel, Operation, Target};
+use fused_lora_kernels::{
+    table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target},
+    tile::RANK_GRANULE,
+};
 
-use crate::operands::rank16;
-pub(crate) use crate::setup::{Failure, Setup, Workspace, kernel, set_up};
+/// All kernels.
+pub(crate) fn all_kernels() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().chain(SM90_KERNELS)
+}
+
+/// A kernel by name.
+pub(crate) fn kernel(name: &str) -> &'static Kernel {
+    all_kernels().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("no kernel {name}"))
+}
 
 /// Whether a kernel is launched in clusters at all.
 pub(crate) fn in_cluster(kernel: &Kernel) -> bool {
     kernel.clusters() || kernel.operation == Operation::GemmSplitK
+}
+
+/// r rounded up to the granule.
+pub(crate) fn rank16(rank: usize) -> usize {
+    rank.next_multiple_of(RANK_GRANULE as usize)
 }
 
 /// An adapter of a case.
@@ -68,14 +83,15 @@ pub(crate) struct Case {
     /// The residual is what y holds.
     pub(crate) in_place: bool,
     pub(crate) second_residual: bool,
-    /// Row stride of the residual beyond N (of the second one: three times that), and elements before both and before the
-    /// bias.
+    /// Row stride of the residual beyond N (of the second one: three times that), and elements before both
+    /// and before the bias.
     pub(crate) pad_residual: usize,
     pub(crate) shift_epilogue: usize,
     /// Values at row, column of an operand.
     pub(crate) planted: Vec<(Operand, usize, usize, f32)>,
     pub(crate) seed: u64,
-    /// CTAs of a launch, rounded up to whole clusters, of kernels that take any number; None for one a work item.
+    /// CTAs of a launch, rounded up to whole clusters, of kernels that take any number; None for one a work
+    /// item.
     pub(crate) grid: Option<u32>,
     /// CTAs of a cluster, for kernels that take any; None for as few as hold the ranks.
     pub(crate) cluster: Option<u32>,
@@ -108,8 +124,8 @@ impl Case {
         }
     }
 
-    /// The case such that a kernel can address its x and y: tensor maps want them, and their pitches, at multiples of
-    /// 16 bytes. And with a K that can be split.
+    /// The case such that a kernel can address its x and y: tensor maps want them, and their pitches, at
+    /// multiples of 16 bytes. And with a K that can be split.
     pub(crate) fn adapted_to(&self, kernel: &Kernel) -> Self {
         if kernel.target == Target::Sm80 {
             return self.clone();

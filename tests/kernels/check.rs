@@ -11,7 +11,8 @@ use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::{
-    operands::{Asked, Output, rank16},
+    case::rank16,
+    operands::{Asked, Output},
     setup::Setup,
 };
 
@@ -23,8 +24,8 @@ impl Setup {
         self.compare(&y, strategy, |rows, adapter| self.expected(rows, adapter, strategy))
     }
 
-    /// What a product gives for rows with one adapter, or none. Columns that the adapter does not add to are the
-    /// base's; see also `allow_nan_beside`.
+    /// What a product gives for rows with one adapter, or none. Columns that the adapter does not add to are
+    /// the base's; see also `allow_nan_beside`.
     fn expected(&self, rows: Range<usize>, adapter: Option<usize>, strategy: Strategy) -> Arc<Expected> {
         let asked = Asked { output: Output::Y(strategy), rows, adapter };
         let Asked { rows, .. } = asked.clone();
@@ -136,8 +137,8 @@ impl Setup {
         Ok(())
     }
 
-    /// Puts the expected in the place of NaN where `Adapter` allows it: in a row whose h is not finite, beside the
-    /// adapter's columns, within the column tiles that they lie in.
+    /// Puts the expected in the place of NaN where `Adapter` allows it: in a row whose h is not finite,
+    /// beside the adapter's columns, within the column tiles that they lie in.
     fn allow_nan_beside(&self, adapter: usize, rows: Range<usize>, y: &mut Array2<f16>, expected: &Expected) {
         let columns = self.case.columns(adapter);
         if columns == (0..self.case.n) || y.iter().all(|y| !y.is_nan()) {

@@ -5,7 +5,8 @@ use fused_lora_kernels::table::{Kernel, Operation};
 use fused_lora_simt::{Action, Launch, Machine, Op, Schedule, Site};
 
 use crate::{
-    case::{Case, Setup, kernel},
+    case::{Case, kernel},
+    setup::Setup,
     suite::schedules,
 };
 

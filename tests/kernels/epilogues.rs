@@ -6,7 +6,8 @@ use fused_lora_simt::Schedule;
 use half::f16;
 
 use crate::{
-    case::{Case, Operand, kernel, set_up},
+    case::{Case, Operand, kernel},
+    setup::set_up,
     suite::{for_each_operation, hold_all},
 };
 

@@ -24,7 +24,7 @@ use fused_lora_simt::{Action, Op};
 use seed::Fault;
 use subject::{Outcome, Subject};
 
-use crate::suite::all_kernels;
+use crate::case::all_kernels;
 
 fn all_faults() -> impl Iterator<Item = &'static Fault> {
     list::FAULTS.iter().chain(list_sm90::FAULTS)

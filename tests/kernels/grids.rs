@@ -3,8 +3,8 @@
 use fused_lora_kernels::table::{Kernel, Operation};
 
 use crate::{
-    case::{AdapterCase, Case, Rows},
-    suite::{all_kernels, for_each_operation, hold, hold_all, schedules, takes},
+    case::{AdapterCase, Case, Rows, all_kernels},
+    suite::{for_each_operation, hold, hold_all, schedules, takes},
 };
 
 /// So many row tiles and a bit, in two columns of tiles; K and rank are as small as they can be.

@@ -1,19 +1,21 @@
-//! Seeded faults in attention and LayerNorm: *every* instruction by which threads wait for each other, for copies, or
-//! exchange values, and every one that moves or multiplies tiles, in turn left out or made wrong. Each must be caught.
+//! Seeded faults in attention and LayerNorm: *every* instruction by which threads wait for each other, for
+//! copies, or exchange values, and every one that moves or multiplies tiles, in turn left out or made wrong.
+//! Each must be caught.
 //!
-//! As in `faults.rs`, the kernel is clean with the same case under 20 schedules before that. Who has to catch a fault depends
-//! on the instruction: what orders is the machine's to miss, what computes the reference's.
+//! As in `faults.rs`, the kernel is clean with the same case under 20 schedules before that. Who has to catch
+//! a fault depends on the instruction: what orders is the machine's to miss, what computes the reference's.
 
-use fused_lora_simt::{Action, Kind, Machine, Op, Report, Schedule, Site, SiteInfo, Stats};
+use fused_lora_simt::{Action, Kind, Machine, Op, Schedule, Site, SiteInfo};
 
-use crate::{attention, layer_norm};
+use crate::{attention, layer::Subject, layer_norm};
 
 const SCHEDULES: usize = 20;
 
 /// Who has to catch a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
-    /// The machine: two accesses without an order, or, if the schedule has it so, a read of what is not there yet.
+    /// The machine: two accesses without an order, or, if the schedule has it so, a read of what is not there
+    /// yet.
     Order,
     /// The machine: lanes that end before their copies do.
     NotWaited,
@@ -38,32 +40,6 @@ fn actions(op: Op) -> &'static [(&'static str, Action, By)] {
         Op::Ldmatrix | Op::LdmatrixTrans => &[SWIZZLE],
         Op::ShflBfly | Op::Mma => &[("gone", GONE, By::Reference)],
         _ => &[],
-    }
-}
-
-/// A kernel with a case that goes through all of it.
-trait Subject {
-    fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report>;
-    fn check(&self, machine: &Machine) -> Result<(), String>;
-}
-
-impl Subject for attention::Setup {
-    fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
-        Self::launch(self, machine, schedule)
-    }
-
-    fn check(&self, machine: &Machine) -> Result<(), String> {
-        Self::check(self, machine)
-    }
-}
-
-impl Subject for layer_norm::Setup {
-    fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
-        Self::launch(self, machine, schedule)
-    }
-
-    fn check(&self, machine: &Machine) -> Result<(), String> {
-        Self::check(self, machine)
     }
 }
 
@@ -142,8 +118,8 @@ fn seed(subject: &impl Subject, machine: &mut Machine, wanted: &[(Op, usize)]) {
     assert_eq!(met, wanted, "other instructions than expected: nothing may be left out unseen");
 }
 
-/// Three blocks of queries, tails in queries and columns, two heads and sequences; a v that is not finite, so that products
-/// are made key by key somewhere.
+/// Three blocks of queries, tails in queries and columns, two heads and sequences; a v that is not finite, so
+/// that products are made key by key somewhere.
 fn attention_case() -> attention::Case {
     let planted = vec![(20, 2 * 48 + 1, f32::INFINITY)];
     attention::Case { planted, seed: 11, ..attention::Case::new(2, 140, 2, 24) }

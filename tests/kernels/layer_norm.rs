@@ -8,8 +8,8 @@
 //! ρ = (n/64 + 10)·ε + δ²/(2σ²) + 4ε                that of the scale, and three roundings
 //! ```
 //!
-//! A lane adds n/32 elements and the warp its 32 sums: n/32 + 5 roundings of ε/2, and two more for 1/n. An error of the mean
-//! changes the variance by its square alone, and `rsqrt` errs by 2^-22.9.
+//! A lane adds n/32 elements and the warp its 32 sums: n/32 + 5 roundings of ε/2, and two more for 1/n. An
+//! error of the mean changes the variance by its square alone, and `rsqrt` errs by 2^-22.9.
 
 use fused_lora_kernels::{
     Global, layer_params::LayerNormParams, layer_table::LayerKernel, tile::LAYER_NORM_ROWS,
@@ -19,10 +19,10 @@ use half::f16;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::suite::schedules;
-
-const U: f64 = 1.0 / 2048.0;
-const EPSILON: f64 = f32::EPSILON as f64;
+use crate::{
+    layer::{self, EPSILON, Subject, U},
+    suite::schedules,
+};
 
 /// A LayerNorm.
 #[derive(Clone, Debug)]
@@ -125,45 +125,6 @@ impl Setup {
         Self { case: case.clone(), x, laid_out, gamma, beta, params, y, y_elements }
     }
 
-    /// Runs the kernel under a schedule on a y that nobody wrote, or that is x.
-    pub(crate) fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
-        machine.poison(self.y, 2 * self.y_elements).unwrap();
-        if self.case.in_place {
-            machine.write(self.y, &self.laid_out).unwrap();
-        }
-        let kernel = LayerKernel::layer_norm();
-        let grid = (self.case.rows as u32).div_ceil(LAYER_NORM_ROWS);
-        let shape = [grid, kernel.threads, kernel.shared_bytes];
-        let launch = fused_lora_tests::shipped::launch(kernel.name, &self.params, shape);
-        machine.run(&[launch], schedule)
-    }
-
-    /// Holds y to the formula, and what is beside it to being as before.
-    pub(crate) fn check(&self, machine: &Machine) -> Result<(), String> {
-        let Case { columns, .. } = self.case;
-        let (ldy, shift) = (self.params.ldy as usize, (self.params.y.address() - self.y) as usize / 2);
-        let is_y = |element: usize| element >= shift && (element - shift) % ldy < columns;
-        for element in (0..self.y_elements).filter(|&element| !is_y(element)) {
-            let now = machine.read::<u16>(self.y + 2 * element as u64, 1).ok();
-            if now != self.case.in_place.then(|| vec![self.laid_out[element]]) {
-                return Err(format!("element {element} of y's buffer is written, outside of y"));
-            }
-        }
-        for row in 0..self.case.rows {
-            let bits: Vec<u16> = machine
-                .read(self.params.y.address() + 2 * (row * ldy) as u64, columns)
-                .map_err(|report| format!("row {row}: {report}"))?;
-            for (column, (reference, bound)) in self.expected(row).into_iter().enumerate() {
-                let y = f16::from_bits(bits[column]).to_f64();
-                let right = if reference.is_nan() { y.is_nan() } else { (y - reference).abs() <= bound };
-                if !right {
-                    return Err(format!("y[{row}, {column}] is {y}, not {reference} ± {bound:e}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What a row must be, and the bound.
     fn expected(&self, row: usize) -> Vec<(f64, f64)> {
         let n = self.case.columns as f64;
@@ -190,21 +151,50 @@ impl Setup {
     }
 }
 
-/// Runs a case over schedules and holds each result to the reference.
+impl Subject for Setup {
+    fn launch(&self, machine: &mut Machine, schedule: &Schedule) -> Result<Stats, Report> {
+        machine.poison(self.y, 2 * self.y_elements).unwrap();
+        if self.case.in_place {
+            machine.write(self.y, &self.laid_out).unwrap();
+        }
+        let kernel = LayerKernel::layer_norm();
+        let grid = (self.case.rows as u32).div_ceil(LAYER_NORM_ROWS);
+        let shape = [grid, kernel.threads, kernel.shared_bytes];
+        let launch = fused_lora_tests::shipped::launch(kernel.name, &self.params, shape);
+        machine.run(&[launch], schedule)
+    }
+
+    fn check(&self, machine: &Machine) -> Result<(), String> {
+        let Case { columns, .. } = self.case;
+        let (ldy, shift) = (self.params.ldy as usize, (self.params.y.address() - self.y) as usize / 2);
+        let is_y = |element: usize| element >= shift && (element - shift) % ldy < columns;
+        for element in (0..self.y_elements).filter(|&element| !is_y(element)) {
+            let now = machine.read::<u16>(self.y + 2 * element as u64, 1).ok();
+            if now != self.case.in_place.then(|| vec![self.laid_out[element]]) {
+                return Err(format!("element {element} of y's buffer is written, outside of y"));
+            }
+        }
+        for row in 0..self.case.rows {
+            let bits: Vec<u16> = machine
+                .read(self.params.y.address() + 2 * (row * ldy) as u64, columns)
+                .map_err(|report| format!("row {row}: {report}"))?;
+            for (column, (reference, bound)) in self.expected(row).into_iter().enumerate() {
+                let y = f16::from_bits(bits[column]).to_f64();
+                let right = if reference.is_nan() { y.is_nan() } else { (y - reference).abs() <= bound };
+                if !right {
+                    return Err(format!("y[{row}, {column}] is {y}, not {reference} ± {bound:e}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a case over schedules, and holds it to the formula.
 pub(crate) fn hold(case: &Case, schedules: &[Schedule]) -> Stats {
     let mut machine = Machine::new();
     let setup = Setup::new(&mut machine, case);
-    let mut last = None;
-    for schedule in schedules {
-        let stats = setup.launch(&mut machine, schedule).unwrap_or_else(|report| {
-            panic!("{report}\n{case:?}\n{schedule:?}");
-        });
-        if let Err(what) = setup.check(&machine) {
-            panic!("{what}\n{case:?}\n{schedule:?}");
-        }
-        last = Some(stats);
-    }
-    last.expect("at least one schedule")
+    layer::hold(&mut machine, &setup, case, schedules)
 }
 
 #[test]

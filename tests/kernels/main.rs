@@ -1,8 +1,8 @@
 //! GPU kernels, their PTX as it ships on the strict machine, held to the reference.
 //!
-//! Every case checks twice: the machine that nothing was left to chance (races, memory nobody wrote, waits too
-//! short, deadlocks), the reference that the numbers are right. Kernels come from their table, so that a new one is
-//! tested by itself. y and h are poisoned before every launch; counters are held to zero after it.
+//! Every case checks twice: the machine that nothing was left to chance (races, memory nobody wrote, waits
+//! too short, deadlocks), the reference that the numbers are right. Kernels come from their table, so that a
+//! new one is tested by itself. y and h are poisoned before every launch; counters are held to zero after it.
 //!
 //! ```text
 //! cargo test -p fused-lora-tests --test kernels
@@ -29,7 +29,7 @@
 //! | `unfused.rs` | base, shrink and expand one after another |
 //! | `random.rs` | random cases |
 //! | `faults.rs` | seeded faults |
-//! | `attention.rs`, `layer_norm.rs` | the kernels that are no products |
+//! | `attention.rs`, `layer_norm.rs`, `layer.rs` | the kernels that are no products; what their tests share |
 //! | `layer_faults.rs` | seeded faults in those |
 
 mod attention;
@@ -41,6 +41,7 @@ mod dependent;
 mod epilogues;
 mod faults;
 mod grids;
+mod layer;
 mod layer_faults;
 mod layer_norm;
 mod maps;

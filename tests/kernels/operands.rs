@@ -6,16 +6,13 @@ use std::{
 };
 
 use fused_lora::{Strategy, reference::Expected};
-use fused_lora_kernels::{
-    params::{Adapter, RowTile},
-    tile::RANK_GRANULE,
-};
+use fused_lora_kernels::params::{Adapter, RowTile};
 use half::f16;
 use ndarray::{Array1, Array2, s};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rand_distr::StandardNormal;
 
-use crate::case::{Case, Operand};
+use crate::case::{Case, Operand, rank16};
 
 /// Matrices of a case, on the host.
 pub(crate) struct Matrices {
@@ -98,11 +95,6 @@ impl Matrices {
         }
         matrices
     }
-}
-
-/// r rounded up to the granule.
-pub(crate) fn rank16(rank: usize) -> usize {
-    rank.next_multiple_of(RANK_GRANULE as usize)
 }
 
 /// Rows with a pitch, `shift` elements before the first; NaN where nobody may read.

@@ -12,8 +12,8 @@ use proptest::{
 };
 
 use crate::{
-    case::{AdapterCase, Case, Rows},
-    suite::{all_kernels, enlarged, hold, kernels, takes},
+    case::{AdapterCase, Case, Rows, all_kernels},
+    suite::{enlarged, hold, kernels, takes},
 };
 
 /// Ranks around the granule, and a few large ones.

@@ -16,17 +16,11 @@ use ndarray::Array2;
 use fused_lora_tests::shipped;
 
 use crate::{
-    case::{Case, Rows},
+    case::{Case, Rows, rank16},
     maps::maps,
-    operands::{Matrices, padded, rank16, row_tiles, slabs, widened},
-    suite::all_kernels,
+    operands::{Matrices, padded, row_tiles, slabs, widened},
     tried::note,
 };
-
-/// A kernel by name.
-pub(crate) fn kernel(name: &str) -> &'static Kernel {
-    all_kernels().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("no kernel {name}"))
-}
 
 /// A machine with a case in it.
 pub(crate) fn set_up(case: &Case, kernel: &Kernel) -> (Machine, Setup) {
@@ -353,8 +347,8 @@ impl Setup {
         shipped::launch(name, &params, shape).cluster(cluster).registers(launch_registers(threads))
     }
 
-    /// The launches of `unfused`, one after another, on a y and an h that nobody wrote. The base product waits in y for the
-    /// expand, or elsewhere if y holds a residual.
+    /// The launches of `unfused`, one after another, on a y and an h that nobody wrote. The base product
+    /// waits in y for the expand, or elsewhere if y holds a residual.
     pub(crate) fn run_unfused(
         &self,
         machine: &mut Machine,
@@ -385,8 +379,8 @@ impl Setup {
         Ok(())
     }
 
-    /// Runs one kernel on a y and an h that nobody wrote (`expand`: on an h from the host), and checks what it
-    /// computed.
+    /// Runs one kernel on a y and an h that nobody wrote (`expand`: on an h from the host), and checks what
+    /// it computed.
     pub(crate) fn run(
         &self,
         machine: &mut Machine,
@@ -411,7 +405,8 @@ impl Setup {
     }
 }
 
-/// Registers of a thread when a CTA with an SM for itself starts: ptxas gives as many as `maxntid` allows, in steps of 8.
+/// Registers of a thread when a CTA with an SM for itself starts: ptxas gives as many as `maxntid` allows, in
+/// steps of 8.
 const fn launch_registers(threads: u32) -> u32 {
     let all = 64 * 1024 / threads / 8 * 8;
     if all > 248 { 248 } else { all }

@@ -1,15 +1,16 @@
 //! Running cases over kernels and schedules.
 
-use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
+use fused_lora_kernels::table::{Kernel, Operation, Target};
 use fused_lora_simt::{Machine, Schedule, Stats};
 
 use crate::{
-    case::{Case, Setup, in_cluster, set_up},
+    case::{Case, all_kernels, in_cluster},
+    setup::{Setup, set_up},
     tried::note,
 };
 
-/// `default` schedules, or as many as FUSED_LORA_SCHEDULES says if that is more. The extreme ones come round: case number `turn`
-/// begins with another one than its neighbours.
+/// `default` schedules, or as many as FUSED_LORA_SCHEDULES says if that is more. The extreme ones come round:
+/// case number `turn` begins with another one than its neighbours.
 pub(crate) fn schedules(turn: usize, default: usize) -> Vec<Schedule> {
     let count = enlarged(default);
     let mut schedules = Schedule::standard(count.max(9));
@@ -28,11 +29,6 @@ pub(crate) fn enlarged(default: usize) -> usize {
         },
         Err(_) => default,
     }
-}
-
-/// All kernels.
-pub(crate) fn all_kernels() -> impl Iterator<Item = &'static Kernel> {
-    KERNELS.iter().chain(SM90_KERNELS)
 }
 
 /// The kernels for an operation.
@@ -79,8 +75,8 @@ fn fits(kernel: &Kernel, case: &Case) -> bool {
     }
 }
 
-/// Runs a case over schedules, and holds each result to the reference and each run to be without bank conflicts.
-/// Gives machine and case as the last run left them, and what it did.
+/// Runs a case over schedules, and holds each result to the reference and each run to be without bank
+/// conflicts. Gives machine and case as the last run left them, and what it did.
 pub(crate) fn hold(kernel: &'static Kernel, case: &Case, schedules: &[Schedule]) -> (Machine, Setup, Stats) {
     let case = &case.adapted_to(kernel);
     assert!(takes(kernel, case), "{} does not take {case:?}", kernel.name);
@@ -100,8 +96,8 @@ pub(crate) fn hold(kernel: &'static Kernel, case: &Case, schedules: &[Schedule])
     (machine, setup, last.expect("at least one schedule"))
 }
 
-/// Runs, for each kernel of an operation, those of its `cases` that it takes, each over `count` schedules or as
-/// many as the environment says. Clusters are of other sizes from case to case.
+/// Runs, for each kernel of an operation, those of its `cases` that it takes, each over `count` schedules or
+/// as many as the environment says. Clusters are of other sizes from case to case.
 pub(crate) fn hold_all(operation: Operation, count: usize, cases: impl Fn(&Kernel) -> Vec<Case>) {
     for kernel in kernels(operation) {
         // Of large tiles, whose runs take long, every third one, unless more is asked for.
@@ -127,8 +123,8 @@ fn most_parts(kernel: &Kernel, case: &Case) -> u32 {
     1 << most.ilog2()
 }
 
-/// A case in clusters of 1, 2 or 4 as its turn is, or, where those that make h together must be so many, of the fewest
-/// and of twice as many.
+/// A case in clusters of 1, 2 or 4 as its turn is, or, where those that make h together must be so many, of
+/// the fewest and of twice as many.
 fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
     let cluster = match kernel.operation {
         _ if !in_cluster(kernel) || case.cluster.is_some() => return case,
@@ -139,8 +135,9 @@ fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
     Case { cluster: Some(cluster), ..case }
 }
 
-/// Defines a test for each operation from a function over operations, so that they run beside each other and a
-/// failure names one; and a module of the function's name with all of them as a [`Group`](crate::tried::Group).
+/// Defines a test for each operation from a function over operations, so that they run beside each other and
+/// a failure names one; and a module of the function's name with all of them as a
+/// [`Group`](crate::tried::Group).
 macro_rules! for_each_operation {
     ($function:ident: $($test:ident $operation:ident),* $(,)?) => {
         pub(crate) mod $function {

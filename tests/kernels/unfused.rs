@@ -4,7 +4,8 @@ use fused_lora::{Activation, Strategy};
 use fused_lora_kernels::table::{KERNELS, Operation};
 
 use crate::{
-    case::{AdapterCase, Case, Rows, kernel, set_up},
+    case::{AdapterCase, Case, Rows, kernel},
+    setup::set_up,
     suite::{for_each_operation, schedules, takes},
 };
 

@@ -112,7 +112,7 @@ fn infinite_h_and_a_column_range(operation: Operation) {
 /// The same through `unfused`.
 #[test]
 fn unfused_values() {
-    use crate::{case::set_up, unfused};
+    use crate::{setup::set_up, unfused};
     for kernels in unfused::ROADS {
         let kernels = kernels.map(crate::case::kernel);
         let planted = vec![(Operand::X, ROW, 5, f32::NAN), (Operand::X, ROW + 2, 7, f32::NEG_INFINITY)];

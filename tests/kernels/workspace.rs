@@ -5,7 +5,8 @@ use fused_lora_kernels::table::{Kernel, Operation};
 use fused_lora_simt::{Kind, Machine, Schedule};
 
 use crate::{
-    case::{AdapterCase, Case, Failure, Rows, Setup, Workspace, set_up},
+    case::{AdapterCase, Case, Rows},
+    setup::{Failure, Setup, Workspace, set_up},
     suite::{kernels, schedules},
 };
 

@@ -93,12 +93,11 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 /// Where the caller of an exported function wants a result: null, or valid for a write. Only callers make
 /// any.
-#[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
-    pub(crate) fn is_null(self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         self.0.is_null()
     }
 

@@ -1,9 +1,12 @@
 //! What is reported, and not where it is allowed.
 
+#[path = "common/kinds.rs"]
+mod kinds;
 #[path = "common/snippets.rs"]
 mod snippets;
 
 use fused_lora_simt::{Allowance, Allowed, Kind, Op, Schedule, Site};
+use kinds::{divergence, operand, race};
 use snippets::run_on;
 
 /// Without the allowance a report of this kind, with it none; at another instruction it does not help.
@@ -18,16 +21,12 @@ fn is_needed(lanes: u32, body: &str, op: Op, allowed: Allowed, is_it: impl Fn(&K
     }
 }
 
-fn is_race(kind: &Kind) -> bool {
-    matches!(kind, Kind::Race { .. })
-}
-
 #[test]
 fn stores_of_several_lanes_to_one_place() {
     let equal = "st.shared.b32 [%mem], 5; bar.sync 0; ld.shared.b32 %v, [%mem];";
-    is_needed(32, equal, Op::StShared, Allowed::EqualStores, is_race);
+    is_needed(32, equal, Op::StShared, Allowed::EqualStores, race);
     let any = "st.shared.b32 [%mem], %lane; bar.sync 0; ld.shared.b32 %v, [%mem];";
-    is_needed(32, any, Op::StShared, Allowed::ConcurrentStores, is_race);
+    is_needed(32, any, Op::StShared, Allowed::ConcurrentStores, race);
     // Only where they are equal; and no read among them.
     for (body, allowed) in [
         (any, Allowed::EqualStores),
@@ -36,7 +35,7 @@ fn stores_of_several_lanes_to_one_place() {
     ] {
         let schedule = Schedule::random(1).allow(Allowance { site: Site::all(Op::StShared), allowed });
         let report = run_on(32, body, &schedule).expect_err(body);
-        assert!(is_race(&report.kind), "{report}");
+        assert!(race(&report.kind), "{report}");
     }
 }
 
@@ -44,8 +43,7 @@ fn stores_of_several_lanes_to_one_place() {
 fn parities_of_more_than_a_bit() {
     let body = "setp.eq.u32 %p1, %lane, 0; @%p1 mbarrier.init.shared.b64 [%mem], 1; bar.sync 0;
         mbarrier.try_wait.parity.shared.b64 %p2, [%mem], -1; mov.u32 %v, 0;";
-    let is_operand = |kind: &Kind| matches!(kind, Kind::Operand { .. });
-    is_needed(32, body, Op::MbarrierTryWaitParity, Allowed::WideParity, is_operand);
+    is_needed(32, body, Op::MbarrierTryWaitParity, Allowed::WideParity, operand);
 }
 
 #[test]
@@ -53,12 +51,11 @@ fn warps_that_share_out_registers_at_several_places() {
     let body =
         "setp.lt.u32 %p1, %lane, 64; @%p1 bra $first; setmaxnreg.dec.sync.aligned.u32 40; bra.uni $end;
         $first: setmaxnreg.dec.sync.aligned.u32 40; $end: mov.u32 %v, 0;";
-    let diverges = |kind: &Kind| matches!(kind, Kind::Divergence { .. });
-    is_needed(128, body, Op::SetmaxnregDec, Allowed::SetmaxnregApart, diverges);
+    is_needed(128, body, Op::SetmaxnregDec, Allowed::SetmaxnregApart, divergence);
     let another = body
         .replace("$first: setmaxnreg.dec.sync.aligned.u32 40", "$first: setmaxnreg.dec.sync.aligned.u32 48");
     let site = Site::all(Op::SetmaxnregDec);
     let schedule = Schedule::random(1).allow(Allowance { site, allowed: Allowed::SetmaxnregApart });
     let report = run_on(128, &another, &schedule).expect_err(&another);
-    assert!(diverges(&report.kind), "{report}");
+    assert!(divergence(&report.kind), "{report}");
 }

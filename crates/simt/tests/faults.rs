@@ -4,14 +4,17 @@ mod common;
 
 use std::{cell::Cell, rc::Rc};
 
-use common::{caught, clean, run};
+use common::{
+    caught, clean,
+    kinds::{divergence, misaligned, out_of_bounds, poison},
+    run,
+};
 use fused_lora_simt::{
     Action, Asynchrony, Kind, Launch, Machine, Op, Order, PartyActor, Schedule, Site, ops::*,
 };
 
 #[test]
 fn reading_what_nobody_wrote() {
-    let poison = |kind: &Kind| matches!(kind, Kind::Poison { .. });
     caught(1, 32, poison, |_| {
         let _ = ld_shared::<u32>(dynamic_shared() + 4 * thread_idx_x());
     });
@@ -66,25 +69,23 @@ fn shared_memory_is_poisoned_for_each_cta() {
 
 #[test]
 fn addresses_are_checked_when_they_are_followed() {
-    let bounds = |kind: &Kind| matches!(kind, Kind::OutOfBounds { .. });
-    let align = |kind: &Kind| matches!(kind, Kind::Misaligned { .. });
     // Wandering is fine.
     clean(1, 32, |y| {
         let _ = ld_global::<u32>(y.wrapping_sub(1 << 20).wrapping_add(1 << 20));
     });
-    caught(1, 32, bounds, |y| st_global(y + 1024, 1u16));
-    caught(1, 32, bounds, |y| st_global(y - 2, 1u16));
-    caught(1, 32, bounds, |y| st_global(y + (1 << 32), 1u16));
-    caught(1, 32, bounds, |_| drop(ld_global::<u32>(0).to_string()));
-    caught(1, 32, align, |y| drop(ld_global::<u32>(y + 2).to_string()));
-    caught(1, 32, align, |y| drop(ld_global::<[u32; 4]>(y + 8)[0].to_string()));
-    caught(1, 32, bounds, |_| st_shared(dynamic_shared() + 4096, 1u32));
-    caught(1, 32, bounds, |_| st_shared(dynamic_shared() - 4, 1u32));
-    caught(1, 32, bounds, |_| st_shared(0, 1u32));
-    caught(1, 32, align, |_| st_shared(dynamic_shared() + 2, 1u32));
-    caught(1, 32, align, |y| cp_async_16(dynamic_shared(), y + 8, 16));
-    caught(1, 32, align, |y| cp_async_16(dynamic_shared() + 8, y, 16));
-    caught(1, 32, align, |_| drop(ldmatrix_x4(dynamic_shared() + 8)[0].to_string()));
+    caught(1, 32, out_of_bounds, |y| st_global(y + 1024, 1u16));
+    caught(1, 32, out_of_bounds, |y| st_global(y - 2, 1u16));
+    caught(1, 32, out_of_bounds, |y| st_global(y + (1 << 32), 1u16));
+    caught(1, 32, out_of_bounds, |_| drop(ld_global::<u32>(0).to_string()));
+    caught(1, 32, misaligned, |y| drop(ld_global::<u32>(y + 2).to_string()));
+    caught(1, 32, misaligned, |y| drop(ld_global::<[u32; 4]>(y + 8)[0].to_string()));
+    caught(1, 32, out_of_bounds, |_| st_shared(dynamic_shared() + 4096, 1u32));
+    caught(1, 32, out_of_bounds, |_| st_shared(dynamic_shared() - 4, 1u32));
+    caught(1, 32, out_of_bounds, |_| st_shared(0, 1u32));
+    caught(1, 32, misaligned, |_| st_shared(dynamic_shared() + 2, 1u32));
+    caught(1, 32, misaligned, |y| cp_async_16(dynamic_shared(), y + 8, 16));
+    caught(1, 32, misaligned, |y| cp_async_16(dynamic_shared() + 8, y, 16));
+    caught(1, 32, misaligned, |_| drop(ldmatrix_x4(dynamic_shared() + 8)[0].to_string()));
     // The host's, too.
     let mut machine = Machine::new();
     let y = machine.buffer(8);
@@ -106,7 +107,6 @@ fn inputs_are_read_only_for_kernels() {
 
 #[test]
 fn lanes_of_a_warp_execute_collectives_together() {
-    let divergence = |kind: &Kind| matches!(kind, Kind::Divergence { .. });
     let mma = || drop(mma_m16n8k16_f16([0; 4], [0; 2], [0.0; 4])[0].to_string());
     // One lane is elsewhere: at another instruction, at the same on another line where that is `.aligned`, gone.
     caught(1, 32, divergence, move |_| if thread_idx_x() == 3 { bar_warp_sync() } else { mma() });

@@ -2,9 +2,13 @@
 
 mod common {
     pub(crate) mod hopper;
+    pub(crate) mod kinds;
 }
 
-use common::hopper::{cluster_sync, init, matrix, on_every_schedule, wait};
+use common::{
+    hopper::{cluster_sync, init, matrix, on_every_schedule, wait},
+    kinds::{deadlock, departed, early, misaligned, not_started, not_waited, operand, out_of_bounds, proxy},
+};
 use fused_lora_simt::{Kind, Launch, Report, Swizzle, TensorMap, ops::*};
 
 /// Bytes from the first shared byte: mbarriers, then two boxes of 256 bytes.
@@ -43,30 +47,6 @@ fn caught(cluster: u32, is: impl Fn(&Kind) -> bool, kernel: impl Fn(TensorMap) +
         let kind = result.expect_err("it must be caught under every schedule");
         assert!(is(&kind), "{kind}");
     });
-}
-
-fn races(kind: &Kind) -> bool {
-    matches!(kind, Kind::Race { .. } | Kind::Poison { .. })
-}
-
-fn operand(kind: &Kind) -> bool {
-    matches!(kind, Kind::Operand { .. })
-}
-
-fn deadlocks(kind: &Kind) -> bool {
-    matches!(kind, Kind::Deadlock { .. })
-}
-
-fn proxy(kind: &Kind) -> bool {
-    matches!(kind, Kind::Proxy { .. })
-}
-
-fn not_started(kind: &Kind) -> bool {
-    matches!(kind, Kind::NotStarted { .. })
-}
-
-fn departed(kind: &Kind) -> bool {
-    matches!(kind, Kind::Departed { .. })
 }
 
 /// Lane 0 alone runs it, after it initialised two mbarriers of one arrival.
@@ -126,7 +106,7 @@ fn a_wait_orders_what_completed_at_its_own_barrier_only() {
         })
     };
     clean(1, kernel(0));
-    caught(1, races, kernel(1));
+    caught(1, early, kernel(1));
 }
 
 #[test]
@@ -148,7 +128,7 @@ fn a_wait_of_another_lane_orders_nothing() {
         }
     };
     clean(1, kernel(true));
-    caught(1, races, kernel(false));
+    caught(1, early, kernel(false));
 }
 
 #[test]
@@ -178,16 +158,16 @@ fn arrivals_publish_and_waits_acquire() {
         }
     };
     clean(1, kernel(true, true));
-    caught(1, races, kernel(false, true));
-    caught(1, races, kernel(true, false));
+    caught(1, early, kernel(false, true));
+    caught(1, early, kernel(true, false));
 }
 
 #[test]
 fn what_never_completes_is_a_deadlock() {
-    caught(1, deadlocks, alone(|_| wait(bar(0), 0)));
+    caught(1, deadlock, alone(|_| wait(bar(0), 0)));
     caught(
         1,
-        deadlocks,
+        deadlock,
         alone(|map| {
             mbarrier_arrive_expect_tx(bar(0), BYTES + 16);
             load(map, tile(0), bar(0));
@@ -197,7 +177,7 @@ fn what_never_completes_is_a_deadlock() {
     // Bytes are there, the arrival is not.
     caught(
         1,
-        deadlocks,
+        deadlock,
         alone(|map| {
             load(map, tile(0), bar(0));
             wait(bar(0), 0);
@@ -206,7 +186,7 @@ fn what_never_completes_is_a_deadlock() {
     // Too few are expected: the count of bytes passes zero without stopping there.
     caught(
         1,
-        |kind| deadlocks(kind) || operand(kind),
+        |kind| deadlock(kind) || operand(kind),
         alone(|map| {
             mbarrier_arrive_expect_tx(bar(0), BYTES - 16);
             load(map, tile(0), bar(0));
@@ -231,14 +211,14 @@ fn misuse_of_mbarriers() {
     caught(1, operand, |_| mbarrier_init(bar(thread_idx_x()), 1 << 20));
     caught(1, operand, alone(|_| mbarrier_arrive_expect_tx(bar(0), 1 << 20)));
     // What is no mbarrier, was none yet, or is no longer.
-    caught(1, |kind| operand(kind) || races(kind), alone(|_| mbarrier_arrive(bar(2))));
-    caught(1, |kind| matches!(kind, Kind::Misaligned { .. }), alone(|_| mbarrier_init(bar(0) + 4, 1)));
-    caught(1, |kind| operand(kind) || races(kind), alone(|_| st_shared(bar(0), 0u32)));
-    caught(1, |kind| operand(kind) || races(kind), alone(|_| drop(ld_shared::<u32>(bar(0)).to_string())));
+    caught(1, |kind| operand(kind) || early(kind), alone(|_| mbarrier_arrive(bar(2))));
+    caught(1, misaligned, alone(|_| mbarrier_init(bar(0) + 4, 1)));
+    caught(1, |kind| operand(kind) || early(kind), alone(|_| st_shared(bar(0), 0u32)));
+    caught(1, |kind| operand(kind) || early(kind), alone(|_| drop(ld_shared::<u32>(bar(0)).to_string())));
     // Others must not use it before they know of it.
     caught(
         1,
-        |kind| operand(kind) || races(kind),
+        |kind| operand(kind) || early(kind),
         |_| {
             if thread_idx_x() == 0 {
                 init(bar(0), &[32]);
@@ -254,12 +234,11 @@ fn misuse_of_tensor_copies() {
     caught(1, misaligned, alone(|map| load(map, tile(0) + 16, bar(0))));
     caught(1, operand, alone(|_| cp_async_bulk_tensor_2d_load(tile(0), &[0; 16], [0, 0], bar(0))));
     caught(1, operand, alone(|map| load(TensorMap { box_dims: [8, 257], ..map }, tile(0), bar(0))));
-    let outside = |kind: &Kind| matches!(kind, Kind::OutOfBounds { .. });
-    caught(1, outside, alone(|map| load(map, tile(2) - 128, bar(0))));
+    caught(1, out_of_bounds, alone(|map| load(map, tile(2) - 128, bar(0))));
     // A map that promises more rows than there are.
     caught(
         1,
-        outside,
+        out_of_bounds,
         alone(|map| {
             let map = TensorMap { dims: [8, 17], ..map };
             cp_async_bulk_tensor_2d_load(tile(0), &map.encode(), [0, 1], bar(0));
@@ -339,7 +318,7 @@ fn arrives(fenced: bool, start: bool, stay: bool) -> impl Fn(TensorMap) + Clone 
 fn a_remote_arrival_needs_a_peer_that_has_begun_and_not_ended() {
     // The wait orders the arrival before the end of CTA 0.
     clean(2, arrives(true, true, true));
-    caught(2, |kind| proxy(kind) || races(kind), arrives(false, true, true));
+    caught(2, |kind| proxy(kind) || early(kind), arrives(false, true, true));
     caught(2, not_started, arrives(true, false, true));
     caught(2, departed, arrives(true, true, false));
 }
@@ -392,7 +371,6 @@ fn a_copy_to_a_peer_that_may_have_left() {
     };
     clean(2, kernel(2));
     // The receiver has it all, but the sender may have left while it was read there.
-    let not_waited = |kind: &Kind| matches!(kind, Kind::NotWaited { .. });
     caught(2, not_waited, kernel(1));
     caught(2, |kind| departed(kind) || not_waited(kind), kernel(0));
 }
@@ -475,9 +453,9 @@ fn a_copy_to_a_peer_is_an_access_of_both() {
     };
     clean(2, kernel(Disturbance::None));
     caught(2, proxy, kernel(Disturbance::Unfenced));
-    caught(2, races, kernel(Disturbance::Source));
-    caught(2, races, kernel(Disturbance::Destination));
-    caught(2, races, kernel(Disturbance::Twice));
+    caught(2, early, kernel(Disturbance::Source));
+    caught(2, early, kernel(Disturbance::Destination));
+    caught(2, early, kernel(Disturbance::Twice));
     caught(2, proxy, kernel(Disturbance::InitForCopies));
 }
 
@@ -562,7 +540,7 @@ fn handed_over(by: impl Fn(u32) + Copy + 'static, check: impl Fn(Result<(), Kind
 #[test]
 fn what_orders_the_ctas_of_a_cluster() {
     let clean = |result: Result<(), Kind>| result.unwrap_or_else(|kind| panic!("{kind}"));
-    let race = |result: Result<(), Kind>| assert!(races(&result.unwrap_err()));
+    let race = |result: Result<(), Kind>| assert!(early(&result.unwrap_err()));
     handed_over(|_| cluster_sync(), clean);
     handed_over(|_| bar_sync(), race);
     // A remote arrival publishes no ordinary access.
@@ -594,7 +572,7 @@ fn a_cluster_arrival_publishes_what_comes_before_it_only() {
             };
             ((), vec![Launch::new("kernel", 2, 32, SHARED, kernel).cluster(2)])
         },
-        |result, _, ()| assert!(races(&result.unwrap_err().kind)),
+        |result, _, ()| assert!(early(&result.unwrap_err().kind)),
     );
 }
 
@@ -641,6 +619,6 @@ fn a_remote_arrival_publishes_completed_asynchronous_operations_only() {
         }
     };
     clean(2, kernel(Use::Loads));
-    caught(2, races, kernel(Use::LoadsOn));
-    caught(2, races, kernel(Use::Reads));
+    caught(2, early, kernel(Use::LoadsOn));
+    caught(2, early, kernel(Use::Reads));
 }

@@ -3,9 +3,13 @@
 
 mod common {
     pub(crate) mod hopper;
+    pub(crate) mod kinds;
 }
 
-use common::hopper::{cluster_sync, descriptor, init, integers, matrix, product, wait};
+use common::{
+    hopper::{cluster_sync, descriptor, init, integers, matrix, product, wait},
+    kinds::{deadlock, departed, early, not_started, not_waited, operand, poison, proxy},
+};
 use fused_lora_simt::{
     Action, Kind, Launch, Machine, Mutation, Op, Report, Schedule, Site, Stats, Swizzle, TensorMap, ops::*,
 };
@@ -273,30 +277,9 @@ struct Fault {
     is: Option<fn(&Kind) -> bool>,
 }
 
-/// Also a read of what was never written, if the reader came first.
-fn races(kind: &Kind) -> bool {
-    matches!(kind, Kind::Race { .. } | Kind::Poison { .. })
-}
-
-fn deadlocks(kind: &Kind) -> bool {
-    matches!(kind, Kind::Deadlock { .. })
-}
-
 /// Slots are filled too early, announced twice, or never filled again.
 fn breaks_the_ring(kind: &Kind) -> bool {
-    races(kind) || deadlocks(kind) || matches!(kind, Kind::Operand { .. })
-}
-
-fn poison(kind: &Kind) -> bool {
-    matches!(kind, Kind::Poison { .. })
-}
-
-fn proxy(kind: &Kind) -> bool {
-    matches!(kind, Kind::Proxy { .. })
-}
-
-fn not_waited(kind: &Kind) -> bool {
-    matches!(kind, Kind::NotWaited { .. })
+    early(kind) || deadlock(kind) || operand(kind)
 }
 
 fn faults(case: &mut Case) -> Vec<Fault> {
@@ -316,111 +299,103 @@ fn faults(case: &mut Case) -> Vec<Fault> {
     add(
         "a full slot is waited for by the wrong parity",
         full.clone().does(ParityFlip),
-        Some(|kind| races(kind) || deadlocks(kind)),
+        Some(|kind| early(kind) || deadlock(kind)),
     );
-    add("an empty slot is waited for by the wrong parity", empty.clone().does(ParityFlip), Some(deadlocks));
-    add("a full slot is not waited for", full.clone().does(Drop), Some(races));
+    add("an empty slot is waited for by the wrong parity", empty.clone().does(ParityFlip), Some(deadlock));
+    add("a full slot is not waited for", full.clone().does(Drop), Some(early));
     add(
         "an empty slot is not waited for",
         empty.clone().does(Drop),
-        Some(|kind| races(kind) || matches!(kind, Kind::Operand { .. })),
+        Some(|kind| early(kind) || operand(kind)),
     );
-    add("the wait for a full slot acquires nothing", full.does(Weaken), Some(races));
-    add("the wait for an empty slot acquires nothing", empty.does(Weaken), Some(races));
+    add("the wait for a full slot acquires nothing", full.does(Weaken), Some(early));
+    add("the wait for an empty slot acquires nothing", empty.does(Weaken), Some(early));
 
     let expect = at(Op::MbarrierArriveExpectTx, 0);
-    add("16 bytes too few are expected", expect.clone().does(ByteDelta(-16)), Some(deadlocks));
+    add("16 bytes too few are expected", expect.clone().does(ByteDelta(-16)), Some(deadlock));
     let half = -((B_BYTES / CLUSTER) as i32);
-    add("the bytes of a copy are not expected", expect.clone().does(ByteDelta(half)), Some(races));
-    add("16 bytes too many are expected", expect.clone().does(ByteDelta(16)), Some(deadlocks));
-    add("nothing is expected, and nobody arrives", expect.does(Drop), Some(deadlocks));
+    add("the bytes of a copy are not expected", expect.clone().does(ByteDelta(half)), Some(early));
+    add("16 bytes too many are expected", expect.clone().does(ByteDelta(16)), Some(deadlock));
+    add("nothing is expected, and nobody arrives", expect.does(Drop), Some(deadlock));
 
     let init = at(Op::MbarrierInit, 0);
     add(
         "one arrival more at the full barrier",
         init.clone().occurrence(0).does(CountDelta(1)),
-        Some(deadlocks),
+        Some(deadlock),
     );
     add(
         "one arrival more at the empty barrier",
         init.clone().occurrence(2).does(CountDelta(1)),
-        Some(deadlocks),
+        Some(deadlock),
     );
     add(
         "one arrival fewer at the empty barrier",
         init.clone().occurrence(3).does(CountDelta(-1)),
-        Some(races),
+        Some(early),
     );
     add("a barrier is not initialised", init.occurrence(1).does(Drop), Some(poison));
     add("the initialisation is not fenced", at(Op::FenceMbarrierInit, 0).does(Drop), Some(proxy));
     add(
         "no cluster barrier at the start",
         Site::tap("cluster barrier").does(Action::Tap(|_| 0)),
-        Some(|kind| matches!(kind, Kind::NotStarted { .. })),
+        Some(not_started),
     );
-    add(
-        "a CTA leaves early",
-        Site::tap("stays").does(Action::Tap(|_| 0)),
-        Some(|kind| matches!(kind, Kind::Departed { .. })),
-    );
+    add("a CTA leaves early", Site::tap("stays").does(Action::Tap(|_| 0)), Some(departed));
 
     let load = at(Op::CpAsyncBulkTensor2dLoad, 0);
-    add("x is not loaded", load.clone().does(Drop), Some(deadlocks));
-    add("x is loaded to another stage", load.does(AddressXor(A_BYTES)), Some(races));
+    add("x is not loaded", load.clone().does(Drop), Some(deadlock));
+    add("x is loaded to another stage", load.does(AddressXor(A_BYTES)), Some(early));
     add("x is loaded from the next row", Site::tap("row").does(Action::Tap(|row| row + 1)), None);
     let multicast = at(Op::CpAsyncBulkTensor2dLoadMulticast, 0);
-    add("w is not loaded", multicast.clone().does(Drop), Some(deadlocks));
-    add("w does not reach one CTA", multicast.clone().does(MaskXor(0b10)), Some(deadlocks));
+    add("w is not loaded", multicast.clone().does(Drop), Some(deadlock));
+    add("w does not reach one CTA", multicast.clone().does(MaskXor(0b10)), Some(deadlock));
     add("the halves of w are exchanged", multicast.does(AddressXor(B_BYTES / CLUSTER)), None);
 
     let wgmma = at(Op::WgmmaF16, 0);
-    add("a of wgmma is one granule on", wgmma.clone().does(DescriptorAdd { a: 1, b: 0 }), Some(races));
-    add("b of wgmma is one granule on", wgmma.clone().does(DescriptorAdd { a: 0, b: 1 }), Some(races));
-    add("a of wgmma is one granule back", wgmma.clone().does(DescriptorAdd { a: -1, b: 0 }), Some(races));
-    add("a of wgmma is 16 columns on", wgmma.clone().does(DescriptorAdd { a: 2, b: 0 }), Some(races));
-    add("b of wgmma is the next stage's", wgmma.clone().does(DescriptorAdd { a: 0, b: 512 }), Some(races));
+    add("a of wgmma is one granule on", wgmma.clone().does(DescriptorAdd { a: 1, b: 0 }), Some(early));
+    add("b of wgmma is one granule on", wgmma.clone().does(DescriptorAdd { a: 0, b: 1 }), Some(early));
+    add("a of wgmma is one granule back", wgmma.clone().does(DescriptorAdd { a: -1, b: 0 }), Some(early));
+    add("a of wgmma is 16 columns on", wgmma.clone().does(DescriptorAdd { a: 2, b: 0 }), Some(early));
+    add("b of wgmma is the next stage's", wgmma.clone().does(DescriptorAdd { a: 0, b: 512 }), Some(early));
     add("wgmma is left out", wgmma.does(Drop), None);
     let (turn, last) = (at(Op::WgmmaWaitGroup, 0), at(Op::WgmmaWaitGroup, 1));
-    add("a slot is released before its wgmma is done", turn.clone().does(WaitGroup(1)), Some(races));
-    add("a slot is released without a wait", turn.does(Drop), Some(races));
+    add("a slot is released before its wgmma is done", turn.clone().does(WaitGroup(1)), Some(early));
+    add("a slot is released without a wait", turn.does(Drop), Some(early));
     add(
         "the last wgmma is not waited for",
         last.clone().does(WaitGroup(1)),
-        Some(|kind| races(kind) || not_waited(kind)),
+        Some(|kind| early(kind) || not_waited(kind)),
     );
-    add("the last wait is left out", last.does(Drop), Some(|kind| races(kind) || not_waited(kind)));
+    add("the last wait is left out", last.does(Drop), Some(|kind| early(kind) || not_waited(kind)));
 
     let arrive = at(Op::MbarrierArriveCluster, 0);
-    add("no slot is released", arrive.clone().does(Drop), Some(deadlocks));
-    add(
-        "a slot is released in the own CTA only",
-        arrive.clone().lane(129).cta(0).does(Drop),
-        Some(deadlocks),
-    );
-    add("the release of a slot publishes nothing", arrive.clone().does(Weaken), Some(races));
-    add("another slot is released", arrive.clone().does(AddressXor(8)), Some(deadlocks));
-    add("a slot is released twice in one CTA", at(Op::Mapa, 0).does(Drop), Some(races));
+    add("no slot is released", arrive.clone().does(Drop), Some(deadlock));
+    add("a slot is released in the own CTA only", arrive.clone().lane(129).cta(0).does(Drop), Some(deadlock));
+    add("the release of a slot publishes nothing", arrive.clone().does(Weaken), Some(early));
+    add("another slot is released", arrive.clone().does(AddressXor(8)), Some(deadlock));
+    add("a slot is released twice in one CTA", at(Op::Mapa, 0).does(Drop), Some(early));
     add("all release a slot in the first CTA", arrive.does(Rank(0)), Some(breaks_the_ring));
     add("all map a slot's barrier to the first CTA", at(Op::Mapa, 0).does(Rank(0)), Some(breaks_the_ring));
 
     let read = at(Op::CpAsyncBulkWaitGroupRead, 0);
-    add("the staging is rewritten while it is stored", read.clone().does(Drop), Some(races));
-    add("one store may still read the staging", read.does(WaitGroup(1)), Some(races));
+    add("the staging is rewritten while it is stored", read.clone().does(Drop), Some(early));
+    add("one store may still read the staging", read.does(WaitGroup(1)), Some(early));
     add("the last store is not waited for", at(Op::CpAsyncBulkWaitGroupRead, 1).does(Drop), Some(not_waited));
     let (before, after) = (at(Op::BarSyncNamed, 0), at(Op::BarSyncNamed, 1));
-    add("others write the staging before its store is awaited", before.does(Drop), Some(races));
-    add("the staging is stored before all have written", after.does(Drop), Some(races));
+    add("others write the staging before its store is awaited", before.does(Drop), Some(early));
+    add("the staging is stored before all have written", after.does(Drop), Some(early));
     add("no proxy fence before the store", at(Op::FenceProxyAsyncShared, 0).does(Drop), Some(proxy));
     let stmatrix = at(Op::Stmatrix, 0);
     add("stmatrix goes to the neighbouring chunk", stmatrix.clone().does(AddressXor(16)), None);
     add("stmatrix goes to the neighbouring row", stmatrix.clone().does(AddressXor(128)), None);
     add("stmatrix is left out", stmatrix.does(Drop), Some(poison));
     let store = at(Op::CpAsyncBulkTensor2dStore, 0);
-    add("the other consumer's staging is stored", store.clone().does(AddressXor(Y_BYTES)), Some(races));
+    add("the other consumer's staging is stored", store.clone().does(AddressXor(Y_BYTES)), Some(early));
     add("nothing is stored", store.does(Drop), None);
     add("a store is not committed", at(Op::CpAsyncBulkCommitGroup, 0).does(Drop), Some(not_waited));
 
-    add("nobody gives registers away", at(Op::SetmaxnregDec, 0).does(Drop), Some(deadlocks));
+    add("nobody gives registers away", at(Op::SetmaxnregDec, 0).does(Drop), Some(deadlock));
     faults
 }
 

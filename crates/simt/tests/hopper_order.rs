@@ -3,6 +3,10 @@
 
 mod common;
 
+use common::kinds::{
+    deadlock, departed, divergence, early, misaligned, not_started, not_waited, operand, out_of_bounds,
+    poison, proxy, race,
+};
 use fused_lora_simt::{
     Action, Kind, Launch, Machine, Mutation, Op, Report, Schedule, Site, Stats, Swizzle, TensorMap, ops::*,
 };
@@ -60,29 +64,6 @@ where
 fn drop_all(op: Op) -> Mutation {
     Site::all(op).does(Action::Drop)
 }
-fn race(kind: &Kind) -> bool {
-    matches!(kind, Kind::Race { .. })
-}
-/// A race, or a read of what is not there yet.
-fn early(kind: &Kind) -> bool {
-    matches!(kind, Kind::Race { .. } | Kind::Poison { .. })
-}
-fn proxy(kind: &Kind) -> bool {
-    matches!(kind, Kind::Proxy { .. })
-}
-fn deadlock(kind: &Kind) -> bool {
-    matches!(kind, Kind::Deadlock { .. })
-}
-fn operand(kind: &Kind) -> bool {
-    matches!(kind, Kind::Operand { .. })
-}
-fn departed(kind: &Kind) -> bool {
-    matches!(kind, Kind::Departed { .. })
-}
-fn not_waited(kind: &Kind) -> bool {
-    matches!(kind, Kind::NotWaited { .. })
-}
-
 fn wait(bar: u32, parity: u32) {
     while !mbarrier_try_wait_parity(bar, parity) {}
 }
@@ -177,9 +158,7 @@ fn a_tensor_load_is_for_whoever_has_waited_for_its_mbarrier() {
         .fails(&drop_all(Op::BarSync), early)
         .fails(&Site::all(Op::MbarrierInit).does(Action::CountDelta(1)), deadlock)
         // No longer the pattern that is read, or no longer aligned.
-        .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).does(Action::AddressXor(64)), |kind| {
-            matches!(kind, Kind::Misaligned { .. })
-        })
+        .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).does(Action::AddressXor(64)), misaligned)
         .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).occurrence(1).does(Action::AddressXor(TILE)), race);
 }
 
@@ -311,9 +290,7 @@ fn a_ring_of_tensor_loads_and_wgmma() {
         // A whole tile further: the last stage's B would be read beyond its end.
         .fails(&wgmma.clone().does(Action::DescriptorAdd { a: 0, b: 1 << 14 }), operand)
         .fails(&wgmma.lane(5).does(Action::DescriptorAdd { a: 2, b: 0 }), operand)
-        .fails(&Site::all(Op::WgmmaF16).lane(5).does(Action::Drop), |kind| {
-            matches!(kind, Kind::Divergence { .. })
-        })
+        .fails(&Site::all(Op::WgmmaF16).lane(5).does(Action::Drop), divergence)
         .fails(&wait.does(Action::Drop), |kind| race(kind) || not_waited(kind));
 }
 
@@ -406,7 +383,7 @@ fn an_mbarrier_passes_what_was_done_before_its_arrivals() {
         .fails(&arrive(3).does(Action::Drop), deadlock)
         .fails(&arrive(40).does(Action::AddressXor(8)), |kind| operand(kind) || deadlock(kind))
         .fails(&Site::all(Op::MbarrierInit).does(Action::CountDelta(-1)), |kind| early(kind) || operand(kind))
-        .fails(&drop_all(Op::MbarrierInit), |kind| matches!(kind, Kind::Poison { .. }))
+        .fails(&drop_all(Op::MbarrierInit), poison)
         .fails(&drop_all(Op::BarSync), |kind| early(kind) || operand(kind));
 }
 
@@ -653,10 +630,8 @@ fn stores_are_seen_after_the_full_wait() {
         .fails(&drop_all(Op::CpAsyncBulkWaitGroup), early)
         .fails(&Site::all(Op::CpAsyncBulkWaitGroup).does(Action::WaitGroup(1)), early)
         .fails(&Site::all(Op::BarSync).occurrence(1).does(Action::Drop), early)
-        .fails(&Site::all(Op::CpAsyncBulkTensor2dStore).does(Action::AddressXor(128)), |kind| {
-            matches!(kind, Kind::OutOfBounds { .. })
-        })
-        .fails(&drop_all(Op::CpAsyncBulkTensor2dStore), |kind| matches!(kind, Kind::Poison { .. }));
+        .fails(&Site::all(Op::CpAsyncBulkTensor2dStore).does(Action::AddressXor(128)), out_of_bounds)
+        .fails(&drop_all(Op::CpAsyncBulkTensor2dStore), poison);
 }
 
 /// Two CTAs, each writes a part of global memory that the other one reads after the cluster's barrier.
@@ -697,7 +672,7 @@ fn a_cluster_barrier_orders_its_ctas() {
         .fails(&arrive.clone().does(Action::Drop), operand)
         .fails(&wait.clone().does(Action::Drop), |kind| early(kind) || operand(kind))
         .fails(&wait.occurrence(1).cta(3).does(Action::Drop), race)
-        .fails(&arrive.lane(3).does(Action::Drop), |kind| matches!(kind, Kind::Divergence { .. }));
+        .fails(&arrive.lane(3).does(Action::Drop), divergence);
 }
 
 /// Each CTA of a cluster of four sends 256 bytes to the next one.
@@ -746,11 +721,9 @@ fn a_copy_to_a_peer_s_shared_memory() {
         .holds()
         // It may not have started: of the lane that copies, and of all.
         .fails(&wait.clone().occurrence(0).lane(0).does(Action::Weaken), |kind| {
-            race(kind) || matches!(kind, Kind::NotStarted { .. })
+            race(kind) || not_started(kind)
         })
-        .fails(&wait.clone().occurrence(0).does(Action::Weaken), |kind| {
-            race(kind) || matches!(kind, Kind::NotStarted { .. })
-        })
+        .fails(&wait.clone().occurrence(0).does(Action::Weaken), |kind| race(kind) || not_started(kind))
         // It may have ended.
         .fails(&wait.occurrence(1).does(Action::Weaken), |kind| departed(kind) || not_waited(kind))
         .fails(&arrive.occurrence(1).does(Action::Weaken), |kind| departed(kind) || not_waited(kind))
@@ -966,12 +939,10 @@ fn a_multicast_is_for_whoever_waits_at_its_own_mbarrier() {
         .fails(&load.clone().does(Action::MaskXor(0b10)), deadlock)
         .fails(&load.clone().does(Action::MaskXor(0b11)), operand)
         .fails(&load.clone().does(Action::MaskXor(0b100)), operand)
-        .fails(&load.does(Action::AddressXor(64)), |kind| matches!(kind, Kind::Misaligned { .. }))
+        .fails(&load.does(Action::AddressXor(64)), misaligned)
         .fails(&arrive.occurrence(1).cta(1).does(Action::Weaken), race)
         .fails(&wait.clone().occurrence(1).cta(0).does(Action::Weaken), race)
-        .fails(&wait.occurrence(0).cta(0).does(Action::Weaken), |kind| {
-            race(kind) || matches!(kind, Kind::NotStarted { .. })
-        })
+        .fails(&wait.occurrence(0).cta(0).does(Action::Weaken), |kind| race(kind) || not_started(kind))
         .fails(&Site::all(Op::FenceProxyAsyncShared).cta(1).does(Action::Drop), proxy)
         .fails(&Site::all(Op::MbarrierTryWaitParity).cta(1).does(Action::Drop), |kind| {
             early(kind) || departed(kind)
@@ -1026,13 +997,9 @@ fn wgmma_reads_what_was_fenced() {
         .fails(&drop_all(Op::BarSync), early)
         .fails(&wait.clone().does(Action::WaitGroup(1)), race)
         .fails(&wait.occurrence(1).does(Action::Drop), race)
-        .fails(&drop_all(Op::Stmatrix), |kind| matches!(kind, Kind::Poison { .. }))
-        .fails(&Site::all(Op::WgmmaF16).does(Action::DescriptorAdd { a: 0, b: 1 }), |kind| {
-            matches!(kind, Kind::Poison { .. })
-        })
-        .fails(&Site::all(Op::WgmmaF16).occurrence(1).lane(3).does(Action::Drop), |kind| {
-            matches!(kind, Kind::Divergence { .. })
-        });
+        .fails(&drop_all(Op::Stmatrix), poison)
+        .fails(&Site::all(Op::WgmmaF16).does(Action::DescriptorAdd { a: 0, b: 1 }), poison)
+        .fails(&Site::all(Op::WgmmaF16).occurrence(1).lane(3).does(Action::Drop), divergence);
 }
 
 /// Runs a warpgroup over 8 KiB of written and fenced shared memory.
@@ -1206,7 +1173,7 @@ fn mbarriers_are_used_as_such() {
         Some(operand),
     );
     alone(|bar| mbarrier_init(bar, 0), Some(operand));
-    alone(|bar| mbarrier_init(bar + 4, 1), Some(|kind| matches!(kind, Kind::Misaligned { .. })));
+    alone(|bar| mbarrier_init(bar + 4, 1), Some(misaligned));
     alone(|bar| mbarrier_arrive(bar), Some(operand));
     alone(
         |bar| {

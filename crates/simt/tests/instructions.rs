@@ -2,7 +2,11 @@
 
 mod common;
 
-use common::{caught, clean, on_every_schedule, run};
+use common::{
+    caught, clean,
+    kinds::{divergence, early, race},
+    on_every_schedule, run,
+};
 use fused_lora_simt::{Asynchrony, Kind, Machine, Schedule, ops::*};
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
@@ -172,7 +176,6 @@ fn shfl_bfly_gives_the_value_of_the_lane_across() {
 
 #[test]
 fn shfl_is_for_all_lanes_of_the_warp() {
-    let divergence = |kind: &Kind| matches!(kind, Kind::Divergence { .. });
     caught(1, 32, divergence, |_| {
         if thread_idx_x() != 7 {
             let _ = shfl_bfly(1, 1);
@@ -190,17 +193,12 @@ fn shfl_is_for_all_lanes_of_the_warp() {
 
 #[test]
 fn shfl_orders_nothing() {
-    caught(
-        1,
-        32,
-        |kind| matches!(kind, Kind::Race { .. } | Kind::Poison { .. }),
-        |_| {
-            let at = dynamic_shared() + 4 * thread_idx_x();
-            st_shared(at, 1u32);
-            let _ = shfl_bfly(1, 1);
-            let _ = ld_shared::<u32>(at ^ 4);
-        },
-    );
+    caught(1, 32, early, |_| {
+        let at = dynamic_shared() + 4 * thread_idx_x();
+        st_shared(at, 1u32);
+        let _ = shfl_bfly(1, 1);
+        let _ = ld_shared::<u32>(at ^ 4);
+    });
 }
 
 /// What a schedule of this seed makes of some inputs.
@@ -450,7 +448,6 @@ fn wait_group_leaves_the_newest_groups_under_way() {
             }
         }
     };
-    let race = |kind: &Kind| matches!(kind, Kind::Race { .. });
     clean(1, 32, kernel(0, 0));
     clean(1, 32, kernel(0, 1));
     clean(1, 32, kernel(1, 0));
@@ -461,7 +458,6 @@ fn wait_group_leaves_the_newest_groups_under_way() {
 
 #[test]
 fn copies_that_are_not_committed_are_in_no_group() {
-    let race = |kind: &Kind| matches!(kind, Kind::Race { .. });
     caught(1, 32, race, |y| {
         if thread_idx_x() == 0 {
             cp_async_16(dynamic_shared(), y, 16);

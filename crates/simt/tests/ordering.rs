@@ -3,7 +3,11 @@
 
 mod common;
 
-use common::{caught, clean, on_every_schedule, races};
+use common::{
+    caught, clean,
+    kinds::{early, race},
+    on_every_schedule, races,
+};
 use fused_lora_simt::{Kind, Launch, Machine, Order, Schedule, ops::*};
 
 /// The lane's own word of shared memory, and that of the lane `n` further in a CTA of `block`.
@@ -80,7 +84,7 @@ fn bar_warp_sync_orders_its_warp_alone() {
     on_every_schedule(1, 64, kernel(32 + 5), |result, _, _| {
         // What the other warp has not written yet is poisoned, and else a race.
         let kind = result.unwrap_err().kind;
-        assert!(matches!(kind, Kind::Race { .. } | Kind::Poison { .. }), "{kind}");
+        assert!(early(&kind), "{kind}");
     });
 }
 
@@ -679,14 +683,9 @@ fn a_race_that_the_schedule_hides_in_time_is_found() {
     });
     let report = result.unwrap_err();
     assert!(matches!(report.kind, Kind::Race { .. }) && report.cta == 1, "{report}");
-    caught(
-        1,
-        64,
-        |kind| matches!(kind, Kind::Race { .. }),
-        |y| {
-            if thread_idx_x() == 0 || thread_idx_x() == 63 {
-                st_global(y, 1u16);
-            }
-        },
-    );
+    caught(1, 64, race, |y| {
+        if thread_idx_x() == 0 || thread_idx_x() == 63 {
+            st_global(y, 1u16);
+        }
+    });
 }

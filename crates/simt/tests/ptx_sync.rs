@@ -1,18 +1,13 @@
 //! PTX snippets: atomics, fences, barriers, mbarriers, and what happens without them.
 
+#[path = "common/kinds.rs"]
+mod kinds;
 #[path = "common/snippets.rs"]
 mod snippets;
 
 use fused_lora_simt::{Kind, Machine, Schedule};
+use kinds::{deadlock, early, operand};
 use snippets::{fails_on, launch, run_on, words, words_on};
-
-fn is_early(kind: &Kind) -> bool {
-    matches!(kind, Kind::Race { .. } | Kind::Poison { .. })
-}
-
-fn is_operand(kind: &Kind) -> bool {
-    matches!(kind, Kind::Operand { .. })
-}
 
 /// Lane 0 stores a word to `%mem`, for all.
 const ZERO: &str = "setp.eq.u32 %p1, %lane, 0; @%p1 st.shared.b64 [%mem], 0; bar.sync 0;";
@@ -41,9 +36,9 @@ fn atomics_on_shared_memory() {
     assert_eq!(tickets, (0..32).collect::<Vec<_>>());
     // Weak and strong accesses race, and so do weak ones.
     let weak = format!("{ZERO} ld.shared.b32 %v, [%mem]; add.u32 %v, %v, 1; st.shared.b32 [%mem], %v;");
-    fails_on(32, &weak, is_early);
+    fails_on(32, &weak, early);
     let mixed = format!("{ZERO} red.shared.add.u32 [%mem], 1; ld.shared.b32 %v, [%mem];");
-    fails_on(32, &mixed, is_early);
+    fails_on(32, &mixed, early);
 }
 
 #[test]
@@ -60,7 +55,7 @@ fn atomics_on_global_memory_and_vectors() {
     bar.sync 0;";
     let expected: Vec<u32> = (0..32).map(|lane| (32.0 * (lane % 4 + 1) as f32).to_bits()).collect();
     assert_eq!(words(body), expected);
-    fails_on(32, &body.replace("v4.f32 [%to]", "v4.f32 [%to+4]"), is_operand);
+    fails_on(32, &body.replace("v4.f32 [%to]", "v4.f32 [%to+4]"), operand);
 }
 
 /// One warp tells another by a flag in shared memory.
@@ -96,7 +91,7 @@ fn flags_order_by_release_and_acquire_or_by_fences() {
         body("", relaxed_store, relaxed_load, fence),
         body("", "st.shared.b32", acquire, ""),
     ] {
-        fails_on(64, &body, is_early);
+        fails_on(64, &body, early);
     }
 }
 
@@ -115,9 +110,9 @@ fn barriers_with_numbers_and_arrivals() {
     let expected: Vec<u32> = (0..64).map(|lane| if lane < 32 { 1 } else { lane - 32 }).collect();
     assert_eq!(words_on(64, &right), expected);
     assert_eq!(words_on(64, &body("barrier.sync 3;", "barrier.cta.sync 3, 64;")), expected);
-    fails_on(64, &body("", ""), is_early);
-    fails_on(64, &body("", "bar.sync 3, 64;"), |kind| matches!(kind, Kind::Deadlock { .. }));
-    fails_on(64, &body("bar.arrive 4, 64;", "bar.sync 3, 64;"), |kind| matches!(kind, Kind::Deadlock { .. }));
+    fails_on(64, &body("", ""), early);
+    fails_on(64, &body("", "bar.sync 3, 64;"), deadlock);
+    fails_on(64, &body("bar.arrive 4, 64;", "bar.sync 3, 64;"), deadlock);
     fails_on(64, &body("bar.arrive 3, 32;", "bar.sync 3, 64;"), |kind| !matches!(kind, Kind::Panic { .. }));
 }
 
@@ -148,9 +143,9 @@ fn arrivals_with_counts_and_states() {
         let body = format!("{} {STORE} {arrive} {} {LOAD}", init(count), wait(test));
         assert_eq!(words(&body), (0..32).rev().collect::<Vec<_>>(), "{body}");
         // Without the wait, and with an arrival too few.
-        fails_on(32, &format!("{} {STORE} {arrive} {LOAD}", init(count)), is_early);
+        fails_on(32, &format!("{} {STORE} {arrive} {LOAD}", init(count)), early);
         let body = format!("{} {STORE} {arrive} {} {LOAD}", init(count + 1), wait(test));
-        fails_on(32, &body, |kind| matches!(kind, Kind::Deadlock { .. }));
+        fails_on(32, &body, deadlock);
     }
     // The arrivals that are missing, by the state before.
     let body =
@@ -164,7 +159,7 @@ fn arrivals_with_counts_and_states() {
         "mov.b64 %d1, 5; mbarrier.test_wait.shared.b64 %p2, [%mem], %d1; mov.u32 %v, 0;",
         "mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 2; mov.u32 %v, 0;",
     ] {
-        fails_on(32, &format!("{} {wrong}", init(32)), is_operand);
+        fails_on(32, &format!("{} {wrong}", init(32)), operand);
     }
 }
 
@@ -182,16 +177,16 @@ fn an_mbarrier_is_invalidated_and_initialised_again() {
         |before: &str| format!("{} {} @%p1 st.shared.b64 [%mem], 0;", round(1, before), round(2, before));
     assert_eq!(words(&both("bar.sync 0;")), (0..32).rev().collect::<Vec<_>>());
     // Others may still wait for it.
-    fails_on(32, &both(""), |kind| is_early(kind) || is_operand(kind));
+    fails_on(32, &both(""), |kind| early(kind) || operand(kind));
     // While it is there, it is no place for data, nor for another one; afterwards it is no mbarrier.
-    fails_on(32, &format!("{} @%p1 st.shared.b64 [%mem], 0; mov.u32 %v, 0;", init(1)), is_operand);
+    fails_on(32, &format!("{} @%p1 st.shared.b64 [%mem], 0; mov.u32 %v, 0;", init(1)), operand);
     let again = format!("{} @%p1 mbarrier.init.shared.b64 [%mem], 1; mov.u32 %v, 0;", init(1));
-    fails_on(32, &again, is_operand);
+    fails_on(32, &again, operand);
     let gone = format!(
         "{} @%p1 mbarrier.inval.shared.b64 [%mem]; @%p1 mbarrier.arrive.shared.b64 _, [%mem]; mov.u32 %v, 0;",
         init(1)
     );
-    fails_on(32, &gone, is_early);
+    fails_on(32, &gone, early);
 }
 
 #[test]
@@ -209,7 +204,7 @@ fn copies_of_four_and_eight_bytes() {
     };
     let expected: Vec<u32> = (0..32).map(|lane| if lane % 2 == 1 { lane + 1007 } else { 1000 }).collect();
     assert_eq!(words(&body("cp.async.wait_group 0;")), expected);
-    fails_on(32, &body(""), is_early);
+    fails_on(32, &body(""), early);
 }
 
 #[test]
@@ -260,6 +255,6 @@ fn clusters_meet_relaxed_or_not() {
         };
         run(&data("barrier.cluster.arrive;"), &schedule).unwrap_or_else(|report| panic!("{report}"));
         let report = run(&data("barrier.cluster.arrive.relaxed;"), &schedule).unwrap_err();
-        assert!(is_early(&report.kind), "{report}");
+        assert!(early(&report.kind), "{report}");
     }
 }

@@ -1,9 +1,12 @@
 //! PTX snippets: what lanes of a warp exchange, and matrices in registers.
 
+#[path = "common/kinds.rs"]
+mod kinds;
 #[path = "common/snippets.rs"]
 mod snippets;
 
 use fused_lora_simt::{Kind, Schedule};
+use kinds::{early, operand};
 use snippets::{fails_on, run_on, words};
 
 fn expect(body: &str, of_lane: impl Fn(u32) -> u32) {
@@ -25,8 +28,7 @@ fn shuffles_in_all_modes() {
     // Eight lanes alone, while the others do something else.
     let few = "setp.lt.u32 %p1, %lane, 8; mov.u32 %v, 0; @!%p1 bra $end; shfl.sync.bfly.b32 %v, %lane, 1, 31, 0xff; $end:";
     expect(few, |lane| if lane < 8 { lane ^ 1 } else { 0 });
-    let is_operand = |kind: &Kind| matches!(kind, Kind::Operand { .. });
-    fails_on(32, &few.replace("%lane, 1, 31", "%lane, 9, 31"), is_operand);
+    fails_on(32, &few.replace("%lane, 1, 31", "%lane, 9, 31"), operand);
     fails_on(32, "shfl.sync.idx.b32 %v, %lane, 0, 31, 0xff;", |kind| {
         matches!(kind, Kind::Operand { .. } | Kind::Deadlock { .. })
     });
@@ -120,5 +122,5 @@ fn a_barrier_of_some_lanes() {
         )
     };
     expect(&body("bar.warp.sync 0xff;"), |lane| if lane < 8 { lane ^ 4 } else { 7 });
-    fails_on(32, &body(""), |kind| matches!(kind, Kind::Race { .. } | Kind::Poison { .. }));
+    fails_on(32, &body(""), early);
 }

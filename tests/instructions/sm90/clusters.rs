@@ -1,7 +1,6 @@
 //! Clusters.
 
-use super::launch::{check, entry, grid};
-use crate::inputs;
+use crate::{entry::entry, inputs, launch::check};
 
 const ITEMS: usize = 12;
 const LANES: usize = 64;
@@ -21,7 +20,7 @@ fn special_registers() {
     numbers("cluster_ctarank", |item| item % CLUSTER);
     numbers("cluster_nctarank", |_| CLUSTER);
     numbers("clusterid_x", |item| item / CLUSTER);
-    numbers("nclusterid_x", |_| grid(row, ITEMS) / CLUSTER);
+    numbers("nclusterid_x", |_| row.grid(ITEMS) / CLUSTER);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `griddepcontrol`: words through a chain of launches.
 
-use super::launch::{check, entry};
-use crate::inputs;
+use crate::{entry::entry, inputs, launch::check};
 
 const LANES: usize = 64;
 

@@ -1,5 +1,6 @@
-//! What launches on compute capability 9.0 need of the driver and `cust::sys`, generated from CUDA 11's headers, lacks.
-//! Layouts and values are those of CUDA 12's `cuda.h`. (`fused-lora` keeps its own to itself.)
+//! What launches on compute capability 9.0 need of the driver and `cust::sys`, generated from CUDA 11's
+//! headers, lacks. Layouts and values are those of CUDA 12's `cuda.h`. (`fused-lora` keeps its own to
+//! itself.)
 
 use std::{
     ffi::{c_int, c_void},
@@ -9,7 +10,8 @@ use std::{
 use cust::sys::{CUfunction, CUstream};
 use fused_lora_kernels::tensor_map::TensorMap;
 
-use super::{launch::Matrix, swizzle::Swizzle};
+use super::swizzle::Swizzle;
+use crate::entry::Matrix;
 
 /// `CUlaunchAttribute`
 #[derive(Clone, Copy)]
@@ -93,8 +95,8 @@ pub(crate) fn version() -> Result<c_int, u32> {
 ///
 /// # Safety
 ///
-/// The function's context is current and the stream of it; its parameter is a `P`; what it does with these operands in
-/// this grid is defined.
+/// The function's context is current and the stream of it; its parameter is a `P`; what it does with these
+/// operands in this grid is defined.
 pub(crate) unsafe fn launch<P>(
     function: CUfunction,
     [grid, threads, shared_bytes]: [u32; 3],
@@ -111,7 +113,8 @@ pub(crate) unsafe fn launch<P>(
         count: attributes.len() as u32,
     };
     let mut parameters = [ptr::from_mut(parameter).cast::<c_void>()];
-    // SAFETY: configuration and attributes are alive, and the parameter is copied; the rest is the caller's contract.
+    // SAFETY: configuration and attributes are alive, and the parameter is copied; the rest is the caller's
+    // contract.
     match unsafe { cuLaunchKernelEx(&config, function, parameters.as_mut_ptr(), ptr::null_mut()) } {
         0 => Ok(()),
         code => Err(code),
@@ -130,8 +133,9 @@ pub(crate) fn encode(matrix: &Matrix, address: u64) -> Result<TensorMap, u32> {
         Swizzle::B128 => 3,
     };
     let mut map = Map([0; 16]);
-    // SAFETY: `map` is writable, at a multiple of 64; dimensions, boxes and element strides are two each, strides one
-    // less. No interleave, no promotion, zeros outside are 0 each. The address is not dereferenced.
+    // SAFETY: `map` is writable, at a multiple of 64; dimensions, boxes and element strides are two each,
+    // strides one less. No interleave, no promotion, zeros outside are 0 each. The address is not
+    // dereferenced.
     let code = unsafe {
         cuTensorMapEncodeTiled(
             &mut map,

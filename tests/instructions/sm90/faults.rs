@@ -1,16 +1,16 @@
-//! What stands around an instruction in its entry is needed there: without it the strict machine reports a fault, or
-//! other words come out. So a run that passes says something of each.
+//! What stands around an instruction in its entry is needed there: without it the strict machine reports a
+//! fault, or other words come out. So a run that passes says something of each.
 
 use fused_lora_simt::{
     Action::{self, CountDelta, DescriptorAdd, Drop, MaskXor, ParityFlip, WaitGroup, Weaken},
     Kind, Mutation, Op, Schedule, Site,
 };
 
-use super::{
-    launch::{Matrix, entry},
-    strict, tensor_copies,
+use super::tensor_copies;
+use crate::{
+    entry::{Matrix, entry},
+    inputs, strict,
 };
-use crate::inputs;
 
 /// How the machine must see a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Seen {
 /// Runs `name` with a fault under several schedules, each of which must show it in one of these ways.
 #[track_caller]
 fn shows(name: &str, fault: Mutation, items: usize, input: &[u32], matrix: Option<&Matrix>, ways: &[Seen]) {
-    let row = entry(name);
+    let row = &entry(name);
     for schedule in Schedule::standard(8) {
         let run = |schedule: &Schedule| strict::run_under(row, items, input, matrix, schedule);
         let (right, _) = run(&schedule).unwrap_or_else(|report| panic!("{name} without a fault: {report}"));

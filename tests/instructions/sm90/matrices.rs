@@ -2,8 +2,7 @@
 
 use rand::seq::SliceRandom as _;
 
-use super::launch::check;
-use crate::inputs;
+use crate::{inputs, launch::check};
 
 const ITEMS: usize = 12;
 const WARP: usize = 32;
@@ -18,8 +17,8 @@ fn stmatrix_x4() {
         for registers in registers.chunks(4 * WARP) {
             let mut order: Vec<u32> = (0..WARP as u32).collect();
             order.shuffle(&mut rng);
-            // Lane 8 i + r names where row r of matrix i goes. Register i of lane l is elements 2 (l mod 4) and the next,
-            // which are one word, of row l / 4.
+            // Lane 8 i + r names where row r of matrix i goes. Register i of lane l is elements 2 (l mod 4)
+            // and the next, which are one word, of row l / 4.
             let mut memory = [0; 4 * WARP];
             for (number, &to) in order.iter().enumerate() {
                 let (matrix, row) = (number / 8, number % 8);

@@ -2,8 +2,7 @@
 
 use rand::RngExt as _;
 
-use super::launch::check;
-use crate::inputs;
+use crate::{inputs, launch::check};
 
 const LANES: usize = 64;
 

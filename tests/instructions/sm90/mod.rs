@@ -1,15 +1,13 @@
-//! Instructions of compute capability 9.0. Section and figure numbers are those of the PTX ISA manual, version 9.0.
+//! Instructions of compute capability 9.0. Section and figure numbers are those of the PTX ISA manual,
+//! version 9.0.
 
 mod clusters;
 mod dependents;
-mod device;
-mod driver;
+pub(crate) mod driver;
 mod faults;
-mod launch;
 mod matrices;
 mod mbarriers;
 mod products;
 mod registers;
-mod strict;
-mod swizzle;
+pub(crate) mod swizzle;
 mod tensor_copies;

@@ -1,12 +1,13 @@
-//! `wgmma` for every number of registers that there is, K-major operands in swizzles of 128 and 32 bytes (9.7.15.5).
+//! `wgmma` for every number of registers that there is, K-major operands in swizzles of 128 and 32 bytes
+//! (9.7.15.5).
 
 use fused_lora_kernels::instructions::SM90_INSTRUCTIONS;
 use half::f16;
 use rand::{RngExt as _, rngs::StdRng};
 use rand_distr::{Distribution as _, StandardNormal};
 
-use super::{launch::run, swizzle::Swizzle};
-use crate::inputs;
+use super::swizzle::Swizzle;
+use crate::{inputs, launch::run};
 
 const LANES: usize = 128;
 const ITEMS: usize = 2;
@@ -79,7 +80,8 @@ impl Item {
         }
     }
 
-    /// The exact sum, unless f64 rounds it; the sum of magnitudes; how many products of 16 columns it is made of.
+    /// The exact sum, unless f64 rounds it; the sum of magnitudes; how many products of 16 columns it is made
+    /// of.
     fn sum(&self, row: usize, column: usize) -> (f64, f64, usize) {
         let (mut sum, mut magnitude, mut columns) = (0.0, 0.0, 0);
         for Group { a, b } in &self.groups {
@@ -121,7 +123,7 @@ fn products(
             let mut rng = inputs::generator(seed + registers as u64);
             let items: Vec<_> = (0..ITEMS).map(|_| Item::new(kind, 2 * registers, &mut rng, value)).collect();
             let input: Vec<u32> = items.iter().flat_map(|item| item.words.iter().copied()).collect();
-            for outcome in run(&name, ITEMS, &input, None) {
+            for outcome in run(&name, ITEMS, &input) {
                 for (item, sums) in items.iter().zip(outcome.output.chunks(LANES * registers)) {
                     for (row, column) in
                         (0..64).flat_map(|row| (0..2 * registers).map(move |column| (row, column)))
@@ -153,9 +155,9 @@ fn products_of_whole_numbers_are_exact() {
 
 /// Normally distributed numbers.
 ///
-/// The strict machine rounds once for 16 columns, towards zero. Tensor cores align 16 products and the sum so far to the
-/// largest of them and cut off what is below 24 bits, which is at most 2⁻²³ of that one for each of the 17; they may do
-/// so in two steps, with a sum in between.
+/// The strict machine rounds once for 16 columns, towards zero. Tensor cores align 16 products and the sum so
+/// far to the largest of them and cut off what is below 24 bits, which is at most 2⁻²³ of that one for each
+/// of the 17; they may do so in two steps, with a sum in between.
 #[test]
 fn products_of_normal_numbers() {
     products(

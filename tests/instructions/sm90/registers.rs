@@ -1,7 +1,6 @@
 //! `setmaxnreg`: what lanes hold survives it.
 
-use super::launch::check;
-use crate::inputs;
+use crate::{inputs, launch::check};
 
 #[test]
 fn setmaxnreg() {

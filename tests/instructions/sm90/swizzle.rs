@@ -1,5 +1,5 @@
-//! Where 16 bytes of a box lie in shared memory (5.5.7, *Swizzling Modes*): within a row, chunks of 16 bytes change
-//! places by the number of the row.
+//! Where 16 bytes of a box lie in shared memory (5.5.7, *Swizzling Modes*): within a row, chunks of 16 bytes
+//! change places by the number of the row.
 
 /// How chunks change places, by the bytes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,10 +11,11 @@ pub(crate) enum Swizzle {
 }
 
 impl Swizzle {
-    /// The byte where chunk `chunk` of row `row` lies in a box with rows of `row_bytes`, from a multiple of 1024 on.
+    /// The byte where chunk `chunk` of row `row` lies in a box with rows of `row_bytes`, from a multiple of
+    /// 1024 on.
     ///
-    /// By the figures: in rows of 128 bytes, the eight chunks by the eight rows of a pattern of 1024; in rows of 64, the
-    /// four by pairs of rows; in rows of 32, the two by fours of rows.
+    /// By the figures: in rows of 128 bytes, the eight chunks by the eight rows of a pattern of 1024; in rows
+    /// of 64, the four by pairs of rows; in rows of 32, the two by fours of rows.
     pub(crate) fn place(self, row_bytes: usize, row: usize, chunk: usize) -> usize {
         let there = match self {
             Self::None => chunk,

@@ -1,18 +1,17 @@
 //! Copies by the copy engine: boxes of a matrix whose elements all differ, in every swizzle, over every edge.
 
-use super::{
-    launch::{Matrix, check, run},
-    swizzle::Swizzle,
-};
+use super::swizzle::Swizzle;
 use crate::{
+    entry::{Matrix, Outcome},
     inputs,
-    launch::{Outcome, assert_words},
+    launch::{assert_words, check, run_with},
 };
 
 /// What entries put into shared memory before a copy lands there.
 const BEFORE: u32 = 0xa5a5_a5a5;
 
-/// A matrix of its own, columns and rows no multiples of anything. Behind each row are elements that belong to nobody.
+/// A matrix of its own, columns and rows no multiples of anything. Behind each row are elements that belong
+/// to nobody.
 fn matrix(swizzle: Swizzle, box_rows: u32, box_columns: u32) -> Matrix {
     let (rows, columns, pitch) = (83, 149, 160);
     let elements = (0..rows * pitch).map(|i| i as u16 ^ 0x5a00).collect();
@@ -56,7 +55,8 @@ impl Matrix {
     }
 }
 
-/// Swizzles and boxes, in rows and columns. Rows of a swizzle have its bytes; without one they have any multiple of 16.
+/// Swizzles and boxes, in rows and columns. Rows of a swizzle have its bytes; without one they have any
+/// multiple of 16.
 const BOXES: [(Swizzle, u32, u32); 9] = [
     (Swizzle::None, 64, 64),
     (Swizzle::None, 16, 256),
@@ -104,7 +104,7 @@ fn loads(name: &str, boxes: &[(Swizzle, u32, u32)]) {
         let matrix = matrix(swizzle, rows, columns);
         let input: Vec<u32> = PLACES.iter().flat_map(|&at| head(at, matrix.box_bytes())).collect();
         let expected: Vec<u32> = PLACES.iter().flat_map(|&at| over(matrix.load(at), 2048)).collect();
-        for outcome in run(name, PLACES.len(), &input, Some(&matrix)) {
+        for outcome in run_with(name, PLACES.len(), &input, Some(&matrix)) {
             let what = format!("{name}, {swizzle:?}, {rows} rows of {columns}");
             assert_words(&what, &outcome, &expected, |found, expected| found == expected);
         }
@@ -128,12 +128,13 @@ fn mbarrier_arrive_expect_tx_waits_for_all_bytes() {
     // Twice the same box, then four zeros: never early.
     let item = |&at| [matrix.load(at), matrix.load(at), vec![0; 4]].concat();
     let expected: Vec<u32> = PLACES.iter().flat_map(item).collect();
-    for outcome in run("mbarrier_arrive_expect_tx", PLACES.len(), &input, Some(&matrix)) {
+    for outcome in run_with("mbarrier_arrive_expect_tx", PLACES.len(), &input, Some(&matrix)) {
         assert_words("mbarrier_arrive_expect_tx", &outcome, &expected, |found, expected| found == expected);
     }
 }
 
-/// The masks of the four CTAs of three clusters: everybody to all; a ring; some to none, themselves or several.
+/// The masks of the four CTAs of three clusters: everybody to all; a ring; some to none, themselves or
+/// several.
 const MASKS: [[u32; 4]; 3] =
     [[0b1111; 4], [0b0010, 0b0100, 0b1000, 0b0001], [0b0110, 0b0010, 0b1001, 0b1000]];
 
@@ -165,7 +166,7 @@ fn load_box_multicast() {
     {
         let matrix = matrix(swizzle, rows, columns);
         let (input, expected) = multicast(&matrix);
-        for outcome in run("load_box_multicast", 4 * MASKS.len(), &input, Some(&matrix)) {
+        for outcome in run_with("load_box_multicast", 4 * MASKS.len(), &input, Some(&matrix)) {
             let what = format!("load_box_multicast, {swizzle:?}");
             assert_words(&what, &outcome, &expected, |found, expected| found == expected);
         }
@@ -198,8 +199,8 @@ fn store_box() {
         let matrix = matrix(swizzle, box_rows, box_columns);
         let mut expected = matrix.clone();
         let mut input = Vec::new();
-        // Three boxes side by side in each of three rows of boxes, so that nobody stores what another one does: the
-        // outer ones over edges, where the matrix is that small.
+        // Three boxes side by side in each of three rows of boxes, so that nobody stores what another one
+        // does: the outer ones over edges, where the matrix is that small.
         let (width, height) = (box_columns as i32, box_rows as i32);
         let mut places = Vec::new();
         for row in [-height / 2, height - height / 2, 83 - height / 3] {
@@ -221,7 +222,7 @@ fn store_box() {
             expected.store(at, &rows);
         }
         assert_ne!(expected.elements, matrix.elements);
-        for outcome in run("store_box", places.len(), &input, Some(&matrix)) {
+        for outcome in run_with("store_box", places.len(), &input, Some(&matrix)) {
             assert_matrix(
                 &format!("store_box, {swizzle:?}, {box_rows} x {box_columns}"),
                 &outcome,
@@ -255,7 +256,7 @@ pub(super) fn columns_of_boxes(boxes: usize) -> (Matrix, Vec<u32>, Matrix) {
 fn groups_of_stores() {
     for (name, boxes) in [("bulk_commit_group", 5), ("bulk_wait_group_read", 4)] {
         let (matrix, input, expected) = columns_of_boxes(boxes);
-        for outcome in run(name, 3, &input, Some(&matrix)) {
+        for outcome in run_with(name, 3, &input, Some(&matrix)) {
             assert_matrix(name, &outcome, &expected);
         }
     }
@@ -309,7 +310,7 @@ pub(super) fn through_global(items: usize) -> (Vec<u32>, Vec<u32>, Matrix) {
 #[test]
 fn fence_proxy_async_global() {
     let (input, expected, matrix) = through_global(5);
-    for outcome in run("fence_proxy_async_global", 5, &input, Some(&matrix)) {
+    for outcome in run_with("fence_proxy_async_global", 5, &input, Some(&matrix)) {
         assert_words("fence_proxy_async_global", &outcome, &expected, |found, expected| found == expected);
     }
 }

@@ -269,7 +269,7 @@ fn all(operation: Operation, target: Target) {
     for (number, item) in REDUNDANT.iter().enumerate() {
         // Where a prefix is of these entries alone, the item is theirs.
         let is_of = |name: &str| item.entries.iter().any(|prefix| name.starts_with(prefix));
-        let elsewhere = crate::suite::all_kernels()
+        let elsewhere = crate::case::all_kernels()
             .any(|kernel| is_of(kernel.name) && !all.iter().any(|own| own.name == kernel.name));
         if is_all
             && !elsewhere

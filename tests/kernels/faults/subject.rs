@@ -17,8 +17,9 @@ use half::f16;
 
 use super::source::Located;
 use crate::{
-    case::{Case, Failure, Setup, kernel},
+    case::{Case, kernel},
     operands::Matrices,
+    setup::{Failure, Setup},
     unfused::ROADS,
 };
 

@@ -14,7 +14,7 @@ use fused_lora_kernels::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::suite::all_kernels;
+use crate::case::all_kernels;
 
 const AGAIN: &str = "run FUSED_LORA_FAULTS=all cargo test -p fused-lora-tests --test kernels faults::classes";
 

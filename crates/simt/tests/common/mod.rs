@@ -1,6 +1,8 @@
 //! What the tests share.
 #![allow(dead_code)] // Each test uses its part.
 
+pub(crate) mod kinds;
+
 use fused_lora_simt::{Kind, Launch, Machine, Report, Schedule, Stats};
 
 /// Runs one launch of `grid` CTAs of `block` lanes with 4 KiB of shared memory.
