@@ -152,7 +152,7 @@ impl Eight {
             let (low, high) = (self.value(below), self.value(below + 1));
             size - low > high - size || size - low == high - size && below & 1 == 1
         };
-        below + u8::from(up) | u8::from(value.is_sign_negative()) << 7
+        (below + u8::from(up)) | u8::from(value.is_sign_negative()) << 7
     }
 }
 

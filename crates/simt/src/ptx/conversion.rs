@@ -120,7 +120,7 @@ fn to_tensor(rounding: Rounding, value: f32) -> u64 {
         Mode::Zero => 0,
         _ => 0xfff + (bits >> 13 & 1),
     };
-    if value.is_infinite() { bits } else { bits + up & !0x1fff }
+    if value.is_infinite() { bits } else { (bits + up) & !0x1fff }
 }
 
 fn to_half(kind: Kind, rounding: Rounding, value: f64) -> u64 {

@@ -30,7 +30,7 @@ impl<'a> Shared<'a> {
             None => self.dynamic.push(name),
             Some(bytes) => {
                 let start = self.end.next_multiple_of(align);
-                self.end = start.checked_add(bytes).unwrap_or(u32::MAX);
+                self.end = start.saturating_add(bytes);
                 if self.end > MOST_SHARED {
                     return Err(before.refuse(format!("more than {MOST_SHARED} bytes of shared memory")));
                 }
