@@ -34,10 +34,13 @@ def mma() -> Iterator[Kernel]:
         (80, "f16", True, 40, 40, 100, (32, 32, 16), 4, 2),
         (90, "f16", False, 100, 72, 384, (64, 64, 64), 4, 2),
         (90, "bf16", True, 130, 130, 192, (128, 128, 32), 8, 2),
+        # By `tf32`, which has all of these integers.
+        (80, "f32", False, 40, 40, 96, (32, 32, 16), 4, 2),
+        (90, "f32", True, 72, 64, 192, (64, 64, 32), 4, 2),
     ]
     for target, type, is_t, m, n, k, (bm, bn, bk), warps, stages in table:
         yield Kernel(
-            name=f"matmul{'_bt' if is_t else ''}_{bm}x{bn}x{bk}_{type}_sm{target}",
+            name=f"matmul{'_tf32' if type == 'f32' else ''}{'_bt' if is_t else ''}_{bm}x{bn}x{bk}_{type}_sm{target}",
             function=matmul.product,
             target=target,
             grid=(cdiv(m, bm), cdiv(n, bn), 1),
@@ -444,9 +447,16 @@ def row_kernels() -> Iterator[Kernel]:
             tolerance=LAYER_NORM[type],
             warps=warps,
         )
-    for target, type, n, block in ((80, "f16", 700, 256), (80, "f32", 304, 128), (90, "bf16", 512, 256)):
+    table = [
+        (80, "f16", 700, 256, 1),
+        (80, "f32", 304, 128, 1),
+        (90, "bf16", 512, 256, 1),
+        # A row in a cluster, whose CTAs read each other's maxima and sums.
+        (90, "f16", 700, 256, 2),
+    ]
+    for target, type, n, block, ctas in table:
         yield Kernel(
-            name=f"softmax_{block}_{type}_sm{target}",
+            name=f"softmax_{'cluster_' if ctas > 1 else ''}{block}_{type}_sm{target}",
             function=rows.softmax,
             target=target,
             grid=(2, 1, 1),
@@ -456,6 +466,7 @@ def row_kernels() -> Iterator[Kernel]:
             expect={"operation": "softmax", "output": "y", "x": "x", "rows": 5, "n": n},
             tolerance=SOFTMAX[type],
             stages=2,
+            ctas=ctas,
         )
 
     for target, rows_a_cta, n, block, warps in ((80, 2, 500, 512, 4), (90, 4, 120, 128, 2)):

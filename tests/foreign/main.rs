@@ -14,10 +14,8 @@
 //! | `subject.rs` | a kernel in a machine |
 //! | `selection.rs` | which kernels and negative controls are run |
 //! | `forbidden.rs` | what these compilers do that the strict reading forbids |
-//! | `amendment.rs` | the PTX without it |
 //! | `suite.rs` | the tests |
 
-mod amendment;
 mod forbidden;
 mod manifest;
 mod operands;

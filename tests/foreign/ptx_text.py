@@ -49,8 +49,11 @@ def form(statement: str) -> str:
     opcode, _, rest = statement.partition(" ")
     operands = re.findall(r"\{[^}]*\}|\[[^]]*\]|[^\s,]+", rest)
     if opcode.startswith("wgmma.mma_async"):
-        *majors, major_b = ("MN-major" if flag == "1" else "K-major" for flag in operands[6:])
-        source = f"shared, {majors[0]}" if majors else "registers"
+        is_in_registers = operands[1].startswith("{")
+        # Numbers of other than 16 bits have no flags: they are K-major.
+        flags = operands[6:] or ["0"] * (1 if is_in_registers else 2)
+        *majors, major_b = ("MN-major" if flag == "1" else "K-major" for flag in flags)
+        source = "registers" if is_in_registers else f"shared, {majors[0]}"
         return f"{opcode} (A {source}; B {major_b}; scale-d {kind(operands[3])})"
     if opcode.startswith(("mbarrier.", "bar.sync", "barrier.sync", "mov.b64", "mov.b32", "cp.async.c")):
         return f"{opcode} ({', '.join(kind(operand) for operand in operands)})"

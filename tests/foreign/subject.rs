@@ -17,9 +17,9 @@ const MOST_INSTRUCTIONS: u64 = 50_000_000;
 
 /// A kernel and its PTX, ready to run.
 pub(crate) struct Subject {
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     module: Module,
-    text: String,
+    pub(crate) text: String,
 }
 
 /// Why a run is not right.

@@ -1,5 +1,5 @@
-//! `ldmatrix` and `mma`. Fragments as in PTX ISA 9.7.14.5.8 and 9.7.14.5.15: an entry has two warps, each
-//! with operands of its own.
+//! `ldmatrix` and `mma`. Fragments as in PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix": an
+//! entry has two warps, each with operands of its own.
 
 use half::f16;
 use rand::{RngExt as _, rngs::StdRng, seq::SliceRandom as _};

@@ -39,7 +39,7 @@ fn atom_inc_wraps() {
         };
         input.extend([old, last]);
     }
-    // PTX ISA 9.7.13.5, atom.inc: d = [a]; [a] = d >= b ? 0 : d + 1.
+    // PTX ISA, "atom", atom.inc: d = [a]; [a] = d >= b ? 0 : d + 1.
     let inc = |pair: &[u32]| [pair[0], if pair[0] >= pair[1] { 0 } else { pair[0] + 1 }];
     let expected: Vec<u32> = input.chunks(2).flat_map(inc).collect();
     check("atom_inc", ITEMS, &input, &expected);

@@ -10,15 +10,16 @@ const NAMES: &[(&str, Allowed, &[Op])] = &[
         Allowed::UnfencedInit,
         &[Op::CpAsyncBulkTensor2dLoad, Op::CpAsyncBulkTensor2dLoadMulticast],
     ),
-    ("equal-stores", Allowed::EqualStores, &[Op::StShared]),
+    ("equal-stores", Allowed::EqualStores, &[Op::StShared, Op::Stmatrix]),
     ("concurrent-stores", Allowed::ConcurrentStores, &[Op::StShared]),
     ("repeated-tensor-stores", Allowed::RepeatedTensorStores, &[Op::CpAsyncBulkTensor2dStore]),
     ("setmaxnreg-apart", Allowed::SetmaxnregApart, &[Op::SetmaxnregDec, Op::SetmaxnregInc]),
+    ("first-of-pair", Allowed::FirstOfPair, &[Op::MbarrierArriveCluster]),
     ("wide-parity", Allowed::WideParity, &[Op::MbarrierTryWaitParity, Op::MbarrierTestWait]),
 ];
 
 /// What a variable with these names may be.
-pub(crate) const EXPECTED: &str = "a list of unfenced-init, equal-stores, concurrent-stores, repeated-tensor-stores, setmaxnreg-apart, wide-parity, by commas";
+pub(crate) const EXPECTED: &str = "a list of unfenced-init, equal-stores, concurrent-stores, repeated-tensor-stores, setmaxnreg-apart, first-of-pair, wide-parity, by commas";
 
 /// What is allowed, from a list of names by commas.
 pub(crate) fn parse(text: &str) -> Option<Vec<&'static str>> {

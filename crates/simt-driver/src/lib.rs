@@ -47,6 +47,7 @@
 //! | `concurrent-stores` | likewise what is not the same, but any of it does (Triton: sums that differ in the last bit) |
 //! | `repeated-tensor-stores` | lanes of a CTA issue the same tensor store, without an order (Triton, CuTe DSL) |
 //! | `setmaxnreg-apart` | the warps of a warpgroup execute `setmaxnreg` at several places, with the same number (Gluon) |
+//! | `first-of-pair` | an arrival at another CTA whose address no `mapa` made: bit 24 of an own one is cleared (Gluon) |
 //! | `wide-parity` | a parity to wait for of which only the lowest bit counts (Triton) |
 //!
 //! # What makes it strict

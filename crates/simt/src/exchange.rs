@@ -1,4 +1,5 @@
-//! What lanes of a warp exchange without memory: shfl, vote, match, redux, elect. PTX ISA 9.7.9.6, 9.7.13.9 to 9.7.13.13.
+//! What lanes of a warp exchange without memory: shfl, vote, match, redux, elect. PTX ISA, "shfl.sync",
+//! "vote.sync", "match.sync", "redux.sync", "elect.sync".
 
 use crate::clock::WARP;
 
@@ -124,7 +125,7 @@ fn reduce(update: Update, is_signed: bool, a: u32, b: u32) -> u32 {
     }
 }
 
-/// The lane that `shfl` takes from, and whether it is in range. PTX ISA 9.7.9.6.
+/// The lane that `shfl` takes from, and whether it is in range. PTX ISA, "shfl.sync".
 fn source(mode: Shuffle, lane: u32, offset: u32, clamp: u32) -> (u32, bool) {
     let (offset, segment, clamp) = (offset & 31, clamp >> 8 & 31, clamp & 31);
     let most = lane & segment | clamp & !segment;

@@ -169,23 +169,25 @@ pub struct Allowance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// An asynchronous operation signals an mbarrier, with no `fence.mbarrier_init` or proxy fence since its initialisation, which is
-    /// ordered before. PTX ISA 9.7.13.15.9, 9.7.13.4.
+    /// ordered before. PTX ISA, "mbarrier.init", "membar, fence".
     UnfencedInit,
-    /// An asynchronous operation meets bytes that the generic proxy touched, ordered before but with no proxy fence between. PTX
-    /// ISA 8.4, 9.7.13.4.
-    MissingProxyFence,
-    /// Lanes store the same to the same bytes of shared memory without an order. PTX ISA 8.10.1: a data race, of which each
-    /// outcome is the same.
+    /// Lanes store the same to the same bytes of shared memory without an order. PTX ISA, "Axioms": a data
+    /// race, of which each outcome is the same.
     EqualStores,
-    /// Lanes store to the same bytes of shared memory without an order, and any of the values does. PTX ISA 8.10.1.
+    /// Lanes store to the same bytes of shared memory without an order, and any of the values does. PTX ISA,
+    /// "Axioms".
     ConcurrentStores,
     /// Lanes of one CTA issue tensor stores of the same bytes without an order: all lanes of a warp, for which hardware issues it
-    /// once, or warps that have computed the same. PTX ISA 9.7.9.27.1.2, 8.10.1.
+    /// once, or warps that have computed the same. PTX ISA, "cp.async.bulk.tensor", "Axioms".
     RepeatedTensorStores,
-    /// The warps of a warpgroup execute `setmaxnreg` at several places, with the same number. PTX ISA 9.7.19.5: "all threads in the
-    /// warpgroup must execute the same setmaxnreg instruction".
+    /// The warps of a warpgroup execute `setmaxnreg` at several places, with the same number. PTX ISA,
+    /// "setmaxnreg": "all threads in the warpgroup must execute the same setmaxnreg instruction".
     SetmaxnregApart,
-    /// A wait for an mbarrier is for the lowest bit of its parity. PTX ISA 9.7.13.15.16: "the valid values of phaseParity operand
-    /// are 0 and 1".
+    /// A wait for an mbarrier is for the lowest bit of its parity. PTX ISA, "mbarrier.test_wait,
+    /// mbarrier.try_wait": "the valid values of phaseParity operand are 0 and 1".
     WideParity,
+    /// An arrival in the cluster at an address of the own CTA, one bit of which was cleared to name the first
+    /// CTA of a pair. The manual does not say where an address has the rank of its CTA; hardware has it from
+    /// bit 24 on. "mapa".
+    FirstOfPair,
 }

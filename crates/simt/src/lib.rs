@@ -204,8 +204,8 @@
 //!
 //! # What is computed
 //!
-//! mma adds the 16 exact products, of f16 or bf16, and c in f64 and rounds the sum towards zero to f32, as
-//! tensor cores truncate while they add; it is no model of their bits. wgmma does so in each step of 16. An
+//! mma adds the exact products and c in f64 and rounds the sum towards zero to f32, or to the nearest f16, as
+//! tensor cores truncate while they add; it is no model of their bits. wgmma does so in each step. An
 //! approximation (ex2, rcp, rsqrt) gives any of the values within the error that the manual names, by the
 //! schedule's seed, and within a run the same for the same input; see [`ops::ex2_approx`]. Everything else is
 //! exact by the manual: tensor copies and wgmma swizzle by the bits of addresses in shared memory, so that a
@@ -221,14 +221,16 @@
 //! weak one takes part. A poll loop that ends by itself after a bounded number of fruitless tries may be
 //! reported as a deadlock.
 //!
-//! Of Hopper: no interleave, no fill but zeros, no boxes with a swizzle and shorter rows; of wgmma only f16
-//! and bf16 to f32 with K of 16, base offset 0; no waits or arrivals at cluster scope, no
-//! `cp.async.mbarrier.arrive`; no bulk copies between global and shared memory without a tensor map, no
-//! reductions; cache hints do nothing; no loads and stores of other CTAs' shared memory by lanes. wgmma
-//! groups compute in their order. An arrival at another CTA does not tell that stores of the lane have read
-//! shared memory, though it tells of all other operations. The machine makes a warpgroup meet at each wgmma;
-//! a GPU need not. It does not know that wgmma on registers that other instructions touch is serialised: the
-//! compiler says so.
+//! Functions are read again at each call, so none calls itself. Variables of a module in global and constant
+//! memory are only read. A clock counts instructions.
+//!
+//! Of Hopper: no interleave, no fill but zeros, no boxes with a swizzle and shorter rows; of wgmma no binary
+//! products, base offset 0; no waits or arrivals at cluster scope; cache hints do nothing; no atomics on
+//! other CTAs' shared memory, no `st.async`. A tensor map that a kernel makes is read as its words are; that
+//! the fences of its proxy are there is checked by CTA. wgmma groups compute in their order. An arrival at
+//! another CTA does not tell that stores of the lane have read shared memory, though it tells of all other
+//! operations. The machine makes a warpgroup meet at each wgmma; a GPU need not. It does not know that wgmma
+//! on registers that other instructions touch is serialised: the compiler says so.
 #![deny(missing_docs)]
 
 // In layers: a module uses those of earlier groups, and of its own group without going in a circle.
@@ -248,8 +250,8 @@ mod approx;
 mod banks;
 mod clock;
 mod exchange;
-mod halves;
 mod memory;
+mod numbers;
 mod shadow;
 mod tensor;
 mod wgmma;

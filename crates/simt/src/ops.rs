@@ -13,10 +13,10 @@ use crate::{
     exchange::{Exchange, Shuffle},
     exec::memory::{Word as StrongWord, changed},
     fault::Action,
-    halves::Half,
     memory::SHARED_BASE,
     scheduler::{suspend, with},
     site::Op,
+    wgmma::Types,
 };
 
 mod approx;
@@ -149,12 +149,29 @@ pub fn cp_async_wait_group(pending: u32) {
     });
 }
 
+/// `cp.async.mbarrier.arrive`, with `.noinc` if the arrival is expected.
+#[track_caller]
+pub(crate) fn cp_async_mbarrier_arrive(bar: u32, expected: bool) {
+    execute(Op::CpAsyncMbarrierArrive, Location::caller(), (), |run, site, action| {
+        run.cp_async_mbarrier_arrive(site, flipped(bar, action), expected)
+    });
+}
+
 /// `ld.global`, weak.
 #[track_caller]
 #[must_use]
 pub fn ld_global<T: Word>(address: u64) -> T {
     execute(Op::LdGlobal, Location::caller(), T::zeroed(), |run, site, action| {
         run.ld_global(site, action, address)
+    })
+}
+
+/// `ld.global.nc`: whoever writes there in the same launch is at fault.
+#[track_caller]
+pub(crate) fn ld_global_nc<T: Word>(address: u64) -> T {
+    execute(Op::LdGlobal, Location::caller(), T::zeroed(), |run, site, action| {
+        let word = matches!(action, Some(Action::Word { .. })).then_some(action).flatten();
+        run.ld_global(site, word.or(Some(Action::NonCoherent)), address)
     })
 }
 
@@ -275,6 +292,22 @@ pub fn st_shared<T: Word>(address: u32, value: T) {
     });
 }
 
+/// `ld.shared::cluster`, weak.
+#[track_caller]
+pub(crate) fn ld_cluster<T: Word>(address: u32) -> T {
+    execute(Op::LdShared, Location::caller(), T::zeroed(), |run, site, action| {
+        run.ld_cluster(site, flipped(address, action))
+    })
+}
+
+/// `st.shared::cluster`, weak.
+#[track_caller]
+pub(crate) fn st_cluster<T: Word>(address: u32, value: T) {
+    execute(Op::StShared, Location::caller(), (), |run, site, action| {
+        run.st_cluster(site, flipped(address, action), value)
+    });
+}
+
 /// Where the CTA's dynamic shared memory starts: not 0, a multiple of 1024.
 #[must_use]
 pub fn dynamic_shared() -> u32 {
@@ -332,16 +365,13 @@ pub(crate) fn elect(mask: u32) -> [u32; 4] {
 #[track_caller]
 #[must_use]
 pub fn mma_m16n8k16_f16(a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
-    mma(Half::F16, a, b, c)
+    mma(Some(Types::F16), (a, b, c.map(f32::to_bits))).map(f32::from_bits)
 }
 
-/// Likewise of f16 or of bf16.
+/// Likewise of any types, of f64 without. Dropped, it gives c.
 #[track_caller]
-pub(crate) fn mma(half: Half, a: [u32; 4], b: [u32; 2], c: [f32; 4]) -> [f32; 4] {
-    execute_together(Op::Mma, Location::caller(), c.map(f32::to_bits), |run, site, _| {
-        run.mma(site, half, a, b, c)
-    })
-    .map(f32::from_bits)
+pub(crate) fn mma(types: Option<Types>, registers: ([u32; 4], [u32; 2], [u32; 4])) -> [u32; 4] {
+    execute_together(Op::Mma, Location::caller(), registers.2, |run, site, _| run.mma(site, types, registers))
 }
 
 /// A value of the kernel, named so that a seeded fault can change it.

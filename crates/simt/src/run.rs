@@ -57,7 +57,7 @@ pub(crate) struct Run {
     pub(crate) version: u64,
     pub(crate) idle_polls: u64,
     pub(crate) idle_rounds: u32,
-    instructions: u64,
+    pub(crate) instructions: u64,
     /// How often a lane came to a mutation that asks for one occurrence.
     occurrences: HashMap<(usize, u32, u32), u32>,
     pub(crate) stats: Stats,

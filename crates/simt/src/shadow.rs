@@ -141,8 +141,9 @@ pub(crate) enum Observer<'a> {
 }
 
 impl<'a> Order<'a> {
+    /// Whether what a lane, maybe a virtual one, did up to an epoch happens before.
     #[inline]
-    fn lane(&self, cta: u32, lane: u32, epoch: u32) -> bool {
+    pub(crate) fn lane(&self, cta: u32, lane: u32, epoch: u32) -> bool {
         match self.me {
             Observer::Lane(clock) => clock.is_after(cta, lane, epoch),
             Observer::Warp { view: Some(view), .. } | Observer::View(view) => view.knows(cta, lane) >= epoch,

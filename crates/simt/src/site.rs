@@ -67,6 +67,9 @@ pub enum Op {
     Elect,
     FenceProxyAsync,
     CpAsyncBulkPrefetchTensor,
+    CpAsyncBulkLoad,
+    CpAsyncBulkStore,
+    CpAsyncMbarrierArrive,
     Tap,
 }
 
@@ -134,6 +137,9 @@ impl fmt::Display for Op {
             Self::Elect => "elect.sync",
             Self::FenceProxyAsync => "fence.proxy.async",
             Self::CpAsyncBulkPrefetchTensor => "cp.async.bulk.prefetch.tensor",
+            Self::CpAsyncBulkLoad => "cp.async.bulk.shared::cluster.global",
+            Self::CpAsyncBulkStore => "cp.async.bulk.global.shared::cta",
+            Self::CpAsyncMbarrierArrive => "cp.async.mbarrier.arrive",
             Self::Tap => "tap",
         })
     }

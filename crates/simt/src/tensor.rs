@@ -1,77 +1,62 @@
 //! What ldmatrix and mma compute on the registers of a whole warp.
 
-use crate::{clock::WARP, halves::Half};
+use crate::{
+    clock::WARP,
+    numbers::Sum,
+    wgmma::{Types, multiply},
+};
 
 const LANES: usize = WARP as usize;
 
-/// Splits a register into two f16, the lower half first.
-fn halves(register: u32) -> [u16; 2] {
-    [register as u16, (register >> 16) as u16]
-}
-
-/// `mma.m16n8k16.row.col.f32.f16.f16.f32`, or of bf16, on the registers of a warp, by lane.
+/// `mma` of 16 rows and 8 columns on the registers of a warp, by lane.
 ///
-/// Fragments (PTX ISA 9.7.14.5.8), for lane l with g = l / 4 and t = l mod 4, elements of a register from the lower
-/// half up:
-/// - a, 16 × 16: register i holds row g + 8 (i mod 2), columns 2t + 8 (i / 2) and the next;
-/// - b, 16 × 8: register i holds column g, rows 2t + 8 i and the next;
-/// - c and d, 16 × 8: value i is row g + 8 (i / 2), column 2t + i mod 2.
+/// Fragments (PTX ISA, "Matrix multiply-accumulate operation using mma instruction"), for lane l with g = l /
+/// 4 and t = l mod 4, whatever the numbers are:
+/// - a, 16 rows of 32 bytes: register i holds the four bytes from 4t + 16 (i / 2) on of row g + 8 (i mod 2);
+/// - b, 8 columns of 32 bytes: register i holds the four bytes from 4t + 16 i on of column g;
+/// - c and d, 16 × 8: value i is row g + 8 (i / 2), column 2t + i mod 2; two f16 share a register.
 ///
-/// The 16 products are exact, they and c are added in f64, the sum is rounded towards zero to f32.
-pub(crate) fn mma_m16n8k16(
-    half: Half,
-    a: &[[u32; 4]; LANES],
-    b: &[[u32; 2]; LANES],
-    c: &mut [[f32; 4]; LANES],
-) {
-    let mut a_bits = [0; 16 * 16];
-    let mut b_bits = [0; 16 * 8];
+/// Where rows have 16 bytes the other registers are 0.
+pub(crate) fn mma(types: Types, a: &[[u32; 4]; LANES], b: &[[u32; 2]; LANES], c: &mut [[u32; 4]; LANES]) {
+    let (mut rows, mut columns) = ([[0; 32]; 16], [[0; 32]; 8]);
     for lane in 0..LANES {
         let (g, t) = (lane / 4, lane % 4);
-        for (i, &register) in a[lane].iter().enumerate() {
-            let at = (g + 8 * (i % 2)) * 16 + 2 * t + 8 * (i / 2);
-            for (j, bits) in halves(register).into_iter().enumerate() {
-                a_bits[at + j] = bits;
-            }
+        for (i, register) in a[lane].iter().enumerate() {
+            rows[g + 8 * (i % 2)][4 * t + 16 * (i / 2)..][..4].copy_from_slice(&register.to_le_bytes());
         }
-        for (i, &register) in b[lane].iter().enumerate() {
-            for (j, bits) in halves(register).into_iter().enumerate() {
-                b_bits[(2 * t + 8 * i + j) * 8 + g] = bits;
-            }
+        for (i, register) in b[lane].iter().enumerate() {
+            columns[g][4 * t + 16 * i..][..4].copy_from_slice(&register.to_le_bytes());
         }
     }
-    let (mut a_rows, mut b_rows) = ([0f32; 16 * 16], [0f32; 16 * 8]);
-    half.widen(&a_bits, &mut a_rows);
-    half.widen(&b_bits, &mut b_rows);
-    let b_rows: [f64; 16 * 8] = b_rows.map(f64::from);
-
-    for row in 0..16 {
-        let place = |column: usize| ((row % 8) * 4 + column / 2, 2 * (row / 8) + column % 2);
-        let mut sums: [f64; 8] = std::array::from_fn(|column| {
-            let (lane, i) = place(column);
-            f64::from(c[lane][i])
-        });
-        for (k, b_row) in b_rows.chunks_exact(8).enumerate() {
-            let factor = f64::from(a_rows[row * 16 + k]);
-            for (sum, b) in sums.iter_mut().zip(b_row) {
-                *sum += factor * b;
-            }
-        }
-        for (column, sum) in sums.into_iter().enumerate() {
-            let (lane, i) = place(column);
-            c[lane][i] = round_towards_zero(sum);
+    let count = if types.sum == Sum::F16 { 2 } else { 4 };
+    let mut d = [0f32; 4 * LANES];
+    for (d, c) in d.chunks_exact_mut(count).zip(&*c) {
+        d.copy_from_slice(&c.map(f32::from_bits)[..count]);
+    }
+    multiply(types, false, &rows, &columns, &mut d[..count * LANES]);
+    for (d, c) in d.chunks_exact(count).zip(c) {
+        for (d, c) in d.iter().zip(c) {
+            *c = d.to_bits();
         }
     }
 }
 
-/// f64 to f32, as IEEE 754 rounds towards zero: what is beyond the largest f32 becomes the largest.
-pub(crate) fn round_towards_zero(value: f64) -> f32 {
-    let nearest = value as f32;
-    if f64::from(nearest).abs() > value.abs() { f32::from_bits(nearest.to_bits() - 1) } else { nearest }
+/// `mma.m8n8k4.row.col.f64`: a lane holds row g, column t of a, row t, column g of b, and columns 2t and 2t +
+/// 1 of row g of c, each as two words. Each product is fused into the sum, in the order of k.
+pub(crate) fn mma_f64(a: &[[u32; 4]; LANES], b: &[[u32; 2]; LANES], c: &mut [[u32; 4]; LANES]) {
+    let double = |words: &[u32]| f64::from_bits(u64::from(words[1]) << 32 | u64::from(words[0]));
+    for (lane, c) in c.iter_mut().enumerate() {
+        let (g, t) = (lane / 4, lane % 4);
+        for (i, words) in c.chunks_exact_mut(2).enumerate() {
+            let product = |k: usize| (double(&a[4 * g + k]), double(&b[4 * (2 * t + i) + k]));
+            let sum = (0..4).map(product).fold(double(words), |sum, (a, b)| a.mul_add(b, sum));
+            words.copy_from_slice(&[sum.to_bits() as u32, (sum.to_bits() >> 32) as u32]);
+        }
+    }
 }
 
-/// `ldmatrix.x4` (PTX ISA 9.7.14.5.15): `rows[8 i + r]` is row r of matrix i; register i of lane l gets elements
-/// 2 (l mod 4) and the next of row l / 4 of matrix i.
+/// `ldmatrix.x4` (PTX ISA, "ldmatrix"): `rows[8 i + r]` is row r of matrix i; register i of lane l gets
+/// elements 2 (l mod 4) and the next of row l / 4 of matrix i.
 pub(crate) fn ldmatrix_x4(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
     std::array::from_fn(|lane| {
         std::array::from_fn(|i| {
@@ -107,8 +92,8 @@ pub(crate) fn stmatrix_x4_trans(values: &[[u32; 4]; LANES]) -> [[u8; 16]; LANES]
     rows
 }
 
-/// `stmatrix.x4` (PTX ISA 9.7.14.5.16), the inverse of [`ldmatrix_x4`]: `rows[8 i + r]` is row r of matrix i; register
-/// i of lane l goes to elements 2 (l mod 4) and the next of row l / 4 of matrix i.
+/// `stmatrix.x4` (PTX ISA, "stmatrix"), the inverse of [`ldmatrix_x4`]: `rows[8 i + r]` is row r of matrix i;
+/// register i of lane l goes to elements 2 (l mod 4) and the next of row l / 4 of matrix i.
 pub(crate) fn stmatrix_x4(values: &[[u32; 4]; LANES]) -> [[u8; 16]; LANES] {
     let mut rows = [[0; 16]; LANES];
     for (lane, registers) in values.iter().enumerate() {

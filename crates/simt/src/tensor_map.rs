@@ -63,8 +63,8 @@ impl Element {
     }
 }
 
-/// How the 16-byte chunks of a tensor's box lie in shared memory (PTX ISA 5.5.7): exchanged within rows of
-/// [`span`](Self::span) bytes, so that a column of chunks meets all banks.
+/// How the 16-byte chunks of a tensor's box lie in shared memory (PTX ISA, "Swizzling Modes"): exchanged
+/// within rows of [`span`](Self::span) bytes, so that a column of chunks meets all banks.
 ///
 /// It acts on the bits of the absolute address in shared memory, wherever the box begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -324,6 +324,79 @@ impl Tensor {
                     global: start.map(|start| start.wrapping_add(first as u64 * u64::from(bytes))),
                 }
             })
+    }
+}
+
+/// A part of a map that `tensormap.replace` sets. PTX ISA, "tensormap.replace".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Address,
+    /// One less than the number of dimensions.
+    Rank,
+    BoxDim,
+    Dim,
+    Stride,
+    ElementStride,
+    Element,
+    Interleave,
+    Swizzle,
+    Fill,
+}
+
+impl Field {
+    /// By its name in PTX.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "global_address" => Self::Address,
+            "rank" => Self::Rank,
+            "box_dim" => Self::BoxDim,
+            "global_dim" => Self::Dim,
+            "global_stride" => Self::Stride,
+            "element_stride" => Self::ElementStride,
+            "elemtype" => Self::Element,
+            "interleave_layout" => Self::Interleave,
+            "swizzle_mode" => Self::Swizzle,
+            "fill_mode" => Self::Fill,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is of one dimension.
+    pub(crate) const fn is_of_dimension(self) -> bool {
+        matches!(self, Self::BoxDim | Self::Dim | Self::Stride | Self::ElementStride)
+    }
+
+    /// Sets it in a map, or in zeros that become one.
+    ///
+    /// # Errors
+    ///
+    /// A dimension or a value that the machine's maps do not have.
+    pub(crate) fn replace(self, words: &mut [u64; 16], dimension: usize, value: u64) -> Result<(), String> {
+        let form = |words: &mut [u64; 16], shift: u32, value: u64| {
+            words[FORM] = words[FORM] & !(0xff << shift) | value << shift;
+        };
+        if dimension >= RANK {
+            return Err(format!("dimension {dimension}, of at most {RANK}"));
+        }
+        match (self, value) {
+            (Self::Address, _) => words[1] = value,
+            (Self::Rank, 0..5) => form(words, 0, value + 1),
+            (Self::BoxDim, _) => {
+                let (word, shift) = (11 + dimension / 2, 32 * (dimension % 2));
+                words[word] = words[word] & !(0xffff_ffff << shift) | (value & 0xffff_ffff) << shift;
+            }
+            (Self::Dim, _) => words[2 + dimension] = value,
+            (Self::Stride, _) if dimension + 1 < RANK => words[7 + dimension] = value,
+            (Self::ElementStride, 1) | (Self::Interleave | Self::Fill, 0) => {}
+            // 8 is an f32 whose subnormals are flushed, which the driver's maps do not have here.
+            (Self::Element, 0..=7) => form(words, 8, value),
+            (Self::Element, 9 | 10) => form(words, 8, value - 1),
+            (Self::Swizzle, 0..4) => form(words, 16, value),
+            _ => return Err(format!("{self:?} as {value} in a tensor map")),
+        }
+        words[0] = MAGIC;
+        words[15] = checksum(words);
+        Ok(())
     }
 }
 

@@ -65,6 +65,7 @@ impl Run {
                 warpgroups: (0..block / WARPGROUP).map(|_| Warpgroup::default()).collect(),
                 registers: Registers::new(info.registers, block),
                 inbound: Vec::new(),
+                maps: Vec::new(),
                 ended: View::clone(&view),
             });
             self.ready.extend((0..block as usize).map(|lane| LaneRef { slot, lane }));

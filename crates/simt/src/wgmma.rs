@@ -1,25 +1,68 @@
 //! What wgmma reads and computes: matrix descriptors, and the product of a warpgroup.
 
+use half::f16;
+use smallvec::SmallVec;
+
 use crate::{
-    halves::Half,
-    tensor::round_towards_zero,
+    numbers::{Number, Sum},
     tensor_map::{CHUNK, Swizzle},
 };
 
 /// Rows of A and D.
 pub(crate) const M: usize = 64;
-/// Depth of one step.
+/// Depth of one step of f16.
 pub(crate) const K: usize = 16;
-/// Lanes of a warpgroup.
-pub(crate) const WARPGROUP: usize = 128;
 /// Rows of a core matrix, and of a pattern of a swizzle.
 const CORE_ROWS: u32 = 8;
 
-/// A `wgmma.mma_async` with f32 accumulators and K of 16; its operands are the accumulators, then A (a descriptor, or four
-/// registers), the descriptor of B, and the predicate that keeps the accumulators. PTX ISA 9.7.15.5.
+/// What a product is of: A, B, and D.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Types {
+    pub(crate) a: Number,
+    pub(crate) b: Number,
+    pub(crate) sum: Sum,
+}
+
+impl Types {
+    /// Of f16, added up in f32.
+    pub(crate) const F16: Self = Self { a: Number::F16, b: Number::F16, sum: Sum::F32 };
+
+    /// By their names in PTX, of which not all go together.
+    pub(crate) fn named(sum: &str, a: &str, b: &str, saturates: bool) -> Option<Self> {
+        let (a, b) = (Number::named(a)?, Number::named(b)?);
+        let is_known =
+            a.bytes() == b.bytes() && (a == b || a.bytes() == 1 && a.is_integer() == b.is_integer());
+        let sum = match sum {
+            "f32" if !a.is_integer() && !saturates => Sum::F32,
+            "f16" if matches!(a, Number::F16 | Number::E4m3 | Number::E5m2) && !saturates => Sum::F16,
+            "s32" if a.is_integer() => Sum::S32 { saturates },
+            _ => return None,
+        };
+        is_known.then_some(Self { a, b, sum })
+    }
+
+    /// Columns of D that so many registers of a lane are of.
+    pub(crate) fn columns(self, registers: usize) -> usize {
+        if self.sum == Sum::F16 { 4 * registers } else { 2 * registers }
+    }
+
+    /// A number for each.
+    pub(crate) fn code(self) -> u64 {
+        let sum = match self.sum {
+            Sum::F32 => 0,
+            Sum::F16 => 1,
+            Sum::S32 { saturates } => 2 + u64::from(saturates),
+        };
+        (self.a as u64) << 8 | (self.b as u64) << 4 | sum
+    }
+}
+
+/// A `wgmma.mma_async`, whose step is 32 bytes deep; its operands are the accumulators, then A (a descriptor,
+/// or four registers), the descriptor of B, and the predicate that keeps the accumulators. PTX ISA,
+/// "Asynchronous wgmma.mma_async".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Product {
-    pub(crate) half: Half,
+    pub(crate) types: Types,
     /// A in registers.
     pub(crate) in_registers: bool,
     /// A or B with the other sign.
@@ -33,7 +76,7 @@ pub(crate) struct Product {
 impl Product {
     /// Of f16, both operands K-major in shared memory.
     pub(crate) const PLAIN: Self = Self {
-        half: Half::F16,
+        types: Types::F16,
         in_registers: false,
         negated: [false; 2],
         transposed: [false; 2],
@@ -47,9 +90,9 @@ pub(crate) type Row = [u8; 2 * K];
 /// Where an operand of one step lies, as offsets in shared memory, or what it is.
 #[derive(Clone, Debug)]
 pub(crate) enum Matrix {
-    /// By row, two chunks of eight elements along K.
+    /// By row, two chunks along K.
     KMajor(Vec<[usize; 2]>),
-    /// By K, then by eight rows, a chunk of these.
+    /// Of 16 bits: by K, then by eight rows, a chunk of these.
     MnMajor(Vec<usize>),
     /// From registers.
     Rows(Box<[Row; M]>),
@@ -86,7 +129,8 @@ impl Matrix {
     }
 
     /// A of the registers of a warpgroup's lanes, as mma has them: register i of a lane, with g = l / 4 mod 8 and t = l mod 4, is
-    /// row 16 (l / 32) + g + 8 (i mod 2), columns 2t + 8 (i / 2) and the next. PTX ISA 9.7.15.5.1.1.1.
+    /// row 16 (l / 32) + g + 8 (i mod 2), the four bytes from 4t + 16 (i / 2) on. PTX ISA, "Register
+    /// Fragments for wgmma.mma_async.m64nNk16".
     pub(crate) fn of_registers(lanes: &[[u32; 4]]) -> Self {
         let mut rows = Box::new([[0; 2 * K]; M]);
         for (lane, registers) in lanes.iter().enumerate() {
@@ -100,8 +144,8 @@ impl Matrix {
     }
 }
 
-/// A matrix descriptor (PTX ISA 9.7.15.5.1.2.2) of an operand: where the rows of A, or the columns of B, lie
-/// in shared memory.
+/// A matrix descriptor (PTX ISA, "Matrix Descriptor Format") of an operand: where the rows of A, or the
+/// columns of B, lie in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Descriptor {
     start: u32,
@@ -157,9 +201,9 @@ impl Descriptor {
 }
 
 impl Descriptor {
-    /// Where the chunks of eight rows lie, by K, of an operand whose rows are contiguous: the canonical layouts of PTX ISA
-    /// 9.7.15.5.1.2.1, as multiples of 16 bytes ((span, n), (8, 2)) : ((1, leading), (span, stride)), and without a swizzle
-    /// ((1, n), (8, 2)) : ((_, stride), (1, leading)).
+    /// Where the chunks of eight rows lie, by K, of an operand whose rows are contiguous: the canonical
+    /// layouts of PTX ISA, "Strides", as multiples of 16 bytes ((span, n), (8, 2)) : ((1, leading), (span,
+    /// stride)), and without a swizzle ((1, n), (8, 2)) : ((_, stride), (1, leading)).
     pub(crate) fn columns(&self, rows: u32) -> Vec<u32> {
         let span = self.swizzle.span() / CHUNK;
         let (of_rows, of_eight) = match self.swizzle {
@@ -180,52 +224,69 @@ impl Descriptor {
     }
 }
 
-/// `wgmma.mma_async.m64nNk16.f32.f16.f16`, or of bf16: d += a · bᵀ, with N the number of rows of `b`, a multiple of 8.
+/// d += a · bᵀ, or a − where `negated`, of 16 rows of `a` for each warp and, with N a multiple of 8, N rows
+/// of `b`: what `wgmma` and
+/// `mma` compute.
 ///
-/// Rows are those that [`Descriptor::rows`] found, 16 f16 each. `d` holds N / 2 values of each of the 128 lanes, lane
-/// after lane. Value i of lane l, with g = l / 4 mod 8 and t = l mod 4, is row 16 (l / 32) + g + 8 (i / 2 mod 2),
-/// column 8 (i / 4) + 2t + i mod 2 (PTX ISA 9.7.15.5.1.1.1).
+/// Rows are of 32 bytes each. `d` holds N / 2 values of each lane, lane after lane (N / 4 registers of two
+/// f16). Value i of lane l, with g = l / 4 mod 8 and t = l mod 4, is row 16 (l / 32) + g + 8 (i / 2 mod 2),
+/// column 8 (i / 4) + 2t + i mod 2 (PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk16").
 ///
-/// The 16 products are exact, they and d are added in f64, the sum is rounded towards zero to f32.
-pub(crate) fn multiply(product: Product, a: &[Row], b: &[Row], d: &mut [f32]) {
+/// The products are exact, they and d are added in f64, the sum is rounded once: towards zero to f32, to
+/// nearest to f16.
+pub(crate) fn multiply(types: Types, negated: bool, a: &[Row], b: &[Row], d: &mut [f32]) {
+    let of_depth = match types.a.bytes() {
+        1 => multiply_of::<{ 2 * K }>,
+        2 => multiply_of::<K>,
+        _ => multiply_of::<{ K / 2 }>,
+    };
+    if types.sum != Sum::F16 {
+        return of_depth(types, negated, a, b, d);
+    }
+    let halves = |pair: &f32| {
+        let bits = pair.to_bits();
+        [bits as u16, (bits >> 16) as u16].map(|half| f16::from_bits(half).to_f32())
+    };
+    let mut singles: Vec<f32> = d.iter().flat_map(halves).collect();
+    of_depth(types, negated, a, b, &mut singles);
+    for (pair, values) in d.iter_mut().zip(singles.chunks_exact(2)) {
+        let [low, high] = [values[0], values[1]].map(|value| u32::from(f16::from_f32(value).to_bits()));
+        *pair = f32::from_bits(high << 16 | low);
+    }
+}
+
+fn multiply_of<const DEPTH: usize>(types: Types, negated: bool, a: &[Row], b: &[Row], d: &mut [f32]) {
+    let Types { a: of_a, b: of_b, sum } = types;
     let values = b.len() / 2;
-    debug_assert!(b.len().is_multiple_of(8) && d.len() == WARPGROUP * values);
-    // By k, a pair of columns for each of the four lanes that share a row.
-    let b: Vec<[[f64; 8]; K]> = b
+    debug_assert!(b.len().is_multiple_of(8) && d.len() == 2 * a.len() * values);
+    // By k, a pair of columns for each of the four lanes that share a row. Those of mma are on the stack.
+    let b: SmallVec<[[[f64; 8]; DEPTH]; 1]> = b
         .chunks_exact(8)
         .map(|columns| {
-            let columns: [[f64; K]; 8] = std::array::from_fn(|column| wide(product.half, &columns[column]));
+            let columns: [[f64; DEPTH]; 8] = std::array::from_fn(|column| of_b.widen(&columns[column]));
             std::array::from_fn(|k| columns.map(|column| column[k]))
         })
         .collect();
     for (row, a) in a.iter().enumerate() {
-        let mut a = wide(product.half, a);
-        if product.negated[0] != product.negated[1] {
+        let mut a: [f64; DEPTH] = of_a.widen(a);
+        if negated {
             a = a.map(|value| -value);
         }
         let (warp, g, half) = (row / 16, row % 8, row / 8 % 2);
         let quad = &mut d[(32 * warp + 4 * g) * values..][..4 * values];
         for (block, b) in b.iter().enumerate() {
             let at = 4 * block + 2 * half;
-            let mut sums: [f64; 8] = std::array::from_fn(|i| f64::from(quad[i / 2 * values + at + i % 2]));
+            let mut sums: [f64; 8] = std::array::from_fn(|i| sum.value(quad[i / 2 * values + at + i % 2]));
             for (factor, b) in a.iter().zip(b) {
                 for (sum, value) in sums.iter_mut().zip(b) {
                     *sum += factor * value;
                 }
             }
-            for (i, sum) in sums.into_iter().enumerate() {
-                quad[i / 2 * values + at + i % 2] = round_towards_zero(sum);
+            for (i, value) in sums.into_iter().enumerate() {
+                quad[i / 2 * values + at + i % 2] = sum.of(value);
             }
         }
     }
-}
-
-/// 16 numbers as f64.
-fn wide(half: Half, bytes: &Row) -> [f64; K] {
-    let halves: [u16; K] = std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]));
-    let mut singles = [0f32; K];
-    half.widen(&halves, &mut singles);
-    singles.map(f64::from)
 }
 
 #[cfg(test)]

@@ -40,6 +40,23 @@ fn stores_of_several_lanes_to_one_place() {
 }
 
 #[test]
+fn rows_that_several_lanes_store() {
+    // All rows of all lanes are the same, of one warp and of another.
+    let body = |value: &str| {
+        format!(
+            "and.b32 %r1, %lane, 0; add.u32 %r1, %r1, %mem; stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {{{value}}};
+            bar.sync 0; ld.shared.b32 %v, [%mem];"
+        )
+    };
+    let is_it = |kind: &Kind| matches!(kind, Kind::Race { .. } | Kind::Operand { .. });
+    is_needed(64, &body("%mem"), Op::Stmatrix, Allowed::EqualStores, is_it);
+    let site = Site::all(Op::Stmatrix);
+    let schedule = Schedule::random(1).allow(Allowance { site, allowed: Allowed::EqualStores });
+    let report = run_on(64, &body("%lane"), &schedule).expect_err("they differ");
+    assert!(is_it(&report.kind), "{report}");
+}
+
+#[test]
 fn parities_of_more_than_a_bit() {
     let body = "setp.eq.u32 %p1, %lane, 0; @%p1 mbarrier.init.shared.b64 [%mem], 1; bar.sync 0;
         mbarrier.try_wait.parity.shared.b64 %p2, [%mem], -1; mov.u32 %v, 0;";

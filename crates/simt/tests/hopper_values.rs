@@ -381,7 +381,8 @@ impl<const VALUES: usize> Product<VALUES> {
     const N: u32 = 2 * VALUES as u32;
     const SHARED: u32 = TILE + (64 + Self::N) * DEPTH * 2;
 
-    /// Row and column of value `i` of this lane (PTX ISA 9.7.15.5.1.1.1, Figure 149).
+    /// Row and column of value `i` of this lane (PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk16",
+    /// Figure 149).
     fn place(i: usize) -> (u32, u32) {
         let (warp, lane, i) = (thread_idx_x() / 32, thread_idx_x() % 32, i as u32);
         (16 * warp + lane / 4 + if i % 4 < 2 { 0 } else { 8 }, i / 4 * 8 + lane % 4 * 2 + i % 2)

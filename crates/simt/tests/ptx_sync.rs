@@ -258,3 +258,120 @@ fn clusters_meet_relaxed_or_not() {
         assert!(early(&report.kind), "{report}");
     }
 }
+
+/// What CTA 1 of a cluster does to an mbarrier of CTA 0 before that is invalidated.
+#[test]
+fn an_mbarrier_is_invalidated_after_what_others_did() {
+    let body = |arrivals: u32, meet: &str| {
+        format!(
+            "setp.eq.u32 %p1, %lane, 0; mov.u32 %r1, %cluster_ctarank; setp.eq.u32 %p3, %r1, 1; and.pred %p3, %p1, %p3;
+            @%p1 mbarrier.init.shared.b64 [%mem], {arrivals}; @%p1 fence.mbarrier_init.release.cluster;
+            barrier.cluster.arrive; barrier.cluster.wait;
+            mapa.shared::cluster.u32 %r3, %mem, 0;
+            @%p3 mbarrier.arrive.shared::cluster.b64 _, [%r3];
+            {meet}
+            mad.lo.u32 %lane, %r1, 32, %lane; mov.u32 %v, %lane;"
+        )
+    };
+    let run = |body: &str, schedule: &Schedule| {
+        let mut machine = Machine::new();
+        let (launch, to) = launch(&mut machine, 64, body);
+        machine.run(&[launch.dimensions([2, 1, 1], [32, 1, 1], [2, 1, 1])], schedule)?;
+        machine.read::<u32>(to, 64)
+    };
+    let inval = "@%p1 mbarrier.inval.shared.b64 [%mem];";
+    let meet = "barrier.cluster.arrive; barrier.cluster.wait;";
+    let first = "setp.eq.u32 %p4, %r1, 0;";
+    let wait = format!(
+        "{first} $w: @%p4 mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p4 bra $past; @!%p2 bra $w; $past:"
+    );
+    for schedule in Schedule::standard(9) {
+        // Ordered by the barrier of the cluster, in the middle of a phase or behind one; or by a wait for the
+        // phase.
+        for (arrivals, ordered) in [(1, meet), (2, meet), (1, &*wait)] {
+            let between = if ordered == meet { String::new() } else { "bar.warp.sync -1;".to_owned() };
+            run(&body(arrivals, &format!("{ordered} {between} {inval} {meet}")), &schedule)
+                .unwrap_or_else(|report| panic!("{report}"));
+        }
+        // By nothing; or by a barrier that does not release.
+        for unordered in ["", "barrier.cluster.arrive.relaxed; barrier.cluster.wait;"] {
+            let report = run(&body(2, &format!("{unordered} {inval} {meet}")), &schedule).unwrap_err();
+            assert!(is_early(&report.kind) || is_operand(&report.kind), "{report}");
+        }
+    }
+    // Lanes of the own CTA that may still wait.
+    let waits = "setp.eq.u32 %p1, %lane, 0; @%p1 mbarrier.init.shared.b64 [%mem], 1; bar.sync 0;
+        @%p1 mbarrier.arrive.shared.b64 _, [%mem];
+        $w: mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p2 bra $w;";
+    let inval = "@%p1 mbarrier.inval.shared.b64 [%mem]; mov.u32 %v, 0;";
+    fails_on(32, &format!("{waits} {inval}"), is_early);
+    words(&format!("{waits} bar.sync 0; {inval}"));
+}
+
+#[test]
+fn copies_that_arrive_at_an_mbarrier() {
+    // Each lane copies a word of its own; all read their neighbour's.
+    let body = |count: u32, arrive: &str, wait: &str| {
+        format!(
+            "setp.eq.u32 %p1, %lane, 0; @%p1 mbarrier.init.shared.b64 [%mem], {count}; bar.sync 0;
+            mad.wide.u32 %at, %lane, 4, %to; st.global.u32 [%at], %lane; mad.lo.u32 %r1, %lane, 4, %mem;
+            cp.async.ca.shared.global [%r1+16], [%at], 4;
+            {arrive} {wait}
+            mul.lo.u32 %r1, %lane, 4; xor.b32 %r1, %r1, 4; add.u32 %r1, %r1, %mem; ld.shared.b32 %v, [%r1+16];"
+        )
+    };
+    let wait = "$w: mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p2 bra $w;";
+    let expected: Vec<u32> = (0..32).map(|lane| lane ^ 1).collect();
+    let expects = "cp.async.mbarrier.arrive.noinc.shared.b64 [%mem];";
+    assert_eq!(words(&body(32, expects, wait)), expected);
+    // One that is not expected leaves the count as it was.
+    let both = "cp.async.mbarrier.arrive.shared.b64 [%mem]; mbarrier.arrive.shared.b64 _, [%mem];";
+    assert_eq!(words(&body(32, both, wait)), expected);
+    fails_on(32, &body(32, "mbarrier.arrive.shared.b64 _, [%mem];", wait), |kind| {
+        !matches!(kind, Kind::Panic { .. })
+    });
+    fails_on(32, &body(32, expects, ""), is_early);
+    // Without groups.
+    let all = "cp.async.wait_all; bar.sync 0;";
+    assert_eq!(words(&body(1, all, "")), expected);
+    fails_on(32, &body(1, "bar.sync 0;", ""), is_early);
+}
+
+#[test]
+fn lanes_read_and_write_shared_memory_of_the_cluster() {
+    // Each CTA stores its own words, and reads the other one's; or stores there, and reads its own.
+    let body = |access: &str, between: &str, end: &str| {
+        format!(
+            "mov.u32 %r1, %cluster_ctarank; xor.b32 %r2, %r1, 1; mad.lo.u32 %r4, %lane, 4, %mem;
+            mapa.shared::cluster.u32 %r3, %r4, %r2; mad.lo.u32 %r5, %r1, 100, %lane;
+            {} {between} {} {end}
+            mad.lo.u32 %lane, %r1, 32, %lane;",
+            if access == "ld" {
+                "st.shared.b32 [%r4], %r5;"
+            } else {
+                "barrier.cluster.arrive; barrier.cluster.wait; st.shared::cluster.b32 [%r3], %r5;"
+            },
+            if access == "ld" { "ld.shared::cluster.b32 %v, [%r3];" } else { "ld.shared.b32 %v, [%r4];" },
+        )
+    };
+    let run = |body: &str, schedule: &Schedule| {
+        let mut machine = Machine::new();
+        let (launch, to) = launch(&mut machine, 64, body);
+        machine.run(&[launch.dimensions([2, 1, 1], [32, 1, 1], [2, 1, 1])], schedule)?;
+        machine.read::<u32>(to, 64)
+    };
+    let meet = "barrier.cluster.arrive; barrier.cluster.wait;";
+    let expected: Vec<u32> = (100..132).chain(0..32).collect();
+    for schedule in Schedule::standard(9) {
+        for access in ["ld", "st"] {
+            let found = run(&body(access, meet, meet), &schedule).unwrap_or_else(|report| panic!("{report}"));
+            assert_eq!(found, expected, "{access}");
+            // Before the other one has started, or written; and a CTA must not end while others read its
+            // memory.
+            let relaxed = "barrier.cluster.arrive.relaxed; barrier.cluster.wait;";
+            run(&body(access, relaxed, meet), &schedule).unwrap_err();
+        }
+        let report = run(&body("ld", meet, ""), &schedule).unwrap_err();
+        assert!(matches!(report.kind, Kind::Departed { .. }), "{report}");
+    }
+}

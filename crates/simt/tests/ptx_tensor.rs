@@ -133,13 +133,18 @@ fn place(row: u32, k: u32, is_transposed: bool) -> usize {
 
 /// Runs `m64n8k16` products on a, 2048 bytes from `%mem` on, and b behind it; what the four accumulators of each lane are then.
 fn products(body: &str, transposed: [bool; 2], schedule: &Schedule) -> Result<Vec<f32>, Report> {
-    let mut machine = Machine::new();
     let mut words = vec![0u16; (2048 + 256) / 2];
     for k in 0..16 {
         (0..64).for_each(|m| words[place(m, k, transposed[0])] = f16(a(m, k)));
         (0..8).for_each(|n| words[1024 + place(n, k, transposed[1])] = f16(b(n, k)));
     }
-    let from = machine.input(&words);
+    products_of(&words, body, schedule)
+}
+
+/// Likewise of what these words are.
+fn products_of(words: &[u16], body: &str, schedule: &Schedule) -> Result<Vec<f32>, Report> {
+    let mut machine = Machine::new();
+    let from = machine.input(words);
     let to = machine.buffer(128 * 16);
     let map = Tensor {
         address: from,
@@ -266,4 +271,168 @@ fn registers_of_products_under_way() {
     )
     .unwrap_err();
     assert!(matches!(report.kind, Kind::Proxy { .. }), "{report}");
+}
+
+#[test]
+fn wgmma_of_other_numbers() {
+    let single = |value: i32| (value as f32).to_bits();
+    let of_e4m3 = |value: i32| match value {
+        0 => 0,
+        value => {
+            // 1, 2 and 3: exponents 7 and 8, mantissas 0 and 4.
+            let size = [0x38, 0x40, 0x44][value.unsigned_abs() as usize - 1];
+            if value < 0 { size | 0x80 } else { size }
+        }
+    };
+    let of_e5m2 = |value: i32| u32::from(f16(value)) >> 8;
+    type Of<'a> = &'a dyn Fn(i32) -> u32;
+    let byte: Of<'_> = &|value| value.cast_unsigned() & 0xff;
+    let cases: [(&str, usize, [Of<'_>; 2], &str, &str); 6] = [
+        ("k8.f32.tf32.tf32", 4, [&single; 2], "1, 1", "f32"),
+        ("k32.f32.e4m3.e4m3", 1, [&of_e4m3; 2], "1, 1", "f32"),
+        ("k32.f32.e5m2.e4m3", 1, [&of_e5m2, &of_e4m3], "1, 1", "f32"),
+        ("k32.s32.s8.s8", 1, [byte; 2], "", "s32"),
+        ("k16.f16.f16.f16", 2, [&|value| u32::from(f16(value)); 2], "1, 1, 0, 0", "f16"),
+        ("k32.f16.e4m3.e4m3", 1, [&of_e4m3; 2], "1, 1", "f16"),
+    ];
+    for (name, bytes, of, rest, sum) in cases {
+        let depth = 32 / bytes as u32;
+        let mut data = vec![0u8; 2048 + 256];
+        let mut set = |start: usize, row: u32, k: u32, bits: u32| {
+            let column = k * bytes as u32;
+            let at = start + (row / 8 * 256 + column / 16 * 128 + row % 8 * 16 + column % 16) as usize;
+            data[at..at + bytes].copy_from_slice(&bits.to_le_bytes()[..bytes]);
+        };
+        for k in 0..depth {
+            (0..64).for_each(|m| set(0, m, k, of[0](a(m, k))));
+            (0..8).for_each(|n| set(2048, n, k, of[1](b(n, k))));
+        }
+        let words: Vec<u16> =
+            data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        let rest = if rest.is_empty() { String::new() } else { format!(", {rest}") };
+        let d = if sum == "f16" { "{%c0, %c1}" } else { ACC };
+        for operand in ["%d2", "{%r10, %r11, %r12, %r13}"] {
+            let rest = if operand == "%d2" { rest.clone() } else { rest.replace(", 0, 0", ", 0") };
+            let body = format!(
+                "{FRAGMENT} wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.m64n8{name} {d}, {operand}, %d3, 0{rest}; {END}"
+            );
+            let found =
+                products_of(&words, &body, &Schedule::random(3)).unwrap_or_else(|report| panic!("{report}"));
+            for (lane, values) in (0..128).zip(found.chunks_exact(4)) {
+                for i in 0..4 {
+                    let (row, column) =
+                        (16 * (lane / 32) + lane / 4 % 8 + 8 * (i / 2), 2 * (lane % 4) + i % 2);
+                    let expected: i32 = (0..depth).map(|k| a(row, k) * b(column, k)).sum();
+                    let bits = |index: u32| values[index as usize].to_bits();
+                    let value = match sum {
+                        "f32" => f32::from_bits(bits(i)) as i32,
+                        "s32" => bits(i).cast_signed(),
+                        _ => half::f16::from_bits((bits(i / 2) >> (16 * (i % 2))) as u16).to_f32() as i32,
+                    };
+                    assert_eq!(value, expected, "{name}, A {operand}, row {row}, column {column}");
+                }
+            }
+        }
+    }
+}
+
+/// A map that is made in shared memory, of a row of 64 words, and a reduction by it.
+#[test]
+fn tensor_maps_made_by_a_kernel() {
+    let body = |acquire: &str, replaced: &str| {
+        format!(
+            "mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b32 [%r1], 0; add.u32 %r2, %lane, 1; st.shared.b32 [%r1+256], %r2;
+            fence.proxy.async; bar.warp.sync -1; cvt.u64.u32 %d1, %mem; add.u64 %d4, %to, 256;
+            @!%p1 bra $made;
+            tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%d1], %to;
+            tensormap.replace.tile.rank.shared::cta.b1024.b32 [%d1], 0;
+            tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%d1], 0, 32;
+            tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%d1], 0, 64;
+            tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%d1], 0, 1;
+            {replaced}
+            $made: bar.warp.sync -1;
+            tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%d4], [%d1], 128;
+            {acquire} bar.sync 0;
+            add.u32 %r3, %mem, 256;
+            @%p1 cp.reduce.async.bulk.tensor.1d.global.shared::cta.add.tile.bulk_group [%d4, {{16}}], [%r3];
+            @%p1 cp.reduce.async.bulk.tensor.1d.global.shared::cta.add.tile.bulk_group [%d4, {{16}}], [%r3];
+            @%p1 cp.async.bulk.commit_group; @%p1 cp.async.bulk.wait_group 0;"
+        )
+    };
+    let run_on = |body: &str, schedule: &Schedule| {
+        let mut machine = Machine::new();
+        let to = machine.buffer(256 + 128);
+        machine.write(to, &[100u32; 64]).expect("it is there");
+        let map = Tensor {
+            address: to,
+            element: Element::U32,
+            dims: vec![4],
+            strides: vec![],
+            box_dims: vec![4],
+            swizzle: Swizzle::None,
+        };
+        run(&mut machine, body, 32, (to, [&map, &map]), schedule)?;
+        machine.read::<u32>(to, 64)
+    };
+    let acquire = "fence.proxy.tensormap::generic.acquire.gpu [%d4], 128;";
+    let element = "tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%d1], 2;";
+    let expected: Vec<u32> =
+        (0..64).map(|at| if (16..48).contains(&at) { 100 + 2 * (at - 15) } else { 100 }).collect();
+    for schedule in Schedule::standard(9) {
+        let found = run_on(&body(acquire, element), &schedule).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(found, expected);
+        for (acquire, replaced) in [
+            ("", element),
+            (acquire, "tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%d1], 8;"),
+            (acquire, "tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%d1], 0, 3;"),
+        ] {
+            let report = run_on(&body(acquire, replaced), &schedule).unwrap_err();
+            assert!(matches!(report.kind, Kind::Operand { .. }), "{report}");
+        }
+    }
+}
+
+#[test]
+fn bulk_copies_without_a_map() {
+    // 128 words of a parameter's array to shared memory, and back with one added to each, or to the next 128.
+    let body = |wait: &str, count: u32, store: &str| {
+        format!(
+            "@%p1 mbarrier.init.shared.b64 [%bar], 1; @%p1 fence.mbarrier_init.release.cluster; bar.sync 0;
+            @%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%bar], {count};
+            @%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%mem], [%to], 512, [%bar];
+            {wait}
+            mad.lo.u32 %r1, %lane, 16, %mem; ld.shared.b32 %r2, [%r1]; add.u32 %r2, %r2, 1; st.shared.b32 [%r1], %r2;
+            fence.proxy.async.shared::cta; bar.sync 0; add.u64 %d1, %to, 512;
+            @%p1 {store}; @%p1 cp.async.bulk.commit_group; @%p1 cp.async.bulk.wait_group 0;"
+        )
+    };
+    let run_on = |body: &str, schedule: &Schedule| {
+        let mut machine = Machine::new();
+        let to = machine.buffer(1024);
+        machine.write(to, &(0..256).collect::<Vec<u32>>()).expect("it is there");
+        let map = Tensor {
+            address: to,
+            element: Element::U32,
+            dims: vec![4],
+            strides: vec![],
+            box_dims: vec![4],
+            swizzle: Swizzle::None,
+        };
+        run(&mut machine, body, 32, (to, [&map, &map]), schedule)?;
+        machine.read::<u32>(to, 256)
+    };
+    let wait = "$wait: mbarrier.try_wait.parity.shared.b64 %p2, [%bar], 0; @!%p2 bra $wait;";
+    let store = "cp.async.bulk.global.shared::cta.bulk_group [%d1], [%mem], 512";
+    let reduce = "cp.reduce.async.bulk.global.shared::cta.bulk_group.max.u32 [%to], [%mem], 512";
+    let first = |at: u32| at + u32::from(at.is_multiple_of(4));
+    for schedule in Schedule::standard(9) {
+        let of = |body: &str| run_on(body, &schedule).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(of(&body(wait, 512, store)), (0..128).chain((0..128).map(first)).collect::<Vec<_>>());
+        assert_eq!(of(&body(wait, 512, reduce)), (0..128).map(first).chain(128..256).collect::<Vec<_>>());
+        for wrong in
+            [body("", 512, store), body(wait, 528, store), body(wait, 512, &store.replace("512", "520"))]
+        {
+            run_on(&wrong, &schedule).unwrap_err();
+        }
+    }
 }

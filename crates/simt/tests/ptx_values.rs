@@ -39,6 +39,29 @@ fn integers() {
         ("setp.lt.s32 %p1|%p2, 2, 1; selp.u32 %v, 1, 0, %p1; @%p2 add.u32 %v, %v, 8;", 8),
         ("mov.pred %p1, -1; mov.u32 %v, 3; @!%p1 mov.u32 %v, 4;", 3),
         ("mul24.lo.u32 %v, 0x1000003, 5;", 15),
+        ("add.cc.u32 %r1, 0xffffffff, 2; addc.u32 %v, 5, 6;", 12),
+        ("add.cc.u32 %r1, 0xffffffff, 0; addc.u32 %v, 5, 6;", 11),
+        ("sub.cc.u32 %r1, 1, 2; subc.u32 %v, 9, 3;", 5),
+        ("mad.lo.cc.u32 %r1, 0xffff, 0x10001, 1; madc.hi.u32 %v, 0x80000000, 4, 5;", 8),
+        ("add.cc.u64 %d1, -1, 1; addc.cc.u64 %d1, -1, 0; addc.u32 %v, 0, 0;", 1),
+        ("dp4a.s32.s32 %v, 0x01ff02fe, 0x02030405, 10;", 7),
+        ("dp4a.u32.s32 %v, 0x000000ff, 0x000000fe, 1;", (-509i32).cast_unsigned()),
+        ("bfind.shiftamt.u32 %v, 0x10000;", 15),
+        ("max.u16x2 %v, 0x0001ffff, 0x00020003;", 0x0002_ffff),
+        ("min.s16x2 %v, 0x0001ffff, 0x00020003;", 0x0001_ffff),
+        ("set.lt.u32.s32 %v, -1, 1;", u32::MAX),
+        ("set.eq.f32.u32 %v, 4, 4;", 0x3f80_0000),
+        // What is narrower than its register is extended by its sign.
+        ("cvt.s8.s32 %h1, 0x80; cvt.s32.s16 %v, %h1;", (-128i32).cast_unsigned()),
+        ("mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b8 [%r1], 0x90; ld.shared.s8 %v, [%r1];", 0xffff_ff90),
+        (
+            "mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b32 [%r1], -2; ld.shared.s32 %d1, [%r1]; shr.u64 %d1, %d1, 32; cvt.u32.u64 %v, %d1;",
+            u32::MAX,
+        ),
+        (
+            "mov.u64 %d1, %clock64; mov.u64 %d2, %globaltimer; setp.gt.u64 %p1, %d2, %d1; selp.u32 %v, 1, 0, %p1;",
+            1,
+        ),
     ] {
         assert_eq!(value(body), expected, "{body}");
     }
@@ -62,6 +85,25 @@ fn floats() {
         ("mov.b16 %h1, 0x3c00; neg.f16 %h2, %h1; cvt.u32.u16 %v, %h2;", 0xbc00),
         ("cvt.rn.bf16x2.f32 %v, 0f3f800000, 0fbf800000;", 0x3f80_bf80),
         ("cvt.rz.f16x2.f32 %v, 0f45003000, 0f3f800000;", 0x6801_3c00),
+        ("min.xorsign.abs.f32 %v, 0fc0400000, 0f40000000;", f(-2.0)),
+        ("max.NaN.xorsign.abs.f32 %v, 0fc0400000, 0fc0000000;", f(3.0)),
+        // 1.5 and -900, which is beyond the largest of e4m3, -448.
+        ("cvt.rn.satfinite.e4m3x2.f32 %h1, 0f3fc00000, 0fc4610000; cvt.u32.u16 %v, %h1;", 0x3cfe),
+        ("mov.b32 %r1, 0x3c017bff; cvt.rn.satfinite.e5m2x2.f16x2 %h1, %r1; cvt.u32.u16 %v, %h1;", 0x3c7b),
+        ("mov.b16 %h1, 0x38b8; cvt.rn.f16x2.e4m3x2 %v, %h1;", 0x3c00_bc00),
+        ("mov.b16 %h1, 0x3c42; cvt.rn.f16x2.e5m2x2 %v, %h1;", 0x3c00_4200),
+        // Between two of tf32.
+        ("cvt.rna.tf32.f32 %v, 0f3f801000;", 0x3f80_2000),
+        ("cvt.rn.tf32.f32 %v, 0f3f801000;", 0x3f80_0000),
+        ("mov.b16 %h1, 0x3c00; cvt.bf16.f16 %h2, %h1; cvt.u32.u16 %v, %h2;", 0x3f80),
+        ("set.nan.f16x2.f16x2 %v, 0x7e003c00, 0x3c003c00;", 0x3c00_0000),
+        // The lower halves first: 2 is not below 1, 1 is below 2.
+        ("setp.lt.f16x2 %p1|%p2, 0x3c004000, 0x40003c00; selp.u32 %v, 1, 0, %p1; @%p2 add.u32 %v, %v, 8;", 8),
+        ("mov.b32 %r1, 0x3c004000; ex2.approx.f16x2 %v, %r1;", 0x4000_4400),
+        ("mov.f64 %f1, 0d4010000000000000; rcp.approx.ftz.f64 %f2, %f1; cvt.rn.f32.f64 %v, %f2;", f(0.25)),
+        ("mov.f64 %f1, 0d4010000000000000; rsqrt.approx.ftz.f64 %f2, %f1; cvt.rn.f32.f64 %v, %f2;", f(0.5)),
+        // Powers of two are exact, as libraries want.
+        ("ex2.approx.f32 %v, 0fc0400000;", f(0.125)),
         ("cvt.rn.bf16.f32 %h1, 0f3fc00000; cvt.f32.bf16 %v, %h1;", f(1.5)),
         ("cvt.rzi.s32.f32 %v, 0fc0200000;", (-2i32).cast_unsigned()),
         ("cvt.rni.f32.f32 %v, 0f40200000;", f(2.0)),
@@ -222,4 +264,78 @@ fn a_branch_by_index() {
     assert_eq!(words(body), (0..32).map(|lane| [10, 20, 30, 10][lane % 4]).collect::<Vec<_>>());
     let beyond = body.replace("and.b32 %r1, %lane, 3", "mov.b32 %r1, 4");
     fails_on(32, &beyond, |kind| matches!(kind, Kind::Panic { .. }));
+}
+
+fn is_panic(kind: &Kind) -> bool {
+    matches!(kind, Kind::Panic { .. })
+}
+
+#[test]
+fn local_memory() {
+    let body = |rest: &str| format!(".local .align 8 .b8 mine[16]; mov.b32 %r1, mine; {rest}");
+    let stored = "st.local.v2.b32 [%r1+8], {%lane, 5}; cvt.u64.u32 %d1, %r1; cvta.local.u64 %d1, %d1;
+        isspacep.local %p1, %d1; ld.b32 %r2, [%d1+8]; ld.local.b32 %r3, [mine+12]; add.u32 %v, %r2, %r3; @!%p1 mov.u32 %v, 0;";
+    assert_eq!(words(&body(stored)), (5..37).collect::<Vec<_>>());
+    // What nobody wrote, and what is beyond the end or not aligned.
+    for wrong in ["ld.local.b32 %v, [%r1];", "st.local.b32 [%r1+16], 1;", "st.local.b32 [%r1+2], 1;"] {
+        fails_on(32, &body(&format!("{wrong} mov.u32 %v, 0;")), is_panic);
+    }
+}
+
+/// Runs a body behind declarations of a module: what a warp leaves.
+fn with_module(module: &str, body: &str) -> Result<Vec<u32>, fused_lora_simt::Report> {
+    let module = parse(module, body).unwrap_or_else(|refused| panic!("{refused}\n{body}"));
+    let mut machine = Machine::new();
+    let to = machine.buffer(128);
+    machine
+        .run(&[module.launch(&module.entries()[0], &to.to_le_bytes(), 1, 32, 1024)], &Schedule::random(1))?;
+    machine.read(to, 32)
+}
+
+#[test]
+fn functions_are_called() {
+    // Twice its parameter, but for 3; its registers and labels are its own.
+    let twice = ".func (.param .b32 r) twice(.param .b32 a);
+        .func (.param .b32 r) twice(.param .b32 a) {
+        .reg .b32 %r<4>; .reg .pred %p<2>;
+        ld.param.b32 %r1, [a]; st.param.b32 [r], %r1; setp.eq.u32 %p1, %r1, 3; @%p1 ret;
+        setp.ne.u32 %p1, %r1, 5; @%p1 bra $end; nanosleep.u32 1;
+        $end: add.u32 %r1, %r1, %r1; st.param.b32 [r], %r1; ret; }";
+    let call = |guard: &str| {
+        format!(
+            "setp.lt.u32 %p1, %lane, 8; mov.u32 %r1, 9;
+            {{ .param .b32 x; .param .b32 y; st.param.b32 [x], %lane; st.param.b32 [y], 100;
+            {guard} call.uni (y), twice, (x); ld.param.b32 %v, [y]; }}
+            {{ .param .b32 x; .param .b32 y; st.param.b32 [x], %v; call (y), twice, (x); ld.param.b32 %v, [y]; }}
+            setp.ne.u32 %p1, %r1, 9; @%p1 mov.u32 %v, 0;"
+        )
+    };
+    let doubled = |value: u32| if value == 3 { 3 } else { 2 * value };
+    let all: Vec<u32> = (0..32).map(|lane| doubled(doubled(lane))).collect();
+    assert_eq!(with_module(twice, &call("")).unwrap(), all);
+    let some: Vec<u32> = (0..32).map(|lane| if lane < 8 { all[lane as usize] } else { 200 }).collect();
+    assert_eq!(with_module(twice, &call("@%p1")).unwrap(), some);
+    for (module, body, wrong) in [
+        (".func f() { call f; ret; }", "call f;", "a recursion"),
+        (".extern .func (.param .b32 r) f();", "call f;", "no function `f`"),
+        (twice, "call twice;", "other parameters"),
+    ] {
+        let refused = parse(module, body).unwrap_err();
+        assert!(refused.to_string().contains(wrong), "{refused}");
+    }
+}
+
+#[test]
+fn variables_of_a_module() {
+    let table = ".global .align 4 .u32 table[4] = {10, 20, -1}; .const .f32 half = 0f3f000000;";
+    let lookup = "mov.u64 %d1, table; and.b32 %r1, %lane, 3; mad.wide.u32 %d1, %r1, 4, %d1; ld.global.nc.u32 %v, [%d1];
+        ld.const.b32 %r2, [half]; setp.ne.b32 %p1, %r2, 0x3f000000; @%p1 mov.u32 %v, 7;";
+    assert_eq!(with_module(table, lookup).unwrap()[..5], [10, 20, u32::MAX, 0, 10]);
+    for wrong in ["st.global.u32 [%d1], 1;", "ld.global.u32 %r1, [%d1+20];"] {
+        let report = with_module(table, &format!("mov.u64 %d1, table; {wrong} mov.u32 %v, 0;")).unwrap_err();
+        assert!(is_panic(&report.kind), "{report}");
+    }
+    // A launch that writes what it reads by ld.global.nc is at fault.
+    let written = "mad.wide.u32 %at, %lane, 4, %to; st.global.u32 [%at], 1; ld.global.nc.u32 %v, [%at];";
+    fails_on(32, written, |kind| matches!(kind, Kind::NonCoherent { .. }));
 }

@@ -124,3 +124,73 @@ fn a_barrier_of_some_lanes() {
     expect(&body("bar.warp.sync 0xff;"), |lane| if lane < 8 { lane ^ 4 } else { 7 });
     fails_on(32, &body(""), early);
 }
+
+#[test]
+fn products_of_other_numbers() {
+    let mma = |name: &str, b: &str, d: &str| {
+        format!("mma.sync.aligned.{name} {{{d}}}, {{%r1, %r1, %r1, %r1}}, {{{b}}}, {{%r3, %r3, %r3, %r3}};")
+    };
+    let all = "%r4, %r5, %r6, %v";
+    for (a, b, c, mma, expected) in [
+        // 16 times 3, and 1, to two f16.
+        (
+            0x3e00_3e00,
+            0x4000_4000,
+            0x3c00_3c00,
+            "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r4, %v}, {%r1, %r1, %r1, %r1}, {%r2, %r2}, {%r3, %r3};".to_owned(),
+            0x5220_5220,
+        ),
+        // 1.5, whose lower 13 bits do not count.
+        (0x3fc0_1fff, 0x4000_0000, 0x3e80_0000, mma("m16n8k8.row.col.f32.tf32.tf32.f32", "%r2, %r2", all), 24.25f32.to_bits()),
+        (
+            0x3fc0_1fff,
+            0x4000_0000,
+            0x3e80_0000,
+            mma("m16n8k4.row.col.f32.tf32.tf32.f32", "%r2", all).replace("{%r1, %r1, %r1, %r1}", "{%r1, %r1}"),
+            12.25f32.to_bits(),
+        ),
+        // -1 and 2, 255 and 2, each 16 times 3.
+        (0x02ff_02ff, 0x0303_0303, 5, mma("m16n8k32.row.col.s32.s8.s8.s32", "%r2, %r2", all), 53),
+        (0x02ff_02ff, 0x0303_0303, 5, mma("m16n8k32.row.col.s32.u8.s8.s32", "%r2, %r2", all), 12341),
+        (0x02ff_02ff, 0x0303_0303, 0x7fff_ffff, mma("m16n8k32.row.col.s32.s8.s8.s32", "%r2, %r2", all), 0x8000_002f),
+        (
+            0x02ff_02ff,
+            0x0303_0303,
+            0x7fff_ffff,
+            mma("m16n8k32.row.col.satfinite.s32.s8.s8.s32", "%r2, %r2", all),
+            0x7fff_ffff,
+        ),
+    ] {
+        expect(&format!("mov.b32 %r1, {a}; mov.b32 %r2, {b}; mov.b32 %r3, {c}; {mma}"), |_| expected);
+    }
+    let doubles = "mov.b64 %d1, 0d3ff8000000000000; mov.b64 %d2, 0d4000000000000000; mov.b64 %d3, 0d3fd0000000000000;
+        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d4, %d5}, {%d1}, {%d2}, {%d3, %d3}; cvt.rn.f32.f64 %v, %d5;";
+    expect(doubles, |_| 12.25f32.to_bits());
+}
+
+/// A has the lane's number in column 4t (of f32: t) of row g; B is 1 where that meets column t, and 0
+/// elsewhere.
+#[test]
+fn fragments_of_words_and_bytes() {
+    let lane_of = |lane: u32| if lane % 4 < 2 { lane / 4 * 4 + 2 * (lane % 4) } else { 0 };
+    let ones = |one: &str| {
+        format!(
+            "shr.u32 %r1, %lane, 2; and.b32 %r2, %lane, 3; setp.eq.u32 %p1, %r1, %r2; selp.b32 %r3, {one}, 0, %p1; mov.b32 %r4, 0;"
+        )
+    };
+    let bytes = format!(
+        "{} mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {{%v, %r5, %r6, %r7}}, {{%lane, %r4, %r4, %r4}}, {{%r3, %r4}}, {{%r4, %r4, %r4, %r4}};",
+        ones("1")
+    );
+    expect(&bytes, lane_of);
+    let words = format!(
+        "{} cvt.rn.f32.u32 %r8, %lane; mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{%r9, %r5, %r6, %r7}}, {{%r8, %r4, %r4, %r4}}, {{%r3, %r4}}, {{%r4, %r4, %r4, %r4}}; cvt.rzi.u32.f32 %v, %r9;",
+        ones("0x3f800000")
+    );
+    expect(&words, lane_of);
+    // An f64 of a lane is row g, column t of A; column g, row t of B.
+    let doubles = "cvt.rn.f64.u32 %d1, %lane; shr.u32 %r1, %lane, 2; and.b32 %r2, %lane, 3; setp.eq.u32 %p1, %r1, %r2;
+        selp.b64 %d2, 0x3ff0000000000000, 0, %p1; mov.b64 %d3, 0;
+        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d4, %d5}, {%d1}, {%d2}, {%d3, %d3}; cvt.rzi.u32.f64 %v, %d4;";
+    expect(doubles, lane_of);
+}

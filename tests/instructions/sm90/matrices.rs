@@ -1,4 +1,4 @@
-//! `stmatrix`, fragments as in 9.7.14.5.16.
+//! `stmatrix`, fragments as in PTX ISA, "stmatrix".
 
 use rand::seq::SliceRandom as _;
 

@@ -1,5 +1,5 @@
-//! `wgmma` for every number of registers that there is, K-major operands in swizzles of 128 and 32 bytes
-//! (9.7.15.5).
+//! `wgmma` for every number of registers that there is, K-major operands in swizzles of 128 and 32 bytes (PTX
+//! ISA, "Asynchronous wgmma.mma_async").
 
 use fused_lora_kernels::instructions::SM90_INSTRUCTIONS;
 use half::f16;

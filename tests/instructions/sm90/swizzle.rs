@@ -1,5 +1,5 @@
-//! Where 16 bytes of a box lie in shared memory (5.5.7, *Swizzling Modes*): within a row, chunks of 16 bytes
-//! change places by the number of the row.
+//! Where 16 bytes of a box lie in shared memory (PTX ISA, "Swizzling Modes"): within a row, chunks of 16
+//! bytes change places by the number of the row.
 
 /// How chunks change places, by the bytes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Swizzle {
 
 #[test]
 fn swizzles_are_those_of_the_figures() {
-    // Rows 0, 1, 2 and so on of the figures of 5.5.7: which chunk lies first.
+    // Rows 0, 1, 2 and so on of the figures of "Swizzling Modes": which chunk lies first.
     let first = |swizzle: Swizzle, chunks: usize| {
         let found = |row: usize| {
             (0..chunks).find(|&chunk| swizzle.place(16 * chunks, row, chunk) == 16 * chunks * row)

@@ -181,8 +181,51 @@ impl Run {
         Ok(())
     }
 
-    /// Checks and records the access of a warp to the rows that its first `count` lanes have named.
-    pub(crate) fn touch_rows(&mut self, site: u32, warp: usize, how: How, count: usize) -> Outcome<()> {
+    /// Checks and records the access of a warp to the rows that its first `count` lanes have named: what it
+    /// stores there, if it does.
+    pub(crate) fn touch_rows(
+        &mut self,
+        site: u32,
+        warp: usize,
+        stores: Option<&[[u8; CELL]; WARP as usize]>,
+        count: usize,
+    ) -> Outcome<()> {
+        let how = if stores.is_some() { How::Write } else { How::Read };
+        let mut first = 0;
+        while let Some((row, byte, old)) = self.fault_of_rows(site, warp, how, first..count) {
+            let offset = (self.cta().warps[warp].inbox.rows[row] - SHARED_BASE) as usize;
+            let is_same = |rows: &[[u8; CELL]; WARP as usize]| {
+                self.cta().shared.bytes()[offset..offset + CELL] == rows[row]
+            };
+            let are_equal = stores.is_some_and(is_same) && old.is_some_and(|old| old.kind() == How::Write);
+            if are_equal && self.allows(Allowed::EqualStores, site) {
+                first = row + 1;
+                continue;
+            }
+            // Reported for the lane that gave the address; the one that runs is the current one again.
+            let current = std::mem::replace(&mut self.current.lane, warp * WARP as usize + row);
+            let stop = match old {
+                Some(old) => self.race(site, how, shared_name(byte), &old),
+                None => {
+                    let op = self.sites.get(site).info.op.to_string();
+                    self.fail(site, Kind::Poison { op, address: shared_name(byte) })
+                }
+            };
+            self.current.lane = current;
+            return Err(stop);
+        }
+        Ok(())
+    }
+
+    /// The first of some rows where the access is at fault, and the byte; with what it races, or nothing
+    /// where nobody wrote.
+    fn fault_of_rows(
+        &mut self,
+        site: u32,
+        warp: usize,
+        how: How,
+        rows: std::ops::Range<usize>,
+    ) -> Option<(usize, usize, Option<Access>)> {
         let slot = self.current.slot;
         let addresses = self.cta().warps[warp].inbox.rows;
         let Self { groups, snapshots, slots, .. } = self;
@@ -197,30 +240,14 @@ impl Run {
         let me = Observer::Warp { who, lanes: clocks, view: same.then(|| &**clocks[0].view()) };
         let order = Order { groups, snapshots, me };
         let access = Access::new(who, snapshot, how, site);
-
-        let fault = addresses[..count].iter().enumerate().find_map(|(lane, &address)| {
-            let offset = (address - SHARED_BASE) as usize;
+        rows.into_iter().find_map(|row| {
+            let offset = (addresses[row] - SHARED_BASE) as usize;
             if let Err((byte, old)) = cta.shared.admit(offset, CELL, access, &order) {
-                return Some((lane, byte, Some(old)));
+                return Some((row, byte, Some(old)));
             }
             let poisoned = if how == How::Read { cta.shared.first_poisoned(offset, CELL) } else { None };
-            poisoned.map(|byte| (lane, byte, None))
-        });
-        if let Some((lane, byte, old)) = fault {
-            // Reported for the lane that gave the address; the one that runs is the current one again.
-            let current = self.current.lane;
-            self.current.lane = warp * WARP as usize + lane;
-            let stop = match old {
-                Some(old) => self.race(site, how, shared_name(byte), &old),
-                None => {
-                    let op = self.sites.get(site).info.op.to_string();
-                    self.fail(site, Kind::Poison { op, address: shared_name(byte) })
-                }
-            };
-            self.current.lane = current;
-            return Err(stop);
-        }
-        Ok(())
+            poisoned.map(|byte| (row, byte, None))
+        })
     }
 
     pub(crate) fn race(&mut self, site: u32, how: How, address: String, old: &Access) -> Stop {
@@ -254,9 +281,6 @@ impl Run {
         let access = Access::new(Who::group(actor), 0, how, site);
         if let Err((byte, old)) = shared.admit(offset, bytes, access, &order) {
             let fence = order.without_proxies().is_after(&old).then_some(Op::FenceProxyAsyncShared);
-            if fence.is_some() && self.allows(Allowed::MissingProxyFence, site) {
-                return self.touch_shared_unfenced(site, slot, (offset, bytes), access, issuers);
-            }
             return Err(self.race_of_async(site, shared_name(byte), &old, fence));
         }
         if how == How::Read
@@ -266,24 +290,6 @@ impl Run {
             return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
         }
         Ok(())
-    }
-
-    /// The same once more, where a missing proxy fence is allowed.
-    fn touch_shared_unfenced(
-        &mut self,
-        site: u32,
-        slot: usize,
-        (offset, bytes): (usize, usize),
-        access: Access,
-        issuers: &[LaneClock],
-    ) -> Outcome<()> {
-        let Self { groups, snapshots, slots, .. } = self;
-        let shared = &mut slots[slot].as_mut().expect("it was found there").shared;
-        let order = Order { groups, snapshots, me: Observer::Async { issuers, space: None } };
-        match shared.admit(offset, bytes, access, &order) {
-            Ok(()) => Ok(()),
-            Err((byte, old)) => Err(self.race_of_async(site, shared_name(byte), &old, None)),
-        }
     }
 
     /// Likewise for global memory. Reads may find what nobody wrote: they copy that.

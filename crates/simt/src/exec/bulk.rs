@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use crate::{
     clock::Who,
     fault::Action,
-    memory::SHARED_BASE,
+    memory::{Content, SHARED_BASE, address},
+    report::Kind,
     run::{Outcome, Run},
     shadow::{Access, CELL, Completion, GroupKind, Kind as How},
     site::Op,
@@ -15,7 +16,7 @@ use crate::{
         bulk::Store,
         cta::Inbound,
         mbarrier::Signal,
-        transfer::{Piece, Signalled, Transfer, Way},
+        transfer::{Piece, Reduction, Signalled, Transfer, Way},
     },
     tensor_map::Tensor,
 };
@@ -81,9 +82,57 @@ impl Run {
         // Its pieces lie at the same offsets in all of them.
         let bytes = map.box_bytes();
         self.shared_range(site, self.current.slot, to, bytes as usize, BOX_ALIGN)?;
-        let pieces: Rc<[Piece]> = self.pieces(site, &map, at, to)?.into();
+        let pieces = self.pieces(site, &map, at, to)?;
+        self.load_pieces(site, action, &targets, (to, bytes), pieces, bar)
+    }
+
+    /// A copy from global to shared memory without a map.
+    pub(crate) fn bulk_load(
+        &mut self,
+        site: u32,
+        action: Option<Action>,
+        to: u32,
+        from: u64,
+        bytes: u32,
+        bar: u32,
+    ) -> Outcome<()> {
+        let slot = self.current.slot;
+        let pieces = self.line(site, to, from, bytes)?;
+        self.load_pieces(site, action, &[slot], (to, bytes), pieces, bar)
+    }
+
+    /// The pieces of as many bytes, which lie in a row on both sides.
+    fn line(&mut self, site: u32, shared: u32, global: u64, bytes: u32) -> Outcome<Vec<Piece>> {
+        let cell = CELL as u32;
+        if bytes == 0 || !bytes.is_multiple_of(cell) {
+            let op = self.sites.get(site).info.op;
+            return Err(self.operand(op, site, format!("{bytes} bytes, not a multiple of {CELL}")));
+        }
+        let first = self.shared_range(site, self.current.slot, shared, bytes as usize, cell)?;
+        let (region, offset) = self.locate(site, global, bytes as usize, CELL)?;
+        let steps = (0..bytes as usize).step_by(CELL);
+        let piece = |at: usize| Piece {
+            shared: first + at,
+            skip: 0,
+            bytes: CELL,
+            place: Some((region, offset + at)),
+        };
+        Ok(steps.map(piece).collect())
+    }
+
+    /// Loads pieces into the CTAs in some slots, and tells an mbarrier of each.
+    fn load_pieces(
+        &mut self,
+        site: u32,
+        action: Option<Action>,
+        targets: &[usize],
+        (to, bytes): (u32, u32),
+        pieces: Vec<Piece>,
+        bar: u32,
+    ) -> Outcome<()> {
+        let pieces: Rc<[Piece]> = pieces.into();
         let how = if matches!(action, Some(Action::NonCoherent)) { How::NonCoherentRead } else { How::Read };
-        for slot in targets {
+        for &slot in targets {
             let signalled = self.receive(site, slot, to, bytes, bar)?;
             let actor = self.new_actor(GroupKind::Bulk, None);
             let issuer = [self.cta().clocks[self.current.lane].clone()];
@@ -93,7 +142,7 @@ impl Run {
                 }
                 self.touch_shared_async(site, slot, piece.shared, CELL, (actor, How::Write), &issuer)?;
             }
-            self.expect_end(site, slot, actor);
+            self.expect_end(site, slot, actor, Some(signalled.mbarrier));
             let way = Way::Load { pieces: pieces.clone(), to: signalled };
             self.begin(Transfer { actor, site, way }, bytes);
         }
@@ -109,10 +158,11 @@ impl Run {
         Ok(Signalled { slot, mbarrier, bytes })
     }
 
-    /// The CTA in this slot must not end before the operation.
-    fn expect_end(&mut self, site: u32, slot: usize, actor: u32) {
+    /// The CTA in this slot must not end before the operation, which may tell one of its mbarriers.
+    fn expect_end(&mut self, site: u32, slot: usize, actor: u32, mbarrier: Option<usize>) {
         let access = Access::new(Who::group(actor), 0, How::Write, site);
-        self.slots[slot].as_mut().expect("it was found there").inbound.push(Inbound { access, seen: None });
+        let inbound = Inbound { access, mbarrier, seen: None };
+        self.slots[slot].as_mut().expect("it was found there").inbound.push(inbound);
     }
 
     /// A copy from shared memory to that of a CTA of the cluster.
@@ -143,33 +193,73 @@ impl Run {
         let issuer = [self.cta().clocks[self.current.lane].clone()];
         self.touch_shared_async(site, own, from, length, (actor, How::Read), &issuer)?;
         self.touch_shared_async(site, slot, offset, length, (actor, How::Write), &issuer)?;
-        self.expect_end(site, slot, actor);
+        self.expect_end(site, slot, actor, Some(signalled.mbarrier));
         if slot != own {
-            self.expect_end(site, own, actor);
+            self.expect_end(site, own, actor, None);
         }
         let way = Way::Shared { slot: own, from, offset, to: signalled };
         self.begin(Transfer { actor, site, way }, bytes);
         Ok(())
     }
 
-    /// A tensor store.
-    pub(crate) fn tensor_store(&mut self, site: u32, map: &[u64; 16], at: &[i32], from: u32) -> Outcome<()> {
+    /// A tensor store, or a reduction.
+    pub(crate) fn tensor_store(
+        &mut self,
+        site: u32,
+        map: &[u64; 16],
+        at: &[i32],
+        from: u32,
+        reduction: Option<Reduction>,
+    ) -> Outcome<()> {
         let map = self.tensor_map(site, map)?;
+        self.shared_range(site, self.current.slot, from, map.box_bytes() as usize, BOX_ALIGN)?;
+        let pieces = self.pieces(site, &map, at, from)?;
+        self.store_pieces(site, pieces, reduction)
+    }
+
+    /// A copy from shared to global memory without a map.
+    pub(crate) fn bulk_store(
+        &mut self,
+        site: u32,
+        to: u64,
+        from: u32,
+        bytes: u32,
+        reduction: Option<Reduction>,
+    ) -> Outcome<()> {
+        let pieces = self.line(site, from, to, bytes)?;
+        self.store_pieces(site, pieces, reduction)
+    }
+
+    /// Stores pieces; reductions of one element do not race with each other.
+    fn store_pieces(
+        &mut self,
+        site: u32,
+        mut pieces: Vec<Piece>,
+        reduction: Option<Reduction>,
+    ) -> Outcome<()> {
         let slot = self.current.slot;
-        self.shared_range(site, slot, from, map.box_bytes() as usize, BOX_ALIGN)?;
-        let mut pieces = self.pieces(site, &map, at, from)?;
         pieces.retain(|piece| piece.place.is_some());
         let reads = self.new_actor(GroupKind::Bulk, None);
         let writes = self.new_actor(GroupKind::Bulk, None);
         let issuer = [self.cta().clocks[self.current.lane].clone()];
+        let how = if reduction.is_some() { How::StrongWrite } else { How::Write };
         for Piece { shared, skip, bytes, place } in &pieces {
             self.touch_shared_async(site, slot, shared + skip, *bytes, (reads, How::Read), &issuer)?;
             let place = place.expect("the others were left out");
-            self.touch_global_async(site, place, *bytes, (writes, How::Write), &issuer)?;
+            self.touch_global_async(site, place, *bytes, (writes, how), &issuer)?;
+            if reduction.is_some()
+                && let Content::Buffer(tracked) = &self.global.region(place.0).content
+                && let Some(byte) = tracked.first_poisoned(place.1, *bytes)
+            {
+                let op = self.sites.get(site).info.op.to_string();
+                let address = self.global.describe(address(place.0, byte));
+                return Err(self.fail(site, Kind::Poison { op, address }));
+            }
         }
         self.lane_mut().bulk.open.push(Store { reads, writes, site });
         let bytes = pieces.iter().map(|piece| piece.bytes as u32).sum();
-        self.begin(Transfer { actor: writes, site, way: Way::Store { slot, pieces, data: None } }, bytes);
+        let way = Way::Store { slot, pieces, data: None, reduction };
+        self.begin(Transfer { actor: writes, site, way }, bytes);
         Ok(())
     }
 

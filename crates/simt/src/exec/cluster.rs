@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
+use bytemuck::Pod;
+
 use crate::{
     clock::{LaneClock, View, WARP, lanes},
-    fault::Action,
-    memory::SHARED_BASE,
+    fault::{Action, Allowed},
+    memory::{SHARED_BASE, shared_name},
     report::Kind,
     run::{Outcome, Run},
     shadow::{Access, Kind as How, Observer, Order},
@@ -184,6 +186,10 @@ impl Run {
     pub(crate) fn cluster_address(&mut self, op: Op, site: u32, address: u32) -> Outcome<(usize, u32)> {
         let local = address & WINDOW;
         match address >> WINDOW_BITS {
+            0 if op == Op::MbarrierArriveCluster && self.allows(Allowed::FirstOfPair, site) => {
+                let pair = self.cta().rank() & !1;
+                Ok((self.peer(op, site, pair)?, local))
+            }
             0 => Ok((self.current.slot, local)),
             window => Ok((self.peer(op, site, window - 1)?, local)),
         }
@@ -213,6 +219,49 @@ impl Run {
         Ok(slot)
     }
 
+    /// A weak load by the current lane from shared memory of any CTA of the cluster.
+    pub(crate) fn ld_cluster<T: Pod>(&mut self, site: u32, address: u32) -> Outcome<T> {
+        let (slot, offset) = self.touch_cluster(site, address, size_of::<T>(), How::Read)?;
+        let shared = &self.slots[slot].as_ref().expect("it was found there").shared;
+        Ok(bytemuck::pod_read_unaligned(&shared.bytes()[offset..offset + size_of::<T>()]))
+    }
+
+    /// Likewise a store.
+    pub(crate) fn st_cluster<T: Pod>(&mut self, site: u32, address: u32, value: T) -> Outcome<()> {
+        let (slot, offset) = self.touch_cluster(site, address, size_of::<T>(), How::Write)?;
+        let shared = &mut self.slots[slot].as_mut().expect("it was found there").shared;
+        shared.write(offset, bytemuck::bytes_of(&value));
+        Ok(())
+    }
+
+    /// Checks and records an access of the current lane to shared memory of a CTA of the cluster, which must
+    /// not end before it: the slot, and where it is there.
+    fn touch_cluster(&mut self, site: u32, address: u32, bytes: usize, how: How) -> Outcome<(usize, usize)> {
+        let op = self.sites.get(site).info.op;
+        let (slot, local) = self.cluster_address(op, site, address)?;
+        let offset = self.shared_range(site, slot, local, bytes, bytes as u32)?;
+        let Self { groups, snapshots, slots, current, .. } = self;
+        let own = slots[current.slot].as_ref().expect("the current lane's CTA is resident");
+        let clock = own.clocks[current.lane].clone();
+        let access = Access::new(clock.who(), clock.epoch(), how, site);
+        let order = Order { groups, snapshots, me: Observer::Lane(&clock) };
+        let cta = slots[slot].as_mut().expect("it was found there");
+        let raced = cta.shared.admit(offset, bytes, access, &order);
+        let poisoned = if how == How::Read { cta.shared.first_poisoned(offset, bytes) } else { None };
+        let is_known =
+            |inbound: &Inbound| (inbound.access.who, inbound.access.clock) == (access.who, access.clock);
+        if slot != current.slot && !cta.inbound.last().is_some_and(is_known) {
+            cta.inbound.push(Inbound { access, mbarrier: None, seen: None });
+        }
+        match (raced, poisoned) {
+            (Err((byte, old)), _) => Err(self.race(site, how, shared_name(byte), &old)),
+            (_, Some(byte)) => {
+                Err(self.fail(site, Kind::Poison { op: op.to_string(), address: shared_name(byte) }))
+            }
+            _ => Ok((slot, offset)),
+        }
+    }
+
     /// All lanes of the CTA in this slot have exited: whether every access to its shared memory by others than lanes
     /// of its own is ordered before the end of one of these.
     pub(crate) fn may_end(&mut self, slot: usize) -> Outcome<()> {
@@ -224,12 +273,8 @@ impl Run {
         let mut view = cta.ended.clone();
         view.set_ended(cta.lanes.len() as u32);
         let order = Order { groups, snapshots, me: Observer::View(&view) };
-        let is_over = |inbound: &&Inbound| {
-            order.is_after(&inbound.access)
-                || inbound.seen.is_some_and(|seen| view.knows(seen.cta, seen.lane) >= seen.epoch)
-        };
-        let late: Vec<Access> =
-            cta.inbound.iter().filter(|inbound| !is_over(inbound)).map(|inbound| inbound.access).collect();
+        let late = cta.inbound.iter().filter(|inbound| !inbound.is_over(&order));
+        let late: Vec<Access> = late.map(|inbound| inbound.access).collect();
         let Some(first) = late.first() else { return Ok(()) };
         let (peer, number) = (cta.index, cta.number);
         let access = self.party(first);

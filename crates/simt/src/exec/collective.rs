@@ -41,8 +41,8 @@ impl Run {
     /// The current lane comes to an instruction of its warp and waits there. True when all lanes of the warp have
     /// come; [`resume`](Self::resume) then lets them go on.
     pub(crate) fn gather(&mut self, op: Op, site: u32) -> Outcome<bool> {
-        // bar.warp.sync need not be the same instruction for all (PTX ISA 9.7.13.2, from compute capability 7.0 on): a
-        // compiler may copy it to both sides of a branch.
+        // bar.warp.sync need not be the same instruction for all (PTX ISA, "bar.warp.sync", from compute
+        // capability 7.0 on): a compiler may copy it to both sides of a branch.
         self.gather_at(op, site, op != Op::BarWarpSync)
     }
 

@@ -10,7 +10,10 @@ use crate::{
     schedule::Asynchrony,
     shadow::{CELL, Completion, Group, GroupKind, Kind as How},
     site::Op,
-    state::copies::{Copy, Issued},
+    state::{
+        copies::{Copy, Issued},
+        mbarrier::Arrive,
+    },
 };
 
 impl Run {
@@ -74,6 +77,31 @@ impl Run {
         let copies = &mut self.lane_mut().copies;
         let group = copies.open.take();
         copies.groups.push_back(group);
+    }
+
+    /// `cp.async.mbarrier.arrive`: all copies of the lane that are under way complete with the phase that the
+    /// arrival is for. Without
+    /// `expected` the phase waits for one arrival more, which is this.
+    pub(crate) fn cp_async_mbarrier_arrive(&mut self, site: u32, bar: u32, expected: bool) -> Outcome<()> {
+        let op = Op::CpAsyncMbarrierArrive;
+        let number = self.own_mbarrier(op, site, bar)?;
+        let current = self.current;
+        let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
+        let told = cta.lane_of_mbarrier(number);
+        let mbarrier = &mut cta.mbarriers[number];
+        mbarrier.pending += u32::from(!expected);
+        let completion = Some(Completion { cta: cta.number, lane: told, epoch: mbarrier.epoch + 1 });
+        let copies = &mut cta.lanes[current.lane].copies;
+        copies.completed += copies.groups.len() as u32;
+        for group in copies.groups.drain(..).chain([copies.open.take()]).flatten() {
+            self.groups[group.actor as usize].completed = completion;
+        }
+        for copy in std::mem::take(&mut copies.pending) {
+            copy.perform(&self.global, &mut cta.shared);
+            self.stats.copies_at_wait += 1;
+        }
+        // What the lane did itself it does not publish.
+        self.arrive_at(op, site, current.slot, number, Arrive::ONE, true)
     }
 
     pub(crate) fn cp_async_wait_group(&mut self, pending: u32) {

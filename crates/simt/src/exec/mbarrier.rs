@@ -8,7 +8,7 @@ use crate::{
     memory::{SHARED_BASE, shared_name},
     report::Kind,
     run::{Outcome, Run},
-    shadow::{Access, Completion, Kind as How},
+    shadow::{Access, Completion, Kind as How, Observer, Order},
     site::Op,
     state::{
         cta::Inbound,
@@ -70,7 +70,6 @@ impl Run {
             epoch,
             born: epoch,
             users: vec![(0, 0); cta.lanes.len()],
-            told: 0,
             init,
             fenced: None,
             current: None,
@@ -84,31 +83,27 @@ impl Run {
         Ok(())
     }
 
-    /// mbarrier.inval: whatever anybody did to it must be ordered before.
+    /// mbarrier.inval: all that lanes, other CTAs and asynchronous operations did to it must happen before.
     pub(crate) fn mbarrier_inval(&mut self, site: u32, bar: u32) -> Outcome<()> {
         let op = Op::MbarrierInval;
         let LaneRef { slot, lane } = self.current;
         let number = self.own_mbarrier(op, site, bar)?;
-        let cta = self.cta();
+        let Self { slots, groups, snapshots, .. } = self;
+        let cta = slots[slot].as_ref().expect("the current lane's CTA is resident");
         let (mbarrier, clock) = (&cta.mbarriers[number], &cta.clocks[lane]);
-        let address = shared_name(mbarrier.offset);
-        let mut used = mbarrier.users.iter().zip(0..);
-        let late = used.find(|&(&(epoch, _), user)| !clock.is_after(cta.number, user, epoch));
-        if let Some((&(epoch, at), user)) = late {
-            let access = Access::new(Who::lane(cta.number, user), epoch, How::StrongWrite, at);
-            let other = self.party(&access);
+        let (offset, phase) = (mbarrier.offset, mbarrier.phase);
+        let order = Order { groups, snapshots, me: Observer::Lane(clock) };
+        let of_lane = |(&(epoch, at), lane): (&(u32, u32), u32)| {
+            (epoch > 0).then(|| Access::new(Who::lane(cta.number, lane), epoch, How::StrongWrite, at))
+        };
+        let used = mbarrier.users.iter().zip(0..).filter_map(of_lane);
+        let used_late = used.into_iter().find(|access| !order.is_after(access));
+        let told = cta.inbound.iter().filter(|inbound| inbound.mbarrier == Some(number));
+        let told_late = told.into_iter().find(|inbound| !inbound.is_over(&order));
+        if let Some(late) = used_late.or_else(|| told_late.map(|inbound| inbound.access)) {
+            let (address, other) = (shared_name(offset), self.party(&late));
             return Err(self.fail(site, Kind::Race { op, address, other }));
         }
-        let is_told = self.transfers.iter().any(|transfer| transfer.tells(slot, number));
-        if is_told || clock.view().knows(cta.number, cta.lane_of_mbarrier(number)) < mbarrier.told {
-            let reason = format!("the mbarrier at {address} may still be told of data, or by another CTA");
-            return Err(self.operand(op, site, reason));
-        }
-        if let Some(&waiter) = mbarrier.waiters.first() {
-            let reason = format!("lane {} waits for the mbarrier at {address}", waiter.lane);
-            return Err(self.operand(op, site, reason));
-        }
-        let (offset, phase) = (mbarrier.offset, mbarrier.phase);
         let most = self.stats.mbarrier_phases.entry(offset as u32).or_default();
         *most = phase.max(*most);
         self.cta_mut().mbarriers[number].is_valid = false;
@@ -151,7 +146,8 @@ impl Run {
                 is_any = true;
             }
         }
-        // Also a relaxed arrival at the cluster's barrier then tells of the initialisations (PTX ISA 9.7.13.4).
+        // Also a relaxed arrival at the cluster's barrier then tells of the initialisations (PTX ISA,
+        // "membar, fence").
         if is_any {
             let fenced = &mut cta.lanes[lane].fenced;
             if let Some(earlier) = fenced.take() {
@@ -267,9 +263,8 @@ impl Run {
         let peer = self.slots[slot].as_mut().expect("it was found there");
         let (lane, epoch) = (peer.lane_of_mbarrier(number), peer.mbarriers[number].epoch);
         let seen = Some(Completion { cta: peer.number, lane, epoch: epoch + 1 });
-        peer.inbound.push(Inbound { access, seen });
+        peer.inbound.push(Inbound { access, mbarrier: Some(number), seen });
         let mbarrier = &mut peer.mbarriers[number];
-        mbarrier.told = mbarrier.told.max(epoch + 1);
         mbarrier.tx += i64::from(arrive.bytes);
         if mbarrier.tx > MAX_COUNT {
             let reason = format!("{} bytes expected, of at most {MAX_COUNT}", mbarrier.tx);
@@ -279,7 +274,7 @@ impl Run {
     }
 
     /// An arrival of the current lane.
-    fn arrive_at(
+    pub(crate) fn arrive_at(
         &mut self,
         op: Op,
         site: u32,
@@ -332,7 +327,6 @@ impl Run {
     pub(crate) fn complete_tx(&mut self, slot: usize, number: usize, bytes: u32) -> Result<u32, String> {
         let mbarrier = &mut self.slots[slot].as_mut().expect("it cannot have ended").mbarriers[number];
         let epoch = mbarrier.epoch;
-        mbarrier.told = mbarrier.told.max(epoch + 1);
         mbarrier.tx -= i64::from(bytes);
         if mbarrier.tx < -MAX_COUNT {
             return Err(format!("{} bytes beyond those expected, of at most {MAX_COUNT}", -mbarrier.tx));

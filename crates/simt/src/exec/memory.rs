@@ -133,7 +133,7 @@ impl Run {
     }
 
     /// `fence.acq_rel`, `membar`: what strong reads before it have seen is ordered before what follows, and strong writes after it
-    /// publish what came before. PTX ISA 8.8 to 8.10.
+    /// publish what came before. PTX ISA, "Memory Consistency Model".
     pub(crate) fn fence(&mut self) {
         let Self { slots, current, joins, .. } = self;
         let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");

@@ -94,7 +94,7 @@ impl Run {
                 let mbarrier = &self.cta().mbarriers[number];
                 match of_state(state) {
                     Some((epoch, _)) if epoch == mbarrier.epoch => Some(mbarrier.phase & 1),
-                    // PTX ISA 9.7.13.15.16: the current phase, or the one before.
+                    // PTX ISA, "mbarrier.test_wait, mbarrier.try_wait": the current phase, or the one before.
                     Some((epoch, _)) if epoch + 1 == mbarrier.epoch => None,
                     _ => {
                         let reason =

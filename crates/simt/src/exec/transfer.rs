@@ -128,12 +128,18 @@ impl Run {
     /// A store that has read writes global memory.
     fn land_at(&mut self, number: usize) {
         let Transfer { way, .. } = self.transfers.swap_remove(number);
-        let Way::Store { pieces, data: Some(data), .. } = way else { unreachable!("it was read before") };
-        let mut rest = &data[..];
+        let Way::Store { pieces, data: Some(mut data), reduction, .. } = way else {
+            unreachable!("it was read before")
+        };
+        let mut rest = &mut data[..];
         for piece in pieces {
-            let (bytes, after) = rest.split_at(piece.bytes);
+            let (bytes, after) = rest.split_at_mut(piece.bytes);
             rest = after;
             let place = piece.place.expect("the others were left out");
+            if let Some(reduction) = &reduction {
+                let old = &self.global.region(place.0).bytes()[place.1..][..piece.bytes];
+                reduction.apply(old, bytes);
+            }
             self.write_global(place, bytes);
             self.break_release(address(place.0, place.1), bytes.len());
         }

@@ -4,23 +4,22 @@ use crate::{
     banks,
     clock::{WARP, lanes},
     exchange::{Exchange, exchange},
-    halves::Half,
+    fault::Allowed,
     memory::{SHARED_BASE, shared_name},
     run::{Outcome, Run},
-    shadow::{CELL, Kind as How},
+    shadow::CELL,
     site::Op,
     tensor,
+    wgmma::Types,
 };
 
 impl Run {
-    /// The current lane comes to mma; what it gets is its lane's `result`.
+    /// The current lane comes to mma, of f64 without types; what it gets is its lane's `result`.
     pub(crate) fn mma(
         &mut self,
         site: u32,
-        half: Half,
-        a: [u32; 4],
-        b: [u32; 2],
-        c: [f32; 4],
+        types: Option<Types>,
+        (a, b, c): ([u32; 4], [u32; 2], [u32; 4]),
     ) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         let inbox = &mut self.cta_mut().warps[warp].inbox;
@@ -30,9 +29,12 @@ impl Run {
         if self.arrive(Op::Mma, site)? {
             let cta = self.cta_mut();
             let inbox = &mut *cta.warps[warp].inbox;
-            tensor::mma_m16n8k16(half, &inbox.a, &inbox.b, &mut inbox.c);
+            match types {
+                Some(types) => tensor::mma(types, &inbox.a, &inbox.b, &mut inbox.c),
+                None => tensor::mma_f64(&inbox.a, &inbox.b, &mut inbox.c),
+            }
             for (lane, d) in cta.lanes[lanes(warp)].iter_mut().zip(&inbox.c) {
-                lane.result = d.map(f32::to_bits);
+                lane.result = *d;
             }
             self.stats.mma += 1;
         }
@@ -83,7 +85,7 @@ impl Run {
         if !self.arrive(op, site)? {
             return Ok(());
         }
-        self.touch_rows(site, warp, How::Read, count)?;
+        self.touch_rows(site, warp, None, count)?;
         let cta = self.cta_mut();
         let addresses = cta.warps[warp].inbox.rows;
         let mut rows = [[0; CELL]; WARP as usize];
@@ -126,8 +128,13 @@ impl Run {
         }
         let rows = self.cta().warps[warp].inbox.rows;
         let addresses = &rows[..count];
+        let values = &self.cta().warps[warp].inbox.a;
+        let rows = if trans { tensor::stmatrix_x4_trans(values) } else { tensor::stmatrix_x4(values) };
         for (lane, address) in addresses.iter().enumerate() {
-            if addresses[..lane].contains(address) {
+            let other = addresses[..lane].iter().position(|other| other == address);
+            if let Some(other) = other
+                && !(rows[lane] == rows[other] && self.allows(Allowed::EqualStores, site))
+            {
                 let name = shared_name((address - SHARED_BASE) as usize);
                 return Err(self.operand(
                     Op::Stmatrix,
@@ -136,10 +143,8 @@ impl Run {
                 ));
             }
         }
-        self.touch_rows(site, warp, How::Write, count)?;
+        self.touch_rows(site, warp, Some(&rows), count)?;
         let cta = self.cta_mut();
-        let values = &cta.warps[warp].inbox.a;
-        let rows = if trans { tensor::stmatrix_x4_trans(values) } else { tensor::stmatrix_x4(values) };
         for (address, row) in addresses.iter().zip(&rows) {
             cta.shared.write((address - SHARED_BASE) as usize, row);
         }

@@ -52,22 +52,26 @@ impl Run {
         let in_group = lane % WARPGROUP as usize;
         let (mut pending, mut operands) = (Vec::new(), SmallVec::<[u64; 32]>::new());
         for (acc, steps) in parts {
-            let n = 2 * acc.len();
+            let n = steps.first().map_or(0, |step| step.product.types.columns(acc.len()));
             if !(8..=256).contains(&n) || !n.is_multiple_of(8) {
                 let reason =
                     format!("{} accumulators, which is N = {n}, not a multiple of 8 to 256", acc.len());
                 return Err(self.operand(op, site, reason));
             }
-            if steps.is_empty() {
-                return Err(self.operand(op, site, "no steps"));
+            if steps.iter().any(|step| step.product.types.columns(acc.len()) != n) {
+                return Err(self.operand(
+                    op,
+                    site,
+                    "products of several kinds that add to the same accumulators",
+                ));
             }
             let number = self.pending(op, site, acc)?;
             pending.push(number);
             operands.extend([n as u64, u64::from(number)]);
             for step in *steps {
-                let Product { half, in_registers, negated, transposed, .. } = step.product;
+                let Product { types, in_registers, negated, transposed, .. } = step.product;
                 let bits = [in_registers, negated[0], negated[1], transposed[0], transposed[1], step.keeps];
-                let flags = bits.iter().fold(half as u64, |flags, &bit| flags << 1 | u64::from(bit));
+                let flags = bits.iter().fold(types.code(), |flags, &bit| flags << 1 | u64::from(bit));
                 operands.extend([step.a, step.b, flags]);
             }
         }
@@ -133,7 +137,14 @@ impl Run {
                 } else {
                     self.operand_rows(site, slot, (a, of_a), M, actor, &issuers)?
                 };
-                let b = self.operand_rows(site, slot, (b, of_b), 2 * acc.len(), actor, &issuers)?;
+                let b = self.operand_rows(
+                    site,
+                    slot,
+                    (b, of_b),
+                    product.types.columns(acc.len()),
+                    actor,
+                    &issuers,
+                )?;
                 issued.push(Step { product, a, b, keeps, sums });
             }
         }

@@ -2,7 +2,8 @@
 
 use crate::{approx, scheduler::with};
 
-/// `ex2.approx.ftz.f32`: a value at most 2 ulp from the correctly rounded 2 to the power of x. PTX ISA 9.7.3.21.
+/// `ex2.approx.ftz.f32`: a value at most 2 ulp from the correctly rounded 2 to the power of x. PTX ISA,
+/// "ex2".
 ///
 /// Which one the [seed](crate::Schedule::seed) of the schedule says, modulo 4: the nearest for 0, the lowest for 1, the
 /// highest for 2, any for 3; in one run always the same for the same x. So it is for the other approximations.
@@ -11,13 +12,13 @@ pub fn ex2_approx(x: f32) -> f32 {
     ex2_approx_of(x, true)
 }
 
-/// `rcp.approx.ftz.f32`: a value at most 1 ulp from 1/x. PTX ISA 9.7.3.13.
+/// `rcp.approx.ftz.f32`: a value at most 1 ulp from 1/x. PTX ISA, "rcp".
 #[must_use]
 pub fn rcp_approx(x: f32) -> f32 {
     rcp_approx_of(x, true)
 }
 
-/// `rsqrt.approx.ftz.f32`: a value with a relative error of at most 2^-22.9 from 1/√x. PTX ISA 9.7.3.16.
+/// `rsqrt.approx.ftz.f32`: a value with a relative error of at most 2^-22.9 from 1/√x. PTX ISA, "rsqrt".
 #[must_use]
 pub fn rsqrt_approx(x: f32) -> f32 {
     rsqrt_approx_of(x, true)

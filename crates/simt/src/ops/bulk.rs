@@ -5,7 +5,7 @@ use std::panic::Location;
 use smallvec::SmallVec;
 
 use super::execute::{execute, flipped};
-use crate::{exec::cluster::in_cta, fault::Action, site::Op, tensor_map::RANK};
+use crate::{exec::cluster::in_cta, fault::Action, site::Op, state::transfer::Reduction, tensor_map::RANK};
 
 fn at_signed(at: &[u32]) -> SmallVec<[i32; RANK]> {
     at.iter().map(|at| at.cast_signed()).collect()
@@ -49,14 +49,30 @@ pub(crate) fn tensor_load_multicast(to: u32, map: &[u64; 16], at: &[u32], bar: u
 /// `cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group`.
 #[track_caller]
 pub fn cp_async_bulk_tensor_2d_store(map: &[u64; 16], at: [u32; 2], from: u32) {
-    tensor_store(map, &at, from);
+    tensor_store(map, &at, from, None);
 }
 
 /// Likewise of any number of dimensions.
 #[track_caller]
-pub(crate) fn tensor_store(map: &[u64; 16], at: &[u32], from: u32) {
+pub(crate) fn tensor_store(map: &[u64; 16], at: &[u32], from: u32, reduction: Option<Reduction>) {
     execute(Op::CpAsyncBulkTensor2dStore, Location::caller(), (), |run, site, action| {
-        run.tensor_store(site, map, &at_signed(at), flipped(from, action))
+        run.tensor_store(site, map, &at_signed(at), flipped(from, action), reduction)
+    });
+}
+
+/// `cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes` into this CTA.
+#[track_caller]
+pub(crate) fn bulk_load(to: u32, from: u64, bytes: u32, bar: u32) {
+    execute(Op::CpAsyncBulkLoad, Location::caller(), (), |run, site, action| {
+        run.bulk_load(site, action, flipped(to, action), from, bytes, bar)
+    });
+}
+
+/// `cp.async.bulk.global.shared::cta.bulk_group`, or `cp.reduce.async.bulk`.
+#[track_caller]
+pub(crate) fn bulk_store(to: u64, from: u32, bytes: u32, reduction: Option<Reduction>) {
+    execute(Op::CpAsyncBulkStore, Location::caller(), (), |run, site, action| {
+        run.bulk_store(site, to, flipped(from, action), bytes, reduction)
     });
 }
 

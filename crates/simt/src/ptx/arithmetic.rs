@@ -1,4 +1,5 @@
-//! What arithmetic instructions compute on integers, and which instructions they are. PTX ISA 9.0, sections 9.7.1 to 9.7.8.
+//! What arithmetic instructions compute on integers, and which instructions they are. PTX ISA, "Integer
+//! Arithmetic Instructions" to "Logic and Shift Instructions".
 
 use super::{
     code::{Arithmetic as A, Combine, Compare},
@@ -11,6 +12,9 @@ use super::{
 #[inline]
 pub(super) fn compute(op: A, ty: Type, rounding: Rounding, sources: [u64; 3]) -> u64 {
     match ty.kind {
+        Kind::Pair | Kind::SignedPair => {
+            of_both(ty, sources, |half, sources| compute(op, half, rounding, sources))
+        }
         Kind::Bits | Kind::Signed => ty_of_result(op, ty).cut(of_integers(op, ty, rounding, sources)),
         _ => floats::compute(op, ty, rounding, sources),
     }
@@ -21,7 +25,7 @@ fn ty_of_result(op: A, ty: Type) -> Type {
     match op {
         A::MulWide | A::MadWide => Type { bits: 2 * ty.bits, ..ty },
         A::Setp(_) => Type::new(1, Kind::Bits),
-        A::Popc | A::Clz | A::Bfind => Type::new(32, Kind::Bits),
+        A::Popc | A::Clz | A::Bfind { .. } => Type::new(32, Kind::Bits),
         _ => ty,
     }
 }
@@ -76,9 +80,18 @@ fn of_integers(op: A, ty: Type, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 
         A::Popc => u64::from(a.count_ones()),
         A::Clz => u64::from(a.leading_zeros() - (64 - ty.bits)),
         A::Brev => a.reverse_bits() >> (64 - ty.bits),
-        A::Bfind => {
+        A::Bfind { is_shift } => {
             let value = if is_signed && ty.signed(a) < 0 { ty.cut(!a) } else { a };
-            u64::from(value.checked_ilog2().unwrap_or(u32::MAX))
+            let place = value.checked_ilog2().map(|place| if is_shift { ty.bits - 1 - place } else { place });
+            u64::from(place.unwrap_or(u32::MAX))
+        }
+        A::Dp4a(signed) => {
+            let byte = |value: u64, is_signed: bool, at: u32| {
+                let byte = (value >> (8 * at)) as u8;
+                if is_signed { i64::from(byte.cast_signed()) } else { i64::from(byte) }
+            };
+            let product = |at: u32| byte(a, signed[0], at) * byte(b, signed[1], at);
+            c.wrapping_add_signed((0..4).map(product).sum())
         }
         A::Prmt => permuted(b << 32 | a, c),
         A::Lop3(table) => looked_up(table, [a, b, c]),
@@ -89,12 +102,49 @@ fn of_integers(op: A, ty: Type, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 
     }
 }
 
+/// An operation on both halves, which need not be of the same registers.
+fn of_both(ty: Type, sources: [u64; 3], op: impl Fn(Type, [u64; 3]) -> u64) -> u64 {
+    let half = ty.half().expect("the type is one of two values");
+    let of = |shift: u32| op(half, sources.map(|value| value >> shift & 0xffff));
+    of(16) << 16 | of(0)
+}
+
+/// A sum or difference with the carry, or borrow, that came before; and the one that it leaves. PTX ISA,
+/// "Extended-Precision Integer Arithmetic Instructions".
+pub(super) fn carried(op: A, ty: Type, [a, b, c]: [u64; 3], carry: bool) -> [u64; 2] {
+    let carry = i128::from(carry);
+    let wide = |value: u64| i128::from(ty.cut(value));
+    let sum = match op {
+        A::Add => wide(a) + wide(b) + carry,
+        A::Sub => wide(a) - wide(b) - carry,
+        product => wide(compute(product, ty, Rounding::default(), [a, b, 0])) + wide(c) + carry,
+    };
+    [ty.cut(sum as u64), u64::from(sum < 0 || sum >> ty.bits != 0)]
+}
+
+/// `set`: whether a comparison holds, of both halves where the types have two. PTX ISA, "set".
+pub(super) fn set(compare: Compare, to: Type, from: Type, [a, b]: [u64; 2]) -> u64 {
+    let truth = |ty: Type| match (ty.kind, ty.bits) {
+        (Kind::Float, 32) => u64::from(1f32.to_bits()),
+        (Kind::Float, _) => 0x3c00,
+        (Kind::Brain, _) => 0x3f80,
+        _ => ty.cut(u64::MAX),
+    };
+    let of = |to: Type, from: Type, [a, b]: [u64; 2]| {
+        compute(A::Setp(compare), from, Rounding::default(), [a, b, 0]) * truth(to)
+    };
+    match (to.half(), from.half()) {
+        (Some(to), Some(_)) => of_both(from, [a, b, 0], |from, [a, b, _]| of(to, from, [a, b])),
+        _ => of(to, from, [a, b]),
+    }
+}
+
 /// To the range of s32.
 fn saturated(value: i128) -> u64 {
     value.clamp(i128::from(i32::MIN), i128::from(i32::MAX)) as u64
 }
 
-/// `bfe`: `length` bits from `start` on, sign-extended for a signed type. PTX ISA 9.7.1.19.
+/// `bfe`: `length` bits from `start` on, sign-extended for a signed type. PTX ISA, "bfe".
 fn field(ty: Type, value: u64, start: u32, length: u32) -> u64 {
     let is_signed = ty.kind == Kind::Signed;
     let last = (start + length).saturating_sub(1).min(ty.bits - 1);
@@ -106,7 +156,7 @@ fn field(ty: Type, value: u64, start: u32, length: u32) -> u64 {
     shifted & mask | fill
 }
 
-/// `bfi`: the second value with the lower `length` bits of the first one from `start` on. PTX ISA 9.7.1.20.
+/// `bfi`: the second value with the lower `length` bits of the first one from `start` on. PTX ISA, "bfi".
 pub(super) fn insert(bits: u32, [field, value, start, length]: [u64; 4]) -> u64 {
     let (start, length) = (start as u32 & 0xff, length as u32 & 0xff);
     let mask = if length >= 64 { u64::MAX } else { (1 << length) - 1 };
@@ -115,7 +165,8 @@ pub(super) fn insert(bits: u32, [field, value, start, length]: [u64; 4]) -> u64 
     Type::new(bits, Kind::Bits).cut(value & !mask | field)
 }
 
-/// `prmt` without a mode: of eight bytes those that four numbers of four bits name, or their signs. PTX ISA 9.7.9.7.
+/// `prmt` without a mode: of eight bytes those that four numbers of four bits name, or their signs. PTX ISA,
+/// "prmt".
 fn permuted(bytes: u64, selector: u64) -> u64 {
     (0..4).fold(0, |result, to| {
         let number = selector >> (4 * to) & 0xf;
@@ -125,7 +176,7 @@ fn permuted(bytes: u64, selector: u64) -> u64 {
     })
 }
 
-/// `lop3`: bit by bit the entry of the table at 4 a + 2 b + c. PTX ISA 9.7.8.6.
+/// `lop3`: bit by bit the entry of the table at 4 a + 2 b + c. PTX ISA, "lop3".
 fn looked_up(table: u8, [a, b, c]: [u64; 3]) -> u64 {
     (0..8).filter(|entry| table >> entry & 1 == 1).fold(0, |result, entry| {
         let matches = |value: u64, bit: u32| if entry >> bit & 1 == 1 { value } else { !value };
@@ -141,8 +192,12 @@ pub(super) fn compare_both(
     [a, b]: [u64; 2],
     with: bool,
 ) -> [u64; 2] {
-    let holds = compute(A::Setp(compare), ty, Rounding::default(), [a, b, 0]) == 1;
-    [holds, !holds].map(|holds| {
+    let holds = |ty: Type, a: u64, b: u64| compute(A::Setp(compare), ty, Rounding::default(), [a, b, 0]) == 1;
+    let both = match ty.half() {
+        Some(half) => [0, 16].map(|shift| holds(half, a >> shift & 0xffff, b >> shift & 0xffff)),
+        None => [holds(ty, a, b), !holds(ty, a, b)],
+    };
+    both.map(|holds| {
         u64::from(match combine {
             Combine::Nothing => holds,
             Combine::And => holds && with,

@@ -1,13 +1,15 @@
 //! Instructions as a lane executes them.
 
+use std::sync::Arc;
+
 use super::{
     parsed::Special,
     types::{Rounding, Type},
 };
 pub(crate) use crate::{
     exchange::{Shuffle, Update, Vote},
-    halves::Half,
-    wgmma::Product,
+    tensor_map::Field,
+    wgmma::{Product, Types},
 };
 
 /// The instructions of an entry, with what they read and write beside them.
@@ -18,8 +20,11 @@ pub(crate) struct Code {
     pub(crate) results: Vec<u16>,
     /// What instructions read.
     pub(crate) sources: Vec<Source>,
-    /// Registers of a lane.
+    /// Registers of a lane, and bytes of its local memory.
     pub(crate) registers: usize,
+    pub(crate) local: u32,
+    /// What the module's variables in global and constant memory hold.
+    pub(crate) constants: Arc<[u8]>,
 }
 
 /// No register: a result that nobody wants, or no guard.
@@ -48,12 +53,16 @@ pub(crate) enum Source {
     Special(Special),
 }
 
-/// Where an address is looked up. PTX ISA 5.1.
+/// Where an address is looked up. PTX ISA, "State Spaces".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
     Global,
+    /// Of the lane alone.
+    Local,
     /// Of the own CTA; addresses of the cluster where the instruction says so.
     Shared,
+    /// Of any CTA of the cluster.
+    Cluster,
     /// Wherever the address says.
     Generic,
 }
@@ -67,14 +76,26 @@ pub(crate) enum Operation {
     Convert(Type, Type, Rounding),
     /// Two f32 to this type, the second source in the lower half.
     ConvertPair(Type, Rounding),
+    /// Two values to the first type, from the second, one of them of floats of 8 bits.
+    ConvertEights(Type, Type, Rounding),
     /// Words of so many bits to one value, the first lowest.
     Pack(u32),
     /// One value to words of so many bits.
     Unpack(u32),
     /// `bfi` of so many bits: the second source with the field that is the first one's.
     Insert(u32),
-    /// A comparison, combined with a third source. Both results: it, and its contrary.
+    /// A comparison, combined with a third source. Both results: it, and its contrary; or those of two
+    /// halves.
     SetpBoth(Compare, Type, Combine),
+    /// `set`: a comparison of the second type, as 1 or all ones of the first.
+    Set(Compare, Type, Type),
+    /// Sums that read and write the carry flag, which is a register behind the others.
+    Carry {
+        op: Arithmetic,
+        ty: Type,
+        reads: bool,
+        writes: bool,
+    },
     /// Adds so much: to a generic address, or from there.
     Offset(u64),
     /// `isspacep`: whether a generic address is of the space.
@@ -88,6 +109,8 @@ pub(crate) enum Operation {
     Trap,
     /// Words of so many bits.
     Load(Space, u32),
+    /// `ld.global.nc`
+    LoadNonCoherent(u32),
     Store(Space, u32),
     /// One word of so many bits, strongly; the order of a load is an acquire's or none, of a store a release's or none.
     LoadStrong(Space, u32, Order),
@@ -102,13 +125,18 @@ pub(crate) enum Operation {
     CpAsync(u32),
     CpAsyncCommitGroup,
     CpAsyncWaitGroup,
+    CpAsyncWaitAll,
+    CpAsyncMbarrierArrive {
+        expected: bool,
+    },
     Ldmatrix {
         trans: bool,
     },
     Stmatrix {
         trans: bool,
     },
-    Mma(Half),
+    /// Of f64 without types.
+    Mma(Option<Types>),
     Shfl(Shuffle),
     Vote(Vote),
     Match {
@@ -146,6 +174,14 @@ pub(crate) enum Operation {
     TensorLoad(u32),
     TensorLoadMulticast(u32),
     TensorStore(u32),
+    TensorReduce(u32, Update),
+    TensormapReplace(Space, Field),
+    /// From shared to global memory, by a warp.
+    TensormapCopy,
+    TensormapFence,
+    BulkLoad,
+    BulkStore,
+    BulkReduce(Update, Type),
     TensorPrefetch(u32),
     BulkToCluster,
     BulkCommitGroup,
@@ -164,7 +200,7 @@ pub(crate) enum Operation {
     DependentsLaunch,
 }
 
-/// What a strong access orders. PTX ISA 8.6.
+/// What a strong access orders. PTX ISA, "Memory Consistency Model".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Relaxed,
@@ -192,7 +228,7 @@ pub(crate) enum Combine {
     Xor,
 }
 
-/// An arrival at an mbarrier: its operands behind the address. PTX ISA 9.7.13.15.13.
+/// An arrival at an mbarrier: its operands behind the address. PTX ISA, "mbarrier.arrive".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
     /// A count, else 1.
@@ -235,8 +271,12 @@ pub(crate) enum Arithmetic {
     Popc,
     Clz,
     Brev,
-    /// The place of the highest bit that is not the sign.
-    Bfind,
+    /// The place of the highest bit that is not the sign; or by how much that is shifted to the top.
+    Bfind {
+        is_shift: bool,
+    },
+    /// c and the products of the four bytes, which may be signed.
+    Dp4a([bool; 2]),
     /// Bytes of two words by a selector.
     Prmt,
     /// Two words shifted together; by an amount that wraps, or that counts as 32.
@@ -276,7 +316,7 @@ pub(crate) enum Arithmetic {
     Cos,
 }
 
-/// Comparisons: PTX ISA 9.3.1. Those of floats are false if one is NaN.
+/// Comparisons: PTX ISA, "Comparisons". Those of floats are false if one is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compare {
     Eq,

@@ -1,4 +1,5 @@
-//! What comparisons and choices are on all types of numbers. PTX ISA 9.0, sections 9.3 and 9.7.6.
+//! What comparisons and choices are on all types of numbers. PTX ISA, "Comparison and Selection
+//! Instructions".
 
 use std::cmp::Ordering;
 

@@ -1,4 +1,4 @@
-//! What `cvt` computes. PTX ISA 9.7.9.20.
+//! What `cvt` computes. PTX ISA, "cvt".
 
 use half::{bf16, f16};
 
@@ -18,6 +18,7 @@ pub(super) fn convert(to: Type, from: Type, rounding: Rounding, value: u64) -> u
             to.cut(integer(from, value) as u64)
         }
         (false, true) => to_integer(to, rounding, float(from, rounding, value)),
+        (true, true) if to.kind == Kind::Tensor => to_tensor(rounding, single(value)),
         (true, true) => from_float(to, rounding, to == from, float(from, rounding, value)),
         (true, false) => from_integer(to, rounding, integer(from, value)),
     }
@@ -28,6 +29,27 @@ pub(super) fn convert_pair(to: Type, rounding: Rounding, [high, low]: [u64; 2]) 
     let kind = if to.kind == Kind::Brains { Kind::Brain } else { Kind::Float };
     let one = |value: u64| to_half(kind, rounding, f64::from(single(value)));
     one(high) << 16 | one(low)
+}
+
+/// Two values of which one type has 8 bits each: two f32, or two of 16 bits in one source; the upper half of
+/// the result first.
+pub(super) fn convert_eights(to: Type, from: Type, rounding: Rounding, sources: [u64; 2]) -> u64 {
+    let relu = |value: f64| if rounding.relu && value < 0.0 { 0.0 } else { value };
+    let both = match from.half() {
+        Some(half) => [16, 0].map(|shift| f64::from(widened(half.kind, sources[0] >> shift & 0xffff))),
+        None => match from.kind {
+            Kind::Eights(eight) => [8, 0].map(|shift| eight.value((sources[0] >> shift) as u8)),
+            _ => sources.map(|value| f64::from(single(value))),
+        },
+    };
+    let [high, low] = both.map(relu);
+    match to.kind {
+        Kind::Eights(eight) => u64::from(eight.nearest(high)) << 8 | u64::from(eight.nearest(low)),
+        _ => {
+            let kind = if to.kind == Kind::Brains { Kind::Brain } else { Kind::Float };
+            to_half(kind, rounding, high) << 16 | to_half(kind, rounding, low)
+        }
+    }
 }
 
 fn integer(ty: Type, value: u64) -> i128 {
@@ -85,6 +107,20 @@ fn from_float(to: Type, rounding: Rounding, is_same: bool, value: f64) -> u64 {
         }
         _ => to_half(to.kind, rounding, value),
     }
+}
+
+/// To the nearest of 19 bits, of two the larger, or by `.rn` the even one.
+fn to_tensor(rounding: Rounding, value: f32) -> u64 {
+    if value.is_nan() {
+        return 0x7fff_ffff;
+    }
+    let bits = bits(if rounding.relu && value < 0.0 { 0.0 } else { value });
+    let up = match rounding.mode {
+        Mode::NearestAway => 0x1000,
+        Mode::Zero => 0,
+        _ => 0xfff + (bits >> 13 & 1),
+    };
+    if value.is_infinite() { bits } else { (bits + up) & !0x1fff }
 }
 
 fn to_half(kind: Kind, rounding: Rounding, value: f64) -> u64 {

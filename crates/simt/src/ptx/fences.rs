@@ -1,4 +1,5 @@
-//! Which products lack a `wgmma.fence`: on some way to them a register of theirs was written after the latest one. PTX ISA 9.7.15.7.1.
+//! Which products lack a `wgmma.fence`: on some way to them a register of theirs was written after the latest
+//! one. PTX ISA, "wgmma.fence".
 //!
 //! The sums of a product are its own until a wait: further products that add to them need no fence.
 

@@ -1,4 +1,5 @@
-//! What arithmetic instructions compute on floating-point numbers. PTX ISA 9.0, sections 9.7.3 to 9.7.7.
+//! What arithmetic instructions compute on floating-point numbers. PTX ISA, "Floating-Point Instructions" to
+//! "Half Precision Comparison Instructions".
 //!
 //! Numbers of 16 bits are computed in f32 and rounded once more: for sums and products that gives what one rounding
 //! gives, since 24 bits are more than twice 11 (Figueroa, 1995); fused products are rounded to odd in between.
@@ -51,9 +52,9 @@ pub(super) fn compute(op: A, ty: Type, rounding: Rounding, sources: [u64; 3]) ->
     }
     match (ty.kind, ty.bits) {
         (Kind::Float, 32) => of_singles(op, rounding, sources),
-        (Kind::Float, 64) => of_doubles(op, sources),
-        (kind @ (Kind::Floats | Kind::Brains), _) => {
-            let kind = if kind == Kind::Floats { Kind::Float } else { Kind::Brain };
+        (Kind::Float, 64) => of_doubles(op, rounding, sources),
+        (Kind::Floats | Kind::Brains, _) => {
+            let kind = if ty.kind == Kind::Floats { Kind::Float } else { Kind::Brain };
             let half =
                 |shift: u32| of_halves(op, kind, rounding, sources.map(|value| value >> shift & 0xffff));
             half(16) << 16 | half(0)
@@ -85,9 +86,7 @@ fn of_singles(op: A, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 {
         A::Neg => -x,
         A::Abs => x.abs(),
         A::CopySign => y.copysign(x),
-        A::Min | A::Max if rounding.nan && (x.is_nan() || y.is_nan()) => NAN,
-        A::Min => least(x, y),
-        A::Max => -least(-x, -y),
+        A::Min | A::Max => extreme(op, rounding, x, y),
         A::Ex2 => ops::ex2_approx_of(x, rounding.ftz),
         A::Lg2 => ops::lg2_approx(x, rounding.ftz),
         A::RcpApprox => ops::rcp_approx_of(x, rounding.ftz),
@@ -111,7 +110,13 @@ fn cut(result: f32, rounding: Rounding) -> f32 {
     if rounding.relu && result < 0.0 { 0.0 } else { result }
 }
 
-fn of_doubles(op: A, [a, b, c]: [u64; 3]) -> u64 {
+/// An f64 without the lower word of its bits; subnormal ones are flushed.
+fn upper(value: f64) -> f64 {
+    let value = if value.is_subnormal() { 0f64.copysign(value) } else { value };
+    f64::from_bits(value.to_bits() >> 32 << 32)
+}
+
+fn of_doubles(op: A, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 {
     let [x, y, z] = [a, b, c].map(f64::from_bits);
     let number = |x: f64, y: f64, prefers: Ordering| match x.partial_cmp(&y) {
         None => {
@@ -145,6 +150,10 @@ fn of_doubles(op: A, [a, b, c]: [u64; 3]) -> u64 {
         A::Div => x / y,
         A::Sqrt => x.sqrt(),
         A::Rcp => x.recip(),
+        // Of the upper words, the lower one of the result is 0.
+        A::RcpApprox => upper(upper(x).recip()),
+        A::Rsqrt if rounding.ftz => upper(upper(x).sqrt().recip()),
+        A::Rsqrt => x.sqrt().recip(),
         A::Neg => -x,
         A::Abs => x.abs(),
         A::CopySign => y.copysign(x),
@@ -167,9 +176,11 @@ fn of_halves(op: A, kind: Kind, rounding: Rounding, sources: [u64; 3]) -> u64 {
         A::Mul => x * y,
         // Rounded to odd to f32, then once.
         A::Fma => narrowed(odd_sum(f64::from(x) * f64::from(y), f64::from(z))),
-        A::Min | A::Max if rounding.nan && (x.is_nan() || y.is_nan()) => NAN,
-        A::Min => least(x, y),
-        A::Max => -least(-x, -y),
+        A::Min | A::Max => extreme(op, rounding, x, y),
+        // Within 2^-9.9 of the result for f16, 2^-7 for bf16; of tanh within 2^-10.98 and 2^-8: the nearest
+        // is.
+        A::Ex2 => narrowed(f64::from(x).exp2()),
+        A::Tanh => narrowed(f64::from(x).tanh()),
         _ => unreachable!("no such instruction is decoded for 16 bits"),
     };
     let result = cut(result, rounding);
@@ -180,7 +191,17 @@ fn of_halves(op: A, kind: Kind, rounding: Rounding, sources: [u64; 3]) -> u64 {
     })
 }
 
-/// The smaller one: of a NaN and a number the number, of zeros the negative one. PTX ISA 9.7.3.11.
+/// `min` or `max`.
+fn extreme(op: A, rounding: Rounding, x: f32, y: f32) -> f32 {
+    if rounding.nan && (x.is_nan() || y.is_nan()) {
+        return NAN;
+    }
+    let [a, b] = if rounding.xorsign { [x.abs(), y.abs()] } else { [x, y] };
+    let result = if op == A::Min { least(a, b) } else { -least(-a, -b) };
+    if rounding.xorsign { result.copysign(x.signum() * y.signum()) } else { result }
+}
+
+/// The smaller one: of a NaN and a number the number, of zeros the negative one. PTX ISA, "min".
 fn least(x: f32, y: f32) -> f32 {
     match x.partial_cmp(&y) {
         Some(Ordering::Less) => x,

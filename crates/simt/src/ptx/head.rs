@@ -1,11 +1,12 @@
-//! What stands before the body of an entry: parameters, and dimensions. PTX ISA 5.1.6, 11.4.
+//! What stands before the body of an entry: parameters, and dimensions. PTX ISA, "Parameter State Space",
+//! "Performance-Tuning Directives".
 
 use super::{
     parsed::Parameter,
     text::{Refused, Text},
 };
 
-/// The most bytes of parameters of an entry. PTX ISA 5.1.6.
+/// The most bytes of parameters of an entry. PTX ISA, "Parameter State Space".
 const MOST_PARAMETERS: u32 = 32_764;
 /// The most of anything else that is counted.
 pub(super) const MOST: u32 = i32::MAX as u32;

@@ -8,6 +8,7 @@ mod blocks;
 mod body;
 mod code;
 mod comparison;
+mod constants;
 mod conversion;
 mod covered;
 mod decode;
@@ -83,7 +84,7 @@ impl Module {
                 ctas: entry.ctas,
                 registers: entry.registers,
                 static_shared: entry.static_shared,
-                decoded: Mutex::new(Some(decode::decode(entry, target)?)),
+                decoded: Mutex::new(Some(decode::decode(entry, target, Arc::clone(&parsed.constants))?)),
                 code: OnceLock::new(),
             })
         };

@@ -1,9 +1,9 @@
-//! Reads the operands of an instruction, with names resolved. PTX ISA 6.
+//! Reads the operands of an instruction, with names resolved. PTX ISA, "Instruction Operands".
 
 use super::{
     body::Body,
     parsed::{Operand, Special},
-    text::{Refused, Token},
+    text::{Refused, Token, immediate},
 };
 
 impl<'a> Body<'a, '_> {
@@ -46,6 +46,9 @@ impl<'a> Body<'a, '_> {
                     // `name+8` outside of brackets; within, the address takes it.
                     Operand::Shared(start) if depth == 0 && self.text.takes('+') => {
                         Operand::Shared(start.wrapping_add(self.offset()? as u32))
+                    }
+                    Operand::Constant(start) if depth == 0 && self.text.takes('+') => {
+                        Operand::Constant(start.wrapping_add(self.offset()? as u32))
                     }
                     _ => operand,
                 }
@@ -102,24 +105,13 @@ impl<'a> Body<'a, '_> {
         if let Some(value) = immediate(word) {
             return Operand::Immediate(value);
         }
+        if let Some(at) = self.variable(word) {
+            return Operand::Local(at);
+        }
         if let Some(parameter) = self.parameters.iter().find(|parameter| parameter.name == word) {
             return Operand::Parameter(parameter.offset);
         }
-        self.shared.find(word).map_or(Operand::Name(word), Operand::Shared)
-    }
-}
-
-/// An integer, or an f32 or f64 by its bits: PTX ISA 4.5.
-fn immediate(word: &str) -> Option<u64> {
-    if let Some(bits) = word.strip_prefix("0f").or_else(|| word.strip_prefix("0F")) {
-        return if bits.len() == 8 { u32::from_str_radix(bits, 16).ok().map(u64::from) } else { None };
-    }
-    if let Some(bits) = word.strip_prefix("0d").or_else(|| word.strip_prefix("0D")) {
-        return if bits.len() == 16 { u64::from_str_radix(bits, 16).ok() } else { None };
-    }
-    let word = word.strip_suffix('U').unwrap_or(word);
-    match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => word.parse().ok(),
+        let shared = || self.shared.find(word).map(Operand::Shared);
+        self.constants.find(word).map(Operand::Constant).or_else(shared).unwrap_or(Operand::Name(word))
     }
 }

@@ -1,5 +1,7 @@
 //! What a PTX text declares: entries, parameters, statements, operands.
 
+use std::sync::Arc;
+
 use super::text::Text;
 
 /// What a text declares.
@@ -7,6 +9,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) version: &'a str,
     pub(crate) target: &'a str,
     pub(crate) entries: Vec<ParsedEntry<'a>>,
+    /// What its variables in global and constant memory hold.
+    pub(crate) constants: Arc<[u8]>,
 }
 
 /// A kernel.
@@ -22,6 +26,8 @@ pub(crate) struct ParsedEntry<'a> {
     pub(crate) statements: Vec<Statement<'a>>,
     /// Bytes of shared memory that it declares, and that lie before the dynamic ones.
     pub(crate) static_shared: u32,
+    /// Bytes of local memory.
+    pub(crate) local: u32,
     /// Registers of all scopes.
     pub(crate) register_count: u32,
 }
@@ -60,6 +66,9 @@ pub(crate) enum Operand<'a> {
     Parameter(u32),
     /// An address in shared memory, from the start of it.
     Shared(u32),
+    /// Likewise in the lane's local memory, and among the constants of the module.
+    Local(u32),
+    Constant(u32),
     /// `_`.
     Sink,
     List(Vec<Operand<'a>>),
@@ -73,7 +82,7 @@ pub(crate) enum Operand<'a> {
     Name(&'a str),
 }
 
-/// Special registers; those with a number for a dimension, x as 0. PTX ISA 10.
+/// Special registers; those with a number for a dimension, x as 0. PTX ISA, "Special Registers".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
     Tid(u8),
@@ -96,6 +105,15 @@ pub(crate) enum Special {
     LanemaskGt,
     LanemaskGe,
     DynamicSharedSize,
+    /// Bytes of shared memory of the CTA.
+    TotalSharedSize,
+    /// The place of the CTA among those that run, and how many there are.
+    Smid,
+    Nsmid,
+    Gridid,
+    /// Both count instructions: the machine has no time.
+    Clock,
+    GlobalTimer,
 }
 
 impl Special {
@@ -135,6 +153,12 @@ impl Special {
             "%lanemask_gt" => Self::LanemaskGt,
             "%lanemask_ge" => Self::LanemaskGe,
             "%dynamic_smem_size" => Self::DynamicSharedSize,
+            "%total_smem_size" => Self::TotalSharedSize,
+            "%smid" => Self::Smid,
+            "%nsmid" => Self::Nsmid,
+            "%gridid" => Self::Gridid,
+            "%clock" | "%clock64" => Self::Clock,
+            "%globaltimer" | "%globaltimer_lo" => Self::GlobalTimer,
             _ => return None,
         })
     }

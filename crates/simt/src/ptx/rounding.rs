@@ -1,4 +1,5 @@
-//! Rounding in directions, and to odd before a second rounding. PTX ISA 9.7.3, IEEE 754.
+//! Rounding in directions, and to odd before a second rounding. PTX ISA, "Floating-Point Instructions", IEEE
+//! 754.
 
 use super::types::Mode;
 

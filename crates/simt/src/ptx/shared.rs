@@ -1,4 +1,4 @@
-//! Shared memory that a module or an entry declares. PTX ISA 5.1.6, 5.4.
+//! Shared memory that a module or an entry declares. PTX ISA, "Parameter State Space", "Variables".
 
 use super::{
     text::{Refused, Text},
@@ -22,33 +22,15 @@ impl<'a> Shared<'a> {
     /// `.extern .shared .align n .b8 name[];`, from behind `.extern`, or `.shared .align n .b8 name[m];`, from behind `.shared`.
     pub(super) fn declare(&mut self, text: &mut Text<'a>, is_extern: bool) -> Result<(), Refused> {
         let before = text.clone();
-        let (mut align, mut size, mut is_shared) = (None, 1, !is_extern);
-        let name = loop {
-            match text.word("a declaration of shared memory")? {
-                ".align" => align = Some(text.number("an alignment", 1024)?.max(1)),
-                ".shared" => is_shared = true,
-                word if word.starts_with('.') => {
-                    let ty = Type::named(&word[1..]).filter(|ty| ty.bits >= 8 && is_shared);
-                    size = ty.ok_or_else(|| before.refuse(format!("`{word}` of shared memory")))?.bits / 8;
-                }
-                name => break name,
-            }
-        };
-        let mut count = Some(1);
-        if text.takes('[') {
-            count = None;
-            if !text.takes(']') {
-                count = Some(text.number("a length", MOST_SHARED)?);
-                text.expect(']')?;
-            }
+        if is_extern && text.word("a declaration of shared memory")? != ".shared" {
+            return Err(before.refuse("a variable of another module that is not shared memory".to_owned()));
         }
-        text.expect(';')?;
-        match count {
+        let (name, align, bytes) = variable(text, MOST_SHARED)?;
+        match bytes {
             None => self.dynamic.push(name),
-            Some(count) => {
-                let start = self.end.next_multiple_of(align.unwrap_or(size));
-                self.end =
-                    size.checked_mul(count).and_then(|bytes| start.checked_add(bytes)).unwrap_or(u32::MAX);
+            Some(bytes) => {
+                let start = self.end.next_multiple_of(align);
+                self.end = start.saturating_add(bytes);
                 if self.end > MOST_SHARED {
                     return Err(before.refuse(format!("more than {MOST_SHARED} bytes of shared memory")));
                 }
@@ -68,4 +50,31 @@ impl<'a> Shared<'a> {
     pub(super) fn dynamic_start(&self) -> u32 {
         self.end.next_multiple_of(MOST_ALIGN)
     }
+}
+
+/// `.align n .b8 name[m];`, from behind the space: the name, the alignment, and how many bytes it has, where
+/// it says so.
+pub(super) fn variable<'a>(text: &mut Text<'a>, most: u32) -> Result<(&'a str, u32, Option<u32>), Refused> {
+    let before = text.clone();
+    let (mut align, mut size) = (None, 1);
+    let name = loop {
+        match text.word("a variable")? {
+            ".align" => align = Some(text.number("an alignment", 1024)?.max(1)),
+            word if word.starts_with('.') => {
+                let ty = Type::named(&word[1..]).filter(|ty| ty.bits >= 8);
+                size = ty.ok_or_else(|| before.refuse(format!("a variable of `{word}`")))?.bits / 8;
+            }
+            name => break name,
+        }
+    };
+    let mut count = Some(1);
+    if text.takes('[') {
+        count = None;
+        if !text.takes(']') {
+            count = Some(text.number("a length", most)?);
+            text.expect(']')?;
+        }
+    }
+    text.expect(';')?;
+    Ok((name, align.unwrap_or(size), count.map(|count| size.saturating_mul(count))))
 }

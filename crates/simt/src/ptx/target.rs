@@ -1,6 +1,6 @@
 //! What a module is compiled for, and which instructions it may have.
 
-use super::code::Operation as Op;
+use super::code::{Operation as Op, Space};
 
 /// What a module is compiled for: `sm_90a` is 90, and for that alone.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ impl Target {
         Self { number: digits.parse().unwrap_or(0), is_specific: digits.len() < number.len() }
     }
 
-    /// Whether code for it may have an instruction. PTX ISA 9.7, *Target ISA Notes* of each.
+    /// Whether code for it may have an instruction. PTX ISA, *Target ISA Notes* of each.
     pub(crate) fn has(self, op: Op) -> bool {
         match op {
             Op::WgmmaFence
@@ -26,8 +26,11 @@ impl Target {
             | Op::WgmmaCommitGroup
             | Op::WgmmaWaitGroup
             | Op::SetmaxnregDec
-            | Op::SetmaxnregInc => self.number == 90 && self.is_specific,
+            | Op::SetmaxnregInc
+            | Op::TensormapReplace(..) => self.number == 90 && self.is_specific,
             Op::Stmatrix { .. }
+            | Op::Load(Space::Cluster, _)
+            | Op::Store(Space::Cluster, _)
             | Op::Elect
             | Op::ClusterArrive { .. }
             | Op::ClusterWait { .. }
@@ -44,6 +47,12 @@ impl Target {
             | Op::TensorLoadMulticast(_)
             | Op::TensorStore(_)
             | Op::TensorPrefetch(_)
+            | Op::TensorReduce(..)
+            | Op::TensormapCopy
+            | Op::TensormapFence
+            | Op::BulkLoad
+            | Op::BulkStore
+            | Op::BulkReduce(..)
             | Op::BulkToCluster
             | Op::BulkCommitGroup
             | Op::BulkWaitGroup
@@ -56,6 +65,8 @@ impl Target {
             | Op::CpAsync(_)
             | Op::CpAsyncCommitGroup
             | Op::CpAsyncWaitGroup
+            | Op::CpAsyncWaitAll
+            | Op::CpAsyncMbarrierArrive { .. }
             | Op::Redux(..)
             | Op::MbarrierInit
             | Op::MbarrierInval

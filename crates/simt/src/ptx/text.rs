@@ -181,6 +181,21 @@ impl<'a> Text<'a> {
     }
 }
 
+/// An integer, or an f32 or f64 by its bits: PTX ISA, "Constants".
+pub(super) fn immediate(word: &str) -> Option<u64> {
+    if let Some(bits) = word.strip_prefix("0f").or_else(|| word.strip_prefix("0F")) {
+        return if bits.len() == 8 { u32::from_str_radix(bits, 16).ok().map(u64::from) } else { None };
+    }
+    if let Some(bits) = word.strip_prefix("0d").or_else(|| word.strip_prefix("0D")) {
+        return if bits.len() == 16 { u64::from_str_radix(bits, 16).ok() } else { None };
+    }
+    let word = word.strip_suffix('U').unwrap_or(word);
+    match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

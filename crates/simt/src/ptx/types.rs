@@ -1,4 +1,6 @@
-//! Types of values, and how arithmetic on them rounds. PTX ISA 5.2.
+//! Types of values, and how arithmetic on them rounds. PTX ISA, "Types".
+
+use crate::numbers::Eight;
 
 /// A type: how many bits, and as what they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,12 @@ pub(crate) enum Kind {
     /// Two of 16 bits.
     Floats,
     Brains,
+    Pair,
+    SignedPair,
+    /// An f32 without its lower 13 bits.
+    Tensor,
+    /// Two floats of 8 bits.
+    Eights(Eight),
 }
 
 impl Type {
@@ -27,13 +35,18 @@ impl Type {
         Self { bits, kind }
     }
 
-    /// By its suffix, without the dot. PTX ISA 5.2.
+    /// By its suffix, without the dot. PTX ISA, "Types".
     pub(crate) fn named(name: &str) -> Option<Self> {
         let (kind, bits) = match name {
             "pred" => (Kind::Bits, 1),
             "bf16" => (Kind::Brain, 16),
             "f16x2" => (Kind::Floats, 32),
             "bf16x2" => (Kind::Brains, 32),
+            "u16x2" => (Kind::Pair, 32),
+            "s16x2" => (Kind::SignedPair, 32),
+            "tf32" => (Kind::Tensor, 32),
+            "e4m3x2" => (Kind::Eights(Eight::E4m3), 16),
+            "e5m2x2" => (Kind::Eights(Eight::E5m2), 16),
             _ => {
                 let (kind, bits) = name.split_at_checked(1)?;
                 let kind = match kind {
@@ -57,12 +70,24 @@ impl Type {
 
     /// Whether it is of floating-point numbers, one or two.
     pub(crate) const fn is_float(self) -> bool {
-        !matches!(self.kind, Kind::Bits | Kind::Signed)
+        !matches!(self.kind, Kind::Bits | Kind::Signed | Kind::Pair | Kind::SignedPair)
     }
 
     /// Whether a value is two.
     pub(crate) const fn is_packed(self) -> bool {
-        matches!(self.kind, Kind::Floats | Kind::Brains)
+        self.half().is_some()
+    }
+
+    /// The type of each half of a value that is two.
+    pub(crate) const fn half(self) -> Option<Self> {
+        let kind = match self.kind {
+            Kind::Floats => Kind::Float,
+            Kind::Brains => Kind::Brain,
+            Kind::Pair => Kind::Bits,
+            Kind::SignedPair => Kind::Signed,
+            _ => return None,
+        };
+        Some(Self::new(16, kind))
     }
 
     /// The bits of a value that the type has.
@@ -77,7 +102,8 @@ impl Type {
     }
 }
 
-/// How an instruction on floating-point numbers departs from rounding to the nearest. PTX ISA 9.7.3.
+/// How an instruction on floating-point numbers departs from rounding to the nearest. PTX ISA,
+/// "Floating-Point Instructions".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rounding {
     pub(crate) mode: Mode,
@@ -89,6 +115,8 @@ pub(crate) struct Rounding {
     pub(crate) relu: bool,
     /// `min` and `max` of a NaN are NaN.
     pub(crate) nan: bool,
+    /// `min` and `max` are of magnitudes; the sign is that of a product.
+    pub(crate) xorsign: bool,
 }
 
 /// In which direction.
@@ -99,6 +127,8 @@ pub(crate) enum Mode {
     Zero,
     Down,
     Up,
+    /// To the nearest, of two the larger in magnitude.
+    NearestAway,
     /// To an integer: likewise in this order.
     NearestInteger,
     ZeroInteger,

@@ -8,7 +8,7 @@ use crate::{
     banks::Stores,
     clock::{LaneClock, View, WARP},
     memory::Tracked,
-    shadow::{Access, Completion},
+    shadow::{Access, Completion, Order},
     site::Op,
     state::{barrier::Named, lane::Lane, mbarrier::Mbarrier, registers::Registers, warpgroup::Warpgroup},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Cta {
     pub(crate) registers: Registers,
     /// Accesses to its shared memory that it must not end before: by other CTAs, and by bulk copies.
     pub(crate) inbound: Vec<Inbound>,
+    /// Tensor maps in global memory that its lanes have acquired by a fence, by address.
+    pub(crate) maps: Vec<u64>,
     /// What the lanes that have exited knew.
     pub(crate) ended: View,
 }
@@ -43,8 +45,18 @@ pub(crate) struct Cta {
 /// An access to the shared memory of a CTA by somebody else than its lanes.
 pub(crate) struct Inbound {
     pub(crate) access: Access,
+    /// The mbarrier that is told of it.
+    pub(crate) mbarrier: Option<usize>,
     /// For an arrival: whoever knows this has seen it.
     pub(crate) seen: Option<Completion>,
+}
+
+impl Inbound {
+    /// Whether it happens before what the observer of an order does next.
+    pub(crate) fn is_over(&self, order: &Order<'_>) -> bool {
+        let is_seen = |seen: Completion| order.lane(seen.cta, seen.lane, seen.epoch);
+        order.is_after(&self.access) || self.seen.is_some_and(is_seen)
+    }
 }
 
 /// A warp on its way to a collective instruction.
@@ -81,7 +93,7 @@ pub(crate) struct Partial {
 pub(crate) struct Inbox {
     pub(crate) a: [[u32; 4]; WARP as usize],
     pub(crate) b: [[u32; 2]; WARP as usize],
-    pub(crate) c: [[f32; 4]; WARP as usize],
+    pub(crate) c: [[u32; 4]; WARP as usize],
     pub(crate) rows: [u32; WARP as usize],
 }
 

@@ -6,7 +6,8 @@ use crate::{clock::View, memory::shared_name, shadow::Access, state::lane::LaneR
 
 /// Bytes of an mbarrier.
 pub(crate) const MBARRIER: usize = 8;
-/// Largest count of arrivals, and of bytes that are expected or in excess (PTX ISA 9.7.13.15.1).
+/// Largest count of arrivals, and of bytes that are expected or in excess (PTX ISA, "Size and alignment of
+/// mbarrier object").
 pub(crate) const MAX_COUNT: i64 = (1 << 20) - 1;
 
 /// An mbarrier, from its initialisation to the end of its CTA. One that was invalidated stays for its virtual lane, and may be
@@ -27,8 +28,6 @@ pub(crate) struct Mbarrier {
     pub(crate) born: u32,
     /// Of each lane of its CTA that used it, when and where it did so last.
     pub(crate) users: Vec<(u32, u32)>,
-    /// The epoch that is complete when all is over that lanes of other CTAs or asynchronous operations told it.
-    pub(crate) told: u32,
     pub(crate) init: Access,
     /// The epoch of the lane that initialised it when it had executed `fence.mbarrier_init`.
     pub(crate) fenced: Option<u32>,

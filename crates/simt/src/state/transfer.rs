@@ -42,21 +42,32 @@ pub(crate) enum Way {
     /// From shared memory to that of a CTA of the cluster.
     Shared { slot: usize, from: usize, offset: usize, to: Signalled },
     /// From shared memory of the CTA in this slot to global memory; what it holds once it was read.
-    Store { slot: usize, pieces: Vec<Piece>, data: Option<Vec<u8>> },
+    Store { slot: usize, pieces: Vec<Piece>, data: Option<Vec<u8>>, reduction: Option<Reduction> },
+}
+
+/// What a copy makes of each element in global memory and the one that comes.
+#[derive(Clone)]
+pub(crate) struct Reduction {
+    /// Of an element.
+    pub(crate) bytes: usize,
+    pub(crate) combine: Rc<dyn Fn(u64, u64) -> u64>,
+}
+
+impl Reduction {
+    /// Makes of bytes that come the ones that are to be stored.
+    pub(crate) fn apply(&self, old: &[u8], new: &mut [u8]) {
+        let value = |bytes: &[u8]| bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        for (old, new) in old.chunks_exact(self.bytes).zip(new.chunks_exact_mut(self.bytes)) {
+            let combined = (self.combine)(value(old), value(new)).to_le_bytes();
+            new.copy_from_slice(&combined[..self.bytes]);
+        }
+    }
 }
 
 impl Transfer {
     /// Whether somebody may wait for it who is told by an mbarrier.
     pub(crate) fn signals(&self) -> bool {
         !matches!(self.way, Way::Store { .. })
-    }
-
-    /// Whether it will tell this mbarrier of the CTA in this slot.
-    pub(crate) fn tells(&self, slot: usize, mbarrier: usize) -> bool {
-        match self.way {
-            Way::Load { to, .. } | Way::Shared { to, .. } => (to.slot, to.mbarrier) == (slot, mbarrier),
-            Way::Store { .. } => false,
-        }
     }
 
     /// A store reads shared memory.

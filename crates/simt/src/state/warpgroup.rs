@@ -78,7 +78,8 @@ impl Warpgroup {
                 if !keeps {
                     sums.values.fill(0.0);
                 }
-                multiply(*product, &a.rows(shared.bytes()), &b.rows(shared.bytes()), &mut sums.values);
+                let (negated, shared) = (product.negated[0] != product.negated[1], shared.bytes());
+                multiply(product.types, negated, &a.rows(shared), &b.rows(shared), &mut sums.values);
             }
             self.performed += 1;
         }

@@ -7,7 +7,7 @@ fn map(box_dims: [u32; 2], swizzle: Swizzle) -> TensorMap {
     map
 }
 
-/// The tables of PTX ISA 5.5.7: which chunk of each line of 128 bytes lies at its eight places.
+/// The tables of PTX ISA, "Swizzling Modes": which chunk of each line of 128 bytes lies at its eight places.
 #[test]
 fn swizzles_as_the_manual_draws_them() {
     let lines_128 = [

@@ -5,6 +5,8 @@ use super::*;
 use crate::tensor_map::TensorMap;
 
 const BASE: u32 = 0x400;
+/// Lanes of a warpgroup.
+const WARPGROUP: usize = 128;
 
 fn descriptor(start: u32, leading: u32, stride: u32, mode: u64) -> Descriptor {
     let bits =
@@ -32,8 +34,8 @@ fn fields_lie_where_the_manual_has_them() {
     }
 }
 
-/// "K major 128B swizzling", Figure 157 of PTX ISA 9.7.15.5.1.2: rows are lines of eight chunks, chunk c of row r
-/// lies at place c ^ r.
+/// "K major 128B swizzling", Figure 157 of PTX ISA, "Shared Memory Matrix Layout": rows are lines of eight
+/// chunks, chunk c of row r lies at place c ^ r.
 #[test]
 fn rows_of_a_128_byte_swizzle_as_drawn() {
     let rows = descriptor(BASE, 16, 1024, 1).rows(16);
@@ -111,7 +113,8 @@ fn a_descriptor_one_granule_off_reads_other_bytes() {
     }
 }
 
-/// Figure 149 of PTX ISA 9.7.15.5.1.1.1, some of its cells: lane, number of the value, row, column.
+/// Figure 149 of PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk16", some of its cells: lane, number
+/// of the value, row, column.
 const FIGURE: [(usize, usize, usize, usize); 14] = [
     (0, 0, 0, 0),
     (0, 1, 0, 1),
@@ -146,7 +149,7 @@ fn values_lie_where_the_manual_draws_them() {
     for n in [16, 24, 256] {
         let b: Vec<_> = (0..n).map(|c| row(1, 64 * c)).collect();
         let mut d = vec![0f32; WARPGROUP * n / 2];
-        multiply(Product::PLAIN, &a, &b, &mut d);
+        multiply(Types::F16, false, &a, &b, &mut d);
         for (lane, i, r, c) in FIGURE {
             assert_eq!(d[lane * n / 2 + i], (r + 64 * c) as f32, "n {n}, lane {lane}, value {i}");
         }
@@ -171,7 +174,7 @@ fn a_random_product_of_every_n() {
             .flat_map(|l| (0..n / 2).map(move |i| (l, i)))
             .map(|(l, i)| (16 * (l / 32) + l / 4 % 8 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (l % 4) + i % 2));
         let mut d: Vec<f32> = places.clone().map(|(row, column)| c(row, column)).collect();
-        multiply(Product::PLAIN, &a.map(bytes), &b.iter().copied().map(bytes).collect::<Vec<_>>(), &mut d);
+        multiply(Types::F16, false, &a.map(bytes), &b.iter().copied().map(bytes).collect::<Vec<_>>(), &mut d);
         for ((row, column), value) in places.zip(d) {
             let product: f64 =
                 a[row].iter().zip(&b[column]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -192,7 +195,7 @@ fn what_is_not_finite_stays_so() {
     let b = [bytes(std::array::from_fn(|_| f16::ONE)); 8];
     let mut d = [0f32; WARPGROUP * 4];
     d[8 * 4] = f32::MAX;
-    multiply(Product::PLAIN, &a.map(bytes), &b, &mut d);
+    multiply(Types::F16, false, &a.map(bytes), &b, &mut d);
     assert_eq!(d[0], f32::INFINITY);
     assert!(d[4 * 4].is_nan());
     // Beyond f32 it is truncated, not infinite.
@@ -208,7 +211,7 @@ fn time() {
     let mut d = vec![0f32; WARPGROUP * 128];
     let start = std::time::Instant::now();
     for _ in 0..1000 {
-        multiply(Product::PLAIN, std::hint::black_box(&a), std::hint::black_box(&b), &mut d);
+        multiply(Types::F16, false, std::hint::black_box(&a), std::hint::black_box(&b), &mut d);
     }
     println!("{:?} for m64n256k16", start.elapsed() / 1000);
 }

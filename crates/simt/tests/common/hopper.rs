@@ -42,7 +42,8 @@ pub(crate) fn cluster_sync() {
     barrier_cluster_wait();
 }
 
-/// Which chunk of a line of 128 bytes lies at its eight places, line after line (the tables of PTX ISA 5.5.7).
+/// Which chunk of a line of 128 bytes lies at its eight places, line after line (the tables of PTX ISA,
+/// "Swizzling Modes").
 const LINES: [[u32; 8]; 8] = [
     [0, 1, 2, 3, 4, 5, 6, 7],
     [1, 0, 3, 2, 5, 4, 7, 6],

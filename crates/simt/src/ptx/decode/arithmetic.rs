@@ -1,4 +1,5 @@
-//! Everything that only touches registers. PTX ISA 9.7.1 to 9.7.8, and `mov`.
+//! Everything that only touches registers. PTX ISA, "Integer Arithmetic Instructions" to "Logic and Shift
+//! Instructions", and `mov`.
 
 use super::{
     super::{
@@ -56,6 +57,9 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
         "slct" => return slct(modifiers, ty),
         "lop3" => return lop3(ty, modifiers, statement),
         "shf" => return shf(ty, modifiers),
+        "set" => return set(ty, modifiers),
+        "dp4a" => return dp4a(ty, modifiers),
+        _ if matches!(ty.kind, Kind::Tensor | Kind::Eights(_)) => return None,
         _ => {}
     }
     if ty.is_float() { floats(name, ty, modifiers) } else { integers(name, ty, modifiers) }
@@ -70,6 +74,8 @@ fn floats(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
             "sat" => rounding.saturates = true,
             "relu" => rounding.relu = true,
             "NaN" => rounding.nan = true,
+            "xorsign" => rounding.xorsign = true,
+            "abs" if rounding.xorsign => {}
             "approx" => approx = true,
             "full" => full = true,
             _ => mode = Some(convert::named_mode(modifier)?),
@@ -77,6 +83,8 @@ fn floats(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
     }
     rounding.mode = mode.unwrap_or_default();
     let is_single = ty == Type::new(32, Kind::Float);
+    let is_double = ty == Type::new(64, Kind::Float);
+    let is_half = ty.bits == 16 || ty.is_packed();
     let (op, sources) = match (name, approx, full) {
         ("add", false, false) => (A::Add, 2),
         ("sub", false, false) => (A::Sub, 2),
@@ -93,12 +101,14 @@ fn floats(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
         ("max", false, false) => (A::Max, 2),
         ("copysign", false, false) if ty.bits >= 32 && !ty.is_packed() => (A::CopySign, 2),
         ("selp", false, false) if !ty.is_packed() => (A::Selp, 3),
-        ("ex2", true, false) if is_single => (A::Ex2, 1),
+        ("ex2", true, false) if is_single || is_half => (A::Ex2, 1),
         ("lg2", true, false) if is_single => (A::Lg2, 1),
         ("rcp", true, false) if is_single => (A::RcpApprox, 1),
         ("rsqrt", true, false) if is_single => (A::Rsqrt, 1),
         ("sqrt", true, false) if is_single => (A::SqrtApprox, 1),
-        ("tanh", true, false) if is_single => (A::Tanh, 1),
+        ("tanh", true, false) if is_single || is_half => (A::Tanh, 1),
+        ("rcp", true, false) if is_double && rounding.ftz => (A::RcpApprox, 1),
+        ("rsqrt", true, false) if is_double => (A::Rsqrt, 1),
         ("sin", true, false) if is_single => (A::Sin, 1),
         ("cos", true, false) if is_single => (A::Cos, 1),
         _ => return None,
@@ -115,16 +125,32 @@ fn floats(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
         }
         Some(_) => false,
         None => !must_round,
-    } && (!rounding.ftz || ty.bits == 32 && ty.kind != Kind::Brain)
+    } && (!rounding.ftz
+        || ty.bits == 32
+        || is_double && approx
+        || ty.kind == Kind::Brain && op == A::Ex2)
         && (!rounding.saturates || rounds && ty.bits <= 32)
-        && (!rounding.nan || is_extreme)
+        && (!rounding.nan || is_extreme && !is_double)
+        && (!rounding.xorsign || is_extreme && !is_double)
         && (!rounding.relu || op == A::Fma && ty.bits <= 32);
     is_known.then(|| of(op, ty, rounding, sources))
 }
 
 fn integers(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
     let is_bits = ty.kind == Kind::Bits;
+    if let Some(form) = carry(name, ty, modifiers) {
+        return Some(form);
+    }
     let (op, sources) = match (name, modifiers) {
+        ("add", []) | ("min" | "max", []) if ty.is_packed() => {
+            let op = match name {
+                "add" => A::Add,
+                "min" => A::Min,
+                _ => A::Max,
+            };
+            (op, 2)
+        }
+        _ if ty.is_packed() => return None,
         ("add", [] | ["sat"]) => (A::Add, 2),
         ("sub", [] | ["sat"]) => (A::Sub, 2),
         ("mul", ["lo"]) => (A::Mul, 2),
@@ -156,7 +182,8 @@ fn integers(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
         ("popc", []) if ty.bits >= 32 => (A::Popc, 1),
         ("clz", []) if ty.bits >= 32 => (A::Clz, 1),
         ("brev", []) if ty.bits >= 32 => (A::Brev, 1),
-        ("bfind", []) if ty.bits >= 32 => (A::Bfind, 1),
+        ("bfind", []) if ty.bits >= 32 => (A::Bfind { is_shift: false }, 1),
+        ("bfind", ["shiftamt"]) if ty.bits >= 32 => (A::Bfind { is_shift: true }, 1),
         ("prmt", []) if ty.bits == 32 => (A::Prmt, 3),
         ("selp", []) => (A::Selp, 3),
         _ => return None,
@@ -167,7 +194,47 @@ fn integers(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
     is_known.then(|| of(op, ty, Rounding { saturates, ..Rounding::default() }, sources))
 }
 
-/// `setp.lt{.and}{.ftz}.type p{|q}, a, b{, c}`. PTX ISA 9.7.6.2.
+/// `add.cc`, `addc`, `madc.hi.cc` and the like. PTX ISA, "Extended-Precision Integer Arithmetic
+/// Instructions".
+fn carry(name: &str, ty: Type, modifiers: &[&str]) -> Option<Form> {
+    let (modifiers, writes) = match modifiers {
+        [rest @ .., "cc"] => (rest, true),
+        _ => (modifiers, false),
+    };
+    let (op, reads) = match (name, modifiers) {
+        ("add", []) => (A::Add, false),
+        ("addc", []) => (A::Add, true),
+        ("sub", []) => (A::Sub, false),
+        ("subc", []) => (A::Sub, true),
+        ("mad", ["lo"]) => (A::Mul, false),
+        ("madc", ["lo"]) => (A::Mul, true),
+        ("mad", ["hi"]) => (A::MulHi, false),
+        ("madc", ["hi"]) => (A::MulHi, true),
+        _ => return None,
+    };
+    let mut slots = vec![Out];
+    slots.extend(std::iter::repeat_n(Value(ty.bits), if name.starts_with('m') { 3 } else { 2 }));
+    let is_known = (reads || writes) && ty.bits >= 32 && !ty.is_packed();
+    is_known.then(|| form(Op::Carry { op, ty, reads, writes }, slots))
+}
+
+/// `set.lt.f16x2.f16x2 d, a, b`. PTX ISA, "set".
+fn set(from: Type, modifiers: &[&str]) -> Option<Form> {
+    let [compare, rest @ .., to] = modifiers else { return None };
+    let to = Type::named(to).filter(|to| to.is_packed() == from.is_packed() && matches!(to.bits, 16 | 32))?;
+    let is_known = rest.is_empty() && from.bits >= 16 && to.kind != Kind::Pair && to.kind != Kind::SignedPair;
+    let op = Op::Set(comparison(compare, from)?, to, from);
+    is_known.then(|| form(op, [Out, Value(from.bits), Value(from.bits)]))
+}
+
+fn dp4a(ty: Type, modifiers: &[&str]) -> Option<Form> {
+    let [of_a] = modifiers else { return None };
+    let signed = [Type::named(of_a)?, ty].map(|ty| ty.kind == Kind::Signed);
+    let word = Type::new(32, Kind::Bits);
+    (ty.bits == 32).then(|| of(A::Dp4a(signed), word, Rounding::default(), 3))
+}
+
+/// `setp.lt{.and}{.ftz}.type p{|q}, a, b{, c}`. PTX ISA, "setp".
 fn setp(ty: Type, modifiers: &[&str], statement: &Statement<'_>) -> Option<Form> {
     let (&name, rest) = modifiers.split_first()?;
     let (mut combine, mut rounding) = (Combine::Nothing, Rounding::default());
@@ -181,11 +248,12 @@ fn setp(ty: Type, modifiers: &[&str], statement: &Statement<'_>) -> Option<Form>
         }
     }
     let compare = comparison(name, ty)?;
-    if ty.is_packed() || ty.bits == 1 {
+    if ty.bits == 1 || ty.is_packed() && !ty.is_float() {
         return None;
     }
-    let is_plain =
-        combine == Combine::Nothing && !matches!(statement.operands.first(), Some(Operand::Pair(_)));
+    let is_plain = !ty.is_packed()
+        && combine == Combine::Nothing
+        && !matches!(statement.operands.first(), Some(Operand::Pair(_)));
     if is_plain {
         return Some(of(A::Setp(compare), ty, rounding, 2));
     }

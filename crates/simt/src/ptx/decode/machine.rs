@@ -1,8 +1,10 @@
-//! Control flow, barriers, fences, and what lanes of a warp do together. PTX ISA 9.7.12, 9.7.13, 9.7.14.
+//! Control flow, barriers, fences, and what lanes of a warp do together. PTX ISA, "Control Flow
+//! Instructions", "Parallel Synchronization and Communication Instructions", "Warp Level Matrix
+//! Multiply-Accumulate Instructions".
 
 use super::{
     super::{
-        code::{Half, Operation as Op, Shuffle, Space, Update, Vote},
+        code::{Operation as Op, Shuffle, Space, Types, Update, Vote},
         parsed::{Operand, Statement},
         types::{Kind, Type},
     },
@@ -83,14 +85,7 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
                 _ => form(Op::Stmatrix { trans }, [Address, Values(32)]),
             }
         }
-        ("mma", ["sync", "aligned", "m16n8k16", "row", "col", "f32", a, b, "f32"]) if a == b => {
-            let half = match *a {
-                "f16" => Half::F16,
-                "bf16" => Half::Bf16,
-                _ => return None,
-            };
-            form(Op::Mma(half), [Outs, Values(32), Values(32), Values(32)])
-        }
+        ("mma", ["sync", "aligned", shape, "row", "col", types @ ..]) => return mma(shape, types),
         ("mapa", ["shared::cluster", "u32"]) => form(Op::Mapa, [Out, Value(32), Value(32)]),
         ("prefetch", ["tensormap"] | ["param", "tensormap"]) => form(Op::PrefetchTensormap, [Address]),
         ("prefetch", ["global", "L1" | "L2" | "L2::evict_last" | "L2::evict_normal"])
@@ -99,6 +94,7 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
             let space = match *space {
                 "global" => Space::Global,
                 "shared" | "shared::cta" => Space::Shared,
+                "local" => Space::Local,
                 _ => return None,
             };
             form(Op::IsSpace(space), [Out, Value(64)])
@@ -111,7 +107,7 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
     })
 }
 
-/// Barriers of a CTA, a warp, a cluster. PTX ISA 9.7.13.1 to 9.7.13.4.
+/// Barriers of a CTA, a warp, a cluster. PTX ISA, "bar, barrier", "bar.warp.sync", "barrier.cluster".
 fn barrier(name: &str, parts: &[&str], operands: &[Operand<'_>]) -> Option<Form> {
     Some(match parts {
         ["warp", "sync"] if name == "bar" => form(Op::BarWarpSync, [Value(32)]),
@@ -142,10 +138,33 @@ fn barrier(name: &str, parts: &[&str], operands: &[Operand<'_>]) -> Option<Form>
     })
 }
 
-/// Fences. PTX ISA 9.7.13.4.
+/// `mma` of 16 rows and 8 columns, 32 or 16 bytes deep, and of f64.
+fn mma(shape: &str, types: &[&str]) -> Option<Form> {
+    let (types, saturates) = match types {
+        ["satfinite", types @ ..] => (types, true),
+        _ => (types, false),
+    };
+    let [d, a, b, c] = types else { return None };
+    if c != d {
+        return None;
+    }
+    if (shape, *d, *a, *b, saturates) == ("m8n8k4", "f64", "f64", "f64", false) {
+        return Some(form(Op::Mma(None), [Outs, Values(64), Values(64), Values(64)]));
+    }
+    let types = Types::named(d, a, b, saturates)?;
+    let depth: usize = shape.strip_prefix("m16n8k")?.parse().ok()?;
+    let is_known = matches!(depth * types.a.bytes(), 16 | 32) && !(types.a.bytes() == 1 && *d == "f16");
+    is_known.then(|| form(Op::Mma(Some(types)), [Outs, Values(32), Values(32), Values(32)]))
+}
+
+/// Fences. PTX ISA, "membar, fence".
 fn fence(name: &str, parts: &[&str]) -> Option<Form> {
     let op = match (name, parts) {
-        ("membar", ["cta" | "gl" | "sys"]) => Op::Fence,
+        ("fence", ["proxy", "tensormap::generic", "acquire", "cta" | "cluster" | "gpu" | "sys"]) => {
+            return Some(form(Op::TensormapFence, [Address, Must(128)]));
+        }
+        ("fence", ["proxy", "tensormap::generic", "release", "cta" | "cluster" | "gpu" | "sys"])
+        | ("membar", ["cta" | "gl" | "sys"]) => Op::Fence,
         ("fence", [scope]) | ("fence", ["acq_rel" | "sc", scope])
             if matches!(*scope, "cta" | "cluster" | "gpu" | "sys") =>
         {

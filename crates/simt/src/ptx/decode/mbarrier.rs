@@ -1,4 +1,4 @@
-//! Instructions on mbarriers. PTX ISA 9.7.13.15.
+//! Instructions on mbarriers. PTX ISA, "mbarrier".
 
 use super::{
     super::{

@@ -1,4 +1,4 @@
-//! Loads, stores and atomics: `ld.shared::cta.v2.u32` and the like. PTX ISA 9.7.9.8 to 9.7.9.13, 9.7.13.5 to 9.7.13.7.
+//! Loads, stores and atomics: `ld.shared::cta.v2.u32` and the like. PTX ISA, "ld", "st", "atom", "red".
 
 use super::{
     super::{
@@ -20,6 +20,7 @@ struct Qualifiers<'a> {
     order: Option<Order>,
     update: Option<Update>,
     vector: bool,
+    non_coherent: bool,
     /// Orders nothing, and says nothing of who sees it: a hint for caches, or what makes it an access like others.
     is_weak: bool,
 }
@@ -29,7 +30,7 @@ impl<'a> Qualifiers<'a> {
         let mut all = Self::default();
         for &part in parts {
             match part {
-                "global" | "shared" | "shared::cta" | "param" => {
+                "global" | "shared" | "shared::cta" | "shared::cluster" | "param" | "local" | "const" => {
                     if all.space.replace(part).is_some() {
                         return None;
                     }
@@ -50,7 +51,7 @@ impl<'a> Qualifiers<'a> {
                 | "L2::64B"
                 | "L2::128B"
                 | "L2::256B" => {}
-                "v2" | "v4" => all.vector = true,
+                "v2" | "v4" | "v8" => all.vector = true,
                 "add" => all.update = Some(Update::Add),
                 "min" => all.update = Some(Update::Min),
                 "max" => all.update = Some(Update::Max),
@@ -62,6 +63,7 @@ impl<'a> Qualifiers<'a> {
                 "exch" => all.update = Some(Update::Exchange),
                 "cas" => all.update = Some(Update::CompareExchange),
                 "noftz" => {}
+                "nc" => all.non_coherent = true,
                 _ => return None,
             }
         }
@@ -70,7 +72,9 @@ impl<'a> Qualifiers<'a> {
 
     fn space(&self) -> Space {
         match self.space {
-            Some("global") => Space::Global,
+            Some("global" | "const") => Space::Global,
+            Some("local") => Space::Local,
+            Some("shared::cluster") => Space::Cluster,
             Some(_) => Space::Shared,
             None => Space::Generic,
         }
@@ -83,6 +87,26 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
     let with = Qualifiers::read(qualifiers)?;
     let (space, bits) = (with.space(), ty.bits);
     let is_vector = |operand: usize| matches!(statement.operands.get(operand), Some(Operand::List(list)) if list.len() > 1);
+    // Parameters of calls are variables in local memory.
+    let address = statement.operands.get(usize::from(name == "ld"));
+    let is_of_call =
+        matches!(address, Some(Operand::Address(base, ..)) if matches!(**base, Operand::Local(_)));
+    let is_plain = with.order.is_none() && with.update.is_none() && !with.non_coherent;
+    match (name, with.space) {
+        ("ld", Some("param")) if is_of_call && is_plain => {
+            return Some(form(Op::Load(Space::Local, bits), [Outs, Address]));
+        }
+        ("st", Some("param")) if is_of_call && is_plain => {
+            return Some(form(Op::Store(Space::Local, bits), [Address, Values(bits)]));
+        }
+        (_, Some("local" | "shared::cluster")) if !is_plain => return None,
+        ("st" | "atom" | "red", Some("const")) => return None,
+        _ => {}
+    }
+    if with.non_coherent {
+        let is_known = name == "ld" && with.space == Some("global") && with.order.is_none();
+        return is_known.then(|| form(Op::LoadNonCoherent(bits), [Outs, Address]));
+    }
     match name {
         "ld" | "st" if with.update.is_some() || with.vector != is_vector(usize::from(name == "st")) => None,
         "ld" => match (with.order, with.space) {
@@ -117,15 +141,15 @@ fn atomic(has_result: bool, ty: Type, with: &Qualifiers<'_>) -> Option<Form> {
         (Update::CompareExchange, Kind::Bits) => true,
         _ => false,
     };
-    // Vectors are of floats, in global memory. PTX ISA 9.7.13.6.
-    if !is_known || with.vector && (has_result || !ty.is_float() || with.space != Some("global")) {
+    // Vectors are of floats, in global memory. PTX ISA, "red".
+    if !is_known || with.vector && (!ty.is_float() || with.space != Some("global")) {
         return None;
     }
     let op = Op::Atomic(with.space(), update, ty, with.order.unwrap_or(Order::Relaxed));
     let value = Value(ty.bits);
     match (has_result, update) {
         (true, Update::CompareExchange) => Some(form(op, [Out, Address, value, value])),
-        (true, _) => Some(form(op, [Out, Address, value])),
+        (true, _) => Some(form(op, [Outs, Address, Values(ty.bits)])),
         (false, Update::Exchange | Update::CompareExchange) => None,
         (false, _) => Some(form(op, [Address, Values(ty.bits)])),
     }

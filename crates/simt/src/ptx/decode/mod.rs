@@ -1,4 +1,5 @@
-//! What each opcode means. PTX ISA 9.0, section 9.7; an opcode or operand that is not known is refused by name.
+//! What each opcode means. PTX ISA, "Instructions"; an opcode or operand that is not known is refused by
+//! name.
 
 mod arithmetic;
 mod convert;
@@ -8,8 +9,11 @@ mod mbarrier;
 mod memory;
 mod tensor;
 
+use std::sync::Arc;
+
 use super::{
     code::{Code, Instruction, NONE, Operation as Op, Source},
+    lane::CONSTANTS,
     parsed::{Operand, ParsedEntry, Statement},
     target::Target,
     text::Refused,
@@ -19,12 +23,15 @@ use crate::memory::SHARED_BASE;
 use form::{Form, Slot};
 
 /// Decodes an entry.
-pub(crate) fn decode(entry: &ParsedEntry<'_>, target: Target) -> Result<Code, Refused> {
+pub(crate) fn decode(entry: &ParsedEntry<'_>, target: Target, constants: Arc<[u8]>) -> Result<Code, Refused> {
     let mut code = Code {
         instructions: Vec::with_capacity(entry.statements.len() + 1),
         results: Vec::new(),
         sources: Vec::new(),
-        registers: entry.register_count as usize,
+        // The last one is the carry flag.
+        registers: entry.register_count as usize + 1,
+        local: entry.local,
+        constants,
     };
     for statement in &entry.statements {
         let refuse = |reason: String| statement.at.refuse(format!("`{}`: {reason}", statement.opcode));
@@ -107,6 +114,11 @@ fn append(code: &mut Code, statement: &Statement<'_>, form: &Form) -> Result<(),
             (_, operand) => return Err(format!("the operand {operand:?}")),
         }
     }
+    if let Op::Carry { reads, writes, .. } = op {
+        let flag = code.registers as u16 - 1;
+        code.results.push(if writes { flag } else { NONE });
+        code.sources.extend(reads.then_some(Source::Register(flag)));
+    }
     let (guard, negated) = statement.guard.unwrap_or((NONE, false));
     let count = |all: usize, first: usize| (first as u32, (all - first) as u16);
     code.instructions.push(Instruction {
@@ -122,20 +134,21 @@ fn append(code: &mut Code, statement: &Statement<'_>, form: &Form) -> Result<(),
 
 /// How many registers a vector has is up to the text; not every number has an instruction.
 fn check(op: Op, results: usize, sources: usize) -> Result<(), String> {
-    // PTX ISA 9.7.9.8: up to 16 bytes at once, in one, two or four words.
-    let is_vector = |count: usize, bits: u32| matches!(count, 1 | 2 | 4) && count as u32 * bits <= 128;
+    // PTX ISA, "ld": up to 16 bytes at once, in one, two or four words.
+    let is_vector = |count: usize, bits: u32| matches!(count, 1 | 2 | 4 | 8) && count as u32 * bits <= 128;
     let fits = match op {
         Op::Pack(bits) => matches!(sources, 2 | 4) && sources as u32 * bits <= 64,
         Op::Unpack(bits) => matches!(results, 2 | 4) && results as u32 * bits <= 64,
-        Op::LoadParameter(bits) | Op::Load(_, bits) => is_vector(results, bits),
+        Op::LoadParameter(bits) | Op::Load(_, bits) | Op::LoadNonCoherent(bits) => is_vector(results, bits),
         Op::Store(_, bits) => is_vector(sources - 2, bits),
         Op::Atomic(_, _, ty, _) if results == 0 => is_vector(sources - 2, ty.bits),
+        Op::Atomic(_, _, ty, _) if results > 1 => results == sources - 2 && is_vector(results, ty.bits),
         Op::Ldmatrix { .. } => matches!(results, 1 | 2 | 4),
         Op::Stmatrix { .. } => matches!(sources - 2, 1 | 2 | 4),
-        Op::Mma(_) => results == 4 && sources == 4 + 2 + 4,
-        Op::Wgmma(product) => {
-            results.is_multiple_of(4) && results <= 128 && sources == if product.in_registers { 7 } else { 4 }
-        }
+        Op::Mma(None) => results == 2 && sources == 1 + 1 + 2,
+        // Four and two registers of a and b, or half of them.
+        Op::Mma(Some(types)) => types.columns(results) == 8 && matches!(sources - results, 6 | 3),
+        Op::Wgmma(product) => results <= 128 && sources == if product.in_registers { 7 } else { 4 },
         _ => true,
     };
     if fits { Ok(()) } else { Err(format!("vectors of {results} and {sources} registers")) }
@@ -162,6 +175,8 @@ fn value(operand: &Operand<'_>, bits: u32) -> Result<Source, String> {
         Operand::Immediate(value) => Source::Constant(cut.cut(*value)),
         Operand::Special(special) => Source::Special(*special),
         Operand::Parameter(at) => Source::Constant(u64::from(*at)),
+        Operand::Local(at) => Source::Constant(u64::from(*at)),
+        Operand::Constant(at) => Source::Constant(CONSTANTS + u64::from(*at)),
         Operand::Shared(at) => Source::Constant(u64::from(SHARED_BASE + at)),
         Operand::Name(name) => return Err(format!("the name `{name}` is not known")),
         other => return Err(format!("the operand {other:?}")),
@@ -177,6 +192,7 @@ fn known(statement: &Statement<'_>) -> Option<Form> {
         "ld" | "st" | "atom" | "red" => memory::decode(name, &parts, statement),
         "mbarrier" => mbarrier::decode(&parts, statement),
         "cp" => tensor::copy(&parts, statement),
+        "tensormap" => tensor::tensormap(&parts),
         "wgmma" => tensor::wgmma(&parts, statement),
         "cvt" => convert::decode(&parts),
         "mov" => arithmetic::mov(&parts, statement),

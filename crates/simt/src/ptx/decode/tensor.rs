@@ -1,9 +1,11 @@
-//! Copies, `cp.async` and those of tensors, and `wgmma`. PTX ISA 9.7.9.25 to 9.7.9.27, 9.7.15.
+//! Copies, `cp.async` and those of tensors, and `wgmma`. PTX ISA, "Asynchronous copy", "Asynchronous
+//! Warpgroup Level Matrix Multiply-Accumulate Instructions".
 
 use super::{
     super::{
-        code::{Half, Operation as Op, Product},
+        code::{Field, Operation as Op, Product, Space, Types, Update},
         parsed::{Operand, Statement},
+        types::Type,
     },
     form::{
         Form,
@@ -14,11 +16,19 @@ use super::{
 
 /// `cp.async` and what begins with it.
 pub(super) fn copy(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {
+    if let ["reduce", rest @ ..] = parts {
+        return reduce(rest);
+    }
     let rest = parts.strip_prefix(&["async"])?;
     match rest {
         ["commit_group"] => Some(form(Op::CpAsyncCommitGroup, [])),
         ["wait_group"] => Some(form(Op::CpAsyncWaitGroup, [Immediate])),
-        ["wait_all"] => None,
+        ["wait_all"] => Some(form(Op::CpAsyncWaitAll, [])),
+        ["mbarrier", "arrive", rest @ .., "shared" | "shared::cta", "b64"]
+            if matches!(rest, [] | ["noinc"]) =>
+        {
+            Some(form(Op::CpAsyncMbarrierArrive { expected: !rest.is_empty() }, [Address]))
+        }
         ["bulk", "commit_group"] => Some(form(Op::BulkCommitGroup, [])),
         ["bulk", "wait_group"] => Some(form(Op::BulkWaitGroup, [Immediate])),
         ["bulk", "wait_group", "read"] => Some(form(Op::BulkWaitGroupRead, [Immediate])),
@@ -28,6 +38,12 @@ pub(super) fn copy(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {
         ["bulk", "prefetch", "tensor", dims, "L2", "global", ..] => {
             let dims = dimensions(dims)?;
             matches!(rest[6..], [] | ["tile"]).then(|| form(Op::TensorPrefetch(dims), [Box(dims)]))
+        }
+        ["bulk", "shared::cluster" | "shared::cta", "global", "mbarrier::complete_tx::bytes", hints @ ..] => {
+            hinted(Op::BulkLoad, [Address, Address, Value(32), Address], hints)
+        }
+        ["bulk", "global", "shared::cta", "bulk_group", hints @ ..] => {
+            hinted(Op::BulkStore, [Address, Address, Value(32)], hints)
         }
         ["bulk", "tensor", dims, rest @ ..] => of_tensor(dimensions(dims)?, rest),
         [cache @ ("ca" | "cg"), "shared" | "shared::cta", "global", hints @ ..] => {
@@ -60,12 +76,85 @@ fn of_lane(cache: &str, hints: &[&str], statement: &Statement<'_>) -> Option<For
     Some(form(Op::CpAsync(bytes), slots))
 }
 
+/// A form that may have a policy for caches, which is a hint.
+fn hinted<const N: usize>(op: Op, slots: [Slot; N], hints: &[&str]) -> Option<Form> {
+    let mut slots = slots.to_vec();
+    match hints {
+        [] => {}
+        ["L2::cache_hint"] => slots.push(Value(64)),
+        _ => return None,
+    }
+    Some(form(op, slots))
+}
+
+/// `cp.reduce.async.bulk`, of a tensor or not.
+fn reduce(parts: &[&str]) -> Option<Form> {
+    let update = |name: &str| {
+        Some(match name {
+            "add" => Update::Add,
+            "min" => Update::Min,
+            "max" => Update::Max,
+            "inc" => Update::Inc,
+            "dec" => Update::Dec,
+            "and" => Update::And,
+            "or" => Update::Or,
+            "xor" => Update::Xor,
+            _ => return None,
+        })
+    };
+    match parts {
+        ["async", "bulk", "tensor", dims, "global", "shared::cta", name, rest @ ..] => {
+            let dims = dimensions(dims)?;
+            let hints = rest.strip_prefix(&["tile"]).unwrap_or(rest).strip_prefix(&["bulk_group"])?;
+            hinted(Op::TensorReduce(dims, update(name)?), [Box(dims), Address], hints)
+        }
+        ["async", "bulk", "global", "shared::cta", "bulk_group", rest @ .., ty] => {
+            let ty = Type::named(ty).filter(|ty| ty.bits >= 16)?;
+            let rest = rest.strip_suffix(&["noftz"]).unwrap_or(rest);
+            let (name, hints) = rest.split_last()?;
+            hinted(Op::BulkReduce(update(name)?, ty), [Address, Address, Value(32)], hints)
+        }
+        _ => None,
+    }
+}
+
+/// `tensormap.replace` and `tensormap.cp_fenceproxy`.
+pub(super) fn tensormap(parts: &[&str]) -> Option<Form> {
+    match parts {
+        ["replace", "tile", field, space @ .., "b1024", "b32" | "b64"] => {
+            let space = match space {
+                ["global"] => Space::Global,
+                ["shared::cta"] => Space::Shared,
+                [] => Space::Generic,
+                _ => return None,
+            };
+            let field = Field::named(field)?;
+            let op = Op::TensormapReplace(space, field);
+            Some(match field.is_of_dimension() {
+                true => form(op, [Address, Value(32), Value(64)]),
+                false => form(op, [Address, Value(64)]),
+            })
+        }
+        [
+            "cp_fenceproxy",
+            "global",
+            "shared::cta",
+            "tensormap::generic",
+            "release",
+            "cta" | "cluster" | "gpu" | "sys",
+            "sync",
+            "aligned",
+        ] => Some(form(Op::TensormapCopy, [Address, Address, Must(128)])),
+        _ => None,
+    }
+}
+
 /// `2d` is 2.
 fn dimensions(part: &str) -> Option<u32> {
     part.strip_suffix('d')?.parse().ok().filter(|dims| (1..=5).contains(dims))
 }
 
-/// A copy of a box of so many dimensions. PTX ISA 9.7.9.27.1.2.
+/// A copy of a box of so many dimensions. PTX ISA, "cp.async.bulk.tensor".
 fn of_tensor(dims: u32, parts: &[&str]) -> Option<Form> {
     let (direction, mut rest) = parts.split_at_checked(2)?;
     if let ["tile", after @ ..] = rest {
@@ -106,14 +195,16 @@ pub(super) fn wgmma(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {
         ["mma_async", "sync", "aligned", shape, types @ ..] => (shape, types),
         _ => return None,
     };
-    let half = match types {
-        ["f32", "f16", "f16"] => Half::F16,
-        ["f32", "bf16", "bf16"] => Half::Bf16,
+    let types = match types {
+        [d, a, b] => Types::named(d, a, b, false)?,
+        [d, a, b, "satfinite"] => Types::named(d, a, b, true)?,
         _ => return None,
     };
-    let n: usize = shape.strip_prefix("m64n")?.strip_suffix("k16")?.parse().ok()?;
+    let (n, depth) = shape.strip_prefix("m64n")?.split_once('k')?;
+    let (n, depth): (usize, usize) = (n.parse().ok()?, depth.parse().ok()?);
     let [Operand::List(registers), a, _, _, rest @ ..] = &statement.operands[..] else { return None };
-    if !n.is_multiple_of(8) || n > 256 || 2 * registers.len() != n {
+    if !n.is_multiple_of(8) || n > 256 || types.columns(registers.len()) != n || depth * types.a.bytes() != 32
+    {
         return None;
     }
     let in_registers = matches!(a, Operand::List(_));
@@ -121,13 +212,20 @@ pub(super) fn wgmma(parts: &[&str], statement: &Statement<'_>) -> Option<Form> {
         Some(Operand::Immediate(value)) => Some(*value),
         _ => None,
     };
-    // 1 or -1.
-    let negated = [immediate(0)?, immediate(1)?].map(|sign| sign != 1);
-    let transposed =
-        if in_registers { [false, immediate(2)? == 1] } else { [immediate(2)? == 1, immediate(3)? == 1] };
     let mut slots = vec![Outs, if in_registers { Values(32) } else { Value(64) }, Value(64), Predicate];
-    let sign = |is_negative: bool| Must(if is_negative { u64::MAX } else { 1 });
-    slots.extend(negated.map(sign));
-    slots.extend(transposed[usize::from(in_registers)..].iter().map(|&is| Must(u64::from(is))));
-    Some(form(Op::Wgmma(Product { half, in_registers, negated, transposed, is_fenced: true }), slots))
+    // Integers have no signs, and only numbers of 16 bits may be transposed.
+    let (mut negated, mut transposed) = ([false; 2], [false; 2]);
+    if !types.a.is_integer() {
+        // 1 or -1.
+        negated = [immediate(0)?, immediate(1)?].map(|sign| sign != 1);
+        slots.extend(negated.map(|is_negative| Must(if is_negative { u64::MAX } else { 1 })));
+    }
+    if types.a.bytes() == 2 {
+        let first = usize::from(in_registers);
+        for (operand, is_transposed) in transposed[first..].iter_mut().enumerate() {
+            *is_transposed = immediate(2 + operand)? == 1;
+            slots.push(Must(u64::from(*is_transposed)));
+        }
+    }
+    Some(form(Op::Wgmma(Product { types, in_registers, negated, transposed, is_fenced: true }), slots))
 }

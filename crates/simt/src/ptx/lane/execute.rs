@@ -2,14 +2,14 @@
 
 use super::{
     super::{
-        arithmetic::{compare_both, insert},
+        arithmetic::{carried, compare_both, insert, set},
         code::{Arrival, Instruction, Operation as Op, Shuffle, Space, Vote},
-        conversion::{convert, convert_pair},
+        conversion::{convert, convert_eights, convert_pair},
         parsed::Special,
         types::Kind,
     },
     special,
-    state::{GENERIC_SHARED, Lane, PARAMETERS},
+    state::{GENERIC_LOCAL, GENERIC_SHARED, Lane, PARAMETERS},
 };
 use crate::{
     exchange::Exchange,
@@ -51,6 +51,20 @@ impl Lane<'_> {
                 let value = insert(bits, std::array::from_fn(|index| self.get(i, index)));
                 self.set(i, 0, value);
             }
+            Op::ConvertEights(to, from, rounding) => {
+                let [high, low, _] = self.three(i);
+                self.set(i, 0, convert_eights(to, from, rounding, [high, low]));
+            }
+            Op::Set(compare, to, from) => {
+                let value = set(compare, to, from, [self.get(i, 0), self.get(i, 1)]);
+                self.set(i, 0, value);
+            }
+            Op::Carry { op, ty, reads, .. } => {
+                let carry = reads && self.sources(i).last().is_some_and(|&flag| self.value(flag) == 1);
+                let [value, flag] = carried(op, ty, self.three(i), carry);
+                self.set(i, 0, value);
+                self.set(i, 1, flag);
+            }
             Op::SetpBoth(compare, ty, combine) => {
                 let with = self.sources(i).len() > 2 && self.predicate(i, 2);
                 let both = compare_both(compare, ty, combine, [self.get(i, 0), self.get(i, 1)], with);
@@ -62,20 +76,18 @@ impl Lane<'_> {
                 self.set(i, 0, address);
             }
             Op::IsSpace(space) => {
-                let is_shared = self.get(i, 0) >> 32 == GENERIC_SHARED >> 32;
-                let is_parameter = self.get(i, 0) >= PARAMETERS;
-                self.set(
-                    i,
-                    0,
-                    u64::from(match space {
-                        Space::Shared => is_shared,
-                        _ => !is_shared && !is_parameter,
-                    }),
-                );
+                let found = match self.get(i, 0) {
+                    address if address >> 32 == GENERIC_SHARED >> 32 => Some(Space::Shared),
+                    address if address >> 32 == GENERIC_LOCAL >> 32 => Some(Space::Local),
+                    PARAMETERS.. => None,
+                    _ => Some(Space::Global),
+                };
+                self.set(i, 0, u64::from(found == Some(space)));
             }
             Op::LoadParameter(bits) => self.load_parameter(i, bits, self.address(i, 0)),
             Op::Trap => panic!("trap"),
             Op::Load(space, bits) => self.load(i, space, bits),
+            Op::LoadNonCoherent(bits) => self.load_non_coherent(i, bits),
             Op::Store(space, bits) => self.store(i, space, bits),
             Op::LoadStrong(space, bits, order) => self.load_strong(i, space, bits, order),
             Op::StoreStrong(space, bits, order) => self.store_strong(i, space, bits, order),
@@ -87,10 +99,26 @@ impl Lane<'_> {
                 ops::cp_async(self.shared(i, 0), self.address(i, 2), size, bytes);
             }
             Op::CpAsyncCommitGroup => ops::cp_async_commit_group(),
-            Op::CpAsyncWaitGroup => ops::cp_async_wait_group(self.get32(i, 0)),
-            Op::TensorLoad(_) | Op::TensorLoadMulticast(_) | Op::TensorStore(_) | Op::TensorPrefetch(_) => {
-                self.copy_tensor(i);
+            Op::CpAsyncWaitAll => {
+                ops::cp_async_commit_group();
+                ops::cp_async_wait_group(0);
             }
+            Op::CpAsyncMbarrierArrive { expected } => {
+                ops::cp_async_mbarrier_arrive(self.shared(i, 0), expected);
+            }
+            Op::CpAsyncWaitGroup => ops::cp_async_wait_group(self.get32(i, 0)),
+            Op::TensorLoad(_)
+            | Op::TensorLoadMulticast(_)
+            | Op::TensorStore(_)
+            | Op::TensorReduce(..)
+            | Op::TensorPrefetch(_)
+            | Op::PrefetchTensormap
+            | Op::TensormapReplace(..)
+            | Op::TensormapCopy
+            | Op::TensormapFence
+            | Op::BulkLoad
+            | Op::BulkStore
+            | Op::BulkReduce(..) => self.tensor(i),
             Op::BulkToCluster => {
                 let (to, from, bytes) = (self.shared(i, 0), self.shared(i, 2), self.get32(i, 4));
                 ops::cp_async_bulk_shared_cluster(to, from, bytes, self.shared(i, 5));
@@ -98,7 +126,6 @@ impl Lane<'_> {
             Op::BulkCommitGroup => ops::cp_async_bulk_commit_group(),
             Op::BulkWaitGroup => ops::cp_async_bulk_wait_group(self.get32(i, 0)),
             Op::BulkWaitGroupRead => ops::cp_async_bulk_wait_group_read(self.get32(i, 0)),
-            Op::PrefetchTensormap => ops::prefetch_tensormap(&self.map(i, 0)),
             // That it stands where it has to was checked when the entry was first launched.
             Op::WgmmaFence => {}
             Op::Wgmma(product) => self.multiply(i, product),
@@ -119,27 +146,6 @@ impl Lane<'_> {
             | Op::MbarrierTestWait
             | Op::MbarrierPendingCount => self.mbarrier(i),
             _ => self.together(i),
-        }
-    }
-
-    fn copy_tensor(&self, i: &Instruction) {
-        let at = |first: usize, dims: u32| -> Vec<u32> {
-            (first..first + dims as usize).map(|index| self.get32(i, index)).collect()
-        };
-        match i.op {
-            Op::TensorLoad(dims) => {
-                let bar = self.shared(i, 4 + dims as usize);
-                ops::tensor_load(self.shared(i, 0), &self.map(i, 2), &at(4, dims), bar);
-            }
-            Op::TensorLoadMulticast(dims) => {
-                let behind = 4 + dims as usize;
-                let (bar, ctas) = (self.shared(i, behind), self.get(i, behind + 2) as u16);
-                ops::tensor_load_multicast(self.shared(i, 0), &self.map(i, 2), &at(4, dims), bar, ctas);
-            }
-            Op::TensorStore(dims) => {
-                ops::tensor_store(&self.map(i, 0), &at(2, dims), self.shared(i, 2 + dims as usize));
-            }
-            _ => ops::prefetch_tensor(&self.map(i, 0)),
         }
     }
 
@@ -220,10 +226,23 @@ impl Lane<'_> {
                 let value = |index: usize| if index < count { self.get32(i, 2 + index) } else { 0 };
                 ops::stmatrix(self.shared(i, 0), std::array::from_fn(value), count, trans);
             }
-            Op::Mma(half) => {
-                let (a, b) = (self.words::<4>(i, 0), self.words::<2>(i, 4));
-                let sums = ops::mma(half, a, b, self.words::<4>(i, 6).map(f32::from_bits));
-                self.set_all(i, sums.map(f32::to_bits));
+            Op::Mma(None) => {
+                let [a, b, c, d] = std::array::from_fn(|index| self.get(i, index)).map(words);
+                let [low, high, next, last] =
+                    ops::mma(None, ([a[0], a[1], 0, 0], b, [c[0], c[1], d[0], d[1]]));
+                self.set(i, 0, u64::from(high) << 32 | u64::from(low));
+                self.set(i, 1, u64::from(last) << 32 | u64::from(next));
+            }
+            Op::Mma(types) => {
+                let (all, of_c) = (self.sources(i).len(), self.results(i).len());
+                let of_a = (all - of_c) / 3 * 2;
+                let get = |first: usize, end: usize, index: usize| {
+                    if first + index < end { self.get32(i, first + index) } else { 0 }
+                };
+                let a = std::array::from_fn(|index| get(0, of_a, index));
+                let b = std::array::from_fn(|index| get(of_a, all - of_c, index));
+                let c = std::array::from_fn(|index| get(all - of_c, all, index));
+                self.set_all(i, ops::mma(types, (a, b, c)));
             }
             _ => self.exchange(i),
         }
@@ -231,7 +250,7 @@ impl Lane<'_> {
 
     fn exchange(&mut self, i: &Instruction) {
         let given = |index: usize| self.get32(i, index);
-        let pair = |value: u64| [value as u32, (value >> 32) as u32, 0, 0];
+        let [low, high] = self.sources(i).first().map_or([0; 2], |&source| words(self.value(source)));
         let gets = match i.op {
             Op::Shfl(mode) => {
                 let (value, mask) = (given(0), given(3));
@@ -243,28 +262,29 @@ impl Lane<'_> {
             Op::Vote(vote) => {
                 let brought = [u32::from(self.predicate(i, 0)), 0, 0, 0];
                 let dropped = match vote {
-                    Vote::Ballot => brought[0] * special::value(Special::LanemaskEq),
+                    Vote::Ballot => brought[0] * special::value(Special::LanemaskEq) as u32,
                     _ => brought[0],
                 };
                 ops::exchange(MachineOp::Vote, Exchange::Vote(vote), given(2), brought, [dropped, 0, 0, 0])
             }
-            Op::Match { all } => ops::exchange(
-                MachineOp::Match,
-                Exchange::Match { all },
-                given(1),
-                pair(self.get(i, 0)),
-                [0; 4],
-            ),
+            Op::Match { all } => {
+                ops::exchange(MachineOp::Match, Exchange::Match { all }, given(1), [low, high, 0, 0], [0; 4])
+            }
             Op::Redux(update, ty) => {
                 let kind = Exchange::Redux { update, is_signed: ty.kind == Kind::Signed };
                 ops::exchange(MachineOp::Redux, kind, given(1), [given(0), 0, 0, 0], [given(0), 0, 0, 0])
             }
             Op::Elect => ops::elect(given(0)),
             // Those that are there: this lane is, of the others nothing is known.
-            Op::ActiveMask => [special::value(Special::LanemaskEq), 0, 0, 0],
+            Op::ActiveMask => [special::value(Special::LanemaskEq) as u32, 0, 0, 0],
             other => unreachable!("{other:?} is no exchange"),
         };
         self.set(i, 0, u64::from(gets[0]));
         self.set(i, 1, u64::from(gets[1]));
     }
+}
+
+/// A value of 64 bits as two words, the lower one first.
+fn words(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
 }

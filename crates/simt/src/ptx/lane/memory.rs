@@ -3,17 +3,12 @@
 use super::{
     super::{
         arithmetic::compute,
-        code::{Arithmetic as A, Instruction, Operation as Op, Order, Space, Update},
-        parameter::Parameter,
+        code::{Arithmetic as A, Instruction, Order, Space, Update},
         types::{Kind, Rounding, Type},
     },
-    state::{GENERIC_SHARED, Lane, PARAMETERS},
+    state::{CONSTANTS, GENERIC_LOCAL, GENERIC_SHARED, Lane, PARAMETERS},
 };
 use crate::{clock, exec::memory::Word, ops, site::Op as MachineOp};
-
-/// Bytes of a tensor map, and what its address must be a multiple of (PTX ISA 5.5.8).
-const MAP_BYTES: usize = 128;
-const MAP_ALIGN: u32 = 64;
 
 /// A load of so many bytes, to the lower ones of a number.
 macro_rules! load {
@@ -42,10 +37,13 @@ macro_rules! store {
 }
 
 /// Where a generic address is, and what it is there. Global ones and those of parameters are as they are.
-fn found(space: Space, address: u64) -> (Space, u64) {
+pub(super) fn found(space: Space, address: u64) -> (Space, u64) {
     match space {
         Space::Generic if address >> 32 == GENERIC_SHARED >> 32 => {
             (Space::Shared, u64::from((address as u32).wrapping_sub(GENERIC_SHARED as u32)))
+        }
+        Space::Generic if address >> 32 == GENERIC_LOCAL >> 32 => {
+            (Space::Local, address.wrapping_sub(GENERIC_LOCAL))
         }
         Space::Generic => (Space::Global, address),
         _ => (space, address),
@@ -61,16 +59,57 @@ impl Lane<'_> {
         let count = self.results(i).len();
         let bytes = bits as usize / 8 * count;
         let (is_in, address) = found(space, self.address(i, 0));
-        if space == Space::Generic && address >= PARAMETERS {
-            return self.load_parameter(i, bits, address - PARAMETERS);
-        }
         let value = match is_in {
             Space::Shared => load!(ops::ld_shared, address as u32, bytes),
+            Space::Local => self.load_local(address as u32, bytes),
+            Space::Cluster => load!(ops::ld_cluster, address as u32, bytes),
+            _ if address >= PARAMETERS => return self.load_parameter(i, bits, address - PARAMETERS),
+            _ if address >= CONSTANTS => self.load_constant(address - CONSTANTS, bytes),
             _ => load!(ops::ld_global, address, bytes),
         };
         for index in 0..count {
             self.set(i, index, (value >> (index as u32 * bits) & mask(bits)) as u64);
         }
+    }
+
+    /// `ld.global.nc`.
+    pub(super) fn load_non_coherent(&mut self, i: &Instruction, bits: u32) {
+        let count = self.results(i).len();
+        let (address, bytes) = (self.address(i, 0), bits as usize / 8 * count);
+        let value = if address >= CONSTANTS {
+            self.load_constant(address - CONSTANTS, bytes)
+        } else {
+            load!(ops::ld_global_nc, address, bytes)
+        };
+        for index in 0..count {
+            self.set(i, index, (value >> (index as u32 * bits) & mask(bits)) as u64);
+        }
+    }
+
+    /// Where so many bytes of local memory lie.
+    fn local_place(&self, address: u32, bytes: usize) -> usize {
+        let at = address as usize;
+        if at + bytes > self.local.len() || !at.is_multiple_of(bytes) {
+            panic!("{bytes} bytes at {at} of local memory, which has {}", self.local.len());
+        }
+        at
+    }
+
+    fn load_local(&self, address: u32, bytes: usize) -> u128 {
+        let at = self.local_place(address, bytes);
+        let all = self.local[at..at + bytes].iter().rev();
+        all.fold(0, |value, byte| {
+            let byte = byte.unwrap_or_else(|| panic!("a load of local memory that nobody wrote, at {at}"));
+            value << 8 | u128::from(byte)
+        })
+    }
+
+    fn load_constant(&self, at: u64, bytes: usize) -> u128 {
+        let all = &self.kernel.code.constants;
+        let Some(found) = all.get(at as usize..(at as usize).saturating_add(bytes)) else {
+            panic!("{bytes} bytes at {at} of the module's variables, which have {}", all.len());
+        };
+        found.iter().rev().fold(0, |value, &byte| value << 8 | u128::from(byte))
     }
 
     pub(super) fn store(&mut self, i: &Instruction, space: Space, bits: u32) {
@@ -80,6 +119,16 @@ impl Lane<'_> {
         let bytes = bits as usize / 8 * count;
         match found(space, self.address(i, 0)) {
             (Space::Shared, address) => store!(ops::st_shared, address as u32, bytes, value),
+            (Space::Cluster, address) => store!(ops::st_cluster, address as u32, bytes, value),
+            (Space::Local, address) => {
+                let at = self.local_place(address as u32, bytes);
+                for (place, byte) in self.local[at..at + bytes].iter_mut().zip(value.to_le_bytes()) {
+                    *place = Some(byte);
+                }
+            }
+            (_, CONSTANTS..PARAMETERS) => {
+                panic!("a store to a variable of the module, which the machine only reads")
+            }
             (_, address) => store!(ops::st_global, address, bytes, value),
         }
     }
@@ -122,6 +171,16 @@ impl Lane<'_> {
             }
             return;
         }
+        if self.results(i).len() > 1 {
+            for index in 0..self.results(i).len() {
+                let given = self.get(i, 2 + index);
+                let word = Word { address: word.address + (index * word.bytes) as u64, ..word };
+                let old =
+                    ops::atom(MachineOp::Atom, word, orders, |old| updated(update, ty, [old, given, 0]));
+                self.set(i, index, old);
+            }
+            return;
+        }
         let op = match (update, order) {
             (Update::Inc, Order::Relaxed) => MachineOp::AtomInc,
             _ => MachineOp::Atom,
@@ -144,36 +203,10 @@ impl Lane<'_> {
             at += bytes;
         }
     }
-
-    /// The machine's name of an instruction on a tensor map.
-    fn op(instruction: &Instruction) -> MachineOp {
-        match instruction.op {
-            Op::TensorLoad(_) => MachineOp::CpAsyncBulkTensor2dLoad,
-            Op::TensorLoadMulticast(_) => MachineOp::CpAsyncBulkTensor2dLoadMulticast,
-            Op::TensorStore(_) => MachineOp::CpAsyncBulkTensor2dStore,
-            Op::TensorPrefetch(_) => MachineOp::CpAsyncBulkPrefetchTensor,
-            _ => MachineOp::PrefetchTensormap,
-        }
-    }
-
-    /// The tensor map at the address that the sources `index` and `index + 1` make.
-    pub(super) fn map(&self, i: &Instruction, index: usize) -> [u64; 16] {
-        let at = self.address(i, index).wrapping_sub(PARAMETERS) as usize;
-        let Some(bytes) = self.kernel.parameters.get(at..at.saturating_add(MAP_BYTES)) else {
-            ops::refuse(Self::op(i), "a tensor map that is in no parameter");
-        };
-        let at = at as u32;
-        let holds = |place: &&Parameter| (place.offset..place.offset + place.bytes).contains(&at);
-        let align = self.kernel.places.iter().find(holds).map_or(1, |place| place.align);
-        if !align.is_multiple_of(MAP_ALIGN) || !at.is_multiple_of(MAP_ALIGN) {
-            ops::refuse(Self::op(i), "a tensor map whose address need not be a multiple of 64");
-        }
-        std::array::from_fn(|word| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * word + byte])))
-    }
 }
 
-/// What a read-modify-write leaves of `old`, with what is given. PTX ISA 9.7.13.5.
-fn updated(update: Update, ty: Type, [old, given, other]: [u64; 3]) -> u64 {
+/// What a read-modify-write leaves of `old`, with what is given. PTX ISA, "atom".
+pub(super) fn updated(update: Update, ty: Type, [old, given, other]: [u64; 3]) -> u64 {
     let plain = Rounding::default();
     let given = ty.cut(given);
     let of = |op: A| compute(op, ty, plain, [old, given, 0]);

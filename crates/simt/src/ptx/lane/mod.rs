@@ -2,6 +2,7 @@
 
 mod execute;
 mod in_flight;
+mod maps;
 mod memory;
 mod products;
 mod special;
@@ -15,13 +16,18 @@ use crate::coverage::{EXECUTED, TAKEN, waited};
 use in_flight::Products;
 use state::{Lane, UNWRITTEN};
 
-pub(super) use state::{GENERIC_SHARED, Kernel, PARAMETERS};
+pub(super) use state::{CONSTANTS, GENERIC_LOCAL, GENERIC_SHARED, Kernel, PARAMETERS};
 
 /// Runs the current lane to its end.
 pub(super) fn run(kernel: &Kernel) {
     let code = &*kernel.code;
     let count = code.registers;
-    let mut lane = Lane { kernel, registers: vec![UNWRITTEN; count], products: Products::new(count) };
+    let mut lane = Lane {
+        kernel,
+        registers: vec![UNWRITTEN; count],
+        products: Products::new(count),
+        local: vec![None; code.local as usize],
+    };
     let mut next = 0;
     loop {
         let instruction = &code.instructions[next];

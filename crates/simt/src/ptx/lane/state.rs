@@ -16,6 +16,9 @@ use crate::{coverage::Marks, ops, scheduler::with, site::Op as MachineOp};
 pub(in crate::ptx) const PARAMETERS: u64 = 0x7000_0000_0000_0000;
 /// Where generic addresses of shared memory start. Not at a multiple of 2^32, so that one that is cut to 32 bits is nobody's.
 pub(in crate::ptx) const GENERIC_SHARED: u64 = 0x6000_0000_4000_0000;
+/// Where generic addresses of local memory start, and those of the module's constants.
+pub(in crate::ptx) const GENERIC_LOCAL: u64 = 0x6400_0000_4000_0000;
+pub(in crate::ptx) const CONSTANTS: u64 = 0x6800_0000_0000_0000;
 /// What a register holds before it is written.
 pub(super) const UNWRITTEN: u64 = 0xbad0_bad0_bad0_bad0;
 
@@ -33,6 +36,8 @@ pub(super) struct Lane<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) registers: Vec<u64>,
     pub(super) products: Products,
+    /// Bytes of local memory; None before they are written.
+    pub(super) local: Vec<Option<u8>>,
 }
 
 impl Lane<'_> {
@@ -50,7 +55,7 @@ impl Lane<'_> {
         match source {
             Source::Register(register) => self.registers[usize::from(register)],
             Source::Constant(value) => value,
-            Source::Special(special) => u64::from(special::value(special)),
+            Source::Special(special) => special::value(special),
         }
     }
 
