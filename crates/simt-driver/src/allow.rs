@@ -68,7 +68,7 @@ mod tests {
         let allowances = allowances(&["equal-stores", "wide-parity"]);
         let mut stats = Stats::default();
         assert_eq!(used(&allowances, &stats), None);
-        stats.allowed = vec![0, 3];
+        stats.allowed = vec![0, 0, 3];
         let text = used(&allowances, &stats).expect("one was needed");
         assert_eq!(text, "wide-parity at mbarrier.try_wait.parity 3 times");
     }

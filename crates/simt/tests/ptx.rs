@@ -219,7 +219,7 @@ fn what_is_not_known_is_refused_where_it_stands() {
             "does not know",
         ),
         (".reg .b32 %r;\nld.global.v4.u64 {%r, %r, %r, %r}, [%r];", 1, 1, "vectors"),
-        (".reg .b32 %r;\natom.global.add.v2.f32 {%r, %r}, [%r], {%r, %r};", 1, 1, "does not know"),
+        (".reg .b32 %r;\natom.global.add.v2.u32 {%r, %r}, [%r], {%r, %r};", 1, 1, "does not know"),
         (".reg .f32 %f;\nadd.rna.f32 %f, %f, %f;", 1, 1, "does not know"),
         (".reg .b32 %r;\nbrx.idx %r, nowhere;", 1, 1, "`nowhere`"),
         (".reg .b32 %r;\nldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r, %r}, [%r];", 1, 1, "does not know"),
@@ -227,14 +227,14 @@ fn what_is_not_known_is_refused_where_it_stands() {
         (".reg .b32 %r;\nadd.s32 %r, %r, 1", 2, 1, "`;` expected"),
         (".reg .b32 %r<70000>;", 0, 14, "up to"),
         ("{", 2, 1, "the text ends"),
-        (".local .align 4 .b8 stack[16];", 0, 1, "`.local`"),
+        (".sreg .b32 %r;", 0, 1, "`.sreg`"),
     ] {
         let refused = module(body).err().unwrap_or_else(|| panic!("{body} is not refused"));
         assert_eq!((refused.line, refused.column), (FIRST + line, column), "{body}: {refused}");
         assert!(refused.to_string().contains(part), "{body}: {refused}");
     }
     let entry = |text: &str| Module::parse("test.ptx", text).unwrap_err().to_string();
-    assert!(entry(".version 8.0\n.target sm_80\n.func f()").contains("`.func`"));
+    assert!(entry(".version 8.0\n.target sm_80\n.func f()").contains("the text ends"));
     assert!(entry("").contains(".target"));
     let of_hopper = HEAD.replace("sm_90a", "sm_80") + ".entry e() { wgmma.fence.sync.aligned; }";
     assert!(entry(&of_hopper).contains("the target of the module does not have it"));
