@@ -110,7 +110,7 @@ fn launches_of_one_graph_do_not_overlap() {
         product.launch(function, &first).expect("captured");
         let executable = instantiate(end(&first).expect("nothing illegal in it"));
         for stream in [&first, &second] {
-            ok(launch_graph(executable, &stream));
+            ok(launch_graph(executable, stream));
         }
         second.synchronize().expect("no race");
         product.assert_right();

@@ -296,7 +296,7 @@ fn an_mbarrier_is_invalidated_after_what_others_did() {
         // By nothing; or by a barrier that does not release.
         for unordered in ["", "barrier.cluster.arrive.relaxed; barrier.cluster.wait;"] {
             let report = run(&body(2, &format!("{unordered} {inval} {meet}")), &schedule).unwrap_err();
-            assert!(is_early(&report.kind) || is_operand(&report.kind), "{report}");
+            assert!(early(&report.kind) || operand(&report.kind), "{report}");
         }
     }
     // Lanes of the own CTA that may still wait.
@@ -304,7 +304,7 @@ fn an_mbarrier_is_invalidated_after_what_others_did() {
         @%p1 mbarrier.arrive.shared.b64 _, [%mem];
         $w: mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p2 bra $w;";
     let inval = "@%p1 mbarrier.inval.shared.b64 [%mem]; mov.u32 %v, 0;";
-    fails_on(32, &format!("{waits} {inval}"), is_early);
+    fails_on(32, &format!("{waits} {inval}"), early);
     words(&format!("{waits} bar.sync 0; {inval}"));
 }
 
@@ -330,11 +330,11 @@ fn copies_that_arrive_at_an_mbarrier() {
     fails_on(32, &body(32, "mbarrier.arrive.shared.b64 _, [%mem];", wait), |kind| {
         !matches!(kind, Kind::Panic { .. })
     });
-    fails_on(32, &body(32, expects, ""), is_early);
+    fails_on(32, &body(32, expects, ""), early);
     // Without groups.
     let all = "cp.async.wait_all; bar.sync 0;";
     assert_eq!(words(&body(1, all, "")), expected);
-    fails_on(32, &body(1, "bar.sync 0;", ""), is_early);
+    fails_on(32, &body(1, "bar.sync 0;", ""), early);
 }
 
 #[test]

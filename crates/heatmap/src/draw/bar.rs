@@ -2,7 +2,7 @@
 
 use plotters::element::{PathElement, Polygon};
 
-use super::{AXIS_LABEL, INK, OUTLINE, TICK, TICK_LABEL, fill, filled, line, tick};
+use super::style::{AXIS_LABEL, INK, OUTLINE, TICK, TICK_LABEL, fill, filled, line, tick};
 use crate::error::Error;
 use crate::figure::Figure;
 use crate::layout::{Layout, Rect};

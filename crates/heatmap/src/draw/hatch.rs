@@ -2,7 +2,7 @@
 
 use plotters::element::PathElement;
 
-use super::{fill, line};
+use super::style::{fill, line};
 use crate::colormap::Rgb;
 use crate::error::Error;
 use crate::layout::Rect;

@@ -2,7 +2,10 @@
 
 use fused_lora_records::{BATCHES, RANKS, SEQ_LENS};
 
-use super::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, hatch, tick};
+use super::{
+    hatch,
+    style::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, tick},
+};
 use crate::error::Error;
 use crate::figure::Figure;
 use crate::label::RowLabel;

@@ -13,8 +13,6 @@ mod model;
 mod model;
 mod table;
 
-/// What every output says first.
-const LABEL: &str = "estimate, not measured";
 /// For builds without the model, too: a wrong name is a wrong command line everywhere.
 const GPUS: [&str; 5] = ["h100", "h200", "a100", "l4", "rtx4090"];
 
@@ -41,33 +39,6 @@ pub(crate) struct Args {
 
 fn workloads() -> PossibleValuesParser {
     PossibleValuesParser::new(Workload::LINEARS.iter().map(Workload::name))
-}
-
-/// One cell of the grid.
-struct Estimate {
-    workload: &'static str,
-    seq_len: usize,
-    batch: usize,
-    rank: usize,
-    /// Seconds of the base product, the three launches, the one.
-    base: f64,
-    unfused: f64,
-    fused: f64,
-    /// The least slow-down at equal efficiency, with the rank as the tensor cores take it, in percent.
-    floor_pad_pct: f64,
-    /// What `base` and `fused` would launch, layer by layer.
-    base_kernels: Vec<String>,
-    kernels: Vec<String>,
-}
-
-impl Estimate {
-    fn m(&self) -> usize {
-        self.seq_len * self.batch
-    }
-
-    fn slowdown_pct(&self, seconds: f64) -> f64 {
-        100.0 * (seconds / self.base - 1.0)
-    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

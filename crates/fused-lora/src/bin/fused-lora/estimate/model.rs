@@ -5,7 +5,7 @@ use fused_lora::{
 };
 use fused_lora_records::{Cell, Workload, grid};
 
-use super::Estimate;
+use super::table::Estimate;
 use crate::device;
 
 /// To what the tensor cores round a rank up, where it is N and where it is K: `wgmma` takes N by 8, the

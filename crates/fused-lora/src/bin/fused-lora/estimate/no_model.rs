@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use fused_lora_records::Workload;
 
-use super::Estimate;
+use super::table::Estimate;
 
 pub(super) fn estimate(
     _: Option<&str>,

@@ -2,13 +2,41 @@
 
 use std::fmt::Write as _;
 
-use super::{Estimate, LABEL};
+/// What every output says first.
+const LABEL: &str = "estimate, not measured";
 
 /// The columns of the CSV. Not those of a measurement: nobody should take one for the other.
 const COLUMNS: &str = "workload,seq_len,batch,m,rank,estimated_base_us,estimated_unfused_us,estimated_fused_us,\
     estimated_unfused_slowdown_pct,estimated_fused_slowdown_pct,floor_pad_pct,base_kernels,fused_kernels";
 
 /// Lines of `,`-separated values, behind one that says what they are.
+/// One cell of the grid.
+pub(super) struct Estimate {
+    pub(super) workload: &'static str,
+    pub(super) seq_len: usize,
+    pub(super) batch: usize,
+    pub(super) rank: usize,
+    /// Seconds of the base product, the three launches, the one.
+    pub(super) base: f64,
+    pub(super) unfused: f64,
+    pub(super) fused: f64,
+    /// The least slow-down at equal efficiency, with the rank as the tensor cores take it, in percent.
+    pub(super) floor_pad_pct: f64,
+    /// What `base` and `fused` would launch, layer by layer.
+    pub(super) base_kernels: Vec<String>,
+    pub(super) kernels: Vec<String>,
+}
+
+impl Estimate {
+    fn m(&self) -> usize {
+        self.seq_len * self.batch
+    }
+
+    fn slowdown_pct(&self, seconds: f64) -> f64 {
+        100.0 * (seconds / self.base - 1.0)
+    }
+}
+
 pub(super) fn csv(gpu: &str, estimates: &[Estimate]) -> String {
     let mut text = format!("# {LABEL}: {gpu}\n{COLUMNS}\n");
     for cell in estimates {
