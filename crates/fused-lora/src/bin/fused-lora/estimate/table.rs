@@ -28,11 +28,11 @@ pub(super) struct Estimate {
 }
 
 impl Estimate {
-    fn m(&self) -> usize {
+    pub(super) fn m(&self) -> usize {
         self.seq_len * self.batch
     }
 
-    fn slowdown_pct(&self, seconds: f64) -> f64 {
+    pub(super) fn slowdown_pct(&self, seconds: f64) -> f64 {
         100.0 * (seconds / self.base - 1.0)
     }
 }
