@@ -60,14 +60,14 @@ pub enum Error {
     /// The workspace is bound to another stream than the call's.
     #[error("the workspace belongs to another stream; `reset` it first, or give each stream its own")]
     WorkspaceStream,
-    /// Two operands of a call are on different devices.
+    /// Two things that are used together are on different devices.
     #[error("{what} is on device {found}, the layer on device {expected}")]
     OtherDevice {
-        /// The operand that is on another device.
+        /// What is on another device.
         what: &'static str,
         /// The layer's device.
         expected: u32,
-        /// The operand's device.
+        /// The device that it is on.
         found: u32,
     },
     /// Shapes that do not fit, or a scale that is not finite.

@@ -53,8 +53,9 @@ impl Stream {
     /// Whether kernels for compute capability 9.0 may be launched programmatically here (*CUDA C++
     /// Programming Guide*, Programmatic Dependent Launch): they begin while the kernel before them in the
     /// stream still runs, do their set-up, and access no memory until it has ended. This shortens the gaps
-    /// between the launches of consecutive layers. The default is on, where [the driver supports
-    /// it](super::Properties::launches_programmatically); elsewhere this changes nothing.
+    /// between the launches of consecutive layers. On by default where
+    /// [the driver supports it](super::Properties::launches_programmatically); elsewhere this changes
+    /// nothing.
     ///
     /// Turn it off for graphs that are edited or updated later by code that does not support such edges, and
     /// to measure its effect.
