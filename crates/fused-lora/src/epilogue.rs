@@ -58,7 +58,7 @@ pub enum Residual<X> {
 }
 
 impl<X> Residual<X> {
-    /// Those that are not y.
+    /// The residual matrices other than y.
     pub(crate) fn matrices(&self) -> [Option<&X>; 2] {
         match self {
             Self::None | Self::Output => [None, None],

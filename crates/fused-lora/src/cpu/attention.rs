@@ -99,7 +99,7 @@ impl CausalAttention {
 
 /// All heads of all sequences.
 struct Heads {
-    /// Of qkv.
+    /// The rows of qkv.
     rows: Rows,
     output: RowsMut,
     seq_len: usize,

@@ -18,7 +18,7 @@ pub struct Workspace {
     pub(crate) base: Buffer,
 }
 
-/// What one thread works in.
+/// The memory of one thread.
 #[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) block: Block,
@@ -48,7 +48,7 @@ pub(crate) struct Block {
     pub(crate) packed_h: Buffer,
 }
 
-/// What one task of attention works in.
+/// The memory of one task of attention.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// `[key tile][dim][PITCH]`, f32

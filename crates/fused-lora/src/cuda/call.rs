@@ -32,7 +32,7 @@ pub struct Call<'a> {
     pub(super) weight: &'a Weight,
     pub(super) bias: Option<&'a Buffer>,
     pub(super) activation: Option<Activation>,
-    /// Those of the layer.
+    /// The layer's adapters.
     pub(super) adapters: Adapters<'a>,
     pub(super) segments: Option<&'a Segments>,
     pub(super) x: Matrix<'a>,

@@ -152,8 +152,8 @@ impl Device {
         &self.inner.module
     }
 
-    /// Makes the device's context the calling thread's, until the guard is dropped. What was current is so
-    /// again then.
+    /// Makes the device's context the calling thread's current one until the guard is dropped, which restores
+    /// the previous one.
     pub(super) fn enter(&self) -> Result<Entered<'_>, Error> {
         self.inner.context.enter()
     }
@@ -170,7 +170,7 @@ impl Device {
         if expected == found { Ok(()) } else { Err(Error::OtherDevice { what, expected, found }) }
     }
 
-    /// The same of matrices of which it is known.
+    /// The same check for matrices whose device is known.
     pub(super) fn require_all(
         &self,
         matrices: impl IntoIterator<Item = (&'static str, Place)>,

@@ -43,7 +43,7 @@ pub struct Launch {
     pub items: u32,
     /// The cost model's estimate of the time.
     pub seconds: f64,
-    /// The index of the kernel among the GPU's.
+    /// The index of the kernel in `Gpu::entries`.
     pub(crate) index: usize,
 }
 

@@ -15,7 +15,7 @@ use super::{
 /// sheet.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    /// No other has the same, but for clones.
+    /// A number that only clones share.
     id: u64,
     properties: Properties,
     entries: Vec<Entry>,

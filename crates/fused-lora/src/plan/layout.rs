@@ -53,7 +53,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Of a workspace of `bytes` at `address`.
+    /// The layout of a workspace of `bytes` at `address`.
     pub(crate) fn of(address: u64, bytes: usize) -> Self {
         let h = address + counter_bytes(bytes) as u64;
         Self { counters: Global::from_address(address), h: Global::from_address(h) }

@@ -51,9 +51,9 @@ impl Properties {
         2.0 * 1e3 * f64::from(self.memory_clock_khz) * f64::from(self.memory_bus_bits) / 8.0
     }
 
-    /// Which kernels are loaded for the device: also those for compute capability 9.0, if the device has that
-    /// capability and the driver is for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target)
-    /// says whether they could be loaded.
+    /// The target of the newest kernels that suit the device: compute capability 9.0, if the device has it
+    /// and the driver is for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target) says whether
+    /// they could be loaded.
     pub fn target(&self) -> Target {
         let hopper = self.compute_capability == (9, 0) && self.driver_version >= FIRST_SM90A_DRIVER;
         if hopper { Target::Sm90a } else { Target::Sm80 }
