@@ -1,4 +1,4 @@
-//! The report for people: what each kernel takes on each architecture.
+//! The report for readers: the resources that each kernel uses on each architecture.
 
 use std::fmt::{self, Write};
 
@@ -33,8 +33,9 @@ pub fn report(versions: &str, sections: &[Section<'_>]) -> String {
 fn write(out: &mut String, versions: &str, sections: &[Section<'_>]) -> fmt::Result {
     writeln!(
         out,
-        "# What the kernels take\n\n\
-         Written by `cargo run -p cuda-builder`, as ptxas and nvdisasm say; no GPU had a part in it.\n\n\
+        "# Registers, spills and instructions of the kernels\n\n\
+         Resources that each kernel uses when ptxas assembles it for an architecture, written by `cargo \
+         run -p cuda-builder`. Nothing here was measured on a GPU.\n\n\
          - {versions}"
     )?;
     for Section { file, header, .. } in sections {
@@ -43,10 +44,10 @@ fn write(out: &mut String, versions: &str, sections: &[Section<'_>]) -> fmt::Res
     writeln!(
         out,
         "\n*registers*: of a thread, with the budget that fails the build. *spills*: bytes stored + loaded. \
-         *shared*: bytes, static + dynamic, of a CTA. Numbers are instructions in the text, of a kind and \
-         among them of 16 bytes in brackets. *LDGSTS* are asynchronous copies, *LDSM* matrix loads from \
-         shared memory, *atom* atomics and reductions. *main loops*: innermost loops with HMMA. *calls*: of \
-         ptxas's own routines, such as a 64-bit division; it makes calls of some jumps, too."
+         *shared*: bytes, static + dynamic, of a CTA. The remaining columns count instructions by kind; the \
+         number in brackets counts those that move 16 bytes. *LDGSTS* are asynchronous copies, *LDSM* matrix \
+         loads from shared memory, *atom* atomics and reductions. *main loops*: innermost loops with HMMA. \
+         *calls*: of ptxas's own routines, such as a 64-bit division; ptxas also turns some jumps into calls."
     )?;
     if sections.iter().any(|section| is_hopper(section.specs)) {
         writeln!(

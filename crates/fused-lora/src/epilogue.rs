@@ -1,11 +1,11 @@
 use half::f16;
 use ndarray::Array1;
 
-/// What happens to the f32 sums before they are rounded to the storage type, in this order: bias, activation,
-/// and the [`Residual`], which is a call's and not a layer's.
+/// What is applied to the f32 sums before they are rounded to the storage type, in this order: bias,
+/// activation, and the [`Residual`], which belongs to a call, not to a layer.
 ///
-/// Start from [`Epilogue::default`] (nothing happens) and set what is wanted. The type is
-/// `non_exhaustive`: more can be added without a break.
+/// Start from [`Epilogue::default`] (neither bias nor activation) and set fields. The type is
+/// `non_exhaustive`: fields can be added without a breaking change.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Epilogue {
@@ -16,15 +16,15 @@ pub struct Epilogue {
 }
 
 impl Epilogue {
-    /// Nothing happens.
+    /// No bias and no activation.
     pub const NONE: &'static Epilogue = &Epilogue { bias: None, activation: None };
 
-    /// Adds `bias`, `[N]`, to every row of y.
+    /// An epilogue that adds `bias: [N]` to every row of y.
     pub fn bias(bias: Array1<f16>) -> Self {
         Self { bias: Some(bias), ..Self::default() }
     }
 
-    /// The same, with `activation` after the bias.
+    /// The same epilogue, with `activation` after the bias.
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Self {
         Self { activation: Some(activation), ..self }
@@ -40,25 +40,25 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// What a call adds to y last, in f32, before the one rounding: `[M, N]`, any row stride. `X` is what x is: a
-/// view, with unit column stride, for a layer on the CPU, a `cuda::Matrix` for one on a GPU.
+/// What a call adds last, in f32, before the single rounding: `[M, N]`, any row stride. `X` is the type of x:
+/// a view with unit column stride for a layer on the CPU, a `cuda::Matrix` for a layer on a GPU.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub enum Residual<X> {
     /// Nothing.
     #[default]
     None,
-    /// What y holds.
+    /// The previous content of y.
     Output,
-    /// A matrix. What it shares with y, which raw parts alone can make it, has to lie in the same place in
+    /// A matrix. Memory that it shares with y (possible only with raw parts) must hold the same elements of
     /// both.
     Matrix(X),
-    /// Two matrices: a skip within a module beside the one around it.
+    /// Two matrices, for a skip connection inside a module and the one around it.
     Sum(X, X),
 }
 
 impl<X> Residual<X> {
-    /// Those that are not y.
+    /// The residual matrices other than y.
     pub(crate) fn matrices(&self) -> [Option<&X>; 2] {
         match self {
             Self::None | Self::Output => [None, None],

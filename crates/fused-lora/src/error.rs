@@ -18,7 +18,7 @@ pub enum Operand {
     Bias,
     /// Queries, keys and values side by side, `[M, 3 · heads · head_dim]`.
     Qkv,
-    /// What is added to the output, `[M, N]`.
+    /// The residual that is added to the output, `[M, N]`.
     Residual,
     /// The output, `[M, N]`.
     Y,
@@ -39,34 +39,34 @@ impl fmt::Display for Operand {
     }
 }
 
-/// Why a layer, an adapter or a call was refused. Nothing has been computed or written then.
+/// Why a layer, an adapter or a call was rejected. Nothing has been computed or written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// M, N or K is zero. (A rank of zero is allowed: it takes the base path.)
+    /// M, N or K is zero. (A rank of zero is allowed: only the base product is computed.)
     #[error("{operand} has shape {shape:?}: M, N and K must be at least 1")]
     ZeroSize {
-        /// Whose shape it is.
+        /// The operand with this shape.
         operand: Operand,
         /// The shape found.
         shape: Vec<usize>,
     },
-    /// A dimension differs from what the other operands fix it to.
+    /// A dimension differs from the value that the other operands require.
     #[error("{operand} has {found} {axis}, expected {expected}")]
     Shape {
-        /// Whose dimension it is.
+        /// The operand with this dimension.
         operand: Operand,
         /// `rows`, `columns` or `elements`.
         axis: &'static str,
-        /// What the other operands ask for.
+        /// The value that the other operands require.
         expected: usize,
-        /// What was found.
+        /// The value found.
         found: usize,
     },
     /// The elements of a row are not adjacent in memory.
     #[error("{operand} has a column stride of {stride}: columns must have unit stride (rows may have any)")]
     ColumnStride {
-        /// Whose stride it is.
+        /// The operand with this stride.
         operand: Operand,
         /// The stride found, in elements.
         stride: isize,
@@ -76,10 +76,10 @@ pub enum Error {
     Heads {
         /// Number of heads.
         heads: usize,
-        /// Columns of one.
+        /// Columns of a head.
         head_dim: usize,
     },
-    /// The rows are no whole number of sequences.
+    /// The number of rows is not a multiple of the sequence length.
     #[error("{rows} rows are no whole number of sequences of {seq_len} tokens")]
     Sequences {
         /// Rows, M.
@@ -101,22 +101,22 @@ pub enum Error {
         /// The adapter's level.
         adapter: Simd,
     },
-    /// This machine lacks the instructions that were asked for.
+    /// This machine lacks the instructions of the requested SIMD level.
     #[error("this machine has no {simd}; it offers {}", list(available))]
     SimdUnavailable {
-        /// The level asked for.
+        /// The level requested.
         simd: Simd,
-        /// The levels there are.
+        /// The available levels.
         available: Vec<Simd>,
     },
-    /// A word that names no SIMD level.
+    /// A name that is no SIMD level.
     #[error(
         "unknown SIMD level {name:?} (the environment variable {} sets it); known are {}",
         SIMD_VARIABLE,
         list(Simd::ALL)
     )]
     SimdUnknown {
-        /// The word.
+        /// The name.
         name: String,
     },
 }

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-/// Element type of x, W, A, B, h and y. Sums are f32 whatever it is.
+/// Element type of x, W, A, B, h and y. Sums are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DType {
@@ -18,20 +18,20 @@ impl DType {
     }
 }
 
-/// How base, shrink and expand are put together. The names are those of the CSV and the figures.
+/// How base, shrink and expand are combined. The names are those of the CSV and the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// `x Wᵀ` alone, the adapter ignored: what a merged adapter costs.
     Base,
     /// Three products, one after another, as PEFT runs them: base, shrink, expand-and-add. y is rounded to
-    /// f16 twice, since it goes through memory between base and expand.
+    /// f16 twice, since it is stored in memory between base and expand.
     Unfused,
-    /// All of it in one pass over x and y.
+    /// All three products in one pass over x and y.
     Fused,
 }
 
 impl Strategy {
-    /// All of them, the cheapest first.
+    /// All strategies, the cheapest first.
     pub const ALL: [Strategy; 3] = [Strategy::Base, Strategy::Unfused, Strategy::Fused];
 
     /// The name used in command lines, CSV files and figures.
@@ -50,11 +50,11 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// A word that names no [`Strategy`].
+/// A name that is no [`Strategy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown strategy {name:?}; known are base, unfused, fused")]
 pub struct UnknownStrategy {
-    /// The word.
+    /// The name.
     pub name: String,
 }
 
@@ -69,7 +69,7 @@ impl FromStr for Strategy {
     }
 }
 
-/// To which multiples a backend rounds the rank up.
+/// The multiples to which a backend rounds the rank up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granule {
     /// In the shrink, where the rank is the number of output columns.
@@ -88,7 +88,7 @@ pub struct Problem {
     pub n: usize,
     /// Input width.
     pub k: usize,
-    /// Rank of the adapter, 0 for none.
+    /// Rank of the adapter; 0 without an adapter.
     pub rank: usize,
 }
 
@@ -98,7 +98,7 @@ impl Problem {
         Self { m, n, k, rank }
     }
 
-    /// Useful floating-point operations, a multiply-add counted as two. Padding is not work.
+    /// Useful floating-point operations, a multiply-add counted as two. Padding does not count.
     pub fn flops(&self, strategy: Strategy) -> f64 {
         let [m, n, k, rank] = [self.m, self.n, self.k, self.rank].map(|d| d as f64);
         match strategy {
@@ -107,7 +107,8 @@ impl Problem {
         }
     }
 
-    /// The least slow-down at equal efficiency, in percent: `100 (r/N + r/K)`.
+    /// The smallest possible slow-down if all products run at the same efficiency, in percent:
+    /// `100 (r/N + r/K)`.
     pub fn floor_pct(&self) -> f64 {
         self.floor_pad_pct(Granule { shrink_n: 1, expand_k: 1 })
     }

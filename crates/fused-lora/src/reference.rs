@@ -1,4 +1,4 @@
-//! The oracle: f64, plain loops, and the error bound that every kernel is held to.
+//! The reference result in f64, computed by plain loops, and the error bound that every kernel must meet.
 //!
 //! With u = 2⁻¹¹ (half a unit in the last place of f16, relative), every element must satisfy
 //!
@@ -6,18 +6,18 @@
 //! |y − ref| ≤ 2u·|ref| + 2u·Σ|h||B| + 2⁻²⁴·(1 + Σ|B|) + (K/16 + 32)·2⁻²³·Σ|x||W|
 //! ```
 //!
-//! - `2u·|ref|`: y is rounded once (u), with as much again for sums that end on the other side of a tie;
-//! - `2u·Σ|h||B|`: h is rounded once, and an f32 sum may round it to the neighbour;
+//! - `2u·|ref|`: y is rounded once (u), and a sum that ends on the other side of a tie needs as much again;
+//! - `2u·Σ|h||B|`: h is rounded once, and its f32 sum may round it to the neighbouring value;
 //! - `2⁻²⁴·(1 + Σ|B|)`: the smallest f16, for y and for each h that underflows;
-//! - `(K/16 + 32)·2⁻²³·Σ|x||W|`: the f32 sum. Tensor cores truncate while they add, hence the K.
+//! - `(K/16 + 32)·2⁻²³·Σ|x||W|`: the f32 sum. Tensor cores truncate while they add, hence the term with K.
 //!
-//! [`Strategy::Unfused`] rounds `x Wᵀ + bias` to f16 on its way through memory; that is part of what it
-//! computes, so its bound has `u·|x Wᵀ + bias|` on top.
+//! [`Strategy::Unfused`] rounds `x Wᵀ + bias` to f16 when it stores it; this is part of the definition, so
+//! its bound has the additional term `u·|x Wᵀ + bias|`.
 //!
-//! With an activation g the bound of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through
-//! it: δ becomes the larger of |g(t ± δ) − g(t)|. (GELU falls and then rises, once: what lies between is
-//! nearer.) An activation or a residual add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and the
-//! sum, both in f32.
+//! With an activation g the bound δ of the sums t, all of the above but `2u·|ref| + 2⁻²⁴`, is carried through
+//! g: it becomes the larger of |g(t ± δ) − g(t)|. (GELU falls and then rises, once, so no point between
+//! deviates more.) An activation or a residual add `2⁻²⁰·(|g(t)| + Σ|residual|)` for the evaluation of g and
+//! the sum, both in f32.
 
 use half::f16;
 use ndarray::{Array2, ArrayView2};
@@ -43,13 +43,13 @@ pub struct Inputs<'a> {
     pub x: ArrayView2<'a, f16>,
     /// `[N, K]`
     pub w: ArrayView2<'a, f16>,
-    /// None is the base product.
+    /// The adapter; None for the base product.
     pub adapter: Option<LoraView<'a>>,
-    /// What happens to the sums before they are rounded; [`Epilogue::NONE`] for nothing.
+    /// What is applied to the sums before they are rounded; [`Epilogue::NONE`] for nothing.
     pub epilogue: &'a Epilogue,
 }
 
-/// An adapter as its matrices.
+/// The matrices and the scale of an adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct LoraView<'a> {
     /// `[r, K]`
@@ -60,25 +60,25 @@ pub struct LoraView<'a> {
     pub scale: f32,
 }
 
-/// What [`forward`] found.
+/// The result of [`forward`].
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// `[M, N]`, not rounded: only h has been through f16.
+    /// `[M, N]`, not rounded; only h has been rounded to f16.
     pub y: Array2<f64>,
     /// The largest |y − ref| allowed, element by element: `[M, N]`.
     pub tolerance: Array2<f64>,
 }
 
-/// The first element that breaks the rule, or the whole output's norm.
+/// The first element that exceeds its bound, or the norm of the whole output's error.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mismatch {
     /// The output has another shape than the reference.
     #[error("y has shape {found:?}, the reference {expected:?}")]
     Shape {
-        /// The reference's.
+        /// The reference's shape.
         expected: (usize, usize),
-        /// The output's.
+        /// The output's shape.
         found: (usize, usize),
     },
     /// An element is off by more than its bound.
@@ -98,10 +98,10 @@ pub enum Mismatch {
         tolerance: f64,
         /// How many elements are off.
         bad: usize,
-        /// How many there are.
+        /// The number of elements.
         total: usize,
     },
-    /// Every element is within its bound, all of them together are not: an error that has a direction.
+    /// Every element is within its bound, but the norm of all errors is not: the errors are systematic.
     #[error("‖y − ref‖ = {error:e} is over 2u·‖ref‖ = {limit:e}")]
     Norm {
         /// ‖y − ref‖_F
@@ -115,7 +115,7 @@ pub enum Mismatch {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] where shapes do not fit.
+/// [`Error::Shape`] if shapes do not fit.
 pub fn forward(inputs: &Inputs<'_>, strategy: Strategy) -> Result<Expected, Error> {
     forward_residual(inputs, &[], strategy)
 }
@@ -232,8 +232,8 @@ pub fn check(expected: &Expected, y: ArrayView2<'_, f16>) -> Result<(), Mismatch
     Ok(())
 }
 
-/// [`check`] without the norm, for data that is not normally distributed (where the bound of one element
-/// may be all there is to say).
+/// [`check`] without the norm, for data that is not normally distributed, for which the bound of the norm
+/// need not hold.
 ///
 /// # Errors
 ///

@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Where a layer runs: a CPU at a SIMD level, or a device. Its operations are called in the order of the
-/// layer, each on whole matrices of f16, and none of them allocates once the memory that it writes to has its
-/// size. Errors are those of the library's functions that they call.
+/// layer, each on whole matrices of f16, and do not allocate once the memory that they write to has its size.
+/// Their errors are those of the library functions that they call.
 pub trait Backend: Clone + fmt::Debug {
     /// A product `x Wᵀ` with its [epilogue](Epilogue), with or without a LoRA adapter.
     type Linear: Clone + fmt::Debug;
@@ -21,43 +21,44 @@ pub trait Backend: Clone + fmt::Debug {
     type LayerNorm: Clone + fmt::Debug;
     /// Causal attention of a number of heads.
     type Attention: Clone + fmt::Debug;
-    /// A matrix that is read: rows any distance apart, columns adjacent.
+    /// A matrix that is read: any row stride, columns adjacent.
     type Matrix<'a>: Copy;
-    /// A matrix that is written: rows any distance apart, columns adjacent.
+    /// A matrix that is written: any row stride, columns adjacent.
     type MatrixMut<'a>;
     /// Memory of f16 for one matrix.
     type Memory: fmt::Debug;
-    /// Memory that products and attention need beside their operands.
+    /// Memory that products and attention need in addition to their operands.
     type Products: fmt::Debug;
     /// Where calls are queued: `()` where they run at once.
     type Stream;
 
     /// What the rank of a bottleneck is rounded up to, with zeros.
     const RANK_GRANULE: usize;
-    /// The products that make q, k and v where LoRA is on q and v only: how many of the three each makes. The
-    /// adapter of q is on the first d columns of the first product, that of v on the whole of the last.
+    /// The products that compute q, k and v if LoRA is on q and v only: how many of the three each computes.
+    /// The adapter of q is on the first d columns of the first product, the adapter of v on all columns of
+    /// the last.
     const QKV_PARTS: &'static [usize];
 
     /// A product with `weight: [N, K]`.
     fn linear(&self, weight: ArrayView2<'_, f16>, epilogue: &Epilogue) -> Result<Self::Linear, Error>;
 
-    /// N.
+    /// N: the number of output features.
     fn out_features(linear: &Self::Linear) -> usize;
 
-    /// Puts an adapter on a product, in place of the one that it has. It adds to the first columns of y: as
-    /// many as B has rows, where the backend has such adapters; to all columns elsewhere.
+    /// Sets or replaces the adapter of a product. It adds to the first columns of y, as many as B has rows,
+    /// if the backend supports such adapters; otherwise to all columns.
     fn set_adapter(linear: &mut Self::Linear, adapter: Option<&LoraWeights>) -> Result<(), Error>;
 
-    /// A LayerNorm with these weights, which are of one length.
+    /// A LayerNorm with these weights, which have the same length.
     fn layer_norm(&self, weights: &NormWeights) -> Result<Self::LayerNorm, Error>;
 
-    /// Attention of so many heads of so many columns.
+    /// Attention with `heads` heads of `head_dim` columns each.
     fn attention(&self, heads: usize, head_dim: usize) -> Result<Self::Attention, Error>;
 
     /// Rows and columns of x and of y.
     fn shapes(x: &Self::Matrix<'_>, y: &Self::MatrixMut<'_>) -> [[usize; 2]; 2];
 
-    /// Checks that columns are adjacent, where the types leave that open.
+    /// Checks that columns are adjacent, if the types do not guarantee it.
     fn check_columns(x: &Self::Matrix<'_>, y: &Self::MatrixMut<'_>) -> Result<(), Error>;
 
     /// The same matrix, borrowed for a shorter time.
@@ -66,7 +67,7 @@ pub trait Backend: Clone + fmt::Debug {
     /// The memory's first `rows` · `columns` elements as a matrix without gaps.
     fn matrix(memory: &Self::Memory, rows: usize, columns: usize) -> Result<Self::Matrix<'_>, Error>;
 
-    /// Some columns of the memory's first `rows` · `stride` elements. On the CPU memory grows to so many.
+    /// Some columns of the memory's first `rows` · `stride` elements. On the CPU, memory grows to that size.
     fn matrix_mut(
         memory: &mut Self::Memory,
         rows: usize,
@@ -74,7 +75,7 @@ pub trait Backend: Clone + fmt::Debug {
         columns: Range<usize>,
     ) -> Result<Self::MatrixMut<'_>, Error>;
 
-    /// A copy on the host of [`matrix`](Self::matrix), once what is queued has run.
+    /// Copies [`matrix`](Self::matrix) to the host after all queued work has run.
     fn to_array(memory: &Self::Memory, rows: usize, columns: usize) -> Result<Array2<f16>, Error>;
 
     /// `y = linear(x) + residual`, `x: [M, K]`, y and the residual's matrices `[M, N]`.

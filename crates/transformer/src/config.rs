@@ -1,6 +1,6 @@
 use crate::error::Error;
 
-/// The longest sequence: GPT-2 has position embeddings for so many tokens.
+/// The longest sequence, in tokens: the number of GPT-2's position embeddings.
 pub const SEQ_LEN_LIMIT: usize = 1024;
 
 /// The sizes of a model.
@@ -8,11 +8,11 @@ pub const SEQ_LEN_LIMIT: usize = 1024;
 pub struct Config {
     /// Width of the residual stream.
     pub d: usize,
-    /// Heads of attention; they divide d.
+    /// Heads of attention; their number divides d.
     pub heads: usize,
     /// Width within the MLP.
     pub mlp: usize,
-    /// Layers, one after another.
+    /// Number of layers.
     pub layers: usize,
 }
 
@@ -20,11 +20,11 @@ impl Config {
     /// One layer of GPT-2 medium; the whole model has 24.
     pub const GPT2_MEDIUM_LAYER: Config = Config { d: 1024, heads: 16, mlp: 4096, layers: 1 };
 
-    /// Itself, if there can be such a model.
+    /// Returns the configuration itself if it is valid.
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`], and [`Error::Heads`] if the heads do not divide d.
+    /// [`Error::ZeroSize`], and [`Error::Heads`] if the number of heads does not divide d.
     pub fn validated(self) -> Result<Self, Error> {
         let Config { d, heads, mlp, layers } = self;
         for (what, size) in

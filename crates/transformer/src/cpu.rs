@@ -22,11 +22,11 @@ use crate::{
 pub type Layer = crate::layer::Layer<Simd>;
 /// Layers, packed for the CPU.
 pub type Model = crate::model::Model<Simd>;
-/// Memory of a forward pass on the CPU, which grows.
+/// Memory for a forward pass on the CPU. It grows as needed.
 pub type Workspace = crate::workspace::Workspace<Simd>;
 
 impl Workspace {
-    /// An empty one.
+    /// An empty workspace.
     pub fn new() -> Self {
         Self::default()
     }

@@ -50,17 +50,17 @@ use crate::{
 pub type Layer = crate::layer::Layer<Device>;
 /// Layers on a device.
 pub type Model = crate::model::Model<Device>;
-/// Memory of a forward pass on a device, which does not grow.
+/// Memory for a forward pass on a device. It does not grow.
 pub type Workspace = crate::workspace::Workspace<Device>;
 
 impl Workspace {
-    /// For calls of up to `m_max` rows of models of these widths, with adapters of ranks up to `rank_max`:
-    /// `2 (6 d + mlp + 2 r) m_max` bytes and a little more; two more `[m_max, d]` where there is more than
-    /// one layer.
+    /// A workspace for calls of up to `m_max` rows, for models of these widths with adapters of ranks up to
+    /// `rank_max`: `2 (6 d + mlp + 2 r) m_max` bytes and a little more, and two more matrices `[m_max, d]` if
+    /// there is more than one layer.
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`], and [`Error::Cuda`] without the memory.
+    /// The errors of [`Config::validated`], and [`Error::Cuda`] if there is not enough memory.
     pub fn new(device: &Device, config: Config, m_max: usize, rank_max: usize) -> Result<Self, Error> {
         let Config { d, mlp, layers, .. } = config.validated()?;
         let scratch = |columns: usize| {
@@ -86,7 +86,8 @@ impl Workspace {
 }
 
 impl Model {
-    /// [`forward`](Self::forward), recorded in a graph instead of run: a pass is one launch of it.
+    /// Records [`forward`](Self::forward) in a graph instead of running it: a pass is then one launch of the
+    /// graph.
     ///
     /// # Errors
     ///
@@ -209,10 +210,10 @@ impl Backend for Device {
     }
 }
 
-/// The products that a forward pass of one layer asks [`fused_lora::cuda`] for, in their order, and how each
-/// is run; `m` rows, adapters of this rank. LayerNorm and attention, which every method has, are no products.
+/// The products of a forward pass of one layer with `m` rows and adapters of this rank, in order, and the
+/// strategy of each. LayerNorm and attention, which every method has, are not products.
 ///
-/// What a product launches is [`Gpu::plan`](fused_lora::cuda::Gpu::plan)'s to say.
+/// [`Gpu::plan`](fused_lora::cuda::Gpu::plan) says what a product launches.
 #[must_use]
 pub fn products(
     config: &Config,

@@ -1,4 +1,4 @@
-/// Why a model, an adapter or a call was refused. Nothing has been computed or written then.
+/// Why a model, an adapter or a call was rejected. Nothing has been computed or written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -8,7 +8,7 @@ pub enum Error {
         /// Which size.
         what: &'static str,
     },
-    /// Heads do not divide the width.
+    /// The number of heads does not divide the width.
     #[error("{heads} heads do not divide the width d = {d}")]
     Heads {
         /// Number of heads.
@@ -21,26 +21,26 @@ pub enum Error {
     SeqLen {
         /// Tokens of a sequence.
         seq_len: usize,
-        /// The most that there may be.
+        /// The largest number allowed.
         limit: usize,
     },
-    /// A tensor has another shape than the configuration asks for.
+    /// A tensor's shape differs from the configuration's.
     #[error("{tensor} has shape {found:?}, expected {expected:?}")]
     Shape {
         /// The tensor's name.
         tensor: &'static str,
-        /// What the configuration asks for.
+        /// The shape that the configuration requires.
         expected: Vec<usize>,
-        /// What was found.
+        /// The shape found.
         found: Vec<usize>,
     },
-    /// A word that names no choice of projections.
+    /// A name that is no choice of projections.
     #[error("unknown projections {name:?} for LoRA; known are \"all\", \"q,v\"")]
     UnknownTargets {
-        /// The word.
+        /// The name.
         name: String,
     },
-    /// A product or attention refused its operands.
+    /// A product or attention rejected its operands.
     #[error(transparent)]
     Library(#[from] fused_lora::Error),
     /// A call has more rows than its workspace was made for.
@@ -48,10 +48,10 @@ pub enum Error {
     WorkspaceRows {
         /// Rows of x.
         rows: usize,
-        /// The most that there may be.
+        /// The largest number allowed.
         limit: usize,
     },
-    /// The device refused something, or failed.
+    /// A call on the device was rejected, or failed.
     #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
     #[error(transparent)]
     Cuda(#[from] fused_lora::cuda::Error),

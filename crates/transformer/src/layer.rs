@@ -13,25 +13,26 @@ use crate::{
     workspace::{Buffers, Scratch, Workspace},
 };
 
-/// What [`Layer::forward_observed`] shows, in the order in which it is computed.
+/// The intermediate results that [`Layer::forward_observed`] passes to its observer, in the order of their
+/// computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Behind the first LayerNorm: `[M, d]`.
+    /// After the first LayerNorm: `[M, d]`.
     Norm1,
     /// q, k and v: `[M, 3 d]`.
     Qkv,
-    /// Behind attention: `[M, d]`.
+    /// After attention: `[M, d]`.
     Attention,
-    /// The residual stream behind the attention's projection, and its AdapterH: `[M, d]`.
+    /// The residual stream after the attention's projection and its AdapterH: `[M, d]`.
     Middle,
-    /// Behind the second LayerNorm: `[M, d]`.
+    /// After the second LayerNorm: `[M, d]`.
     Norm2,
-    /// Behind the MLP's first product and GELU: `[M, mlp]`.
+    /// After the MLP's first product and GELU: `[M, mlp]`.
     Mlp,
 }
 
-/// One layer, its weights laid out for a backend. Clones share its weights.
+/// One layer with its weights in a backend's layout. Clones share the weights.
 #[derive(Clone, Debug)]
 pub struct Layer<B: Backend> {
     config: Config,
@@ -65,8 +66,8 @@ impl<B: Backend> Layer<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`], [`Error::Shape`], and [`Error::Library`] or `Error::Cuda`: without the
-    /// memory, or for heads that a device's attention does not have.
+    /// The errors of [`Config::validated`], [`Error::Shape`], and [`Error::Library`] or `Error::Cuda` if
+    /// there is not enough memory, or a device's attention does not support the head size.
     pub fn new(backend: &B, config: Config, weights: &LayerWeights) -> Result<Self, Error> {
         let Config { d, heads, mlp, .. } = config.validated()?;
         let LayerWeights { norm1, qkv, proj, norm2, up, down } = weights;
@@ -88,8 +89,8 @@ impl<B: Backend> Layer<B> {
         })
     }
 
-    /// The same layer with these adapters in place of what it has. Weights are shared, but for q, k and v
-    /// where LoRA is on q and v only: these are laid out once more.
+    /// The same layer with these adapters in place of its own. Weights are shared, except those of q, k and v
+    /// if LoRA is on q and v only: these are laid out again.
     ///
     /// # Errors
     ///
@@ -147,22 +148,22 @@ impl<B: Backend> Layer<B> {
         parts.collect()
     }
 
-    /// Its sizes. (`layers` is the model's.)
+    /// The layer's sizes. (`layers` is the number of layers of the model.)
     pub fn config(&self) -> Config {
         self.config
     }
 
-    /// `x: [M, d]` → `y: [M, d]`, where M is a number of sequences of `seq_len` tokens, one after another.
-    /// Rows of both may be any distance apart; columns are adjacent.
+    /// `x: [M, d]` → `y: [M, d]`, where the M rows are whole sequences of `seq_len` tokens, one after
+    /// another. The row stride of both is arbitrary; columns are adjacent.
     ///
     /// On the CPU work is shared as [`fused_lora::cpu`] says, and nothing is allocated once the workspace has
     /// grown. On a device calls are queued on the stream: nothing is allocated, copied, or waited for.
     ///
     /// # Errors
     ///
-    /// [`Error::SeqLen`], [`Error::Shape`], [`Error::WorkspaceRows`], and [`Error::Library`] where M is no
-    /// whole number of sequences or columns are apart: nothing is computed or queued then. `Error::Cuda`,
-    /// where a launch fails, or something is on another device.
+    /// [`Error::SeqLen`], [`Error::Shape`], [`Error::WorkspaceRows`], and [`Error::Library`] if M is not a
+    /// multiple of `seq_len` or columns are not adjacent: nothing has then been computed or queued.
+    /// `Error::Cuda` if a launch fails, or an operand is on another device.
     pub fn forward(
         &self,
         x: B::Matrix<'_>,
@@ -174,12 +175,12 @@ impl<B: Backend> Layer<B> {
         self.forward_observed(x, seq_len, y, workspace, stream, |_, _| Ok(()))
     }
 
-    /// As [`forward`](Self::forward), and shows each stage, on a device when what makes it is queued. What
-    /// comes after may overwrite it.
+    /// As [`forward`](Self::forward), and passes each stage to `observe`; on a device, as soon as the work
+    /// that computes it is queued. Later stages may overwrite it.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward), and what `observe` returns.
+    /// As [`forward`](Self::forward), and the errors of `observe`.
     pub fn forward_observed(
         &self,
         x: B::Matrix<'_>,

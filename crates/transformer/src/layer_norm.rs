@@ -1,8 +1,8 @@
 //! LayerNorm: `(x − mean) / √(variance + ε) · gamma + beta`, row by row.
 //!
 //! Plain loops that LLVM turns into vectors. A row is read three times, for mean, variance and result, each
-//! time widened in pieces on the stack: it stays in the first-level cache, and the variance is that of the
-//! differences, not a difference of squares.
+//! time widened in pieces on the stack: it stays in the first-level cache, and the variance is computed from
+//! the differences to the mean, not as a difference of squares.
 
 use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{Array1, ArrayView2};

@@ -12,13 +12,13 @@
 //!
 //! That is the pre-LN block of GPT-2 (Radford et al. 2019), GELU in its form with tanh, LayerNorm's ε 10⁻⁵.
 //! Weights are `[N, K]`, the transpose of GPT-2's `Conv1D`. Everything in memory is f16, every sum f32.
-//! Biases, GELU and the residual sums are [epilogues](fused_lora::Epilogue) of the products, so nothing but
-//! LayerNorm and attention passes over memory beside them.
+//! Biases, GELU and the residual sums are [epilogues](fused_lora::Epilogue) of the products, so only
+//! LayerNorm and attention read and write memory in addition to the products.
 //!
 //! # Methods
 //!
-//! A [`Method`] says what is done to the layer, its docs say what that costs. All are those that Hu et al.
-//! 2021 ("LoRA", arXiv 2106.09685, sections 3 and 5.1) compare:
+//! A [`Method`] says how the layer is adapted; its docs say what that costs. The methods are those that Hu et
+//! al. 2021 ("LoRA", arXiv 2106.09685, sections 3 and 5.1) compare:
 //!
 //! - *AdapterH*, Houlsby et al. 2019 (arXiv 1902.00751): `z + up(gelu(down(z)))` with biases, on the output z
 //!   of the attention's projection and of the MLP, each before the residual sum.
@@ -26,12 +26,12 @@
 //!   `y + up(gelu(down(LayerNorm(y))))` with biases.
 //! - *LoRA*, un-merged: `s · x Aᵀ Bᵀ` beside the products, as three products or in one pass.
 //!
-//! Both have biases, since Hu et al. count them among the parameters: `2 · d · r + r + d` an adapter and `2 · d`
-//! a LayerNorm. Lin et al. have ReLU where GELU is used here: one nonlinearity for both, whose cost is nothing
-//! beside that of its product.
+//! Both have biases, since Hu et al. count them among the parameters: `2 · d · r + r + d` an adapter and
+//! `2 · d` a LayerNorm. Lin et al. use ReLU; here both use GELU, whose cost is negligible beside the
+//! product's.
 //!
-//! Sequential adapters get the same epilogues as everything else: an AdapterH is two products, and its two
-//! sums are part of the second one's store. What is left of its cost is arithmetic and two more passes over
+//! Sequential adapters use the same epilogues: an AdapterH is two products, and its two residual sums are
+//! part of the second product's epilogue. The rest of its cost is arithmetic and two more passes over
 //! `[M, d]`.
 //!
 //! A [`Layer`] and a [`Model`] run on a [`Backend`]: the CPU ([`cpu`]) or a GPU (`cuda`).

@@ -4,11 +4,11 @@ use fused_lora::{Granule, Strategy};
 
 use crate::{config::Config, error::Error};
 
-/// What is done to a layer to adapt it. The names are those of the CSV and the figures.
+/// How a layer is adapted. The names are those of the CSV and the figures.
 ///
-/// Each has a *floor*: the multiply-adds that it adds for a token, over those of the layer's products
-/// ([`Config::product_mul_adds`], 12 d² with mlp = 4 d), in percent: what it would cost at the products'
-/// speed. Attention, LayerNorm and the rest are not in it.
+/// Each has a *floor*: the multiply-adds that it adds for a token, divided by the multiply-adds of the
+/// layer's products ([`Config::product_mul_adds`], 12 d² with mlp = 4 d), in percent. This is its cost if it
+/// runs at the speed of the products. Attention, LayerNorm and the rest do not count.
 ///
 /// | method | multiply-adds a token and layer | GPT-2 medium, r = 10, 100, 250 |
 /// |---|---|---|
@@ -23,7 +23,7 @@ pub enum Method {
     None,
     /// Two bottlenecks in sequence, one before each residual sum (Houlsby et al. 2019).
     AdapterH,
-    /// One bottleneck in sequence after the layer, behind a LayerNorm of its own (Lin et al. 2020).
+    /// One bottleneck in sequence after the layer, with a LayerNorm of its own before it (Lin et al. 2020).
     AdapterL,
     /// LoRA as three products one after another.
     LoraUnfused,
@@ -37,18 +37,18 @@ pub enum Targets {
     /// qkv (one adapter for all its 3 d columns), the attention's projection, and both of the MLP.
     #[default]
     All,
-    /// q and v, each with an adapter of rank r: what Hu et al. 2021 use on GPT-2.
+    /// q and v, each with an adapter of rank r, as Hu et al. 2021 use on GPT-2.
     ///
-    /// An adapter of the CPU's layers covers all columns of its product. So the fused QKV product is split in
-    /// three, q, k and v, of which the first and the last have adapters: the arithmetic is the floor's, but
-    /// the normalised x is read and packed three times: 1 to 4 % of the QKV product at M = 128 to 2048, in
-    /// one look on a busy machine. (One adapter of rank 2 r with zeros in B would cost 2 r d + 6 r d instead
-    /// of 4 r d.) The bare layer, with which it is compared, keeps its one product.
+    /// An adapter on the CPU covers all columns of its product, so the fused QKV product is split into q, k
+    /// and v, and q and v have adapters. The arithmetic is that of the floor, but the normalised x is read
+    /// and packed three times, which took 1 to 4 % of the QKV product at M = 128 to 2048 in one measurement
+    /// on a busy machine. (One adapter of rank 2 r with zeros in B would cost 2 r d + 6 r d instead of 4 r
+    /// d.) The bare layer, with which it is compared, keeps its one product.
     QueryValue,
 }
 
 impl Method {
-    /// All of them; the bare layer first.
+    /// All methods; the bare layer first.
     pub const ALL: [Method; 5] =
         [Method::None, Method::AdapterH, Method::AdapterL, Method::LoraUnfused, Method::LoraFused];
 
@@ -63,7 +63,7 @@ impl Method {
         }
     }
 
-    /// How the products are run: [`Strategy::Base`] where none has an adapter of its own.
+    /// The strategy of the products: [`Strategy::Base`] if none has a LoRA adapter.
     pub const fn strategy(self) -> Strategy {
         match self {
             Method::None | Method::AdapterH | Method::AdapterL => Strategy::Base,
@@ -72,7 +72,7 @@ impl Method {
         }
     }
 
-    /// The multiply-adds that it adds for one token, of all layers. `targets` is read for LoRA alone.
+    /// The multiply-adds that the method adds for one token, in all layers. `targets` matters only for LoRA.
     pub fn mul_adds(self, config: &Config, targets: Targets, rank: usize) -> f64 {
         self.mul_adds_of_ranks(config, targets, rank, rank)
     }
@@ -100,7 +100,7 @@ impl Method {
     /// The floor with the rank rounded up to what a backend computes, in percent.
     ///
     /// A product that has the rank as its N computes whole vectors (`granule.shrink_n`): LoRA's shrink, and
-    /// just so an adapter's down projection, whose y is `[M, r]`. One that has it as its K runs
+    /// also an adapter's down projection, whose y is `[M, r]`. A product that has the rank as its K runs
     /// `granule.expand_k` steps at a time, on the CPU exactly r of them: LoRA's expand, and an adapter's up
     /// projection.
     pub fn floor_pad_pct(self, config: &Config, targets: Targets, rank: usize, granule: Granule) -> f64 {
@@ -117,7 +117,7 @@ impl fmt::Display for Method {
 }
 
 impl Targets {
-    /// Both of them.
+    /// All choices.
     pub const ALL: [Targets; 2] = [Targets::All, Targets::QueryValue];
 
     /// The name used in command lines.

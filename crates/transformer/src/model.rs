@@ -20,8 +20,8 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, of these
-    /// sizes.
+    /// The errors of [`Config::validated`], and [`Error::Shape`] if there are not `config.layers` layers, or
+    /// their sizes differ from the configuration's.
     pub fn new(config: Config, layers: Vec<Layer<B>>) -> Result<Self, Error> {
         let config = config.validated()?;
         let sizes = |config: Config| [config.d, config.heads, config.mlp];
@@ -37,7 +37,7 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`Layer::new`].
+    /// The errors of [`Layer::new`].
     pub fn random(backend: &B, config: Config, seed: u64) -> Result<Self, Error> {
         let layers = (0..config.layers as u64)
             .map(|i| Layer::new(backend, config, &LayerWeights::random(config, of_layer(seed, i))?))
@@ -50,7 +50,7 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// Those of [`Layer::with_adapters`].
+    /// The errors of [`Layer::with_adapters`].
     pub fn with_random_adapters(
         &self,
         method: Method,
@@ -62,29 +62,28 @@ impl<B: Backend> Model<B> {
         self.with_adapters(&(0..self.config.layers as u64).map(of_layer).collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// The same model, its weights shared, with these adapters, one layer's after another's, in place of what
-    /// it has.
+    /// The same model, its weights shared, with these adapters, one item for each layer, in place of its own.
     ///
     /// # Errors
     ///
-    /// Those of [`Layer::with_adapters`], and [`Error::Shape`] if there are not `config.layers` of them.
+    /// The errors of [`Layer::with_adapters`], and [`Error::Shape`] if there are not `config.layers` items.
     pub fn with_adapters(&self, adapters: &[AdapterWeights]) -> Result<Self, Error> {
         expect_shape("the model's adapters", &[self.config.layers], &[adapters.len()])?;
         let layers = self.layers.iter().zip(adapters).map(|(layer, adapters)| layer.with_adapters(adapters));
         Ok(Self { config: self.config, layers: layers.collect::<Result<_, _>>()? })
     }
 
-    /// Its sizes.
+    /// The model's sizes.
     pub fn config(&self) -> Config {
         self.config
     }
 
-    /// Its layers.
+    /// The model's layers.
     pub fn layers(&self) -> &[Layer<B>] {
         &self.layers
     }
 
-    /// All layers: as [`Layer::forward`].
+    /// Runs all layers, as [`Layer::forward`].
     ///
     /// # Errors
     ///

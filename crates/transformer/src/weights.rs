@@ -17,7 +17,7 @@ const DEVIATION: f32 = 0.02;
 /// 24)`, however many of them are there.
 const LAYERS: f32 = 24.0;
 
-/// A LayerNorm's.
+/// The weights of a LayerNorm.
 #[derive(Clone, Debug)]
 pub struct NormWeights {
     /// `[d]`
@@ -26,7 +26,7 @@ pub struct NormWeights {
     pub beta: Array1<f16>,
 }
 
-/// A linear layer's: `y = x Wᵀ + bias`.
+/// The weights of a linear layer: `y = x Wᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct LinearWeights {
     /// W: `[N, K]`
@@ -35,12 +35,12 @@ pub struct LinearWeights {
     pub bias: Array1<f16>,
 }
 
-/// A layer's, without adapters.
+/// The weights of a layer, without adapters.
 #[derive(Clone, Debug)]
 pub struct LayerWeights {
     /// Before attention.
     pub norm1: NormWeights,
-    /// W: `[3 d, d]`; rows of q, k and v, in each of them one head after the other.
+    /// W: `[3 d, d]`: the rows of q, then k, then v; within each, one head after another.
     pub qkv: LinearWeights,
     /// W: `[d, d]`
     pub proj: LinearWeights,
@@ -52,7 +52,7 @@ pub struct LayerWeights {
     pub down: LinearWeights,
 }
 
-/// A bottleneck's: `up(gelu(down(x)))`.
+/// The weights of a bottleneck: `up(gelu(down(x)))`.
 #[derive(Clone, Debug)]
 pub struct BottleneckWeights {
     /// W: `[r, d]`
@@ -68,7 +68,7 @@ pub struct LoraWeights {
     pub a: Array2<f16>,
     /// `[N, r]`
     pub b: Array2<f16>,
-    /// s
+    /// s: the scale.
     pub scale: f32,
 }
 
@@ -117,7 +117,7 @@ pub enum AdapterWeights {
     },
     /// [`Method::LoraUnfused`] or [`Method::LoraFused`].
     Lora {
-        /// Whether the adapters run in the products' pass.
+        /// Whether the adapters run in the same pass as the products.
         fused: bool,
         /// The adapters.
         targets: LoraTargets,
@@ -125,12 +125,12 @@ pub enum AdapterWeights {
 }
 
 impl LayerWeights {
-    /// Random ones of the real model's scale: weights N(0, 0.02²), the two projections into the residual
-    /// stream N(0, (0.02 / √48)²), gamma 1, beta and biases 0, these with noise of a fifth or of 0.02.
+    /// Random weights of the real model's scale: weights N(0, 0.02²), the two projections into the residual
+    /// stream N(0, (0.02 / √48)²), gamma 1 with noise of 0.2, beta and biases 0 with noise of 0.02.
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`].
+    /// The errors of [`Config::validated`].
     pub fn random(config: Config, seed: u64) -> Result<Self, Error> {
         let Config { d, mlp, .. } = config.validated()?;
         let mut random = Random::new(seed);
@@ -158,12 +158,12 @@ impl AdapterWeights {
         }
     }
 
-    /// Random ones, as if trained: nothing in them is zero. Rank 0 is no adapter. `targets` is read for LoRA
-    /// alone.
+    /// Random adapters, as if trained: no element is zero. Rank 0 means no adapter. `targets` matters only
+    /// for LoRA.
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validated`].
+    /// The errors of [`Config::validated`].
     pub fn random(
         config: Config,
         method: Method,

@@ -7,13 +7,13 @@ use crate::{
     error::{Error, expect_shape},
 };
 
-/// Memory of `Model::forward` and `Layer::forward`: what stands between two operations, and the products'
-/// own.
+/// Memory for `Model::forward` and `Layer::forward`: the intermediate results, and the workspace of the
+/// products.
 ///
-/// It belongs to the caller, who uses it for one call at a time. On the CPU it serves any model and grows to
-/// what the largest call has needed. On a device it serves any model of the sizes that it was made for, one
-/// call after another on one stream: the first call with a LoRA binds it to its stream. It does not grow
-/// there, so that calls can be captured.
+/// It belongs to the caller, who uses it for one call at a time. On the CPU it can be used with any model and
+/// grows to the size of the largest call. On a device it can be used with any model of the sizes that it was
+/// made for, one call after another on one stream: the first call with a LoRA binds it to its stream. It does
+/// not grow there, so that calls can be captured.
 #[derive(Debug)]
 pub struct Workspace<B: Backend> {
     pub(crate) buffers: Buffers<B>,
@@ -67,7 +67,7 @@ impl<B: Backend> Workspace<B> {
     }
 }
 
-/// Memory, and the shape of the matrix in it.
+/// Memory for a matrix, and the matrix's shape.
 #[derive(Debug)]
 pub struct Scratch<B: Backend> {
     memory: B::Memory,

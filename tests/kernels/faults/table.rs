@@ -71,12 +71,15 @@ pub(super) fn add(kernel: &'static Kernel, row: &Row) {
     lines.insert(kernel.name, format!("| {cells} | {classes} | {tried} | {caught} | {not_missed} |"));
     let mut text = format!(
         "# Seeded faults\n\n\
-         To make it again, {AGAIN}; entries whose PTX is that of the table are left out.\n\n\
-         Every synchronising instruction of every entry is left out, weakened, or made to wait for the wrong thing: in all copies \
-         of it that the compiler made, and in each alone. A fault is caught if the strict machine reports it, or if the result is \
-         wrong, in one of the entry's cases. What nobody misses is listed, with the reason, in \
-         `tests/kernels/faults/redundant.rs`; anything else fails.\n\n\
-         *PTX*: the first 16 digits of the sha256 of the entry's text.\n\n\
+         Does the strict machine notice when a kernel is broken? Every synchronising instruction of \
+         every kernel is removed, weakened, or made to wait for the wrong thing: in all copies that the \
+         compiler made of it, and in each alone. A fault is caught if the machine reports it or the \
+         result is wrong in one of the kernel's test cases. Faults that stay uncaught because nothing \
+         depends on the instruction are listed with the reason in `tests/kernels/faults/redundant.rs`; \
+         any other uncaught fault fails the test.\n\n\
+         *PTX*: the first 16 digits of the sha256 of the kernel's text.\n\n\
+         *classes*: instructions told apart by the calls that they were inlined by.\n\n\
+         To regenerate the table, {AGAIN}; entries whose PTX has not changed are skipped.\n\n\
          | entry | PTX | classes | faults | caught | not missed |\n|---|---|--:|--:|--:|--:|\n"
     );
     for line in lines.values() {

@@ -26,17 +26,17 @@ pub(crate) struct Packed {
 
 impl Adapter {
     /// Packs `a: [r, K]` and `b: [N, r]` for this machine. `scale` is `alpha / r`, or `alpha / sqrt(r)` for
-    /// rsLoRA. r may be zero: such an adapter takes the base path.
+    /// rsLoRA. r may be zero: such an adapter adds nothing, and only the base product is computed.
     ///
     /// # Errors
     ///
     /// [`Error::ZeroSize`] if K or N is zero, [`Error::Shape`] if `a` and `b` differ in r, [`Error::Scale`]
-    /// if `scale` is not finite, and those of [`Simd::detect`].
+    /// if `scale` is not finite, and the errors of [`Simd::detect`].
     pub fn new(a: ArrayView2<'_, f16>, b: ArrayView2<'_, f16>, scale: f32) -> Result<Self, Error> {
         Self::with_simd(Simd::detect()?, a, b, scale)
     }
 
-    /// As [`new`](Self::new), for the given level.
+    /// As [`new`](Self::new), for the given SIMD level.
     ///
     /// # Errors
     ///
@@ -53,27 +53,27 @@ impl Adapter {
         Ok(Self { inner: Arc::new(Packed { a, b, scale, simd }) })
     }
 
-    /// r
+    /// r: the rank.
     pub fn rank(&self) -> usize {
         self.inner.a.rows()
     }
 
-    /// K
+    /// K: the number of input features.
     pub fn in_features(&self) -> usize {
         self.inner.a.k()
     }
 
-    /// N
+    /// N: the number of output features.
     pub fn out_features(&self) -> usize {
         self.inner.b.rows()
     }
 
-    /// s
+    /// s: the scale.
     pub fn scale(&self) -> f32 {
         self.inner.scale
     }
 
-    /// The level it is packed for.
+    /// The SIMD level that it is packed for.
     pub fn simd(&self) -> Simd {
         self.inner.simd
     }

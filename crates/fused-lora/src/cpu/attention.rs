@@ -41,16 +41,16 @@ pub struct CausalAttention {
 }
 
 impl CausalAttention {
-    /// For so many heads of so many columns, on this machine.
+    /// Attention with `heads` heads of `head_dim` columns each, on this machine.
     ///
     /// # Errors
     ///
-    /// [`Error::Heads`] if either is zero, and those of [`Simd::detect`].
+    /// [`Error::Heads`] if either is zero, and the errors of [`Simd::detect`].
     pub fn new(heads: usize, head_dim: usize) -> Result<Self, Error> {
         Self::with_simd(Simd::detect()?, heads, head_dim)
     }
 
-    /// As [`new`](Self::new), for the given level.
+    /// As [`new`](Self::new), for the given SIMD level.
     ///
     /// # Errors
     ///
@@ -64,16 +64,17 @@ impl CausalAttention {
     }
 
     /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head
-    /// after the other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after
-    /// another. Rows of both may be any distance apart. Scores, weights' sums and y's sums are f32.
+    /// after the other; `y: [M, heads · head_dim]`. M rows are whole sequences of `seq_len` tokens, one after
+    /// another. The row stride of both is arbitrary. Scores, the sums of the weights and the sums of y are
+    /// f32.
     ///
     /// Work is shared as [`cpu`](crate::cpu) says, one task for each sequence and head; nothing is allocated
     /// once the workspace has grown.
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`], [`Error::Shape`], [`Error::ColumnStride`], and [`Error::Sequences`] if M is no
-    /// multiple of `seq_len`; y is untouched then.
+    /// [`Error::ZeroSize`], [`Error::Shape`], [`Error::ColumnStride`], and [`Error::Sequences`] if M is not a
+    /// multiple of `seq_len`; y is then unchanged.
     pub fn forward(
         &self,
         qkv: ArrayView2<'_, f16>,
@@ -98,7 +99,7 @@ impl CausalAttention {
 
 /// All heads of all sequences.
 struct Heads {
-    /// Of qkv.
+    /// The rows of qkv.
     rows: Rows,
     output: RowsMut,
     seq_len: usize,

@@ -18,7 +18,7 @@ use crate::{
     shape::check_call,
 };
 
-/// A call of a [`Layer`](super::Layer), with what is asked for beside x. [`run`](Self::run) computes y.
+/// A call of a [`Layer`](super::Layer) with x and options. [`run`](Self::run) computes y.
 #[derive(Clone, Copy)]
 #[must_use = "nothing is computed before `run`"]
 pub struct Call<'a> {
@@ -36,12 +36,13 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// `residual: [M, N]` is added in the same pass.
+    /// Adds `residual: [M, N]` in the same pass.
     pub fn residual(self, residual: Residual<ArrayView2<'a, f16>>) -> Self {
         Self { residual, ..self }
     }
 
-    /// Another strategy than [`Strategy::Fused`]: for measuring, and for checking one against the other.
+    /// Uses another strategy than [`Strategy::Fused`], to measure the strategies or to check them against
+    /// each other.
     pub fn strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }
     }
@@ -49,13 +50,13 @@ impl<'a> Call<'a> {
     /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`,
     /// `y: [M, N]`.
     ///
-    /// Rows of x, y and residuals may be any distance apart; within a row elements are adjacent. What y held
-    /// is overwritten, and nothing between its rows is touched. Which threads work is said in
-    /// [`cpu`](crate::cpu).
+    /// The row stride of x, y and residuals is arbitrary; the elements of a row are adjacent. y is
+    /// overwritten; memory between its rows is not touched. [`cpu`](crate::cpu) says which threads do the
+    /// work.
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`], [`Error::Shape`] and [`Error::ColumnStride`]; y is untouched then.
+    /// [`Error::ZeroSize`], [`Error::Shape`] and [`Error::ColumnStride`]; y is then unchanged.
     pub fn run(self, mut y: ArrayViewMut2<'_, f16>, workspace: &mut Workspace) -> Result<(), Error> {
         let shape = |view: &ArrayView2<'_, f16>| view.dim().into();
         let residuals = self.residual.matrices();

@@ -1,4 +1,4 @@
-//! Which level of SIMD this machine offers.
+//! Which SIMD levels this machine has.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use super::simd::{SIMD_VARIABLE, Simd};
 use crate::error::Error;
 
 impl Simd {
-    /// The level that [`SIMD_VARIABLE`] names, otherwise the best that this machine offers.
+    /// The level that [`SIMD_VARIABLE`] names, otherwise the fastest that this machine has.
     ///
     /// # Errors
     ///
@@ -19,12 +19,12 @@ impl Simd {
         }
     }
 
-    /// The levels that this machine offers, the fastest first. [`Simd::Portable`] is always there.
+    /// The levels that this machine has, the fastest first. [`Simd::Portable`] is always one of them.
     pub fn available() -> Vec<Simd> {
         Self::ALL.iter().copied().filter(|simd| simd.is_available()).collect()
     }
 
-    /// Itself, if this machine offers it.
+    /// Returns the level itself if this machine has it.
     pub(crate) fn require(self) -> Result<Simd, Error> {
         if self.is_available() {
             Ok(self)

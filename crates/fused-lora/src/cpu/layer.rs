@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A linear layer, W packed, optionally with an adapter and an epilogue. Clones share the packed W, so that
-/// one weight can serve with many adapters:
+/// one weight can be used with many adapters:
 ///
 /// ```
 /// use fused_lora::{Strategy, cpu::{Adapter, Layer, Workspace}};
@@ -56,12 +56,12 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`] if N or K is zero, and those of [`Simd::detect`].
+    /// [`Error::ZeroSize`] if N or K is zero, and the errors of [`Simd::detect`].
     pub fn new(w: ArrayView2<'_, f16>) -> Result<Self, Error> {
         Self::with_simd(Simd::detect()?, w)
     }
 
-    /// As [`new`](Self::new), for the given level.
+    /// As [`new`](Self::new), for the given SIMD level.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Layer {
         Ok(Self { simd, weight, adapter: None, bias: None, activation: None })
     }
 
-    /// [`set_adapter`](Self::set_adapter) on the way.
+    /// Sets the adapter, for a chain of calls: [`set_adapter`](Self::set_adapter).
     ///
     /// # Errors
     ///
@@ -83,12 +83,12 @@ impl Layer {
         Ok(self)
     }
 
-    /// Changes or drops the adapter and returns the one there was. W is not touched.
+    /// Replaces or removes the adapter and returns the previous one. W is not packed again.
     ///
     /// # Errors
     ///
     /// [`Error::Shape`] if A or B does not fit W, [`Error::SimdMismatch`] if it is packed for another level.
-    /// The layer keeps its adapter then.
+    /// The layer then keeps its adapter.
     pub fn set_adapter(&mut self, adapter: Option<Adapter>) -> Result<Option<Adapter>, Error> {
         if let Some(adapter) = &adapter {
             let of_adapter = [adapter.out_features(), adapter.in_features()];
@@ -100,7 +100,7 @@ impl Layer {
         Ok(std::mem::replace(&mut self.adapter, adapter))
     }
 
-    /// [`set_epilogue`](Self::set_epilogue) on the way.
+    /// Sets the epilogue, for a chain of calls: [`set_epilogue`](Self::set_epilogue).
     ///
     /// # Errors
     ///
@@ -110,11 +110,11 @@ impl Layer {
         Ok(self)
     }
 
-    /// Sets what happens to the sums before they are rounded, in place of what was set before.
+    /// Sets the epilogue, which is applied to the sums before they are rounded. It replaces the previous one.
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] if the bias has not N elements. The layer keeps its epilogue then.
+    /// [`Error::Shape`] if the bias does not have N elements. The layer then keeps its epilogue.
     pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
         let Epilogue { bias, activation } = epilogue;
         if let Some(bias) = bias {
@@ -132,27 +132,27 @@ impl Layer {
         Ok(())
     }
 
-    /// K
+    /// K: the number of input features.
     pub fn in_features(&self) -> usize {
         self.weight.k()
     }
 
-    /// N
+    /// N: the number of output features.
     pub fn out_features(&self) -> usize {
         self.weight.rows()
     }
 
-    /// The adapter's r, 0 without one.
+    /// The rank of the adapter; 0 without an adapter.
     pub fn rank(&self) -> usize {
         self.adapter.as_ref().map_or(0, Adapter::rank)
     }
 
-    /// The adapter.
+    /// The adapter, if the layer has one.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
     }
 
-    /// The level it is packed for.
+    /// The SIMD level that it is packed for.
     pub fn simd(&self) -> Simd {
         self.simd
     }
@@ -167,7 +167,7 @@ impl Layer {
         Problem::new(m, self.out_features(), self.in_features(), self.rank())
     }
 
-    /// A call with `x: [M, K]`, fused unless it is asked for something else.
+    /// A call with `x: [M, K]`, fused unless other options are set.
     pub fn call<'a>(&'a self, x: ArrayView2<'a, f16>) -> Call<'a> {
         Call {
             simd: self.simd,

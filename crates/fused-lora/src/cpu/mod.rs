@@ -1,24 +1,24 @@
 //! The operation on this machine's processor.
 //!
-//! A [`Layer`] packs W once, an [`Adapter`] packs A and B once; a [`Call`] then makes one pass over x
-//! and y. A block of rows of x is widened and packed, its h is made while it is in cache, and the K loop of
-//! every output tile runs on over r more steps. What an [`Epilogue`](crate::Epilogue) and a
-//! [`Residual`](crate::Residual) ask for happens to a tile's f32 sums on their way into y.
+//! A [`Layer`] packs W once, an [`Adapter`] packs A and B once; a [`Call`] then makes one pass over x and y.
+//! A block of rows of x is widened and packed, its h is computed while it is in cache, and the K loop of
+//! every output tile continues for r more steps. [`Epilogue`](crate::Epilogue) and
+//! [`Residual`](crate::Residual) are applied to a tile's f32 sums before they are stored in y.
 //!
-//! [`CausalAttention`] is not a part of that operation, but is made of its micro-kernels.
+//! [`CausalAttention`] is not part of the operation; it is here because it uses the same micro-kernels.
 //!
 //! # Threads
 //!
 //! Work is shared by the threads of the current [rayon] pool: that of the calling thread if it belongs to
 //! one, the global pool otherwise; `ThreadPool::install` chooses another. A small product (2¹⁹ multiply-adds)
 //! runs on the calling thread alone. While a thread of a pool waits for the others it may run other jobs of
-//! that pool, as always with rayon: hold no lock over a call that such a job takes.
+//! that pool, as always with rayon: do not hold a lock across a call that such a job may take.
 //!
 //! # Memory
 //!
-//! A call works in the caller's [`Workspace`] and allocates only when that has to grow. Called from a thread
-//! outside the pool, rayon's queue allocates a block for itself, once in some sixty calls; called from a
-//! thread of the pool, nothing does.
+//! A call works in the caller's [`Workspace`] and allocates only when the workspace has to grow. When it is
+//! called from outside the pool, rayon's queue allocates a block about once in sixty calls; from inside the
+//! pool nothing is allocated.
 
 mod adapter;
 mod attention;

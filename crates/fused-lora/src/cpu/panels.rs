@@ -38,7 +38,7 @@ impl Panels {
         Self { data, ..panels }
     }
 
-    /// Most columns of a panel.
+    /// The most columns of a panel.
     pub(crate) const fn nr<K: MicroKernel>() -> usize {
         K::NV * K::LANES
     }

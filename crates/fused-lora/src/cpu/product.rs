@@ -79,8 +79,8 @@ impl Product<'_> {
         }
     }
 
-    /// The same as three products that know nothing of each other, as PEFT runs them. Activation and
-    /// residuals belong to the last one.
+    /// The same as three separate products, as PEFT runs them. Activation and residuals belong to the last
+    /// one.
     ///
     /// # Safety
     ///

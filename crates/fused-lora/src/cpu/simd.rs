@@ -5,7 +5,7 @@ use crate::problem::Granule;
 /// The environment variable that overrides the choice of [`Simd::detect`].
 pub const SIMD_VARIABLE: &str = "FUSED_LORA_SIMD";
 
-/// Which micro-kernels run.
+/// A SIMD level: the instructions that the micro-kernels use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Simd {
@@ -21,7 +21,7 @@ impl Simd {
     /// All levels, the fastest first.
     pub const ALL: &'static [Simd] = &[Simd::Avx512, Simd::Avx2, Simd::Portable];
 
-    /// Whether this machine offers it.
+    /// Whether this machine has the instructions.
     pub(crate) fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -38,7 +38,7 @@ impl Simd {
         }
     }
 
-    /// To which multiples of the rank the kernels of this level compute: whole vectors of h in the shrink,
+    /// The multiples of the rank that the kernels of this level compute: whole vectors of h in the shrink,
     /// exactly r steps in the expand.
     pub fn granule(self) -> Granule {
         use super::kernel::MicroKernel;

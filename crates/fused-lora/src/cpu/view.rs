@@ -32,7 +32,7 @@ unsafe impl Send for RowsMut {}
 unsafe impl Sync for RowsMut {}
 
 impl Rows {
-    /// Of an operand whose shape has been checked.
+    /// The rows of an operand whose shape has been checked.
     pub(crate) fn new(operand: Operand, view: &ArrayView2<'_, f16>) -> Result<Self, Error> {
         let (rows, columns) = view.dim();
         let ld = row_stride(operand, view.strides(), columns)?;
@@ -41,7 +41,7 @@ impl Rows {
 }
 
 impl RowsMut {
-    /// Of an operand whose shape has been checked.
+    /// The rows of an operand whose shape has been checked.
     pub(crate) fn new(operand: Operand, view: &mut ArrayViewMut2<'_, f16>) -> Result<Self, Error> {
         let ld = row_stride(operand, view.strides(), view.ncols())?;
         Ok(Self { ptr: view.as_mut_ptr(), ld })

@@ -4,8 +4,8 @@ use super::buffer::Buffer;
 /// [`CausalAttention::forward`](super::CausalAttention::forward): packed rows of x and h, and f32 sums
 /// between K blocks.
 ///
-/// It belongs to the caller, serves any layer, one call at a time, and grows to what the largest call has
-/// needed; after the first call of a size, none allocates.
+/// It belongs to the caller and can be used with any layer, one call at a time. It grows to the size of the
+/// largest call; after the first call of a size, later calls of that size do not allocate.
 #[derive(Default)]
 pub struct Workspace {
     /// One for each thread.
@@ -18,7 +18,7 @@ pub struct Workspace {
     pub(crate) base: Buffer,
 }
 
-/// What one thread works in.
+/// The memory of one thread.
 #[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) block: Block,
@@ -48,7 +48,7 @@ pub(crate) struct Block {
     pub(crate) packed_h: Buffer,
 }
 
-/// What one task of attention works in.
+/// The memory of one task of attention.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// `[key tile][dim][PITCH]`, f32
@@ -70,7 +70,7 @@ pub(crate) struct Scratch {
 }
 
 impl Workspace {
-    /// An empty one.
+    /// An empty workspace.
     pub fn new() -> Self {
         Self::default()
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::plan::adapters::Adapters;
 
-/// A low-rank adapter on a device, for all rows of a call. Clones share it.
+/// A low-rank adapter on a device, for all rows of a call. Clones share the device memory.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     inner: Arc<Inner>,
@@ -28,7 +28,7 @@ struct Inner {
 
 impl Adapter {
     /// Copies `a: [r, K]` and `b: [N, r]` to the device. `scale` is `alpha / r`, or `alpha / sqrt(r)` for
-    /// rsLoRA. r may be zero: such an adapter takes the base path.
+    /// rsLoRA. r may be zero: such an adapter adds nothing, and only the base product is computed.
     ///
     /// # Errors
     ///
@@ -44,12 +44,13 @@ impl Adapter {
         Self::on_columns(device, a, b, scale, 0..out_features, out_features)
     }
 
-    /// As [`new`](Self::new), for some columns of y alone, which has `out_features`: one projection of a
-    /// fused QKV. `b: [columns, r]`. Tiles of y beside those columns cost what the base costs.
+    /// As [`new`](Self::new), for some columns of y only, for example one projection of a fused QKV: `b:
+    /// [columns, r]`, and y has `out_features` columns. Tiles of y without those columns cost as much as in
+    /// the base product.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and [`Error::Columns`] for columns that are none or beyond y's.
+    /// As [`new`](Self::new), and [`Error::Columns`] if `columns` is empty or reaches beyond y.
     pub fn on_columns(
         device: &Device,
         a: ArrayView2<'_, f16>,
@@ -68,17 +69,17 @@ impl Adapter {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// r
+    /// r: the rank.
     pub fn rank(&self) -> usize {
         self.inner.entry.rank as usize
     }
 
-    /// K
+    /// K: the number of input features.
     pub fn in_features(&self) -> usize {
         self.inner.in_features
     }
 
-    /// N
+    /// N: the number of output features.
     pub fn out_features(&self) -> usize {
         self.inner.out_features
     }
@@ -89,7 +90,7 @@ impl Adapter {
         entry.first_column as usize..entry.last_column as usize
     }
 
-    /// s
+    /// s: the scale.
     pub fn scale(&self) -> f32 {
         self.inner.entry.scale
     }

@@ -17,10 +17,10 @@ use crate::{
 
 /// Causal self-attention on a device: `y = softmax(q kᵀ / √head_dim, key ≤ query) v`, for each sequence and
 /// head, without the matrix of scores in memory. Storage is f16, sums are f32, weights are rounded to f16
-/// before they meet v.
+/// before they are multiplied by v.
 ///
-/// Keys behind a query are never seen, whatever their k and v hold. NaN or infinity in q, or in a k or v that
-/// a query sees, come out in that query's row, and in no other.
+/// Keys after a query do not influence it, whatever their k and v contain. NaN or infinity in q, or in a k or
+/// v at or before the query, affects that query's row and no other.
 #[derive(Clone, Debug)]
 pub struct CausalAttention {
     device: Device,
@@ -30,11 +30,11 @@ pub struct CausalAttention {
 }
 
 impl CausalAttention {
-    /// For so many heads of so many columns, a multiple of 8 up to 128.
+    /// Attention with `heads` heads of `head_dim` columns each, a multiple of 8 up to 128.
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if either is zero, [`Error::HeadDim`] for heads that no kernel is for,
+    /// [`Error::Problem`] if either is zero, [`Error::HeadDim`] if no kernel supports `head_dim`,
     /// [`Error::Plan`].
     pub fn new(device: &Device, heads: usize, head_dim: usize) -> Result<Self, Error> {
         if heads == 0 || head_dim == 0 {
@@ -53,12 +53,12 @@ impl CausalAttention {
         Ok(Self { device: device.clone(), kernel, heads, head_dim: head_dim as u32 })
     }
 
-    /// How many heads.
+    /// The number of heads.
     pub fn heads(&self) -> usize {
         self.heads as usize
     }
 
-    /// Columns of one.
+    /// Columns of a head.
     pub fn head_dim(&self) -> usize {
         self.head_dim as usize
     }
@@ -69,17 +69,17 @@ impl CausalAttention {
     }
 
     /// `qkv: [M, 3 · heads · head_dim]` holds queries, keys and values side by side, in each of them one head
-    /// after the other; `y: [M, heads · head_dim]`. M is a number of sequences of `seq_len` tokens, one after
+    /// after the other; `y: [M, heads · head_dim]`. M rows are whole sequences of `seq_len` tokens, one after
     /// another.
     ///
-    /// qkv is read 16 bytes at a time and must lie so: an address that is a multiple of 16 bytes, a stride
-    /// that is one of 8 elements. y may lie anywhere.
+    /// qkv is read 16 bytes at a time: its address must be a multiple of 16 bytes, and its stride a multiple
+    /// of 8 elements. y needs no alignment.
     ///
-    /// Queued on the stream, by the rules of a layer's [`run`](super::Call::run).
+    /// The work is queued on the stream, under the rules of a layer's [`run`](super::Call::run).
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`]: nothing is queued then.
+    /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`]: nothing has then been queued.
     /// [`Error::Driver`] if the launch fails.
     pub fn forward(
         &self,

@@ -6,8 +6,8 @@ use super::{device::Device, driver, error::Error, memory::Memory, stream::Stream
 
 /// Device memory that holds f16, freed when dropped.
 ///
-/// What a kernel or a copy that is still under way writes to it, and what is read meanwhile, is undetermined
-/// f16, and nothing worse: the host never looks at device memory itself.
+/// While a kernel or a copy still writes to it, reading it gives unspecified f16 values, which is not
+/// undefined behaviour: the host never dereferences device memory.
 #[derive(Debug)]
 pub struct Buffer {
     memory: Memory,
@@ -35,7 +35,7 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// `len` NaNs, for tests: what a kernel leaves out shows.
+    /// `len` NaNs, for tests: elements that no kernel writes stay visible.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Buffer {
         self.len
     }
 
-    /// Whether it has no element.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -72,11 +72,12 @@ impl Buffer {
         self.memory.address()
     }
 
-    /// What it holds. Waits for all work on the device; not while a stream of it is in capture.
+    /// Copies the content to the host. Waits for all work on the device; not allowed while a stream of the
+    /// device is in capture.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`], that of a kernel that failed among them.
+    /// [`Error::Driver`], also if a kernel has failed.
     pub fn to_vec(&self) -> Result<Vec<f16>, Error> {
         let mut values = vec![f16::ZERO; self.len];
         self.device().synchronize()?;
@@ -84,19 +85,19 @@ impl Buffer {
         Ok(values)
     }
 
-    /// Puts `values` in place of what it holds. Waits for all work on the device, and for the copy; not while
-    /// a stream of it is in capture.
+    /// Overwrites the content with `values`. Waits for all work on the device, and for the copy; not allowed
+    /// while a stream of the device is in capture.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] if there are more or fewer of them, [`Error::Driver`].
+    /// [`Error::Length`] if `values` has another length, [`Error::Driver`].
     pub fn write(&mut self, values: &[f16]) -> Result<(), Error> {
         self.require_length(values.len())?;
         self.device().synchronize()?;
         self.memory.write(0, values)
     }
 
-    /// Sets every element to `value` in the order of the stream, and returns at once.
+    /// Queues setting every element to `value` on the stream, and returns at once.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ impl Buffer {
         unsafe { driver::memset_d16_async(self.address(), value.to_bits(), self.len, stream.raw()) }
     }
 
-    /// Copies what `from` holds, in the order of the stream, and returns at once.
+    /// Queues a copy of the content of `from` on the stream, and returns at once.
     ///
     /// # Errors
     ///
@@ -130,8 +131,8 @@ impl Buffer {
         }
     }
 
-    /// As [`write`](Self::write), in the order of the stream, without waiting for anything. (From memory that
-    /// is not page-locked the driver may wait all the same.)
+    /// As [`write`](Self::write), but queued on the stream without waiting. (The driver may still wait if the
+    /// host memory is not page-locked.)
     ///
     /// # Errors
     ///
@@ -139,8 +140,8 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// `values` stays as it is until the stream has passed the copy; captured in a graph, as long as that is
-    /// launched.
+    /// `values` must stay alive and unchanged until the stream has executed the copy; if the copy is captured
+    /// in a graph, as long as the graph is launched.
     pub unsafe fn write_async(&mut self, values: &[f16], stream: &Stream) -> Result<(), Error> {
         self.require_length(values.len())?;
         self.device().require("the stream", stream.device().ordinal())?;
@@ -153,8 +154,8 @@ impl Buffer {
         unsafe { driver::memcpy_htod_async(self.address(), from, bytes, stream.raw()) }
     }
 
-    /// Copies what it holds to `values`, in the order of the stream, without waiting for anything. (To memory
-    /// that is not page-locked the driver may wait all the same.)
+    /// Queues a copy of the content to `values` on the stream without waiting. (The driver may still wait if
+    /// the host memory is not page-locked.)
     ///
     /// # Errors
     ///
@@ -162,8 +163,8 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// Nobody reads or writes `values` until the stream has passed the copy, and it lives as long; captured
-    /// in a graph, as long as that is launched.
+    /// `values` must stay alive, and must not be read or written, until the stream has executed the copy; if
+    /// the copy is captured in a graph, as long as the graph is launched.
     pub unsafe fn read_async(&self, values: &mut [f16], stream: &Stream) -> Result<(), Error> {
         if values.len() != self.len {
             return Err(Error::Length { expected: values.len(), found: self.len });

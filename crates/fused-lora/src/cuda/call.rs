@@ -25,14 +25,14 @@ use crate::{
     shape::{check_call, check_fit, require},
 };
 
-/// A call of a [`Layer`](super::Layer), with what is asked for beside x. [`run`](Self::run) queues it.
+/// A call of a [`Layer`](super::Layer) with x and options. [`run`](Self::run) queues it.
 #[derive(Clone, Copy)]
 #[must_use = "nothing is queued before `run`"]
 pub struct Call<'a> {
     pub(super) weight: &'a Weight,
     pub(super) bias: Option<&'a Buffer>,
     pub(super) activation: Option<Activation>,
-    /// Those of the layer.
+    /// The layer's adapters.
     pub(super) adapters: Adapters<'a>,
     pub(super) segments: Option<&'a Segments>,
     pub(super) x: Matrix<'a>,
@@ -42,39 +42,39 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The adapters that `segments` give the rows of x, in place of the layer's own: still one launch, whose
-    /// cost follows the ranks that are there.
+    /// Uses the adapters that `segments` assign to the rows of x in place of the layer's own, still in one
+    /// launch; its cost follows the ranks that are present.
     pub fn segments(self, segments: &'a Segments) -> Self {
         Self { segments: Some(segments), ..self }
     }
 
-    /// `residual: [M, N]` is added before the one rounding. It is to be kept as x is.
+    /// Adds `residual: [M, N]` before the single rounding. Keep it as long as x.
     ///
-    /// `unfused` rounds the base product on its way, which lies in y; but with an adapter and
-    /// [`Residual::Output`] beside h in the workspace, which then needs
-    /// `workspace_size(m, rank.next_multiple_of(16) + n)` ([`workspace_size`](super::workspace_size)).
+    /// `unfused` rounds the base product and stores it in y. With an adapter and [`Residual::Output`] it is
+    /// stored in the workspace beside h, which then needs `workspace_size(m, rank.next_multiple_of(16) + n)`
+    /// ([`workspace_size`](super::workspace_size)).
     pub fn residual(self, residual: Residual<Matrix<'a>>) -> Self {
         Self { residual, ..self }
     }
 
-    /// Another strategy than [`Strategy::Fused`]: for measuring, and for checking one against the other.
-    /// `unfused` is three launches.
+    /// Uses another strategy than [`Strategy::Fused`], to measure the strategies or to check them against
+    /// each other. `unfused` is three launches.
     pub fn strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }
     }
 
-    /// The fastest of the launches that `allow` lets pass: for tests of each kernel and each size of
-    /// clusters, and for tuning. Such plans are not kept.
+    /// Uses the fastest launch among those that `allow` accepts, to test each kernel and each cluster size,
+    /// and to tune. Such plans are not cached.
     pub fn among(self, allow: &'a dyn Fn(&Launch) -> bool) -> Self {
         Self { allow: Some(allow), ..self }
     }
 
-    /// What [`run`](Self::run) would launch, if y is without gaps and aligned as far as N allows, and the
-    /// workspace of the size that [`workspace_size`](super::workspace_size) says for the largest rank.
+    /// What [`run`](Self::run) would launch if y has no gaps and is aligned as far as N allows, and the
+    /// workspace has the [`workspace_size`](super::workspace_size) of the largest rank.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run), but for those of y, workspace and stream.
+    /// As [`run`](Self::run), except the errors about y, workspace and stream.
     pub fn plan(&self) -> Result<Plan, Error> {
         let n = self.weight.rows as usize;
         let y = Place { address: 0, rows: self.x.rows(), columns: n, stride: n, device: None };
@@ -85,15 +85,15 @@ impl<'a> Call<'a> {
     /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one launch: `x: [M, K]`,
     /// `y: [M, N]`.
     ///
-    /// Queued on the stream; y is there when the stream has passed it. What y held is overwritten, and
-    /// nothing between its rows is touched. x, y, the layer and its adapter have to be kept until then:
-    /// dropped earlier, they wait for the device.
+    /// The work is queued on the stream; y is complete when the stream has executed it. y is overwritten;
+    /// memory between its rows is not touched. Keep x, y, the layer and its adapter until then; dropping them
+    /// earlier waits for the device.
     ///
     /// # Errors
     ///
     /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`], [`Error::WorkspaceTooSmall`],
-    /// [`Error::WorkspaceStream`]: nothing is queued then. [`Error::Driver`], or [`Error::Plan`] with the
-    /// operand that has no tensor map, if the launch fails.
+    /// [`Error::WorkspaceStream`]: nothing has then been queued. [`Error::Driver`], or [`Error::Plan`] with
+    /// the operand that has no tensor map, if the launch fails.
     pub fn run(self, y: MatrixMut<'_>, workspace: &mut Workspace, stream: &Stream) -> Result<(), Error> {
         let y = y.place();
         self.check(y)?;

@@ -17,7 +17,7 @@ pub(super) struct PrimaryContext {
 }
 
 impl PrimaryContext {
-    /// Makes it, unless CUDA's runtime or somebody else did.
+    /// Creates the context, unless CUDA's runtime or other code has created it.
     pub(super) fn retain(device: CUdevice) -> Result<Self, Error> {
         let mut context = CUcontext::NULL;
         // SAFETY: `context` is writable.
@@ -25,7 +25,8 @@ impl PrimaryContext {
         Ok(Self { device, context })
     }
 
-    /// Makes it the calling thread's, until the guard is dropped. What was current is so again then.
+    /// Makes it the calling thread's current context until the guard is dropped, which restores the previous
+    /// one.
     pub(super) fn enter(&self) -> Result<Entered<'_>, Error> {
         // SAFETY: the context is retained.
         unsafe { driver::ctx_push_current(self.context)? };

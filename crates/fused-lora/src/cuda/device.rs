@@ -23,8 +23,8 @@ const FIRST_CAPABILITY: (u32, u32) = (8, 0);
 
 /// A GPU that can run the kernels: its primary context, and the kernels loaded into it.
 ///
-/// Clones, and what is opened again while one is alive, share them. The primary context is the one that
-/// CUDA's runtime, and with it PyTorch, uses, so their memory and streams can be passed to this library.
+/// Clones share them, and so does a device that is opened again while one is alive. CUDA's runtime, and with
+/// it PyTorch, uses the same primary context, so their memory and streams can be passed to this library.
 #[derive(Clone)]
 pub struct Device {
     inner: Arc<Inner>,
@@ -54,7 +54,8 @@ impl Device {
         }
     }
 
-    /// What the driver says of each of them, also of those that cannot run the kernels. Never empty.
+    /// The properties of each device that the driver shows this process, also of those that cannot run the
+    /// kernels. Never empty.
     ///
     /// # Errors
     ///
@@ -68,7 +69,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// Those of [`count`](Self::count), [`Error::BadOrdinal`], [`Error::Unsupported`] for a compute
+    /// The errors of [`count`](Self::count), [`Error::BadOrdinal`], [`Error::Unsupported`] for a compute
     /// capability below 8.0, [`Error::DriverTooOld`], and [`Error::Module`] if the driver's compiler fails.
     pub fn open(ordinal: u32) -> Result<Self, Error> {
         static OPEN: OnceLock<Mutex<HashMap<u32, Weak<Inner>>>> = OnceLock::new();
@@ -83,24 +84,24 @@ impl Device {
         Ok(Self { inner })
     }
 
-    /// Its number.
+    /// The device's number.
     pub fn ordinal(&self) -> u32 {
         self.properties().ordinal
     }
 
-    /// What the driver says of it.
+    /// The device's properties, as the driver reports them.
     pub fn properties(&self) -> &Properties {
         self.gpu().properties()
     }
 
-    /// What the newest of its kernels are compiled for. On compute capability 9.0 [`Target::Sm80`] means
-    /// slower kernels; [`without_sm90a`](Self::without_sm90a) says why.
+    /// The target of the newest kernels that it runs. On compute capability 9.0 [`Target::Sm80`] means slower
+    /// kernels; [`without_sm90a`](Self::without_sm90a) says why.
     pub fn target(&self) -> Target {
         self.gpu().target()
     }
 
-    /// Why the kernels for compute capability 9.0 are not used, where the device is one of that and the
-    /// driver new enough, but would not load them. Those for 8.0 serve then.
+    /// Why the kernels for compute capability 9.0 are not used, if the device has that capability and the
+    /// driver is new enough, but could not load them. The kernels for 8.0 are then used.
     pub fn without_sm90a(&self) -> Option<&Error> {
         self.module().without_sm90a()
     }
@@ -118,25 +119,25 @@ impl Device {
         Ok(free)
     }
 
-    /// Waits until all work on the device that this process has queued is done. Not while a stream of it is
-    /// in capture.
+    /// Waits until all work that this process has queued on the device is done. Not allowed while a stream of
+    /// the device is in capture.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`], that of a kernel that failed among them.
+    /// [`Error::Driver`], also if a kernel has failed.
     pub fn synchronize(&self) -> Result<(), Error> {
         let _entered = self.enter()?;
         // SAFETY: a context is current.
         unsafe { driver::ctx_synchronize() }
     }
 
-    /// How many CTAs of a kernel an SM of this device holds at a time, as registers and shared memory allow.
-    /// 0 if it cannot run it.
+    /// How many CTAs of a kernel fit on an SM of this device at a time, given registers and shared memory. 0
+    /// if the device cannot run the kernel.
     pub fn resident(&self, kernel: &Kernel) -> u32 {
         self.gpu().resident(kernel)
     }
 
-    /// As a plan sees it.
+    /// The GPU as plans use it.
     pub fn gpu(&self) -> &Gpu {
         self.module().gpu()
     }
@@ -151,8 +152,8 @@ impl Device {
         &self.inner.module
     }
 
-    /// Makes the device's context the calling thread's, until the guard is dropped. What was current is so
-    /// again then.
+    /// Makes the device's context the calling thread's current one until the guard is dropped, which restores
+    /// the previous one.
     pub(super) fn enter(&self) -> Result<Entered<'_>, Error> {
         self.inner.context.enter()
     }
@@ -169,7 +170,7 @@ impl Device {
         if expected == found { Ok(()) } else { Err(Error::OtherDevice { what, expected, found }) }
     }
 
-    /// The same of matrices of which it is known.
+    /// The same check for matrices whose device is known.
     pub(super) fn require_all(
         &self,
         matrices: impl IntoIterator<Item = (&'static str, Place)>,

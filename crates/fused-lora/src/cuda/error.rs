@@ -1,17 +1,17 @@
 use super::driver::library::LoadError;
 use crate::plan;
 
-/// Why a device, an operand or a call was refused. Unless it says otherwise, nothing has been launched or
-/// written then.
+/// Why a device, an operand or a call was rejected. Unless an error says otherwise, nothing has been launched
+/// or written.
 ///
-/// A kernel's own failure shows later: CUDA reports it at the next call that waits, as [`Error::Driver`].
+/// The failure of a kernel is reported later: by the next call that waits, as [`Error::Driver`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The driver's library cannot be loaded.
     #[error("no CUDA driver: {0}")]
     NoDriver(LoadError),
-    /// There is a driver, and no GPU that it may use (see `CUDA_VISIBLE_DEVICES`).
+    /// There is a driver, but no GPU that it may use (see `CUDA_VISIBLE_DEVICES`).
     #[error("the CUDA driver finds no device")]
     NoDevice,
     /// The driver cannot compile the kernels' PTX.
@@ -22,7 +22,7 @@ pub enum Error {
     DriverTooOld {
         /// The CUDA version of the driver.
         found: (u32, u32),
-        /// The first CUDA version that knows the kernels' PTX ISA.
+        /// The first CUDA version that supports the kernels' PTX ISA.
         needed: (u32, u32),
     },
     /// The GPU is older than Ampere.
@@ -38,15 +38,15 @@ pub enum Error {
     BadOrdinal {
         /// The number asked for.
         ordinal: u32,
-        /// How many there are.
+        /// The number of devices.
         count: u32,
     },
-    /// The device's memory does not suffice.
+    /// The device does not have enough memory.
     #[error("out of device memory: {bytes} bytes asked for, {free} free")]
     OutOfMemory {
         /// Bytes asked for.
         bytes: usize,
-        /// Bytes free on the device then.
+        /// Bytes that were free on the device.
         free: usize,
     },
     /// The workspace is smaller than `workspace_size` says for this call.
@@ -54,37 +54,37 @@ pub enum Error {
     WorkspaceTooSmall {
         /// Bytes needed.
         needed: usize,
-        /// Bytes there are.
+        /// The workspace's size in bytes.
         found: usize,
     },
-    /// The workspace is in use on another stream, with which this call would share it.
+    /// The workspace is bound to another stream than the call's.
     #[error("the workspace belongs to another stream; `reset` it first, or give each stream its own")]
     WorkspaceStream,
     /// Two things that are used together are on different devices.
     #[error("{what} is on device {found}, the layer on device {expected}")]
     OtherDevice {
-        /// What is elsewhere.
+        /// What is on another device.
         what: &'static str,
         /// The layer's device.
         expected: u32,
-        /// Its own.
+        /// The device that it is on.
         found: u32,
     },
     /// Shapes that do not fit, or a scale that is not finite.
     #[error(transparent)]
     Problem(#[from] crate::Error),
-    /// The same, of one entry of an adapter table.
+    /// Shapes that do not fit, or a scale that is not finite, in one entry of an adapter table.
     #[error("entry {index} of the adapter table: {source}")]
     Entry {
-        /// Its index.
+        /// The entry's index.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         source: crate::Error,
     },
-    /// Sizes that the kernels cannot count, places that they cannot address, or no kernel for the call.
+    /// Sizes or addresses that the kernels cannot handle, or no kernel for the call.
     #[error(transparent)]
     Plan(#[from] plan::Error),
-    /// An entry's columns are none, or not all of y's.
+    /// An entry's column range is empty or reaches beyond y.
     #[error(
         "adapter {index} adds to columns {} to {} of {out_features}",
         columns.0, columns.1
@@ -97,7 +97,7 @@ pub enum Error {
         /// N
         out_features: usize,
     },
-    /// Rows of an output would lie over each other.
+    /// Rows of an output would overlap.
     #[error("the rows of an output have {columns} elements and are {stride} apart")]
     RowsOverlap {
         /// Columns.
@@ -121,18 +121,18 @@ pub enum Error {
         /// Elements of β.
         beta: usize,
     },
-    /// Heads that the attention kernels have no tiles for.
+    /// A head size for which there is no attention kernel.
     #[error("heads of {head_dim} columns: the GPU kernels take multiples of 8 up to {limit}")]
     HeadDim {
         /// Columns of a head.
         head_dim: usize,
-        /// The most that there is a kernel for on this device.
+        /// The largest head size with a kernel on this device.
         limit: usize,
     },
-    /// The driver does not take the kernels.
+    /// The driver cannot load the kernels.
     #[error("the driver cannot load the kernels: {log}")]
     Module {
-        /// Its compiler's words, or those of the call.
+        /// The output of the driver's compiler, or the error of the call.
         log: String,
     },
     /// Any other failure of the driver.
@@ -142,7 +142,7 @@ pub enum Error {
         call: &'static str,
         /// Its result, a `CUresult`.
         code: u32,
-        /// What the driver says of it.
+        /// The driver's description of the result.
         text: String,
     },
 }

@@ -5,7 +5,7 @@ use super::{
     stream::Stream,
 };
 
-/// A point in a stream's work, and the time at which it was reached.
+/// A point in a stream's work, and the time at which the stream reached it.
 #[derive(Debug)]
 pub struct Event {
     device: Device,
@@ -13,7 +13,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// One that has not been recorded.
+    /// An event that has not been recorded.
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl Event {
         Ok(Self { device: device.clone(), raw })
     }
 
-    /// Records it behind what is in the stream now.
+    /// Records it after the work that is in the stream now.
     ///
     /// # Errors
     ///
@@ -38,22 +38,22 @@ impl Event {
         unsafe { driver::event_record(self.raw, stream.raw()) }
     }
 
-    /// Waits until it is reached.
+    /// Waits until the stream has reached it.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`], that of a kernel that failed among them.
+    /// [`Error::Driver`], also if a kernel has failed.
     pub fn synchronize(&self) -> Result<(), Error> {
         let _entered = self.device.enter()?;
         // SAFETY: it is alive.
         unsafe { driver::event_synchronize(self.raw) }
     }
 
-    /// Seconds from `start` to this one, both reached; to about half a microsecond.
+    /// Seconds from `start` to this event, to about half a microsecond. Both must have been reached.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`], where one of them was not recorded or is not reached yet.
+    /// [`Error::Driver`] if one of them was not recorded or has not been reached.
     pub fn seconds_since(&self, start: &Event) -> Result<f64, Error> {
         self.device.require("the start", start.device.ordinal())?;
         let _entered = self.device.enter()?;

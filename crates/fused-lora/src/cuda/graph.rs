@@ -18,13 +18,14 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Records what `record` puts into the stream, which does not run. Without any work the graph is empty.
+    /// Records the work that `record` queues on the stream, without running it. Without any work the graph is
+    /// empty.
     ///
-    /// Addresses are recorded, not what is there: a launch reads what the buffers hold then.
+    /// Addresses are recorded, not contents: a launch reads the contents that the buffers have at that time.
     ///
     /// # Errors
     ///
-    /// What `record` returns, and [`Error::Driver`]. The stream is out of capture then, too.
+    /// The errors of `record`, and [`Error::Driver`]. The stream leaves capture in this case, too.
     pub fn capture<E: From<Error>>(
         stream: &Stream,
         record: impl FnOnce(&Stream) -> Result<(), E>,
@@ -43,7 +44,7 @@ impl Graph {
         Ok(Self { device, executable })
     }
 
-    /// Puts the recorded work into a stream and returns at once.
+    /// Queues the recorded work on a stream and returns at once.
     ///
     /// # Errors
     ///
@@ -53,7 +54,7 @@ impl Graph {
     ///
     /// Until the work is done,
     ///
-    /// - all that was recorded is alive: layers, adapters, tables, segments, buffers, workspaces;
+    /// - everything that was recorded is alive: layers, adapters, tables, segments, buffers, workspaces;
     /// - no other work uses the recorded workspaces, writes to what the recorded work uses, or reads what it
     ///   writes.
     pub unsafe fn launch(&self, stream: &Stream) -> Result<(), Error> {

@@ -27,7 +27,7 @@ const PROMOTION_128_BYTES: u32 = 2;
 /// `CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE`: what lies outside is read as zero.
 const FILL_ZERO: u32 = 0;
 
-/// What an entry gets, its one parameter.
+/// The single parameter of an entry.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack, for a launch")]
 pub(super) enum Arguments {
     Params(Params),
@@ -43,7 +43,7 @@ impl Arguments {
     }
 }
 
-/// What a launch of a call gets.
+/// The parameter of a launch of a call.
 ///
 /// # Errors
 ///

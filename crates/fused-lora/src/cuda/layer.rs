@@ -16,11 +16,10 @@ use crate::{
 };
 
 /// A linear layer on a device, optionally with an adapter and an epilogue. Clones share W, so that one weight
-/// can serve with many adapters.
+/// can be used with many adapters.
 ///
-/// A [call](Self::call) puts kernels into a stream and returns: it allocates nothing, copies nothing and
-/// waits for nothing. So it can be captured in a [`Graph`](super::Graph), which reads, when it is launched,
-/// what x holds then.
+/// A [call](Self::call) queues kernels and returns. It does not allocate, copy or wait, so it can be captured
+/// in a [`Graph`](super::Graph); the graph reads the content that x has when the graph is launched.
 #[derive(Clone, Debug)]
 pub struct Layer {
     weight: Arc<Weight>,
@@ -39,7 +38,7 @@ impl Layer {
         Ok(Self { weight: Arc::new(Weight::new(device, w)?), adapter: None, bias: None, activation: None })
     }
 
-    /// [`set_adapter`](Self::set_adapter) on the way.
+    /// Sets the adapter, for a chain of calls: [`set_adapter`](Self::set_adapter).
     ///
     /// # Errors
     ///
@@ -49,12 +48,13 @@ impl Layer {
         Ok(self)
     }
 
-    /// Changes or drops the adapter and returns the one there was. W is not touched. What is in a stream or a
-    /// graph keeps the adapter that it was queued with, which has to be kept as long.
+    /// Replaces or removes the adapter and returns the previous one. W is not copied again. Work that is
+    /// already queued or captured uses the adapter that it was queued with; keep that adapter until the work
+    /// is done.
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if A or B does not fit W, [`Error::OtherDevice`]. The layer keeps its adapter then.
+    /// [`Error::Problem`] if A or B does not fit W, [`Error::OtherDevice`]. The layer then keeps its adapter.
     pub fn set_adapter(&mut self, adapter: Option<Adapter>) -> Result<Option<Adapter>, Error> {
         if let Some(adapter) = &adapter {
             let of_adapter = [adapter.out_features(), adapter.in_features()];
@@ -64,7 +64,7 @@ impl Layer {
         Ok(std::mem::replace(&mut self.adapter, adapter))
     }
 
-    /// [`set_epilogue`](Self::set_epilogue) on the way.
+    /// Sets the epilogue, for a chain of calls: [`set_epilogue`](Self::set_epilogue).
     ///
     /// # Errors
     ///
@@ -74,12 +74,12 @@ impl Layer {
         Ok(self)
     }
 
-    /// Sets what happens to the sums before they are rounded, in place of what was set before.
+    /// Sets the epilogue, which is applied to the sums before they are rounded. It replaces the previous one.
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`] if the bias has not N elements, [`Error::OutOfMemory`], [`Error::Driver`]. The
-    /// layer keeps its epilogue then.
+    /// [`Error::Problem`] if the bias does not have N elements, [`Error::OutOfMemory`], [`Error::Driver`].
+    /// The layer then keeps its epilogue.
     pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
         let Epilogue { bias, activation } = epilogue;
         let bias = match bias {
@@ -93,22 +93,22 @@ impl Layer {
         Ok(())
     }
 
-    /// K
+    /// K: the number of input features.
     pub fn in_features(&self) -> usize {
         self.weight.columns as usize
     }
 
-    /// N
+    /// N: the number of output features.
     pub fn out_features(&self) -> usize {
         self.weight.rows as usize
     }
 
-    /// The adapter's r, 0 without one.
+    /// The rank of the adapter; 0 without an adapter.
     pub fn rank(&self) -> usize {
         self.adapter.as_ref().map_or(0, Adapter::rank)
     }
 
-    /// The adapter.
+    /// The adapter, if the layer has one.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
     }
@@ -133,7 +133,7 @@ impl Layer {
         workspace_size(m_max, self.rank())
     }
 
-    /// A call with `x: [M, K]`, fused and with the layer's adapter unless it is asked for something else:
+    /// A call with `x: [M, K]`, fused and with the layer's adapter unless other options are set:
     ///
     /// ```no_run
     /// # use fused_lora::{Residual, Strategy, cuda::*};

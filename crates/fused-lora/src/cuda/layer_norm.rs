@@ -17,7 +17,7 @@ use crate::{error::Operand, plan::params, shape::check_call};
 const EPSILON: f32 = 1e-5;
 
 /// LayerNorm on a device: `y = (x − mean) / √(variance + 1e-5) · γ + β`, row by row. Storage is f16, sums are
-/// f32, and the variance is that of the differences.
+/// f32, and the variance is computed from the differences to the mean.
 ///
 /// A NaN or infinity in a row of x makes that row of y NaN, and no other. Clones share γ and β.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl LayerNorm {
     ///
     /// # Errors
     ///
-    /// [`Error::NormWeights`] if they have no elements or not as many, [`Error::OutOfMemory`],
+    /// [`Error::NormWeights`] if they are empty or differ in length, [`Error::OutOfMemory`],
     /// [`Error::Driver`].
     pub fn new(
         device: &Device,
@@ -62,15 +62,15 @@ impl LayerNorm {
         self.gamma.device()
     }
 
-    /// Normalises the rows of `x: [M, width]` into `y: [M, width]`, which may both lie anywhere: rows are
-    /// read and written 16 bytes at a time where address and stride allow it, else element by element.
+    /// Normalises the rows of `x: [M, width]` into `y: [M, width]`. Neither needs alignment: rows are read
+    /// and written 16 bytes at a time where address and stride allow it, otherwise element by element.
     ///
-    /// Queued on the stream, by the rules of a layer's [`run`](super::Call::run).
+    /// The work is queued on the stream, under the rules of a layer's [`run`](super::Call::run).
     ///
     /// # Errors
     ///
-    /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`]: nothing is queued then. [`Error::Driver`]
-    /// if the launch fails.
+    /// [`Error::Problem`], [`Error::Plan`], [`Error::OtherDevice`]: nothing has then been queued.
+    /// [`Error::Driver`] if the launch fails.
     pub fn forward(&self, x: Matrix<'_>, y: MatrixMut<'_>, stream: &Stream) -> Result<(), Error> {
         let device = self.device();
         let (x, y) = (x.place(), y.place());

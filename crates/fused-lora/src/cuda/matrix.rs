@@ -5,17 +5,18 @@ use std::marker::PhantomData;
 use super::{buffer::Buffer, error::Error};
 use crate::plan::place::Place;
 
-/// A matrix of f16 in device memory that is read: rows of adjacent elements, any distance apart.
+/// A matrix of f16 in device memory that is read: the elements of a row are adjacent, the row stride is
+/// arbitrary.
 ///
 /// The kernels read it 16 bytes at a time where its address is a multiple of 16 bytes and its columns and
-/// stride are multiples of 8; otherwise element by element: slower, never wrong.
+/// stride are multiples of 8, otherwise element by element, which is slower.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     place: Place,
     memory: PhantomData<&'a Buffer>,
 }
 
-/// A matrix of f16 in device memory that is written. What lies between its rows is not touched.
+/// A matrix of f16 in device memory that is written. Memory between its rows is not touched.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
     place: Place,
@@ -33,7 +34,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// `rows` × `columns`, from element `offset` of `buffer` on, with `stride` elements from row to row. Rows
-    /// may overlap, and with a stride of 0 be the same.
+    /// may overlap; with a stride of 0 they are the same.
     ///
     /// # Errors
     ///
@@ -49,23 +50,23 @@ impl<'a> Matrix<'a> {
         Ok(Self { place: located(place, buffer, offset), memory: PhantomData })
     }
 
-    /// A matrix in memory of somebody else, a framework's tensor: `address` is that of its first element,
-    /// `stride` in elements.
+    /// A matrix in memory that others own, such as a framework's tensor: `address` is the address of its
+    /// first element, `stride` is in elements.
     ///
     /// # Safety
     ///
     /// The address is on the device of the layer that reads it and a multiple of 2; all elements are readable
-    /// there until the work that was given the matrix is done, and nobody writes to them meanwhile.
+    /// there until the work that was given the matrix is done, and nothing else writes to them meanwhile.
     pub unsafe fn from_raw_parts(address: u64, rows: usize, columns: usize, stride: usize) -> Self {
         Self { place: Place { address, rows, columns, stride, device: None }, memory: PhantomData }
     }
 
-    /// Its rows.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.place.rows
     }
 
-    /// Its columns.
+    /// The number of columns.
     pub fn columns(&self) -> usize {
         self.place.columns
     }
@@ -109,14 +110,14 @@ impl<'a> MatrixMut<'a> {
         Ok(Self { place: located(place, buffer, offset), memory: PhantomData })
     }
 
-    /// A matrix in memory of somebody else, a framework's tensor: `address` is that of its first element,
-    /// `stride` in elements.
+    /// A matrix in memory that others own, such as a framework's tensor: `address` is the address of its
+    /// first element, `stride` is in elements.
     ///
     /// # Safety
     ///
     /// The address is on the device of the layer that writes it and a multiple of 2; all elements are
-    /// writable there until the work that was given the matrix is done, rows do not overlap, and nobody reads
-    /// or writes them meanwhile.
+    /// writable there until the work that was given the matrix is done, rows do not overlap, and nothing else
+    /// reads or writes them meanwhile.
     pub unsafe fn from_raw_parts(address: u64, rows: usize, columns: usize, stride: usize) -> Self {
         Self { place: Place { address, rows, columns, stride, device: None }, memory: PhantomData }
     }
@@ -126,12 +127,12 @@ impl<'a> MatrixMut<'a> {
         MatrixMut { place: self.place, memory: PhantomData }
     }
 
-    /// Its rows.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.place.rows
     }
 
-    /// Its columns.
+    /// The number of columns.
     pub fn columns(&self) -> usize {
         self.place.columns
     }

@@ -13,11 +13,10 @@ use super::{
     error::Error,
 };
 
-/// A type whose values are bytes, all of them: no padding, and any bytes are a value.
+/// A type without padding for which every byte pattern is valid.
 ///
 /// # Safety
-///
-/// That it is so.
+/// The type has no padding, and every byte pattern is a valid value.
 pub(super) unsafe trait Plain: Copy {}
 // SAFETY: an integer.
 unsafe impl Plain for u8 {}

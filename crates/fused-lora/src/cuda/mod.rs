@@ -1,7 +1,7 @@
 //! The operation on an NVIDIA GPU, compute capability 8.0 and up.
 //!
-//! A [`Layer`] copies W to the device once, an [`Adapter`] A and B; a [`Call`] then puts one kernel
-//! into a [`Stream`]. Which one, [`plan`](crate::plan) decides for each call; [`Call::plan`] tells.
+//! A [`Layer`] copies W to the device once, an [`Adapter`] A and B; a [`Call`] then queues one kernel on a
+//! [`Stream`]. [`plan`](crate::plan) chooses the kernel of each call; [`Call::plan`] says which.
 //!
 //! ```no_run
 //! use fused_lora::cuda::{Adapter, Buffer, Device, Layer, Matrix, MatrixMut, Stream, Workspace};
@@ -30,60 +30,62 @@
 //!
 //! # Without a GPU
 //!
-//! A program with this module is built and starts without CUDA; [`Device::open`] says then what is missing.
-//! The driver's library is looked for when the first device is asked for: `libcuda.so.1`, then `libcuda.so`,
-//! where the dynamic loader looks, or the one file that `FUSED_LORA_LIBCUDA` names. A driver that lacks a
-//! function fails the calls that need it, by its name, and no others.
+//! A program with this module builds and starts without CUDA; [`Device::open`] then says what is missing. The
+//! driver's library is looked for when the first device is requested: `libcuda.so.1`, then `libcuda.so`,
+//! where the dynamic loader looks, or only the file that `FUSED_LORA_LIBCUDA` names. If a driver lacks a
+//! function, the calls that need it fail and name it; all others work.
 //!
 //! # Hopper
 //!
 //! On compute capability 9.0, with a driver for CUDA 12.0 or later, kernels with `wgmma`, tensor copies and
-//! clusters serve beside those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y where
-//! the copy engine can address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes apart
-//! and do not overlap, however long they are. Other x and y take the kernels for 8.0: slower, never wrong.
-//! From CUDA 12.3 on they are launched *programmatically*, before the kernel in front of them has ended
-//! ([`Stream::with_programmatic_launches`]); they touch no memory before it has.
+//! clusters are used as well as those for 8.0 ([`SM90_KERNELS`], [`Device::target`]). They read x and write y
+//! where the copy engine can address them: at multiples of 16 bytes, with rows that lie multiples of 16 bytes
+//! apart and do not overlap; their length does not matter. Other x and y use the kernels for 8.0, which are
+//! slower. From CUDA 12.3 on they are launched *programmatically*, before the kernel in front of them has
+//! ended ([`Stream::with_programmatic_launches`]); they access no memory until it has ended.
 //!
-//! Where adapters of several segments meet in one row tile, those kernels either make all their h in a
-//! cluster, up to 256 columns together, or want a workspace in which it fits side by side
-//! ([`workspace_size`]); the kernels for 8.0 serve what neither can.
+//! Where adapters of several segments meet in one row tile, those kernels either compute all h of the row
+//! tile in a cluster, up to 256 columns, or need a workspace that holds it side by side ([`workspace_size`]);
+//! the kernels for 8.0 run where neither is possible.
 //!
-//! What a GPU that need not be there would launch, and how long it might take, [`Gpu::from_data_sheet`]
-//! tells. `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment takes that kernel, in clusters of 2,
-//! wherever its operation is launched; a call that it cannot serve is refused by that name.
-//! `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` never launches the one in clusters of 2, nor the other
-//! at all; where no kernel is left, a call is [`NoKernel`](crate::plan::Error::NoKernel).
+//! [`Gpu::from_data_sheet`] describes a GPU that need not be present; its plans say what the GPU would
+//! launch, and estimate the time. `FUSED_LORA_PLAN=sm90_gemm_128x256/2` in the environment launches this
+//! kernel, in clusters of 2, for every call of its operation; a call that it cannot run is an error that
+//! names it. `FUSED_LORA_PLAN=-sm90_gemm_128x256/2,-gemm_64x64` excludes the first kernel in clusters of 2,
+//! and the second entirely; a call for which no kernel is left fails with
+//! [`NoKernel`](crate::plan::Error::NoKernel).
 //!
 //! # The rest of a transformer layer
 //!
-//! [`LayerNorm`] and [`CausalAttention`] are one launch each, by the same rules as a [`Call`], of kernels for
-//! 8.0 that serve on everything later. They are never launched programmatically: behind a launch that began
-//! early they begin when it has ended, as ever in a stream, and one behind them waits for them before it
-//! touches memory.
+//! [`LayerNorm`] and [`CausalAttention`] are one launch each, under the same rules as a [`Call`]. Their
+//! kernels are those for 8.0, on all later GPUs, too. They are never launched programmatically: after a
+//! launch that began early they begin when it has ended, as always in a stream, and a launch after them waits
+//! for them before it accesses memory.
 //!
 //! # Waiting
 //!
-//! What goes into a stream returns at once: [`Call::run`], [`Buffer::fill`], [`Graph::launch`]. Making
-//! things waits for their own copies alone, so it can be done while other threads capture graphs.
-//! [`Buffer::to_vec`], [`Buffer::write`] and [`Workspace::reset`] wait for all work on the device. A kernel's
-//! failure shows at the next call that waits, and then at all others: CUDA gives a process no way back.
+//! Calls that queue work return at once: [`Call::run`], [`Buffer::fill`], [`Graph::launch`]. Constructors
+//! wait only for their own copies, so they can be called while other threads capture graphs.
+//! [`Buffer::to_vec`], [`Buffer::write`] and [`Workspace::reset`] wait for all work on the device. If a
+//! kernel fails, the next call that waits returns the error, and so do all later calls: CUDA gives a process
+//! no way to recover.
 //!
 //! # Memory
 //!
-//! The host never looks at device memory, so a mistake there cannot break the host's own: the worst is a
-//! wrong result or a failed launch. What safe functions ask for is checked before anything is queued. Left to
-//! the caller, and `unsafe` for it, is what cannot be checked:
+//! The host never dereferences device memory, so a mistake there cannot corrupt host memory: the worst is a
+//! wrong result or a failed launch. The requirements of safe functions are checked before anything is queued.
+//! What cannot be checked is `unsafe` and the caller's duty:
 //!
-//! - memory and streams of somebody else ([`Matrix::from_raw_parts`], [`Stream::from_raw`]);
-//! - that what a graph recorded is there when it is launched ([`Graph::launch`]);
-//! - host memory that is copied while the call is over ([`Buffer::write_async`]).
+//! - memory and streams that others own ([`Matrix::from_raw_parts`], [`Stream::from_raw`]);
+//! - that everything a graph recorded still exists when it is launched ([`Graph::launch`]);
+//! - host memory that is copied after the call has returned ([`Buffer::write_async`]).
 //!
-//! What is dropped while kernels may still use it waits for them.
+//! Dropping a value that kernels may still use waits for them.
 //!
 //! # Threads
 //!
 //! All types may be sent and shared. Every call makes the device's primary context current for its own
-//! duration, and what was current is so afterwards.
+//! duration, and restores the previous one.
 
 mod adapter;
 mod attention;

@@ -24,10 +24,10 @@ pub(super) struct Module {
     images: Vec<Image>,
     /// The entries, one for each of the GPU's.
     functions: Vec<CUfunction>,
-    /// Those of LayerNorm and attention.
+    /// The entries of LayerNorm and attention.
     layer_functions: Vec<(&'static LayerKernel, CUfunction)>,
     gpu: Gpu,
-    /// Why the kernels for compute capability 9.0 are not there, where they could have been.
+    /// Why the kernels for compute capability 9.0 could not be loaded, if they should have been.
     without_sm90a: Option<Error>,
 }
 

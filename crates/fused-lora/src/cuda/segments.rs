@@ -5,8 +5,8 @@ use fused_lora_kernels::{Global, params::Lora};
 use super::{error::Error, memory::Memory, table::AdapterTable};
 use crate::plan::{adapters::Adapters, assignment::Assignment};
 
-/// Which rows of a batch have which adapter of a table: on the device, for any number of calls with that many
-/// rows. Clones share it.
+/// Which rows of a batch use which adapter of a table, stored on the device, for any number of calls with the
+/// same number of rows. Clones share the device memory.
 #[derive(Clone, Debug)]
 pub struct Segments {
     inner: Arc<Inner>,
@@ -22,8 +22,8 @@ struct Inner {
 }
 
 impl Segments {
-    /// For calls with `m` rows: `rows` lists ranges of rows and the adapter of each, None for none. In order,
-    /// without overlap; rows in no range have no adapter.
+    /// Segments for calls with `m` rows: `rows` lists ranges of rows, in order and without overlap, and the
+    /// adapter of each (None for no adapter). Rows in no range have no adapter.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Segments {
         Ok(Self { inner: Arc::new(Inner { assignment, memory, table: table.clone(), m }) })
     }
 
-    /// Rows of the calls that it is for.
+    /// The number of rows of the calls that use it.
     pub fn m(&self) -> usize {
         self.inner.m
     }

@@ -9,7 +9,7 @@ use super::{
     error::Error,
 };
 
-/// A queue of work on a device: what is put in runs in its order, beside what other streams run.
+/// A queue of work on a device: its work runs in order, concurrently with the work of other streams.
 #[derive(Debug)]
 pub struct Stream {
     device: Device,
@@ -27,7 +27,7 @@ pub(super) enum Identity {
 }
 
 impl Stream {
-    /// A new one. It does not wait for the default stream, nor that for it.
+    /// A new stream. It does not wait for the default stream, nor the default stream for it.
     ///
     /// # Errors
     ///
@@ -39,12 +39,12 @@ impl Stream {
         Ok(Self { device: device.clone(), raw, identity, programmatic: true })
     }
 
-    /// A stream of somebody else, a framework's `CUstream` or `cudaStream_t`; null is the default stream. It
-    /// is not destroyed when this is dropped.
+    /// A stream that others own, such as a framework's `CUstream` or `cudaStream_t`; null is the default
+    /// stream. Dropping this value does not destroy the stream.
     ///
     /// # Safety
     ///
-    /// `raw` is a stream of the device's primary context, and stays one while this is in use.
+    /// `raw` is a stream of the device's primary context, and exists as long as this value is used.
     pub unsafe fn from_raw(device: &Device, raw: *mut c_void) -> Self {
         let identity = Identity::Foreign(raw as usize);
         Self { device: device.clone(), raw: CUstream(raw), identity, programmatic: true }
@@ -52,23 +52,24 @@ impl Stream {
 
     /// Whether kernels for compute capability 9.0 may be launched programmatically here (*CUDA C++
     /// Programming Guide*, Programmatic Dependent Launch): they begin while the kernel before them in the
-    /// stream still runs, prepare themselves, and touch nothing of memory until it has ended. So chains of
-    /// layers lose less between launches. On at first, where
-    /// [the driver can](super::Properties::launches_programmatically); elsewhere it changes nothing.
+    /// stream still runs, do their set-up, and access no memory until it has ended. This shortens the gaps
+    /// between the launches of consecutive layers. On by default where
+    /// [the driver supports it](super::Properties::launches_programmatically); elsewhere this changes
+    /// nothing.
     ///
-    /// To be turned off for graphs that are edited or updated afterwards by somebody who does not know such
-    /// edges, and to measure what it gains.
+    /// Turn it off for graphs that are edited or updated later by code that does not support such edges, and
+    /// to measure its effect.
     #[must_use]
     pub fn with_programmatic_launches(mut self, allowed: bool) -> Self {
         self.programmatic = allowed;
         self
     }
 
-    /// Waits until all that was put in is done.
+    /// Waits until all its work is done.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`], that of a kernel that failed among them.
+    /// [`Error::Driver`], also if a kernel has failed.
     pub fn synchronize(&self) -> Result<(), Error> {
         let _entered = self.device.enter()?;
         // SAFETY: the stream is alive.
@@ -80,7 +81,7 @@ impl Stream {
         self.raw.0
     }
 
-    /// The device that it is of.
+    /// The device that it is on.
     pub fn device(&self) -> &Device {
         &self.device
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{error::Operand, shape::require_nonzero};
 
 /// Several adapters of one layer on a device, each with its own rank, scale and columns, for batches that mix
-/// them. Clones share it.
+/// them. Clones share the device memory.
 #[derive(Clone, Debug)]
 pub struct AdapterTable {
     inner: Arc<Inner>,
@@ -28,13 +28,14 @@ struct Inner {
 }
 
 impl AdapterTable {
-    /// Copies `entries` to the device, for a layer with W: `[out_features, in_features]`. Their order gives
-    /// the numbers by which [`Segments`](super::Segments) name them.
+    /// Copies `entries` to the device, for a layer with W: `[out_features, in_features]`.
+    /// [`Segments`](super::Segments) refer to them by their index.
     ///
     /// # Errors
     ///
-    /// [`Error::Entry`] for shapes that do not fit and scales that are not finite, [`Error::Columns`] for
-    /// columns that are none or beyond y's, [`Error::OutOfMemory`], [`Error::Plan`], [`Error::Driver`].
+    /// [`Error::Entry`] for shapes that do not fit and scales that are not finite, [`Error::Columns`] for a
+    /// column range that is empty or reaches beyond y, [`Error::OutOfMemory`], [`Error::Plan`],
+    /// [`Error::Driver`].
     pub fn new(
         device: &Device,
         in_features: usize,
@@ -48,17 +49,17 @@ impl AdapterTable {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// How many adapters it has.
+    /// The number of adapters.
     pub fn len(&self) -> usize {
         self.entries().len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no adapters.
     pub fn is_empty(&self) -> bool {
         self.entries().is_empty()
     }
 
-    /// The rank of an adapter; None if there is no such.
+    /// The rank of an adapter; None if there is no adapter with this index.
     pub fn rank(&self, index: usize) -> Option<usize> {
         self.entries().get(index).map(|entry| entry.rank as usize)
     }
@@ -68,12 +69,12 @@ impl AdapterTable {
         self.entries().iter().map(|entry| entry.rank as usize).max().unwrap_or(0)
     }
 
-    /// K
+    /// K: the number of input features.
     pub fn in_features(&self) -> usize {
         self.inner.in_features
     }
 
-    /// N
+    /// N: the number of output features.
     pub fn out_features(&self) -> usize {
         self.inner.out_features
     }

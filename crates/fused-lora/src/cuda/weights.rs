@@ -44,7 +44,7 @@ pub struct TableEntry<'a> {
     pub a: ArrayView2<'a, f16>,
     /// `[columns, r]`
     pub b: ArrayView2<'a, f16>,
-    /// s
+    /// s: the scale.
     pub scale: f32,
     /// The columns of y that it adds to: all of them, or those of one projection in a fused QKV.
     pub columns: Range<usize>,

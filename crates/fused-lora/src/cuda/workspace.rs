@@ -8,9 +8,9 @@ use crate::plan::layout::{Layout, workspace_size};
 
 /// Device memory for h and for the counters of shared h, zeroed once; every launch leaves the counters zero.
 ///
-/// It serves any layer, one call after another on one stream: the first call binds it to its stream. Work on
-/// another stream, or a graph that is launched beside, needs its own. It does not grow:
-/// [`workspace_size`](super::workspace_size), or that of a layer, says how much is needed.
+/// It can be used with any layer, one call after another on one stream: the first call binds it to its
+/// stream. Work on another stream, or a graph that runs concurrently, needs its own workspace. It does not
+/// grow: [`workspace_size`](super::workspace_size), or the method of a layer, says how much is needed.
 #[derive(Debug)]
 pub struct Workspace {
     memory: Memory,
@@ -18,7 +18,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// One of `bytes`, which may be 0: calls without an adapter need none.
+    /// A workspace of `bytes`, which may be 0: calls without an adapter need no memory.
     ///
     /// # Errors
     ///
@@ -34,14 +34,14 @@ impl Workspace {
         self.memory.bytes()
     }
 
-    /// Zeroes it and takes it off its stream. To be called when a launch has been aborted, which leaves
-    /// counters behind, and before it is used on another stream. Waits for all work on the device; not while
-    /// a stream of it is in capture.
+    /// Zeroes the workspace and unbinds it from its stream. Call it after an aborted launch, which leaves
+    /// counters behind, and before the workspace is used on another stream. Waits for all work on the device;
+    /// not allowed while a stream of the device is in capture.
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`]. After a kernel has failed nothing on the device can be used in this process any
-    /// more, and neither can this.
+    /// [`Error::Driver`]. After a kernel has failed, nothing on the device can be used in this process any
+    /// more.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.memory.device().synchronize()?;
         self.memory.zero()?;

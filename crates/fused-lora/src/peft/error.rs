@@ -2,23 +2,24 @@ use std::{io, path::PathBuf};
 
 use super::tensors::{TensorError, list};
 
-/// Why an adapter folder, or a module of it, was refused.
+/// Why an adapter folder, or a module of it, was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeftError {
-    /// The configuration cannot be read, or asks for what is not implemented.
+    /// The configuration cannot be read, or asks for something that is not implemented.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A file or tensor is not what it should be.
+    /// A file cannot be read, or a tensor is not as required.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// There are only pickled weights, which could run any code when opened.
+    /// There are only pickled weights, which could run arbitrary code when opened.
     #[error("{} is a pickle, which is not read: save the adapter as safetensors", file.display())]
     Pickle {
         /// The pickle.
         file: PathBuf,
     },
-    /// A tensor that belongs to no LoRA module: a whole weight saved with the adapter, or another naming.
+    /// A tensor that belongs to no LoRA module: a whole weight that was saved with the adapter, or a name in
+    /// another scheme.
     #[error("{}: tensor {tensor:?} is no LoRA tensor of a module (base_model.model.<module>.lora_…)", file.display())]
     ForeignTensor {
         /// The weights.
@@ -33,7 +34,7 @@ pub enum PeftError {
         file: PathBuf,
         /// The module asked for.
         module: String,
-        /// The modules there are.
+        /// The modules in the file.
         modules: Vec<String>,
     },
     /// The module has a tensor that is not understood, so its adapter is not a plain linear LoRA.
@@ -43,7 +44,7 @@ pub enum PeftError {
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What it is a sign of.
+        /// What the tensor indicates.
         why: &'static str,
     },
     /// The module has only one of its two matrices.
@@ -61,12 +62,12 @@ pub enum PeftError {
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its rank.
+        /// The tensor's rank.
         found: usize,
-        /// The configuration's.
+        /// The configuration's rank.
         config: usize,
     },
-    /// f32 or bf16 tensors whose values f16 cannot carry, whatever power of two they are multiplied by: a
+    /// f32 or bf16 tensors whose values f16 cannot represent, whatever power of two they are multiplied by: a
     /// single input of 1 overflows h or y.
     #[error(
         "{}: tensor {tensor:?} overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}",
@@ -81,12 +82,12 @@ pub enum PeftError {
         value: f32,
         /// `alpha / r` or `alpha / sqrt(r)`.
         scale: f64,
-        /// What becomes of an input of 1.
+        /// The magnitude in h or y that an input of 1 gives.
         magnitude: f64,
     },
 }
 
-/// Why an `adapter_config.json` was refused.
+/// Why an `adapter_config.json` was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -95,7 +96,7 @@ pub enum ConfigError {
     Io {
         /// The configuration.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is not JSON.
@@ -106,7 +107,7 @@ pub enum ConfigError {
         /// What is wrong, with line and column.
         reason: String,
     },
-    /// A key that decides the result is not there. PEFT always writes it.
+    /// A key that the result depends on is missing. PEFT always writes it.
     #[error("{}: key {key:?} is missing", file.display())]
     MissingKey {
         /// The configuration.
@@ -119,15 +120,15 @@ pub enum ConfigError {
     Value {
         /// The configuration.
         file: PathBuf,
-        /// The key; within a pattern table with the pattern.
+        /// The key; in a pattern table, with the pattern.
         key: String,
-        /// What it may be.
+        /// The values that are allowed.
         expected: &'static str,
-        /// What it is.
+        /// The value found.
         found: String,
     },
-    /// A key of a `*_pattern` table is no regular expression (of the `regex` crate: no look-around, no
-    /// back-references).
+    /// A key of a `*_pattern` table is not a valid regular expression (of the `regex` crate: no look-around,
+    /// no back-references).
     #[error("{}: {key} holds {pattern:?}, which is not a supported regular expression: {reason}", file.display())]
     Pattern {
         /// The configuration.
@@ -136,7 +137,7 @@ pub enum ConfigError {
         key: &'static str,
         /// The expression.
         pattern: String,
-        /// What is wrong with it.
+        /// What is wrong with the expression.
         reason: String,
     },
     /// The adapter uses something that is not implemented and would change the result.
@@ -148,7 +149,7 @@ pub enum ConfigError {
         key: String,
         /// Its value.
         found: String,
-        /// Why it cannot be honoured.
+        /// Why it is not supported.
         why: &'static str,
     },
     /// A key that no PEFT version known here writes, with a value that may mean something.
@@ -168,9 +169,9 @@ pub enum ConfigError {
         file: PathBuf,
         /// The module.
         module: String,
-        /// Its alpha, after `alpha_pattern`.
+        /// The module's alpha, after `alpha_pattern`.
         alpha: f64,
-        /// Its rank, after `rank_pattern`.
+        /// The module's rank, after `rank_pattern`.
         rank: usize,
         /// The scale.
         scale: f64,

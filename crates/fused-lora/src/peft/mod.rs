@@ -15,10 +15,10 @@
 //! ```
 //!
 //! What is read: linear layers with tensors of f16, bf16 or f32; `r` and `lora_alpha` with their
-//! `rank_pattern` and `alpha_pattern`; `use_rslora`; `fan_in_fan_out`
-//! ([`LoraFile::fan_in_fan_out`]). What would change the result and is not implemented is refused by
-//! name: see [`ConfigError`] and [`PeftError`]. That holds for every key of the configuration, also for
-//! those that PEFT has yet to invent, and for every tensor.
+//! `rank_pattern` and `alpha_pattern`; `use_rslora`; `fan_in_fan_out` ([`LoraFile::fan_in_fan_out`]).
+//! Anything that would change the result and is not implemented is an error that names it: see
+//! [`ConfigError`] and [`PeftError`]. That holds for every key of the configuration, also for keys of future
+//! versions of PEFT, and for every tensor.
 
 mod config;
 mod error;
@@ -58,8 +58,8 @@ impl LoraFile {
     ///
     /// # Errors
     ///
-    /// A file that is missing, broken or hostile; a configuration that asks for what is not implemented; a
-    /// tensor that belongs to no LoRA module.
+    /// A file that is missing or malformed; a configuration that asks for something that is not implemented;
+    /// a tensor that belongs to no LoRA module.
     pub fn open(dir: &Path) -> Result<LoraFile, PeftError> {
         let config = Config::read(dir.join(CONFIG_NAME))?;
         let weights = dir.join(WEIGHTS_NAME);
@@ -72,9 +72,9 @@ impl LoraFile {
         Ok(LoraFile { config, tensors, modules })
     }
 
-    /// The modules that the file holds LoRA tensors for, by the name they have in the base model, sorted.
+    /// The modules for which the file holds LoRA tensors, by their names in the base model, sorted.
     ///
-    /// Embeddings and convolutions are among them; [`load`](Self::load) refuses those.
+    /// Embeddings and convolutions are included; [`load`](Self::load) rejects them.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         self.modules.names()
     }
@@ -95,8 +95,9 @@ impl LoraFile {
     ///
     /// # Errors
     ///
-    /// A module that is not there or no linear layer; a rank that is not the configuration's; tensors of
-    /// another type than f16, bf16 or f32, with NaN or infinite elements, or of values that f16 cannot carry.
+    /// A module that is missing or is not a linear layer; a rank that differs from the configuration's;
+    /// tensors of another type than f16, bf16 or f32, with NaN or infinite elements, or with values that f16
+    /// cannot represent.
     pub fn load(&self, module: &str) -> Result<LoraWeights, PeftError> {
         let [name_a, name_b] = self.modules.linear(module, &self.tensors)?;
         let a_shape = self.tensors.matrix_shape(&name_a)?;

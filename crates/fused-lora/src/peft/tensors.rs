@@ -31,7 +31,7 @@ pub struct TensorFile {
     file: Mutex<File>,
 }
 
-/// Why a safetensors file, or a tensor of it, was refused.
+/// Why a safetensors file, or a tensor of it, was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorError {
@@ -40,7 +40,7 @@ pub enum TensorError {
     Io {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is not in the safetensors format.
@@ -58,27 +58,27 @@ pub enum TensorError {
         file: PathBuf,
         /// The tensor asked for.
         tensor: String,
-        /// The tensors there are.
+        /// The tensors in the file.
         tensors: Vec<String>,
     },
-    /// The tensor's elements are of a type that is not read.
+    /// The type of the tensor's elements is not supported.
     #[error("{}: tensor {tensor:?} has dtype {dtype}, expected F16, BF16 or F32", file.display())]
     DType {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its type, as the file spells it.
+        /// The tensor's type, as the file spells it.
         dtype: String,
     },
-    /// The tensor has another number of dimensions.
+    /// The tensor does not have the expected number of dimensions.
     #[error("{}: tensor {tensor:?} has shape {shape:?}, expected {expected} dimension(s)", file.display())]
     Dimensions {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its shape.
+        /// The tensor's shape.
         shape: Vec<usize>,
         /// How many dimensions are expected.
         expected: usize,
@@ -90,7 +90,7 @@ pub enum TensorError {
         file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its shape.
+        /// The tensor's shape.
         shape: Vec<usize>,
     },
     /// An element is NaN or infinite.
@@ -102,7 +102,7 @@ pub enum TensorError {
         tensor: String,
         /// The first such element's value.
         value: f32,
-        /// Where it is.
+        /// The element's index.
         index: Vec<usize>,
     },
     /// A finite element is too large for f16.
@@ -114,7 +114,7 @@ pub enum TensorError {
         tensor: String,
         /// The first such element's value.
         value: f32,
-        /// Where it is.
+        /// The element's index.
         index: Vec<usize>,
     },
 }
@@ -123,10 +123,10 @@ pub enum TensorError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The file is too short for what its first bytes announce.
+    /// The file is shorter than its header says.
     #[error("truncated: {needed} bytes are announced, the file has {found}")]
     Truncated {
-        /// Bytes that must be there.
+        /// Bytes required.
         needed: u64,
         /// Bytes of the file.
         found: u64,
@@ -137,13 +137,13 @@ pub enum HeaderError {
         /// The announced length.
         len: u64,
     },
-    /// The header is not the JSON it should be, or its shapes, types and offsets contradict each other.
+    /// The header is not valid JSON of the format, or its shapes, types and offsets contradict each other.
     #[error("bad header: {reason}")]
     Invalid {
         /// What is wrong.
         reason: String,
     },
-    /// There are bytes behind the last tensor.
+    /// There are bytes after the last tensor.
     #[error("{found} bytes, but the tensors end at {end}")]
     TrailingBytes {
         /// Where the last tensor ends.
@@ -171,7 +171,7 @@ impl TensorFile {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is truncated, or whose header contradicts itself or the file's length.
+    /// The file cannot be read or is truncated, or its header contradicts itself or the file's length.
     pub fn open(path: &Path) -> Result<TensorFile, TensorError> {
         let io_error = |source| TensorError::Io { file: path.to_owned(), source };
         let mut file = File::open(path).map_err(io_error)?;
@@ -185,7 +185,7 @@ impl TensorFile {
         }
     }
 
-    /// Where the file is.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -202,23 +202,24 @@ impl TensorFile {
         self.metadata.info(tensor).is_some()
     }
 
-    /// Reads a matrix. f16 comes as it is, bf16 and f32 are rounded; a finite value that rounds to infinity
-    /// is an error.
+    /// Reads a matrix. f16 is read unchanged, bf16 and f32 are rounded; a finite value that rounds to
+    /// infinity is an error.
     ///
     /// # Errors
     ///
-    /// A tensor that is not there, has not two dimensions or one of size 0, is of another type, or overflows.
+    /// The tensor is missing, does not have two dimensions, has a dimension of size 0, is of another type, or
+    /// overflows.
     pub fn f16_matrix(&self, tensor: &str) -> Result<Array2<f16>, TensorError> {
         let shape = self.matrix_shape(tensor)?;
         let elements = self.f16_elements(tensor)?;
         Ok(Array2::from_shape_vec(shape, elements).expect("the header was checked: shape and data agree"))
     }
 
-    /// Reads a vector, by the rules of [`f16_matrix`](Self::f16_matrix).
+    /// Reads a vector, under the rules of [`f16_matrix`](Self::f16_matrix).
     ///
     /// # Errors
     ///
-    /// Those of a matrix.
+    /// The errors of [`f16_matrix`](Self::f16_matrix), for one dimension.
     pub fn f16_vector(&self, tensor: &str) -> Result<Array1<f16>, TensorError> {
         self.checked_shape(tensor, 1)?;
         Ok(Array1::from_vec(self.f16_elements(tensor)?))

@@ -9,7 +9,7 @@ use fused_lora_kernels::{
 
 use super::{assignment::Assignment, layout::Layout, sizes::rank16};
 
-/// What a plan and the kernels' parameters need to know of adapters.
+/// The adapters of a call, as far as a plan and the kernels' parameters depend on them.
 #[derive(Clone, Copy)]
 pub(crate) enum Adapters<'a> {
     /// The base product.
@@ -20,7 +20,7 @@ pub(crate) enum Adapters<'a> {
     Batch(Lora, &'a Assignment),
 }
 
-/// What tiles of h a kernel has to make.
+/// The tiles of h that a kernel has to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct HWork {
     /// Work items of the shrink.

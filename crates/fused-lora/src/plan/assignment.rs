@@ -16,16 +16,16 @@ use super::{
     sizes::{count, count_u64, rank16},
 };
 
-/// What starts at a multiple of this in the memory of an assignment.
+/// The alignment of the tables in the memory of an assignment, in bytes.
 const ALIGNMENT: usize = 16;
 
 /// The segments of a batch, and where their tables lie: segments first, then the row tiles for each shape of
 /// tile.
 #[derive(Debug)]
 pub(crate) struct Assignment {
-    /// No other has the same.
+    /// A number that no other assignment has.
     pub(crate) id: u64,
-    /// Those with an adapter of rank above 0.
+    /// The segments with an adapter of rank above 0.
     pub(crate) segments: Vec<Segment>,
     /// The largest r₁₆ that a row has.
     pub(crate) max_rank16: u32,
@@ -56,7 +56,7 @@ pub(crate) struct TileTable {
 }
 
 impl Assignment {
-    /// Of `m` rows, to adapters of which `ranks` has the ranks.
+    /// The assignment of `m` rows to adapters; `ranks` are the ranks of the adapters.
     pub(crate) fn new(
         m: usize,
         rows: &[(Range<usize>, Option<usize>)],
@@ -79,7 +79,7 @@ impl Assignment {
         Ok(Self { id, max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0), segments, tiles, bytes })
     }
 
-    /// The row tiles for a kernel; None for one that knows no adapters.
+    /// The row tiles for a kernel; None for a kernel without adapters.
     pub(crate) fn tiles(&self, kernel: &Kernel) -> Option<&TileTable> {
         self.tiles.iter().find(|tiles| (tiles.block_m, tiles.chunk) == shape(kernel))
     }

@@ -1,4 +1,4 @@
-//! What was found before.
+//! Plans that were made before.
 
 /// How many entries are kept.
 const CAPACITY: usize = 64;
@@ -20,7 +20,7 @@ impl<K: PartialEq, V: Copy> Cache<K, V> {
         self.entries.iter().find(|(of, _)| of == key).map(|(_, value)| *value)
     }
 
-    /// Of a key that is not there.
+    /// Adds the value of a key that is not in the cache.
     pub(crate) fn add(&mut self, key: K, value: V) {
         if self.entries.len() < CAPACITY {
             self.entries.push((key, value));

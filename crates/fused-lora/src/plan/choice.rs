@@ -34,16 +34,16 @@ pub struct Plan {
 pub struct Launch {
     /// What is launched.
     pub kernel: &'static Kernel,
-    /// CTAs: as many as the device holds at a time, or fewer if there is not work for so many. Whole
-    /// clusters. Only kernels that split K have as many as there is work.
+    /// CTAs, in whole clusters: as many as the device holds at a time, or fewer if there is less work. Only
+    /// kernels that split K have as many CTAs as there is work.
     pub grid: u32,
-    /// CTAs of a cluster; 1 without clusters.
+    /// CTAs in a cluster; 1 without clusters.
     pub cluster: u32,
     /// Work items: tiles of y and of h.
     pub items: u32,
-    /// The cost model's estimate.
+    /// The cost model's estimate of the time.
     pub seconds: f64,
-    /// Of the kernel among the GPU's.
+    /// The index of the kernel in `Gpu::entries`.
     pub(crate) index: usize,
 }
 
@@ -113,13 +113,13 @@ impl Request<'_> {
 }
 
 impl Gpu {
-    /// What a call of this size launches, with one adapter for all rows, x and y without gaps and as aligned
-    /// as K and N allow, and a workspace of the size that [`workspace_size`](crate::plan::workspace_size)
-    /// says.
+    /// What a call of this size launches with one adapter for all rows, with x and y that have no gaps and
+    /// are as aligned as K and N allow, and with a workspace of
+    /// [`workspace_size`](crate::plan::workspace_size).
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`]; [`Error::NoKernel`] where not even the smallest kernels fit.
+    /// [`Error::TooLarge`]; [`Error::NoKernel`] if not even the smallest kernels fit.
     pub fn plan(&self, problem: &Problem, strategy: Strategy) -> Result<Plan, Error> {
         let Problem { m, n, k, rank } = *problem;
         let [m, n, k, rank] = [count("M", m)?, count("N", n)?, count("K", k)?, count("r", rank)?];
@@ -176,12 +176,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The launches, in their order.
+    /// The launches, in order.
     pub fn launches(&self) -> &[Launch] {
         &self.launches[..self.count]
     }
 
-    /// The cost model's estimate of all launches.
+    /// The cost model's estimate of the time of all launches.
     pub fn seconds(&self) -> f64 {
         self.launches().iter().map(|launch| launch.seconds).sum()
     }

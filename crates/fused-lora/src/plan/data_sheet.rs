@@ -1,5 +1,5 @@
-//! GPUs of which there need not be one: what their data sheets say, and how many CTAs of each kernel they
-//! hold if every kernel takes the registers that the build allows it.
+//! GPUs that need not be present: the properties from their data sheets, and how many CTAs of each kernel
+//! they hold if every kernel uses the registers that the build allows it.
 
 use fused_lora_kernels::table::Kernel;
 
@@ -23,14 +23,14 @@ const SMS_OF_GPCS: [u32; 8] = [18, 18, 16, 16, 16, 16, 16, 16];
 const NAMES: [&str; 5] = ["h100", "h200", "a100", "l4", "rtx4090"];
 
 impl Gpu {
-    /// The names of [`from_data_sheet`](Self::from_data_sheet).
+    /// The names that [`from_data_sheet`](Self::from_data_sheet) accepts.
     #[must_use]
     pub fn data_sheets() -> impl ExactSizeIterator<Item = &'static str> {
         NAMES.into_iter()
     }
 
-    /// A GPU that need not be there, from its data sheet and from what the build allows the kernels; None if
-    /// there is no data sheet of that name.
+    /// A GPU that need not be present, from its data sheet and the registers that the build allows the
+    /// kernels; None if there is no data sheet of that name.
     #[must_use]
     pub fn from_data_sheet(name: &str) -> Option<Self> {
         properties(name).map(gpu)

@@ -2,18 +2,18 @@ use fused_lora_kernels::table::Operation;
 
 use crate::Strategy;
 
-/// Why there is no plan for a call, or why an operand cannot be what a kernel reads or writes.
+/// Why there is no plan for a call, or why the kernels cannot read or write an operand.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// More than the kernels can count.
+    /// A size, stride or number of work items is more than the kernels can count.
     #[error("{what}: {value} is more than {limit}")]
     TooLarge {
         /// What is too large.
         what: &'static str,
-        /// How large it is.
+        /// The value found.
         value: u64,
-        /// How large it may be.
+        /// The largest value allowed.
         limit: u64,
     },
     /// A matrix reaches beyond its buffer.
@@ -21,11 +21,11 @@ pub enum Error {
         "{rows} rows of {columns}, {stride} apart, from element {offset} on do not fit a buffer of {len}"
     )]
     OutOfBounds {
-        /// Element of the buffer with which the matrix starts.
+        /// The element of the buffer at which the matrix starts.
         offset: usize,
-        /// Its rows.
+        /// The matrix's rows.
         rows: usize,
-        /// Its columns.
+        /// The matrix's columns.
         columns: usize,
         /// Elements from row to row.
         stride: usize,
@@ -42,69 +42,69 @@ pub enum Error {
         index: usize,
         /// First row and the one after the last.
         rows: (usize, usize),
-        /// From the end of the segment before to M.
+        /// The allowed range: from the end of the previous segment to M.
         allowed: (usize, usize),
     },
-    /// A segment names an adapter that the table has not.
+    /// A segment refers to an adapter that is not in the table.
     #[error("segment {index} names adapter {adapter} of a table of {count}")]
     SegmentAdapter {
         /// The segment's index.
         index: usize,
-        /// The adapter it names.
+        /// The adapter's index.
         adapter: usize,
-        /// How many the table has.
+        /// The number of adapters in the table.
         count: usize,
     },
-    /// A matrix that is read 16 bytes at a time, and nothing else, does not lie so.
+    /// A matrix that can only be read 16 bytes at a time is not aligned for it.
     #[error(
         "{what} starts at {address:#x} with rows {stride} elements apart: multiples of 16 bytes and of 8 elements are needed"
     )]
     Unaligned {
         /// The matrix.
         what: &'static str,
-        /// Of its first element.
+        /// The address of its first element.
         address: u64,
         /// Elements from row to row.
         stride: usize,
     },
-    /// No kernel is left for a part of a strategy.
+    /// No kernel is left for an operation of a strategy.
     #[error("no kernel for {operation:?} of strategy {strategy} is allowed here")]
     NoKernel {
         /// The strategy.
         strategy: Strategy,
-        /// The operation for which there is none.
+        /// The operation that has no kernel.
         operation: Operation,
     },
-    /// `FUSED_LORA_PLAN` names a kernel that there is not, or forces one that cannot serve this call.
+    /// `FUSED_LORA_PLAN` names a kernel that does not exist, or requires one that cannot run this call.
     #[error("FUSED_LORA_PLAN={plan}: {reason}")]
     BadPlan {
-        /// What it names.
+        /// The value of `FUSED_LORA_PLAN`.
         plan: String,
-        /// Why not.
+        /// Why it cannot be used.
         reason: String,
     },
-    /// The copy engine of compute capability 9.0 cannot address a matrix. Not for any x and y that safe
-    /// functions take: what it cannot address, other kernels read and write.
+    /// The copy engine of compute capability 9.0 cannot address a matrix. Never for x and y that safe
+    /// functions accept: other kernels are used for those that it cannot address.
     #[error("no tensor map for {operand}: {reason}")]
     TensorMap {
         /// The matrix: x, W, y, A, B or h.
         operand: &'static str,
-        /// What is in the way.
+        /// The reason.
         reason: Unaddressable,
     },
 }
 
-/// What the copy engine cannot address (*CUDA Driver API*, `cuTensorMapEncodeTiled`).
+/// Why the copy engine cannot address a matrix (*CUDA Driver API*, `cuTensorMapEncodeTiled`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unaddressable {
-    /// Where it starts.
+    /// The address at which it starts.
     #[error("its address {address:#x} is not a multiple of 16")]
     Address {
-        /// Of its first element.
+        /// The address of its first element.
         address: u64,
     },
-    /// How far its rows are apart.
+    /// The distance between its rows.
     #[error(
         "its rows are {bytes} bytes apart, not a multiple of 16 below 2^40 that is at least a row of {row}"
     )]
@@ -117,17 +117,17 @@ pub enum Unaddressable {
     /// It has no elements.
     #[error("it has {rows} rows of {columns}")]
     Empty {
-        /// Its rows.
+        /// The matrix's rows.
         rows: u32,
-        /// Its columns.
+        /// The matrix's columns.
         columns: u32,
     },
-    /// Any other reason, the driver's.
+    /// Any other reason that the driver gives.
     #[error("the driver refuses it with {code}: {text}")]
     Refused {
-        /// Its result, a `CUresult`.
+        /// The driver's result, a `CUresult`.
         code: u32,
-        /// What it says of it.
+        /// The driver's description of the result.
         text: String,
     },
 }

@@ -1,5 +1,5 @@
-//! A GPU as far as the choice of a kernel depends on it: what it is, and how many CTAs and clusters of each
-//! kernel it holds at a time.
+//! A GPU, as far as the choice of a kernel depends on it: its properties, and how many CTAs and clusters of
+//! each kernel it holds at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,11 +11,11 @@ use super::{
     properties::Properties,
 };
 
-/// A GPU as a plan sees it: one that is [open](crate::cuda::Device::gpu), or one of which there is a data
+/// A GPU as plans use it: a device that is [open](crate::cuda::Device::gpu), or a GPU described by a data
 /// sheet.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    /// No other has the same, but for clones.
+    /// A number that only clones share.
     id: u64,
     properties: Properties,
     entries: Vec<Entry>,
@@ -78,29 +78,29 @@ impl Gpu {
         self.id
     }
 
-    /// What is known of it.
+    /// The GPU's properties.
     #[must_use]
     pub fn properties(&self) -> &Properties {
         &self.properties
     }
 
-    /// The newest of what the kernels that it runs are compiled for.
+    /// The target of the newest kernels that it runs.
     #[must_use]
     pub fn target(&self) -> Target {
         let newest = self.entries.iter().any(|entry| entry.kernel.target == Target::Sm90a);
         if newest { Target::Sm90a } else { Target::Sm80 }
     }
 
-    /// How many CTAs of a kernel an SM holds at a time; 0 if it cannot run it, or `FUSED_LORA_PLAN` leaves it
-    /// out.
+    /// How many CTAs of a kernel an SM holds at a time; 0 if the GPU cannot run the kernel, or
+    /// `FUSED_LORA_PLAN` excludes it.
     #[must_use]
     pub fn resident(&self, kernel: &Kernel) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);
         entry.map_or(0, |entry| entry.occupancy.resident)
     }
 
-    /// How many clusters of so many CTAs of a kernel it holds at a time; 0 where it cannot run it so, or
-    /// `FUSED_LORA_PLAN` leaves it out.
+    /// How many clusters of `size` CTAs of a kernel the GPU holds at a time; 0 if it cannot run the kernel in
+    /// such clusters, or `FUSED_LORA_PLAN` excludes it.
     #[must_use]
     pub fn clusters(&self, kernel: &Kernel, size: u32) -> u32 {
         let entry = self.entries.iter().find(|entry| entry.kernel.name == kernel.name);

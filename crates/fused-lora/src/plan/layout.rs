@@ -28,9 +28,9 @@ fn unit_counter_bytes() -> usize {
 
 /// Bytes that calls with up to `m_max` rows and adapters of ranks up to `rank_max` need. 0 for rank 0.
 ///
-/// That is enough for every call. Of batches with several adapters in one row tile some are faster with more,
-/// on compute capability 9.0: with `rank_max` the ranks that meet in 256 rows together, each rounded up to
-/// 16, they can run on its own kernels whatever those ranks are.
+/// This is enough for every call. On compute capability 9.0, some batches with several adapters in one row
+/// tile are faster with more: if `rank_max` is the largest sum of the ranks that meet in 256 rows, each
+/// rounded up to 16, such batches can use the kernels for 9.0 whatever the ranks are.
 pub fn workspace_size(m_max: usize, rank_max: usize) -> usize {
     let h = m_max.saturating_mul(rank_max.next_multiple_of(RANK_GRANULE as usize).saturating_mul(2));
     if h == 0 {
@@ -53,7 +53,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Of a workspace of `bytes` at `address`.
+    /// The layout of a workspace of `bytes` at `address`.
     pub(crate) fn of(address: u64, bytes: usize) -> Self {
         let h = address + counter_bytes(bytes) as u64;
         Self { counters: Global::from_address(address), h: Global::from_address(h) }

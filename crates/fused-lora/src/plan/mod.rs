@@ -1,18 +1,19 @@
 //! What a call on a GPU launches: which kernels, how many CTAs, with which parameters.
 //!
-//! Nothing here calls the driver, and no GPU need be there: a [`Gpu`] is made from a
-//! [data sheet](Gpu::from_data_sheet), or by [`cuda::Device`](crate::cuda::Device) from what the driver says.
+//! Nothing here calls the driver, and no GPU need be present: a [`Gpu`] is made from a
+//! [data sheet](Gpu::from_data_sheet), or by [`cuda::Device`](crate::cuda::Device) from the properties that
+//! the driver reports.
 //!
 //! | module | job |
 //! |---|---|
-//! | `choice` | the launches of a call: the fastest of the kernels that serve it |
-//! | [`cost`] | how long a kernel takes, by a model |
+//! | `choice` | the launches of a call: the fastest of the kernels that can run it |
+//! | [`cost`] | a model of the time that a kernel takes |
 //! | `cache` | plans that were made before |
-//! | `gpu`, `properties`, `data_sheet` | a GPU: what it is, and how much of each kernel it holds |
+//! | `gpu`, `properties`, `data_sheet` | a GPU: its properties, and how many CTAs of each kernel it holds |
 //! | `clusters`, `forced` | kernels and sizes of clusters; what `FUSED_LORA_PLAN` asks for |
 //! | `adapters`, `assignment` | the adapters of a call, one for all rows or one for each segment |
 //! | `sizes`, `place`, `layout` | sizes as kernels count them, matrices and the workspace in device memory |
-//! | `params`, `tensor_maps` | what a launch gets |
+//! | `params`, `tensor_maps` | the parameters of a launch |
 
 pub(crate) mod adapters;
 pub(crate) mod assignment;

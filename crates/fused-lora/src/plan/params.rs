@@ -1,4 +1,4 @@
-//! What each kernel is launched with.
+//! The parameters of each kernel's launch.
 
 use fused_lora_kernels::{
     Global,
@@ -27,8 +27,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) bias: Global<u16>,
     pub(crate) activation: Option<Activation>,
     pub(crate) residuals: [Added; 2],
-    /// Where a base product waits that another launch goes on with, y or workspace; none where there is no
-    /// such launch.
+    /// Where the base product is stored that another launch continues with, y or the workspace; none if there
+    /// is no such launch.
     pub(crate) base: Added,
     pub(crate) m: u32,
     pub(crate) n: u32,
@@ -54,7 +54,7 @@ impl Added {
 }
 
 impl Operands<'_> {
-    /// What a launch of the call gets: sizes, addresses, tables.
+    /// The parameters of a launch of the call: sizes, addresses, tables.
     pub(crate) fn params(&self, kernel: &Kernel) -> Params {
         let whole = self.base();
         let lora = |layout| self.adapters.lora(kernel, self.m, layout);

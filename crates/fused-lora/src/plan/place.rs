@@ -5,7 +5,7 @@ use super::error::Error;
 /// Where a matrix lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Place {
-    /// Of its first element, on the device.
+    /// The device address of its first element.
     pub(crate) address: u64,
     pub(crate) rows: usize,
     pub(crate) columns: usize,

@@ -8,21 +8,21 @@ const FIRST_SM90A_DRIVER: (u32, u32) = (12, 0);
 /// The first one that captures programmatic launches in graphs. For simplicity older ones get none at all.
 const FIRST_PROGRAMMATIC_DRIVER: (u32, u32) = (12, 3);
 
-/// What the driver says of a device.
+/// The properties of a device, as the driver reports them.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Properties {
-    /// Its number, from 0 on, among those that the driver shows this process.
+    /// The device's number, from 0 on, among the devices that the driver shows this process.
     pub ordinal: u32,
-    /// Its name, `NVIDIA H100 80GB HBM3`.
+    /// The device's name, for example `NVIDIA H100 80GB HBM3`.
     pub name: String,
-    /// Its identity, whatever its number.
+    /// The device's UUID, which does not depend on its number.
     pub uuid: [u8; 16],
     /// Major and minor compute capability.
     pub compute_capability: (u32, u32),
     /// Streaming multiprocessors (SMs).
     pub multiprocessors: u32,
-    /// Shared memory that a CTA may have, in bytes, if its kernel asks for it.
+    /// The most shared memory of a CTA, in bytes, if its kernel requests it.
     pub shared_bytes_per_cta: u32,
     /// Shared memory of an SM, in bytes.
     pub shared_bytes_per_sm: u32,
@@ -40,34 +40,34 @@ pub struct Properties {
     pub memory_clock_khz: u32,
     /// Width of the memory's bus, in bits.
     pub memory_bus_bits: u32,
-    /// The CUDA version that the driver is of, major and minor.
+    /// The driver's CUDA version, major and minor.
     pub driver_version: (u32, u32),
 }
 
 impl Properties {
-    /// Peak bandwidth of the device memory, in bytes a second: two transfers a clock. 0 where the driver does
-    /// not say.
+    /// Peak bandwidth of the device memory, in bytes a second: two transfers a clock. 0 if the driver does
+    /// not report it.
     pub fn memory_bandwidth(&self) -> f64 {
         2.0 * 1e3 * f64::from(self.memory_clock_khz) * f64::from(self.memory_bus_bits) / 8.0
     }
 
-    /// What kernels the device is given: those for compute capability 9.0 too, if that is its own and the
-    /// driver is for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target) tells whether they
-    /// could be loaded.
+    /// The target of the newest kernels that suit the device: compute capability 9.0, if the device has it
+    /// and the driver is for CUDA 12.0 or later. [`Device::target`](crate::cuda::Device::target) says whether
+    /// they could be loaded.
     pub fn target(&self) -> Target {
         let hopper = self.compute_capability == (9, 0) && self.driver_version >= FIRST_SM90A_DRIVER;
         if hopper { Target::Sm90a } else { Target::Sm80 }
     }
 
     /// Whether kernels for compute capability 9.0 are launched *programmatically*: before the kernel in front
-    /// of them has ended, for which they wait themselves. Needs a driver for CUDA 12.3 or later, the first to
-    /// capture such launches in graphs;
+    /// of them has ended; they wait for its end themselves. This needs a driver for CUDA 12.3 or later, the
+    /// first to capture such launches in graphs;
     /// [`Stream::with_programmatic_launches`](crate::cuda::Stream::with_programmatic_launches) turns it off.
     pub fn launches_programmatically(&self) -> bool {
         self.target() == Target::Sm90a && self.driver_version >= FIRST_PROGRAMMATIC_DRIVER
     }
 
-    /// The identity as `nvidia-smi -L` prints it: `GPU-` and 32 hexadecimal digits in five groups.
+    /// The UUID as `nvidia-smi -L` prints it: `GPU-` and 32 hexadecimal digits in five groups.
     pub fn uuid_text(&self) -> String {
         let mut text = "GPU".to_owned();
         for (i, byte) in self.uuid.iter().enumerate() {

@@ -94,7 +94,7 @@ impl Boxed {
         u64::from(self.stride) * ELEMENT
     }
 
-    /// That of a row's bytes, so that eight rows lie in different banks.
+    /// The swizzle of a row's size in bytes, so that eight rows lie in different banks.
     pub(crate) fn swizzle(&self) -> Swizzle {
         match self.box_columns {
             16 => Swizzle::Bytes32,

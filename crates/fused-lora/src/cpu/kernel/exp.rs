@@ -15,8 +15,7 @@ const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// eᵗ for t ≤ 88, to a relative error of 2⁻²²; below −87.3 it is that of −87.3, some 10⁻³⁸. NaN stays NaN.
 ///
 /// # Safety
-///
-/// That of [`Vector`].
+/// As [`Vector`].
 #[inline(always)]
 pub(crate) unsafe fn exp<X: Vector>(t: X) -> X {
     // SAFETY: the caller's contract.
@@ -42,8 +41,7 @@ const GELU_MIN: f32 = -10.0;
 /// [`Activation::GeluTanh`](crate::Activation::GeluTanh). NaN stays NaN; the limits at ±∞ are ∞ and −0.
 ///
 /// # Safety
-///
-/// That of [`Vector`].
+/// As [`Vector`].
 #[inline(always)]
 pub(crate) unsafe fn gelu_tanh<X: Vector>(t: X) -> X {
     // SAFETY: the caller's contract.

@@ -15,7 +15,7 @@ const VARIABLE: &str = "FUSED_LORA_LIBCUDA";
 #[error("{}", self.text())]
 #[non_exhaustive]
 pub struct LoadError {
-    /// Each name or path that was tried, in this order, and the dynamic loader's reason against it.
+    /// Each name or path that was tried, in order, with the dynamic loader's error.
     pub tried: Vec<(String, String)>,
 }
 

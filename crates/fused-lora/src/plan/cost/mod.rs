@@ -1,17 +1,17 @@
-//! Which kernel is the fastest for a call: [`seconds`] estimates each, and the least wins.
+//! Which kernel is the fastest for a call: [`seconds`] estimates each, and the shortest is chosen.
 //!
-//! The model ranks the variants of one operation. It is not a promise of a time: nothing in it was fitted to
-//! a GPU, its constants are those of data sheets, of published measurements and of the kernels' own source,
-//! each with its origin.
+//! The model ranks the variants of one operation. It does not predict times: nothing in it was fitted to a
+//! GPU. Its constants come from data sheets, published measurements and the kernels' own source; each states
+//! its origin.
 //!
 //! A launch takes the cycles of its busiest SM at the GPU's highest clock, or as long as device memory needs
-//! for every operand once, whichever is more; of the other a part shows, too:
+//! for every operand once, whichever is more, and a part of the other:
 //!
 //! ```text
 //! seconds = max(on chip, memory) + 0.1 · min(on chip, memory) + gap between launches
 //! ```
 //!
-//! `unfused` is the sum of three. How many cycles a kernel's busiest SM takes, its own model says:
+//! `unfused` is the sum of three. Each set of kernels has its own model of the cycles of the busiest SM:
 //!
 //! | kernels for | model |
 //! |---|---|
@@ -43,8 +43,8 @@ const DEFAULT_CLOCK: f64 = 1.41e9;
 /// ... and its memory's bandwidth in bytes a second.
 const DEFAULT_BANDWIDTH: f64 = 1.555e12;
 
-/// Estimated seconds of one launch of `kernel`. Infinite where the GPU holds none of it, so that no such
-/// kernel is ever the least.
+/// Estimated seconds of one launch of `kernel`. Infinite if the GPU cannot hold it, so that such a kernel is
+/// never chosen.
 ///
 /// [The module](self) says how.
 pub fn seconds(kernel: &Kernel, placement: Placement, work: &Work, gpu: &Properties) -> f64 {

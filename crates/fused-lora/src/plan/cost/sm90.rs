@@ -103,7 +103,7 @@ struct Steps {
     depth: f64,
     /// Rows of a slot.
     rows: f64,
-    /// Those of them that this CTA loads itself.
+    /// Rows of a slot that this CTA loads itself.
     loaded: f64,
 }
 

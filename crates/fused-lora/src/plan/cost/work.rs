@@ -1,4 +1,4 @@
-//! What a launch has to do, and how it shares that among the SMs.
+//! The work of a launch, and how it is shared among the SMs.
 
 use fused_lora_kernels::table::{Kernel, Operation};
 
@@ -8,7 +8,7 @@ pub(super) const PROLOGUE: f64 = 1500.0;
 /// capabilities: 32 banks of 4 bytes).
 pub(super) const SHARED_BYTES_PER_CYCLE: f64 = 128.0;
 
-/// What a kernel is asked to compute, as far as its time depends on it.
+/// The work of a kernel, as far as its time depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
     /// Rows of x.
@@ -17,7 +17,8 @@ pub struct Work {
     pub n: u32,
     /// Columns of x.
     pub k: u32,
-    /// Columns of h that a tile of y needs, r₁₆ of all adapters in its rows together, on the average.
+    /// Columns of h that a tile of y needs, the sum of r₁₆ of all adapters in its rows, averaged over row
+    /// tiles.
     pub rank: f64,
     /// Tiles of h, in the kernel's own shape.
     pub h_items: u64,
@@ -25,10 +26,10 @@ pub struct Work {
     pub h_columns: u64,
 }
 
-/// How a kernel is launched, and how much of it the GPU holds at a time.
+/// How a kernel is launched, and how many clusters and CTAs the GPU holds at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// CTAs of a cluster; 1 without clusters.
+    /// CTAs in a cluster; 1 without clusters.
     pub cluster: u32,
     /// Clusters of that size on the GPU.
     pub clusters: u32,
