@@ -87,6 +87,7 @@ pub(crate) enum Sum {
 
 impl Sum {
     /// The value of an accumulator.
+    #[inline(always)]
     pub(crate) fn value(self, bits: f32) -> f64 {
         match self {
             Self::S32 { .. } => f64::from(bits.to_bits().cast_signed()),
@@ -95,6 +96,7 @@ impl Sum {
     }
 
     /// An accumulator of this value.
+    #[inline(always)]
     pub(crate) fn of(self, value: f64) -> f32 {
         match self {
             Self::F32 => round_towards_zero(value),
@@ -106,6 +108,7 @@ impl Sum {
 }
 
 /// f64 to f32, as IEEE 754 rounds towards zero: what is beyond the largest f32 becomes the largest.
+#[inline(always)]
 fn round_towards_zero(value: f64) -> f32 {
     let nearest = value as f32;
     if f64::from(nearest).abs() > value.abs() { f32::from_bits(nearest.to_bits() - 1) } else { nearest }
