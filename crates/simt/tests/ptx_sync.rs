@@ -5,9 +5,17 @@ mod kinds;
 #[path = "common/snippets.rs"]
 mod snippets;
 
-use fused_lora_simt::{Kind, Machine, Schedule};
+use fused_lora_simt::{Kind, Machine, Report, Schedule};
 use kinds::{deadlock, early, operand};
 use snippets::{fails_on, launch, run_on, words, words_on};
+
+/// The words of the lanes of a cluster of two CTAs with a warp each.
+fn run(body: &str, schedule: &Schedule) -> Result<Vec<u32>, Report> {
+    let mut machine = Machine::new();
+    let (launch, to) = launch(&mut machine, 64, body);
+    machine.run(&[launch.dimensions([2, 1, 1], [32, 1, 1], [2, 1, 1])], schedule)?;
+    machine.read::<u32>(to, 64)
+}
 
 /// Lane 0 stores a word to `%mem`, for all.
 const ZERO: &str = "setp.eq.u32 %p1, %lane, 0; @%p1 st.shared.b64 [%mem], 0; bar.sync 0;";
@@ -221,12 +229,6 @@ fn clusters_meet_relaxed_or_not() {
             mad.lo.u32 %lane, %r1, 32, %lane; mov.u32 %v, %lane;"
         )
     };
-    let run = |body: &str, schedule: &Schedule| {
-        let mut machine = Machine::new();
-        let (launch, to) = launch(&mut machine, 64, body);
-        machine.run(&[launch.dimensions([2, 1, 1], [32, 1, 1], [2, 1, 1])], schedule)?;
-        machine.read::<u32>(to, 64)
-    };
     let (fence, wait) = ("@%p1 fence.mbarrier_init.release.cluster;", "barrier.cluster.wait;");
     for schedule in Schedule::standard(9) {
         for arrive in [
@@ -272,12 +274,6 @@ fn an_mbarrier_is_invalidated_after_what_others_did() {
             {meet}
             mad.lo.u32 %lane, %r1, 32, %lane; mov.u32 %v, %lane;"
         )
-    };
-    let run = |body: &str, schedule: &Schedule| {
-        let mut machine = Machine::new();
-        let (launch, to) = launch(&mut machine, 64, body);
-        machine.run(&[launch.dimensions([2, 1, 1], [32, 1, 1], [2, 1, 1])], schedule)?;
-        machine.read::<u32>(to, 64)
     };
     let inval = "@%p1 mbarrier.inval.shared.b64 [%mem];";
     let meet = "barrier.cluster.arrive; barrier.cluster.wait;";
@@ -353,12 +349,6 @@ fn lanes_read_and_write_shared_memory_of_the_cluster() {
             },
             if access == "ld" { "ld.shared::cluster.b32 %v, [%r3];" } else { "ld.shared.b32 %v, [%r4];" },
         )
-    };
-    let run = |body: &str, schedule: &Schedule| {
-        let mut machine = Machine::new();
-        let (launch, to) = launch(&mut machine, 64, body);
-        machine.run(&[launch.dimensions([2, 1, 1], [32, 1, 1], [2, 1, 1])], schedule)?;
-        machine.read::<u32>(to, 64)
     };
     let meet = "barrier.cluster.arrive; barrier.cluster.wait;";
     let expected: Vec<u32> = (100..132).chain(0..32).collect();

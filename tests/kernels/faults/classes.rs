@@ -2,13 +2,13 @@
 //!
 //! A *class* is one place of the source with the calls that it was inlined by, in one entry; its *copies* are
 //! lines of the PTX: unrolled loops have several. Every run seeds actions into all copies of a class at once,
-//! and into one copy, chosen by the text: each class and action in the smallest entry of an operation, and in
-//! one of three others. `FUSED_LORA_FAULTS=all` tries all of them in every entry, seeds each copy alone as well,
+//! and into one copy, chosen by the text: each place of the source and action in the smallest entry of an
+//! operation that has it, and in one of three others. `FUSED_LORA_FAULTS=all` tries all of them in every entry, seeds each copy alone as well,
 //! tries in every entry what is listed as [`REDUNDANT`] (else in the smallest entry of an operation alone: what
 //! nobody misses takes all cases and schedules), and writes the [`table`](super::table); entries that stand
 //! there as they are now are left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fused_lora::Activation;
 use fused_lora_kernels::table::{Kernel, Operation, Target};
@@ -185,17 +185,18 @@ fn alone(class: &Class) -> Vec<&[SiteInfo]> {
     vec![&class.copies[one..=one]]
 }
 
-/// Of the classes and actions of an entry that is not the smallest of its operation, every so many is tried,
-/// others in the next entry. The full set has them all.
+/// Of the classes and actions that a smaller entry has had, every so many is tried, others in the next entry.
+/// The full set has them all.
 const ONE_OF: usize = 3;
 
-/// Tries an entry, the one of this `turn` among those of its operation. `is_smallest` of them: all is tried,
-/// and what is listed is tried as well. Gives what is wrong, and which faults were not caught, by the item of
+/// Tries an entry, the one of this `turn` among those of its operation, of which smaller ones have `had` these
+/// places and actions. `is_smallest` of them: what is listed is tried as well. Gives what is wrong, and which faults were not caught, by the item of
 /// the list.
 fn entry(
     kernel: &'static Kernel,
     turn: usize,
     is_smallest: bool,
+    had: &mut BTreeSet<(String, &'static str)>,
     survivors: &mut BTreeMap<usize, usize>,
 ) -> Vec<String> {
     let subjects = subjects(kernel);
@@ -214,8 +215,13 @@ fn entry(
             let most = item.map_or(0, |item| REDUNDANT[item].classes);
             fault += 1;
             let is_listed = item.or(item_alone).is_some();
-            let is_skipped = if is_listed { most == usize::MAX } else { !fault.is_multiple_of(ONE_OF) };
-            if is_skipped && !is_smallest && !is_full() {
+            let is_new = had.insert((class.place.clone(), what));
+            let is_skipped = if is_listed {
+                most == usize::MAX && !is_smallest
+            } else {
+                !is_new && !fault.is_multiple_of(ONE_OF)
+            };
+            if is_skipped && !is_full() {
                 continue;
             }
             let mut survived = None;
@@ -270,17 +276,19 @@ fn entry(
 }
 
 fn all(operation: Operation, target: Target) {
-    let (mut wrong, mut survivors) = (Vec::new(), BTreeMap::new());
-    let all: Vec<_> = kernels(operation).filter(|kernel| kernel.target == target).collect();
-    let smallest = all.iter().map(|kernel| kernel.block_m * kernel.block_n).min();
+    let (mut wrong, mut had, mut survivors) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+    let mut all: Vec<_> = kernels(operation).filter(|kernel| kernel.target == target).collect();
+    let size = |kernel: &&Kernel| kernel.block_m * kernel.block_n;
+    all.sort_by_key(size);
+    let smallest = all.first().map(size);
     let mut is_all = true;
     for (turn, kernel) in all.iter().enumerate() {
         if is_full() && table::has(kernel) {
             is_all = false;
             continue;
         }
-        let is_smallest = Some(kernel.block_m * kernel.block_n) == smallest;
-        wrong.extend(entry(kernel, turn, is_smallest, &mut survivors));
+        let is_smallest = Some(size(kernel)) == smallest;
+        wrong.extend(entry(kernel, turn, is_smallest, &mut had, &mut survivors));
     }
     for (number, item) in REDUNDANT.iter().enumerate() {
         // Where a prefix is of these entries alone, the item is theirs.

@@ -34,6 +34,25 @@ fn fields_lie_where_the_manual_has_them() {
     }
 }
 
+/// What a machine without AVX2 computes, and one with it.
+#[test]
+fn vectors_change_no_bit() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
+    let types = Types::F16;
+    let mut row = || -> Row {
+        let halves: [u16; K] =
+            std::array::from_fn(|_| f16::from_f32(random.random_range(-4.0..4.0)).to_bits());
+        bytemuck::cast(halves)
+    };
+    let (a, b): (Vec<Row>, Vec<Row>) = ((0..64).map(|_| row()).collect(), (0..24).map(|_| row()).collect());
+    let mut found = vec![0.1; WARPGROUP * 12];
+    let mut expected = found.clone();
+    multiply_of::<K>(types, true, &a, &b, &mut found);
+    multiply_with::<K>(types, true, &a, &b, &mut expected);
+    assert_eq!(found, expected);
+    assert!(found.iter().any(|&value| value != 0.1));
+}
+
 /// "K major 128B swizzling", Figure 157 of PTX ISA, "Shared Memory Matrix Layout": rows are lines of eight
 /// chunks, chunk c of row r lies at place c ^ r.
 #[test]
