@@ -6,21 +6,27 @@ use ndarray::Array1;
 ///
 /// Start from [`Epilogue::default`] (neither bias nor activation) and set fields. The type is
 /// `non_exhaustive`: fields can be added without a breaking change.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Epilogue {
+pub struct Epilogue<T = f16> {
     /// Added to every row of y, in f32: `[N]`.
-    pub bias: Option<Array1<f16>>,
+    pub bias: Option<Array1<T>>,
     /// Applied to the sums, bias included.
     pub activation: Option<Activation>,
 }
 
-impl Epilogue {
+impl<T> Default for Epilogue<T> {
+    fn default() -> Self {
+        Self { bias: None, activation: None }
+    }
+}
+
+impl<T: 'static> Epilogue<T> {
     /// No bias and no activation.
-    pub const NONE: &'static Epilogue = &Epilogue { bias: None, activation: None };
+    pub const NONE: &'static Self = &Self { bias: None, activation: None };
 
     /// An epilogue that adds `bias: [N]` to every row of y.
-    pub fn bias(bias: Array1<f16>) -> Self {
+    pub fn bias(bias: Array1<T>) -> Self {
         Self { bias: Some(bias), ..Self::default() }
     }
 

@@ -43,6 +43,7 @@
 pub mod cpu;
 #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod cuda;
+mod element;
 mod epilogue;
 mod error;
 pub mod peft;
@@ -53,6 +54,7 @@ mod problem;
 pub mod reference;
 mod shape;
 
+pub use element::{AdapterElement, Element};
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Operand};
-pub use problem::{DType, Granule, Problem, Strategy, UnknownStrategy};
+pub use problem::{DType, Granule, Problem, Strategy, UnknownDType, UnknownStrategy};

@@ -1,20 +1,62 @@
 use std::{fmt, str::FromStr};
 
-/// Element type of x, W, A, B, h and y. Sums are always f32.
+/// Element type of x, W and y. Sums are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DType {
     /// IEEE 754 binary16.
     #[default]
     F16,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+    /// IEEE 754 binary32.
+    F32,
 }
 
 impl DType {
+    /// All types.
+    pub const ALL: [DType; 3] = [DType::F16, DType::Bf16, DType::F32];
+
+    /// The name used in command lines, CSV files and figures.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::F32 => "f32",
+        }
+    }
+
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {
-            DType::F16 => 2,
+            DType::F16 | DType::Bf16 => 2,
+            DType::F32 => 4,
         }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no [`DType`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown element type {name:?}; known are f16, bf16, f32")]
+pub struct UnknownDType {
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for DType {
+    type Err = UnknownDType;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|dtype| dtype.name() == s)
+            .ok_or_else(|| UnknownDType { name: s.to_owned() })
     }
 }
 

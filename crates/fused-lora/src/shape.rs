@@ -1,6 +1,5 @@
 //! What every backend asks of the operands of layers, adapters and calls.
 
-use half::f16;
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Operand};
@@ -20,9 +19,9 @@ pub(crate) fn require(
 }
 
 /// An adapter by itself: `a: [r, K]`, `b: [N, r]`, K and N at least 1, a finite scale.
-pub(crate) fn check_adapter(
-    a: &ArrayView2<'_, f16>,
-    b: &ArrayView2<'_, f16>,
+pub(crate) fn check_adapter<T>(
+    a: &ArrayView2<'_, T>,
+    b: &ArrayView2<'_, T>,
     scale: f32,
 ) -> Result<(), Error> {
     require_nonzero(Operand::A, &a.shape()[1..])?;
@@ -39,11 +38,20 @@ pub(crate) fn check_fit([n, k]: [usize; 2], [adapter_n, adapter_k]: [usize; 2]) 
 
 /// The matrices of a call: an input `[M, K]`, M and K at least 1, and y and what is added to it, `[M, N]`.
 pub(crate) fn check_call(
+    weight: [usize; 2],
+    (input, shape): (Operand, [usize; 2]),
+    outputs: impl IntoIterator<Item = (Operand, [usize; 2])>,
+) -> Result<(), Error> {
+    require_nonzero(input, &shape)?;
+    check_fits(weight, (input, shape), outputs)
+}
+
+/// As [`check_call`], but M may be 0.
+pub(crate) fn check_fits(
     [n, k]: [usize; 2],
     (input, [m, columns]): (Operand, [usize; 2]),
     outputs: impl IntoIterator<Item = (Operand, [usize; 2])>,
 ) -> Result<(), Error> {
-    require_nonzero(input, &[m, columns])?;
     require(input, "columns", k, columns)?;
     outputs.into_iter().try_for_each(|(operand, [rows, columns])| {
         require(operand, "rows", m, rows)?;

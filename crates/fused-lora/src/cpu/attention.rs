@@ -20,15 +20,20 @@ use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{
-    buffer::Plain,
-    kernel::{Finish, Init, Input, Job, MicroKernel, Output, Segment, Tile, Vector, exp::exp},
-    parallel::{for_each, in_pool},
+    executor::{Executor, Rayon},
+    kernel::{
+        Finish, Init, Input, Job, MicroKernel, Output, Pack, Segment, Storage, Tile, TileOf, Vector,
+        exp::exp, levels::Level,
+    },
+    panels::Unit,
+    parallel::{Failed, share},
     simd::{Simd, dispatch},
     view::{Rows, RowsMut},
     workspace::{Scratch, Slot, Workspace},
 };
 use crate::{
     error::{Error, Operand},
+    problem::DType,
     shape::check_call,
 };
 
@@ -56,7 +61,7 @@ impl CausalAttention {
     ///
     /// [`Error::Heads`], and [`Error::SimdUnavailable`].
     pub fn with_simd(simd: Simd, heads: usize, head_dim: usize) -> Result<Self, Error> {
-        let simd = simd.require()?;
+        let simd = simd.require()?.serving(DType::F16);
         if heads == 0 || head_dim == 0 {
             return Err(Error::Heads { heads, head_dim });
         }
@@ -90,18 +95,27 @@ impl CausalAttention {
         }
         let (rows, output) = (Rows::new(Operand::Qkv, &qkv)?, RowsMut::new(Operand::Y, &mut y)?);
         let heads = Heads { rows, output, seq_len, heads: self.heads, head_dim: self.head_dim };
-        // SAFETY: the shapes of qkv and y were checked just now, `y` is borrowed mutably until this function
-        // returns, and the level was required of this machine when `self` was made.
-        dispatch!(self.simd, Kernel => in_pool(|| unsafe { heads.run::<Kernel>(workspace) }));
-        Ok(())
+        dispatch!(self.simd, f16, f16 => compute(&heads, workspace))
     }
+}
+
+/// What attention asks of a micro-kernel: packed x is f32, so that it can be written by other code, and so are panels,
+/// or they are a storage type.
+trait Micro: MicroKernel<X = f32, W: Storage + Unit<f16>, B = <Self as MicroKernel>::W> + Pack<f16> {}
+impl<M: MicroKernel<X = f32, W: Storage + Unit<f16>, B = <M as MicroKernel>::W> + Pack<f16>> Micro for M {}
+
+/// The shapes of qkv and y have been checked, y is borrowed mutably until this returns, and L was required of this
+/// machine when the attention was made.
+fn compute<L: Level<In = f16, Main: Micro>>(heads: &Heads, workspace: &mut Workspace) -> Result<(), Error> {
+    // SAFETY: as said above.
+    unsafe { heads.run::<L::Main>(workspace) }
 }
 
 /// All heads of all sequences.
 struct Heads {
     /// The rows of qkv.
-    rows: Rows,
-    output: RowsMut,
+    rows: Rows<f16>,
+    output: RowsMut<f16>,
     seq_len: usize,
     heads: usize,
     head_dim: usize,
@@ -112,13 +126,13 @@ impl Heads {
     ///
     /// qkv has 3, y one times the heads' columns, both a whole number of sequences; nobody else touches y;
     /// this CPU has K's instructions.
-    unsafe fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
-        let slots = Slot::first(&mut workspace.slots, rayon::current_num_threads());
+    unsafe fn run<K: Micro<Out = f16>>(&self, workspace: &mut Workspace) -> Result<(), Error> {
+        let slots = Slot::first(&mut workspace.slots, Rayon.threads());
         for slot in &mut *slots {
             slot.attention.reserve::<K>(self.seq_len, self.head_dim);
         }
         let sequences = self.rows.rows / self.seq_len;
-        for_each(slots, sequences * self.heads, |task, slot: &mut Slot| {
+        share(&Rayon, slots, sequences * self.heads, &Failed::default(), |task, slot: &mut Slot| {
             let (row, column) = (task / self.heads * self.seq_len, task % self.heads * self.head_dim);
             let width = self.heads * self.head_dim;
             let part = |i: usize| {
@@ -131,18 +145,18 @@ impl Heads {
             // SAFETY: the caller's contract; these rows of these columns of y are this task's own, and the
             // slot was reserved for them.
             unsafe { head.run::<K>(&mut slot.attention) };
-        });
+        })
     }
 }
 
 impl Scratch {
-    fn reserve<K: MicroKernel<Element: Plain>>(&mut self, seq_len: usize, head_dim: usize) {
+    fn reserve<K: Micro>(&mut self, seq_len: usize, head_dim: usize) {
         let (queries, keys) = (queries_of::<K>(), keys_of::<K>());
-        self.keys.reserve::<f32>(&[seq_len.div_ceil(K::MR), head_dim, K::PITCH]);
-        self.values.reserve::<f32>(&[head_dim.div_ceil(K::MR), seq_len, K::PITCH]);
-        self.queries.reserve::<K::Element>(&[head_dim, queries]);
+        self.keys.reserve::<f32>(&[seq_len, head_dim]);
+        self.values.reserve::<f32>(&[head_dim, seq_len]);
+        self.queries.reserve::<K::W>(&[head_dim, queries]);
         self.scores.reserve::<f32>(&[keys, queries]);
-        self.weights.reserve::<K::Element>(&[keys, queries]);
+        self.weights.reserve::<K::W>(&[keys, queries]);
         self.out.reserve::<f32>(&[head_dim, queries]);
         self.stats.reserve::<f32>(&[2, queries]);
         self.row.reserve::<f32>(&[head_dim]);
@@ -162,21 +176,17 @@ const fn keys_of<K: MicroKernel>() -> usize {
 
 /// One head of one sequence. All have `[seq_len, head_dim]`.
 struct Head {
-    q: Rows,
-    k: Rows,
-    v: Rows,
-    y: RowsMut,
+    q: Rows<f16>,
+    k: Rows<f16>,
+    v: Rows<f16>,
+    y: RowsMut<f16>,
 }
-
-/// For the tiles that end in `partial`.
-const NO_OUTPUT: Output =
-    Output { y: std::ptr::null_mut(), ld: 0, columns: 0, scale: 1.0, bias: std::ptr::null() };
 
 impl Head {
     /// # Safety
     ///
     /// As [`Heads::run`], of this head; the scratch memory was reserved for its size.
-    unsafe fn run<K: MicroKernel<Element: Plain>>(&self, scratch: &mut Scratch) {
+    unsafe fn run<K: Micro>(&self, scratch: &mut Scratch) {
         let (seq_len, head_dim) = (self.k.rows, self.k.columns);
         let scale = 1.0 / (head_dim as f32).sqrt();
         // SAFETY: the caller's contract. The scratch memory has room for every tile, block and panel below,
@@ -191,8 +201,8 @@ impl Head {
                 let end = first_query + queries;
                 for first_key in (0..end).step_by(keys_of::<K>()) {
                     let keys = keys_of::<K>().min(end - first_key);
-                    scores::<K>(first_key, keys, head_dim, vectors, scratch);
-                    K::vectorize(Softmax::<K::Element> {
+                    scores::<K>(first_key, keys, seq_len, head_dim, vectors, scratch);
+                    K::vectorize(Softmax::<K::W> {
                         scores: scratch.scores.as_ptr(),
                         weights: scratch.weights.as_mut_ptr(),
                         out: scratch.out.as_mut_ptr(),
@@ -216,13 +226,13 @@ impl Head {
     /// # Safety
     ///
     /// As [`run`](Self::run).
-    unsafe fn pack_keys<K: MicroKernel>(&self, scratch: &mut Scratch) {
+    unsafe fn pack_keys<K: Micro>(&self, scratch: &mut Scratch) {
         let Rows { ptr, ld, rows, columns } = self.k;
         for first in (0..rows).step_by(K::MR) {
             // SAFETY: tile `first / MR` of keys that exist, and its place in the scratch memory: `first` is a
             // multiple of MR.
             unsafe {
-                let to = scratch.keys.as_mut_ptr::<f32>().add(first / K::MR * columns * K::PITCH);
+                let to = scratch.keys.as_mut_ptr::<f32>().add(first * columns);
                 K::pack(ptr.offset(first as isize * ld), ld, (rows - first).min(K::MR), columns, to);
             }
         }
@@ -231,7 +241,7 @@ impl Head {
     /// # Safety
     ///
     /// As [`run`](Self::run).
-    unsafe fn pack_values<K: MicroKernel>(&self, scratch: &mut Scratch) {
+    unsafe fn pack_values<K: Micro>(&self, scratch: &mut Scratch) {
         let Rows { ptr, ld, rows: seq_len, columns: head_dim } = self.v;
         let row = &mut scratch.row.as_mut_slice::<f32>()[..head_dim];
         let values = scratch.values.as_mut_slice::<f32>();
@@ -240,7 +250,7 @@ impl Head {
             let from = unsafe { std::slice::from_raw_parts(ptr.offset(key as isize * ld), head_dim) };
             from.convert_to_f32_slice(row);
             for (tile, dims) in row.chunks(K::MR).enumerate() {
-                values[(tile * seq_len + key) * K::PITCH..][..dims.len()].copy_from_slice(dims);
+                values[tile * K::MR * seq_len + key * dims.len()..][..dims.len()].copy_from_slice(dims);
             }
         }
     }
@@ -248,7 +258,7 @@ impl Head {
     /// # Safety
     ///
     /// As [`run`](Self::run).
-    unsafe fn pack_queries<K: MicroKernel<Element: Plain>>(
+    unsafe fn pack_queries<K: Micro>(
         &self,
         first: usize,
         queries: usize,
@@ -256,7 +266,7 @@ impl Head {
         scratch: &mut Scratch,
     ) {
         let Rows { ptr, ld, columns: head_dim, .. } = self.q;
-        let panel = &mut scratch.queries.as_mut_slice::<K::Element>()[..head_dim * width];
+        let panel = &mut scratch.queries.as_mut_slice::<K::W>()[..head_dim * width];
         for query in 0..width {
             if query < queries {
                 // SAFETY: a row that exists.
@@ -264,10 +274,10 @@ impl Head {
                     std::slice::from_raw_parts(ptr.offset((first + query) as isize * ld), head_dim)
                 };
                 for (to, &from) in panel[query..].iter_mut().step_by(width).zip(from) {
-                    *to = from.into();
+                    *to = K::W::gather(|_| from);
                 }
             } else {
-                panel[query..].iter_mut().step_by(width).for_each(|to| *to = f16::ZERO.into());
+                panel[query..].iter_mut().step_by(width).for_each(|to| *to = K::W::default());
             }
         }
     }
@@ -298,9 +308,10 @@ impl Head {
 /// # Safety
 ///
 /// As [`Head::run`]; `first_key` is a multiple of MR.
-unsafe fn scores<K: MicroKernel<Element: Plain>>(
+unsafe fn scores<K: Micro>(
     first_key: usize,
     keys: usize,
+    seq_len: usize,
     head_dim: usize,
     vectors: usize,
     scratch: &mut Scratch,
@@ -308,11 +319,12 @@ unsafe fn scores<K: MicroKernel<Element: Plain>>(
     for first in (0..keys).step_by(K::MR) {
         // SAFETY: a tile of keys that exist, and its rows of the scores.
         unsafe {
-            let tile = (first_key + first) / K::MR;
-            let x = scratch.keys.as_ptr::<f32>().add(tile * head_dim * K::PITCH);
-            let segment = Segment { x, w: scratch.queries.as_ptr(), k: head_dim };
+            let x = scratch.keys.as_ptr::<f32>().add((first_key + first) * head_dim);
+            let segment = Segment { x, w: scratch.queries.as_ptr(), steps: head_dim };
             let partial = scratch.scores.as_mut_ptr::<f32>().add(first * vectors * K::LANES);
-            K::run((keys - first).min(K::MR), vectors, &sums(segment, Init::Zero, partial));
+            // All rows that the tile was packed with; what is beyond the last key is not read.
+            let rows = (seq_len - first_key - first).min(K::MR);
+            K::run(rows, vectors, &sums::<K>(segment, Init::Zero, partial));
         }
     }
 }
@@ -322,7 +334,7 @@ unsafe fn scores<K: MicroKernel<Element: Plain>>(
 /// # Safety
 ///
 /// As [`Head::run`].
-unsafe fn weighted_values<K: MicroKernel<Element: Plain>>(
+unsafe fn weighted_values<K: Micro>(
     first_key: usize,
     keys: usize,
     seq_len: usize,
@@ -334,17 +346,19 @@ unsafe fn weighted_values<K: MicroKernel<Element: Plain>>(
     for first in (0..head_dim).step_by(K::MR) {
         // SAFETY: a tile of columns that exist, from a key that exists on, and its rows of `out`.
         unsafe {
-            let x = scratch.values.as_ptr::<f32>().add((first / K::MR * seq_len + first_key) * K::PITCH);
-            let segment = Segment { x, w: scratch.weights.as_ptr(), k: keys };
+            let rows = (head_dim - first).min(K::MR);
+            let x = scratch.values.as_ptr::<f32>().add(first * seq_len + first_key * rows);
+            let segment = Segment { x, w: scratch.weights.as_ptr(), steps: keys };
             let partial = scratch.out.as_mut_ptr::<f32>().add(first * vectors * K::LANES);
-            K::run((head_dim - first).min(K::MR), vectors, &sums(segment, init, partial));
+            K::run(rows, vectors, &sums::<K>(segment, init, partial));
         }
     }
 }
 
-fn sums<E>(segment: Segment<E>, init: Init, partial: *mut f32) -> Tile<E> {
-    let segments = [segment, Segment::EMPTY];
-    Tile { segments, init, addend: Input::NONE, finish: Finish::Partial, partial, output: NO_OUTPUT }
+fn sums<K: Micro>(base: Segment<f32, K::W>, init: Init, partial: *mut f32) -> TileOf<K> {
+    let (expand, addend, finish) = (Segment::EMPTY, Input::NONE, Finish::Partial);
+    let output = Output { y: std::ptr::null_mut(), ld: 0, columns: 0, scale: 1.0, bias: std::ptr::null() };
+    Tile { base, expand, init, addend, finish, partial, output }
 }
 
 /// Queries of a block at the widest level.
@@ -383,7 +397,7 @@ struct Softmax<E> {
     scale: f32,
 }
 
-impl<X: Vector<Element = E>, E> Job<X> for Softmax<E> {
+impl<X: Vector, E: Storage> Job<X> for Softmax<E> {
     type Output = ();
 
     /// # Safety
@@ -413,7 +427,7 @@ impl<X: Vector<Element = E>, E> Job<X> for Softmax<E> {
                 for key in 0..self.keys {
                     let weight = exp(score(key).sub(max).mul(scale));
                     sum = sum.add(weight);
-                    weight.store_panel(self.weights.add(key * width + column));
+                    E::store(weight, self.weights.add(key * width + column));
                 }
                 if !self.first {
                     let factor = exp(old.sub(max).mul(scale));

@@ -2,45 +2,86 @@
 
 use std::ops::Range;
 
-use super::kernel::MicroKernel;
+use super::{kernel::MicroKernel, panels::steps};
 
-/// Rows of a block. 64 rows of a K block are 256 KiB of f32: with a panel of W, 96 KiB, they fit in an L2 of
-/// 512 KiB, and W is read from beyond it once in 64 rows (half a byte a cycle).
+/// Bytes of packed x that a block of rows and K may have: with a panel of W, 96 KiB, they fit in an L2 of 512 KiB,
+/// and W is read from beyond it once in 64 rows (half a byte a cycle).
+const BLOCK_BYTES: usize = 256 << 10;
+/// Most rows of a block.
 const MC: usize = 64;
-/// Longest K block. Between two, f32 sums go through memory, once in KC steps of 24 FMAs.
-const KC: usize = 1024;
+/// A block of few rows is no longer than it has to be for its x to stay beside W in a small L2; a longer one saves
+/// f32 sums that go through memory between two.
+const FEW_ROWS_BYTES: usize = 64 << 10;
 
-/// Equal blocks of whole tiles.
+/// Nearly equal blocks of whole tiles, the larger ones first; the last tile may have fewer rows.
 #[derive(Clone, Copy)]
 pub(crate) struct RowBlocks {
-    rows: usize,
-    pub(crate) size: usize,
+    first: usize,
+    end: usize,
+    /// Rows of a tile.
+    mr: usize,
     pub(crate) count: usize,
 }
 
 impl RowBlocks {
-    /// At most MC rows each, rounded up to whole tiles, and as many blocks as keep all threads busy to the
-    /// end.
-    pub(crate) fn new<K: MicroKernel>(rows: usize, threads: usize) -> Self {
-        let wanted = rows.div_ceil(MC).next_multiple_of(threads);
-        let size = rows.div_ceil(wanted).next_multiple_of(K::MR);
-        Self { rows, size, count: rows.div_ceil(size) }
+    /// So many blocks, or as many more as keep each at [`MC`] rows, but no more than tiles.
+    pub(crate) fn new<M: MicroKernel>(rows: Range<usize>, at_least: usize) -> Self {
+        let tiles = rows.len().div_ceil(M::MR);
+        let most = MC.div_ceil(M::MR);
+        let count = tiles.div_ceil(most).next_multiple_of(at_least.max(1)).min(tiles);
+        Self { first: rows.start, end: rows.end, mr: M::MR, count }
+    }
+
+    /// All rows.
+    pub(crate) fn all(&self) -> Range<usize> {
+        self.first..self.end
+    }
+
+    /// Tiles before block `i`.
+    fn tiles_before(&self, i: usize) -> usize {
+        let tiles = (self.end - self.first).div_ceil(self.mr);
+        i * (tiles / self.count) + i.min(tiles % self.count)
     }
 
     pub(crate) fn range(&self, block: usize) -> Range<usize> {
-        block * self.size..((block + 1) * self.size).min(self.rows)
+        let [start, end] = [block, block + 1].map(|i| self.first + self.tiles_before(i) * self.mr);
+        start..end.min(self.end)
     }
 
-    /// Tiles of a block.
-    pub(crate) fn tiles<K: MicroKernel>(&self) -> usize {
-        self.size.div_ceil(K::MR)
+    /// Rows of the longest block.
+    pub(crate) fn longest(&self) -> usize {
+        if self.count == 0 { 0 } else { self.range(0).len() }
     }
 }
 
-/// Nearly equal blocks of K.
+/// Which rows threads take for themselves, and which they do together.
+pub(crate) struct Rows {
+    /// As many whole tiles for each thread.
+    pub(crate) apart: RowBlocks,
+    /// The odd rows; or all, where each thread would have too few.
+    pub(crate) together: RowBlocks,
+}
+
+/// With fewer rows than this for each thread, threads do all rows together, and share columns.
+const MIN_ROWS_PER_THREAD: usize = 32;
+
+impl Rows {
+    pub(crate) fn new<M: MicroKernel>(rows: usize, threads: usize) -> Self {
+        let apart = if threads == 1 {
+            rows
+        } else {
+            let each = rows / M::MR / threads * M::MR;
+            if each < MIN_ROWS_PER_THREAD { 0 } else { each * threads }
+        };
+        Self { apart: RowBlocks::new::<M>(0..apart, threads), together: RowBlocks::new::<M>(apart..rows, 1) }
+    }
+}
+
+/// Nearly equal blocks of K, of whole granules but for the last one.
 #[derive(Clone, Copy)]
 pub(crate) struct KBlocks {
     k: usize,
+    size: usize,
     pub(crate) count: usize,
 }
 
@@ -53,80 +94,122 @@ pub(crate) struct KBlock {
 }
 
 impl KBlocks {
-    pub(crate) fn new(k: usize) -> Self {
-        Self { k, count: k.div_ceil(KC) }
+    /// For blocks of so many rows.
+    pub(crate) fn new<M: MicroKernel>(k: usize, rows: usize) -> Self {
+        let unit = size_of::<M::X>();
+        let most = |bytes: usize, rows: usize| (bytes / unit / rows.max(1) * M::DEPTH).max(M::K_GRANULE);
+        let longest = most(BLOCK_BYTES, MC).max(most(FEW_ROWS_BYTES, rows));
+        let size = k.div_ceil(k.div_ceil(longest)).next_multiple_of(M::K_GRANULE);
+        Self { k, size, count: k.div_ceil(size) }
     }
 
-    pub(crate) fn longest(&self) -> usize {
-        self.k.div_ceil(self.count)
+    /// The whole of k, as the end of another sum.
+    pub(crate) fn rest(k: usize) -> KBlock {
+        KBlock { range: 0..k, first: false, last: true }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = KBlock> {
-        let (k, size, count) = (self.k, self.longest(), self.count);
-        (0..count).map(move |i| KBlock {
-            range: i * size..((i + 1) * size).min(k),
-            first: i == 0,
-            last: i + 1 == count,
-        })
+    /// Steps of the longest.
+    pub(crate) fn longest<M: MicroKernel>(&self) -> usize {
+        steps::<M>(self.size.min(self.k))
+    }
+
+    pub(crate) fn block(&self, i: usize) -> KBlock {
+        let range = i * self.size..((i + 1) * self.size).min(self.k);
+        KBlock { range, first: i == 0, last: i + 1 == self.count }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = KBlock> + use<> {
+        let blocks = *self;
+        (0..blocks.count).map(move |i| blocks.block(i))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
-    use crate::cpu::{Simd, kernel::portable::Portable, simd::dispatch};
+    use crate::cpu::{Simd, kernel::levels::Level, simd::dispatch};
 
     #[test]
-    fn row_blocks_cover_all_rows_in_whole_tiles() {
+    fn rows_and_k_are_covered_once_at_every_level() {
         for simd in Simd::available() {
-            dispatch!(simd, Kernel => check_row_blocks::<Kernel>());
+            dispatch!(simd, f16, f16 => check_rows());
+            dispatch!(simd, bf16, bf16 => check_rows());
+            dispatch!(simd, f16, f16 => check_k());
+            dispatch!(simd, bf16, bf16 => check_k());
         }
     }
 
-    fn check_row_blocks<K: MicroKernel>() {
+    fn check_rows<L: Level>() {
+        let mr = L::Main::MR;
         for rows in (1..300).chain([511, 512, 513, 16384]) {
             for threads in [1, 2, 3, 64] {
-                let blocks = RowBlocks::new::<K>(rows, threads);
-                let case = format!("MR {}, {rows} rows, {threads} threads", K::MR);
-                assert!(blocks.size < MC + K::MR && blocks.size == blocks.tiles::<K>() * K::MR, "{case}");
+                let Rows { apart, together } = Rows::new::<L::Main>(rows, threads);
+                let case = format!("MR {mr}, {rows} rows, {threads} threads");
                 let mut next = 0;
-                for range in (0..blocks.count).map(|block| blocks.range(block)) {
-                    assert!(range.start == next && range.end > next, "{case}");
-                    next = range.end;
+                for blocks in [&apart, &together] {
+                    assert_eq!(blocks.all().start, next, "{case}");
+                    for range in (0..blocks.count).map(|block| blocks.range(block)) {
+                        assert!(
+                            range.start == next && range.end > next && range.len() <= blocks.longest(),
+                            "{case}"
+                        );
+                        assert!((range.start - blocks.first).is_multiple_of(mr), "{case}");
+                        next = range.end;
+                    }
+                    assert!(blocks.longest() < MC + mr && blocks.all().end == next, "{case}");
                 }
                 assert_eq!(next, rows, "{case}");
+                // The same number of whole tiles for each thread, and less than a tile more of them left over.
+                let left = together.all().len();
+                let even = apart.all().len().is_multiple_of(mr * threads) && left < mr * threads;
+                assert!(apart.count == 0 || threads == 1 || even, "{case}");
+                assert!(apart.count.is_multiple_of(threads), "{case}");
             }
         }
     }
 
+    /// Threads that take blocks in turn have the same number of tiles: the larger blocks come first.
     #[test]
-    fn row_blocks_keep_all_threads_busy() {
-        // (rows, threads) → blocks
-        for (rows, threads, count) in
-            [(128, 2, 2), (256, 2, 4), (512, 2, 8), (8192, 2, 128), (512, 3, 9), (100, 1, 2)]
-        {
-            assert_eq!(
-                RowBlocks::new::<Portable>(rows, threads).count,
-                count,
-                "{rows} rows, {threads} threads"
+    fn blocks_are_even() {
+        use crate::cpu::kernel::portable::Fma;
+        for (rows, threads, counts) in [
+            (128, 2, [2, 0]),
+            (256, 2, [4, 0]),
+            (8192, 2, [128, 0]),
+            (513, 3, [9, 1]),
+            (100, 1, [2, 0]),
+            (40, 2, [0, 1]),
+        ] {
+            let Rows { apart, together } = Rows::new::<Fma<f32>>(rows, threads);
+            assert_eq!([apart.count, together.count], counts, "{rows} rows, {threads} threads");
+            let of_thread = |thread| -> usize {
+                (thread..apart.count).step_by(threads).map(|b| apart.range(b).len()).sum()
+            };
+            assert!(
+                (1..threads).all(|thread| of_thread(0).abs_diff(of_thread(thread)) <= 4),
+                "{rows}, {threads}"
             );
         }
     }
 
-    #[test]
-    fn k_blocks_cover_k_evenly() {
-        for k in (1..3000).step_by(7).chain([KC - 1, KC, KC + 1, 2 * KC, 4 * KC + 1]) {
-            let blocks = KBlocks::new(k);
-            let mut next = 0;
-            for KBlock { range, first, last } in blocks.iter() {
-                assert!(
-                    range.start == next && range.end > next && range.len() <= blocks.longest().min(KC),
-                    "k {k}"
-                );
-                assert_eq!((first, last), (range.start == 0, range.end == k), "k {k}");
-                next = range.end;
+    fn check_k<L: Level>() {
+        for k in (1..3000).step_by(7).chain([1023, 1024, 1025, 2048, 4097, 11008]) {
+            for rows in [1, 4, 8, 64] {
+                let blocks = KBlocks::new::<L::Main>(k, rows);
+                let mut next = 0;
+                for KBlock { range, first, last } in blocks.iter() {
+                    assert!(range.start == next && range.end > next, "k {k}");
+                    assert!(range.start % L::Main::K_GRANULE == 0, "k {k}");
+                    assert!(steps::<L::Main>(range.len()) <= blocks.longest::<L::Main>(), "k {k}");
+                    assert_eq!((first, last), (range.start == 0, range.end == k), "k {k}");
+                    next = range.end;
+                }
+                assert_eq!((next, blocks.iter().count()), (k, blocks.count));
+                // Of one row, the whole of K in one block.
+                assert!(rows > 1 || blocks.count == 1 || k > 4096, "k {k}");
             }
-            assert_eq!((next, blocks.iter().count()), (k, k.div_ceil(KC)));
         }
     }
 }

@@ -1,4 +1,4 @@
-use half::f16;
+use half::{bf16, f16};
 
 /// A line of the cache, and of a buffer's alignment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,10 +18,18 @@ pub(crate) struct Buffer {
     lines: Vec<Line>,
 }
 
-/// What a buffer may be read and written as: any bytes are a value of it.
-pub(crate) trait Plain: Copy {}
-impl Plain for f16 {}
-impl Plain for f32 {}
+/// What a buffer may be read and written as.
+///
+/// # Safety
+///
+/// Any bytes are a value of it, and its alignment divides a line.
+pub(crate) unsafe trait Plain: Copy + Send + Sync + 'static {}
+// SAFETY: numbers.
+unsafe impl Plain for f16 {}
+// SAFETY: as above.
+unsafe impl Plain for bf16 {}
+// SAFETY: as above.
+unsafe impl Plain for f32 {}
 
 impl Buffer {
     /// Room for an array of these dimensions.

@@ -4,24 +4,26 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use super::{
     adapter::Packed,
     buffer::Buffer,
-    kernel::{Finishing, Input},
+    executor::Executor,
+    kernel::{Finishing, Input, levels::Level},
     panels::Panels,
-    product::{Lora, Product},
+    product::{Lora, Product, run_unfused},
     simd::{Simd, dispatch},
     view::{Rows, RowsMut},
     workspace::Workspace,
 };
 use crate::{
+    element::Element,
     epilogue::{Activation, Residual},
     error::{Error, Operand},
     problem::Strategy,
-    shape::check_call,
+    shape::check_fits,
 };
 
 /// A call of a [`Layer`](super::Layer) with x and options. [`run`](Self::run) computes y.
 #[derive(Clone, Copy)]
 #[must_use = "nothing is computed before `run`"]
-pub struct Call<'a> {
+pub struct Call<'a, T: Element = f16> {
     /// What all of the layer is packed for, required of this machine.
     pub(super) simd: Simd,
     pub(super) weight: &'a Panels,
@@ -30,14 +32,15 @@ pub struct Call<'a> {
     /// As long as the weight has rows, padded to whole vectors.
     pub(super) bias: Option<&'a Buffer>,
     pub(super) activation: Option<Activation>,
-    pub(super) x: ArrayView2<'a, f16>,
-    pub(super) residual: Residual<ArrayView2<'a, f16>>,
+    pub(super) x: ArrayView2<'a, T>,
+    pub(super) residual: Residual<ArrayView2<'a, T>>,
     pub(super) strategy: Strategy,
+    pub(super) executor: &'a dyn Executor,
 }
 
-impl<'a> Call<'a> {
+impl<'a, T: Element> Call<'a, T> {
     /// Adds `residual: [M, N]` in the same pass.
-    pub fn residual(self, residual: Residual<ArrayView2<'a, f16>>) -> Self {
+    pub fn residual(self, residual: Residual<ArrayView2<'a, T>>) -> Self {
         Self { residual, ..self }
     }
 
@@ -47,8 +50,14 @@ impl<'a> Call<'a> {
         Self { strategy, ..self }
     }
 
-    /// `y = f16( activation( x Wᵀ + f16(s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`,
-    /// `y: [M, N]`.
+    /// Runs on other threads than those of the current rayon pool.
+    pub fn on(self, executor: &'a dyn Executor) -> Self {
+        Self { executor, ..self }
+    }
+
+    /// `y = round( activation( x Wᵀ + round(s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`,
+    /// `y: [M, N]`. M may be 0: y is then empty, and nothing is computed. An adapter of f32 leaves `s · x Aᵀ`
+    /// unrounded.
     ///
     /// The row stride of x, y and residuals is arbitrary; the elements of a row are adjacent. y is
     /// overwritten; memory between its rows is not touched. [`cpu`](crate::cpu) says which threads do the
@@ -56,16 +65,17 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`], [`Error::Shape`] and [`Error::ColumnStride`]; y is then unchanged.
-    pub fn run(self, mut y: ArrayViewMut2<'_, f16>, workspace: &mut Workspace) -> Result<(), Error> {
-        let shape = |view: &ArrayView2<'_, f16>| view.dim().into();
+    /// [`Error::Shape`] and [`Error::ColumnStride`]; y is then unchanged. [`Error::Executor`] if the executor breaks
+    /// its contract; y then holds anything.
+    pub fn run(self, mut y: ArrayViewMut2<'_, T>, workspace: &mut Workspace) -> Result<(), Error> {
+        let shape = |view: &ArrayView2<'_, T>| view.dim().into();
         let residuals = self.residual.matrices();
         let added = residuals.into_iter().flatten().map(|residual| (Operand::Residual, shape(residual)));
         let outputs = [(Operand::Y, y.dim().into())].into_iter().chain(added);
-        check_call([self.weight.rows(), self.weight.k()], (Operand::X, shape(&self.x)), outputs)?;
+        check_fits([self.weight.rows(), self.weight.k()], (Operand::X, shape(&self.x)), outputs)?;
 
         let output = RowsMut::new(Operand::Y, &mut y)?;
-        let input = |residual: Option<&ArrayView2<'_, f16>>| {
+        let input = |residual: Option<&ArrayView2<'_, T>>| {
             let rows = residual.map(|residual| Rows::new(Operand::Residual, residual)).transpose()?;
             Ok(rows.map_or(Input::NONE, |Rows { ptr, ld, .. }| Input { ptr, ld }))
         };
@@ -73,30 +83,45 @@ impl<'a> Call<'a> {
             (Residual::Output, _) => [Input { ptr: output.ptr, ld: output.ld }, Input::NONE],
             (_, [one, other]) => [input(one)?, input(other)?],
         };
-        let base = Product {
-            x: Rows::new(Operand::X, &self.x)?,
-            weight: self.weight,
-            lora: None,
-            y: output,
-            scale: 1.0,
-            bias: self.bias,
-            addend: Input::NONE,
-            finishing: Finishing { activation: self.activation, residuals },
-        };
-        // SAFETY: `check_call` has seen the shapes of x, y and the residuals, those of A, B and the bias were
-        // checked against W when they were set; `y` is borrowed mutably until this function returns, so a
-        // residual is y itself or shares nothing with it; layer and adapter are packed for `self.simd`, which
-        // was required of this machine when they were made.
-        dispatch!(self.simd, Kernel => unsafe {
-            match (self.strategy, self.adapter) {
-                (Strategy::Base, _) | (_, None) => base.run::<Kernel>(workspace),
-                (Strategy::Fused, Some(adapter)) => {
-                    let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
-                    Product { lora: Some(lora), ..base }.run::<Kernel>(workspace);
-                }
-                (Strategy::Unfused, Some(adapter)) => base.run_unfused::<Kernel>(adapter, workspace),
+        let finishing = Finishing { activation: self.activation, residuals };
+        let operands = Operands { x: Rows::new(Operand::X, &self.x)?, y: output, finishing };
+        if self.x.nrows() == 0 {
+            return Ok(());
+        }
+        match self.adapter.filter(|adapter| adapter.dtype() != T::DTYPE) {
+            None => dispatch!(self.simd, T, T => compute(&self, &operands, workspace)),
+            Some(_) => dispatch!(self.simd, T, f32 => compute(&self, &operands, workspace)),
+        }
+    }
+}
+
+/// Those of a call whose shapes fit, with `M ≥ 1`; y is borrowed mutably for as long as they live.
+struct Operands<T> {
+    x: Rows<T>,
+    y: RowsMut<T>,
+    finishing: Finishing<T>,
+}
+
+/// L is the call's level, for its adapter.
+fn compute<L: Level>(
+    call: &Call<'_, L::In>,
+    operands: &Operands<L::In>,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    let Operands { x, y, finishing } = *operands;
+    let (weight, bias) = (call.weight, call.bias);
+    let base = Product::<L> { x, weight, lora: None, y, scale: 1.0, bias, addend: Input::NONE, finishing };
+    // SAFETY: `Operands` says that shapes fit and y is nobody else's; those of A, B and the bias were checked against W
+    // when they were set; a residual is y itself or shares nothing with it; layer and adapter are packed for the
+    // call's level, which was required of this machine when they were made.
+    unsafe {
+        match (call.strategy, call.adapter) {
+            (Strategy::Base, _) | (_, None) => base.run(call.executor, workspace),
+            (Strategy::Fused, Some(adapter)) => {
+                let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
+                Product { lora: Some(lora), ..base }.run(call.executor, workspace)
             }
-        });
-        Ok(())
+            (Strategy::Unfused, Some(adapter)) => run_unfused(&base, adapter, call.executor, workspace),
+        }
     }
 }

@@ -7,18 +7,21 @@ use super::{
     adapter::Adapter,
     buffer::Buffer,
     call::Call,
+    executor::Rayon,
+    kernel::{MicroKernel, levels::Level},
     panels::Panels,
     simd::{Simd, dispatch},
 };
 use crate::{
+    element::Element,
     epilogue::{Activation, Epilogue, Residual},
     error::{Error, Operand},
     problem::{DType, Problem, Strategy},
     shape::{check_fit, require, require_nonzero},
 };
 
-/// A linear layer, W packed, optionally with an adapter and an epilogue. Clones share the packed W, so that
-/// one weight can be used with many adapters:
+/// A linear layer, W packed, optionally with an adapter and an epilogue. x, W and y are of type `T`: f16, bf16 or
+/// f32; sums are f32. Clones share the packed W, so that one weight can be used with many adapters:
 ///
 /// ```
 /// use fused_lora::{Strategy, cpu::{Adapter, Layer, Workspace}};
@@ -41,23 +44,30 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
-pub struct Layer {
+pub struct Layer<T: Element = f16> {
     simd: Simd,
     weight: Arc<Panels>,
-    adapter: Option<Adapter>,
+    adapter: Option<Adapter<T>>,
     /// f32, padded with zeros to whole vectors.
     bias: Option<Arc<Buffer>>,
     activation: Option<Activation>,
 }
 
-impl Layer {
+impl<T: Element> Clone for Layer<T> {
+    fn clone(&self) -> Self {
+        let Self { simd, weight, adapter, bias, activation } = self;
+        let (weight, adapter, bias) = (Arc::clone(weight), adapter.clone(), bias.clone());
+        Self { simd: *simd, weight, adapter, bias, activation: *activation }
+    }
+}
+
+impl<T: Element> Layer<T> {
     /// Packs `w: [N, K]` for this machine.
     ///
     /// # Errors
     ///
     /// [`Error::ZeroSize`] if N or K is zero, and the errors of [`Simd::detect`].
-    pub fn new(w: ArrayView2<'_, f16>) -> Result<Self, Error> {
+    pub fn new(w: ArrayView2<'_, T>) -> Result<Self, Error> {
         Self::with_simd(Simd::detect()?, w)
     }
 
@@ -66,10 +76,10 @@ impl Layer {
     /// # Errors
     ///
     /// [`Error::ZeroSize`], and [`Error::SimdUnavailable`].
-    pub fn with_simd(simd: Simd, w: ArrayView2<'_, f16>) -> Result<Self, Error> {
-        let simd = simd.require()?;
+    pub fn with_simd(simd: Simd, w: ArrayView2<'_, T>) -> Result<Self, Error> {
+        let simd = simd.require()?.serving(T::DTYPE);
         require_nonzero(Operand::W, w.shape())?;
-        let weight = Arc::new(dispatch!(simd, Kernel => Panels::pack::<Kernel>(w)));
+        let weight = Arc::new(dispatch!(simd, T, T => pack(w)));
         Ok(Self { simd, weight, adapter: None, bias: None, activation: None })
     }
 
@@ -78,7 +88,7 @@ impl Layer {
     /// # Errors
     ///
     /// As [`set_adapter`](Self::set_adapter).
-    pub fn with_adapter(mut self, adapter: Adapter) -> Result<Self, Error> {
+    pub fn with_adapter(mut self, adapter: Adapter<T>) -> Result<Self, Error> {
         self.set_adapter(Some(adapter))?;
         Ok(self)
     }
@@ -89,7 +99,7 @@ impl Layer {
     ///
     /// [`Error::Shape`] if A or B does not fit W, [`Error::SimdMismatch`] if it is packed for another level.
     /// The layer then keeps its adapter.
-    pub fn set_adapter(&mut self, adapter: Option<Adapter>) -> Result<Option<Adapter>, Error> {
+    pub fn set_adapter(&mut self, adapter: Option<Adapter<T>>) -> Result<Option<Adapter<T>>, Error> {
         if let Some(adapter) = &adapter {
             let of_adapter = [adapter.out_features(), adapter.in_features()];
             check_fit([self.out_features(), self.in_features()], of_adapter)?;
@@ -105,7 +115,7 @@ impl Layer {
     /// # Errors
     ///
     /// As [`set_epilogue`](Self::set_epilogue).
-    pub fn with_epilogue(mut self, epilogue: &Epilogue) -> Result<Self, Error> {
+    pub fn with_epilogue(mut self, epilogue: &Epilogue<T>) -> Result<Self, Error> {
         self.set_epilogue(epilogue)?;
         Ok(self)
     }
@@ -115,13 +125,13 @@ impl Layer {
     /// # Errors
     ///
     /// [`Error::Shape`] if the bias does not have N elements. The layer then keeps its epilogue.
-    pub fn set_epilogue(&mut self, epilogue: &Epilogue) -> Result<(), Error> {
+    pub fn set_epilogue(&mut self, epilogue: &Epilogue<T>) -> Result<(), Error> {
         let Epilogue { bias, activation } = epilogue;
         if let Some(bias) = bias {
             require(Operand::Bias, "elements", self.out_features(), bias.len())?;
         }
         self.bias = bias.as_ref().map(|bias| {
-            let lanes = dispatch!(self.simd, Kernel => <Kernel as super::kernel::MicroKernel>::LANES);
+            let lanes = dispatch!(self.simd, T, T => lanes());
             let mut padded = Buffer::zeroed::<f32>(&[bias.len().next_multiple_of(lanes)]);
             for (to, from) in padded.as_mut_slice::<f32>().iter_mut().zip(bias) {
                 *to = from.to_f32();
@@ -148,18 +158,18 @@ impl Layer {
     }
 
     /// The adapter, if the layer has one.
-    pub fn adapter(&self) -> Option<&Adapter> {
+    pub fn adapter(&self) -> Option<&Adapter<T>> {
         self.adapter.as_ref()
     }
 
-    /// The SIMD level that it is packed for.
+    /// The SIMD level that it is packed for: the one asked for, or the one that serves T there.
     pub fn simd(&self) -> Simd {
         self.simd
     }
 
-    /// Element type of x, W, A, B and y.
+    /// Element type of x, W and y.
     pub fn dtype(&self) -> DType {
-        DType::F16
+        T::DTYPE
     }
 
     /// The size of a call with `m` rows.
@@ -168,7 +178,7 @@ impl Layer {
     }
 
     /// A call with `x: [M, K]`, fused unless other options are set.
-    pub fn call<'a>(&'a self, x: ArrayView2<'a, f16>) -> Call<'a> {
+    pub fn call<'a>(&'a self, x: ArrayView2<'a, T>) -> Call<'a, T> {
         Call {
             simd: self.simd,
             weight: &self.weight,
@@ -178,15 +188,25 @@ impl Layer {
             x,
             residual: Residual::None,
             strategy: Strategy::Fused,
+            executor: &Rayon,
         }
     }
 }
 
-impl fmt::Debug for Layer {
+fn pack<L: Level>(w: ArrayView2<'_, L::In>) -> Panels {
+    L::pack_weight(w)
+}
+
+fn lanes<L: Level>() -> usize {
+    L::Main::LANES
+}
+
+impl<T: Element> fmt::Debug for Layer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Layer")
             .field("in_features", &self.in_features())
             .field("out_features", &self.out_features())
+            .field("dtype", &T::DTYPE)
             .field("simd", &self.simd)
             .field("adapter", &self.adapter)
             .field("bias", &self.bias.is_some())

@@ -7,12 +7,17 @@
 //!
 //! [`CausalAttention`] is not part of the operation; it is here because it uses the same micro-kernels.
 //!
+//! # Types
+//!
+//! x, W and y are f16, bf16 or f32, an adapter is of the same type or f32; sums are always f32. Which SIMD level
+//! serves which type, [`Simd::serving`] says.
+//!
 //! # Threads
 //!
-//! Work is shared by the threads of the current [rayon] pool: that of the calling thread if it belongs to
-//! one, the global pool otherwise; `ThreadPool::install` chooses another. A small product (2¹⁹ multiply-adds)
-//! runs on the calling thread alone. While a thread of a pool waits for the others it may run other jobs of
-//! that pool, as always with rayon: do not hold a lock across a call that such a job may take.
+//! Work is shared by the threads of the current [rayon] pool ([`Rayon`]), or by others ([`Call::on`],
+//! [`Executor`]). A small product (2¹⁹ multiply-adds) runs on the calling thread alone. While a thread of a pool
+//! waits for the others to finish a call it may run other jobs of that pool, as always with rayon: do not hold a
+//! lock across a call that such a job may take.
 //!
 //! # Memory
 //!
@@ -24,10 +29,9 @@ mod adapter;
 mod attention;
 mod blocks;
 mod buffer;
-mod by_columns;
-mod by_rows;
 mod call;
 mod detect;
+mod executor;
 mod kernel;
 mod layer;
 mod panels;
@@ -35,12 +39,15 @@ mod parallel;
 mod product;
 pub(crate) mod simd;
 mod sweep;
+mod together;
 mod view;
 mod workspace;
 
 pub use adapter::Adapter;
 pub use attention::CausalAttention;
 pub use call::Call;
+pub use executor::{Executor, Rayon, Serial};
+pub(crate) use kernel::levels::Compute;
 pub use layer::Layer;
 pub use simd::{SIMD_VARIABLE, Simd};
 pub use workspace::Workspace;

@@ -1,4 +1,4 @@
-use half::f16;
+use half::{bf16, f16};
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
@@ -6,31 +6,71 @@ use super::{
     buffer::{Buffer, Plain},
     kernel::MicroKernel,
 };
+use crate::element::Element;
+
+/// What a panel holds of a column in one step: a number of elements of T.
+pub(crate) trait Unit<T>: Plain + Default {
+    /// How many.
+    const DEPTH: usize;
+    /// From the elements `0..DEPTH`.
+    fn gather(values: impl Fn(usize) -> T) -> Self;
+}
+
+impl Unit<f16> for f16 {
+    const DEPTH: usize = 1;
+
+    fn gather(values: impl Fn(usize) -> f16) -> Self {
+        values(0)
+    }
+}
+
+impl Unit<bf16> for bf16 {
+    const DEPTH: usize = 1;
+
+    fn gather(values: impl Fn(usize) -> bf16) -> Self {
+        values(0)
+    }
+}
+
+impl<T: Element> Unit<T> for f32 {
+    const DEPTH: usize = 1;
+
+    fn gather(values: impl Fn(usize) -> T) -> Self {
+        values(0).to_f32()
+    }
+}
 
 /// A weight `[rows, k]`, packed as the micro-kernel streams it.
 ///
-/// NR = NV · LANES rows of the weight, columns of the product, make a panel `[k][NR]`. The last panel is as
-/// many vectors wide as the remaining rows need; its places beyond them are zero.
+/// NR = NV · LANES rows of the weight, columns of the product, make a panel `[step][NR]`. The last panel is as
+/// many vectors wide as the remaining rows need; its places beyond them are zero, and so are those beyond k.
 pub(crate) struct Panels {
     data: Buffer,
     rows: usize,
     k: usize,
+    /// Of K, padded to whole granules.
+    steps: usize,
+    /// The most columns of a panel.
+    nr: usize,
+    lanes: usize,
 }
 
 impl Panels {
-    /// Packs `weight: [rows, k]`, any strides, on the threads of the current rayon pool.
-    pub(crate) fn pack<K: MicroKernel<Element: Plain>>(weight: ArrayView2<'_, f16>) -> Self {
+    /// Packs `weight: [rows, k]`, any strides, for the micro-kernel M, on the threads of the current rayon pool.
+    pub(crate) fn pack<M: MicroKernel, U: Unit<T>, T: Element>(weight: ArrayView2<'_, T>) -> Self {
+        const { assert!(U::DEPTH == M::DEPTH) };
         let (rows, k) = weight.dim();
-        let nr = Self::nr::<K>();
-        let mut data = Buffer::zeroed::<K::Element>(&[rows.next_multiple_of(K::LANES), k]);
-        let panels = Self { data: Buffer::default(), rows, k };
+        let (nr, steps) = (M::NV * M::LANES, steps::<M>(k));
+        let mut data = Buffer::zeroed::<U>(&[rows.next_multiple_of(M::LANES), steps]);
+        let panels = Self { data: Buffer::default(), rows, k, steps, nr, lanes: M::LANES };
         if k > 0 {
-            let slices = data.as_mut_slice::<K::Element>().par_chunks_mut(nr * k).take(panels.count::<K>());
+            let slices = data.as_mut_slice::<U>().par_chunks_mut(nr * steps).take(panels.count());
             slices.enumerate().for_each(|(p, panel)| {
-                let width = panels.vectors::<K>(p) * K::LANES;
+                let width = panels.vectors(p) * M::LANES;
                 for (j, row) in weight.outer_iter().skip(p * nr).take(nr).enumerate() {
-                    for (i, &value) in row.iter().enumerate() {
-                        panel[i * width + j] = value.into();
+                    for step in 0..k.div_ceil(U::DEPTH) {
+                        let element = |i| row.get(step * U::DEPTH + i).copied().unwrap_or_default();
+                        panel[step * width + j] = U::gather(element);
                     }
                 }
             });
@@ -38,32 +78,32 @@ impl Panels {
         Self { data, ..panels }
     }
 
-    /// The most columns of a panel.
-    pub(crate) const fn nr<K: MicroKernel>() -> usize {
-        K::NV * K::LANES
-    }
-
     /// How many panels there are.
-    pub(crate) fn count<K: MicroKernel>(&self) -> usize {
-        self.rows.div_ceil(Self::nr::<K>())
+    pub(crate) fn count(&self) -> usize {
+        self.rows.div_ceil(self.nr)
     }
 
     /// Vectors in a row of panel `p`.
-    pub(crate) fn vectors<K: MicroKernel>(&self, p: usize) -> usize {
-        self.columns::<K>(p).div_ceil(K::LANES)
+    pub(crate) fn vectors(&self, p: usize) -> usize {
+        self.columns(p).div_ceil(self.lanes)
     }
 
     /// Columns of panel `p` that exist.
-    pub(crate) fn columns<K: MicroKernel>(&self, p: usize) -> usize {
-        (self.rows - p * Self::nr::<K>()).min(Self::nr::<K>())
+    pub(crate) fn columns(&self, p: usize) -> usize {
+        (self.rows - p * self.nr).min(self.nr)
     }
 
-    /// Step `k0` of panel `p`.
-    pub(crate) fn at<K: MicroKernel<Element: Plain>>(&self, p: usize, k0: usize) -> *const K::Element {
-        let offset = p * Self::nr::<K>() * self.k + k0 * self.vectors::<K>(p) * K::LANES;
-        assert!(p < self.count::<K>() && k0 < self.k && offset < self.data.len::<K::Element>());
+    /// The first column of panel `p`.
+    pub(crate) fn first_column(&self, p: usize) -> usize {
+        p * self.nr
+    }
+
+    /// Step `step` of panel `p`, whose units are U.
+    pub(crate) fn at<U: Plain>(&self, p: usize, step: usize) -> *const U {
+        let offset = p * self.nr * self.steps + step * self.vectors(p) * self.lanes;
+        assert!(p < self.count() && step < self.steps && offset < self.data.len::<U>());
         // SAFETY: just checked.
-        unsafe { self.data.as_ptr::<K::Element>().add(offset) }
+        unsafe { self.data.as_ptr::<U>().add(offset) }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -73,6 +113,16 @@ impl Panels {
     pub(crate) fn k(&self) -> usize {
         self.k
     }
+
+    /// Steps of K, padded.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
+    }
+}
+
+/// Steps of the micro-kernel M over k elements, padded to whole granules.
+pub(crate) fn steps<M: MicroKernel>(k: usize) -> usize {
+    k.next_multiple_of(M::K_GRANULE) / M::DEPTH
 }
 
 #[cfg(test)]
@@ -80,41 +130,62 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
-    use crate::cpu::{Simd, simd::dispatch};
+    use crate::cpu::{Simd, kernel::levels::Level, simd::dispatch};
 
     #[test]
     fn a_panel_holds_columns_step_by_step_and_zeros_beyond() {
         for simd in Simd::available() {
-            dispatch!(simd, Kernel => check_layout::<Kernel>());
+            dispatch!(simd, f16, f16 => check_layout(simd));
+            dispatch!(simd, bf16, bf16 => check_layout(simd));
+            dispatch!(simd, f32, f32 => check_layout(simd));
         }
     }
 
-    fn check_layout<K: MicroKernel<Element: Plain + Into<f32>>>() {
-        let nr = Panels::nr::<K>();
-        for rows in [1, nr - 1, nr, nr + 1, 2 * nr + K::LANES + 1] {
-            let weight = Array2::from_shape_fn((rows, 3), |(i, k)| f16::from_f32((1 + i * 10 + k) as f32));
-            let panels = Panels::pack::<K>(weight.view());
-            let mut seen = 0;
-            for p in 0..panels.count::<K>() {
-                let (width, columns) = (panels.vectors::<K>(p) * K::LANES, panels.columns::<K>(p));
-                assert!(width - columns < K::LANES);
-                for (k, j) in (0..3).flat_map(|k| (0..width).map(move |j| (k, j))) {
-                    // SAFETY: column j of step k of a panel that is that wide.
-                    let value: f32 = unsafe { *panels.at::<K>(p, k).add(j) }.into();
-                    let expected = if j < columns { weight[[p * nr + j, k]].to_f32() } else { 0.0 };
-                    assert_eq!(value, expected, "NR {nr}, {rows} rows: panel {p} step {k} column {j}");
+    fn check_layout<L: Level>(simd: Simd)
+    where
+        <L::Main as MicroKernel>::W: Unit<L::In> + PartialEq + std::fmt::Debug,
+    {
+        let (nr, lanes, depth) = (L::Main::NV * L::Main::LANES, L::Main::LANES, L::Main::DEPTH);
+        for rows in [1, nr - 1, nr, nr + 1, 2 * nr + lanes + 1] {
+            for columns in [3, 64, 65] {
+                let weight = Array2::from_shape_fn((rows, columns), |(i, k)| {
+                    L::In::from_f32((1 + (i * 10 + k) % 200) as f32)
+                });
+                let panels = L::pack_weight(weight.view());
+                assert_eq!(panels.steps(), columns.next_multiple_of(L::Main::K_GRANULE) / depth);
+                let mut seen = 0;
+                for p in 0..panels.count() {
+                    let (width, exist) = (panels.vectors(p) * lanes, panels.columns(p));
+                    assert!(width - exist < lanes && panels.first_column(p) == seen);
+                    for (step, j) in (0..panels.steps()).flat_map(|step| (0..width).map(move |j| (step, j))) {
+                        // SAFETY: column j of a step of a panel that is that wide.
+                        let unit = unsafe { *panels.at::<<L::Main as MicroKernel>::W>(p, step).add(j) };
+                        let element = |i: usize| {
+                            weight
+                                .get((seen + j, step * depth + i))
+                                .copied()
+                                .filter(|_| j < exist)
+                                .unwrap_or_default()
+                        };
+                        assert_eq!(
+                            unit,
+                            Unit::gather(element),
+                            "{simd} {rows} rows: panel {p} step {step} column {j}"
+                        );
+                    }
+                    seen += exist;
                 }
-                seen += columns;
+                assert_eq!(seen, rows);
             }
-            assert_eq!(seen, rows);
         }
     }
 
     #[test]
     #[should_panic(expected = "assertion failed")]
     fn a_step_beyond_the_last_is_refused() {
-        dispatch!(Simd::Portable, Kernel => {
-            Panels::pack::<Kernel>(Array2::zeros((5, 3)).view()).at::<Kernel>(0, 3);
-        });
+        fn at<L: Level>() {
+            L::pack_weight(Array2::default((5, 3)).view()).at::<f32>(0, 3);
+        }
+        dispatch!(Simd::Portable, f32, f32 => at());
     }
 }

@@ -1,55 +1,61 @@
-//! One product, and which loops run it.
+//! One product, and how threads share it.
 //!
 //! ```text
-//! by rows, where there are enough of them:        by columns, where x is a few rows:
-//!   parallel over blocks of MC rows:                parallel over blocks of rows:          pack x, all of K
-//!     for each K block:                             parallel over panels of A × blocks:    h
-//!       pack x                                      pack h
-//!       sweep the panels of A   → h, at the end     parallel over panels of W × blocks:    y
-//!       sweep the panels of W   → y, at the end
+//! many rows: each ticket is a block of rows            few rows, and the odd ones of many: all threads together
+//!   for each K block:                                    tickets: pack x, all of K          → gate
+//!     pack x                                             tickets: panels of A               → h, gate
+//!     sweep the panels of A   → h, at the end            tickets: panels of W               → y
+//!     sweep the panels of W   → y, at the end
 //! ```
 //!
-//! A *sweep* takes a packed block of rows through panels of a weight, tile by tile. In the last K block of W
-//! each tile's K loop runs on over h and B: that is the whole of the fusion.
+//! A *sweep* takes a packed block of rows through a panel of a weight, tile by tile. In the last K block of W each
+//! tile's K loop runs on over h and B: that is the whole of the fusion.
 //!
-//! By rows nothing is shared but W, A and B, there is one fork and one join, and x is packed while it is in
-//! cache. By columns each panel is read by few threads, at the price of a join after each line.
-
-use half::f16;
+//! Rows that are a block's own are packed while they are in cache, and nothing is shared but W, A and B. Each thread
+//! gets the same number of whole tiles of them; the rows that are left over, fewer than a tile for each thread, are
+//! packed and shrunk by all, and each block takes its share of the panels of W through them while it has that panel in
+//! cache. So 65 rows cost a 64th more than 64, and not as much as 80.
+//!
+//! There is one fork and one join. A ticket of W that finds h not ready computes its base product, waits, and adds
+//! the expand to sums in memory: the same numbers, since f32 sums go through memory as they are.
 
 use super::{
     adapter::Packed,
-    buffer::{Buffer, Plain},
-    kernel::{Finishing, Input, MicroKernel},
+    blocks::{KBlocks, Rows as RowShare},
+    buffer::Buffer,
+    executor::{Executor, Serial},
+    kernel::{
+        Finishing, Input, MicroKernel,
+        levels::{Alone, Kernels, OutOf},
+    },
     panels::Panels,
-    parallel::in_pool,
-    sweep::Target,
+    parallel::{Failed, share},
+    sweep::{Expand, Sweep, Target, pack_rows, sums_len},
+    together::Together,
     view::{Rows, RowsMut},
     workspace::{Slot, Workspace},
 };
+use crate::error::Error;
 
-/// With fewer rows than this for each thread, threads share rows and split columns.
-const MIN_ROWS_PER_THREAD: usize = 32;
 /// Multiply-adds below which waking another thread costs more than it brings: some 10 µs of one.
 const MIN_PARALLEL_WORK: usize = 1 << 19;
 
-/// `y = f16( activation(scale · (addend + x Wᵀ + h Bᵀ) + bias) + residuals )`, all in one pass over x and y.
-#[derive(Clone, Copy)]
-pub(crate) struct Product<'a> {
-    pub(crate) x: Rows,
+/// `y = round( activation(scale · (addend + x Wᵀ + h Bᵀ) + bias) + residuals )`, all in one pass over x and y.
+pub(crate) struct Product<'a, P: Kernels> {
+    pub(crate) x: Rows<P::In>,
     pub(crate) weight: &'a Panels,
     pub(crate) lora: Option<Lora<'a>>,
     /// `[x.rows, weight.rows]`
-    pub(crate) y: RowsMut,
+    pub(crate) y: RowsMut<OutOf<P>>,
     pub(crate) scale: f32,
     pub(crate) bias: Option<&'a Buffer>,
     /// Where the sums start, `[x.rows, weight.rows]`; asks for scale 1. May be y itself.
-    pub(crate) addend: Input,
+    pub(crate) addend: Input<OutOf<P>>,
     /// Residuals are `[x.rows, weight.rows]`, and may be y itself.
-    pub(crate) finishing: Finishing,
+    pub(crate) finishing: Finishing<OutOf<P>>,
 }
 
-/// `h = f16( scale · x Aᵀ )` and `B`.
+/// `h = round( scale · x Aᵀ )` and `B`.
 #[derive(Clone, Copy)]
 pub(crate) struct Lora<'a> {
     pub(crate) a: &'a Panels,
@@ -57,94 +63,150 @@ pub(crate) struct Lora<'a> {
     pub(crate) scale: f32,
 }
 
-impl Product<'_> {
+impl<P: Kernels> Product<'_, P> {
     /// # Safety
     ///
     /// - x can be read, y can be read and written, and nobody else touches y until this returns.
-    /// - x has as many columns as the weight has steps, y as many rows as x and as many columns as the weight
+    /// - x has as many columns as the weight has elements in K, y as many rows as x and as many columns as the weight
     ///   has rows.
     /// - Addend and residuals are none, or can be read and have y's rows and columns; what they share with y
     ///   lies in the same place in both.
     /// - The bias is as long as the weight has rows, padded to whole vectors; A and B fit x and y, and each
     ///   other.
-    /// - All of it is packed for K, and this CPU has K's instructions.
-    pub(crate) unsafe fn run<K: MicroKernel<Element: Plain>>(&self, workspace: &mut Workspace) {
+    /// - All of it is packed for P, and this CPU has P's instructions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Executor`]
+    pub(crate) unsafe fn run(&self, executor: &dyn Executor, workspace: &mut Workspace) -> Result<(), Error> {
         let work = self.x.rows.saturating_mul(self.x.columns).saturating_mul(self.weight.rows());
+        let executor = if work < MIN_PARALLEL_WORK { &Serial } else { executor };
         // SAFETY: the caller's contract is the same.
-        let mut run_on = |threads| unsafe { self.run_on::<K>(threads, workspace) };
-        if work < MIN_PARALLEL_WORK {
-            run_on(1);
-        } else {
-            in_pool(|| run_on(rayon::current_num_threads()));
-        }
-    }
-
-    /// The same as three separate products, as PEFT runs them. Activation and residuals belong to the last
-    /// one.
-    ///
-    /// # Safety
-    ///
-    /// As [`run`](Self::run), and the adapter's A and B fit x and y.
-    pub(crate) unsafe fn run_unfused<K: MicroKernel<Element: Plain>>(
-        &self,
-        adapter: &Packed,
-        workspace: &mut Workspace,
-    ) {
-        let (m, rank) = (self.x.rows, adapter.a.rows());
-        let mut h = std::mem::take(&mut workspace.h);
-        h.reserve::<f16>(&[m, rank]);
-        let (ptr, ld) = (h.as_mut_ptr(), rank as isize);
-        // The base's y lies in y, unless that still holds a residual.
-        let mut buffer = std::mem::take(&mut workspace.base);
-        let y_is_residual =
-            self.finishing.residuals.iter().any(|residual| residual.ptr == self.y.ptr.cast_const());
-        let base_y = if y_is_residual {
-            buffer.reserve::<f16>(&[m, self.weight.rows()]);
-            RowsMut { ptr: buffer.as_mut_ptr(), ld: self.weight.rows() as isize }
-        } else {
-            self.y
-        };
-        let base = Product { y: base_y, finishing: Finishing::NONE, ..*self };
-        let shrink = Product {
-            weight: &adapter.a,
-            y: RowsMut { ptr, ld },
-            scale: adapter.scale,
-            bias: None,
-            addend: Input::NONE,
-            finishing: Finishing::NONE,
-            ..*self
-        };
-        let h_rows = Rows { ptr, ld, rows: m, columns: rank };
-        let addend = Input { ptr: base_y.ptr, ld: base_y.ld };
-        let expand = Product { x: h_rows, weight: &adapter.b, bias: None, addend, ..*self };
-        for product in [&base, &shrink, &expand] {
-            // SAFETY: the caller's contract; h has m rows of `rank`, the base's y is y or has its shape, and
-            // both are this call's own.
-            unsafe { product.run::<K>(workspace) };
-        }
-        workspace.h = h;
-        workspace.base = buffer;
+        unsafe { self.run_on(executor, executor.threads().max(1), workspace) }
     }
 
     /// # Safety
     ///
     /// As [`run`](Self::run).
-    unsafe fn run_on<K: MicroKernel<Element: Plain>>(&self, threads: usize, workspace: &mut Workspace) {
+    pub(crate) unsafe fn run_on(
+        &self,
+        executor: &dyn Executor,
+        threads: usize,
+        workspace: &mut Workspace,
+    ) -> Result<(), Error> {
         debug_assert!(self.x.columns == self.weight.k() && (self.addend.is_none() || self.scale == 1.0));
+        let rows = RowShare::new::<P::Main>(self.x.rows, threads);
+        let longest = rows.apart.longest().max(rows.together.longest());
+        let k_blocks = KBlocks::new::<P::Main>(self.x.columns, longest);
+        let sums = self.sums(&rows, &k_blocks);
         let slots = Slot::first(&mut workspace.slots, threads);
-        let by_rows = threads == 1 || self.x.rows / threads >= MIN_ROWS_PER_THREAD;
-        // SAFETY: the caller's contract is the same.
-        unsafe {
-            if by_rows {
-                self.by_rows::<K>(slots);
-            } else {
-                self.by_columns::<K>(slots, &mut workspace.shared);
+        for slot in &mut *slots {
+            slot.partial.reserve::<f32>(&[sums.total]);
+            slot.block.x.reserve::<<P::Main as MicroKernel>::X>(&[
+                rows.apart.longest(),
+                k_blocks.longest::<P::Main>(),
+            ]);
+            slot.block.reserve_h::<P>(rows.apart.longest(), self.lora);
+        }
+        // The blocks' own rows first, so that the odd ones' panels go with them.
+        let together = Together::new(self, rows.together, k_blocks, rows.apart.count, &mut workspace.shared);
+        let failed = Failed::default();
+        let stages = [together.packing(), together.shrinking(), rows.apart.count, together.panels_alone()];
+        share(executor, slots, stages.iter().sum(), &failed, |ticket, slot| {
+            let [pack, shrink, apart, _] = stages;
+            let partial = slot.partial.as_mut_ptr::<f32>();
+            // SAFETY: the caller's contract; x, sums and h are reserved for these rows, tickets write parts of their
+            // own, and a slot is the ticket's own.
+            unsafe {
+                if let Some(block) = ticket.checked_sub(pack + shrink + apart) {
+                    together.panel(block, partial, &failed);
+                } else if let Some(block) = ticket.checked_sub(pack + shrink) {
+                    self.block(&rows, block, &k_blocks, &sums, &together, slot, &failed);
+                } else if let Some(panel) = ticket.checked_sub(pack) {
+                    together.shrink(panel, partial, &failed);
+                } else {
+                    together.pack(ticket);
+                }
+            }
+        })
+    }
+
+    /// The f32 sums that a slot needs room for.
+    fn sums(&self, rows: &RowShare, k_blocks: &KBlocks) -> Sums {
+        let (apart, together) = (rows.apart.longest(), rows.together.longest());
+        let [w, a] = [self.weight.count(), self.lora.map_or(0, |lora| lora.a.count())];
+        // All of them between K blocks; else those of a panel on their way to a store, or to an expand that is late.
+        let panels = |of: usize| if k_blocks.count > 1 { of } else { 1 };
+        let [apart, together] = [apart, together].map(sums_len::<P::Main>);
+        let h = panels(a) * apart;
+        let y = h + panels(w) * apart;
+        // Odd rows go through a share of the panels; where there are no others, through one at a time.
+        let guests = match rows.apart.count {
+            0 => together,
+            hosts => panels(w.div_ceil(hosts)) * sums_len::<P::Main>(rows.together.all().len()),
+        };
+        Sums { h, y, total: y + guests }
+    }
+
+    /// A block of rows through everything, and the odd rows through its share of W.
+    ///
+    /// # Safety
+    ///
+    /// As [`run`](Self::run); the slot is reserved for these rows, and nobody else's.
+    #[allow(clippy::too_many_arguments, reason = "all of one call's plan")]
+    unsafe fn block(
+        &self,
+        rows: &RowShare,
+        block: usize,
+        k_blocks: &KBlocks,
+        sums: &Sums,
+        together: &Together<'_, P>,
+        slot: &mut Slot,
+        failed: &Failed,
+    ) {
+        let range = rows.apart.range(block);
+        let x = slot.block.x.as_mut_ptr::<<P::Main as MicroKernel>::X>();
+        let h = slot.block.h_block::<P>();
+        let one_panel = sums_len::<P::Main>(range.len());
+        let h_sums = slot.partial.as_mut_ptr::<f32>();
+        let [y_sums, guest_sums] = [sums.h, sums.y].map(|before| h_sums.wrapping_add(before));
+        let guests = together.share_of(block);
+        for k in k_blocks.iter() {
+            let only = k.first && k.last;
+            let at = |sums: *mut f32, p: usize| if only { sums } else { sums.wrapping_add(p * one_panel) };
+            // SAFETY: rows and k lie inside x, and the slot was reserved for that many rows and steps.
+            unsafe { pack_rows::<P::Main, P::In>(self.x, range.clone(), k.range.clone(), x) };
+            let expand = self.lora.map(|lora| {
+                let to = h.target(lora.a, lora.scale);
+                let (k, rows) = (k.clone(), range.len());
+                let last = k.last;
+                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
+                // SAFETY: h and its sums were reserved for these rows and A's panels, and are this slot's own.
+                unsafe {
+                    (0..lora.a.count()).for_each(|p| sweep.run(p, at(h_sums, p)));
+                    if last {
+                        h.pack(rows, lora.b);
+                    }
+                }
+                Expand { h: h.packed.cast_const(), b: lora.b }
+            });
+            let to = self.target().below(range.start);
+            let sweep =
+                Sweep::<P::Main> { rows: range.len(), x, k: k.clone(), panels: self.weight, expand, to };
+            for p in 0..self.weight.count() {
+                // SAFETY: y has these rows, and only this ticket writes them; the sums are this slot's own.
+                unsafe {
+                    sweep.run(p, at(y_sums, p));
+                    if guests.contains(&p) {
+                        together.guest(p, &k, guest_sums, p - guests.start, failed);
+                    }
+                }
             }
         }
     }
 
     /// All of y.
-    pub(crate) fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target<OutOf<P>> {
         Target {
             y: self.y,
             scale: self.scale,
@@ -155,39 +217,111 @@ impl Product<'_> {
     }
 }
 
-impl Lora<'_> {
-    /// h, `[rows, r]`, whose first element is at `ptr`.
-    pub(crate) fn h(&self, ptr: *mut f16) -> Target {
-        let y = RowsMut { ptr, ld: self.a.rows() as isize };
-        Target {
-            y,
-            scale: self.scale,
-            bias: std::ptr::null(),
+/// Where a slot's f32 sums of h end, and those of its own rows of y.
+struct Sums {
+    h: usize,
+    y: usize,
+    total: usize,
+}
+
+/// The same as three separate products, as PEFT runs them. Activation and residuals belong to the last one.
+///
+/// # Safety
+///
+/// As [`Product::run`], and the adapter's A and B fit x and y.
+///
+/// # Errors
+///
+/// As [`Product::run`].
+pub(crate) unsafe fn run_unfused<P: Kernels>(
+    product: &Product<'_, P>,
+    adapter: &Packed,
+    executor: &dyn Executor,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    let (m, n) = (product.x.rows, product.weight.rows());
+    let (a_rows, b_columns) = (adapter.a.rows(), adapter.b.k());
+    let [mut h, mut split, mut base] =
+        [&mut workspace.h, &mut workspace.split_h, &mut workspace.base].map(std::mem::take);
+    h.reserve::<P::H>(&[m, a_rows]);
+    let h_ptr = h.as_mut_ptr::<P::H>();
+    // The base's y lies in y, unless that still holds a residual.
+    let y_is_residual =
+        product.finishing.residuals.iter().any(|residual| residual.ptr == product.y.ptr.cast_const());
+    let base_y = if y_is_residual {
+        base.reserve::<OutOf<P>>(&[m, n]);
+        RowsMut { ptr: base.as_mut_ptr(), ld: n as isize }
+    } else {
+        product.y
+    };
+    let Product { x, weight, scale, bias, addend, finishing, .. } = *product;
+    // SAFETY: the caller's contract; h has m rows of A's rows, the base's y is y or has its shape, and both are this
+    // call's own.
+    let outcome = unsafe {
+        let base = Product::<P> {
+            x,
+            weight,
+            lora: None,
+            y: base_y,
+            scale,
+            bias,
+            addend,
+            finishing: Finishing::NONE,
+        };
+        let shrink = Product::<Alone<P::In, P::Shrink>> {
+            x,
+            weight: &adapter.a,
+            lora: None,
+            y: RowsMut { ptr: h_ptr, ld: a_rows as isize },
+            scale: adapter.scale,
+            bias: None,
             addend: Input::NONE,
             finishing: Finishing::NONE,
-        }
-    }
+        };
+        let mut expand = |workspace: &mut Workspace| {
+            let ptr = if P::SPLIT {
+                split.reserve::<P::Wide>(&[m, b_columns]);
+                P::split_h(m, b_columns / 3, h_ptr, split.as_mut_ptr());
+                split.as_ptr()
+            } else {
+                h_ptr.cast_const().cast()
+            };
+            let expand = Product::<Alone<P::Wide, P::Expand>> {
+                x: Rows { ptr, ld: b_columns as isize, rows: m, columns: b_columns },
+                weight: &adapter.b,
+                lora: None,
+                y: product.y,
+                scale,
+                bias: None,
+                addend: Input { ptr: base_y.ptr, ld: base_y.ld },
+                finishing,
+            };
+            expand.run(executor, workspace)
+        };
+        base.run(executor, workspace)
+            .and_then(|()| shrink.run(executor, workspace))
+            .and_then(|()| expand(workspace))
+    };
+    (workspace.h, workspace.split_h, workspace.base) = (h, split, base);
+    outcome
 }
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
     use ndarray::{Array2, ArrayView2};
 
     use super::*;
     use crate::{
         Epilogue, Strategy,
-        cpu::{Adapter, Simd, buffer::Buffer, kernel::portable::Portable, workspace::Block},
+        cpu::{
+            Adapter, Simd,
+            executor::Rayon,
+            kernel::{levels::Level, portable::Portable},
+        },
         error::Operand,
         reference::{self, Inputs, LoraView},
     };
-
-    /// Which loops, and whether h comes from a product of its own.
-    #[derive(Clone, Copy, Debug)]
-    enum Loops {
-        ByRows,
-        ByColumns,
-        Unfused,
-    }
 
     fn matrix(rows: usize, columns: usize, seed: usize) -> Array2<f16> {
         Array2::from_shape_fn((rows, columns), |(i, j)| {
@@ -195,27 +329,25 @@ mod tests {
         })
     }
 
-    /// Both kinds of loops on sizes that [`Product::run`] would not give them, small enough for Miri, which
+    /// Rows apart and together on sizes that [`Product::run`] would run on one thread, small enough for Miri, which
     /// knows no AVX. It takes minutes, so it is run by hand:
     /// `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance" cargo +nightly miri test -p fused-lora --lib --no-default-features cpu::product`
     #[test]
-    fn either_kind_of_loops_at_any_size() {
-        for [m, n, k, rank] in [[1, 1, 1, 1], [5, 9, 3, 2], [9, 17, 6, 9], [3, 2, 1030, 1]] {
+    fn any_number_of_threads_at_any_size() {
+        for [m, n, k, rank] in
+            [[1, 1, 1, 1], [5, 9, 3, 2], [9, 17, 6, 9], [3, 2, 1030, 1], [67, 9, 3, 2], [65, 20, 1030, 3]]
+        {
             let (x, w) = (matrix(m, k, 1), matrix(n, k, 2));
             let (a, b) = (matrix(rank, k, 3), matrix(n, rank, 4));
             let adapter = Adapter::with_simd(Simd::Portable, a.view(), b.view(), 0.5).unwrap();
             let lora = LoraView { a: a.view(), b: b.view(), scale: 0.5 };
             let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(lora), epilogue: Epilogue::NONE };
-            for (loops, strategy) in [
-                (Loops::ByRows, Strategy::Fused),
-                (Loops::ByColumns, Strategy::Fused),
-                (Loops::Unfused, Strategy::Unfused),
-            ] {
+            for strategy in [Strategy::Fused, Strategy::Unfused] {
                 let expected = reference::forward(&inputs, strategy).unwrap();
                 for threads in 1..=2 {
-                    let y = run(x.view(), w.view(), &adapter, loops, threads);
+                    let y = run(x.view(), w.view(), &adapter, strategy, threads);
                     if let Err(mismatch) = reference::check_elements(&expected, y.view()) {
-                        panic!("{loops:?}, {threads} threads, m {m} n {n} k {k} rank {rank}: {mismatch}");
+                        panic!("{strategy}, {threads} threads, m {m} n {n} k {k} rank {rank}: {mismatch}");
                     }
                 }
             }
@@ -226,31 +358,31 @@ mod tests {
         x: ArrayView2<'_, f16>,
         w: ArrayView2<'_, f16>,
         adapter: &Adapter,
-        loops: Loops,
+        strategy: Strategy,
         threads: usize,
     ) -> Array2<f16> {
-        let weight = Panels::pack::<Portable>(w);
+        type Kernels = Portable<f16, f16>;
+        let weight = Kernels::pack_weight(w);
         let mut y = Array2::from_elem((x.nrows(), w.nrows()), f16::NAN);
         let packed = adapter.packed();
-        let base = Product {
+        let base = Product::<Kernels> {
             x: Rows::new(Operand::X, &x).unwrap(),
             weight: &weight,
             lora: None,
             y: RowsMut::new(Operand::Y, &mut y.view_mut()).unwrap(),
             scale: 1.0,
-            bias: None::<&Buffer>,
+            bias: None,
             addend: Input::NONE,
             finishing: Finishing::NONE,
         };
         let fused = Product { lora: Some(Lora { a: &packed.a, b: &packed.b, scale: packed.scale }), ..base };
-        let mut slots: Vec<_> = (0..threads).map(|_| Slot::default()).collect();
+        let workspace = &mut Workspace::new();
         // SAFETY: y has x's rows and w's; all is packed for Portable, which every CPU has; y lives to the
         // end.
         unsafe {
-            match loops {
-                Loops::ByRows => fused.by_rows::<Portable>(&mut slots),
-                Loops::ByColumns => fused.by_columns::<Portable>(&mut slots, &mut Block::default()),
-                Loops::Unfused => base.run_unfused::<Portable>(packed, &mut Workspace::new()),
+            match strategy {
+                Strategy::Unfused => run_unfused(&base, packed, &Rayon, workspace).unwrap(),
+                _ => fused.run_on(&Rayon, threads, workspace).unwrap(),
             }
         }
         y

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::problem::Granule;
+use crate::problem::{DType, Granule};
 
 /// The environment variable that overrides the choice of [`Simd::detect`].
 pub const SIMD_VARIABLE: &str = "FUSED_LORA_SIMD";
@@ -9,9 +9,13 @@ pub const SIMD_VARIABLE: &str = "FUSED_LORA_SIMD";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Simd {
-    /// AVX-512F with AVX2, FMA and F16C: 8 × 48 tiles, f16 panels.
+    /// AMX with BF16 (Linux): bf16 in 32 × 32 tiles; the other types as [`Avx512`](Self::Avx512).
+    Amx,
+    /// AVX-512 with BF16: bf16 in 8 × 48 tiles, pairs of K; the other types as [`Avx512`](Self::Avx512).
+    Avx512Bf16,
+    /// AVX-512F with AVX2, FMA and F16C: 8 × 48 tiles, panels of the weight's type.
     Avx512,
-    /// AVX2, FMA and F16C: 6 × 16 tiles, f16 panels.
+    /// AVX2, FMA and F16C: 6 × 16 tiles, panels of the weight's type.
     Avx2,
     /// Whatever the compiler makes of plain loops: 4 × 8 tiles, f32 panels.
     Portable,
@@ -19,11 +23,15 @@ pub enum Simd {
 
 impl Simd {
     /// All levels, the fastest first.
-    pub const ALL: &'static [Simd] = &[Simd::Avx512, Simd::Avx2, Simd::Portable];
+    pub const ALL: &'static [Simd] = &[Simd::Amx, Simd::Avx512Bf16, Simd::Avx512, Simd::Avx2, Simd::Portable];
 
     /// Whether this machine has the instructions.
     pub(crate) fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Simd::Amx => Simd::Avx512Bf16.is_available() && super::kernel::amx::permitted(),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Simd::Avx512.is_available(),
             #[cfg(target_arch = "x86_64")]
             Simd::Avx512 => is_x86_feature_detected!("avx512f") && Simd::Avx2.is_available(),
             #[cfg(target_arch = "x86_64")]
@@ -33,28 +41,37 @@ impl Simd {
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Simd::Avx512 | Simd::Avx2 => false,
+            Simd::Amx | Simd::Avx512Bf16 | Simd::Avx512 | Simd::Avx2 => false,
             Simd::Portable => true,
         }
     }
 
-    /// The multiples of the rank that the kernels of this level compute: whole vectors of h in the shrink,
-    /// exactly r steps in the expand.
-    pub fn granule(self) -> Granule {
-        use super::kernel::MicroKernel;
-        let shrink_n = match self {
-            #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => super::kernel::avx512::Avx512::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Simd::Avx2 => super::kernel::avx2::Avx2::LANES,
-            _ => super::kernel::portable::Portable::LANES,
-        };
-        Granule { shrink_n, expand_k: 1 }
+    /// The level whose kernels compute with elements of this type where this level is asked for: itself, or the next
+    /// one that has kernels of its own for the type.
+    pub fn serving(self, dtype: DType) -> Simd {
+        match (self, dtype) {
+            (Simd::Amx | Simd::Avx512Bf16, DType::F16 | DType::F32) => Simd::Avx512,
+            _ => self,
+        }
+    }
+
+    /// The multiples of the rank that the kernels of this level compute: whole vectors of h in the shrink, whole
+    /// granules of K in the expand.
+    pub fn granule(self, dtype: DType) -> Granule {
+        match self.serving(dtype) {
+            Simd::Amx => Granule { shrink_n: 16, expand_k: 32 },
+            Simd::Avx512Bf16 => Granule { shrink_n: 16, expand_k: 2 },
+            Simd::Avx512 => Granule { shrink_n: 16, expand_k: 1 },
+            Simd::Avx2 => Granule { shrink_n: 8, expand_k: 1 },
+            Simd::Portable => Granule { shrink_n: 4, expand_k: 1 },
+        }
     }
 
     /// The name used in [`SIMD_VARIABLE`] and in CSV files.
     pub const fn name(self) -> &'static str {
         match self {
+            Simd::Amx => "amx",
+            Simd::Avx512Bf16 => "avx512bf16",
             Simd::Avx512 => "avx512",
             Simd::Avx2 => "avx2",
             Simd::Portable => "portable",
@@ -68,26 +85,27 @@ impl fmt::Display for Simd {
     }
 }
 
-/// Runs `$body` with the type `$Kernel` standing for the micro-kernels of `$simd`.
+/// Calls a function whose first type is [`Level`](super::kernel::levels::Level) with the kernels of `$simd` for a layer
+/// of `$T` and an adapter of `$H`.
 macro_rules! dispatch {
-    ($simd:expr, $Kernel:ident => $body:expr) => {
+    ($simd:expr, $T:ty, $H:ty => $($function:ident)::+ ($($argument:expr),* $(,)?)) => {{
+        use $crate::cpu::{kernel, simd::Simd};
         match $simd {
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Avx512 => {
-                type $Kernel = $crate::cpu::kernel::avx512::Avx512;
-                $body
+            Simd::Amx => {
+                $($function)::+::<<$T as kernel::levels::Compute>::Amx<$H>>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Avx2 => {
-                type $Kernel = $crate::cpu::kernel::avx2::Avx2;
-                $body
+            Simd::Avx512Bf16 => {
+                $($function)::+::<<$T as kernel::levels::Compute>::Avx512Bf16<$H>>($($argument),*)
             }
-            _ => {
-                type $Kernel = $crate::cpu::kernel::portable::Portable;
-                $body
-            }
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => $($function)::+::<kernel::avx2::Avx2<$T, $H>>($($argument),*),
+            _ => $($function)::+::<kernel::portable::Portable<$T, $H>>($($argument),*),
         }
-    };
+    }};
 }
 pub(crate) use dispatch;
 

@@ -1,41 +1,60 @@
 //! A packed block of rows through panels of a weight, tile by tile.
 
-use std::{marker::PhantomData, ops::Range};
-
-use half::f16;
+use std::ops::Range;
 
 use super::{
     blocks::{KBlock, KBlocks},
-    buffer::Plain,
-    kernel::{Finish, Finishing, Init, Input, MicroKernel, Output, Segment, Tile, store::Store},
-    panels::Panels,
+    kernel::{
+        Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Tile, levels::Kernels,
+        store::Store,
+    },
+    panels::{Panels, steps},
     view::{Rows, RowsMut},
-    workspace::Block,
 };
 
-/// A packed block of rows, and the K block it holds.
-pub(crate) struct Sweep<K> {
-    rows: usize,
-    /// `[tile][k][PITCH]`
-    x: *const f32,
-    k: KBlock,
-    kernel: PhantomData<K>,
+/// A packed block of rows, the K block that it holds, and where its sums go.
+pub(crate) struct Sweep<'a, M: MicroKernel> {
+    pub(crate) rows: usize,
+    /// `[tile][step][rows of the tile]`
+    pub(crate) x: *const M::X,
+    pub(crate) k: KBlock,
+    pub(crate) panels: &'a Panels,
+    /// Counts in the last K block only.
+    pub(crate) expand: Option<Expand<'a, M::X>>,
+    /// From the block's first row on.
+    pub(crate) to: Target<M::Out>,
 }
 
 /// Where a sweep writes, from its first row and the weight's first row on.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) y: RowsMut,
+pub(crate) struct Target<T> {
+    pub(crate) y: RowsMut<T>,
     pub(crate) scale: f32,
     /// As long as the weight has rows, padded to whole vectors; or null.
     pub(crate) bias: *const f32,
     /// Where the sums start in the first K block, from zero if there is none. May be y itself.
-    pub(crate) addend: Input,
+    pub(crate) addend: Input<T>,
     /// Its residuals begin where y does.
-    pub(crate) finishing: Finishing,
+    pub(crate) finishing: Finishing<T>,
 }
 
-impl Target {
+impl<T> Clone for Target<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Target<T> {}
+
+// SAFETY: tickets write disjoint parts of it, and read bias, addend and residuals, of which what they share with y
+// is theirs.
+unsafe impl<T: Sync> Sync for Target<T> {}
+
+impl<T> Target<T> {
+    /// `y = round( scale · sums )` and no more.
+    pub(crate) fn plain(y: RowsMut<T>, scale: f32) -> Self {
+        Self { y, scale, bias: std::ptr::null(), addend: Input::NONE, finishing: Finishing::NONE }
+    }
+
     /// The same, `row` rows further down.
     pub(crate) fn below(self, row: usize) -> Self {
         let ptr = self.y.ptr.wrapping_offset(row as isize * self.y.ld);
@@ -48,102 +67,78 @@ impl Target {
     }
 }
 
-impl Finishing {
+impl<T> Finishing<T> {
     /// The same, for the tile that begins there.
     fn at(self, row: usize, column: usize) -> Self {
         Self { residuals: self.residuals.map(|residual| residual.at(row, column)), ..self }
     }
 }
 
-/// Elements of f32 sums that a sweep through `panels` needs for `tiles` tiles a panel: all of them between K
-/// blocks, one on its way to a store that does more than the micro-kernel's.
-pub(crate) fn sums_len<K: MicroKernel>(
-    k_blocks: &KBlocks,
-    panels: usize,
-    tiles: usize,
-    finishing: &Finishing,
-) -> [usize; 2] {
-    let tiles = if k_blocks.count > 1 { panels * tiles } else { usize::from(!finishing.is_none()) };
-    [tiles, tile_len::<K>()]
-}
-
 /// The end of the last K block's loop: h, packed, and B.
-#[derive(Clone, Copy)]
-pub(crate) struct Expand<'a> {
-    /// `[tile][r][PITCH]`
-    pub(crate) h: *const f32,
+pub(crate) struct Expand<'a, X> {
+    /// `[tile][step][rows of the tile]`
+    pub(crate) h: *const X,
     pub(crate) b: &'a Panels,
 }
 
-impl<K: MicroKernel<Element: Plain>> Sweep<K> {
-    pub(crate) fn new(rows: usize, x: *const f32, k: KBlock) -> Self {
-        Self { rows, x, k, kernel: PhantomData }
+impl<X> Clone for Expand<'_, X> {
+    fn clone(&self) -> Self {
+        *self
     }
+}
 
-    /// Takes the block through `range` of `panels`. `expand` counts in the last K block only.
+impl<X> Copy for Expand<'_, X> {}
+
+impl<M: MicroKernel> Sweep<'_, M> {
+    /// Takes the block through panel `p`.
     ///
     /// # Safety
     ///
-    /// - Packed x and h hold `rows` rows; `panels` and B have the same rows.
+    /// - Packed x and h hold the block's rows; `panels` and B have the same rows, and units of M's.
     /// - `to.y` has these rows and as many columns as `panels` has rows, so do addend and residuals, and
     ///   `to.bias` likewise or null.
-    /// - `partial` has the room that [`sums_len`] says, and nobody else touches it from the first K block to
-    ///   the last.
-    /// - Nobody else touches the columns of `range` in `to.y` meanwhile.
-    pub(crate) unsafe fn run(
-        &self,
-        panels: &Panels,
-        range: Range<usize>,
-        expand: Option<Expand<'_>>,
-        partial: *mut f32,
-        to: &Target,
-    ) {
-        let expand = expand.filter(|_| self.k.last);
-        let tiles = self.rows.div_ceil(K::MR);
-        let only = self.k.first && self.k.last;
+    /// - `partial` has room for the f32 sums of the block's tiles, and nobody else touches it from the first K block
+    ///   to the last.
+    /// - Nobody else touches the panel's columns in `to.y` meanwhile.
+    pub(crate) unsafe fn run(&self, p: usize, partial: *mut f32) {
+        let KBlock { range, first, last } = &self.k;
+        let to = &self.to;
+        let expand = self.expand.filter(|_| *last).map(|Expand { h, b }| (h, b.at::<M::B>(p, 0), b.steps()));
+        let (column, vectors) = (self.panels.first_column(p), self.panels.vectors(p));
+        let (w, base_steps) = (self.panels.at::<M::W>(p, range.start / M::DEPTH), steps::<M>(range.len()));
         let store_by_kernel = to.finishing.is_none();
-        for (index, p) in range.enumerate() {
-            let column = p * Panels::nr::<K>();
-            let (w, b) = (panels.at::<K>(p, self.k.range.start), expand.map(|expand| expand.b.at::<K>(p, 0)));
-            for t in 0..tiles {
-                let row = t * K::MR;
-                // SAFETY: the caller's contract; tile t of either packed block lies inside it.
-                unsafe {
-                    let segment = |x: *const f32, w, k| Segment { x: x.add(t * k * K::PITCH), w, k };
-                    let tile = Tile {
-                        segments: [
-                            segment(self.x, w, self.k.range.len()),
-                            expand
-                                .zip(b)
-                                .map_or(Segment::EMPTY, |(expand, b)| segment(expand.h, b, expand.b.k())),
-                        ],
-                        init: match (self.k.first, to.addend.is_none()) {
-                            (true, true) => Init::Zero,
-                            (true, false) => Init::Addend,
-                            (false, _) => Init::Partial,
-                        },
-                        addend: to.addend.at(row, column),
-                        finish: if self.k.last && store_by_kernel { Finish::Output } else { Finish::Partial },
-                        partial: partial.wrapping_add(if only {
-                            0
-                        } else {
-                            (index * tiles + t) * tile_len::<K>()
-                        }),
-                        output: Output {
-                            y: to.y.ptr.offset(row as isize * to.y.ld).add(column),
-                            ld: to.y.ld,
-                            columns: panels.columns::<K>(p),
-                            scale: to.scale,
-                            bias: if to.bias.is_null() { to.bias } else { to.bias.add(column) },
-                        },
-                    };
-                    let (rows, vectors) = ((self.rows - row).min(K::MR), panels.vectors::<K>(p));
-                    K::run(rows, vectors, &tile);
-                    if self.k.last && !store_by_kernel {
-                        let finishing = &to.finishing.at(row, column);
-                        let (sums, output) = (tile.partial.cast_const(), &tile.output);
-                        K::vectorize(Store { rows, vectors, sums, output, finishing });
-                    }
+        for (t, row) in (0..self.rows).step_by(M::MR).enumerate() {
+            // SAFETY: the caller's contract; tile t of either packed block lies inside it.
+            unsafe {
+                let tile = Tile {
+                    base: Segment { x: self.x.add(row * base_steps), w, steps: base_steps },
+                    expand: expand.map_or(Segment::EMPTY, |(h, w, steps)| Segment {
+                        x: h.add(row * steps),
+                        w,
+                        steps,
+                    }),
+                    init: match (first, to.addend.is_none()) {
+                        (true, true) => Init::Zero,
+                        (true, false) => Init::Addend,
+                        (false, _) => Init::Partial,
+                    },
+                    addend: to.addend.at(row, column),
+                    finish: if *last && store_by_kernel { Finish::Output } else { Finish::Partial },
+                    partial: partial.wrapping_add(t * tile_len::<M>()),
+                    output: Output {
+                        y: to.y.ptr.offset(row as isize * to.y.ld).add(column),
+                        ld: to.y.ld,
+                        columns: self.panels.columns(p),
+                        scale: to.scale,
+                        bias: if to.bias.is_null() { to.bias } else { to.bias.add(column) },
+                    },
+                };
+                let rows = (self.rows - row).min(M::MR);
+                M::run(rows, vectors, &tile);
+                if *last && !store_by_kernel {
+                    let finishing = &to.finishing.at(row, column);
+                    let (sums, output) = (tile.partial.cast_const(), &tile.output);
+                    M::vectorize(Store { rows, vectors, sums, output, finishing });
                 }
             }
         }
@@ -151,45 +146,80 @@ impl<K: MicroKernel<Element: Plain>> Sweep<K> {
 }
 
 /// Elements of a tile's f32 sums.
-pub(crate) const fn tile_len<K: MicroKernel>() -> usize {
-    K::MR * K::NV * K::LANES
+pub(crate) const fn tile_len<M: MicroKernel>() -> usize {
+    M::MR * M::NV * M::LANES
 }
 
-/// Packs a block of rows, tile by tile: `[tile][k.len()][PITCH]`.
+/// Elements of f32 sums of a block of so many rows in one panel.
+pub(crate) const fn sums_len<M: MicroKernel>(rows: usize) -> usize {
+    rows.div_ceil(M::MR) * tile_len::<M>()
+}
+
+/// Packs a block of rows, tile by tile: `[tile][step][rows of the tile]`.
 ///
 /// # Safety
 ///
-/// `rows` and `k` lie inside `x`; `packed` has room for whole tiles, and nobody else touches it.
-pub(crate) unsafe fn pack_rows<K: MicroKernel>(
-    x: Rows,
+/// `rows` and `k` lie inside `x`; `packed` has room for `rows` units in each step, and nobody else touches it.
+pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
+    x: Rows<T>,
     rows: Range<usize>,
     k: Range<usize>,
-    packed: *mut f32,
+    packed: *mut M::X,
 ) {
     debug_assert!(rows.end <= x.rows && k.end <= x.columns);
-    for (t, row) in rows.clone().step_by(K::MR).enumerate() {
+    let steps = steps::<M>(k.len());
+    for row in rows.clone().step_by(M::MR) {
         // SAFETY: the caller's contract; the level's instructions were found when the layer was made.
         unsafe {
             let from = x.ptr.offset(row as isize * x.ld).add(k.start);
-            K::pack(from, x.ld, (rows.end - row).min(K::MR), k.len(), packed.add(t * k.len() * K::PITCH));
+            let to = packed.add((row - rows.start) * steps);
+            M::pack(from, x.ld, (rows.end - row).min(M::MR), k.len(), to);
         }
     }
 }
 
-impl Block {
-    pub(crate) fn reserve_h<K: MicroKernel>(&mut self, rows: usize, rank: usize) {
-        self.h.reserve::<f16>(&[rows, rank]);
-        self.packed_h.reserve::<f32>(&[rows.div_ceil(K::MR), rank, K::PITCH]);
-    }
+/// h of a block of rows, from the shrink's output to what the expand reads.
+pub(crate) struct HBlock<P: Kernels> {
+    /// As the shrink rounds it: `[row][rows of A]`.
+    pub(crate) h: *mut P::H,
+    /// In parts, if the adapter is: `[row][columns of B]`.
+    pub(crate) split: *mut P::Wide,
+    /// `[tile][step][rows of the tile]`
+    pub(crate) packed: *mut <P::Main as MicroKernel>::X,
+}
 
-    /// Packs the first `rows` rows of h for the expand.
+impl<P: Kernels> HBlock<P> {
+    /// Packs `rows` rows of h for the expand.
     ///
     /// # Safety
     ///
-    /// `reserve_h` was called for that many rows, and they have been written.
-    pub(crate) unsafe fn pack_h<K: MicroKernel>(&mut self, rows: usize, rank: usize) {
-        let h = Rows { ptr: self.h.as_ptr(), ld: rank as isize, rows, columns: rank };
+    /// All three have room for so many rows, h has been written, and nobody else touches them.
+    pub(crate) unsafe fn pack(&self, rows: usize, b: &Panels) {
+        let columns = b.k();
         // SAFETY: the caller's contract.
-        unsafe { pack_rows::<K>(h, 0..rows, 0..rank, self.packed_h.as_mut_ptr()) }
+        unsafe {
+            let ptr = if P::SPLIT {
+                P::split_h(rows, columns / 3, self.h, self.split);
+                self.split.cast_const()
+            } else {
+                self.h.cast_const().cast()
+            };
+            let h = Rows { ptr, ld: columns as isize, rows, columns };
+            pack_rows::<P::Main, P::Wide>(h, 0..rows, 0..columns, self.packed);
+        }
     }
+
+    /// Where the shrink writes.
+    pub(crate) fn target(&self, a: &Panels, scale: f32) -> Target<P::H> {
+        Target::plain(RowsMut { ptr: self.h, ld: a.rows() as isize }, scale)
+    }
+}
+
+/// All of K of h, for an expand by itself.
+pub(crate) fn expand_alone<'a, P: Kernels>(
+    rows: usize,
+    expand: Expand<'a, <P::Main as MicroKernel>::X>,
+    to: Target<<P::Main as MicroKernel>::Out>,
+) -> Sweep<'a, P::Expand> {
+    Sweep { rows, x: expand.h, k: KBlocks::rest(expand.b.k()), panels: expand.b, expand: None, to }
 }

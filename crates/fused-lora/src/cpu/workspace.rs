@@ -1,4 +1,9 @@
-use super::buffer::Buffer;
+use super::{
+    buffer::Buffer,
+    kernel::{MicroKernel, levels::Kernels},
+    product::Lora,
+    sweep::HBlock,
+};
 
 /// Scratch memory for [calls](super::Call) and
 /// [`CausalAttention::forward`](super::CausalAttention::forward): packed rows of x and h, and f32 sums
@@ -12,8 +17,9 @@ pub struct Workspace {
     pub(crate) slots: Vec<Slot>,
     /// Where all threads work on the same rows.
     pub(crate) shared: Block,
-    /// h of the unfused strategy: `[M, r]`.
+    /// h of the unfused strategy, `[M, r]`, and in parts, if the adapter is: `[M, 3r]`.
     pub(crate) h: Buffer,
+    pub(crate) split_h: Buffer,
     /// Its `x Wᵀ + bias`, where y must not be written yet: `[M, N]`.
     pub(crate) base: Buffer,
 }
@@ -37,23 +43,39 @@ impl Slot {
     }
 }
 
-/// A block of rows, packed.
+/// A block of rows, packed: what [`HBlock`] says of h.
 #[derive(Default)]
 pub(crate) struct Block {
-    /// x: `[tile][k][PITCH]`, f32.
+    /// x: `[tile][step][rows of the tile]`
     pub(crate) x: Buffer,
-    /// h as the shrink rounds it: `[row][r]`, f16.
-    pub(crate) h: Buffer,
-    /// h as the expand reads it: `[tile][r][PITCH]`, f32.
-    pub(crate) packed_h: Buffer,
+    h: Buffer,
+    split_h: Buffer,
+    packed_h: Buffer,
+}
+
+impl Block {
+    /// Makes room for so many rows of the adapter's h.
+    pub(crate) fn reserve_h<P: Kernels>(&mut self, rows: usize, lora: Option<Lora<'_>>) {
+        let Some(Lora { a, b, .. }) = lora else { return };
+        self.h.reserve::<P::H>(&[rows, a.rows()]);
+        if P::SPLIT {
+            self.split_h.reserve::<P::Wide>(&[rows, b.k()]);
+        }
+        self.packed_h.reserve::<<P::Main as MicroKernel>::X>(&[rows, b.steps()]);
+    }
+
+    pub(crate) fn h_block<P: Kernels>(&mut self) -> HBlock<P> {
+        let [h, split, packed] = [&mut self.h, &mut self.split_h, &mut self.packed_h];
+        HBlock { h: h.as_mut_ptr(), split: split.as_mut_ptr(), packed: packed.as_mut_ptr() }
+    }
 }
 
 /// The memory of one task of attention.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// `[key tile][dim][PITCH]`, f32
+    /// `[key tile][dim][rows of the tile]`, f32
     pub(crate) keys: Buffer,
-    /// `[dim tile][key][PITCH]`, f32
+    /// `[dim tile][key][rows of the tile]`, f32
     pub(crate) values: Buffer,
     /// `[dim][query]`, a panel
     pub(crate) queries: Buffer,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use fused_lora::Element;
 use half::f16;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder};
 use rand::{SeedableRng, rngs::SmallRng};
@@ -11,24 +12,29 @@ pub(crate) fn rng(seed: u64) -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }
 
-/// Normally distributed f16.
-pub(crate) fn normal(rng: &mut SmallRng, rows: usize, columns: usize, deviation: f32) -> Array2<f16> {
+/// Normally distributed.
+pub(crate) fn normal<T: Element>(
+    rng: &mut SmallRng,
+    rows: usize,
+    columns: usize,
+    deviation: f32,
+) -> Array2<T> {
     let distribution = Normal::new(0.0, deviation).unwrap();
-    Array2::from_shape_simple_fn((rows, columns), || f16::from_f32(distribution.sample(rng)))
+    Array2::from_shape_simple_fn((rows, columns), || T::from_f32(distribution.sample(rng)))
 }
 
 /// One product's operands, scaled like a trained layer's: x ~ 1, x Wᵀ ~ 1, h ~ 1, h Bᵀ ~ 1.
 #[derive(Clone)]
-pub(crate) struct Operands {
-    pub(crate) x: Array2<f16>,
-    pub(crate) w: Array2<f16>,
-    pub(crate) a: Array2<f16>,
-    pub(crate) b: Array2<f16>,
-    pub(crate) bias: Array1<f16>,
+pub(crate) struct Operands<T = f16> {
+    pub(crate) x: Array2<T>,
+    pub(crate) w: Array2<T>,
+    pub(crate) a: Array2<T>,
+    pub(crate) b: Array2<T>,
+    pub(crate) bias: Array1<T>,
     pub(crate) scale: f32,
 }
 
-impl Operands {
+impl<T: Element> Operands<T> {
     pub(crate) fn random(seed: u64, m: usize, n: usize, k: usize, rank: usize) -> Self {
         let mut rng = rng(seed);
         let scale = 1.5;
@@ -45,36 +51,39 @@ impl Operands {
 }
 
 /// A matrix in a larger piece of memory: `gap` elements between rows, `offset` before the first. What is not
-/// the matrix holds a NaN with a number in it.
-pub(crate) struct Strided {
-    pub(crate) memory: Vec<f16>,
+/// the matrix holds a value that no operand has.
+pub(crate) struct Strided<T = f16> {
+    pub(crate) memory: Vec<T>,
     rows: usize,
     columns: usize,
     ld: usize,
     offset: usize,
 }
 
-pub(crate) const GAP: f16 = f16::from_bits(0x7e5a);
+/// In gaps, and in what a call has to overwrite.
+pub(crate) fn poison<T: Element>() -> T {
+    T::from_f32(-54321.0)
+}
 
-impl Strided {
+impl<T: Element> Strided<T> {
     pub(crate) fn poisoned(rows: usize, columns: usize, gap: usize, offset: usize) -> Self {
         let ld = columns + gap;
         // A row at least: ndarray wants memory for a row of none.
-        Self { memory: vec![GAP; offset + rows.max(1) * ld], rows, columns, ld, offset }
+        Self { memory: vec![poison(); offset + rows.max(1) * ld], rows, columns, ld, offset }
     }
 
-    pub(crate) fn copy_of(matrix: &Array2<f16>, gap: usize, offset: usize) -> Self {
+    pub(crate) fn copy_of(matrix: &Array2<T>, gap: usize, offset: usize) -> Self {
         let mut strided = Self::poisoned(matrix.nrows(), matrix.ncols(), gap, offset);
         strided.view_mut().assign(matrix);
         strided
     }
 
-    pub(crate) fn view(&self) -> ArrayView2<'_, f16> {
+    pub(crate) fn view(&self) -> ArrayView2<'_, T> {
         let shape = (self.rows, self.columns).strides((self.ld, 1));
         ArrayView2::from_shape(shape, &self.memory[self.offset..]).unwrap()
     }
 
-    pub(crate) fn view_mut(&mut self) -> ArrayViewMut2<'_, f16> {
+    pub(crate) fn view_mut(&mut self) -> ArrayViewMut2<'_, T> {
         let shape = (self.rows, self.columns).strides((self.ld, 1));
         ArrayViewMut2::from_shape(shape, &mut self.memory[self.offset..]).unwrap()
     }
@@ -83,7 +92,7 @@ impl Strided {
     pub(crate) fn gaps_are_untouched(&self) -> bool {
         self.memory.iter().enumerate().all(|(i, value)| {
             let inside = i >= self.offset && (i - self.offset) % self.ld < self.columns;
-            inside || value.to_bits() == GAP.to_bits()
+            inside || *value == poison()
         })
     }
 }

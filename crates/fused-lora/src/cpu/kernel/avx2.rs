@@ -2,17 +2,24 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
+use half::{bf16, f16};
+use ndarray::ArrayView2;
 
-use super::{Job, MicroKernel, Run, Tile, Vector, table};
+use super::{
+    Job, MicroKernel, Pack, Run, Storage, Tile, TileOf, Vector, Widen,
+    levels::{Kernels, Level, pack_whole},
+    table,
+};
+use crate::{
+    cpu::{buffer::Plain, panels::Panels},
+    element::Element,
+};
 
-pub(crate) struct Avx2;
-
+/// A vector of 8 f32.
 #[derive(Clone, Copy)]
 pub(crate) struct Ymm(__m256);
 
 impl Vector for Ymm {
-    type Element = f16;
     const LANES: usize = 8;
 
     #[inline(always)]
@@ -34,12 +41,6 @@ impl Vector for Ymm {
     }
 
     #[inline(always)]
-    unsafe fn load_panel(from: *const f16) -> Self {
-        // SAFETY: the trait's contract.
-        unsafe { Self::load_f16(from) }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the trait's contract.
         Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
@@ -49,6 +50,31 @@ impl Vector for Ymm {
     unsafe fn store_f16(self, to: *mut f16) {
         // SAFETY: the trait's contract.
         unsafe { _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            // Half a unit in the last place, less one where the kept part is even: ties go to even.
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let halves = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, is_nan));
+            let (low, high) = (_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+            _mm_storeu_si128(to.cast(), _mm_packus_epi32(low, high));
+        }
     }
 
     #[inline(always)]
@@ -95,34 +121,29 @@ impl Vector for Ymm {
             Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
         }
     }
-
-    #[inline(always)]
-    unsafe fn store_panel(self, to: *mut f16) {
-        // SAFETY: the trait's contract.
-        unsafe { self.store_f16(to) }
-    }
 }
 
-impl MicroKernel for Avx2 {
-    type Element = f16;
+/// Panels of `W`, then of `B`, widened; y of `Out`.
+pub(crate) struct Fma<W, B, Out>(std::marker::PhantomData<(W, B, Out)>);
+
+impl<W: Storage, B: Storage, Out: Storage> Fma<W, B, Out> {
+    const TABLE: [[Run<f32, W, B, Out>; 2]; 6] = table!(run [W, B, Out]; 1 2 3 4 5 6; [1 2]);
+}
+
+impl<W: Storage, B: Storage, Out: Storage> MicroKernel for Fma<W, B, Out> {
+    type X = f32;
+    type W = W;
+    type B = B;
+    type Out = Out;
     type Vector = Ymm;
-    const LANES: usize = Ymm::LANES;
     const MR: usize = 6;
     const NV: usize = 2;
-    // The transposition below writes 8 rows.
-    const PITCH: usize = 8;
+    const DEPTH: usize = 1;
 
     #[inline]
-    unsafe fn run(rows: usize, vectors: usize, tile: &Tile<f16>) {
-        const TABLE: [[Run<f16>; Avx2::NV]; Avx2::MR] = table!(run; 1 2 3 4 5 6; [1 2]);
+    unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {
         // SAFETY: the caller vouches for everything that the kernel asks.
-        unsafe { TABLE[rows - 1][vectors - 1](tile) }
-    }
-
-    #[inline]
-    unsafe fn pack(x: *const f16, ld: isize, rows: usize, k: usize, packed: *mut f32) {
-        // SAFETY: the caller's contract is the same.
-        unsafe { pack8(x, ld, rows, k, packed) }
+        unsafe { Self::TABLE[rows - 1][vectors - 1](tile) }
     }
 
     #[inline]
@@ -132,13 +153,46 @@ impl MicroKernel for Avx2 {
     }
 }
 
+impl<T: Storage, W: Storage, B: Storage, Out: Storage> Pack<T> for Fma<W, B, Out> {
+    #[inline]
+    unsafe fn pack(x: *const T, ld: isize, rows: usize, k: usize, packed: *mut f32) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { pack::<Widened<T>>(x, ld, rows, k, packed) }
+    }
+}
+
+/// A layer of `T` with an adapter of `H`, by FMAs on f32.
+pub(crate) struct Avx2<T, H>(std::marker::PhantomData<(T, H)>);
+
+impl<T: Element, H: Element> Kernels for Avx2<T, H> {
+    type In = T;
+    type H = H;
+    type Wide = H;
+    type Main = Fma<T, H, T>;
+    type Shrink = Fma<H, H, H>;
+    type Expand = Fma<H, H, T>;
+    const SPLIT: bool = false;
+}
+
+impl<T: Element, H: Element> Level for Avx2<T, H> {
+    fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
+        Panels::pack::<Self::Main, T, T>(w)
+    }
+
+    fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
+        pack_whole::<Self::Main, H>(a, b)
+    }
+}
+
 /// # Safety
 ///
 /// As [`MicroKernel::run`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn run<const R: usize, const V: usize>(t: &Tile<f16>) {
+unsafe fn run<W: Storage, B: Storage, Out: Storage, const R: usize, const V: usize>(
+    t: &Tile<f32, W, B, Out>,
+) {
     // SAFETY: the caller's contract is the same.
-    unsafe { super::tile::<Ymm, R, V, { Avx2::PITCH }>(t) }
+    unsafe { super::tile::<Widen<Ymm, W>, Widen<Ymm, B>, Out, R, V>(t) }
 }
 
 /// # Safety
@@ -150,29 +204,78 @@ unsafe fn vectorize<J: Job<Ymm>>(job: J) -> J::Output {
     unsafe { job.run() }
 }
 
-/// [`MicroKernel::pack`] for a pitch of 8: blocks of 8 × 8 are widened and transposed in registers.
+/// How a row of x becomes units of 32 bits.
 ///
 /// # Safety
 ///
-/// As [`MicroKernel::pack`], with up to 8 rows.
-#[target_feature(enable = "avx2,f16c")]
-pub(super) unsafe fn pack8(x: *const f16, ld: isize, rows: usize, k: usize, packed: *mut f32) {
-    const PITCH: usize = 8;
-    // A row that does not exist is another copy of the last one: its lanes are never used, but can be read.
-    let row = |r: usize| x.wrapping_offset(r.min(rows - 1) as isize * ld);
-    let whole = k - k % 8;
-    for k in (0..whole).step_by(8) {
-        // SAFETY: k + 8 ≤ the caller's k, in existing rows.
-        let block = std::array::from_fn(|r| unsafe { Ymm::load_f16(row(r).add(k)).0 });
-        for (i, column) in transpose(block).into_iter().enumerate() {
-            // SAFETY: k + i < the caller's k, PITCH elements each.
-            unsafe { Ymm(column).store(packed.add((k + i) * PITCH)) };
-        }
+/// All methods: this CPU has AVX2 and F16C, and there are as many elements to be read as is said.
+pub(super) trait Units {
+    type T: Plain;
+    type X: Plain;
+    /// Elements of a unit.
+    const DEPTH: usize;
+    /// Eight units.
+    unsafe fn load(from: *const Self::T) -> __m256;
+    /// One unit, of `n ≤ DEPTH` elements and zeros.
+    unsafe fn unit(from: *const Self::T, n: usize) -> Self::X;
+}
+
+/// Elements widened to f32.
+pub(super) struct Widened<T>(std::marker::PhantomData<T>);
+
+impl<T: Storage> Units for Widened<T> {
+    type T = T;
+    type X = f32;
+    const DEPTH: usize = 1;
+
+    #[inline(always)]
+    unsafe fn load(from: *const T) -> __m256 {
+        // SAFETY: the trait's contract.
+        unsafe { T::load::<Ymm>(from).0 }
     }
-    for k in whole..k {
-        for r in 0..PITCH {
-            // SAFETY: k < the caller's k, in an existing row; r < PITCH.
-            unsafe { *packed.add(k * PITCH + r) = (*row(r).add(k)).to_f32() };
+
+    #[inline(always)]
+    unsafe fn unit(from: *const T, _: usize) -> f32 {
+        let mut unit = [0.0; Ymm::LANES];
+        // SAFETY: the trait's contract: one element.
+        unsafe { T::load_first::<Ymm>(from, 1).store(unit.as_mut_ptr()) };
+        unit[0]
+    }
+}
+
+/// [`Pack::pack`] for up to 8 rows: blocks of 8 rows × 8 units are transposed in registers. Of fewer rows the last
+/// one is read again instead of those that are missing; what a store writes for them, the next one overwrites.
+///
+/// # Safety
+///
+/// As [`Pack::pack`].
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn pack<U: Units>(x: *const U::T, ld: isize, rows: usize, k: usize, packed: *mut U::X) {
+    let row = |r: usize| x.wrapping_offset(r.min(rows - 1) as isize * ld);
+    let mut step = 0;
+    let steps = k.div_ceil(U::DEPTH);
+    // Eight units to read, of whole elements, and eight to write at the last of them.
+    while (step + 8) * U::DEPTH <= k && (step + 7) * rows + 8 <= steps * rows {
+        // SAFETY: these units lie in existing rows; those written, inside the packed block.
+        unsafe {
+            let block = std::array::from_fn(|r| U::load(row(r).add(step * U::DEPTH)));
+            if rows == 1 {
+                _mm256_storeu_ps(packed.add(step).cast(), block[0]);
+            } else {
+                for (i, column) in transpose(block).into_iter().enumerate() {
+                    _mm256_storeu_ps(packed.add((step + i) * rows).cast(), column);
+                }
+            }
+        }
+        step += 8;
+    }
+    for step in step..steps {
+        for r in 0..rows {
+            // SAFETY: a step that begins inside of an existing row.
+            unsafe {
+                let first = step * U::DEPTH;
+                *packed.add(step * rows + r) = U::unit(row(r).add(first), (k - first).min(U::DEPTH));
+            }
         }
     }
 }

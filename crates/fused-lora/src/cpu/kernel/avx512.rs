@@ -6,17 +6,21 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
+use half::{bf16, f16};
+use ndarray::ArrayView2;
 
-use super::{Job, MicroKernel, Run, Tile, Vector, avx2, table};
+use super::{
+    Job, MicroKernel, Pack, Run, Storage, Tile, TileOf, Vector, Widen, avx2,
+    levels::{Kernels, Level, pack_whole},
+    table,
+};
+use crate::{cpu::panels::Panels, element::Element};
 
-pub(crate) struct Avx512;
-
+/// A vector of 16 f32.
 #[derive(Clone, Copy)]
-pub(crate) struct Zmm(__m512);
+pub(crate) struct Zmm(pub(super) __m512);
 
 impl Vector for Zmm {
-    type Element = f16;
     const LANES: usize = 16;
 
     #[inline(always)]
@@ -38,12 +42,6 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn load_panel(from: *const f16) -> Self {
-        // SAFETY: the trait's contract.
-        unsafe { Self::load_f16(from) }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the trait's contract.
         Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
@@ -53,6 +51,30 @@ impl Vector for Zmm {
     unsafe fn store_f16(self, to: *mut f16) {
         // SAFETY: the trait's contract.
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            // Half a unit in the last place, less one where the kept part is even: ties go to even.
+            let odd = _mm512_and_epi32(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            let quiet = _mm512_or_epi32(bits, _mm512_set1_epi32(0x40_0000));
+            let halves = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, is_nan, quiet));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(halves));
+        }
     }
 
     #[inline(always)]
@@ -99,33 +121,29 @@ impl Vector for Zmm {
             Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
         }
     }
-
-    #[inline(always)]
-    unsafe fn store_panel(self, to: *mut f16) {
-        // SAFETY: the trait's contract.
-        unsafe { self.store_f16(to) }
-    }
 }
 
-impl MicroKernel for Avx512 {
-    type Element = f16;
+/// Panels of `W`, then of `B`, widened; y of `Out`.
+pub(crate) struct Fma<W, B, Out>(std::marker::PhantomData<(W, B, Out)>);
+
+impl<W: Storage, B: Storage, Out: Storage> Fma<W, B, Out> {
+    const TABLE: [[Run<f32, W, B, Out>; 3]; 8] = table!(run [W, B, Out]; 1 2 3 4 5 6 7 8; [1 2 3]);
+}
+
+impl<W: Storage, B: Storage, Out: Storage> MicroKernel for Fma<W, B, Out> {
+    type X = f32;
+    type W = W;
+    type B = B;
+    type Out = Out;
     type Vector = Zmm;
-    const LANES: usize = Zmm::LANES;
     const MR: usize = 8;
     const NV: usize = 3;
-    const PITCH: usize = 8;
+    const DEPTH: usize = 1;
 
     #[inline]
-    unsafe fn run(rows: usize, vectors: usize, tile: &Tile<f16>) {
-        const TABLE: [[Run<f16>; Avx512::NV]; Avx512::MR] = table!(run; 1 2 3 4 5 6 7 8; [1 2 3]);
+    unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {
         // SAFETY: the caller vouches for everything that the kernel asks.
-        unsafe { TABLE[rows - 1][vectors - 1](tile) }
-    }
-
-    #[inline]
-    unsafe fn pack(x: *const f16, ld: isize, rows: usize, k: usize, packed: *mut f32) {
-        // SAFETY: the caller's contract is the same, and AVX-512F implies AVX2 and F16C.
-        unsafe { avx2::pack8(x, ld, rows, k, packed) }
+        unsafe { Self::TABLE[rows - 1][vectors - 1](tile) }
     }
 
     #[inline]
@@ -135,20 +153,53 @@ impl MicroKernel for Avx512 {
     }
 }
 
+impl<T: Storage, W: Storage, B: Storage, Out: Storage> Pack<T> for Fma<W, B, Out> {
+    #[inline]
+    unsafe fn pack(x: *const T, ld: isize, rows: usize, k: usize, packed: *mut f32) {
+        // SAFETY: the caller's contract is the same, and AVX-512F implies AVX2 and F16C.
+        unsafe { avx2::pack::<avx2::Widened<T>>(x, ld, rows, k, packed) }
+    }
+}
+
+/// A layer of `T` with an adapter of `H`, by FMAs on f32.
+pub(crate) struct Avx512<T, H>(std::marker::PhantomData<(T, H)>);
+
+impl<T: Element, H: Element> Kernels for Avx512<T, H> {
+    type In = T;
+    type H = H;
+    type Wide = H;
+    type Main = Fma<T, H, T>;
+    type Shrink = Fma<H, H, H>;
+    type Expand = Fma<H, H, T>;
+    const SPLIT: bool = false;
+}
+
+impl<T: Element, H: Element> Level for Avx512<T, H> {
+    fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
+        Panels::pack::<Self::Main, T, T>(w)
+    }
+
+    fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
+        pack_whole::<Self::Main, H>(a, b)
+    }
+}
+
 /// # Safety
 ///
 /// As [`MicroKernel::run`].
 #[target_feature(enable = "avx512f")]
-unsafe fn run<const R: usize, const V: usize>(t: &Tile<f16>) {
+unsafe fn run<W: Storage, B: Storage, Out: Storage, const R: usize, const V: usize>(
+    t: &Tile<f32, W, B, Out>,
+) {
     // SAFETY: the caller's contract is the same.
-    unsafe { super::tile::<Zmm, R, V, { Avx512::PITCH }>(t) }
+    unsafe { super::tile::<Widen<Zmm, W>, Widen<Zmm, B>, Out, R, V>(t) }
 }
 
 /// # Safety
 ///
 /// As [`MicroKernel::vectorize`].
 #[target_feature(enable = "avx512f")]
-unsafe fn vectorize<J: Job<Zmm>>(job: J) -> J::Output {
+pub(super) unsafe fn vectorize<J: Job<Zmm>>(job: J) -> J::Output {
     // SAFETY: the caller's contract is the same.
     unsafe { job.run() }
 }

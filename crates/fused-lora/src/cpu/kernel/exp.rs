@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::cpu::{
         Simd,
-        kernel::{Job, MicroKernel},
+        kernel::{Job, MicroKernel, levels::Level},
         simd::dispatch,
     };
 
@@ -85,11 +85,12 @@ mod tests {
     }
 
     fn evaluate(simd: Simd, gelu: bool, t: f32) -> f64 {
-        let value = dispatch!(simd, Kernel => {
-            // SAFETY: the level is available.
-            unsafe { <Kernel as MicroKernel>::vectorize(Evaluate { gelu, t }) }
-        });
-        f64::from(value)
+        f64::from(dispatch!(simd, f32, f32 => evaluate_with(gelu, t)))
+    }
+
+    fn evaluate_with<L: Level>(gelu: bool, t: f32) -> f32 {
+        // SAFETY: the level is available.
+        unsafe { L::Main::vectorize(Evaluate { gelu, t }) }
     }
 
     #[test]

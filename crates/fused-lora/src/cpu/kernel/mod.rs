@@ -3,48 +3,57 @@
 //! ```text
 //! acc[R][V] = 0                        or what an earlier K block left, or y
 //! for segment in [(x, W), (h, B)]:     the augmented K: [x | h] · [W | B]ᵀ
-//!     for k in 0..segment.k:
+//!     for k in 0..segment.steps:
 //!         acc[r][v] += segment.x[k][r] · segment.w[k][v]
-//! y = f16(scale · acc + bias)          or acc, for the next K block or for `store`
+//! y = round(scale · acc + bias)        or acc, for the next K block or for `store`
 //! ```
 //!
-//! That body stands once, in [`tile`], over a [`Vector`] of a handful of operations; a SIMD level is a
-//! `Vector`, a tile size and a way to pack x, each in a file of its own.
+//! That body stands once, in [`tile`], over a [`Step`] (what is multiplied: f16, bf16 or f32 panels widened to
+//! f32, or pairs of bf16) and a [`Vector`] of a handful of operations. A SIMD level is a `Vector`, a tile size
+//! and a way to pack x, each in a file of its own. [`amx`] alone has another body: its sums are in tiles.
 //!
 //! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which
 //! [`store`] takes through activation and residual into y while it is in the first-level cache. So the body
-//! of the base product is the same with and without, and GELU stands in the binary once for each level, not
-//! once for each tile size.
+//! of the base product is the same with and without, and GELU stands in the binary once for each level and
+//! type, not once for each tile size.
 //!
-//! Panels of W, A and B hold f16 on x86-64 and are widened in the K loop, 3 conversions to 24 FMAs.
+//! Panels hold the weight's own type on x86-64 and are widened in the K loop, 3 conversions to 24 FMAs.
 //! Measured beside f32 panels with AVX-512 (Zen 4, one thread, 64×1008×1024, peak 118 GFLOP/s): f16 112.5
 //! cold and 114.2 warm, f32 111.1 and 111.1. Conversion hides behind the FMAs, half the bytes come from
 //! memory, and a packed layer is no larger than the weight it was made from.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512_bf16;
 pub(crate) mod exp;
+pub(crate) mod levels;
 pub(crate) mod portable;
 pub(crate) mod store;
+pub(crate) mod vector;
 
-use half::f16;
+pub(crate) use vector::{Storage, Vector};
 
+use super::buffer::Plain;
 use crate::epilogue::Activation;
 
-/// A run of the K loop: `acc += x[k][0..R] ⊗ w[k][0..V·LANES]` for `k` steps.
+/// A run of the K loop: `acc += x[k][0..R] ⊗ w[k][0..V·LANES]` for `steps` steps.
 #[derive(Clone, Copy)]
-pub(crate) struct Segment<E> {
-    /// `[k][PITCH]`, of which the first R of each step are read.
-    pub(crate) x: *const f32,
+pub(crate) struct Segment<X, W> {
+    /// `[k][R]`
+    pub(crate) x: *const X,
     /// `[k][V·LANES]`
-    pub(crate) w: *const E,
-    pub(crate) k: usize,
+    pub(crate) w: *const W,
+    /// Of [`MicroKernel::DEPTH`] elements of K each.
+    pub(crate) steps: usize,
 }
 
-impl<E> Segment<E> {
-    pub(crate) const EMPTY: Self = Self { x: std::ptr::null(), w: std::ptr::null(), k: 0 };
+impl<X, W> Segment<X, W> {
+    pub(crate) const EMPTY: Self = Self { x: std::ptr::null(), w: std::ptr::null(), steps: 0 };
 }
 
 /// Where the accumulators start.
@@ -66,22 +75,29 @@ pub(crate) enum Finish {
     Output,
 }
 
-/// Rows of f16 that a tile reads, from its corner on.
-#[derive(Clone, Copy)]
-pub(crate) struct Input {
+/// Rows that a tile reads, from its corner on.
+pub(crate) struct Input<T> {
     /// Null for none.
-    pub(crate) ptr: *const f16,
+    pub(crate) ptr: *const T,
     /// From row to row, in elements.
     pub(crate) ld: isize,
 }
 
-// SAFETY: a shared view of f16, which is Sync; whoever makes one sees to it that the memory outlives it, and
-// that where it is also an output only the task that writes a part reads that part.
-unsafe impl Send for Input {}
-// SAFETY: as above.
-unsafe impl Sync for Input {}
+impl<T> Clone for Input<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl Input {
+impl<T> Copy for Input<T> {}
+
+// SAFETY: a shared view of elements, which are Sync; whoever makes one sees to it that the memory outlives it,
+// and that where it is also an output only the task that writes a part reads that part.
+unsafe impl<T: Sync> Send for Input<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Input<T> {}
+
+impl<T> Input<T> {
     pub(crate) const NONE: Self = Self { ptr: std::ptr::null(), ld: 0 };
 
     pub(crate) fn is_none(self) -> bool {
@@ -98,14 +114,21 @@ impl Input {
 }
 
 /// What happens to scaled sums with their bias, before they are rounded.
-#[derive(Clone, Copy)]
-pub(crate) struct Finishing {
+pub(crate) struct Finishing<T> {
     pub(crate) activation: Option<Activation>,
     /// Added after the activation.
-    pub(crate) residuals: [Input; 2],
+    pub(crate) residuals: [Input<T>; 2],
 }
 
-impl Finishing {
+impl<T> Clone for Finishing<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Finishing<T> {}
+
+impl<T> Finishing<T> {
     pub(crate) const NONE: Self = Self { activation: None, residuals: [Input::NONE; 2] };
 
     pub(crate) fn is_none(&self) -> bool {
@@ -115,8 +138,8 @@ impl Finishing {
 
 /// The corner of the output that a tile writes.
 #[derive(Clone, Copy)]
-pub(crate) struct Output {
-    pub(crate) y: *mut f16,
+pub(crate) struct Output<T> {
+    pub(crate) y: *mut T,
     /// From row to row, in elements.
     pub(crate) ld: isize,
     /// Columns that exist, counted from `y`; the kernel touches none beyond.
@@ -126,52 +149,57 @@ pub(crate) struct Output {
     pub(crate) bias: *const f32,
 }
 
-/// One call of a micro-kernel.
-pub(crate) struct Tile<E> {
-    /// The second one is empty, or the expand.
-    pub(crate) segments: [Segment<E>; 2],
+/// One call of a micro-kernel: packed x of type X, panels of W and B, y of type T.
+pub(crate) struct Tile<X, W, B, T> {
+    pub(crate) base: Segment<X, W>,
+    /// Empty where there is no adapter.
+    pub(crate) expand: Segment<X, B>,
     pub(crate) init: Init,
     /// Where sums start from with [`Init::Addend`], its columns as those of y.
-    pub(crate) addend: Input,
+    pub(crate) addend: Input<T>,
     pub(crate) finish: Finish,
     /// `[R][V·LANES]`, touched only if `init` or `finish` says so.
     pub(crate) partial: *mut f32,
-    pub(crate) output: Output,
+    pub(crate) output: Output<T>,
 }
 
-/// A SIMD level.
-pub(crate) trait MicroKernel {
-    /// What panels of W, A and B hold.
-    type Element: Copy + Send + Sync + From<f16>;
+/// The tile that a kernel takes.
+pub(crate) type TileOf<K> =
+    Tile<<K as MicroKernel>::X, <K as MicroKernel>::W, <K as MicroKernel>::B, <K as MicroKernel>::Out>;
+
+/// A micro-kernel: packed x times panels of W, then of B, into y of type `Out`.
+pub(crate) trait MicroKernel: 'static {
+    /// What packed x and packed h hold: [`DEPTH`](Self::DEPTH) elements of K of one row.
+    type X: Plain;
+    /// What panels of W hold: `DEPTH` elements of K of one column.
+    type W: Plain;
+    /// What panels of A and B hold.
+    type B: Plain;
+    /// y's elements.
+    type Out: Storage;
     /// What it computes with.
-    type Vector: Vector<Element = Self::Element>;
+    type Vector: Vector;
     /// f32 in a vector.
-    const LANES: usize;
+    const LANES: usize = <Self::Vector as Vector>::LANES;
     /// Most rows of a tile.
     const MR: usize;
     /// Most vectors in a row of a tile: MR · NV accumulators, NV panel vectors and one broadcast fit the
     /// register file.
     const NV: usize;
-    /// Distance of two K steps in packed x, in elements; at least MR.
-    const PITCH: usize;
+    /// Elements of K in a step.
+    const DEPTH: usize;
+    /// K is padded with zeros to a multiple of so many elements.
+    const K_GRANULE: usize = Self::DEPTH;
 
     /// Computes one tile of `rows` × `vectors`.
     ///
     /// # Safety
     ///
     /// - This CPU has the level's instructions ([`Simd`](crate::cpu::Simd) checks).
-    /// - `1 ≤ rows ≤ MR` and `1 ≤ vectors ≤ NV`.
+    /// - `1 ≤ rows ≤ MR` and `1 ≤ vectors ≤ NV`; the segments are whole granules of K.
     /// - Every pointer in `tile` covers what its field says, for these rows and vectors; y and `partial` are
     ///   written by nobody else meanwhile.
-    unsafe fn run(rows: usize, vectors: usize, tile: &Tile<Self::Element>);
-
-    /// Widens `rows` rows of `k` f16, `ld` apart, into `[k][PITCH]` f32. Places beyond `rows` hold anything.
-    ///
-    /// # Safety
-    ///
-    /// - This CPU has the level's instructions.
-    /// - `1 ≤ rows ≤ MR`; each row can be read for `k` elements, `packed` written for `k · PITCH`.
-    unsafe fn pack(x: *const f16, ld: isize, rows: usize, k: usize, packed: *mut f32);
+    unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>);
 
     /// Runs a job in a function that has the level's instructions enabled.
     ///
@@ -181,8 +209,20 @@ pub(crate) trait MicroKernel {
     unsafe fn vectorize<J: Job<Self::Vector>>(job: J) -> J::Output;
 }
 
+/// A micro-kernel that takes x of type T.
+pub(crate) trait Pack<T>: MicroKernel {
+    /// Packs `rows` rows of `k` elements, `ld` apart, into `[step][rows]`, K padded with zeros to whole granules.
+    ///
+    /// # Safety
+    ///
+    /// - This CPU has the level's instructions.
+    /// - `1 ≤ rows ≤ MR`; each row can be read for `k` elements, `packed` written for `rows` units for each step.
+    unsafe fn pack(x: *const T, ld: isize, rows: usize, k: usize, packed: *mut Self::X);
+}
+
 /// Vector code that is not the micro-kernel.
 pub(crate) trait Job<X: Vector> {
+    /// What it returns.
     type Output;
 
     /// To be inlined into [`MicroKernel::vectorize`].
@@ -193,61 +233,67 @@ pub(crate) trait Job<X: Vector> {
     unsafe fn run(self) -> Self::Output;
 }
 
-/// The operations that a tile is made of.
+/// What one step of the K loop multiplies: a unit of packed x with a vector of units of a panel.
 ///
 /// # Safety
 ///
-/// All methods: this CPU has the level's instructions, and pointers cover LANES elements (or `n`, where there
-/// is an `n ≤ LANES`). No alignment is asked for beyond the element's.
-pub(crate) trait Vector: Copy {
-    type Element: Copy;
-    const LANES: usize;
-    unsafe fn splat(value: f32) -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-    /// Widens a vector of a panel.
-    unsafe fn load_panel(from: *const Self::Element) -> Self;
-    unsafe fn load_f16(from: *const f16) -> Self;
-    /// Rounds to nearest, ties to even; beyond 65504 to infinity.
-    unsafe fn store_f16(self, to: *mut f16);
-    /// `self · factor + addend`
-    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
-    unsafe fn add(self, other: Self) -> Self;
-    unsafe fn sub(self, other: Self) -> Self;
-    unsafe fn mul(self, other: Self) -> Self;
-    unsafe fn div(self, other: Self) -> Self;
-    /// The larger one; `other` where either is NaN.
-    unsafe fn max(self, other: Self) -> Self;
-    /// 2ⁿ, where a lane holds `n + `[`exp::ROUND`], −126 ≤ n ≤ 127; anything for other lanes.
-    unsafe fn exp2_of_rounded(self) -> Self;
-    /// Rounds, if panels are narrower, and writes a vector of one.
-    unsafe fn store_panel(self, to: *mut Self::Element);
-
-    /// Reads n elements; the other lanes are zero.
-    #[inline(always)]
-    unsafe fn load_f16_first(from: *const f16, n: usize) -> Self {
-        let mut buffer = [f16::ZERO; MAX_LANES];
-        // SAFETY: the caller vouches for n elements, and n ≤ LANES ≤ MAX_LANES.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), n);
-            Self::load_f16(buffer.as_ptr())
-        }
-    }
-
-    /// Writes the first n elements.
-    #[inline(always)]
-    unsafe fn store_f16_first(self, to: *mut f16, n: usize) {
-        let mut buffer = [f16::ZERO; MAX_LANES];
-        // SAFETY: the caller vouches for n elements, and n ≤ LANES ≤ MAX_LANES.
-        unsafe {
-            self.store_f16(buffer.as_mut_ptr());
-            std::ptr::copy_nonoverlapping(buffer.as_ptr(), to, n);
-        }
-    }
+/// All methods: this CPU has the level's instructions, and pointers cover LANES units.
+pub(crate) trait Step {
+    /// The accumulators.
+    type Vector: Vector;
+    /// A unit of packed x.
+    type X: Plain;
+    /// A unit of a panel.
+    type W: Plain;
+    /// Either of them in a register.
+    type Wide: Copy;
+    /// A unit of x in every lane.
+    ///
+    /// # Safety
+    ///
+    /// As all of them.
+    unsafe fn broadcast(x: Self::X) -> Self::Wide;
+    /// A vector of a panel.
+    ///
+    /// # Safety
+    ///
+    /// As all of them.
+    unsafe fn load(w: *const Self::W) -> Self::Wide;
+    /// `acc + x · w`, over the elements of a unit.
+    ///
+    /// # Safety
+    ///
+    /// As all of them.
+    unsafe fn multiply_add(x: Self::Wide, w: Self::Wide, acc: Self::Vector) -> Self::Vector;
 }
 
-/// The widest vector there is.
-const MAX_LANES: usize = 16;
+/// Panels of `E`, widened to f32 as they are loaded; packed x is f32.
+pub(crate) struct Widen<V, E>(std::marker::PhantomData<(V, E)>);
+
+impl<V: Vector, E: Storage> Step for Widen<V, E> {
+    type Vector = V;
+    type X = f32;
+    type W = E;
+    type Wide = V;
+
+    #[inline(always)]
+    unsafe fn broadcast(x: f32) -> V {
+        // SAFETY: the trait's contract.
+        unsafe { V::splat(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(w: *const E) -> V {
+        // SAFETY: the trait's contract.
+        unsafe { E::load(w) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(x: V, w: V, acc: V) -> V {
+        // SAFETY: the trait's contract.
+        unsafe { x.mul_add(w, acc) }
+    }
+}
 
 /// `for $i in 0..$n`, written out: `$n` is at most 8 and a constant, and so is `$i` in each copy of the body.
 ///
@@ -266,86 +312,66 @@ macro_rules! unroll {
     };
 }
 
-/// The body of every micro-kernel.
+/// The body of every micro-kernel but that of AMX.
 ///
 /// # Safety
 ///
-/// As [`MicroKernel::run`], with `rows = R`, `vectors = V` and packed x `PITCH` apart; to be inlined into a
-/// function that has the instructions enabled.
+/// As [`MicroKernel::run`], with `rows = R` and `vectors = V`; to be inlined into a function that has the
+/// instructions enabled.
 #[inline(always)]
-pub(crate) unsafe fn tile<X: Vector, const R: usize, const V: usize, const PITCH: usize>(
-    t: &Tile<X::Element>,
-) {
-    const { assert!(X::LANES <= MAX_LANES && R <= PITCH && R <= 8 && V <= 8) };
+pub(crate) unsafe fn tile<S, B, T, const R: usize, const V: usize>(t: &Tile<S::X, S::W, B::W, T>)
+where
+    S: Step,
+    B: Step<Vector = S::Vector, X = S::X>,
+    T: Storage,
+{
+    const { assert!(R <= 8 && V <= 8) };
+    let lanes = S::Vector::LANES;
     let Output { y, ld, columns, scale, bias } = t.output;
     // Columns of vector v that exist. A panel has as many vectors as its columns need, so each has at least
     // one.
-    let exist = |v: usize| columns.saturating_sub(v * X::LANES).min(X::LANES);
+    let exist = |v: usize| columns.saturating_sub(v * lanes).min(lanes);
 
-    // SAFETY: `run`'s contract. Offsets stay inside R rows, V vectors and k steps, and no column of y beyond
-    // `columns` is touched.
+    // SAFETY: `run`'s contract. Offsets stay inside R rows, V vectors and the segments' steps, and no column of
+    // y beyond `columns` is touched.
     unsafe {
-        let mut acc = [[X::splat(0.0); V]; R];
+        let mut acc = [[S::Vector::splat(0.0); V]; R];
         match t.init {
             Init::Zero => {}
             Init::Partial => {
                 unroll!(r < R => {
                     unroll!(v < V => {
-                        acc[r][v] = X::load(t.partial.add((r * V + v) * X::LANES));
+                        acc[r][v] = S::Vector::load(t.partial.add((r * V + v) * lanes));
                     });
                 });
             }
             Init::Addend => {
                 unroll!(r < R => {
                     unroll!(v < V => {
-                        let from = t.addend.ptr.offset(r as isize * t.addend.ld).add(v * X::LANES);
-                        acc[r][v] = if exist(v) == X::LANES {
-                            X::load_f16(from)
-                        } else {
-                            X::load_f16_first(from, exist(v))
-                        };
+                        let from = t.addend.ptr.offset(r as isize * t.addend.ld).add(v * lanes);
+                        acc[r][v] = T::load_first(from, exist(v));
                     });
                 });
             }
         }
-
-        for segment in &t.segments {
-            for k in 0..segment.k {
-                let x = segment.x.add(k * PITCH);
-                let w = segment.w.add(k * V * X::LANES);
-                let mut panel = [X::splat(0.0); V];
-                unroll!(v < V => {
-                    panel[v] = X::load_panel(w.add(v * X::LANES));
-                });
-                unroll!(r < R => {
-                    let broadcast = X::splat(*x.add(r));
-                    unroll!(v < V => {
-                        acc[r][v] = broadcast.mul_add(panel[v], acc[r][v]);
-                    });
-                });
-            }
-        }
-
+        acc = steps::<S, R, V>(t.base, acc);
+        acc = steps::<B, R, V>(t.expand, acc);
         match t.finish {
             Finish::Partial => {
                 unroll!(r < R => {
                     unroll!(v < V => {
-                        acc[r][v].store(t.partial.add((r * V + v) * X::LANES));
+                        acc[r][v].store(t.partial.add((r * V + v) * lanes));
                     });
                 });
             }
             Finish::Output => {
-                let scale = X::splat(scale);
+                let scale = S::Vector::splat(scale);
                 unroll!(v < V => {
-                    let bias = if bias.is_null() { X::splat(0.0) } else { X::load(bias.add(v * X::LANES)) };
+                    let bias =
+                        if bias.is_null() { S::Vector::splat(0.0) } else { S::Vector::load(bias.add(v * lanes)) };
                     unroll!(r < R => {
-                        let to = y.offset(r as isize * ld).add(v * X::LANES);
-                        let value = acc[r][v].mul_add(scale, bias);
-                        if exist(v) == X::LANES {
-                            value.store_f16(to);
-                        } else {
-                            value.store_f16_first(to, exist(v));
-                        }
+                        let to = y.offset(r as isize * ld).add(v * lanes);
+                        T::store_first(acc[r][v].mul_add(scale, bias), to, exist(v));
                     });
                 });
             }
@@ -353,39 +379,130 @@ pub(crate) unsafe fn tile<X: Vector, const R: usize, const V: usize, const PITCH
     }
 }
 
+/// The K loop over one segment.
+///
+/// # Safety
+///
+/// As [`tile`].
+#[inline(always)]
+unsafe fn steps<S: Step, const R: usize, const V: usize>(
+    segment: Segment<S::X, S::W>,
+    mut acc: [[S::Vector; V]; R],
+) -> [[S::Vector; V]; R] {
+    // SAFETY: `run`'s contract.
+    unsafe {
+        for k in 0..segment.steps {
+            let x = segment.x.add(k * R);
+            let w = segment.w.add(k * V * S::Vector::LANES);
+            let mut panel = [S::load(w); V];
+            unroll!(v < V => {
+                panel[v] = S::load(w.add(v * S::Vector::LANES));
+            });
+            unroll!(r < R => {
+                let broadcast = S::broadcast(*x.add(r));
+                unroll!(v < V => {
+                    acc[r][v] = S::multiply_add(broadcast, panel[v], acc[r][v]);
+                });
+            });
+        }
+    }
+    acc
+}
+
 /// A micro-kernel for one number of rows and vectors. Unsafe as [`MicroKernel::run`] is.
-pub(crate) type Run<E> = unsafe fn(&Tile<E>);
+pub(crate) type Run<X, W, B, T> = unsafe fn(&Tile<X, W, B, T>);
 
 /// The kernels of a level as a table, `[rows − 1][vectors − 1]`.
 macro_rules! table {
-    ($tile:ident; $($r:literal)*; $v:tt) => { [$(table!(@row $tile $r $v)),*] };
-    (@row $tile:ident $r:literal [$($v:literal)*]) => { [$($tile::<$r, $v>),*] };
+    ($tile:ident $types:tt; $($r:literal)*; $v:tt) => { [$(table!(@row $tile $types $r $v)),*] };
+    (@row $tile:ident $types:tt $r:literal [$($v:literal)*]) => { [$(table!(@one $tile $types $r $v)),*] };
+    (@one $tile:ident [$($t:ty),*] $r:literal $v:literal) => { $tile::<$($t,)* $r, $v> };
 }
 pub(crate) use table;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cpu::{Simd, simd::dispatch};
+    use std::fmt::Debug;
+
+    use half::{bf16, f16};
+
+    use super::{levels::Level, *};
+    use crate::{
+        cpu::{
+            Simd,
+            panels::{Unit, steps},
+            simd::dispatch,
+        },
+        element::Element,
+    };
 
     /// The packing of every level against plain loops: all numbers of rows, K with and without a remainder.
     #[test]
     fn packing_widens_and_transposes() {
         for simd in Simd::available() {
-            dispatch!(simd, Kernel => {
-                let pitch = <Kernel as MicroKernel>::PITCH;
-                for (rows, k) in (1..=<Kernel as MicroKernel>::MR).flat_map(|rows| [1, 7, 8, 9, 30].map(|k| (rows, k))) {
-                    let ld = k + 3;
-                    let x: Vec<_> = (0..rows * ld).map(|i| f16::from_f32(i as f32)).collect();
-                    let mut packed = vec![f32::NAN; k * pitch + 1];
-                    // SAFETY: x has `rows` rows of k elements, `packed` k steps; the level is available.
-                    unsafe { <Kernel as MicroKernel>::pack(x.as_ptr(), ld as isize, rows, k, packed.as_mut_ptr()) };
-                    for (i, r) in (0..k).flat_map(|i| (0..rows).map(move |r| (i, r))) {
-                        assert_eq!(packed[i * pitch + r], (r * ld + i) as f32, "{simd} {rows} rows, row {r} step {i} of {k}");
-                    }
-                    assert!(packed[k * pitch].is_nan(), "{simd}: wrote beyond the last step");
-                }
-            });
+            dispatch!(simd, f16, f16 => check_packing(simd));
+            dispatch!(simd, bf16, bf16 => check_packing(simd));
+            dispatch!(simd, f32, f32 => check_packing(simd));
+        }
+    }
+
+    fn check_packing<L: Level>(simd: Simd)
+    where
+        <L::Main as MicroKernel>::X: Unit<L::In> + PartialEq + Debug,
+    {
+        let depth = L::Main::DEPTH;
+        for (rows, k) in (1..=L::Main::MR).flat_map(|rows| [1, 7, 8, 9, 30, 64, 100].map(|k| (rows, k))) {
+            let ld = k + 3;
+            let x: Vec<_> = (0..rows * ld).map(|i| L::In::from_f32(1.0 + (i % 251) as f32)).collect();
+            let steps = steps::<L::Main>(k);
+            let beyond = Unit::gather(|_| L::In::from_f32(-1.0));
+            let mut packed = vec![beyond; steps * rows + 1];
+            // SAFETY: x has `rows` rows of k elements, `packed` room for all steps; the level is available.
+            unsafe { <L::Main as Pack<L::In>>::pack(x.as_ptr(), ld as isize, rows, k, packed.as_mut_ptr()) };
+            for (step, r) in (0..steps).flat_map(|step| (0..rows).map(move |r| (step, r))) {
+                let element = |i: usize| match step * depth + i {
+                    at if at < k => x[r * ld + at],
+                    _ => L::In::default(),
+                };
+                // With AMX a row of a tile is 16 units.
+                let group = L::Main::K_GRANULE / depth;
+                let at = (step / group * rows + r) * group + step % group;
+                assert_eq!(
+                    packed[at],
+                    Unit::gather(element),
+                    "{simd} {rows} rows, row {r} step {step} of K {k}"
+                );
+            }
+            assert_eq!(packed[steps * rows], beyond, "{simd}: wrote beyond the last step");
+        }
+    }
+
+    /// Every bf16 that there is, and the halves between them, through the rounding of every level.
+    #[test]
+    fn bf16_is_rounded_as_by_the_library() {
+        struct Round(f32);
+        impl<X: Vector> Job<X> for Round {
+            type Output = bf16;
+
+            #[inline(always)]
+            unsafe fn run(self) -> bf16 {
+                let mut to = [bf16::ZERO; 16];
+                // SAFETY: there is room for every lane of any level.
+                unsafe { bf16::store(X::splat(self.0), to.as_mut_ptr()) };
+                to[X::LANES - 1]
+            }
+        }
+        fn round<L: Level>(value: f32) -> bf16 {
+            // SAFETY: the level is available.
+            unsafe { L::Main::vectorize(Round(value)) }
+        }
+        for simd in Simd::available() {
+            for bits in (0..=u16::MAX).flat_map(|high| [0, 1, 0x7fff, 0x8000, 0x8001].map(|low| (high, low)))
+            {
+                let value = f32::from_bits(u32::from(bits.0) << 16 | bits.1);
+                let (found, expected) = (dispatch!(simd, bf16, bf16 => round(value)), bf16::from_f32(value));
+                assert_eq!(found.to_bits(), expected.to_bits(), "{simd}: {value:e}");
+            }
         }
     }
 }

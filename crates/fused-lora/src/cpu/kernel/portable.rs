@@ -2,19 +2,26 @@
 //! vectors of 4. Panels hold f32: without instructions for it, widening f16 in the K loop would cost more
 //! than the product.
 
-use half::f16;
+use half::{bf16, f16};
+use ndarray::ArrayView2;
 
-use super::{Job, MicroKernel, Run, Tile, Vector, table};
-
-pub(crate) struct Portable;
+use super::{
+    Job, MicroKernel, Pack, Run, Storage, Tile, TileOf, Vector, Widen,
+    levels::{Kernels, Level, pack_whole},
+    table,
+};
+use crate::{
+    cpu::panels::{Panels, Unit},
+    element::Element,
+};
 
 const LANES: usize = 4;
 
+/// A vector of 4 f32.
 #[derive(Clone, Copy)]
 pub(crate) struct Lanes([f32; LANES]);
 
 impl Vector for Lanes {
-    type Element = f32;
     const LANES: usize = LANES;
 
     #[inline(always)]
@@ -35,12 +42,6 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn load_panel(from: *const f32) -> Self {
-        // SAFETY: the trait's contract.
-        unsafe { Self::load(from) }
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> Self {
         // SAFETY: the trait's contract.
         Self(unsafe { from.cast::<[f16; LANES]>().read_unaligned() }.map(f16::to_f32))
@@ -50,6 +51,18 @@ impl Vector for Lanes {
     unsafe fn store_f16(self, to: *mut f16) {
         // SAFETY: the trait's contract.
         unsafe { to.cast::<[f16; LANES]>().write_unaligned(self.0.map(f16::from_f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: the trait's contract.
+        Self(unsafe { from.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16) {
+        // SAFETY: the trait's contract.
+        unsafe { to.cast::<[bf16; LANES]>().write_unaligned(self.0.map(bf16::from_f32)) }
     }
 
     #[inline(always)]
@@ -91,12 +104,6 @@ impl Vector for Lanes {
     unsafe fn exp2_of_rounded(self) -> Self {
         Self(self.0.map(|rounded| f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)))
     }
-
-    #[inline(always)]
-    unsafe fn store_panel(self, to: *mut f32) {
-        // SAFETY: the trait's contract.
-        unsafe { self.store(to) }
-    }
 }
 
 impl Lanes {
@@ -106,31 +113,27 @@ impl Lanes {
     }
 }
 
-impl MicroKernel for Portable {
-    type Element = f32;
+/// Panels of f32, y of `Out`.
+pub(crate) struct Fma<Out>(std::marker::PhantomData<Out>);
+
+impl<Out: Storage> Fma<Out> {
+    const TABLE: [[Run<f32, f32, f32, Out>; 2]; 4] = table!(run [Out]; 1 2 3 4; [1 2]);
+}
+
+impl<Out: Storage> MicroKernel for Fma<Out> {
+    type X = f32;
+    type W = f32;
+    type B = f32;
+    type Out = Out;
     type Vector = Lanes;
-    const LANES: usize = LANES;
     const MR: usize = 4;
     const NV: usize = 2;
-    const PITCH: usize = 4;
+    const DEPTH: usize = 1;
 
     #[inline]
-    unsafe fn run(rows: usize, vectors: usize, tile: &Tile<f32>) {
-        const TABLE: [[Run<f32>; Portable::NV]; Portable::MR] = table!(run; 1 2 3 4; [1 2]);
+    unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {
         // SAFETY: the caller vouches for everything that the kernel asks.
-        unsafe { TABLE[rows - 1][vectors - 1](tile) }
-    }
-
-    unsafe fn pack(x: *const f16, ld: isize, rows: usize, k: usize, packed: *mut f32) {
-        for r in 0..Self::PITCH {
-            for i in 0..k {
-                // SAFETY: the row exists, i < k, r < PITCH.
-                unsafe {
-                    let value = if r < rows { (*x.offset(r as isize * ld).add(i)).to_f32() } else { 0.0 };
-                    *packed.add(i * Self::PITCH + r) = value;
-                }
-            }
-        }
+        unsafe { Self::TABLE[rows - 1][vectors - 1](tile) }
     }
 
     #[inline]
@@ -140,10 +143,50 @@ impl MicroKernel for Portable {
     }
 }
 
+impl<T: Element, Out: Storage> Pack<T> for Fma<Out> {
+    unsafe fn pack(x: *const T, ld: isize, rows: usize, k: usize, packed: *mut f32) {
+        for r in 0..rows {
+            for i in 0..k {
+                // SAFETY: the row exists, and i < k.
+                unsafe { *packed.add(i * rows + r) = (*x.offset(r as isize * ld).add(i)).to_f32() };
+            }
+        }
+    }
+}
+
+/// A layer of `T` with an adapter of `H`.
+pub(crate) struct Portable<T, H>(std::marker::PhantomData<(T, H)>);
+
+impl<T: Element, H: Element> Kernels for Portable<T, H>
+where
+    f32: Unit<T> + Unit<H>,
+{
+    type In = T;
+    type H = H;
+    type Wide = H;
+    type Main = Fma<T>;
+    type Shrink = Fma<H>;
+    type Expand = Fma<T>;
+    const SPLIT: bool = false;
+}
+
+impl<T: Element, H: Element> Level for Portable<T, H>
+where
+    f32: Unit<T> + Unit<H>,
+{
+    fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
+        Panels::pack::<Self::Main, f32, T>(w)
+    }
+
+    fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
+        pack_whole::<Self::Main, H>(a, b)
+    }
+}
+
 /// # Safety
 ///
 /// As [`MicroKernel::run`].
-unsafe fn run<const R: usize, const V: usize>(t: &Tile<f32>) {
+unsafe fn run<Out: Storage, const R: usize, const V: usize>(t: &Tile<f32, f32, f32, Out>) {
     // SAFETY: the caller's contract is the same.
-    unsafe { super::tile::<Lanes, R, V, { Portable::PITCH }>(t) }
+    unsafe { super::tile::<Widen<Lanes, f32>, Widen<Lanes, f32>, Out, R, V>(t) }
 }

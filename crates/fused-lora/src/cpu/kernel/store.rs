@@ -1,20 +1,20 @@
 //! The way of a tile's sums into y, where there is more to do than the micro-kernel's own store does.
 
-use super::{Finishing, Job, Output, Vector, exp::gelu_tanh};
+use super::{Finishing, Job, Output, Storage, Vector, exp::gelu_tanh};
 use crate::epilogue::Activation;
 
-/// `y = f16( activation(scale · sums + bias) + residuals )`, one tile.
-pub(crate) struct Store<'a> {
+/// `y = round( activation(scale · sums + bias) + residuals )`, one tile.
+pub(crate) struct Store<'a, T> {
     pub(crate) rows: usize,
     /// In a row of the tile.
     pub(crate) vectors: usize,
     /// `[rows][vectors · LANES]`, as [`Finish::Partial`](super::Finish::Partial) leaves it.
     pub(crate) sums: *const f32,
-    pub(crate) output: &'a Output,
-    pub(crate) finishing: &'a Finishing,
+    pub(crate) output: &'a Output<T>,
+    pub(crate) finishing: &'a Finishing<T>,
 }
 
-impl<X: Vector> Job<X> for Store<'_> {
+impl<X: Vector, T: Storage> Job<X> for Store<'_, T> {
     type Output = ();
 
     /// # Safety
@@ -34,7 +34,7 @@ impl<X: Vector> Job<X> for Store<'_> {
     }
 }
 
-impl Store<'_> {
+impl<T: Storage> Store<'_, T> {
     #[inline(always)]
     unsafe fn tile<X: Vector>(&self, activation: impl Fn(X) -> X) {
         let Output { y, ld, columns, scale, bias } = *self.output;
@@ -52,16 +52,11 @@ impl Store<'_> {
                     for residual in self.finishing.residuals {
                         if !residual.is_none() {
                             let from = residual.at(r, column).ptr;
-                            let residual = if exist == X::LANES {
-                                X::load_f16(from)
-                            } else {
-                                X::load_f16_first(from, exist)
-                            };
-                            value = value.add(residual);
+                            value = value.add(T::load_first(from, exist));
                         }
                     }
                     let to = y.offset(r as isize * ld).add(column);
-                    if exist == X::LANES { value.store_f16(to) } else { value.store_f16_first(to, exist) }
+                    T::store_first(value, to, exist);
                 }
             }
         }
