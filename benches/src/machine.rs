@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use fused_lora::Granule;
 use fused_lora::cpu::Simd;
+use fused_lora::{DType, Granule};
 
 /// Assumed where the system does not tell: more than most desktops have, so that cold stays cold.
 const ASSUMED_CACHE: usize = 64 << 20;
@@ -52,7 +52,7 @@ impl Machine {
             driver: String::new(),
             clock_mhz: cpuinfo_field(&cpuinfo, "cpu MHz").and_then(|text| text.parse().ok()),
             last_level_cache: cache.unwrap_or(ASSUMED_CACHE),
-            granule: simd.granule(),
+            granule: simd.granule(DType::F16),
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     fn this_host_has_threads_and_a_name() {
         let simd = Simd::detect().unwrap();
         let machine = Machine::cpu(simd);
-        assert_eq!((machine.simd.as_str(), machine.granule), (simd.name(), simd.granule()));
+        assert_eq!((machine.simd.as_str(), machine.granule), (simd.name(), simd.granule(DType::F16)));
         assert!(machine.threads.is_some_and(|threads| threads >= 1), "{machine:?}");
         assert!(!machine.device.is_empty() && machine.driver.is_empty(), "{machine:?}");
         assert!(machine.last_level_cache >= 1 << 18, "{machine:?}");

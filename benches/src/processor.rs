@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use fused_lora::cpu::{self, Simd};
 use fused_lora::reference::LoraView;
-use fused_lora::{Granule, Strategy};
+use fused_lora::{DType, Granule, Strategy};
 use fused_lora_transformer::cpu::{Layer, Model, Workspace};
 use fused_lora_transformer::{AdapterWeights, Error};
 use half::f16;
@@ -38,7 +38,7 @@ impl Executor for Processor {
     type Operands = RefCell<Operands>;
 
     fn granule(&self) -> Granule {
-        self.simd.granule()
+        self.simd.granule(DType::F16)
     }
 
     fn resize(

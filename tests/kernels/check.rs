@@ -162,7 +162,7 @@ impl Setup {
             let inputs = Inputs {
                 x: self.matrices.x.slice(s![rows, ..]),
                 w: self.matrices.a[adapter].view(),
-                adapter: None,
+                adapter: None::<LoraView<'_>>,
                 epilogue: Epilogue::NONE,
             };
             let mut expected = reference::forward(&inputs, Strategy::Base).expect("shapes fit");
@@ -229,7 +229,7 @@ impl Setup {
         let (n, epilogue) = (self.case.n, self.epilogue());
         self.compare(&y, Strategy::Fused, |rows, adapter| {
             let product = |h: Array2<f16>, b: ArrayView2<'_, f16>| {
-                let inputs = Inputs { x: h.view(), w: b, adapter: None, epilogue: &epilogue };
+                let inputs = Inputs { x: h.view(), w: b, adapter: None::<LoraView<'_>>, epilogue: &epilogue };
                 reference::forward_residual(&inputs, &self.residuals(&rows), Strategy::Base)
                     .expect("shapes fit")
             };

@@ -63,9 +63,7 @@ impl Element for f32 {
 
 impl AdapterElement<f16> for f16 {}
 impl AdapterElement<bf16> for bf16 {}
-impl AdapterElement<f32> for f32 {}
-impl AdapterElement<f16> for f32 {}
-impl AdapterElement<bf16> for f32 {}
+impl<T: Element> AdapterElement<T> for f32 {}
 
 pub(crate) mod sealed {
     use half::{bf16, f16};
@@ -81,7 +79,5 @@ pub(crate) mod sealed {
     pub trait Over<T> {}
     impl Over<f16> for f16 {}
     impl Over<bf16> for bf16 {}
-    impl Over<f32> for f32 {}
-    impl Over<f16> for f32 {}
-    impl Over<bf16> for f32 {}
+    impl<T> Over<T> for f32 {}
 }

@@ -1,6 +1,6 @@
 //! The reference result in f64, computed by plain loops, and the error bound that every kernel must meet.
 //!
-//! With u, half a unit in the last place of x, W and y, relative (2⁻¹¹ for f16, 2⁻⁹ for bf16, 2⁻²⁴ for f32), u′ that
+//! With u, half a unit in the last place of x, W and y, relative (2⁻¹¹ for f16, 2⁻⁸ for bf16, 2⁻²⁴ for f32), u′ that
 //! of A, B and h (0 if they are f32), and t the smallest normal number of bf16 and f32, 2⁻¹²⁶, the smallest number at
 //! all of f16, 2⁻²⁴, every element must satisfy
 //!

@@ -18,9 +18,10 @@ use std::{
 
 use common::{Operands, Strided};
 use fused_lora::{
-    Activation, Epilogue, Problem, Residual, Strategy,
+    Activation, AdapterElement, Element, Epilogue, Problem, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
 };
+use half::{bf16, f16};
 
 struct Counting;
 
@@ -88,16 +89,26 @@ fn have_both_threads_steal() {
 }
 
 fn main() {
-    const CALLS: usize = 130;
     IS_MAIN.set(true);
     let allocate = || drop(std::hint::black_box(vec![1u8; 10]));
     assert_eq!(allocations(allocate), [1, 0], "the counters do not count");
     let of_a_thread = std::thread::spawn(move || allocations(allocate)).join().unwrap();
     assert!(of_a_thread[1] > 0, "the counters do not count other threads");
 
+    calls::<f16>();
+    calls::<bf16>();
+    calls::<f32>();
+    #[cfg(feature = "cuda")]
+    plans_that_were_made_before_are_found_without_an_allocation();
+    println!("a call allocates nothing after the first one: ok");
+}
+
+const CALLS: usize = 130;
+
+fn calls<T: Element + AdapterElement<T>>() {
     // A few rows and many, one K block and several: each way through the loops.
     for (m, k, threads) in [(3, 40, 1), (8, 1500, 2), (70, 300, 2), (200, 1500, 2)] {
-        let operands = Operands::random(1, m, 150, k, 20);
+        let operands = Operands::<T>::random(1, m, 150, k, 20);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         if threads == 2 {
             pool.install(have_both_threads_steal);
@@ -110,6 +121,7 @@ fn main() {
             let x = Strided::copy_of(&operands.x, 3, 1);
             let mut y = Strided::poisoned(m, 150, 3, 1);
             for strategy in Strategy::ALL {
+                let case = format!("{} {simd} {strategy} m {m} k {k}", T::DTYPE);
                 let mut workspace = Workspace::new();
                 let mut call = || {
                     let (y, workspace) = (y.view_mut(), &mut workspace);
@@ -126,22 +138,16 @@ fn main() {
                 // what a call, or every 63rd job, allocates is in all.
                 let mut inside = || pool.install(|| allocations(|| (0..CALLS).for_each(|_| call())))[1];
                 let inside = (0..3).map(|_| inside()).min().unwrap();
-                assert_eq!(inside, 0, "{simd} {strategy} m {m} k {k}: {inside} allocations in {CALLS} calls");
+                assert_eq!(inside, 0, "{case}: {inside} allocations in {CALLS} calls");
 
                 // From a thread outside the pool each call is one job put into rayon's queue, whose blocks
                 // hold 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
                 call();
                 let outside: usize = allocations(|| (0..CALLS).for_each(|_| call())).iter().sum();
-                assert!(
-                    outside <= 3 * CALLS / 63 + 1,
-                    "{simd} {strategy} m {m} k {k}: {outside} allocations outside"
-                );
+                assert!(outside <= 3 * CALLS / 63 + 1, "{case}: {outside} allocations outside");
             }
         }
     }
-    #[cfg(feature = "cuda")]
-    plans_that_were_made_before_are_found_without_an_allocation();
-    println!("a call allocates nothing after the first one: ok");
 }
 
 /// Of a GPU that need not be there.

@@ -11,11 +11,18 @@ const ZERO: Line = Line([0; 64]);
 const GUARD: Line = Line([0xff; 64]);
 const GUARDS: usize = if cfg!(debug_assertions) { 1 } else { 0 };
 
+/// Bytes of a huge page. A buffer that holds one begins at one, and asks the system for them: a weight is read from
+/// end to end at the speed of memory, and a translation every 4 KiB costs a tenth of that (measured on Zen 4, few rows,
+/// 4096 × 4096: 0.79 to 0.89 of the time).
+const HUGE: usize = 2 << 20;
+
 /// Plain memory, aligned to a cache line, that only grows. Its content is whatever was last written, zero at
 /// first.
 #[derive(Default)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,
+    /// What it begins with, in lines.
+    first: usize,
 }
 
 /// What a buffer may be read and written as.
@@ -38,10 +45,13 @@ impl Buffer {
     ///
     /// If its size in bytes is no `usize`: kernels write through pointers into it, so it must not wrap.
     pub(crate) fn zeroed<T: Plain>(dimensions: &[usize]) -> Self {
-        let lines = Self::lines_for::<T>(dimensions);
-        let mut all = vec![ZERO; lines + GUARDS];
-        all[lines..].fill(GUARD);
-        Self { lines: all }
+        let count = Self::lines_for::<T>(dimensions) + GUARDS;
+        let is_huge = count * size_of::<Line>() >= HUGE;
+        let mut lines = Vec::with_capacity(count + if is_huge { HUGE / size_of::<Line>() } else { 0 });
+        let first = if is_huge { huge_pages(&mut lines) } else { 0 };
+        lines.resize(first + count - GUARDS, ZERO);
+        lines.resize(first + count, GUARD);
+        Self { lines, first }
     }
 
     /// Grows to at least that room. Allocates only then.
@@ -50,7 +60,7 @@ impl Buffer {
     ///
     /// As [`zeroed`](Self::zeroed).
     pub(crate) fn reserve<T: Plain>(&mut self, dimensions: &[usize]) {
-        if Self::lines_for::<T>(dimensions) + GUARDS > self.lines.len() {
+        if Self::lines_for::<T>(dimensions) + GUARDS > self.lines.len() - self.first {
             // A new one rather than `resize`: the old content is worth no copy.
             *self = Self::zeroed::<T>(dimensions);
         }
@@ -62,16 +72,16 @@ impl Buffer {
     }
 
     pub(crate) fn as_ptr<T: Plain>(&self) -> *const T {
-        self.lines.as_ptr().cast()
+        self.lines[self.first..].as_ptr().cast()
     }
 
     pub(crate) fn as_mut_ptr<T: Plain>(&mut self) -> *mut T {
-        self.lines.as_mut_ptr().cast()
+        self.lines[self.first..].as_mut_ptr().cast()
     }
 
     /// Elements of T that fit.
     pub(crate) fn len<T: Plain>(&self) -> usize {
-        self.lines.len().saturating_sub(GUARDS) * size_of::<Line>() / size_of::<T>()
+        self.lines[self.first..].len().saturating_sub(GUARDS) * size_of::<Line>() / size_of::<T>()
     }
 
     pub(crate) fn as_mut_slice<T: Plain>(&mut self) -> &mut [T] {
@@ -80,6 +90,20 @@ impl Buffer {
         // bytes are a T.
         unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
     }
+}
+
+/// Asks for huge pages for the capacity of an empty vector, and returns at which line the first one begins.
+fn huge_pages(lines: &mut Vec<Line>) -> usize {
+    let spare = lines.spare_capacity_mut();
+    let first = spare.as_ptr().align_offset(HUGE);
+    // Miri does not know the call, and it is advice: where the system does not take it, pages are small.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    {
+        let bytes = size_of_val(&spare[first..]) / HUGE * HUGE;
+        // SAFETY: whole pages of this vector's memory; the advice changes no content.
+        unsafe { libc::madvise(spare[first..].as_mut_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+    }
+    first
 }
 
 #[cfg(debug_assertions)]
@@ -98,11 +122,12 @@ mod tests {
     fn it_grows_and_keeps_its_alignment() {
         let mut buffer = Buffer::default();
         assert_eq!(buffer.len::<f16>(), 0);
-        for (dimensions, least) in [([3, 5], 15), ([1, 1], 15), ([40, 7], 280)] {
+        for (dimensions, least) in [([3, 5], 15), ([1, 1], 15), ([40, 7], 280), ([3 << 20, 1], 3 << 20)] {
             buffer.reserve::<f16>(&dimensions);
             assert!(buffer.len::<f16>() >= least, "{dimensions:?}");
-            assert!(buffer.as_ptr::<f16>().addr().is_multiple_of(64));
+            assert!(buffer.as_ptr::<f16>().addr().is_multiple_of(if least < 1 << 20 { 64 } else { HUGE }));
         }
+        assert_eq!(buffer.len::<f16>(), 3 << 20);
         assert!(buffer.as_mut_slice::<f32>().iter().all(|&value| value == 0.0));
     }
 
