@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use fused_lora_records::{Cell, Record, RecordError, RunFile, Timestamp};
+use fused_lora_records::{Cell, Fault, Record, RecordError, RunFile, Timestamp};
 
 /// One run: a name, and the file `<name>.csv`.
 ///
@@ -31,11 +31,8 @@ impl Run {
     /// The newest run of the same kind and fingerprint; None if there is none. Fails if another process
     /// writes its file.
     pub fn resume(folder: &Path, what: &str, fingerprint: &str) -> Result<Option<Run>, RecordError> {
-        let names = file_names(folder).map_err(|source| RecordError::Io {
-            path: folder.to_owned(),
-            action: "cannot be listed",
-            source,
-        })?;
+        let failed = |fault| RecordError { path: folder.to_owned(), line: None, fault };
+        let names = file_names(folder).map_err(|source| failed(Fault::Io("cannot be listed", source)))?;
         let end = format!("-{fingerprint}.csv");
         let is_same = |name: &String| {
             let time = name.strip_prefix(what).and_then(|rest| rest.strip_suffix(&end));

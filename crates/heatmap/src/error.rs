@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use fused_lora_records::{RecordError, RefusedRecord};
+use fused_lora_records::{BadField, RecordError};
 
 /// A figure that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub enum Error {
     #[error(transparent)]
     Records(#[from] RecordError),
     /// A record cannot be written.
-    #[error(transparent)]
-    Refused(#[from] RefusedRecord),
+    #[error("a record is not written: {0}")]
+    Refused(#[from] BadField),
     /// A folder cannot be searched for records.
     #[error("{}: cannot be searched for records", folder.display())]
     Folder {

@@ -9,7 +9,7 @@ use common::{fixture, fixture_path};
 use fused_lora_heatmap::{
     Colormap, Error, Metric, Origin, Output, Query, Report, Source, Vmax, workspace_root,
 };
-use fused_lora_records::{RecordError, VERSION_LINE, parse};
+use fused_lora_records::{Fault, VERSION_LINE, parse};
 
 fn output() -> Output {
     Output { svg: "new svg".into(), png: b"new png".to_vec(), csv: b"new csv".to_vec() }
@@ -67,7 +67,8 @@ fn bad_measurements_are_an_error_not_passed_over() {
     let text = fs::read_to_string(fixture_path()).unwrap();
     fs::write(folder.path().join("bad.csv"), text.replace(",cold,", ",cold,,")).unwrap();
     let error = Source::load(&[], folder.path()).unwrap_err();
-    assert!(matches!(error, Error::Records(RecordError::FieldCount { line: 3, .. })), "{error}");
+    let Error::Records(error) = error else { panic!("{error}") };
+    assert!(matches!((error.line, &error.fault), (Some(3), Fault::FieldCount { .. })), "{error}");
     let error = Source::load(&[], &fixture_path()).unwrap_err();
     assert!(matches!(error, Error::Folder { .. }), "{error}");
 }

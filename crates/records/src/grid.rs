@@ -53,21 +53,6 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The whole grid, `1/1`.
-    pub const WHOLE: Shard = Shard { index: 1, count: 1 };
-
-    /// Which part, counted from 1.
-    #[must_use]
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// How many parts there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
     /// Whether the cell with this ordinal (counted from 0) is measured in this part.
     #[must_use]
     pub fn holds(&self, ordinal: usize) -> bool {
@@ -129,7 +114,6 @@ mod tests {
             }
         }
         let second: Shard = "2/3".parse().unwrap();
-        assert_eq!((second.index(), second.count()), (2, 3));
         let held: Vec<usize> = (0..8).filter(|&ordinal| second.holds(ordinal)).collect();
         assert_eq!(held, [1, 4, 7]);
         assert_eq!(second.to_string().parse(), Ok(second));

@@ -59,7 +59,7 @@ mod timestamp;
 mod version;
 mod workload;
 
-pub use error::{RecordError, RefusedRecord, VERSION_LINE};
+pub use error::{BadField, Fault, RecordError, VERSION_LINE};
 pub use field::Clock;
 pub use format::to_csv;
 pub use grid::{BATCHES, Cell, ParseShardError, RANKS, SEQ_LENS, Shard, grid};

@@ -1,7 +1,5 @@
 //! What one forward pass of a measurement consists of, and the arithmetic that it cannot do without.
 
-use std::fmt::Write as _;
-
 /// One linear layer: x \[M, `d_in`\] → y \[M, `d_out`\], so K = `d_in` and N = `d_out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Projection {
@@ -159,12 +157,7 @@ fn names() -> String {
 }
 
 fn joined(widths: impl Iterator<Item = usize>) -> String {
-    let mut text = String::new();
-    for (i, width) in widths.enumerate() {
-        let plus = if i == 0 { "" } else { "+" };
-        write!(text, "{plus}{width}").expect("writing to a String cannot fail");
-    }
-    text
+    widths.map(|width| width.to_string()).collect::<Vec<_>>().join("+")
 }
 
 #[cfg(test)]
