@@ -22,7 +22,7 @@
 //! | [`session`] | a bench's `main`: settings, Criterion's arguments, the run, what is said at the end |
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`revision`] | what is measured |
-//! | [`linear`], [`layer`], [`executor`], [`processor`], [`cuda`] | the suites, and what they need of a backend |
+//! | [`linear`], [`layer`], [`executor`], [`processor`], [`cuda`] | the suites, and their backends |
 //! | [`torch`] | PyTorch, as a process that computes when it is told to |
 //! | [`normals`], [`operands`], [`probes`] | operands that have left the caches; the machine's limits |
 //! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |

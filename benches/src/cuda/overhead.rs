@@ -43,7 +43,8 @@ fn line(empty: f64, chain: f64) -> String {
     let [empty, chain] = [empty, chain].map(|seconds| 1e6 * seconds);
     format!(
         "between two events an empty graph takes {empty:.2} us, one of {NODES} memsets of one element \
-         {chain:.2} us; a call is one graph of {} passes or more, and nothing is subtracted: at most {:.3} us a pass",
+         {chain:.2} us; a call is one graph of {} passes or more, and nothing is subtracted: at most \
+         {:.3} us a pass",
         span::FEWEST,
         empty / span::FEWEST as f64,
     )

@@ -46,4 +46,4 @@ pub use png::{PNG_SCALE, png_from_svg};
 pub use report::Report;
 pub use scale::{Scale, Vmax};
 pub use select::{LAYER_ROWS, LINEAR_ROWS, MAX_ROWS, Query, Selection, SelectionRow};
-pub use source::{Origin, Source, workspace_root};
+pub use source::{Origin, Source};

@@ -19,6 +19,14 @@ pub const MEASUREMENTS: &str = "measurements";
 /// The help text of both.
 pub const MEASUREMENTS_HELP: &str = "Folder of the records; if relative, below the workspace";
 
+/// The workspace that this was built in. Not the working directory: that differs between `cargo bench` and
+/// `cargo run`.
+#[must_use]
+pub fn workspace_root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("this crate is two folders below the workspace")
+}
+
 /// A run's file, and its records in memory.
 ///
 /// Each [`put`](RunFile::put) replaces the file by a rename, so that a kill at any moment leaves the whole

@@ -72,10 +72,10 @@ prop_compose! {
         measured_at in any_instant(),
     ) -> Record {
         Record {
-            run, workload, backend, device, threads, simd, driver, clock_mhz, cache, dtype, method, d_in, d_out,
-            seq_len, batch, rank, adapters, time_ns, time_lo_ns, time_hi_ns, slowdown_pct, slowdown_lo_pct,
-            slowdown_hi_pct, floor_pct, floor_pad_pct, limit_ns, gflops, samples, repeated, ratio_by, commit, dirty,
-            measured_at,
+            run, workload, backend, device, threads, simd, driver, clock_mhz, cache, dtype, method, d_in,
+            d_out, seq_len, batch, rank, adapters, time_ns, time_lo_ns, time_hi_ns, slowdown_pct,
+            slowdown_lo_pct, slowdown_hi_pct, floor_pct, floor_pad_pct, limit_ns, gflops, samples, repeated,
+            ratio_by, commit, dirty, measured_at,
         }
     }
 }

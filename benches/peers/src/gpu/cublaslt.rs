@@ -10,7 +10,8 @@ use fused_lora::Strategy;
 use fused_lora::cuda::{Buffer, Stream};
 use fused_lora_benches::cuda::captured::Captured;
 use fused_lora_benches::cuda::{Gpu, Operands};
-use fused_lora_benches::linear::{Library, Setup, theirs};
+use fused_lora_benches::executor::LinearSetup;
+use fused_lora_benches::linear::{Library, theirs};
 use fused_lora_benches::method::Call;
 use half::f16;
 use ndarray::Array2;
@@ -65,7 +66,7 @@ impl CublasLt {
     /// Its base product, or its three calls, in a graph of as many passes as this library's strategies make.
     fn method(
         self: &Rc<Self>,
-        setup: &Setup<Gpu>,
+        setup: &LinearSetup<Gpu>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {

@@ -55,8 +55,8 @@ pub(crate) fn text(lines: &[String]) -> String {
 }
 
 /// The text of each column of [`record`].
-const VALUES: &str = "20260101-120000,linear-1024x1024,cpu,made up,2,avx512,550.54,2900.5,cold,bf16,fused,1024,\
-    1024,128,4,10,3,1234567.5,1200000,1300000,2.5,-0.4,3.25,1.953125,3.125,1100000.25,187.5,31,2,cpu,\
+const VALUES: &str = "20260101-120000,linear-1024x1024,cpu,made up,2,avx512,550.54,2900.5,cold,bf16,fused,\
+    1024,1024,128,4,10,3,1234567.5,1200000,1300000,2.5,-0.4,3.25,1.953125,3.125,1100000.25,187.5,31,2,cpu,\
     0123456789abcdef,false,2026-01-01T12:00:00.125Z";
 
 /// The line of [`record`], with some columns' text replaced.
