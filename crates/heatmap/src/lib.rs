@@ -29,7 +29,6 @@ mod layout;
 mod metric;
 mod output;
 mod png;
-mod published;
 mod report;
 mod scale;
 mod select;

@@ -28,29 +28,15 @@ fn select(query: &Query, records: Vec<Record>) -> Result<Selection, Error> {
     query.select(records, Metric::Slowdown)
 }
 
-/// What is taken: the one value that a column of the drawn records has, how many these are, how many are of
-/// the base, what is left out, and the name of the files.
-fn taken(
-    query: Query,
-    records: &[Record],
-    of: impl Fn(&Record) -> String,
-) -> (String, usize, usize, String, String) {
+/// What is taken: the values that a column of it has; how many records are drawn, and how many of the base
+/// beside them; what is left out; and the name of the files.
+fn taken(query: Query, records: &[Record], of: impl Fn(&Record) -> String) -> String {
     let selection = select(&query, records.to_vec()).unwrap();
     let values: BTreeSet<String> = selection.drawn().chain(&selection.base).map(of).collect();
     let values = Vec::from_iter(values).join(" and ");
+    let (drawn, base) = (selection.drawn().count(), selection.base.len());
     let (left_out, stem) = (selection.left_out.join(", "), selection.stem(Metric::Slowdown));
-    (values, selection.drawn().count(), selection.base.len(), left_out, stem)
-}
-
-/// What [`taken`] should return, the stem without its beginning.
-fn expected(
-    value: &str,
-    drawn: usize,
-    base: usize,
-    left_out: &str,
-    stem: &str,
-) -> (String, usize, usize, String, String) {
-    (value.to_owned(), drawn, base, left_out.to_owned(), format!("linear-1024x1024-{stem}"))
+    format!("{values}: {drawn} + {base}, without {left_out}: {stem}")
 }
 
 #[test]
@@ -87,14 +73,14 @@ fn what_is_left_open_is_the_newest_records() {
     ]
     .concat();
     let of = |query: Query, records: &[Record]| taken(query, records, |record| record.run.clone());
-    let newest = expected("day 2", 144, 18, "workload linear-4096x4096, backend cpu", "cuda");
+    let newest = "day 2: 144 + 18, without workload linear-4096x4096, backend cpu: linear-1024x1024-cuda";
     assert_eq!(of(Query::default(), &records), newest);
     let workload = Query { workload: Some("linear-4096x4096".into()), ..Query::default() };
     let selection = select(&workload, records.clone()).unwrap();
     assert!(selection.drawn().chain(&selection.base).all(|record| record.run == "day 1"));
     assert_eq!(selection.stem(Metric::Slowdown), "linear-4096x4096-cpu");
     let cpu = Query { backend: Some("cpu".into()), ..Query::default() };
-    assert!(taken(cpu, &records, |record| record.backend.clone()).0 == "cpu");
+    assert!(taken(cpu, &records, |record| record.backend.clone()).starts_with("cpu: "));
     // A newer record of a method that is not drawn decides nothing.
     let peer = again(9, |record| {
         record.method = "gemm".into();
@@ -109,9 +95,9 @@ fn devices_are_mixed_only_on_demand() {
     other.retain(|record| record.seq_len == 512);
     let records = [fixture(), other].concat();
     let of = |query| taken(query, &records, |record| record.device.clone());
-    assert_eq!(of(Query::default()), expected("another", 48, 6, "device fixture", "cpu"));
+    assert_eq!(of(Query::default()), "another: 48 + 6, without device fixture: linear-1024x1024-cpu");
     let query = Query { device: Some("fixture".into()), ..Query::default() };
-    assert_eq!(of(query), expected("fixture", 144, 18, "device another", "cpu"));
+    assert_eq!(of(query), "fixture: 144 + 18, without device another: linear-1024x1024-cpu");
     let query = Query { mix_devices: true, ..Query::default() };
     let selection = select(&query, records).unwrap();
     assert_eq!((selection.drawn().count(), selection.cache.as_str()), (144, "cold"));
@@ -125,12 +111,12 @@ fn cold_is_drawn_rather_than_warm() {
     let warm = again(1, |record| record.cache = "warm-w".into());
     let both = [fixture(), warm.clone()].concat();
     let of = |query, records: &[Record]| taken(query, records, |record| record.cache.clone());
-    assert_eq!(of(Query::default(), &both), expected("cold", 144, 18, "cache warm-w", "cpu"));
+    assert_eq!(of(Query::default(), &both), "cold: 144 + 18, without cache warm-w: linear-1024x1024-cpu");
     let query = Query { cache: Some("warm-w".into()), ..Query::default() };
-    assert_eq!(of(query, &both), expected("warm-w", 144, 18, "cache cold", "cpu-warm-w"));
+    assert_eq!(of(query, &both), "warm-w: 144 + 18, without cache cold: linear-1024x1024-cpu-warm-w");
     assert_eq!(
         of(Query::default(), &warm),
-        expected("warm-w", 144, 18, "", "cpu-warm-w"),
+        "warm-w: 144 + 18, without : linear-1024x1024-cpu-warm-w",
         "there is no other"
     );
 }
@@ -142,10 +128,10 @@ fn element_types_are_never_mixed() {
     other.retain(|record| record.seq_len == 512);
     for records in [[fixture(), other.clone()].concat(), [other, fixture()].concat()] {
         let of = |query| taken(query, &records, |record| format!("{} {}", record.dtype, record.adapters));
-        let newest = expected("bf16 1", 48, 6, "dtype f16", "cpu-bf16");
+        let newest = "bf16 1: 48 + 6, without dtype f16: linear-1024x1024-cpu-bf16";
         assert_eq!(of(Query::default()), newest, "that of the newest record");
         let query = Query { dtype: Some("f16".into()), ..Query::default() };
-        assert_eq!(of(query), expected("f16 1", 144, 18, "dtype bf16", "cpu"));
+        assert_eq!(of(query), "f16 1: 144 + 18, without dtype bf16: linear-1024x1024-cpu");
         assert_eq!(of(Query { dtype: Some("bf16".into()), mix_devices: true, ..Query::default() }), newest);
     }
 }
@@ -163,15 +149,14 @@ fn numbers_of_adapters_are_not_mixed_and_share_the_base() {
                 if is_base(r) { format!("-{}", r.adapters) } else { r.adapters.to_string() }
             })
         };
-    let newest = expected("-1 and 16", 48, 18, "adapters 1", "cpu-16adapters");
+    let newest = "-1 and 16: 48 + 18, without adapters 1: linear-1024x1024-cpu-16adapters";
     assert_eq!(of(Query::default(), &records), newest, "that of the newest record");
     let query = Query { adapters: Some(1), ..Query::default() };
-    assert_eq!(of(query, &records), expected("-1 and 1", 144, 18, "adapters 16", "cpu"));
+    assert_eq!(of(query, &records), "-1 and 1: 144 + 18, without adapters 16: linear-1024x1024-cpu");
     // A base that has another number of adapters is not everybody's.
     let odd = again(2, |record| record.adapters = 4);
     let query = Query { adapters: Some(16), ..Query::default() };
-    let (values, _, base, ..) = of(query, &[records, odd].concat());
-    assert_eq!((values.as_str(), base), ("-1 and 16", 18));
+    assert!(of(query, &[records, odd].concat()).starts_with("-1 and 16: 48 + 18, "));
 }
 
 /// Records of version 1 are of f16, so they are one figure with those of version 2.
