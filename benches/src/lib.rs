@@ -13,7 +13,7 @@
 //! | a method of PyTorch's | `METHODS` in `benches/peers/torch_linears.py`, or in `torch_layer.py` |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
-//! | a backend | [`target::Target`]; its operands and the engine of each workload: [`executor`] |
+//! | a backend | [`target::Target`]; its operands and its methods: [`executor`] |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
 //! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!

@@ -198,6 +198,7 @@ mod tests {
             assert!((measured.ratio.unwrap().median - 1.1).abs() < 1e-9);
             assert_eq!((measured.samples, measured.repeated), (outcome.rounds, 0));
             assert_eq!(outcome.samples.measured(0).unwrap().samples, 2 * outcome.rounds);
+            assert!(outcome.pilot().unwrap().half_width.unwrap() < 1e-9, "all ratios are the same");
         }
     }
 
