@@ -9,7 +9,8 @@ use half::f16;
 use ndarray::Array2;
 
 use super::graph::Graph;
-use crate::cuda::{Gpu, Operands};
+use crate::cuda::gpu::Gpu;
+use crate::cuda::operands::Operands;
 use crate::method::Call;
 use crate::time::Time;
 
