@@ -31,7 +31,8 @@ pub enum Wrong {
     /// y is not what the reference has.
     #[error(
         "{at}, is wrong: its worst element, in row {} and column {}, is off by {:.2} times what is allowed, \
-         all of them together by {:.2} times", .deviation.at.0, .deviation.at.1, .deviation.element, .deviation.norm
+         all of them together by {:.2} times",
+        .deviation.at.0, .deviation.at.1, .deviation.element, .deviation.norm
     )]
     Mismatch {
         /// Method, rank, and number of the product.

@@ -27,7 +27,7 @@ pub fn replay(criterion: &mut Criterion, group: &str, outcome: &Outcome, samples
     let mut group = criterion.benchmark_group(group);
     let mut left_out = 0;
     for (place, method) in outcome.methods.iter().enumerate().filter(|(_, m)| m.is_for_criterion()) {
-        let nanos = outcome.measured(place).map(|measured| measured.nanos).unwrap_or_default();
+        let nanos = outcome.samples.measured(place).map(|measured| measured.nanos).unwrap_or_default();
         let Some(samples) = dealt(&nanos, samples) else {
             left_out += 1;
             continue;
@@ -154,11 +154,9 @@ mod tests {
     fn samples(folder: &std::path::Path) -> Vec<f64> {
         let path = folder.join("new/sample.json");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let numbers = |key: &str| -> Vec<f64> {
-            let from = text.find(&format!("\"{key}\":[")).unwrap() + key.len() + 4;
-            let to = from + text[from..].find(']').unwrap();
-            text[from..to].split(',').map(|number| number.parse().unwrap()).collect()
-        };
-        numbers("times").iter().zip(numbers("iters")).map(|(time, iters)| time / iters * 1e-6).collect()
+        let sample: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let numbers =
+            |key: &str| sample[key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap());
+        numbers("times").zip(numbers("iters")).map(|(time, iters)| time / iters * 1e-6).collect()
     }
 }

@@ -3,17 +3,25 @@
 use std::rc::Rc;
 
 use anyhow::Context as _;
-use fused_lora::Granule;
+use fused_lora::{Granule, Strategy};
+use fused_lora_transformer::{Backend, Model};
 use half::f16;
 
-use crate::method::{Call, Method, Probe};
+use crate::layer::weights::Weights as LayerWeights;
+use crate::linear::weights::Weights as LinearWeights;
+use crate::method::{Call, Method, Probe, Ready};
 use crate::probes::{self, Memory};
 use crate::settings::Cache;
 
 /// Who computes.
-pub trait Executor {
+pub trait Executor: Sized {
+    /// What products, and layers of a transformer, are made with.
+    type Backend: Backend;
     /// x and y of every slot.
     type Operands: Default;
+
+    /// Where weights are laid out.
+    fn backend(&self) -> &Self::Backend;
 
     /// What its kernels round a rank up to.
     fn granule(&self) -> Granule;
@@ -39,11 +47,22 @@ pub trait Executor {
         Box::new(|| ())
     }
 
-    /// A method that was made ready, or in the place of one that can be left out here a call that is not
-    /// there. `id` names it.
-    fn or_left_out(&self, _id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Box<dyn Call>> {
-        made
+    /// A method that was made ready; None, and a line on stderr with its `id`, for one that can be left out.
+    fn or_left_out(&self, _id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Ready> {
+        made.map(Some)
     }
+
+    /// This library's method of a strategy and a rank on the linear layers, ready.
+    fn linears(setup: &LinearSetup<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
+
+    /// A method of the transformer's layer, ready: a model for each slot of weights, with adapters of that
+    /// rank.
+    fn layers(
+        setup: &LayerSetup<Self>,
+        models: Vec<Model<Self::Backend>>,
+        seq_len: usize,
+        rank: usize,
+    ) -> anyhow::Result<Box<dyn Call>>;
 
     /// What the probes read; None where there are no probes.
     fn memory(&self) -> Option<&Memory> {
@@ -66,6 +85,11 @@ pub struct Setup<B: Executor, W> {
     /// Forward passes of a call: round and round over all slots, from the first on.
     pub passes: usize,
 }
+
+/// What the linear layers are computed on.
+pub type LinearSetup<E> = Setup<E, LinearWeights<<<E as Executor>::Backend as Backend>::Linear>>;
+/// What the transformer's layer is computed on.
+pub type LayerSetup<E> = Setup<E, LayerWeights>;
 
 impl<B: Executor, W> Setup<B, W> {
     /// Without operands yet.

@@ -13,7 +13,7 @@
 //! | a method of PyTorch's | `METHODS` in `benches/peers/torch_linears.py`, or in `torch_layer.py` |
 //! | a method of the layer | `fused_lora_transformer::Method`, which [`layer::methods`] lists |
 //! | a workload | `fused_lora_records::Workload` |
-//! | a backend | [`target::Target`]; its operands and the engine of each workload: [`executor`] |
+//! | a backend | [`target::Target`]; its operands and its methods: [`executor`] |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
 //! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
 //!
@@ -22,7 +22,7 @@
 //! | [`session`] | a bench's `main`: settings, Criterion's arguments, the run, what is said at the end |
 //! | [`settings`], [`arguments`] | what is asked for: the environment, and Criterion's flags |
 //! | [`target`], [`machine`], [`revision`] | what is measured |
-//! | [`linear`], [`layer`], [`executor`], [`processor`], [`cuda`] | the suites, and what they need of a backend |
+//! | [`linear`], [`layer`], [`executor`], [`processor`], [`cuda`] | the suites, and their backends |
 //! | [`torch`] | PyTorch, as a process that computes when it is told to |
 //! | [`normals`], [`operands`], [`probes`] | operands that have left the caches; the machine's limits |
 //! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |

@@ -106,12 +106,8 @@ fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
 }
 
 fn progress((number, count): (usize, usize), size: &str, left: Option<f64>) -> String {
-    let left = left.filter(|left| *left >= 0.0 && left.is_finite()).map_or_else(String::new, |left| {
-        let seconds = left.round() as u64;
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let hours = if hours > 0 { format!("{hours}:{minutes:02}") } else { minutes.to_string() };
-        format!(", {hours}:{seconds:02} left")
-    });
+    let left = left.and_then(|left| Duration::try_from_secs_f64(left.round()).ok());
+    let left = left.map_or_else(String::new, |left| format!(", {} left", humantime::format_duration(left)));
     format!("[{number}/{count}] {size}{left}")
 }
 
@@ -198,10 +194,11 @@ mod tests {
         assert_eq!(puts[..3], [(1, 10), (4, 10), (16, 10)]);
         assert!(report.dropped.is_empty());
         for outcome in &report.outcomes {
-            let measured = outcome.measured(FUSED).unwrap();
+            let measured = outcome.samples.measured(FUSED).unwrap();
             assert!((measured.ratio.unwrap().median - 1.1).abs() < 1e-9);
             assert_eq!((measured.samples, measured.repeated), (outcome.rounds, 0));
-            assert_eq!(outcome.measured(0).unwrap().samples, 2 * outcome.rounds);
+            assert_eq!(outcome.samples.measured(0).unwrap().samples, 2 * outcome.rounds);
+            assert!(outcome.pilot().unwrap().half_width.unwrap() < 1e-9, "all ratios are the same");
         }
     }
 
@@ -215,7 +212,7 @@ mod tests {
         }
         let (report, _) = run(now_and_then, at_once, &[1], Duration::from_secs(60));
         let outcome = &report.outcomes[0];
-        let measured = outcome.measured(FUSED).unwrap();
+        let measured = outcome.samples.measured(FUSED).unwrap();
         assert!(measured.repeated > 0, "{measured:?}");
         assert!(measured.samples >= outcome.rounds, "{} of {}", measured.samples, outcome.rounds);
         assert_eq!((measured.clock, measured.ratio.unwrap().median), (Clock::Wall, 1.1));
@@ -230,7 +227,7 @@ mod tests {
         }
         let (report, _) = run(busy, at_once, &[1, 4], Duration::from_secs(60));
         for outcome in &report.outcomes {
-            let measured = outcome.measured(FUSED).unwrap();
+            let measured = outcome.samples.measured(FUSED).unwrap();
             assert_eq!((measured.clock, measured.repeated), (Clock::Cpu, 0));
             assert!((measured.ratio.unwrap().median - 1.1).abs() < 1e-9);
         }
@@ -278,10 +275,10 @@ mod tests {
     #[test]
     fn a_line_says_where_and_how_long() {
         for (left, line) in [
-            (Some(61.4), "[3/18] x, 1:01 left"),
-            (Some(3725.0), "[3/18] x, 1:02:05 left"),
-            (Some(59.6), "[3/18] x, 1:00 left"),
-            (Some(0.0), "[3/18] x, 0:00 left"),
+            (Some(61.4), "[3/18] x, 1m 1s left"),
+            (Some(3725.0), "[3/18] x, 1h 2m 5s left"),
+            (Some(59.6), "[3/18] x, 1m left"),
+            (Some(0.0), "[3/18] x, 0s left"),
             (Some(-1.0), "[3/18] x"),
             (None, "[3/18] x"),
         ] {

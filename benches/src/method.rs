@@ -125,11 +125,6 @@ pub struct Floor {
 /// A method on its operands, ready to be timed: nothing is allocated or packed in a call that could be kept
 /// from one to the next.
 pub trait Call {
-    /// Whether it can be had here. If not, it is never called, nor is what is compared with it.
-    fn is_there(&self) -> bool {
-        true
-    }
-
     /// One call on the operands of that slot, and the time of one forward pass. A GPU's call is a graph of
     /// passes that go round all slots.
     fn call(&mut self, slot: usize) -> anyhow::Result<Time>;
@@ -144,6 +139,9 @@ pub trait Call {
         Ok(Vec::new())
     }
 }
+
+/// A method that was made ready, unless it cannot be had here.
+pub type Ready = Option<Box<dyn Call>>;
 
 /// What rows of a y should be.
 pub struct Expected {
@@ -177,10 +175,9 @@ pub trait Suite {
         slots_apart(self.methods(size)[0].work.bytes as usize, distance)
     }
 
-    /// Makes operands of a size, and those methods ready on them. What was made ready before is no longer
-    /// used.
-    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method])
-    -> anyhow::Result<Vec<Box<dyn Call>>>;
+    /// Makes operands of a size, and those methods ready on them: None for one that cannot be had here, which
+    /// is then left out, as is what is compared with it. What was made ready before is no longer used.
+    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method]) -> anyhow::Result<Vec<Ready>>;
 
     /// What y of the first slot should be, one for each product; nothing for a probe.
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>>;

@@ -6,7 +6,7 @@ use crate::check::Wrong;
 use crate::method::{Method, Probe, Suite, Task};
 use crate::plan::{Cost, Pilot};
 use crate::rounds::Runner;
-use crate::samples::{Measured, Samples};
+use crate::samples::Samples;
 use crate::size::Size;
 
 /// A size that is measured, or was.
@@ -37,14 +37,9 @@ impl Outcome {
         self.methods.iter().map(|method| method.work.flops).sum()
     }
 
-    /// What the calls of the method at that place say.
-    pub fn measured(&self, place: usize) -> Option<Measured> {
-        self.samples.measured(place)
-    }
-
     /// What the plan needs to know; None before the first round.
     pub fn pilot(&self) -> Option<Pilot> {
-        let half_width = |place: usize| self.measured(place)?.ratio?.half_width();
+        let half_width = |place: usize| self.samples.measured(place)?.ratio?.half_width();
         let widths: Option<Vec<f64>> = self.compared().into_iter().map(half_width).collect();
         let widest = widths.map(|widths| 100.0 * widths.into_iter().fold(0.0, f64::max));
         Some(Pilot { cost: self.cost?, rounds: self.rounds, half_width: widest })

@@ -4,16 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fused_lora::cpu::{self, Simd};
-use fused_lora::reference::LoraView;
 use fused_lora::{DType, Granule, Strategy};
-use fused_lora_transformer::cpu::{Layer, Model, Workspace};
-use fused_lora_transformer::{AdapterWeights, Error};
+use fused_lora_transformer::cpu::{Model, Workspace};
 use half::f16;
-use ndarray::ArrayView2;
 
-use crate::executor::Executor;
-use crate::layer::{self, weights::Weights};
-use crate::linear;
+use crate::executor::{Executor, LayerSetup, LinearSetup};
 use crate::method::Call;
 use crate::operands::{Layout, Operands, on_host};
 use crate::probes::Memory;
@@ -35,7 +30,12 @@ impl Processor {
 }
 
 impl Executor for Processor {
+    type Backend = Simd;
     type Operands = RefCell<Operands>;
+
+    fn backend(&self) -> &Simd {
+        &self.simd
+    }
 
     fn granule(&self) -> Granule {
         self.simd.granule(DType::F16)
@@ -58,25 +58,9 @@ impl Executor for Processor {
     fn memory(&self) -> Option<&Memory> {
         Some(&self.memory)
     }
-}
 
-impl linear::Engine for Processor {
-    type Layer = cpu::Layer;
-
-    fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<cpu::Layer> {
-        Ok(cpu::Layer::with_simd(self.simd, w)?)
-    }
-
-    fn adapted(
-        &self,
-        layer: cpu::Layer,
-        LoraView { a, b, scale }: LoraView<'_>,
-    ) -> anyhow::Result<cpu::Layer> {
-        Ok(layer.with_adapter(cpu::Adapter::with_simd(self.simd, a, b, scale)?)?)
-    }
-
-    fn ready(
-        setup: &linear::Setup<Processor>,
+    fn linears(
+        setup: &LinearSetup<Processor>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
@@ -89,23 +73,9 @@ impl linear::Engine for Processor {
             Ok(())
         }))
     }
-}
 
-impl layer::Engine for Processor {
-    type Model = Model;
-
-    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
-        let config = weights.config;
-        let layers = weights.layers.iter().map(|layer| Layer::new(&self.simd, config, layer));
-        Model::new(config, layers.collect::<Result<_, _>>()?)
-    }
-
-    fn adapted(bare: &Model, adapters: &[AdapterWeights]) -> Result<Model, Error> {
-        bare.with_adapters(adapters)
-    }
-
-    fn ready(
-        setup: &layer::Setup<Processor>,
+    fn layers(
+        setup: &LayerSetup<Processor>,
         models: Vec<Model>,
         seq_len: usize,
         _: usize,

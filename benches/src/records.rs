@@ -41,7 +41,7 @@ impl RecordTemplate {
         let RecordTemplate { run, settings, machine, revision } = self;
         let (method, size) = (&outcome.methods[place], outcome.size);
         let Method { work, floor, .. } = method;
-        let measured = outcome.measured(place)?;
+        let measured = outcome.samples.measured(place)?;
         let slowdown = measured.ratio.map(|ratio| ratio.map(|ratio| 100.0 * (ratio - 1.0)));
         let (time, workload) = (measured.time, settings.workload);
         // The multiply-adds of the limit are f32: some processors have faster ones for PyTorch's 16 bits.

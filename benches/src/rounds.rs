@@ -18,7 +18,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom as _;
 
 use crate::check::{Wrong, check};
-use crate::method::{Call, Method, Provider, Suite};
+use crate::method::{Method, Provider, Ready, Suite};
 use crate::samples::{Observation, Samples};
 use crate::size::Size;
 use crate::time::Time;
@@ -29,7 +29,7 @@ const BETWEEN: usize = 2;
 /// Methods on their operands.
 pub struct Runner {
     methods: Vec<Method>,
-    calls: Vec<Box<dyn Call>>,
+    calls: Vec<Ready>,
     slots: usize,
     /// The slot of the next call, whatever the method: so the same distance lies between two uses of a slot.
     next: usize,
@@ -52,9 +52,7 @@ impl Runner {
         let slots = suite.slots(size, distance);
         let mut calls = suite.prepare(size, slots, methods).with_context(|| size.to_string())?;
         for (method, call) in methods.iter().zip(&mut calls) {
-            if method.is_probe() || !call.is_there() {
-                continue;
-            }
+            let Some(call) = call.as_mut().filter(|_| !method.is_probe()) else { continue };
             let expected = suite.expected(size, method)?;
             match check(method, &mut **call, &expected) {
                 Ok(()) => (),
@@ -68,18 +66,18 @@ impl Runner {
 
     /// Whether the method at that place can be had here.
     pub fn has(&self, place: usize) -> bool {
-        self.calls[place].is_there()
+        self.calls[place].is_some()
     }
 
     /// One call of the method at that place, on the next operands.
     pub fn call(&mut self, place: usize) -> anyhow::Result<Time> {
+        let mut slot = 0;
         // A probe has operands of its own.
-        if self.methods[place].is_probe() {
-            return self.calls[place].call(0);
+        if !self.methods[place].is_probe() {
+            slot = self.next;
+            self.next = (slot + 1) % self.slots;
         }
-        let slot = self.next;
-        self.next = (slot + 1) % self.slots;
-        self.calls[place].call(slot)
+        self.calls[place].as_mut().context("a method that is left out is called")?.call(slot)
     }
 
     /// One round: each of the `wanted` methods once, between calls of their bases, and all probes. Returns
@@ -142,12 +140,8 @@ mod tests {
         log.borrow().iter().map(|&(place, _)| place).collect()
     }
 
-    /// The n-th call takes n seconds; y is 1, or 2 where it is wrong.
-    fn runner(wrong: Option<usize>, distance: usize) -> (anyhow::Result<Runner>, Log, Vec<String>) {
-        runner_without(&[], wrong, distance)
-    }
-
-    fn runner_without(
+    /// The n-th call takes n seconds; y is 1, or 2 where it is wrong. Those that are missing cannot be had.
+    fn runner(
         missing: &'static [usize],
         wrong: Option<usize>,
         distance: usize,
@@ -181,12 +175,18 @@ mod tests {
         (runner, log, inexact)
     }
 
+    /// One that is right, and nothing seen yet.
+    fn ready(missing: &'static [usize], distance: usize) -> (Runner, Log, Samples) {
+        let (runner, log, _) = runner(missing, None, distance);
+        let runner = runner.unwrap();
+        let samples = Samples::new(&runner.methods, 2);
+        (runner, log, samples)
+    }
+
     #[test]
     fn a_round_calls_each_method_between_calls_of_its_own_base() {
-        let (runner, log, _) = runner(None, 6);
-        let mut runner = runner.unwrap();
+        let (mut runner, log, mut samples) = ready(&[], 6);
         assert_eq!(log.take().len(), 6, "each but the probe was checked");
-        let mut samples = Samples::new(&runner.methods, 2);
         runner.round(&[1, 2, 3, 6], &mut samples).unwrap();
         let places = places(&log);
         // The probe; base, two of three, base, the third, base; the other base, its method, the other base.
@@ -214,9 +214,7 @@ mod tests {
     /// Over many rounds each method stands first and last in a leg, beside each other one.
     #[test]
     fn no_method_always_follows_the_same_other() {
-        let (runner, log, _) = runner(None, 1);
-        let mut runner = runner.unwrap();
-        let mut samples = Samples::new(&runner.methods, 2);
+        let (mut runner, log, mut samples) = ready(&[], 1);
         let mut pairs = BTreeSet::new();
         for _ in 0..100 {
             log.take();
@@ -228,9 +226,7 @@ mod tests {
 
     #[test]
     fn a_round_of_few_methods_leaves_the_others_alone() {
-        let (runner, log, _) = runner(None, 1);
-        let mut runner = runner.unwrap();
-        let mut samples = Samples::new(&runner.methods, 2);
+        let (mut runner, log, mut samples) = ready(&[], 1);
         for (wanted, called) in [(2, &[4, 0, 2, 0][..]), (0, &[4, 0]), (5, &[4, 5])] {
             log.take();
             runner.round(&[wanted], &mut samples).unwrap();
@@ -240,21 +236,17 @@ mod tests {
 
     #[test]
     fn another_process_wakes_up_before_its_base_is_timed() {
-        let (runner, log, _) = runner(None, 1);
-        let mut runner = runner.unwrap();
+        let (mut runner, log, mut samples) = ready(&[], 1);
         runner.methods[5].provider = Provider::Torch;
         log.take();
-        let mut samples = Samples::new(&runner.methods, 2);
         runner.round(&[6], &mut samples).unwrap();
         assert_eq!((places(&log), samples.all(5)), (vec![4, 5, 5, 6, 5], 2));
     }
 
     #[test]
     fn what_is_not_there_is_left_out_and_what_is_compared_with_it() {
-        let (runner, log, _) = runner_without(&[2, 5], None, 1);
-        let mut runner = runner.unwrap();
+        let (mut runner, log, mut samples) = ready(&[2, 5], 1);
         assert_eq!(log.take().len(), 4, "it is not even checked");
-        let mut samples = Samples::new(&runner.methods, 2);
         runner.round(&[1, 2, 6], &mut samples).unwrap();
         assert_eq!(places(&log), [4, 0, 1, 0]);
         assert!(samples.is_compared(1) && !samples.is_compared(2) && samples.measured(2).is_none());
@@ -263,10 +255,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_not_timed_unless_it_is_a_peer() {
         for wrong in [0, 1, 2, 5, 6] {
-            let error = runner(Some(wrong), 0).0.err().expect("it is wrong");
+            let error = runner(&[], Some(wrong), 0).0.err().expect("it is wrong");
             assert!(format!("{error:#}").contains("seq128/batch1: "), "{error:#}");
         }
-        let (runner, _, inexact) = runner(Some(3), 0);
+        let (runner, _, inexact) = runner(&[], Some(3), 0);
         assert!(runner.is_ok());
         assert_eq!(inexact, ["peer"]);
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use fused_lora_records::{Cell, Record, RecordError, RunFile, Timestamp};
+use fused_lora_records::{Cell, Fault, Record, RecordError, RunFile, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 /// One run: a name, and the file `<name>.csv`.
 ///
@@ -31,11 +32,8 @@ impl Run {
     /// The newest run of the same kind and fingerprint; None if there is none. Fails if another process
     /// writes its file.
     pub fn resume(folder: &Path, what: &str, fingerprint: &str) -> Result<Option<Run>, RecordError> {
-        let names = file_names(folder).map_err(|source| RecordError::Io {
-            path: folder.to_owned(),
-            action: "cannot be listed",
-            source,
-        })?;
+        let failed = |fault| RecordError { path: folder.to_owned(), line: None, fault };
+        let names = file_names(folder).map_err(|source| failed(Fault::Io("cannot be listed", source)))?;
         let end = format!("-{fingerprint}.csv");
         let is_same = |name: &String| {
             let time = name.strip_prefix(what).and_then(|rest| rest.strip_suffix(&end));
@@ -82,21 +80,15 @@ fn file_names(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-/// 64-bit FNV-1a in 16 hexadecimal digits: the same tomorrow, on another machine and with another compiler.
-/// It tells configurations apart; it resists nobody who tries. The length of a part goes in before it: ("ab",
-/// "c") is not ("a", "bc").
+/// 64 bits of SHA-256 in hexadecimal: the same tomorrow, on another machine and with another compiler. The
+/// length of a part goes in before it: ("ab", "c") is not ("a", "bc").
 pub fn fingerprint<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> String {
-    let of_part = |hash, part: P| {
-        let part = part.as_ref();
-        fnv_1a(fnv_1a(hash, &(part.len() as u64).to_le_bytes()), part)
-    };
-    format!("{:016x}", parts.into_iter().fold(FNV_BASIS, of_part))
-}
-
-const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-
-fn fnv_1a(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.as_ref().len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -166,17 +158,11 @@ mod tests {
         assert!(second.records().is_empty());
     }
 
-    /// Vectors of the FNV reference code.
     #[test]
-    fn a_fingerprint_is_fnv_1a_and_knows_where_a_part_ends() {
-        for (text, hash) in
-            [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
-        {
-            assert_eq!(fnv_1a(FNV_BASIS, text.as_bytes()), hash, "{text}");
-        }
+    fn a_fingerprint_is_of_sha_256_and_knows_where_a_part_ends() {
         assert_ne!(fingerprint(["ab", "c"]), fingerprint(["a", "bc"]));
         assert_ne!(fingerprint(["a", ""]), fingerprint(["a"]));
         assert_eq!(fingerprint(["a", "b"]), fingerprint(["a", "b"]));
-        assert_eq!(fingerprint([""; 0]), "cbf29ce484222325");
+        assert_eq!(fingerprint([""; 0]), "e3b0c44298fc1c14", "of nothing, as NIST has it");
     }
 }

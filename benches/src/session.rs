@@ -1,12 +1,11 @@
 //! One run of a bench: what was asked for, the measurement, records and Criterion.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use criterion::Criterion;
-use fused_lora_records::{Record, Timestamp};
+use fused_lora_records::{Record, Timestamp, workspace_root};
 
 use crate::arguments::{Arguments, Mode};
 use crate::criterion_share::{live, replay};
@@ -69,12 +68,6 @@ pub fn main(bench: &Bench) -> ExitCode {
     }
 }
 
-/// The workspace's root. Not the working directory, which differs between `cargo bench` and `cargo run`.
-pub(crate) fn root() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_owned()
-}
-
 fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
     let settings = Settings::from_env(&bench.choices)?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -113,7 +106,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
         }
         Mode::Measure => {
             let revision =
-                settings.revision.as_deref().map_or_else(|| Revision::of(&root()), Revision::named);
+                settings.revision.as_deref().map_or_else(|| Revision::of(workspace_root()), Revision::named);
             let mut run = begin(bench, &settings, &machine, &revision)?;
             sizes.retain(|(size, methods)| {
                 let mut records = methods.iter().flat_map(|m| m.names.iter().map(move |name| (m, name)));
@@ -154,7 +147,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
 
 /// The run that the records go to: a new one, or the one that is resumed.
 fn begin(bench: &Bench, settings: &Settings, machine: &Machine, revision: &Revision) -> anyhow::Result<Run> {
-    let folder = root().join(&settings.measurements);
+    let folder = workspace_root().join(&settings.measurements);
     let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend.name());
     let fingerprint = fingerprint(settings, machine, revision);
     if settings.resume {
@@ -198,8 +191,8 @@ fn say(report: &Report, short: &[&Outcome], samples: usize, total: Duration) {
         let names: Vec<String> =
             short.iter().map(|outcome| format!("{} ({} rounds)", outcome.size, outcome.rounds)).collect();
         eprintln!(
-            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records and \
-             not in Criterion's reports: {}",
+            "{} sizes had fewer than {samples} undisturbed rounds of some method, which is in the records \
+             and not in Criterion's reports: {}",
             names.len(),
             names.join(", ")
         );
@@ -287,12 +280,6 @@ mod tests {
         });
         let clock = of(|_, machine, _| machine.clock_mhz = Some(1.0));
         assert_eq!([&budget_and_resume, &clock], [&fingerprints[0]; 2]);
-    }
-
-    #[test]
-    fn the_root_is_the_workspaces() {
-        let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-        assert!(manifest.contains("[workspace]"), "{manifest}");
     }
 
     #[test]

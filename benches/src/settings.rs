@@ -257,6 +257,7 @@ fn count(text: &str) -> Result<usize, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{CHILD, run_in_child};
 
     const GPU: Choices =
         Choices { backends: &[Backend::Cuda], workloads: Workload::LAYERS, grids: &[GridPart::Reduced] };
@@ -268,7 +269,6 @@ mod tests {
     /// In a process of its own, whose environment has each variable once, then none.
     #[test]
     fn every_variable_is_heard() {
-        const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
         let all = Choices {
             backends: &[Backend::Cpu, Backend::Cuda],
             workloads: Workload::LINEARS,
@@ -326,14 +326,8 @@ mod tests {
                 let mut wrong = empty;
                 wrong[2].1 = "x";
                 for (child, variables) in [("full", values), ("empty", empty), ("wrong", wrong)] {
-                    let output = std::process::Command::new(std::env::current_exe().unwrap())
-                        .args(["--exact", "settings::tests::every_variable_is_heard"])
-                        .envs(variables)
-                        .env(CHILD, child)
-                        .output()
-                        .unwrap();
-                    let stdout = String::from_utf8_lossy(&output.stdout);
-                    assert!(output.status.success() && stdout.contains("1 passed"), "{child}: {stdout}");
+                    let variables = [&variables[..], &[(CHILD, child)]].concat();
+                    run_in_child("settings::tests::every_variable_is_heard", &variables);
                 }
             }
         }
@@ -413,7 +407,8 @@ mod tests {
             }
             table += &format!("| `{}` | {values} | {meaning} |\n", variable.display());
         }
-        let docs = std::fs::read_to_string(crate::session::root().join("docs/benchmarking.md")).unwrap();
+        let docs = std::fs::read_to_string(fused_lora_records::workspace_root().join("docs/benchmarking.md"))
+            .unwrap();
         assert!(docs.contains(&table), "docs/benchmarking.md lacks this table:\n{table}");
     }
 }

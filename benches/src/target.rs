@@ -81,14 +81,12 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
+    use crate::testing::{CHILD, run_in_child};
 
     /// In a process of its own, which loads its driver once: this test again, told that it is the child.
     #[test]
     fn a_driver_that_is_not_there_is_named() {
-        const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
         if std::env::var_os(CHILD).is_some() {
             let settings = Settings { backend: Backend::Cuda, device: 7, ..Settings::default() };
             let error = Target::open(&settings).err().expect("no driver, no target");
@@ -101,12 +99,7 @@ mod tests {
             assert!(Target::open(&Settings::default()).is_ok(), "the CPU needs none");
             return;
         }
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "target::tests::a_driver_that_is_not_there_is_named"])
-            .envs([("FUSED_LORA_LIBCUDA", "/nowhere/libcuda.so.1"), (CHILD, "1")])
-            .output()
-            .unwrap();
-        let stdout = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && stdout.contains("1 passed"), "{stdout}");
+        let variables = [("FUSED_LORA_LIBCUDA", "/nowhere/libcuda.so.1"), (CHILD, "1")];
+        run_in_child("target::tests::a_driver_that_is_not_there_is_named", &variables);
     }
 }

@@ -1,5 +1,6 @@
 //! Methods, calls, suites and records of which nothing matters but what a test asks for.
 
+use std::process::Command;
 use std::rc::Rc;
 
 use half::f16;
@@ -7,11 +8,23 @@ use ndarray::Array2;
 
 use crate::check::check;
 use crate::machine::Machine;
-use crate::method::{Call, Expected, Method, Probe, Provider, Suite, Task, Work};
+use crate::method::{Call, Expected, Method, Probe, Provider, Ready, Suite, Task, Work};
 use crate::samples::{Observation, Samples};
 use crate::size::Size;
 use crate::time::Time;
 use fused_lora_records::{COLUMNS, Cell, Record, VERSION_LINE, parse};
+
+/// In the environment of a test that runs in a process of its own.
+pub(crate) const CHILD: &str = "FUSED_LORA_BENCHES_TEST_CHILD";
+
+/// Runs the test of that path again, in a process of its own with these variables: it must pass.
+pub(crate) fn run_in_child(test: &str, variables: &[(&str, &str)]) {
+    let program = std::env::current_exe().unwrap();
+    let child =
+        Command::new(program).args(["--exact", test]).envs(variables.iter().copied()).output().unwrap();
+    let stdout = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && stdout.contains("1 passed"), "{variables:?}: {stdout}");
+}
 
 pub(crate) const SIZE: Size = Size { seq_len: 128, batch: 1 };
 
@@ -40,17 +53,13 @@ pub(crate) fn machine() -> Machine {
     }
 }
 
-/// A call that does what a test says. y is given; one without a y is not there.
+/// A call that does what a test says. y is given; one without a y cannot be had.
 pub(crate) struct MadeCall {
     pub(crate) run: Box<dyn FnMut(usize) -> anyhow::Result<Time>>,
     pub(crate) y: Array2<f16>,
 }
 
 impl Call for MadeCall {
-    fn is_there(&self) -> bool {
-        !self.y.is_empty()
-    }
-
     fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
         (self.run)(slot)
     }
@@ -72,8 +81,11 @@ impl<F: FnMut(Size, usize, &Method) -> MadeCall> Suite for MadeSuite<F> {
         1 + distance
     }
 
-    fn prepare(&mut self, size: Size, _: usize, methods: &[Method]) -> anyhow::Result<Vec<Box<dyn Call>>> {
-        let call = |(place, method)| -> Box<dyn Call> { Box::new((self.0)(size, place, method)) };
+    fn prepare(&mut self, size: Size, _: usize, methods: &[Method]) -> anyhow::Result<Vec<Ready>> {
+        let call = |(place, method)| -> Ready {
+            let call = (self.0)(size, place, method);
+            if call.y.is_empty() { None } else { Some(Box::new(call)) }
+        };
         Ok(methods.iter().enumerate().map(call).collect())
     }
 
@@ -96,14 +108,24 @@ pub(crate) fn leg(seen: &mut Samples, place: usize, round: usize, own: Time, bas
     seen.observed(place, Observation { round, own, bases });
 }
 
-/// A suite's methods, ready on so many slots, after each was found right. A probe runs and has no y.
+/// A suite's methods, ready on so many slots: all of them can be had.
+pub(crate) fn prepared(
+    suite: &mut impl Suite,
+    size: Size,
+    slots: usize,
+    methods: &[Method],
+) -> Vec<Box<dyn Call>> {
+    suite.prepare(size, slots, methods).unwrap().into_iter().map(Option::unwrap).collect()
+}
+
+/// Likewise, after each was found right. A probe runs and has no y.
 pub(crate) fn checked(
     suite: &mut impl Suite,
     size: Size,
     slots: usize,
     methods: &[Method],
 ) -> Vec<Box<dyn Call>> {
-    let mut calls = suite.prepare(size, slots, methods).unwrap();
+    let mut calls = prepared(suite, size, slots, methods);
     for (method, call) in methods.iter().zip(&mut calls) {
         let expected = suite.expected(size, method).unwrap();
         check(method, &mut **call, &expected).unwrap_or_else(|error| panic!("{error}"));

@@ -5,8 +5,9 @@
 use std::rc::Rc;
 
 use fused_lora::Strategy;
+use fused_lora_benches::executor::LinearSetup;
 use fused_lora_benches::linear::weights::SCALE;
-use fused_lora_benches::linear::{Library, Setup, theirs, this_library};
+use fused_lora_benches::linear::{Library, theirs, this_library};
 use fused_lora_benches::operands::{Layout, on_host};
 use fused_lora_benches::processor::Processor;
 use gemmkit::{
@@ -49,7 +50,7 @@ fn library<W: Clone + 'static>(
         Out::from_shape(shape, elements).expect("as many elements as the matrix has")
     }
     let kept: Kept<W> = Kept::default();
-    let make = move |setup: &Setup<Processor>, strategy, rank| {
+    let make = move |setup: &LinearSetup<Processor>, strategy, rank| {
         let slots = weights(
             &kept,
             setup.weights.slots(setup.weight_slots),
@@ -176,6 +177,7 @@ mod tests {
         );
         let mut calls = cpu.prepare(size, 2, &methods).unwrap();
         for (method, call) in methods.iter().zip(&mut calls) {
+            let call = call.as_mut().unwrap();
             // Another slot in between: what is kept from call to call must not be that of the first.
             call.call(1).unwrap();
             let expected = cpu.expected(size, method).unwrap();

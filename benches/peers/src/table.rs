@@ -23,7 +23,7 @@ pub fn render(outcomes: &[Outcome]) -> String {
 
 /// Places of methods that compute the same at one rank: this library's first, then one or more of others.
 fn entries(outcome: &Outcome, ours: Strategy) -> Vec<Vec<usize>> {
-    let is_measured = |place: &usize| outcome.measured(*place).is_some();
+    let is_measured = |place: &usize| outcome.samples.measured(*place).is_some();
     let rank = |place: usize| outcome.methods[place].rank;
     // PyTorch's are compared with a base of their own.
     let computes = |place: usize| match (outcome.methods[place].task, outcome.methods[place].provider) {
@@ -73,7 +73,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
     for (outcome, places) in &entries {
         let (place, method) = (places[0], &outcome.methods[places[0]]);
         let gflops = |place: usize| {
-            let nanos = outcome.measured(place).map_or(f64::NAN, |measured| measured.time.median);
+            let nanos = outcome.samples.measured(place).map_or(f64::NAN, |measured| measured.time.median);
             outcome.methods[place].work.flops / nanos
         };
         let best = places[1..].iter().copied().max_by(|&a, &b| gflops(a).total_cmp(&gflops(b)));
@@ -90,7 +90,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
         }));
         row.push(of_peak(&|peak| format!("{:.1} %", 100.0 * gflops(place) / peak)));
         if ours == Strategy::Fused {
-            let slowdown = outcome.measured(place).and_then(|measured| measured.ratio);
+            let slowdown = outcome.samples.measured(place).and_then(|measured| measured.ratio);
             let floor = method.floor.map_or(0.0, |floor| floor.pad_pct.unwrap_or(floor.pct));
             row.push(slowdown.map_or_else(String::new, |ratio| {
                 format!("{:.1} % ({floor:.1} %)", 100.0 * (ratio.median - 1.0))
@@ -170,7 +170,8 @@ mod tests {
             "| seq128/batch1/r0 | 128 | 200 | 97 | **60** | 48 | 48.3 % | 1.60 [1.60, 1.60] |",
             "| seq128/batch4/r0 | 512 | 200 | 97 | 97 | **107** | 48.3 % | 0.90 [0.90, 0.90] |",
             "Geometric mean of 2: 1.20 times the best peer. Weakest: seq128/batch4/r0, 0.90 times.",
-            "| seq128/batch1/r100 | 128 | 200 | 77 | **48** | 39 | 38.6 % | 25.0 % (19.5 %) | 1.60 [1.60, 1.60] |",
+            "| seq128/batch1/r100 | 128 | 200 | 77 | **48** | 39 | 38.6 % | 25.0 % (19.5 %) | \
+             1.60 [1.60, 1.60] |",
             "| ours/base | a/base \\* | b/base |",
             "break the tolerance",
         ] {

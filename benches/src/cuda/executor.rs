@@ -2,23 +2,24 @@
 
 use std::rc::Rc;
 
-use fused_lora::reference::LoraView;
-use fused_lora::{Granule, Strategy, cuda};
-use fused_lora_transformer::cuda::{Layer, Model, Workspace};
-use fused_lora_transformer::{AdapterWeights, Error};
+use fused_lora::cuda::{self, Device};
+use fused_lora::{Granule, Strategy};
+use fused_lora_transformer::cuda::{Model, Workspace};
 use half::f16;
-use ndarray::ArrayView2;
 
 use crate::cuda::captured::Captured;
 use crate::cuda::left_out::or_left_out;
 use crate::cuda::{Gpu, Operands, passes};
-use crate::executor::{Executor, Setup};
-use crate::layer::{self, weights::Weights};
-use crate::linear;
-use crate::method::Call;
+use crate::executor::{Executor, LayerSetup, LinearSetup, Setup};
+use crate::method::{Call, Ready};
 
 impl Executor for Gpu {
+    type Backend = Device;
     type Operands = Operands;
+
+    fn backend(&self) -> &Device {
+        &self.device
+    }
 
     fn granule(&self) -> Granule {
         self.machine().granule
@@ -53,28 +54,11 @@ impl Executor for Gpu {
         Box::new(move || clock.sample())
     }
 
-    fn or_left_out(&self, id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Box<dyn Call>> {
+    fn or_left_out(&self, id: &str, made: anyhow::Result<Box<dyn Call>>) -> anyhow::Result<Ready> {
         or_left_out(self.leaves_out, id, made)
     }
-}
 
-impl linear::Engine for Gpu {
-    type Layer = cuda::Layer;
-
-    fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<cuda::Layer> {
-        Ok(cuda::Layer::new(&self.device, w)?)
-    }
-
-    /// Rank 0 is no adapter: its strategies take the base path.
-    fn adapted(
-        &self,
-        layer: cuda::Layer,
-        LoraView { a, b, scale }: LoraView<'_>,
-    ) -> anyhow::Result<cuda::Layer> {
-        Ok(layer.with_adapter(cuda::Adapter::new(&self.device, a, b, scale)?)?)
-    }
-
-    fn ready(setup: &linear::Setup<Gpu>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
+    fn linears(setup: &LinearSetup<Gpu>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>> {
         let Setup { backend: gpu, weights, operands, weight_slots, passes, .. } = setup;
         let layers = weights.layers(*weight_slots, rank);
         let bytes = layers.iter().flatten().map(|layer| layer.workspace_size(operands.m())).max();
@@ -89,23 +73,9 @@ impl linear::Engine for Gpu {
         // graph.
         Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, (layers, workspace), pass)? }))
     }
-}
 
-impl layer::Engine for Gpu {
-    type Model = Model;
-
-    fn bare(&self, weights: &Weights) -> Result<Model, Error> {
-        let config = weights.config;
-        let layers = weights.layers.iter().map(|layer| Layer::new(&self.device, config, layer));
-        Model::new(config, layers.collect::<Result<_, _>>()?)
-    }
-
-    fn adapted(bare: &Model, adapters: &[AdapterWeights]) -> Result<Model, Error> {
-        bare.with_adapters(adapters)
-    }
-
-    fn ready(
-        setup: &layer::Setup<Gpu>,
+    fn layers(
+        setup: &LayerSetup<Gpu>,
         models: Vec<Model>,
         seq_len: usize,
         rank: usize,

@@ -1,12 +1,16 @@
-//! The device, and what it says of itself.
+//! The device, what it says of itself, and the context and stream that everything runs on: these are made by
+//! `cust` and handed to the library as a raw handle.
 
 use std::rc::Rc;
 
+use cust::context::{Context, CurrentContext};
+use cust::event::Event;
+use cust::stream::{Stream as HostStream, StreamFlags};
+use cust::sys::CUstream;
 use fused_lora::Granule;
 use fused_lora::cuda::{Device, Properties, Stream};
 
 use super::clock::Clock;
-use super::queue::Queue;
 use crate::machine::Machine;
 
 /// `mma.sync` m16n8k16 expands 16 columns of h at a time, and the shrink makes them in pairs of its eight.
@@ -60,5 +64,42 @@ impl Gpu {
     pub fn peak_flops(&self) -> f64 {
         let Properties { multiprocessors, clock_khz, .. } = *self.device.properties();
         f64::from(multiprocessors) * f64::from(clock_khz) * 1e3 * FLOPS_PER_CYCLE
+    }
+}
+
+/// A stream of a device, in the device's primary context, which is the library's too.
+pub(super) struct Queue {
+    // Before what it is a handle of: fields are dropped in this order.
+    stream: Stream,
+    host: HostStream,
+    _context: Context,
+}
+
+impl Queue {
+    /// Makes the context current for this thread, which events and graphs need.
+    pub(super) fn new(device: &Device) -> anyhow::Result<Queue> {
+        let context = Context::new(cust::device::Device::get_device(device.ordinal())?)?;
+        CurrentContext::set_current(&context)?;
+        // `cust` makes streams that wait for the default stream, and that for them; nothing here uses that
+        // one.
+        let host = HostStream::new(StreamFlags::DEFAULT, None)?;
+        // SAFETY: the stream is of the device's primary context, which `cust` retains, and `self` owns it
+        // beside its handle.
+        let stream = unsafe { Stream::from_raw(device, host.as_inner().cast()) };
+        Ok(Queue { stream, host, _context: context })
+    }
+
+    /// As the library takes it.
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Records the event behind what is in the stream now.
+    pub(super) fn record(&self, event: &Event) -> anyhow::Result<()> {
+        Ok(event.record(&self.host)?)
+    }
+
+    pub(super) fn raw(&self) -> CUstream {
+        self.host.as_inner()
     }
 }

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use cust::sys::{self, CUgraphExec, CUresult, CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL};
 use fused_lora::cuda::Stream;
 
-use super::queue::Queue;
+use super::gpu::Queue;
 
 /// Work that was captured once and can be launched many times.
 pub(super) struct Graph {

@@ -3,36 +3,20 @@
 use fused_lora::{cuda, plan};
 use fused_lora_transformer::Error;
 
-use crate::method::Call;
 use crate::settings::PLAN;
-use crate::time::Time;
 
-/// Not there, and so never called.
-struct LeftOut;
-
-impl Call for LeftOut {
-    fn is_there(&self) -> bool {
-        false
-    }
-
-    fn call(&mut self, _: usize) -> anyhow::Result<Time> {
-        anyhow::bail!("no kernel is left for it")
-    }
-}
-
-/// What was made; or, where kernels are left out and none is left for it, a call that is not there, and a
-/// line on stderr.
-pub(crate) fn or_left_out(
+/// What was made; or, where kernels are left out and none is left for it, nothing, and a line on stderr.
+pub(crate) fn or_left_out<T>(
     leaves_out: bool,
     id: &str,
-    made: anyhow::Result<Box<dyn Call>>,
-) -> anyhow::Result<Box<dyn Call>> {
+    made: anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
     match made {
         Err(error) if leaves_out && is_no_kernel(&error) => {
             eprintln!("skipped: {id}: {error}: {PLAN} leaves none");
-            Ok(Box::new(LeftOut))
+            Ok(None)
         }
-        made => made,
+        made => made.map(Some),
     }
 }
 
@@ -56,10 +40,10 @@ mod tests {
         let (strategy, operation) = (Strategy::Fused, Operation::Fused);
         let none = cuda::Error::from(plan::Error::NoKernel { strategy, operation });
         for error in [none.clone().into(), anyhow::Error::new(Error::Cuda(none.clone()))] {
-            assert!(!or_left_out(true, "r10/fused", Err(error)).unwrap().is_there());
+            assert_eq!(or_left_out::<()>(true, "r10/fused", Err(error)).unwrap(), None);
         }
-        assert!(or_left_out(false, "r10/fused", Err(none.into())).is_err(), "nothing was left out");
-        assert!(or_left_out(true, "r10/fused", Err(cuda::Error::NoDevice.into())).is_err());
-        assert!(!or_left_out(true, "r10/fused", Ok(Box::new(LeftOut))).unwrap().is_there());
+        assert!(or_left_out::<()>(false, "r10/fused", Err(none.into())).is_err(), "nothing was left out");
+        assert!(or_left_out::<()>(true, "r10/fused", Err(cuda::Error::NoDevice.into())).is_err());
+        assert_eq!(or_left_out(true, "r10/fused", Ok(7)).unwrap(), Some(7));
     }
 }

@@ -2,13 +2,11 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`gpu`] | the device, and what it says of itself |
+//! | [`gpu`] | the device, what it says of itself, and its context and stream, made by `cust` |
 //! | [`clock`] | its clock under load |
-//! | [`span`] | how many passes a graph holds |
 //! | [`operands`] | x and y in device memory |
-//! | `queue` | context and stream, made by `cust` |
 //! | `graph` | a graph, captured and launched through `cust` |
-//! | [`captured`] | a method as a graph, between two events |
+//! | [`captured`] | a method as a graph, between two events, and how many passes it holds |
 //! | `executor` | how the suites' methods are made ready on it |
 //! | `left_out` | methods that no kernel is left for |
 //! | `overhead` | what a graph costs besides its kernels |
@@ -24,12 +22,10 @@ mod graph;
 pub(crate) mod left_out;
 pub mod operands;
 mod overhead;
-mod queue;
-pub mod span;
 
 // Its functions are those that `cust` links.
 use fused_lora_libcuda as _;
 
+pub use captured::passes;
 pub use gpu::Gpu;
 pub use operands::Operands;
-pub use span::passes;

@@ -4,7 +4,8 @@ use cust::event::{Event, EventFlags};
 use fused_lora::cuda::Buffer;
 use half::f16;
 
-use super::{Gpu, graph::Graph, span};
+use super::captured::FEWEST;
+use super::{Gpu, graph::Graph};
 use crate::stats::quantile;
 
 /// Nodes of the graph that does next to nothing.
@@ -43,9 +44,10 @@ fn line(empty: f64, chain: f64) -> String {
     let [empty, chain] = [empty, chain].map(|seconds| 1e6 * seconds);
     format!(
         "between two events an empty graph takes {empty:.2} us, one of {NODES} memsets of one element \
-         {chain:.2} us; a call is one graph of {} passes or more, and nothing is subtracted: at most {:.3} us a pass",
-        span::FEWEST,
-        empty / span::FEWEST as f64,
+         {chain:.2} us; a call is one graph of {} passes or more, and nothing is subtracted: at most \
+         {:.3} us a pass",
+        FEWEST,
+        empty / FEWEST as f64,
     )
 }
 

@@ -77,8 +77,8 @@ fn bar(records: &[Record]) -> String {
     let [slowdown, lo, hi, floor] =
         [record.slowdown_pct, record.slowdown_lo_pct, record.slowdown_hi_pct, record.floor_pct].map(percent);
     format!(
-        "{} and {FACTOR} · floor + {POINTS} points at M >= {TOKENS}: {}. Least room: {}, {slowdown} % [{lo}, {hi}] \
-         with a floor of {floor} %, {:.1} points {} the bar.\n",
+        "{} and {FACTOR} · floor + {POINTS} points at M >= {TOKENS}: {}. Least room: {}, {slowdown} % \
+         [{lo}, {hi}] with a floor of {floor} %, {:.1} points {} the bar.\n",
         record.method,
         if room >= 0.0 { "below everywhere" } else { "NOT below everywhere" },
         record.cell(),

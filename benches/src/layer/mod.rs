@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use fused_lora_records::Record;
-use fused_lora_transformer::{AdapterWeights, Config, Error, Targets};
+use fused_lora_transformer::{Config, Error, Layer, Model, Targets};
 use ndarray::Array2;
 
-use crate::executor::{self, Executor};
-use crate::method::{Call, Expected, Method, Provider, Suite, Task};
+use crate::executor::{Executor, LayerSetup, Setup};
+use crate::method::{Expected, Method, Provider, Ready, Suite, Task};
 use crate::settings::Cache;
 use crate::size::Size;
 use crate::torch::Torch;
@@ -38,42 +38,19 @@ const TOLERANCE: f64 = 7e-4;
 /// |y − reference| of an element in units of the root mean square, from the same place.
 const ELEMENT_TOLERANCE: f64 = 5e-3;
 
-/// How a backend computes the layer. It fails if there is no memory for the weights.
-pub trait Engine: Executor + Sized {
-    /// All layers. Clones share the weights.
-    type Model: Clone;
-
-    /// Without adapters, in memory of its own.
-    fn bare(&self, weights: &Weights) -> Result<Self::Model, Error>;
-
-    /// The bare model, its weights shared, with these adapters.
-    fn adapted(bare: &Self::Model, adapters: &[AdapterWeights]) -> Result<Self::Model, Error>;
-
-    /// A method, ready: one model for each slot of weights, with adapters of that rank.
-    fn ready(
-        setup: &Setup<Self>,
-        models: Vec<Self::Model>,
-        seq_len: usize,
-        rank: usize,
-    ) -> anyhow::Result<Box<dyn Call>>;
-}
-
-/// What a method computes on.
-pub type Setup<E> = executor::Setup<E, Weights>;
-
 /// The layer on a backend, and PyTorch's beside it.
-pub struct Layers<E: Engine> {
+pub struct Layers<E: Executor> {
     targets: Targets,
-    setup: Setup<E>,
+    setup: LayerSetup<E>,
     /// By slot. The bare model is always there.
-    models: Vec<HashMap<Variant, E::Model>>,
+    models: Vec<HashMap<Variant, Model<E::Backend>>>,
     /// y of the sequences at one `seq_len` at a time, by [`Variant::of_weights`].
     references: (usize, HashMap<Variant, Array2<f32>>),
     /// None where PyTorch does not run.
     torch: Option<Torch>,
 }
 
-impl<E: Engine> Layers<E> {
+impl<E: Executor> Layers<E> {
     /// With LoRA on these projections. PyTorch joins the rounds where it is given. An error if there can be
     /// no such model.
     pub fn new(
@@ -89,17 +66,19 @@ impl<E: Engine> Layers<E> {
     }
 
     /// The model of a variant in each slot of weights. Slots beyond are let go, with their memory.
-    fn models(&mut self, variant: Variant) -> Result<Vec<E::Model>, Error> {
-        let executor::Setup { backend, weights, weight_slots, .. } = &self.setup;
+    fn models(&mut self, variant: Variant) -> Result<Vec<Model<E::Backend>>, Error> {
+        let Setup { backend, weights, weight_slots, .. } = &self.setup;
         self.models.truncate(*weight_slots);
         while self.models.len() < *weight_slots {
-            self.models.push(HashMap::from([(Variant::NONE, backend.bare(weights)?)]));
+            let layer = |layer| Layer::new(backend.backend(), weights.config, layer);
+            let layers = weights.layers.iter().map(layer).collect::<Result<_, _>>()?;
+            self.models.push(HashMap::from([(Variant::NONE, Model::new(weights.config, layers)?)]));
         }
-        let of_slot = |slot: &mut HashMap<Variant, E::Model>| {
+        let of_slot = |slot: &mut HashMap<Variant, Model<E::Backend>>| {
             if let Some(model) = slot.get(&variant) {
                 return Ok(model.clone());
             }
-            let model = E::adapted(&slot[&Variant::NONE], &weights.adapters(variant))?;
+            let model = slot[&Variant::NONE].with_adapters(&weights.adapters(variant))?;
             slot.insert(variant, model.clone());
             Ok(model)
         };
@@ -107,7 +86,7 @@ impl<E: Engine> Layers<E> {
     }
 }
 
-impl<E: Engine> Suite for Layers<E> {
+impl<E: Executor> Suite for Layers<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
         let Layers { targets, setup, torch, .. } = self;
         let granule = setup.backend.granule();
@@ -117,12 +96,7 @@ impl<E: Engine> Suite for Layers<E> {
         methods
     }
 
-    fn prepare(
-        &mut self,
-        size: Size,
-        slots: usize,
-        methods: &[Method],
-    ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method]) -> anyhow::Result<Vec<Ready>> {
         let Config { d, .. } = self.setup.weights.config;
         let flops = methods[0].work.flops;
         self.setup.resize(size.m(), &[(d, d)], slots, flops, |weights, x| weights.tokens(size.seq_len, x))?;
@@ -142,15 +116,15 @@ impl<E: Engine> Suite for Layers<E> {
             let kinds = weights.variants().len();
             torch.prepare((kinds, all), |tensors| tensors.put("x", &x), slots, *passes, size.seq_len)?;
         }
-        let ready = |method: &Method| -> anyhow::Result<Box<dyn Call>> {
+        let ready = |method: &Method| -> anyhow::Result<Ready> {
             match (method.task, method.provider, &self.torch) {
                 (Task::Layer(_), Provider::Torch, Some(torch)) => torch.ready(method, Box::new(|| ())),
                 (Task::Layer(variant), Provider::Library(0), _) => {
                     let models = self.models(variant)?;
-                    let made = E::ready(&self.setup, models, size.seq_len, variant.rank);
+                    let made = E::layers(&self.setup, models, size.seq_len, variant.rank);
                     self.setup.backend.or_left_out(&method.ids[0], made)
                 }
-                (Task::Probe(probe), ..) => self.setup.probe(probe, flops),
+                (Task::Probe(probe), ..) => self.setup.probe(probe, flops).map(Some),
                 _ => anyhow::bail!("{} is no layer of a transformer", method.names[0]),
             }
         };

@@ -1,17 +1,12 @@
 //! The suite on each backend.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use fused_lora::cpu::Simd;
 use half::f16;
 
 use super::*;
 use crate::check::{Wrong, check};
-use crate::operands::Operands;
 use crate::processor::Processor;
-use crate::testing::checked;
-use crate::time::Time;
+use crate::testing::{MadeCall, checked, prepared};
 
 const CONFIG: Config = Config { d: 64, heads: 2, mlp: 128, layers: 2 };
 const SIZE: Size = Size { seq_len: 9, batch: 3 };
@@ -48,23 +43,13 @@ fn one_wrong_row_is_seen_and_named() {
     let mut cpu = cpu(Targets::QueryValue, Cache::WarmW);
     let methods = cpu.methods(SIZE);
     let fused = methods.iter().position(|method| method.ids[0] == "r10/lora-fused-qv").unwrap();
-    let mut calls = cpu.prepare(SIZE, 3, &methods[..=fused]).unwrap();
-    calls[fused].call(2).unwrap();
-
-    struct Spoilt<'a>(&'a mut dyn Call, Rc<RefCell<Operands>>);
-    impl Call for Spoilt<'_> {
-        fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
-            let time = self.0.call(slot)?;
-            let mut operands = self.1.borrow_mut();
-            operands.tokens(0)[0].y_rows()[[26, 5]] += f16::from_f32(0.1);
-            Ok(time)
-        }
-        fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
-            self.0.output()
-        }
-    }
+    let mut calls = prepared(&mut cpu, SIZE, 3, &methods[..=fused]);
+    let time = calls[fused].call(2).unwrap();
+    calls[fused].call(0).unwrap();
+    let mut y = calls[fused].output().unwrap().remove(0).mapv(f16::from_f32);
+    y[[26, 5]] += f16::from_f32(0.1);
+    let mut spoilt = MadeCall { run: Box::new(move |_| Ok(time)), y };
     let expected = cpu.expected(SIZE, &methods[fused]).unwrap();
-    let mut spoilt = Spoilt(&mut *calls[fused], Rc::clone(&cpu.setup.operands));
     let error = check(&methods[fused], &mut spoilt, &expected).unwrap_err();
     assert!(matches!(error, Wrong::Mismatch { deviation, .. } if deviation.at == (26, 5)), "{error}");
     assert!(error.to_string().contains("lora-fused-qv at r10"), "{error}");

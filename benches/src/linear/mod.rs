@@ -15,8 +15,8 @@ use ndarray::{ArrayView2, Axis, CowArray, Ix2};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, seq};
 
-use crate::executor::{self, Executor};
-use crate::method::{Call, Expected, Floor, Method, Provider, Suite, Task, Work};
+use crate::executor::{Executor, LinearSetup, Setup};
+use crate::method::{Call, Expected, Floor, Method, Provider, Ready, Suite, Task, Work};
 use crate::normals::Normals;
 use crate::settings::Cache;
 use crate::size::Size;
@@ -34,30 +34,11 @@ const ROWS: [usize; 2] = [4, 16];
 /// Multiply-adds of the reference that are worth it: a tenth of a second.
 const REFERENCE: usize = 64 << 20;
 
-/// How a backend makes linear layers. It fails if the library refuses the weights, or there is no memory for
-/// them.
-pub trait Engine: Executor + Sized {
-    /// A linear layer, its weights packed where the backend wants them. Clones share them.
-    type Layer: Clone;
-
-    /// A layer without an adapter; w is [N, K].
-    fn layer(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<Self::Layer>;
-
-    /// That layer with an adapter.
-    fn adapted(&self, layer: Self::Layer, adapter: LoraView<'_>) -> anyhow::Result<Self::Layer>;
-
-    /// This library's method of a strategy and a rank.
-    fn ready(setup: &Setup<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
-}
-
-/// What a library computes on.
-pub type Setup<E> = executor::Setup<E, Weights<<E as Engine>::Layer>>;
-
 /// Makes a method ready: of a strategy, and the adapter's rank.
-pub type Make<E> = Box<dyn Fn(&Setup<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
+pub type Make<E> = Box<dyn Fn(&LinearSetup<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
 
 /// A library on a backend.
-pub struct Library<E: Engine> {
+pub struct Library<E: Executor> {
     /// The name in the records, for a strategy.
     pub name: Box<dyn Fn(Strategy) -> String>,
     /// What it computes at a rank; its base product apart.
@@ -68,12 +49,12 @@ pub struct Library<E: Engine> {
 
 /// This library; `strategies` are those beside its base, and `prefix` stands before their names in the
 /// records.
-pub fn this_library<E: Engine + 'static>(
+pub fn this_library<E: Executor + 'static>(
     prefix: &'static str,
     strategies: fn(usize) -> &'static [Strategy],
 ) -> Library<E> {
     let name = Box::new(move |strategy| format!("{prefix}{strategy}"));
-    Library { name, strategies, make: Box::new(E::ready) }
+    Library { name, strategies, make: Box::new(E::linears) }
 }
 
 /// This library's strategies beside its base, as the grid measures them.
@@ -87,9 +68,9 @@ pub fn theirs(rank: usize) -> &'static [Strategy] {
 }
 
 /// The linear layers on a backend.
-pub struct Linears<E: Engine> {
+pub struct Linears<E: Executor> {
     workload: &'static Workload,
-    setup: Setup<E>,
+    setup: LinearSetup<E>,
     libraries: Vec<Library<E>>,
     /// None where PyTorch does not run.
     torch: Option<Torch>,
@@ -100,7 +81,7 @@ pub struct Linears<E: Engine> {
     known: HashMap<(Strategy, usize, bool), Rc<Vec<Expected>>>,
 }
 
-impl<E: Engine> Linears<E> {
+impl<E: Executor> Linears<E> {
     /// A workload on a backend, computed by those libraries, the first of which is this one, and by PyTorch
     /// where it is given.
     pub fn new(
@@ -115,7 +96,7 @@ impl<E: Engine> Linears<E> {
     }
 }
 
-impl<E: Engine> Suite for Linears<E> {
+impl<E: Executor> Suite for Linears<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
         let Linears { workload, setup, libraries, torch, .. } = self;
         let mut methods = methods(workload, setup.cache, setup.backend.granule(), libraries, size);
@@ -126,12 +107,7 @@ impl<E: Engine> Suite for Linears<E> {
         methods
     }
 
-    fn prepare(
-        &mut self,
-        size: Size,
-        slots: usize,
-        methods: &[Method],
-    ) -> anyhow::Result<Vec<Box<dyn Call>>> {
+    fn prepare(&mut self, size: Size, slots: usize, methods: &[Method]) -> anyhow::Result<Vec<Ready>> {
         let Linears { workload, setup, libraries, torch, first, known } = self;
         let (flops, mut normals) = (workload.flops_base(size.m()), Normals::new(SEED));
         first.clear();
@@ -144,12 +120,7 @@ impl<E: Engine> Suite for Linears<E> {
         })?;
         for rank in methods.iter().map(|method| method.rank).collect::<BTreeSet<_>>() {
             let Setup { backend, weights, weight_slots, .. } = &mut *setup;
-            weights.ensure(
-                *weight_slots,
-                rank,
-                |w| backend.layer(w),
-                |layer, lora| backend.adapted(layer, lora),
-            )?;
+            weights.ensure(backend.backend(), *weight_slots, rank)?;
         }
         let torch =
             torch.as_ref().filter(|_| methods.iter().any(|method| method.provider == Provider::Torch));
@@ -175,7 +146,7 @@ impl<E: Engine> Suite for Linears<E> {
                 setup.backend.or_left_out(&method.ids[0], made)
             }
             (Task::Linear(_), Provider::Torch, Some(torch)) => torch.ready(method, setup.backend.called()),
-            (Task::Probe(probe), ..) => setup.probe(probe, flops),
+            (Task::Probe(probe), ..) => setup.probe(probe, flops).map(Some),
             _ => anyhow::bail!("{} is no linear layer", method.names[0]),
         };
         methods.iter().map(ready).collect()
@@ -191,7 +162,7 @@ impl<E: Engine> Suite for Linears<E> {
         // bf16's unit is eight of f16's, in which the tolerance is: of y, and of h.
         let unit = if is_bf16 { 8.0 } else { 1.0 };
         let mut x = &self.first[..];
-        let of = |linear: &Linear<E::Layer>| {
+        let of = |linear: &Linear<_>| {
             let (own, rest) = x.split_at(size.m() * linear.w.ncols());
             x = rest;
             let rows = sampled_rows(size.m(), linear.w.len());
@@ -220,7 +191,7 @@ impl<E: Engine> Suite for Linears<E> {
 
 /// The methods of a size: the base of the first library, and all that the libraries compute at each rank,
 /// compared with that base.
-pub fn methods<E: Engine>(
+pub fn methods<E: Executor>(
     workload: &Workload,
     cache: Cache,
     granule: Granule,

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use super::*;
 use crate::check::{Wrong, check};
 use crate::processor::Processor;
-use crate::testing::checked;
+use crate::testing::{checked, prepared};
 
 /// 40 tokens.
 const SIZE: Size = Size { seq_len: 20, batch: 2 };
@@ -63,29 +63,21 @@ fn pytorchs_methods_are_compared_with_its_own_base_of_the_same_kind() {
     ] {
         with_torch(&mut methods, workload, Cache::Cold, SIZE, (name, needs_adapter));
     }
-    let of = |method: &Method| {
-        let base = method.base.map(|base| methods[base].names[0].as_str());
-        (method.ids[0].clone(), base.unwrap_or_default().to_owned(), method.dtype, method.task)
-    };
-    let found: Vec<_> = methods[9..].iter().map(of).collect();
-    let expected = |id: &str, base: &str, dtype, strategy| {
-        (id.to_owned(), format!("torch-{base}"), dtype, Task::Linear(strategy))
-    };
+    let found = methods[9..].iter().map(|method| {
+        let Task::Linear(strategy) = method.task else { panic!("{method:?}") };
+        let base = &methods[method.base.unwrap()].names[0];
+        format!("{} {} to {base}: {strategy}", method.ids[0], method.dtype)
+    });
     let mut all = ["base", "base-graph"]
-        .map(|name| {
-            expected(&format!("r0/torch-fp16/{name}"), &format!("fp16/{name}"), "f16", Strategy::Base)
-        })
+        .map(|name| format!("r0/torch-fp16/{name} f16 to torch-fp16/{name}: base"))
         .to_vec();
-    all.extend([10, 100, 250].map(|rank| {
-        expected(&format!("r{rank}/torch-fp16/vllm-graph"), "fp16/base-graph", "f16", Strategy::Unfused)
-    }));
+    let of_rank = |rank| format!("r{rank}/torch-fp16/vllm-graph f16 to torch-fp16/base-graph: unfused");
+    all.extend([10, 100, 250].map(of_rank));
     // There is no base of bf16.
-    all.push(expected("r0/torch-fp32/base", "fp32/base", "f32", Strategy::Base));
-    all.extend(
-        [0, 10, 100, 250]
-            .map(|rank| expected(&format!("r{rank}/torch-fp32/peft"), "fp32/base", "f32", Strategy::Unfused)),
-    );
-    assert_eq!(found, all);
+    all.push("r0/torch-fp32/base f32 to torch-fp32/base: base".to_owned());
+    let of_rank = |rank| format!("r{rank}/torch-fp32/peft f32 to torch-fp32/base: unfused");
+    all.extend([0, 10, 100, 250].map(of_rank));
+    assert_eq!(found.collect::<Vec<_>>(), all);
     let [ours, peft] = [methods[0].work, methods[methods.len() - 4].work];
     assert_eq!((peft.flops, peft.bytes), (ours.flops, 2.0 * ours.bytes));
     let peft = methods.last().unwrap();
@@ -134,7 +126,7 @@ fn pytorch_gets_the_operands_of_the_first_slot() {
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| method.provider == Provider::Torch && method.rank <= 10);
     let calls = cpu.prepare(SIZE, 2, &methods).unwrap();
-    assert_eq!(calls.iter().map(|call| call.is_there()).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(calls.iter().map(|call| call.is_some()).collect::<Vec<_>>(), [true, false]);
     let [weights, x] = ["1", "2"].map(|file| std::fs::read(folder.path().join(file)).unwrap());
     let [weights, x] = [&weights, &x].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
     assert_eq!((weights.len(), x.len()), (4 * 3 + 1, 4));
@@ -197,7 +189,7 @@ fn warm_weights_are_those_of_one_slot() {
     let methods = cpu.methods(SIZE);
     let (warm, cold) = (cpu.slots(SIZE, 32 << 20), self::cpu(Cache::Cold).slots(SIZE, 32 << 20));
     assert!(warm > 20 && cold < 4, "{warm} {cold}");
-    let mut calls = cpu.prepare(SIZE, 3, &methods[..1]).unwrap();
+    let mut calls = prepared(&mut cpu, SIZE, 3, &methods[..1]);
     assert_eq!(cpu.setup.weight_slots, 1);
     calls[0].call(2).unwrap();
 }
@@ -240,7 +232,7 @@ mod on_a_gpu {
         for (cache, weights) in [(Cache::Cold, 2), (Cache::WarmW, 1)] {
             let mut cuda = cuda(&gpu, cache);
             let methods = &cuda.methods(SIZE)[..1];
-            let mut calls = cuda.prepare(SIZE, 2, methods).unwrap();
+            let mut calls = prepared(&mut cuda, SIZE, 2, methods);
             assert_eq!((cuda.setup.weight_slots, cuda.setup.passes % 2), (weights, 0));
             calls[0].call(0).unwrap();
             let seen = [0, 1].map(|slot| cuda.setup.operands.read(slot).unwrap().remove(0).0);

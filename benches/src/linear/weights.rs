@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use fused_lora::reference::LoraView;
+use fused_lora::Epilogue;
+use fused_lora_transformer::{Backend, Error, LoraWeights};
 use half::f16;
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
 use crate::normals::Normals;
 use crate::torch::Tensors;
@@ -70,31 +71,30 @@ impl<L: Clone> Weights<L> {
         Weights { widths, normals: Normals::new(SEED), slots: Vec::new() }
     }
 
-    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank: `packed` makes a
-    /// layer of W, `adapted` one with an adapter. Fails as they do.
-    pub fn ensure(
+    /// Makes what is missing of the first `slots` slots, each with an adapter of that rank. An error if the
+    /// library refuses the weights, or there is no memory for them.
+    pub fn ensure<B: Backend<Linear = L>>(
         &mut self,
+        backend: &B,
         slots: usize,
         rank: usize,
-        packed: impl Fn(ArrayView2<'_, f16>) -> anyhow::Result<L>,
-        adapted: impl Fn(L, LoraView<'_>) -> anyhow::Result<L>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), Error> {
         let Weights { widths, normals, .. } = self;
         while self.slots.len() < slots {
             let mut projection = |&(k, n): &(usize, usize)| {
                 let w = normals.matrix(deviation(k), n, k);
-                let layer = packed(w.view())?;
+                let layer = backend.linear(w.view(), Epilogue::NONE)?;
                 Ok(Linear { w: Rc::new(w), layer, adapters: BTreeMap::new() })
             };
-            self.slots.push(widths.iter().map(&mut projection).collect::<anyhow::Result<_>>()?);
+            self.slots.push(widths.iter().map(&mut projection).collect::<Result<_, Error>>()?);
         }
         for linear in self.slots[..slots].iter_mut().flatten() {
             if !linear.adapters.contains_key(&rank) {
                 let (n, k) = linear.w.dim();
                 let [a, b] = [(rank, k), (n, rank)].map(|(rows, k)| normals.matrix(deviation(k), rows, k));
-                let adapter = LoraView { a: a.view(), b: b.view(), scale: SCALE };
-                let layer = adapted(linear.layer.clone(), adapter)?;
-                linear.adapters.insert(rank, Lora { a: Rc::new(a), b: Rc::new(b), layer });
+                let (lora, mut layer) = (LoraWeights { a, b, scale: SCALE }, linear.layer.clone());
+                B::set_adapter(&mut layer, Some(&lora))?;
+                linear.adapters.insert(rank, Lora { a: Rc::new(lora.a), b: Rc::new(lora.b), layer });
             }
         }
         Ok(())
@@ -119,14 +119,14 @@ fn deviation(terms: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora::cpu::Simd;
+
     use super::*;
 
     #[test]
     fn slots_hold_the_same_shapes_and_other_numbers() {
-        // In place of a layer, its rank.
-        let ensure = |weights: &mut Weights<usize>, slots, rank| {
-            weights.ensure(slots, rank, |_| Ok(0), |_, lora| Ok(lora.a.nrows())).unwrap();
-        };
+        let simd = Simd::detect().unwrap();
+        let ensure = |weights: &mut Weights<_>, slots, rank| weights.ensure(&simd, slots, rank).unwrap();
         let mut weights = Weights::new(vec![(1024, 512)]);
         ensure(&mut weights, 2, 10);
         let [first, second] = [0, 1].map(|slot| &weights.slots(2)[slot][0]);
@@ -134,13 +134,13 @@ mod tests {
         assert_ne!(first.w, second.w);
         assert_eq!((first.adapter(10).a.dim(), first.adapter(10).b.dim()), ((10, 1024), (512, 10)));
         assert_ne!(first.adapter(10).a, second.adapter(10).a);
-        assert_eq!(weights.layers(2, 10)[0][0], 10);
+        assert_eq!(weights.layers(2, 10)[0][0].rank(), 10);
 
         let kept = Rc::clone(&first.w);
         ensure(&mut weights, 1, 0);
         ensure(&mut weights, 3, 10);
         assert!(Rc::ptr_eq(&weights.slots(1)[0][0].w, &kept), "what is there is kept");
-        assert_eq!(weights.layers(1, 0)[0][0], 0);
-        assert_eq!(weights.layers(3, 10)[2][0], 10);
+        assert_eq!(weights.layers(1, 0)[0][0].rank(), 0);
+        assert_eq!(weights.layers(3, 10)[2][0].rank(), 10);
     }
 }

@@ -12,12 +12,11 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail};
-use fused_lora_records::Record;
+use fused_lora_records::{Record, workspace_root};
 use ndarray::Array2;
 use tempfile::TempDir;
 
-use crate::method::{Call, Method};
-use crate::session;
+use crate::method::{Call, Method, Ready};
 use crate::settings::{Backend, Settings, TORCH};
 use crate::time::Time;
 pub use tensors::Tensors;
@@ -66,7 +65,7 @@ impl Torch {
         let Some(python) = &settings.torch else { return Ok(None) };
         // A name is looked for in PATH; a path is the workspace's, not that of the package whose bench runs.
         let is_path = python.components().count() > 1;
-        let python = if is_path { &session::root().join(python) } else { python };
+        let python = if is_path { &workspace_root().join(python) } else { python };
         Torch::start_script(python, &SCRIPTS, &arguments).map(Some)
     }
 
@@ -132,16 +131,18 @@ impl Torch {
 
     /// A method of its own, ready to be timed; one that turns out not to be had is named on stderr, once.
     /// `called` hears of each call.
-    pub fn ready(&self, method: &Method, called: Box<dyn Fn()>) -> anyhow::Result<Box<dyn Call>> {
+    pub fn ready(&self, method: &Method, called: Box<dyn Fn()>) -> anyhow::Result<Ready> {
         let mut child = self.child.borrow_mut();
         let name = &method.names[0];
         let of = format!("{name} {}", method.rank);
         let missing = child.ask(&format!("ready {of}"))?;
-        let is_there = missing.is_empty();
-        if !is_there && child.skipped.insert(name.clone()) {
+        if missing.is_empty() {
+            return Ok(Some(Box::new(TorchCall { child: Rc::clone(&self.child), of, called })));
+        }
+        if child.skipped.insert(name.clone()) {
             eprintln!("skipped: {name}: {missing}");
         }
-        Ok(Box::new(TorchCall { child: Rc::clone(&self.child), of, is_there, called }))
+        Ok(None)
     }
 
     /// Puts into a record what computed it.
@@ -205,15 +206,10 @@ struct TorchCall {
     child: Rc<RefCell<Child>>,
     /// Name and rank, as requests have them.
     of: String,
-    is_there: bool,
     called: Box<dyn Fn()>,
 }
 
 impl Call for TorchCall {
-    fn is_there(&self) -> bool {
-        self.is_there
-    }
-
     /// Timed by the child's own clocks. Its slots hold the same numbers, and it takes them in turn: of a
     /// wider element type, fewer slots are as many bytes.
     fn call(&mut self, _: usize) -> anyhow::Result<Time> {
@@ -248,7 +244,7 @@ mod tests {
         Torch::start_script(Path::new("sh"), &[("child.sh", script)], &[])
     }
 
-    fn ready(torch: &Torch, name: &str, rank: usize) -> anyhow::Result<Box<dyn Call>> {
+    fn ready(torch: &Torch, name: &str, rank: usize) -> anyhow::Result<Ready> {
         torch.ready(&method(name, rank, None), Box::new(|| ()))
     }
 
@@ -270,8 +266,8 @@ mod tests {
         let offered = [("torch-x/base".to_owned(), false), ("torch-x/vllm".to_owned(), true)];
         assert_eq!((torch.driver.as_str(), torch.simd.as_str()), ("torch 2.0, CUDA 13", "avx2"));
         assert_eq!(torch.methods, offered);
-        let mut lora = ready(&torch, "lora", 100).unwrap();
-        assert!(lora.is_there() && !ready(&torch, "vllm", 10).unwrap().is_there());
+        let mut lora = ready(&torch, "lora", 100).unwrap().expect("it is there");
+        assert!(ready(&torch, "vllm", 10).unwrap().is_none());
         // "lora 100" has 8 letters.
         let time = lora.call(7).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() < 1e-15;
@@ -290,7 +286,7 @@ mod tests {
         let refused = |result: anyhow::Result<Torch>| result.err().expect("nothing to start").to_string();
         let settings = Settings { torch: Some("no-such-folder/python".into()), ..Settings::default() };
         let error = Torch::start(&settings, &["linears"]).err().expect("nothing to start");
-        let path = session::root().join("no-such-folder/python");
+        let path = workspace_root().join("no-such-folder/python");
         let said = format!("FUSED_LORA_TORCH={}: this Python interpreter cannot be started", path.display());
         assert_eq!(error.to_string(), said);
         assert!(Torch::start(&Settings::default(), &["linears"]).unwrap().is_none());
@@ -305,7 +301,7 @@ mod tests {
     #[test]
     fn a_child_that_ends_early_is_an_error_of_the_call() {
         let torch = child("echo 'ok - none torch 2.0'; read -r line; echo ok; exit 0").unwrap();
-        let text = ready(&torch, "none", 0).unwrap().call(0).unwrap_err().to_string();
+        let text = ready(&torch, "none", 0).unwrap().unwrap().call(0).unwrap_err().to_string();
         assert!(text.contains("\"call none 0\""), "{text}");
     }
 }

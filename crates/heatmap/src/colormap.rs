@@ -4,6 +4,8 @@ mod anchors;
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 /// A colour of 8 bits a channel in sRGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rgb(pub u8, pub u8, pub u8);
@@ -40,7 +42,7 @@ impl fmt::Display for Rgb {
 }
 
 /// A map whose lightness rises evenly, so that equal steps in the number look equal, also in grey print.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Colormap {
     /// seaborn's default for heatmaps.
     #[default]
@@ -54,20 +56,6 @@ pub enum Colormap {
 }
 
 impl Colormap {
-    /// Every map.
-    pub const ALL: [Colormap; 4] = [Colormap::Rocket, Colormap::Mako, Colormap::Viridis, Colormap::Grey];
-
-    /// The name by which it is chosen.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Colormap::Rocket => "rocket",
-            Colormap::Mako => "mako",
-            Colormap::Viridis => "viridis",
-            Colormap::Grey => "grey",
-        }
-    }
-
     /// The colour of `t`; what lies outside 0 to 1 gets the colour of the nearer end.
     #[must_use]
     pub fn at(self, t: f64) -> Rgb {
@@ -114,7 +102,7 @@ mod tests {
 
     #[test]
     fn lightness_rises_evenly_from_dark_to_light() {
-        for map in Colormap::ALL {
+        for &map in Colormap::value_variants() {
             let steps = 40;
             let of = |i: usize| lightness(map.at(i as f64 / steps as f64));
             assert!(of(0) < 16.0, "{map:?} starts at L* = {}", of(0));
@@ -145,7 +133,7 @@ mod tests {
 
     #[test]
     fn outside_the_range_the_ends_go_on() {
-        for map in Colormap::ALL {
+        for &map in Colormap::value_variants() {
             assert_eq!(map.at(-3.0), map.at(0.0));
             assert_eq!(map.at(7.0), map.at(1.0));
         }
@@ -155,7 +143,7 @@ mod tests {
     fn ink_is_what_stands_out() {
         assert_eq!(Rgb::BLACK.ink(), Rgb::WHITE);
         assert_eq!(Rgb::WHITE.ink(), Rgb::BLACK);
-        for map in Colormap::ALL {
+        for &map in Colormap::value_variants() {
             for i in 0..=100 {
                 let colour = map.at(f64::from(i) / 100.0);
                 let (a, b) = (colour.luminance() + 0.05, colour.ink().luminance() + 0.05);

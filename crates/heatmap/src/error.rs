@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use fused_lora_records::{RecordError, RefusedRecord};
+use fused_lora_records::{BadField, RecordError};
 
 /// A figure that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub enum Error {
     #[error(transparent)]
     Records(#[from] RecordError),
     /// A record cannot be written.
-    #[error(transparent)]
-    Refused(#[from] RefusedRecord),
+    #[error("a record is not written: {0}")]
+    Refused(#[from] BadField),
     /// A folder cannot be searched for records.
     #[error("{}: cannot be searched for records", folder.display())]
     Folder {
@@ -24,11 +24,8 @@ pub enum Error {
         source: io::Error,
     },
     /// The files hold not a single record.
-    #[error("there are no records in {}", list(files.iter().map(|file| file.display().to_string())))]
-    NoRecords {
-        /// The files.
-        files: Vec<PathBuf>,
-    },
+    #[error("there are no records in {}", list(.0.iter().map(|file| file.display().to_string())))]
+    NoRecords(Vec<PathBuf>),
     /// No record has what was asked for.
     #[error("no record has {column} '{wanted}'; there are {}", list(present))]
     Absent {
@@ -39,24 +36,15 @@ pub enum Error {
         /// What the records have, given what was asked of the columns before.
         present: Vec<String>,
     },
-    /// There are records, but none in a cell of the grid that has a number to draw.
-    #[error("no record of {} lies on the grid and has a number to draw", list(rows))]
-    NothingToDraw {
-        /// The rows that were asked for.
-        rows: Vec<String>,
-    },
+    /// There are records, but none of these rows in a cell of the grid that has a number to draw.
+    #[error("no record of {} lies on the grid and has a number to draw", list(.0))]
+    NothingToDraw(Vec<String>),
     /// Plotters failed.
-    #[error("the figure cannot be drawn: {reason}")]
-    Draw {
-        /// What it said.
-        reason: String,
-    },
+    #[error("the figure cannot be drawn: {0}")]
+    Draw(String),
     /// The SVG cannot be made a PNG.
-    #[error("the SVG cannot be made a PNG: {reason}")]
-    Png {
-        /// Why.
-        reason: String,
-    },
+    #[error("the SVG cannot be made a PNG: {0}")]
+    Png(String),
     /// A file or folder cannot be written.
     #[error("{}: cannot be written", path.display())]
     Write {
@@ -70,7 +58,7 @@ pub enum Error {
 impl Error {
     /// What plotters said.
     pub(crate) fn draw(error: impl std::fmt::Display) -> Error {
-        Error::Draw { reason: error.to_string() }
+        Error::Draw(error.to_string())
     }
 }
 

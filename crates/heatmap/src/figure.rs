@@ -62,6 +62,6 @@ impl Figure {
     /// Whether a number lies above the lightest colour's, so that the colour bar needs its arrow.
     #[must_use]
     pub fn exceeds_vmax(&self) -> bool {
-        self.rows.iter().flat_map(|row| row.values.values()).any(|value| *value > self.scale.vmax())
+        self.rows.iter().flat_map(|row| row.values.values()).any(|value| *value > self.scale.vmax)
     }
 }

@@ -30,15 +30,13 @@ impl RowLabel {
 /// `lora-fused` → `LoRA fused r`, `lora-fused-qv` → `LoRA fused (q, v) r`.
 fn lora(method: &str) -> Option<String> {
     let rest = method.strip_prefix("lora-")?;
-    let (strategy, variant) = rest.split_once('-').unwrap_or((rest, ""));
-    match (strategy, variant) {
-        ("unfused" | "fused", "") if rest == strategy => Some(format!("LoRA {strategy} r")),
-        ("unfused" | "fused", "qv") => Some(format!("LoRA {strategy} (q, v) r")),
-        ("unfused" | "fused", variant) if !variant.is_empty() => {
-            Some(format!("LoRA {strategy} ({variant}) r"))
-        }
-        _ => None,
-    }
+    let (strategy, on) = match rest.split_once('-') {
+        None => (rest, String::new()),
+        Some((_, "")) => return None,
+        Some((strategy, "qv")) => (strategy, " (q, v)".to_owned()),
+        Some((strategy, on)) => (strategy, format!(" ({on})")),
+    };
+    ["unfused", "fused"].contains(&strategy).then(|| format!("LoRA {strategy}{on} r"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What a cell of the figure can show.
 
+use clap::ValueEnum;
 use fused_lora_records::Record;
 
 /// A number of a record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Metric {
     /// 100·(t/t(base) − 1), in percent.
     #[default]
@@ -17,18 +18,10 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Every metric.
-    pub const ALL: [Metric; 4] = [Metric::Slowdown, Metric::Time, Metric::Gflops, Metric::OverFloor];
-
     /// The name by which it is chosen.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Slowdown => "slowdown",
-            Metric::Time => "time",
-            Metric::Gflops => "gflops",
-            Metric::OverFloor => "over-floor",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("none is skipped").get_name().to_owned()
     }
 
     /// A record's number, where it has one.

@@ -43,18 +43,15 @@ impl Report {
         let first = match self.query.select(records.clone(), self.metric) {
             Ok(first) => Ok(first),
             // None of the usual rows: of peers alone, say, which have sheets of their own.
-            Err(Error::NothingToDraw { rows }) if self.query.rows.is_empty() => Err(rows),
+            Err(Error::NothingToDraw(rows)) if self.query.rows.is_empty() => Err(rows),
             Err(error) => return Err(error),
         };
         let sheets = Sheet::all(&self.query.rows, &records)?;
         let mut views = Vec::new();
         for (number, sheet) in sheets.iter().enumerate() {
             for selection in &sheet.selections {
-                let vmax = if selection.metric == self.metric {
-                    self.vmax
-                } else {
-                    Vmax::default_of(selection.metric)
-                };
+                let metric = selection.0;
+                let vmax = if metric == self.metric { self.vmax } else { Vmax::default_of(metric) };
                 views.push(View::draw(selection, number, vmax, self.colormap)?);
             }
         }
@@ -64,7 +61,7 @@ impl Report {
         };
         match views.iter().position(is_first) {
             Some(first) => Ok(page::html(&sheets, &views, first)),
-            None => Err(Error::NothingToDraw { rows: first.err().unwrap_or_default() }),
+            None => Err(Error::NothingToDraw(first.err().unwrap_or_default())),
         }
     }
 }

@@ -26,9 +26,11 @@ impl Vmax {
 /// A unit, and the range from 0 to `vmax` that the colour bar spans.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scale {
-    label: String,
+    /// What the colour bar says.
+    pub label: String,
+    /// The lightest colour's number, in the bar's unit.
+    pub vmax: f64,
     unit: f64,
-    vmax: f64,
     style: Style,
 }
 
@@ -66,18 +68,6 @@ impl Scale {
             Vmax::Auto => 1.0,
         };
         Scale { label, unit, vmax, style }
-    }
-
-    /// What the colour bar says.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// The lightest colour's number, in the bar's unit.
-    #[must_use]
-    pub fn vmax(&self) -> f64 {
-        self.vmax
     }
 
     /// A record's number in the bar's unit.
@@ -158,20 +148,23 @@ mod tests {
     #[test]
     fn units_follow_the_largest_number() {
         let time = Scale::new(Metric::Time, &[52_000.0, 30_123_000.0], Vmax::Auto);
-        assert_eq!(time.label(), "time of a forward pass (ms)");
-        assert_eq!(time.vmax(), 30.123);
+        assert_eq!(time.label, "time of a forward pass (ms)");
+        assert_eq!(time.vmax, 30.123);
         let texts = [52_000.0, 1_234_000.0, 30_123_000.0].map(|ns| time.format(time.in_unit(ns)));
         assert_eq!(texts, ["0.05", "1.23", "30.1"]);
-        assert!(Scale::new(Metric::Time, &[5_000.0], Vmax::Auto).label().ends_with("(ns)"));
-        assert!(Scale::new(Metric::Time, &[900_000.0], Vmax::Auto).label().ends_with("(µs)"));
-        assert!(Scale::new(Metric::Gflops, &[187.0], Vmax::Auto).label().contains("GFLOP/s"));
+        assert!(Scale::new(Metric::Time, &[5_000.0], Vmax::Auto).label.ends_with("(ns)"));
+        assert!(Scale::new(Metric::Time, &[900_000.0], Vmax::Auto).label.ends_with("(µs)"));
+        assert!(Scale::new(Metric::Gflops, &[187.0], Vmax::Auto).label.contains("GFLOP/s"));
         let gpu = Scale::new(Metric::Gflops, &[612_345.0], Vmax::Auto);
-        assert_eq!((gpu.label(), gpu.format(gpu.in_unit(612_345.0)).as_str()), ("useful TFLOP/s", "612"));
+        assert_eq!(
+            (gpu.label.as_str(), gpu.format(gpu.in_unit(612_345.0)).as_str()),
+            ("useful TFLOP/s", "612")
+        );
     }
 
     #[test]
     fn vmax_auto_is_the_largest_number() {
-        let of = |numbers: &[f64]| Scale::new(Metric::Slowdown, numbers, Vmax::Auto).vmax();
+        let of = |numbers: &[f64]| Scale::new(Metric::Slowdown, numbers, Vmax::Auto).vmax;
         assert_eq!(of(&[3.0, 48.8, -1.0]), 48.8);
         assert_eq!(of(&[-1.0, -2.0]), 1.0);
         assert_eq!(of(&[]), 1.0);

@@ -24,25 +24,37 @@ const PRIMARY_CACHE: &str = "cold";
 const PRIMARY_DTYPE: &str = "f16";
 
 /// What a figure is to show. Where a column is left open, it is that of the newest record of these rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Query {
     /// The methods of the rows, top to bottom; if none, [`LINEAR_ROWS`] or [`LAYER_ROWS`], as the workload
     /// is.
+    #[arg(skip)]
     pub rows: Vec<String>,
-    /// The workload.
+    /// Workload to draw [default: that of the newest record]
+    #[arg(long, value_parser = |name: &str| Workload::by_name(name).map(|found| found.name().to_owned()))]
     pub workload: Option<String>,
-    /// The backend.
+    /// Backend to draw [default: that of the newest record]
+    #[arg(long, value_name = "NAME")]
     pub backend: Option<String>,
-    /// The device.
+    /// Device to draw [default: that of the newest record]
+    #[arg(long, value_name = "NAME", conflicts_with = "mix_devices")]
     pub device: Option<String>,
-    /// Draw the records of several devices in one figure.
+    /// Draw the records of all devices in one figure, of each cell the newest
+    #[arg(long)]
     pub mix_devices: bool,
-    /// The state of the caches; `cold` rather than that of the newest record, if both were measured.
+    /// State of the caches to draw [default: cold, else that of the newest record]
+    #[arg(long, value_name = "NAME")]
     pub cache: Option<String>,
-    /// The element type.
+    /// Element type to draw, such as f16 or bf16 [default: that of the newest record]
+    #[arg(long, value_name = "NAME")]
     pub dtype: Option<String>,
-    /// How many adapters the rows of a batch use.
+    /// Number of adapters in a batch to draw [default: that of the newest record]
+    #[arg(long, value_name = "NUMBER", value_parser = adapters)]
     pub adapters: Option<usize>,
+}
+
+fn adapters(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|number| *number > 0).ok_or("not a whole number above 0")
 }
 
 /// The records of one figure.
@@ -120,7 +132,7 @@ impl Query {
                 Wanted::Rather(value) if present.iter().any(|other| other == value) => value.to_owned(),
                 Wanted::Rather(_) | Wanted::Newest => {
                     let newest = records.iter().filter(is_drawn).max_by_key(|record| record.measured_at);
-                    let newest = newest.ok_or_else(|| Error::NothingToDraw { rows: candidates.clone() })?;
+                    let newest = newest.ok_or_else(|| Error::NothingToDraw(candidates.clone()))?;
                     (column.of)(newest)
                 }
             };
@@ -143,7 +155,7 @@ impl Query {
         let rows: Vec<SelectionRow> = methods.iter().map(|method| row(method, &records)).collect();
         let mut numbers = rows.iter().flat_map(|row| row.records.values()).filter_map(|r| metric.of(r));
         if numbers.next().is_none() {
-            return Err(Error::NothingToDraw { rows: methods });
+            return Err(Error::NothingToDraw(methods));
         }
         let base = BASES.iter().flat_map(|method| row(method, &records).records.into_values()).collect();
         Ok(Selection {
@@ -222,7 +234,7 @@ impl Selection {
             parts.push(format!("{}adapters", self.adapters));
         }
         if metric != Metric::default() {
-            parts.push(metric.name().to_owned());
+            parts.push(metric.name());
         }
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
         let plain: String = parts.join("-").chars().map(|c| if is_plain(c) { c } else { '-' }).collect();

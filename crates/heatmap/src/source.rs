@@ -4,10 +4,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fused_lora_records::{Record, Warning, parse, read};
+use fused_lora_records::{Record, Records, Warning, parse, read};
 
 use crate::error::Error;
-use crate::published::PUBLISHED;
+
+/// A file of records below `figures/`: its name and its content.
+macro_rules! published {
+    ($name:literal) => {
+        (concat!("figures/", $name), include_str!(concat!("../../../figures/", $name)))
+    };
+}
+
+/// What was published with this repository, for whoever has not measured yet.
+const PUBLISHED: [(&str, &str); 2] =
+    [published!("linear-1024x1024-cpu.csv"), published!("gpt2-medium-layer-cpu.csv")];
 
 /// Records, and where they come from.
 #[derive(Clone, Debug)]
@@ -31,14 +41,6 @@ pub enum Origin {
     Published,
 }
 
-/// The workspace that this was built in. Not the working directory: that differs between `cargo bench` and
-/// `cargo run`.
-#[must_use]
-pub fn workspace_root() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("this crate is two folders below the workspace")
-}
-
 impl Source {
     /// The records of the files in `named`; without any, those of the `.csv` files in the folder
     /// `measurements`; without any of these, the published ones.
@@ -47,25 +49,21 @@ impl Source {
     ///
     /// If a file or the folder cannot be read, a file is bad, or the named files hold no record.
     pub fn load(named: &[PathBuf], measurements: &Path) -> Result<Source, Error> {
+        let origin = if named.is_empty() {
+            let failed = |source| Error::Folder { folder: measurements.to_owned(), source };
+            Origin::Measured(csv_files(measurements).map_err(failed)?)
+        } else {
+            Origin::Named(named.to_vec())
+        };
+        let (Origin::Named(files) | Origin::Measured(files)) = &origin else { unreachable!("just made") };
+        let Records { records, warnings } = read(files)?;
+        if !records.is_empty() {
+            return Ok(Source { records, warnings, origin });
+        }
         if !named.is_empty() {
-            let found = read(named)?;
-            if found.records.is_empty() {
-                return Err(Error::NoRecords { files: named.to_vec() });
-            }
-            return Ok(Source {
-                records: found.records,
-                warnings: found.warnings,
-                origin: Origin::Named(named.to_vec()),
-            });
+            return Err(Error::NoRecords(named.to_vec()));
         }
-        let files = csv_files(measurements)
-            .map_err(|source| Error::Folder { folder: measurements.to_owned(), source })?;
-        let found = read(&files)?;
-        if !found.records.is_empty() {
-            let origin = Origin::Measured(files);
-            return Ok(Source { records: found.records, warnings: found.warnings, origin });
-        }
-        let mut source = Source { records: Vec::new(), warnings: found.warnings, origin: Origin::Published };
+        let mut source = Source { records, warnings, origin: Origin::Published };
         for (name, text) in PUBLISHED {
             source.records.extend(parse(Path::new(name), text.as_bytes())?.records);
         }

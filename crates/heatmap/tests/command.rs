@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Drawing, fixture, fixture_path};
-use fused_lora_records::read;
+use common::{Drawing, fixture, fixture_path, layer_fixture, layer_path};
+use fused_lora_records::{Record, read};
 
 const STEM: &str = "linear-1024x1024-cpu";
 
@@ -35,21 +35,30 @@ fn draw(data: &[&Path], out: &Path, more: &[&str]) -> (String, String) {
 
 #[test]
 fn the_written_files_are_listed_on_stdout_and_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let (stdout, stderr) = draw(&[&fixture_path()], folder.path(), &[]);
-    let files = ["svg", "png", "csv"].map(|extension| folder.path().join(format!("{STEM}.{extension}")));
-    let lines: Vec<&Path> = stdout.lines().map(Path::new).collect();
-    assert_eq!(lines, files);
-    assert_eq!(stderr, "", "no progress where no terminal is");
-    let svg = fs::read_to_string(&files[0]).unwrap();
-    assert_eq!(Drawing::parse(&svg).cells.len(), 144);
-    assert_eq!(&fs::read(&files[1]).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
-    let mut written = read(&files[2..]).unwrap().records;
-    let mut drawn = fixture();
-    let order = |record: &fused_lora_records::Record| (record.method.clone(), record.cell());
-    written.sort_by_key(order);
-    drawn.sort_by_key(order);
-    assert_eq!(written, drawn, "the CSV holds every record drawn, and the base");
+    let layer_stem = "gpt2-medium-layer-cpu-adapter-h-adapter-l";
+    let mut of_layer = layer_fixture();
+    of_layer.retain(|record| !record.method.starts_with("lora"));
+    for (path, rows, stem, expected) in [
+        (fixture_path(), &[][..], STEM, fixture()),
+        (layer_path(), &["--rows", "adapter-h,adapter-l"], layer_stem, of_layer),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (stdout, stderr) = draw(&[&path], folder.path(), rows);
+        let files = ["svg", "png", "csv"].map(|extension| folder.path().join(format!("{stem}.{extension}")));
+        let lines: Vec<&Path> = stdout.lines().map(Path::new).collect();
+        assert_eq!(lines, files);
+        assert_eq!(stderr, "", "no progress where no terminal is");
+        let svg = fs::read_to_string(&files[0]).unwrap();
+        assert_eq!(Drawing::parse(&svg).cells.len(), 144);
+        assert_eq!(&fs::read(&files[1]).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
+        let sorted = |mut records: Vec<Record>| {
+            records.sort_by_key(|record| (record.method.clone(), record.cell()));
+            records
+        };
+        let written = read(&files[2..]).unwrap().records;
+        assert!(written.iter().any(|record| ["base", "none"].contains(&record.method.as_str())));
+        assert_eq!(sorted(written), sorted(expected), "the CSV holds every record drawn, and the base");
+    }
 }
 
 #[test]
@@ -167,19 +176,35 @@ fn mistakes_are_named_and_leave_the_files_alone() {
         (&["--data", g, "--out", o, "--workload", "linear-1x1"], 2, "linear-1024x1024, linear-4096x4096"),
         (&["--data", g, "--out", o, "--dtype", "bf16"], 1, "no record has dtype 'bf16'; there are f16"),
         (&["--data", g, "--out", o, "--adapters", "2"], 1, "no record has adapters '2'; there are 1"),
-        (&["--data", g, "--out", o, "--adapters", "0"], 2, "not a whole number above 0"),
-        (&["--data", g, "--out", o, "--vmax", "0"], 2, "neither a number above 0"),
-        (&["--data", g, "--out", o, "--vmax", "NaN"], 2, "neither a number above 0"),
         (&["--data", g, "--out", o, "--metric", "speed"], 2, "slowdown, time, gflops, over-floor"),
         (&["--data", g, "--out", o, "--colormap", "jet"], 2, "rocket"),
         (&["--data", g, "--out", o, "--publish"], 2, "--publish"),
+        (&["--data", g, "--device", "x", "--mix-devices"], 2, "--mix-devices"),
+        (&["--data", g, "--report", "--publish"], 2, "--report"),
+        (&["--data", g, "--report", "--mix-devices"], 2, "--report"),
         (&["--data", "--out", o], 2, "--data"),
+        (&["--data", g, "--out"], 2, "--out"),
+        (&["stray"], 2, "stray"),
+        (&["--report", "stray"], 2, "stray"),
         (&["--dat", g], 2, "--dat"),
     ];
+    let values = [
+        ("--vmax", &["0", "-5", "NaN", "inf", "", "lots"][..], "neither a number above 0"),
+        ("--adapters", &["0", "two"], "not a whole number above 0"),
+        ("--adapters", &["-1"], "'-1'"),
+        ("--rows", &["", "fused,"], "a row has no name"),
+        ("--rows", &["fused,fused"], "'fused' is twice among the rows"),
+        ("--rows", &["a,b,c,d,e"], "at most 4 fit"),
+    ];
+    let mut cases: Vec<_> =
+        cases.iter().map(|(arguments, code, says)| (arguments.to_vec(), *code, *says)).collect();
+    for (option, texts, says) in values {
+        cases.extend(texts.iter().map(|text| (vec![option, text], 2, says)));
+    }
     for (arguments, code, says) in cases {
-        let output = heatmap(arguments);
+        let output = heatmap(&arguments);
         let stderr = stderr(&output);
-        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
         assert!(stderr.contains(says), "{arguments:?}: {stderr}");
         assert!(stderr.starts_with("error: "), "{arguments:?}: {stderr}");
         assert_eq!(output.stdout, b"", "{arguments:?}");

@@ -27,7 +27,7 @@ fn inked(pixmap: &Pixmap, rect: Rect, ground: &str) -> usize {
 
 #[test]
 fn it_is_twice_the_svg_with_the_same_colours_and_numbers() {
-    let svg = draw_svg(&figure(fixture())).unwrap();
+    let svg = draw_svg(&figure(&[], fixture())).unwrap();
     let drawing = Drawing::parse(&svg);
     let pixmap = render(&svg);
     assert_eq!((pixmap.width(), pixmap.height()), (2 * drawing.size.0, 2 * drawing.size.1));
@@ -45,7 +45,7 @@ fn it_is_twice_the_svg_with_the_same_colours_and_numbers() {
 
 #[test]
 fn all_other_text_is_there_too() {
-    let svg = draw_svg(&figure(fixture())).unwrap();
+    let svg = draw_svg(&figure(&[], fixture())).unwrap();
     let drawing = Drawing::parse(&svg);
     let pixmap = render(&svg);
     let outside = |text: &&common::Text| drawing.cells.iter().all(|(rect, _)| !rect.holds(text.at));

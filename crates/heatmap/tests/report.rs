@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use browser::Browser;
+use clap::ValueEnum as _;
 use common::{Drawing, fixture, layer_fixture};
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Report, Vmax, draw_svg};
 use fused_lora_records::{Cell, Clock, Record, to_csv};
@@ -111,7 +112,7 @@ fn every_figure_and_every_record_is_in_the_file() {
     let sheets = data["sheets"].as_array().unwrap();
     // The layer with its rows and with LoRA on q and v; the linear layer, and five others of it.
     assert_eq!(sheets.len(), 2 + 6);
-    assert_eq!(figures(&html).len(), sheets.len() * Metric::ALL.len());
+    assert_eq!(figures(&html).len(), sheets.len() * Metric::value_variants().len());
     let on_page: usize = sheets.iter().map(|sheet| sheet["records"].as_array().unwrap().len()).sum();
     // The bare layer's are on both of the layer's sheets, those of the base on the sheet of several adapters
     // too.
@@ -149,8 +150,8 @@ fn the_figures_are_those_that_are_drawn_alone() {
         html.contains(".view polyline { fill: none; }") && html.contains(".view text { font-family: DejaVu")
     );
     let figures = figures(&html);
-    assert_eq!(figures.len(), Metric::ALL.len());
-    for (metric, svg) in Metric::ALL.into_iter().zip(figures) {
+    assert_eq!(figures.len(), Metric::value_variants().len());
+    for (&metric, svg) in Metric::value_variants().iter().zip(figures) {
         let selection = Query::default().select(records.clone(), metric).unwrap();
         let figure = Figure::new(&selection, metric, Vmax::default_of(metric), Colormap::Rocket);
         let alone = draw_svg(&figure).unwrap();
@@ -292,11 +293,11 @@ fn what_the_plain_figure_does_not_show_is_on_the_page() {
     let html = report().html(peers.clone()).unwrap();
     let data = data(&html);
     assert_eq!(data["sheets"][0]["rows"], serde_json::json!(["peer/base", "peer/fused", "peer/unfused"]));
-    assert_eq!(figures(&html).len(), Metric::ALL.len() - 1);
+    assert_eq!(figures(&html).len(), Metric::value_variants().len() - 1);
     let visible = html.split("<figure ").skip(1).filter(|figure| !figure.contains(" hidden>\n")).count();
     assert_eq!(visible, 1);
     let error = Report { metric: Metric::Gflops, ..report() }.html(peers).unwrap_err();
-    assert!(matches!(error, fused_lora_heatmap::Error::NothingToDraw { .. }), "{error}");
+    assert!(matches!(error, fused_lora_heatmap::Error::NothingToDraw(_)), "{error}");
     // The bare layer has no slow-down, but it has a time, if that is what is asked for.
     let query = Query { rows: vec!["none".into()], ..Query::default() };
     let html = Report { query, metric: Metric::Time, ..report() }.html(layer_fixture()).unwrap();
@@ -337,7 +338,8 @@ fn the_command_writes_one_small_file() {
 /// One cell of the visible figure.
 fn cell(method: &str, Cell { seq_len, batch, rank }: Cell) -> String {
     format!(
-        ".cell[data-method=\"{method}\"][data-seq-len=\"{seq_len}\"][data-batch=\"{batch}\"][data-rank=\"{rank}\"]"
+        ".cell[data-method=\"{method}\"][data-seq-len=\"{seq_len}\"][data-batch=\"{batch}\"]\
+         [data-rank=\"{rank}\"]"
     )
 }
 
@@ -392,10 +394,26 @@ fn visible(browser: &mut Browser) -> String {
     let figures =
         browser.eval("[...document.querySelectorAll('.view')].filter((e) => e.checkVisibility()).length");
     assert_eq!(figures, 1);
-    browser.eval("[...document.querySelectorAll('.view:not([hidden]) text')].map((e) => e.textContent).join('\\n')")
-        .as_str()
-        .unwrap()
-        .to_owned()
+    let texts = "[...document.querySelectorAll('.view:not([hidden]) text')].map((e) => e.textContent)";
+    browser.eval(&format!("{texts}.join('\\n')")).as_str().unwrap().to_owned()
+}
+
+/// Switches to a value, and returns the words of the figure, which must say these things.
+fn switch(browser: &mut Browser, name: &str, value: &str, says: &[&str]) -> String {
+    browser.click(&option(name, value));
+    let words = visible(browser);
+    for part in says {
+        assert!(words.contains(part), "{name} = {value}: '{part}' is not in {words}");
+    }
+    words
+}
+
+/// Points at a cell and holds its tooltip to the record of it, changed.
+fn hold(browser: &mut Browser, record: &Record, change: impl FnOnce(&mut Record)) {
+    browser.hover(&cell(&record.method, record.cell()));
+    let mut record = record.clone();
+    change(&mut record);
+    check_facts(&tip(browser).1, &record);
 }
 
 #[test]
@@ -419,8 +437,8 @@ fn in_a_browser_cells_tell_their_numbers_and_switches_switch() {
         ("lora-fused", at(512, 32, 10)),
         ("lora-fused", at(512, 1, 250)),
     ] {
-        browser.hover(&cell(method, at));
-        let (heading, facts) = tip(&mut browser);
+        hold(&mut browser, find(&records, "gpt2-medium-layer", method, at), |_| ());
+        let (heading, _) = tip(&mut browser);
         let tokens = at.seq_len * at.batch;
         assert_eq!(
             heading,
@@ -429,7 +447,6 @@ fn in_a_browser_cells_tell_their_numbers_and_switches_switch() {
                 at.rank, at.seq_len, at.batch
             )
         );
-        check_facts(&facts, find(&records, "gpt2-medium-layer", method, at));
         let inside = browser.eval(
             "(() => { const t = document.getElementById('tip').getBoundingClientRect();
                 const f = document.getElementById('figures').getBoundingClientRect();
@@ -486,15 +503,12 @@ fn in_a_browser_cells_tell_their_numbers_and_switches_switch() {
         ("over-floor", "slow-down over the floor (points)"),
         ("slowdown", "slow-down vs r = 0 (%)"),
     ] {
-        browser.click(&option("metric", metric));
-        let words = visible(&mut browser);
-        assert!(words.contains(says) && words.contains("Adapterᴴ r"), "{metric}: {words}");
+        switch(&mut browser, "metric", metric, &[says, "Adapterᴴ r"]);
     }
-    browser.click(&option("rows", "lora-fused-qv"));
-    assert!(visible(&mut browser).contains("LoRA fused (q, v) r"));
-    browser.hover(&cell("lora-fused-qv", at(512, 1, 100)));
-    check_facts(&tip(&mut browser).1, find(&records, "gpt2-medium-layer", "lora-fused-qv", at(512, 1, 100)));
-    browser.click(&option("metric", "gflops"));
+    switch(&mut browser, "rows", "lora-fused-qv", &["LoRA fused (q, v) r"]);
+    let of_layer = find(&records, "gpt2-medium-layer", "lora-fused-qv", at(512, 1, 100));
+    hold(&mut browser, of_layer, |_| ());
+    switch(&mut browser, "metric", "gflops", &[]);
     let offered = |browser: &mut Browser, name: &str| {
         let values =
             format!("[...document.querySelectorAll('input[name={name}]')].map((e) => e.value).join()");
@@ -503,54 +517,41 @@ fn in_a_browser_cells_tell_their_numbers_and_switches_switch() {
     // The layer was measured on one device: there is nothing to choose.
     assert_eq!(offered(&mut browser, "device"), "");
     assert_eq!(offered(&mut browser, "workload"), "gpt2-medium-layer,linear-1024x1024");
-    browser.click(&option("workload", "linear-1024x1024"));
+    switch(&mut browser, "workload", "linear-1024x1024", &["useful GFLOP/s", "linear-1024x1024"]);
     assert_eq!(
         (offered(&mut browser, "rows"), offered(&mut browser, "backend")),
         (String::new(), "cpu,cuda".into())
     );
-    let words = visible(&mut browser);
-    assert!(words.contains("useful GFLOP/s") && words.contains("linear-1024x1024"), "{words}");
     let another = "another <device> & \"co\"</script>";
-    browser.click(&option("device", another));
-    let words = visible(&mut browser);
-    assert!(words.contains("another <device>") && words.contains("useful GFLOP/s"), "{words}");
-    browser.hover(&cell("fused", at(128, 16, 100)));
-    let (_, facts) = tip(&mut browser);
-    let mut measured = find(&records, "linear-1024x1024", "fused", at(128, 16, 100)).clone();
+    switch(&mut browser, "device", another, &["another <device>", "useful GFLOP/s"]);
+    let measured = find(&records, "linear-1024x1024", "fused", at(128, 16, 100));
     assert_ne!(measured.device, another);
-    measured.device = another.into();
-    measured.slowdown_pct = measured.slowdown_pct.map(|slowdown| slowdown + 1.0);
-    measured.slowdown_hi_pct = None;
-    check_facts(&facts, &measured);
-    browser.click(&option("device", "fixture"));
-    assert_eq!(offered(&mut browser, "dtype"), "bf16,f16");
-    assert_eq!(offered(&mut browser, "adapters"), "1,16");
-    let words = visible(&mut browser);
-    assert!(words.contains("· f16 ·") && !words.contains("adapters"), "{words}");
-    browser.click(&option("adapters", "16"));
-    let words = visible(&mut browser);
-    assert!(words.contains("· f16 · 16 adapters ·") && words.contains("useful GFLOP/s"), "{words}");
-    browser.hover(&cell("fused", at(128, 16, 100)));
-    let mut measured = find(&records, "linear-1024x1024", "fused", at(128, 16, 100)).clone();
     let slowdown = measured.slowdown_pct.unwrap();
-    (measured.slowdown_pct, measured.repeated, measured.ratio_by) = (Some(slowdown + 3.0), 7, Clock::Cpu);
-    check_facts(&tip(&mut browser).1, &measured);
-    browser.click(&option("dtype", "bf16"));
-    let words = visible(&mut browser);
-    assert!(words.contains("· bf16 ·") && !words.contains("adapters"), "{words}");
+    hold(&mut browser, measured, |record| {
+        record.device = another.into();
+        (record.slowdown_pct, record.slowdown_hi_pct) = (Some(slowdown + 1.0), None);
+    });
+    let words = switch(&mut browser, "device", "fixture", &["· f16 ·"]);
+    assert!(!words.contains("adapters"), "{words}");
+    assert_eq!(
+        (offered(&mut browser, "dtype"), offered(&mut browser, "adapters")),
+        ("bf16,f16".into(), "1,16".into())
+    );
+    switch(&mut browser, "adapters", "16", &["· f16 · 16 adapters ·", "useful GFLOP/s"]);
+    hold(&mut browser, measured, |record| {
+        (record.slowdown_pct, record.repeated, record.ratio_by) = (Some(slowdown + 3.0), 7, Clock::Cpu);
+    });
+    let words = switch(&mut browser, "dtype", "bf16", &["· bf16 ·"]);
+    assert!(!words.contains("adapters"), "{words}");
     assert_eq!(offered(&mut browser, "adapters"), "", "of bf16 there is one number");
-    browser.hover(&cell("fused", at(128, 16, 100)));
-    let mut measured = find(&records, "linear-1024x1024", "fused", at(128, 16, 100)).clone();
-    (measured.slowdown_pct, measured.limit_ns) = (Some(slowdown + 2.0), None);
-    (measured.slowdown_lo_pct, measured.slowdown_hi_pct) = (None, None);
-    (measured.time_lo_ns, measured.time_hi_ns) = (None, None);
-    check_facts(&tip(&mut browser).1, &measured);
-    browser.click(&option("dtype", "f16"));
-    browser.click(&option("cache", "warm-w"));
-    assert!(visible(&mut browser).contains("warm W"));
-    browser.click(&option("backend", "cuda"));
-    let words = visible(&mut browser);
-    assert!(words.contains("cuda") && words.contains("GPU") && words.contains("useful GFLOP/s"), "{words}");
+    hold(&mut browser, measured, |record| {
+        (record.slowdown_pct, record.limit_ns) = (Some(slowdown + 2.0), None);
+        (record.slowdown_lo_pct, record.slowdown_hi_pct) = (None, None);
+        (record.time_lo_ns, record.time_hi_ns) = (None, None);
+    });
+    switch(&mut browser, "dtype", "f16", &[]);
+    switch(&mut browser, "cache", "warm-w", &["warm W"]);
+    switch(&mut browser, "backend", "cuda", &["cuda", "GPU", "useful GFLOP/s"]);
     browser.screenshot(&kept("report-switched.png"), true);
 
     // The table, to read and to copy.

@@ -2,26 +2,17 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use common::{Drawing, draw, figure, fixture, select};
-use fused_lora_heatmap::{Colormap, Figure, FigureRow, Metric, Query, Rgb, Scale, Vmax, draw_svg};
+use clap::ValueEnum as _;
+use common::{Drawing, draw, figure, fixture, layer_fixture, select, written};
+use fused_lora_heatmap::{Colormap, Figure, FigureRow, LAYER_ROWS, Metric, Rgb, Scale, Vmax};
 use fused_lora_records::{BATCHES, Cell, Clock, RANKS, Record, SEQ_LENS, grid};
 use proptest::prelude::*;
 
 const METHODS: [&str; 2] = ["unfused", "fused"];
-
-/// Each place in the figure with its method and cell.
-fn places() -> impl Iterator<Item = ((usize, usize, usize, usize), &'static str, Cell)> {
-    METHODS.into_iter().enumerate().flat_map(|(row, method)| {
-        grid().map(move |cell| {
-            let column = SEQ_LENS.iter().position(|seq_len| *seq_len == cell.seq_len).unwrap();
-            let batch = BATCHES.iter().position(|batch| *batch == cell.batch).unwrap();
-            let rank = RANKS.iter().position(|rank| *rank == cell.rank).unwrap();
-            ((row, column, batch, rank), method, cell)
-        })
-    })
-}
+const ADAPTERS: [&str; 2] = ["adapter-h", "adapter-l"];
+const LORA: [&str; 2] = ["lora-unfused", "lora-fused"];
 
 fn slowdown(records: &[Record], method: &str, cell: Cell) -> f64 {
     let mut found = records.iter().filter(|record| record.method == method && record.cell() == cell);
@@ -32,37 +23,35 @@ fn slowdown(records: &[Record], method: &str, cell: Cell) -> f64 {
 
 #[test]
 fn six_panels_of_six_batches_and_four_ranks() {
-    let drawing = draw(fixture());
+    let drawing = draw(&[], fixture());
     assert_eq!(drawing.cells.len(), 144);
     assert_eq!(drawing.columns.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6]);
     assert_eq!(drawing.rows.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
     // Each place once: `cell` looks.
-    for ((row, column, batch, rank), ..) in places() {
-        drawing.cell(row, column, batch, rank);
-    }
+    assert_eq!((0..2).flat_map(|row| drawing.row(row)).count(), 144);
 }
 
 #[test]
 fn each_cell_has_its_number_and_its_colour() {
-    let records = fixture();
-    let drawing = draw(records.clone());
-    let mut fills = std::collections::HashSet::new();
-    for ((row, column, batch, rank), method, cell) in places() {
-        let value = slowdown(&records, method, cell);
-        let (rect, fill) = drawing.cell(row, column, batch, rank);
-        let colour = Colormap::Rocket.at(value / 35.0);
-        assert_eq!(fill, colour.to_string(), "{method} at {cell}");
-        let texts = drawing.texts_in(rect);
-        assert_eq!(texts.len(), 1, "{method} at {cell}");
-        let text = texts[0];
-        let number = format!("{value:.1}");
-        assert_eq!(text.text, if number == "-0.0" { "0.0" } else { &number }, "{method} at {cell}");
-        assert_eq!((text.at, text.anchor.as_str()), (rect.centre(), "middle"));
-        let ink = if colour.luminance() > 0.25 { "#000000" } else { "#FFFFFF" };
-        assert_eq!(text.fill, ink, "{method} at {cell} on {fill}");
-        fills.insert(fill);
+    for (methods, records) in [(&METHODS[..], fixture()), (&LAYER_ROWS, layer_fixture())] {
+        let drawing = draw(&[], records.clone());
+        let mut fills = HashSet::new();
+        let cells =
+            methods.iter().enumerate().flat_map(|(row, method)| drawing.row(row).map(move |c| (method, c)));
+        for (method, (cell, rect, fill, texts)) in cells {
+            let value = slowdown(&records, method, cell);
+            let colour = Colormap::Rocket.at(value / 35.0);
+            assert_eq!(fill, colour.to_string(), "{method} at {cell}");
+            assert_eq!(texts.len(), 1, "{method} at {cell}");
+            let text = texts[0];
+            assert_eq!(text.text, written(value), "{method} at {cell}");
+            assert_eq!((text.at, text.anchor.as_str()), (rect.centre(), "middle"));
+            let ink = if colour.luminance() > 0.25 { "#000000" } else { "#FFFFFF" };
+            assert_eq!(text.fill, ink, "{method} at {cell} on {fill}");
+            fills.insert(fill);
+        }
+        assert!(fills.len() > 20, "many values, many colours");
     }
-    assert!(fills.len() > 20, "many values, many colours");
 }
 
 #[test]
@@ -71,9 +60,8 @@ fn dark_is_zero_light_is_vmax_and_beyond() {
         let mut records = fixture();
         let change = |record: &&mut Record| record.method == method && record.cell() == cell;
         records.iter_mut().find(change).unwrap().slowdown_pct = Some(value);
-        let drawing = draw(records);
-        let (place, ..) = places().find(|(_, m, c)| (*m, *c) == (method, cell)).unwrap();
-        let (rect, fill) = drawing.cell(place.0, place.1, place.2, place.3);
+        let drawing = draw(&[], records);
+        let (rect, fill) = drawing.at(usize::from(method == "fused"), cell);
         let text = drawing.texts_in(rect)[0];
         (fill.to_owned(), text.text.clone(), text.fill.clone())
     };
@@ -91,7 +79,7 @@ fn dark_is_zero_light_is_vmax_and_beyond() {
 
 #[test]
 fn titles_stand_over_the_top_row_only() {
-    let drawing = draw(fixture());
+    let drawing = draw(&[], fixture());
     for (column, seq_len) in SEQ_LENS.into_iter().enumerate() {
         let titles = drawing.texts_saying(&format!("Seq Len = {seq_len}"));
         assert_eq!(titles.len(), 1);
@@ -106,7 +94,7 @@ fn titles_stand_over_the_top_row_only() {
 
 #[test]
 fn axes_say_what_they_are() {
-    let drawing = draw(fixture());
+    let drawing = draw(&[], fixture());
     let (top_left, _) = drawing.cell(0, 0, 0, 0);
     let (bottom_left, _) = drawing.cell(1, 0, 0, 3);
     let below = bottom_left.y + bottom_left.height;
@@ -147,7 +135,7 @@ fn axes_say_what_they_are() {
 
 #[test]
 fn the_colour_bar_is_shared_labelled_and_marked() {
-    let drawing = draw(fixture());
+    let drawing = draw(&[], fixture());
     let right = drawing.cells.iter().map(|(rect, _)| rect.x + rect.width).max().unwrap();
     let labels = drawing.texts_saying("slow-down vs r = 0 (%)");
     assert_eq!(labels.len(), 1);
@@ -169,10 +157,10 @@ fn the_colour_bar_is_shared_labelled_and_marked() {
 #[test]
 fn the_arrow_is_there_only_where_a_number_exceeds_the_bar() {
     let light = Colormap::Rocket.at(1.0).to_string();
-    assert_eq!(draw(fixture()).polygons, [light], "r = 250 exceeds 35");
+    assert_eq!(draw(&[], fixture()).polygons, [light], "r = 250 exceeds 35");
     let with = |vmax: Vmax| {
-        let figure = Figure::new(&select(fixture()), Metric::Slowdown, vmax, Colormap::Rocket);
-        (Drawing::parse(&draw_svg(&figure).unwrap()).polygons.len(), figure.exceeds_vmax())
+        let figure = Figure::new(&select(&[], fixture()), Metric::Slowdown, vmax, Colormap::Rocket);
+        (Drawing::of(&figure).polygons.len(), figure.exceeds_vmax())
     };
     assert_eq!(with(Vmax::Auto), (0, false));
     assert_eq!(with(Vmax::Fixed(100.0)), (0, false));
@@ -181,7 +169,7 @@ fn the_arrow_is_there_only_where_a_number_exceeds_the_bar() {
         .into_iter()
         .map(|record| Record { slowdown_pct: record.slowdown_pct.map(|value| value.min(35.0)), ..record })
         .collect();
-    assert_eq!(draw(below).polygons.len(), 0, "35 itself is on the bar");
+    assert_eq!(draw(&[], below).polygons.len(), 0, "35 itself is on the bar");
 }
 
 #[test]
@@ -200,14 +188,14 @@ fn missing_cells_are_hatched_and_named() {
         }
     }
     let expected = [gone[0], numberless, gone[1]];
-    assert_eq!(figure(records.clone()).missing(), expected);
-    assert_eq!(figure(fixture()).missing(), []);
-    let drawing = draw(records);
-    for ((row, column, batch, rank), method, cell) in places() {
-        let (rect, fill) = drawing.cell(row, column, batch, rank);
+    assert_eq!(figure(&[], records.clone()).missing(), expected);
+    assert_eq!(figure(&[], fixture()).missing(), []);
+    let drawing = draw(&[], records);
+    let cells = (0..2).flat_map(|row| drawing.row(row).map(move |cell| (METHODS[row], cell)));
+    for (method, (cell, rect, fill, texts)) in cells {
         let inside = |line: &&Vec<(i32, i32)>| line.iter().all(|point| rect.holds(*point));
         let lines = drawing.polylines.iter().filter(inside).count();
-        let texts = drawing.texts_in(rect).len();
+        let texts = texts.len();
         if expected.contains(&(method, cell)) {
             assert_eq!((fill, texts), ("#ECECEC", 0), "{method} at {cell}");
             assert!(lines >= 5, "{method} at {cell}: {lines} lines");
@@ -216,12 +204,12 @@ fn missing_cells_are_hatched_and_named() {
         }
     }
     assert!(drawing.words().contains("hatched: not measured"));
-    assert!(!draw(fixture()).words().contains("hatched"));
+    assert!(!draw(&[], fixture()).words().contains("hatched"));
 }
 
 #[test]
 fn the_footer_says_where_the_numbers_come_from() {
-    let words = draw(fixture()).words();
+    let words = draw(&[], fixture()).words();
     for item in ["fixture", "cpu", "2 threads", "avx2", "linear-1024x1024", "commit unknown", "2026-01-01"] {
         assert!(words.contains(item), "{item} in {words}");
     }
@@ -233,7 +221,7 @@ fn the_footer_says_where_the_numbers_come_from() {
         record.device = "<Xeon> & \"co\"\u{1}".into();
     }
     records.last_mut().unwrap().measured_at = "2026-03-04T00:00:00Z".parse().unwrap();
-    let words = draw(records).words();
+    let words = draw(&[], records).words();
     assert!(words.contains("commit 0123456789ab (dirty)"), "{words}");
     assert!(words.contains("<Xeon> & \"co\""), "{words}");
     assert!(words.contains("2026-01-01 to 2026-03-04"), "{words}");
@@ -241,10 +229,10 @@ fn the_footer_says_where_the_numbers_come_from() {
 
 #[test]
 fn the_footer_names_type_and_adapters() {
-    let words = draw(fixture()).words();
+    let words = draw(&[], fixture()).words();
     assert!(words.contains("N = 1024 · f16 · cold caches"), "{words}");
     let other = |record| Record { dtype: "bf16".into(), adapters: 4, ..record };
-    let words = draw(fixture().into_iter().map(other).collect()).words();
+    let words = draw(&[], fixture().into_iter().map(other).collect()).words();
     assert!(words.contains("N = 1024 · bf16 · 4 adapters · cold caches"), "{words}");
 }
 
@@ -257,7 +245,7 @@ fn the_footer_counts_repeated_rounds_and_ratios_of_cpu_time() {
         (record.samples, record.repeated) = if is_base { (1, 1000) } else { (6, 0) };
         record.ratio_by = if is_base { Clock::Cpu } else { Clock::Wall };
     }
-    let words = draw(records.clone()).words();
+    let words = draw(&[], records.clone()).words();
     assert!(words.contains("0.0 % of rounds repeated"), "{words}");
     assert!(!words.contains("CPU time"), "{words}");
     let mut drawn = records.iter_mut().filter(|record| record.method != "base");
@@ -265,11 +253,11 @@ fn the_footer_counts_repeated_rounds_and_ratios_of_cpu_time() {
     let first = drawn.next().unwrap();
     (first.repeated, first.ratio_by) = (90, Clock::Cpu);
     drawn.next().unwrap().repeated = 6;
-    let words = draw(records.clone()).words();
+    let words = draw(&[], records.clone()).words();
     assert!(words.contains("10.0 % of rounds repeated"), "{words}");
     assert!(words.contains("ratios of CPU time in 1 cell") && !words.contains("1 cells"), "{words}");
     records.last_mut().unwrap().ratio_by = Clock::Cpu;
-    let figure = |metric| Figure::new(&select(records.clone()), metric, Vmax::Auto, Colormap::Rocket);
+    let figure = |metric| Figure::new(&select(&[], records.clone()), metric, Vmax::Auto, Colormap::Rocket);
     let notes = |metric| figure(metric).footer.concat().join("\n");
     assert!(notes(Metric::Slowdown).contains("ratios of CPU time in 2 cells"));
     assert!(notes(Metric::OverFloor).contains("ratios of CPU time in 2 cells"));
@@ -279,7 +267,7 @@ fn the_footer_counts_repeated_rounds_and_ratios_of_cpu_time() {
     for record in &mut records {
         (record.samples, record.repeated) = (0, 0);
     }
-    assert!(!draw(records).words().contains("rounds repeated"));
+    assert!(!draw(&[], records).words().contains("rounds repeated"));
 }
 
 /// Of fewer than 6 rounds there are no intervals.
@@ -290,13 +278,13 @@ fn cells_without_intervals_are_drawn_and_counted() {
         (record.samples, record.time_lo_ns, record.time_hi_ns) = (4, None, None);
         (record.slowdown_lo_pct, record.slowdown_hi_pct) = (None, None);
     }
-    let drawing = draw(records);
+    let drawing = draw(&[], records);
     let words = drawing.words();
     let says = "95 % intervals: ±0.5 points in the median cell, ±0.5 in the widest, none in 48 cells";
     assert!(words.contains(says), "{words}");
     for (row, column) in [(0, 0), (0, 2), (1, 2)] {
         let of = |drawing: &Drawing| drawing.texts_in(drawing.cell(row, column, 3, 2).0)[0].text.clone();
-        assert_eq!(of(&drawing), of(&draw(fixture())));
+        assert_eq!(of(&drawing), of(&draw(&[], fixture())));
     }
 }
 
@@ -309,31 +297,21 @@ fn no_text_runs_out_of_the_picture() {
             record.method = "a-method-with-a-name-that-is-far-too-long-for-its-row".into();
         }
     }
-    let rows = vec!["a-method-with-a-name-that-is-far-too-long-for-its-row".to_owned()];
-    let selection = Query { rows, ..Query::default() }.select(records, Metric::Slowdown).unwrap();
-    let figure = Figure::new(&selection, Metric::Slowdown, Vmax::Auto, Colormap::Rocket);
-    let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+    let rows = ["a-method-with-a-name-that-is-far-too-long-for-its-row"];
+    let drawing = draw(&rows, records);
     assert!(drawing.words().contains('…'));
     for text in &drawing.texts {
         // The bundled font's mean advance is below 0.6 of its size.
-        let length = (0.6 * text.size * text.text.chars().count() as f64) as i32;
-        let (at, end) = if text.upwards {
-            (text.at.1, drawing.size.1 as i32)
-        } else {
-            (text.at.0, drawing.size.0 as i32)
-        };
-        let (start, stop) = match text.anchor.as_str() {
-            "start" => (at, at + length),
-            "middle" => (at - length / 2, at + length / 2),
-            _ => (at - length, at),
-        };
-        assert!(start >= 0 && stop <= end, "{} from {start} to {stop} of {end}", text.text);
+        let [left, top, right, bottom] = text.extent(0.6);
+        let ends = if text.upwards { [top, bottom] } else { [left, right] };
+        let end = f64::from(if text.upwards { drawing.size.1 } else { drawing.size.0 });
+        assert!(ends[0] > -1.0 && ends[1] < end + 1.0, "{}: {ends:?} of {end}", text.text);
     }
 }
 
 #[test]
 fn the_font_falls_back_to_one_without_serifs() {
-    let families = Vec::from_iter(draw(fixture()).families);
+    let families = Vec::from_iter(draw(&[], fixture()).families);
     assert_eq!(families, ["DejaVu Sans, Verdana, sans-serif"]);
 }
 
@@ -352,11 +330,11 @@ fn every_metric_draws_its_numbers() {
             "slow-down over the floor (points)",
         ),
     ];
-    assert_eq!(expected.len(), Metric::ALL.len());
-    let selection = select(records.clone());
+    assert_eq!(expected.len(), Metric::value_variants().len());
+    let selection = select(&[], records.clone());
     for (metric, text, label) in expected {
         let figure = Figure::new(&selection, metric, Vmax::default_of(metric), Colormap::Mako);
-        let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+        let drawing = Drawing::of(&figure);
         let (rect, _) = drawing.cell(1, 2, 5, 3);
         assert_eq!(drawing.texts_in(rect)[0].text, text, "{metric:?}");
         assert_eq!(drawing.texts_saying(label).len(), 1, "{metric:?}");
@@ -371,17 +349,124 @@ fn rows_may_be_others_fewer_or_more() {
     records.extend(third.into_iter().map(|record| Record { method: "gemm-three-calls".into(), ..record }));
     for rows in [&["gemm-three-calls"][..], &["fused", "unfused"], &["gemm-three-calls", "unfused", "fused"]]
     {
-        let query = Query { rows: rows.iter().map(|row| (*row).to_owned()).collect(), ..Query::default() };
-        let selection = query.select(records.clone(), Metric::Slowdown).unwrap();
-        let figure = Figure::new(&selection, Metric::Slowdown, Vmax::Fixed(35.0), Colormap::Rocket);
+        let figure = figure(rows, records.clone());
         assert_eq!(figure.rows.iter().map(|row| row.label.as_str()).collect::<Vec<_>>(), rows);
-        let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+        let drawing = Drawing::of(&figure);
         assert_eq!(drawing.rows.len(), rows.len());
         assert_eq!(drawing.cells.len(), 72 * rows.len());
         for (above, below) in rows.iter().zip(&rows[1..]) {
             assert!(drawing.texts_saying(above)[0].at.1 < drawing.texts_saying(below)[0].at.1);
         }
     }
+}
+
+/// Geometry, titles, axes and colour bar are those of every figure above; the layer's has other labels.
+#[test]
+fn the_published_figure_has_its_labels_and_order() {
+    let drawing = draw(&ADAPTERS, layer_fixture());
+    assert_eq!((drawing.cells.len(), drawing.rows.len(), drawing.columns.len()), (144, 2, 3));
+    let (top_left, _) = drawing.cell(0, 0, 0, 0);
+    for (row, label) in ["Adapterᴴ r", "Adapterᴸ r"].into_iter().enumerate() {
+        let labels = drawing.texts_saying(label);
+        let (first, _) = drawing.cell(row, 0, 0, 0);
+        let (last, _) = drawing.cell(row, 0, 0, 3);
+        assert_eq!(labels.len(), 1);
+        assert!(labels[0].upwards && labels[0].at.0 < top_left.x);
+        assert!((labels[0].at.1 - (first.y + last.y + last.height) / 2).abs() <= 1, "beside its row");
+    }
+    // The labels name the rows: nothing else stands there.
+    let is_upwards = |text: &&common::Text| text.upwards;
+    let upwards: Vec<&str> = drawing.texts.iter().filter(is_upwards).map(|text| text.text.as_str()).collect();
+    assert_eq!(upwards, ["Adapterᴴ r", "Adapterᴸ r", "slow-down vs r = 0 (%)"]);
+    assert_eq!(drawing.polygons.len(), 0, "no number above 35 here");
+}
+
+#[test]
+fn the_answer_is_drawn_on_the_same_axes() {
+    let (published, answer) = (draw(&ADAPTERS, layer_fixture()), draw(&LORA, layer_fixture()));
+    assert_eq!((&published.columns, &published.rows), (&answer.columns, &answer.rows));
+    let words = answer.words();
+    for label in ["LoRA unfused r", "LoRA fused r"] {
+        assert_eq!(answer.texts_saying(label).len(), 1, "{words}");
+    }
+    assert!(!words.contains("Adapter"), "{words}");
+}
+
+#[test]
+fn all_rows_make_one_tall_sheet() {
+    let sheet = draw(&[], layer_fixture());
+    assert_eq!(sheet.rows.len(), 4);
+    assert_eq!(sheet.polygons.len(), 1, "LoRA on all projections exceeds 35 at r = 250");
+    let labels = ["Adapterᴴ r", "Adapterᴸ r", "LoRA unfused r", "LoRA fused r"];
+    let ys: Vec<i32> = labels.iter().map(|label| sheet.texts_saying(label)[0].at.1).collect();
+    assert!(ys.is_sorted(), "top to bottom: {ys:?}");
+    assert_eq!(sheet.texts.iter().filter(|text| text.text.starts_with("Seq Len")).count(), 3);
+}
+
+/// Boxes of all texts, from the bundled font's mean advance.
+#[test]
+fn no_two_texts_overlap() {
+    for rows in [&[][..], &ADAPTERS, &LORA, &["lora-fused"]] {
+        let drawing = draw(rows, layer_fixture());
+        let boxes: Vec<_> = drawing.texts.iter().map(|text| (text.extent(0.56), &text.text)).collect();
+        for (i, (a, name)) in boxes.iter().enumerate() {
+            assert!(a[0] > 0.0 && a[1] > 0.0, "'{name}' runs out");
+            assert!(
+                a[2] < f64::from(drawing.size.0) && a[3] < f64::from(drawing.size.1),
+                "'{name}' runs out"
+            );
+            for (b, other) in &boxes[..i] {
+                let apart = a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
+                assert!(apart, "'{name}' overlaps '{other}'");
+            }
+        }
+    }
+}
+
+#[test]
+fn floors_are_told_apart_by_method() {
+    let words = draw(&[], layer_fixture()).words();
+    let floors = "floor (arithmetic alone) at r = 10 / 100 / 250: adapter-h 0.3 / 3.3 / 8.1 % · \
+                  adapter-l 0.2 / 1.6 / 4.1 % · lora-unfused, lora-fused 1.3 / 13.0 / 32.6 %";
+    assert!(words.contains(floors), "{words}");
+    let words = draw(&LORA, layer_fixture()).words();
+    let shared =
+        "floor (the adapter's arithmetic alone): 1.3 % at r = 10, 13.0 % at r = 100, 32.6 % at r = 250";
+    assert!(words.contains(shared), "{words}");
+    // One that nobody recorded is not made up.
+    let mut records = layer_fixture();
+    for record in &mut records {
+        if record.method == "adapter-h" || record.rank == 100 {
+            record.floor_pct = None;
+        }
+    }
+    let words = draw(&ADAPTERS, records).words();
+    let some = "floor (the adapter's arithmetic alone): 0.2 % at r = 10, 4.1 % at r = 250";
+    assert!(words.contains(some), "{words}");
+}
+
+#[test]
+fn the_footer_says_how_wide_the_intervals_are() {
+    let mut records = layer_fixture();
+    let widest = records.iter_mut().find(|record| record.method == "adapter-l").unwrap();
+    widest.slowdown_hi_pct = Some(widest.slowdown_lo_pct.unwrap() + 4.2);
+    let words = draw(&ADAPTERS, records.clone()).words();
+    assert!(words.contains("95 % intervals: ±0.5 points in the median cell, ±2.1 in the widest"), "{words}");
+    for record in &mut records {
+        (record.slowdown_lo_pct, record.slowdown_hi_pct) = (None, None);
+    }
+    assert!(!draw(&ADAPTERS, records).words().contains("intervals"));
+}
+
+#[test]
+fn lora_on_some_projections_is_labelled_with_them() {
+    let mut records = layer_fixture();
+    records.retain(|record| record.method == "lora-fused");
+    for record in &mut records {
+        record.method = "lora-fused-qv".into();
+    }
+    let drawing = draw(&["lora-fused-qv"], records);
+    assert_eq!(drawing.texts_saying("LoRA fused (q, v) r").len(), 1);
 }
 
 proptest! {
@@ -405,11 +490,11 @@ proptest! {
             colormap: Colormap::Grey,
             footer: vec![],
         };
-        let drawing = Drawing::parse(&draw_svg(&figure).unwrap());
+        let drawing = Drawing::of(&figure);
         prop_assert_eq!(drawing.polygons.len() == 1, numbers.iter().any(|value| *value > vmax));
-        for (((row, column, batch, rank), _, cell), _) in places().zip(&values) {
-            let (rect, fill) = drawing.cell(row, column, batch, rank);
-            let texts: Vec<&str> = drawing.texts_in(rect).iter().map(|text| text.text.as_str()).collect();
+        let cells = (0..2).flat_map(|row| drawing.row(row).map(move |cell| (row, cell)));
+        for (row, (cell, _, fill, texts)) in cells {
+            let texts: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
             match figure.rows[row].values.get(&cell) {
                 None => prop_assert_eq!((fill, texts), ("#ECECEC", vec![])),
                 Some(value) => {

@@ -1,12 +1,13 @@
-//! Writes a whole grid of made-up numbers, for tests and for looking at the figure where nothing was measured:
+//! Writes a whole grid of made-up numbers, for tests and for looking at the figure without a measurement:
 //!
 //! ```text
 //! cargo run -p fused-lora-records --example made-up-grid -- FILE [WORKLOAD]
 //! ```
 //!
-//! Nothing here is a measurement. The times follow a simple model (160 GFLOP/s of a peak of 200, the floor times a
-//! factor, a fixed cost for each extra product or for an adapter's steps) with some noise that is the same each
-//! time; so do the repeated rounds, and the cells whose ratios are of CPU times. The device is "fixture".
+//! Nothing here is a measurement. The times follow a simple model (160 GFLOP/s of a peak of 200, the floor
+//! times a factor, a fixed cost for each extra product or for an adapter's steps) with some noise that is the
+//! same each time; so do the repeated rounds, and the cells whose ratios are of CPU times. The device is
+//! "fixture".
 
 use std::error::Error;
 
@@ -17,8 +18,8 @@ const D: f64 = 1024.0;
 /// Multiply-adds of its layer's four products per token, which floors are counted against.
 const PRODUCTS: f64 = 12.0 * D * D;
 
-/// What is done to a transformer's layer: the multiply-adds of the adapters per token and rank, what they cost above
-/// that, and the fixed cost of their steps in per cent of the smallest layer.
+/// What is done to a transformer's layer: the multiply-adds of the adapters per token and rank, what they
+/// cost above that, and the fixed cost of their steps in per cent of the smallest layer.
 const ADAPTERS: [(&str, f64, f64, f64); 4] = [
     // Two bottlenecks d → r → d in each layer, and one.
     ("adapter-h", 4.0 * D, 1.2, 24.0),

@@ -59,13 +59,13 @@ mod timestamp;
 mod version;
 mod workload;
 
-pub use error::{RecordError, RefusedRecord, VERSION_LINE};
+pub use error::{BadField, Fault, RecordError, VERSION_LINE};
 pub use field::Clock;
 pub use format::to_csv;
 pub use grid::{BATCHES, Cell, ParseShardError, RANKS, SEQ_LENS, Shard, grid};
 pub use newest::newest;
 pub use read::{Records, Warning, parse, read};
 pub use record::{COLUMNS, Record};
-pub use run_file::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, RunFile};
+pub use run_file::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, RunFile, workspace_root};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use workload::{Projection, UnknownWorkload, Workload};

@@ -5,7 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::RecordError;
+use crate::error::{Fault, RecordError};
+use crate::read::at;
 
 /// Holds the file `.<name>.lock` beside a file `<name>`. The file itself cannot be the lock, since each
 /// rewrite puts another one in its place. The lock ends with the process, however that ends; dropping removes
@@ -21,17 +22,13 @@ impl Lock {
     ///
     /// If another process holds it, or the system refuses to make the file.
     pub(crate) fn take(records: &Path) -> Result<Lock, RecordError> {
-        let failed = |source| RecordError::Io {
-            path: records.to_owned(),
-            action: "its lock file cannot be opened",
-            source,
-        };
+        let failed = |source| at(records, None, Fault::Io("its lock file cannot be opened", source));
         let path = hidden(records, "lock").map_err(failed)?;
         loop {
             let file = File::options().write(true).create(true).truncate(false).open(&path);
             let file = file.map_err(failed)?;
             match file.try_lock() {
-                Err(TryLockError::WouldBlock) => return Err(RecordError::InUse { path: records.to_owned() }),
+                Err(TryLockError::WouldBlock) => return Err(at(records, None, Fault::InUse)),
                 // A file system that knows no locks is no reason not to measure.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }

@@ -1,14 +1,13 @@
 //! Reading files of records, strictly.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{RecordError, VERSION_LINE};
-use crate::format::{Positions, parse_header, split, text_of};
+use crate::error::{BadField, Fault, RecordError, VERSION_LINE};
+use crate::format::{Positions, parse_header, split};
 use crate::newest::{Key, key};
-use crate::record::{COLUMNS, Record};
+use crate::record::{COLUMNS, Record, position};
 use crate::version::{Version, default};
 
 /// What [`read`] found.
@@ -21,10 +20,11 @@ pub struct Records {
 }
 
 /// Something that was passed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
     /// The file's last line has no line end: its writer was stopped within it. It is dropped.
+    #[error("{}:{line}: the last line is cut off and was dropped", path.display())]
     TornLine {
         /// The file.
         path: PathBuf,
@@ -32,23 +32,11 @@ pub enum Warning {
         line: usize,
     },
     /// A file without a single byte, or cut off before its header was complete.
+    #[error("{}: ends before its header, so it holds no records", path.display())]
     NoHeader {
         /// The file.
         path: PathBuf,
     },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::TornLine { path, line } => {
-                write!(f, "{}:{line}: the last line is cut off and was dropped", path.display())
-            }
-            Warning::NoHeader { path } => {
-                write!(f, "{}: ends before its header, so it holds no records", path.display())
-            }
-        }
-    }
 }
 
 /// Reads files of records, of version 1 or 2, in this order, as one collection.
@@ -67,15 +55,19 @@ pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Records, RecordError> {
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, RecordError> {
-    let failed = |source| RecordError::Io { path: path.to_owned(), action: "cannot be read", source };
-    fs::read(path).map_err(failed)
+    fs::read(path).map_err(|source| at(path, None, Fault::Io("cannot be read", source)))
+}
+
+/// A fault of a file, or of one of its lines, counted from 1.
+pub(crate) fn at(path: &Path, line: impl Into<Option<usize>>, fault: Fault) -> RecordError {
+    RecordError { path: path.to_owned(), line: line.into(), fault }
 }
 
 /// The records of a file that is to be rewritten, so of the version that is written.
 pub(crate) fn read_to_write(path: &Path) -> Result<Vec<Record>, RecordError> {
     let mut reading = Reading::default();
     match reading.file(path, &bytes_of(path)?)? {
-        Some(Version::One) => Err(RecordError::OldVersion { path: path.to_owned() }),
+        Some(Version::One) => Err(at(path, 1, Fault::OldVersion)),
         Some(Version::Two) | None => Ok(reading.found.records),
     }
 }
@@ -104,63 +96,48 @@ struct Reading {
 impl Reading {
     /// Adds a file's records, and returns its version if it has one.
     fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<Option<Version>, RecordError> {
-        let at_line = |line: usize| move || (path.to_owned(), line);
         let (lines, torn) = lines(bytes);
-        let Some(first) = lines.first() else {
-            self.found.warnings.push(Warning::NoHeader { path: path.to_owned() });
+        let version = match lines.first() {
+            Some(first) => Some(Version::of(first)),
             // A single line without an end may be the beginning of a file of records, or any other file.
-            return if VERSION_LINE.as_bytes().starts_with(bytes) {
-                Ok(None)
-            } else {
-                Version::of(bytes, &at_line(1)).map(Some)
-            };
+            None => (!VERSION_LINE.as_bytes().starts_with(bytes)).then(|| Version::of(bytes)),
         };
-        let version = Version::of(first, &at_line(1))?;
-        let Some(header) = lines.get(1) else {
+        let version = version.transpose().map_err(|fault| at(path, 1, fault))?;
+        let (Some(read), Some(header)) = (version, lines.get(1)) else {
             self.found.warnings.push(Warning::NoHeader { path: path.to_owned() });
-            return Ok(Some(version));
+            return Ok(version);
         };
-        let positions = parse_header(header, version, &at_line(2))?;
+        let positions = parse_header(header, read).map_err(|fault| at(path, 2, fault))?;
         for (i, line) in lines.iter().enumerate().skip(2) {
-            self.line(path, i + 1, line, &positions)?;
+            self.line(path, i + 1, line, &positions).map_err(|fault| at(path, i + 1, fault))?;
         }
         if torn {
             let warning = Warning::TornLine { path: path.to_owned(), line: lines.len() + 1 };
             self.found.warnings.push(warning);
         }
-        Ok(Some(version))
+        Ok(version)
     }
 
-    fn line(
-        &mut self,
-        path: &Path,
-        line: usize,
-        bytes: &[u8],
-        positions: &Positions,
-    ) -> Result<(), RecordError> {
-        let path = || path.to_owned();
-        let fields = split(bytes, &|| (path(), line))?;
+    fn line(&mut self, path: &Path, line: usize, bytes: &[u8], positions: &Positions) -> Result<(), Fault> {
+        let fields = split(bytes)?;
         let (found, expected) = (fields.len(), positions.iter().flatten().count());
         if found != expected {
-            return Err(RecordError::FieldCount { path: path(), line, found, expected });
+            return Err(Fault::FieldCount { found, expected });
         }
-        let index = |name: &str| COLUMNS.iter().position(|column| *column == name).expect("a column's name");
-        let method = positions[index("method")].map_or("", |position| &fields[position]);
-        let text = |(column, position): (&&str, &Option<usize>)| match position {
-            Some(position) => fields[*position].clone(),
-            None => default(column, method).expect("only version 1 lacks columns").to_owned(),
+        let method = positions[position("method")].map_or("", |place| &fields[place]);
+        let text = |(column, place): (&&str, &Option<usize>)| match place {
+            Some(place) => fields[*place].as_str(),
+            None => default(column, method).expect("only version 1 lacks columns"),
         };
-        let fields: Vec<String> = COLUMNS.iter().zip(positions).map(text).collect();
-        let by_name = |name: &'static str| fields[index(name)].as_str();
-        let record = Record::from_fields(by_name)
-            .and_then(|record| record.check().map(|()| record))
-            .map_err(|bad| {
-                let value = text_of(&bad, &fields);
-                RecordError::Field { path: path(), line, column: bad.column, value, reason: bad.reason }
-            })?;
-        if let Some((first_path, first_line)) = self.seen.insert(key_in_run(&record), (path(), line)) {
-            let (run, what) = (record.run.clone(), format!("{} at {}", record.method, record.cell()));
-            return Err(RecordError::Duplicate { path: path(), line, run, what, first_path, first_line });
+        let texts: Vec<&str> = COLUMNS.iter().zip(positions).map(text).collect();
+        let by_name = |name: &'static str| texts[position(name)];
+        // A bad field is named with the file's text: `1e999`, not the `inf` that it is read as.
+        let named = |bad: BadField| BadField { value: by_name(bad.column).to_owned(), ..bad };
+        let record = Record::from_fields(by_name).map_err(named)?;
+        record.check().map_err(named)?;
+        if let Some((path, line)) = self.seen.insert(key_in_run(&record), (path.to_owned(), line)) {
+            let what = format!("{} at {}", record.method, record.cell());
+            return Err(Fault::Duplicate { run: record.run, what, path, line });
         }
         self.found.records.push(record);
         Ok(())

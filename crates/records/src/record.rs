@@ -1,5 +1,6 @@
 //! One measured cell: the columns of the CSV as a typed struct.
 
+use crate::error::BadField;
 use crate::field::{Clock, Field};
 use crate::grid::Cell;
 use crate::timestamp::Timestamp;
@@ -29,8 +30,9 @@ macro_rules! record {
                 Ok(Record {
                     $($name: {
                         let column = stringify!($name);
-                        <$type>::from_text(text(column))
-                            .map_err(|reason| BadField { column, reason })?
+                        let value = text(column);
+                        <$type>::from_text(value)
+                            .map_err(|reason| BadField { column, value: value.to_owned(), reason })?
                     },)*
                 })
             }
@@ -112,13 +114,6 @@ record! {
     measured_at: Timestamp,
 }
 
-/// Which column of a record is wrong, and why.
-#[derive(Debug, PartialEq)]
-pub(crate) struct BadField {
-    pub(crate) column: &'static str,
-    pub(crate) reason: String,
-}
-
 impl Record {
     /// The point of the grid that this measures.
     #[must_use]
@@ -128,60 +123,55 @@ impl Record {
 
     /// The rules beyond a column's type. The writer checks them too, so that what it writes can be read.
     pub(crate) fn check(&self) -> Result<(), BadField> {
+        let fields = self.to_fields();
+        let text = |column| fields[position(column)].as_str();
         let rule = |holds: bool, column: &'static str, reason: &str| {
-            if holds { Ok(()) } else { Err(BadField { column, reason: reason.to_owned() }) }
+            let bad = || BadField { column, value: text(column).to_owned(), reason: reason.to_owned() };
+            if holds { Ok(()) } else { Err(bad()) }
         };
-        for (column, text) in [
-            ("run", &self.run),
-            ("workload", &self.workload),
-            ("backend", &self.backend),
-            ("device", &self.device),
-            ("cache", &self.cache),
-            ("dtype", &self.dtype),
-            ("method", &self.method),
-            ("commit", &self.commit),
-        ] {
-            rule(!text.is_empty(), column, "is empty")?;
+        for column in ["run", "workload", "backend", "device", "cache", "dtype", "method", "commit"] {
+            rule(!text(column).is_empty(), column, "is empty")?;
         }
         // A record is one line of the file: that is what makes a torn line recognisable.
-        for (&column, text) in COLUMNS.iter().zip(self.to_fields()) {
-            rule(!text.contains(['\n', '\r']), column, "holds a line break")?;
+        for column in COLUMNS {
+            rule(!text(column).contains(['\n', '\r']), column, "holds a line break")?;
         }
         let (d_in, d_out) = (count_widths(&self.d_in), count_widths(&self.d_out));
         rule(d_in.is_some(), "d_in", "not a width, or several joined by '+'")?;
         rule(d_out.is_some(), "d_out", "not a width, or several joined by '+'")?;
         rule(d_in == d_out, "d_out", "has not as many widths as d_in")?;
-        rule(self.seq_len > 0, "seq_len", "must be at least 1")?;
-        rule(self.batch > 0, "batch", "must be at least 1")?;
-        rule(self.adapters > 0, "adapters", "must be at least 1")?;
-        for (column, value) in self.numbers() {
-            rule(value.is_none_or(f64::is_finite), column, "not a finite number")?;
+        for column in ["seq_len", "batch", "adapters"] {
+            rule(text(column) != "0", column, "must be at least 1")?;
+        }
+        for column in NUMBERS {
+            rule(!["NaN", "inf", "-inf"].contains(&text(column)), column, "not a finite number")?;
         }
         rule(self.time_ns > 0.0, "time_ns", "must be above 0")?;
         rule(self.limit_ns.is_none_or(|limit| limit > 0.0), "limit_ns", "must be above 0")?;
         rule(ordered(self.time_lo_ns, self.time_hi_ns), "time_hi_ns", "is below time_lo_ns")?;
-        rule(
-            ordered(self.slowdown_lo_pct, self.slowdown_hi_pct),
-            "slowdown_hi_pct",
-            "is below slowdown_lo_pct",
-        )
+        let is_ordered = ordered(self.slowdown_lo_pct, self.slowdown_hi_pct);
+        rule(is_ordered, "slowdown_hi_pct", "is below slowdown_lo_pct")
     }
+}
 
-    fn numbers(&self) -> [(&'static str, Option<f64>); 11] {
-        [
-            ("clock_mhz", self.clock_mhz),
-            ("time_ns", Some(self.time_ns)),
-            ("time_lo_ns", self.time_lo_ns),
-            ("time_hi_ns", self.time_hi_ns),
-            ("slowdown_pct", self.slowdown_pct),
-            ("slowdown_lo_pct", self.slowdown_lo_pct),
-            ("slowdown_hi_pct", self.slowdown_hi_pct),
-            ("floor_pct", self.floor_pct),
-            ("floor_pad_pct", self.floor_pad_pct),
-            ("limit_ns", self.limit_ns),
-            ("gflops", self.gflops),
-        ]
-    }
+/// The columns of type f64.
+const NUMBERS: [&str; 11] = [
+    "clock_mhz",
+    "time_ns",
+    "time_lo_ns",
+    "time_hi_ns",
+    "slowdown_pct",
+    "slowdown_lo_pct",
+    "slowdown_hi_pct",
+    "floor_pct",
+    "floor_pad_pct",
+    "limit_ns",
+    "gflops",
+];
+
+/// Where a column stands among [`COLUMNS`].
+pub(crate) fn position(name: &str) -> usize {
+    COLUMNS.iter().position(|column| *column == name).expect("a column's name")
 }
 
 /// How many widths a `d_in` or `d_out` holds; none if one of them is no width.

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::error::RecordError;
+use crate::error::{Fault, RecordError};
 use crate::format::to_csv;
 use crate::lock::{Lock, hidden};
 use crate::newest::key;
-use crate::read::read_to_write;
+use crate::read::{at, read_to_write};
 use crate::record::Record;
 
 /// The variable that names the folder of the runs' files, for the benches that write and the figure that
@@ -18,6 +18,14 @@ pub const MEASUREMENTS_VARIABLE: &str = "FUSED_LORA_MEASUREMENTS";
 pub const MEASUREMENTS: &str = "measurements";
 /// The help text of both.
 pub const MEASUREMENTS_HELP: &str = "Folder of the records; if relative, below the workspace";
+
+/// The workspace that this was built in. Not the working directory: that differs between `cargo bench` and
+/// `cargo run`.
+#[must_use]
+pub fn workspace_root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("this crate is two folders below the workspace")
+}
 
 /// A run's file, and its records in memory.
 ///
@@ -40,7 +48,7 @@ impl RunFile {
     /// the system refuses.
     pub fn create(path: impl AsRef<Path>) -> Result<RunFile, RecordError> {
         let path = path.as_ref();
-        let failed = |action, source| RecordError::Io { path: path.to_owned(), action, source };
+        let failed = |action, source| at(path, None, Fault::Io(action, source));
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|source| failed("its folder cannot be made", source))?;
         }
@@ -67,12 +75,6 @@ impl RunFile {
         let lock = Lock::take(path)?;
         let records = read_to_write(path)?;
         Ok(RunFile { path: path.to_owned(), records, _lock: lock })
-    }
-
-    /// The file's path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The file's records, in its order.
@@ -102,13 +104,9 @@ impl RunFile {
                 }
             }
         }
-        let bytes = to_csv(&merged);
-        let bytes = bytes.map_err(|refused| RecordError::Unwritable { path: self.path.clone(), refused })?;
-        replace(&self.path, &bytes).map_err(|source| RecordError::Io {
-            path: self.path.clone(),
-            action: "cannot be written",
-            source,
-        })?;
+        let failed = |fault| at(&self.path, None, fault);
+        let bytes = to_csv(&merged).map_err(|bad| failed(Fault::Unwritable(bad)))?;
+        replace(&self.path, &bytes).map_err(|source| failed(Fault::Io("cannot be written", source)))?;
         self.records = merged;
         Ok(())
     }

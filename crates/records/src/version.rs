@@ -1,14 +1,9 @@
 //! The versions of the file, and what a record of version 1 means in the columns that it lacks.
 
-use std::path::PathBuf;
-
-use crate::error::{RecordError, VERSION_LINE};
+use crate::error::{Fault, VERSION_LINE};
 
 /// What the first line of every version begins with.
 const MAGIC: &str = "# fused-lora-records ";
-
-/// Puts a file and line to what a single line's reader found.
-pub(crate) type At<'a> = &'a dyn Fn() -> (PathBuf, usize);
 
 /// A version that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +16,15 @@ pub(crate) enum Version {
 
 impl Version {
     /// The version that a file's first line names.
-    pub(crate) fn of(line: &[u8], at: At<'_>) -> Result<Version, RecordError> {
+    pub(crate) fn of(line: &[u8]) -> Result<Version, Fault> {
         if line == VERSION_LINE.as_bytes() {
             return Ok(Version::Two);
         }
-        let (path, _) = at();
         let start = String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned();
         match start.strip_prefix(MAGIC) {
             Some("1") => Ok(Version::One),
-            Some(version) => Err(RecordError::Version { path, found: version.to_owned() }),
-            None => Err(RecordError::NotRecords { path, found: start }),
+            Some(version) => Err(Fault::Version(version.to_owned())),
+            None => Err(Fault::NotRecords(start)),
         }
     }
 
@@ -43,21 +37,17 @@ impl Version {
 /// The text that a record of version 1 of that method has in a column that version 1 lacks; none if version 1
 /// has the column.
 pub(crate) fn default(column: &str, method: &str) -> Option<&'static str> {
-    match column {
-        "dtype" => Some(dtype(method)),
-        "adapters" => Some("1"),
-        "limit_ns" => Some(""),
-        "repeated" => Some("0"),
-        "ratio_by" => Some("wall"),
-        _ => None,
-    }
-}
-
-/// Everything was f16, save what PyTorch ran in another type; that type stands in the method's name.
-fn dtype(method: &str) -> &'static str {
-    match method.split_once('/') {
-        Some(("torch-fp32", _)) => "f32",
-        Some(("torch-bf16", _)) => "bf16",
-        _ => "f16",
-    }
+    Some(match column {
+        // Everything was f16, save what PyTorch ran in another type; that type stands in the method's name.
+        "dtype" => match method.split_once('/') {
+            Some(("torch-fp32", _)) => "f32",
+            Some(("torch-bf16", _)) => "bf16",
+            _ => "f16",
+        },
+        "adapters" => "1",
+        "limit_ns" => "",
+        "repeated" => "0",
+        "ratio_by" => "wall",
+        _ => return None,
+    })
 }

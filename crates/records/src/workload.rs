@@ -1,7 +1,5 @@
 //! What one forward pass of a measurement consists of, and the arithmetic that it cannot do without.
 
-use std::fmt::Write as _;
-
 /// One linear layer: x \[M, `d_in`\] → y \[M, `d_out`\], so K = `d_in` and N = `d_out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Projection {
@@ -57,7 +55,7 @@ impl Workload {
     /// If there is none; the error lists those there are.
     pub fn by_name(name: &str) -> Result<&'static Workload, UnknownWorkload> {
         let found = Workload::every().find(|workload| workload.name == name);
-        found.ok_or_else(|| UnknownWorkload { name: name.to_owned() })
+        found.ok_or_else(|| UnknownWorkload(name.to_owned()))
     }
 
     /// All of them: [`LINEARS`](Self::LINEARS), then [`LAYERS`](Self::LAYERS).
@@ -109,9 +107,9 @@ impl Workload {
         2.0 * m as f64 * (self.base_area() + self.adapter_area(rank, rank))
     }
 
-    /// The slow-down in percent that the adapter's arithmetic alone costs at the base's efficiency: 100·(r/N + r/K)
-    /// for one projection, 100·Σ r·(K+N) / Σ K·N for several. LoRA on every projection, that is: an adapter of
-    /// another kind in a transformer's layer has a floor of its own.
+    /// The slow-down in percent that the adapter's arithmetic alone costs at the base's efficiency:
+    /// 100·(r/N + r/K) for one projection, 100·Σ r·(K+N) / Σ K·N for several. This is for LoRA on every
+    /// projection: an adapter of another kind in a transformer's layer has a floor of its own.
     #[must_use]
     pub fn floor_pct(&self, rank: usize) -> f64 {
         100.0 * self.adapter_area(rank, rank) / self.base_area()
@@ -147,11 +145,8 @@ impl Workload {
 
 /// A name that belongs to no workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no workload '{name}'; there are {}", names())]
-pub struct UnknownWorkload {
-    /// The name that was asked for.
-    pub name: String,
-}
+#[error("there is no workload '{0}'; there are {names}", names = names())]
+pub struct UnknownWorkload(pub String);
 
 fn names() -> String {
     let names: Vec<&str> = Workload::every().map(Workload::name).collect();
@@ -159,12 +154,7 @@ fn names() -> String {
 }
 
 fn joined(widths: impl Iterator<Item = usize>) -> String {
-    let mut text = String::new();
-    for (i, width) in widths.enumerate() {
-        let plus = if i == 0 { "" } else { "+" };
-        write!(text, "{plus}{width}").expect("writing to a String cannot fail");
-    }
-    text
+    widths.map(|width| width.to_string()).collect::<Vec<_>>().join("+")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{line, record, text, version_1};
-use fused_lora_records::{Record, RecordError, RunFile, read, to_csv};
+use fused_lora_records::{Fault, Record, RecordError, RunFile, read, to_csv};
 use tempfile::TempDir;
 
 fn place() -> (TempDir, PathBuf) {
@@ -25,18 +25,12 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-fn at_rank(rank: usize) -> Record {
-    Record { rank, device: "a, \"b\" and c".into(), ..record() }
+fn fault<T: std::fmt::Debug>(result: Result<T, RecordError>) -> Fault {
+    result.unwrap_err().fault
 }
 
-#[test]
-fn the_file_is_as_documented() {
-    let (_folder, path) = place();
-    let mut file = RunFile::create(&path).unwrap();
-    assert_eq!(file.path(), path);
-    assert_eq!(fs::read_to_string(&path).unwrap(), text(&[]), "there at once");
-    file.put(&[record()]).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), text(&[line(&[])]));
+fn at_rank(rank: usize) -> Record {
+    Record { rank, device: "a, \"b\" and c".into(), ..record() }
 }
 
 #[test]
@@ -44,15 +38,21 @@ fn a_record_is_there_as_soon_as_it_is_put() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/er/records.csv");
     let mut file = RunFile::create(&path).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text(&[]), "there at once");
     let mut written = Vec::new();
-    for rank in [0, 10, 100] {
-        written.push(at_rank(rank));
+    for record in [record(), at_rank(0), at_rank(100)] {
+        written.push(record);
         file.put(&written[written.len() - 1..]).unwrap();
         assert_eq!(read(&[&path]).unwrap().records, written);
         assert_eq!(file.records(), written);
         assert_eq!(names(&path), [".records.csv.lock", "records.csv"], "nothing temporary");
     }
     assert_eq!(fs::read(&path).unwrap(), to_csv(&written).unwrap());
+    assert_eq!(
+        String::from_utf8(to_csv(&written[..1]).unwrap()).unwrap(),
+        text(&[line(&[])]),
+        "as documented"
+    );
 }
 
 #[test]
@@ -101,10 +101,8 @@ fn a_refused_record_changes_nothing() {
     file.put(&[at_rank(0)]).unwrap();
     let before = fs::read(&path).unwrap();
     let bad = Record { time_ns: f64::NAN, ..at_rank(10) };
-    match file.put(&[at_rank(100), bad]).unwrap_err() {
-        RecordError::Unwritable { refused, .. } => assert_eq!(refused.column, "time_ns"),
-        other => panic!("{other}"),
-    }
+    let refused = fault(file.put(&[at_rank(100), bad]));
+    assert!(matches!(&refused, Fault::Unwritable(bad) if bad.column == "time_ns"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(file.records(), [at_rank(0)]);
 }
@@ -117,7 +115,7 @@ fn where_the_system_refuses_the_old_file_stays() {
     let before = fs::read(&path).unwrap();
     // A folder is in the temporary file's place.
     fs::create_dir(path.with_file_name(".records.csv.tmp")).unwrap();
-    assert!(matches!(file.put(&[at_rank(10)]), Err(RecordError::Io { .. })));
+    assert!(matches!(fault(file.put(&[at_rank(10)])), Fault::Io(..)));
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(file.records(), [at_rank(0)]);
 }
@@ -142,7 +140,7 @@ fn a_new_file_takes_the_place_of_the_old() {
 fn an_existing_file_is_not_overwritten() {
     let (_folder, path) = place();
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(RunFile::create(&path), Err(RecordError::Io { .. })));
+    assert!(matches!(fault(RunFile::create(&path)), Fault::Io(..)));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     assert_eq!(names(&path), ["records.csv"]);
 }
@@ -184,11 +182,11 @@ fn a_file_that_was_cut_at_any_byte_is_gone_on_with() {
 #[test]
 fn only_files_of_this_version_are_opened() {
     let (_folder, path) = place();
-    assert!(matches!(RunFile::open(&path), Err(RecordError::Io { .. })), "there is none yet");
+    assert!(matches!(fault(RunFile::open(&path)), Fault::Io(..)), "there is none yet");
     assert_eq!(names(&path), [""; 0], "and no lock");
     let whole = text(&[line(&[])]);
     fs::write(&path, version_1(&whole)).unwrap();
-    assert!(matches!(RunFile::open(&path), Err(RecordError::OldVersion { .. })));
+    assert!(matches!(fault(RunFile::open(&path)), Fault::OldVersion));
     let cases = [
         "other text".to_owned(),
         "other text\nin lines\n".to_owned(),
@@ -210,8 +208,8 @@ fn a_file_has_one_writer_at_a_time() {
     let (_folder, path) = place();
     let mut first = RunFile::create(&path).unwrap();
     for _ in 0..2 {
-        assert!(matches!(RunFile::open(&path), Err(RecordError::InUse { .. })));
-        assert!(matches!(RunFile::create(&path), Err(RecordError::InUse { .. })));
+        assert!(matches!(fault(RunFile::open(&path)), Fault::InUse));
+        assert!(matches!(fault(RunFile::create(&path)), Fault::InUse));
         // The lock outlives the file that it was taken for.
         first.put(&[record()]).unwrap();
     }
@@ -237,7 +235,7 @@ fn writers_in_turn_lose_nothing() {
                     let mut file = loop {
                         match RunFile::open(path) {
                             Ok(file) => break file,
-                            Err(RecordError::InUse { .. }) => std::thread::yield_now(),
+                            Err(RecordError { fault: Fault::InUse, .. }) => std::thread::yield_now(),
                             Err(other) => panic!("{other}"),
                         }
                     };

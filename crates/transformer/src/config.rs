@@ -31,7 +31,7 @@ impl Config {
             [("width d", d), ("number of heads", heads), ("MLP width", mlp), ("number of layers", layers)]
         {
             if size == 0 {
-                return Err(Error::ZeroSize { what });
+                return Err(Error::ZeroSize(what));
             }
         }
         if !d.is_multiple_of(heads) {
@@ -74,7 +74,7 @@ mod tests {
             (Config { mlp: 0, ..good }, "MLP width"),
             (Config { layers: 0, ..good }, "number of layers"),
         ] {
-            assert_eq!(config.validated(), Err(Error::ZeroSize { what }));
+            assert_eq!(config.validated(), Err(Error::ZeroSize(what)));
         }
         assert_eq!(
             Error::Heads { heads: 15, d: 1024 }.to_string(),

@@ -3,11 +3,8 @@
 #[non_exhaustive]
 pub enum Error {
     /// A size of the model is zero.
-    #[error("the model's {what} is 0: it must be at least 1")]
-    ZeroSize {
-        /// Which size.
-        what: &'static str,
-    },
+    #[error("the model's {0} is 0: it must be at least 1")]
+    ZeroSize(&'static str),
     /// The number of heads does not divide the width.
     #[error("{heads} heads do not divide the width d = {d}")]
     Heads {
@@ -35,11 +32,8 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A name that is no choice of projections.
-    #[error("unknown projections {name:?} for LoRA; known are \"all\", \"q,v\"")]
-    UnknownTargets {
-        /// The name.
-        name: String,
-    },
+    #[error("unknown projections {0:?} for LoRA; known are \"all\", \"q,v\"")]
+    UnknownTargets(String),
     /// A product or attention rejected its operands.
     #[error(transparent)]
     Library(#[from] fused_lora::Error),

@@ -35,7 +35,8 @@ pub enum Stage {
 /// One layer with its weights in a backend's layout. Clones share the weights.
 #[derive(Clone, Debug)]
 pub struct Layer<B: Backend> {
-    config: Config,
+    /// Its sizes; `layers` is the number of layers of the model.
+    pub(crate) config: Config,
     backend: B,
     norm1: B::LayerNorm,
     qkv: B::Linear,
@@ -146,11 +147,6 @@ impl<B: Backend> Layer<B> {
             self.backend.linear(weight.slice(s![rows, ..]), &epilogue)
         });
         parts.collect()
-    }
-
-    /// The layer's sizes. (`layers` is the number of layers of the model.)
-    pub fn config(&self) -> Config {
-        self.config
     }
 
     /// `x: [M, d]` → `y: [M, d]`, where the M rows are whole sequences of `seq_len` tokens, one after

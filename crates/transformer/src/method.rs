@@ -140,7 +140,7 @@ impl FromStr for Targets {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|targets| targets.name() == name);
-        found.ok_or_else(|| Error::UnknownTargets { name: name.to_owned() })
+        found.ok_or_else(|| Error::UnknownTargets(name.to_owned()))
     }
 }
 

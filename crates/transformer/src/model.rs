@@ -27,7 +27,7 @@ impl<B: Backend> Model<B> {
         let sizes = |config: Config| [config.d, config.heads, config.mlp];
         expect_shape("the model", &[config.layers], &[layers.len()])?;
         for layer in &layers {
-            expect_shape("a layer", &sizes(config), &sizes(layer.config()))?;
+            expect_shape("a layer", &sizes(config), &sizes(layer.config))?;
         }
         Ok(Self { config, layers })
     }
@@ -71,11 +71,6 @@ impl<B: Backend> Model<B> {
         expect_shape("the model's adapters", &[self.config.layers], &[adapters.len()])?;
         let layers = self.layers.iter().zip(adapters).map(|(layer, adapters)| layer.with_adapters(adapters));
         Ok(Self { config: self.config, layers: layers.collect::<Result<_, _>>()? })
-    }
-
-    /// The model's sizes.
-    pub fn config(&self) -> Config {
-        self.config
     }
 
     /// The model's layers.

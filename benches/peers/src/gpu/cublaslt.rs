@@ -10,12 +10,12 @@ use fused_lora::Strategy;
 use fused_lora::cuda::{Buffer, Stream};
 use fused_lora_benches::cuda::captured::Captured;
 use fused_lora_benches::cuda::{Gpu, Operands};
-use fused_lora_benches::linear::{Library, Setup, theirs};
+use fused_lora_benches::executor::LinearSetup;
+use fused_lora_benches::linear::{Library, theirs};
 use fused_lora_benches::method::Call;
 use half::f16;
 use ndarray::Array2;
 
-use super::fastest::fastest;
 use super::library::Handle;
 use super::matmul::{Algorithm, Matmul, WORKSPACE_BYTES};
 use super::steps::{Product, Step, padded, steps, with_zeros};
@@ -25,6 +25,9 @@ use crate::weights::{Kept, weights};
 const TRIAL: f64 = 0.3e-3;
 /// Calls of a trial, at least and at most.
 const CALLS: [usize; 2] = [2, 20];
+
+/// Times that each is timed, after one run that does not count.
+const TRIALS: usize = 3;
 
 /// A call with an algorithm.
 struct Ready {
@@ -65,7 +68,7 @@ impl CublasLt {
     /// Its base product, or its three calls, in a graph of as many passes as this library's strategies make.
     fn method(
         self: &Rc<Self>,
-        setup: &Setup<Gpu>,
+        setup: &LinearSetup<Gpu>,
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
@@ -149,5 +152,48 @@ impl CublasLt {
         // keeps until its last launch is waited for; h, y and the scratch memory are written in the order of
         // the one stream.
         unsafe { matmul.enqueue(&self.handle, algorithm, step, self.scratch.address(), stream.as_raw()) }
+    }
+}
+
+/// The number of the way that `seconds` finds fastest, by its fastest trial; None if there are none.
+///
+/// They are tried in turn, so that a slow moment of the device does not fall on one of them alone.
+///
+/// # Errors
+///
+/// The first of `seconds`.
+fn fastest<E>(ways: usize, mut seconds: impl FnMut(usize) -> Result<f64, E>) -> Result<Option<usize>, E> {
+    let mut best = vec![f64::INFINITY; ways];
+    for trial in 0..=TRIALS {
+        for (way, best) in best.iter_mut().enumerate() {
+            let time = seconds(way)?;
+            if trial > 0 {
+                *best = best.min(time);
+            }
+        }
+    }
+    Ok((0..ways).min_by(|&a, &b| best[a].total_cmp(&best[b])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found among ways that take so long, run by run.
+    fn found<const N: usize>(times: [[f64; 4]; N]) -> Result<Option<usize>, &'static str> {
+        let mut runs = [0; N];
+        fastest(N, |way| {
+            runs[way] += 1;
+            times[way].get(runs[way] - 1).copied().ok_or("a fifth run")
+        })
+    }
+
+    #[test]
+    fn the_fastest_is_kept() {
+        assert_eq!(found([[3.0; 4], [2.0; 4], [2.5; 4]]), Ok(Some(1)));
+        assert_eq!(found([]), Ok(None));
+        assert_eq!(fastest(2, |way| if way == 0 { Ok(1.0) } else { Err("gone") }), Err("gone"));
+        // The first run of each does not count, and one fast trial is enough, be it the last.
+        assert_eq!(found([[0.1, 5.0, 5.0, 5.0], [100.0, 9.0, 9.0, 4.0]]), Ok(Some(1)));
     }
 }

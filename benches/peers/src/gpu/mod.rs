@@ -7,7 +7,6 @@
 //! and is not counted as such.
 
 mod cublaslt;
-mod fastest;
 mod library;
 mod matmul;
 mod steps;

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use fused_lora::Strategy;
 use fused_lora::cpu::Simd;
 use fused_lora_benches::check::{Wrong, check};
-use fused_lora_benches::linear::{Library, Linears, Setup, theirs, this_library};
+use fused_lora_benches::executor::LinearSetup;
+use fused_lora_benches::linear::{Library, Linears, theirs, this_library};
 use fused_lora_benches::method::{Provider, Suite as _};
 use fused_lora_benches::operands::{Layout, on_host};
 use fused_lora_benches::processor::Processor;
@@ -54,7 +55,7 @@ fn on_the_double(test: &str, variables: &[(&str, &str)]) -> bool {
 
 /// The steps of a forward pass, on the host.
 fn double() -> Library<Processor> {
-    let make = |setup: &Setup<Processor>, strategy: Strategy, rank: usize| {
+    let make = |setup: &LinearSetup<Processor>, strategy: Strategy, rank: usize| {
         let adapter_rank = (strategy != Strategy::Base).then_some(rank);
         let adapter = |lora: &_| {
             let (a, b) = with_zeros(lora);
@@ -105,7 +106,8 @@ fn what_is_asked_for_is_the_operation() {
     let mut methods = cpu.methods(size);
     methods.retain(|method| method.provider == Provider::Library(1) && method.rank <= 100);
     assert_eq!(methods.iter().map(|method| method.rank).collect::<Vec<_>>(), [0, 10, 100]);
-    let mut calls = cpu.prepare(size, 1, &methods).unwrap();
+    let mut calls =
+        cpu.prepare(size, 1, &methods).unwrap().into_iter().map(Option::unwrap).collect::<Vec<_>>();
     for (method, call) in methods.iter().zip(&mut calls) {
         let expected = cpu.expected(size, method).unwrap();
         check(method, &mut **call, &expected).unwrap_or_else(|error| panic!("{error}"));

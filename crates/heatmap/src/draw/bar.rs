@@ -43,8 +43,8 @@ pub(super) fn draw(canvas: &Canvas<'_>, layout: &Layout, figure: &Figure) -> Res
         let label = Label { at, size: TICK_LABEL, align: Align::Left, colour: INK, upwards: false };
         label.draw(canvas, &text)?;
     }
-    let size = fitting_size(figure.scale.label(), AXIS_LABEL, bar.height());
+    let size = fitting_size(&figure.scale.label, AXIS_LABEL, bar.height());
     let at = (bar.right + 60, bar.centre().1);
     let label = Label { at, size, align: Align::Centre, colour: INK, upwards: true };
-    label.draw(canvas, figure.scale.label())
+    label.draw(canvas, &figure.scale.label)
 }

@@ -56,17 +56,18 @@ pub(super) fn html(sheets: &[Sheet], views: &[View], first: usize) -> String {
 <main>
 <header>
 <h1>What an adapter costs</h1>
-<p>Each cell is one forward pass, measured: a panel per sequence length, batch size to the right, rank r downwards;
-the darker, the smaller the number, and r = 0 shows the noise. The <em>floor</em> is what the adapter’s arithmetic
-alone costs at the speed of the layer without it. Point at a cell, tap it, or move with the arrow keys to see what was
-measured.</p>
+<p>Each cell is one forward pass, measured: a panel per sequence length, batch size to the right, rank r
+downwards; the darker, the smaller the number, and r = 0 shows the noise. The <em>floor</em> is what the
+adapter’s arithmetic alone costs at the speed of the layer without it. Point at a cell, tap it, or move with
+the arrow keys to see what was measured.</p>
 </header>
 <form id="switches" aria-label="What is shown"></form>
 <noscript><p>Without a script this page shows its first figure alone.</p></noscript>
 <div id="figures">
 {figures}<div id="tip" role="status" hidden></div>
 </div>
-<details id="numbers"><summary>All numbers of this figure</summary><div class="wide"><table></table></div></details>
+<details id="numbers"><summary>All numbers of this figure</summary>
+<div class="wide"><table></table></div></details>
 </main>
 <script type="application/json" id="data">{data}</script>
 <script>

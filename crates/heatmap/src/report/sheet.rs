@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use clap::ValueEnum as _;
 use fused_lora_records::Record;
 
 use crate::error::Error;
@@ -12,16 +13,9 @@ use crate::select::{BASES, MAX_ROWS, Query, Selection, default_rows, on_grid};
 /// The records of figures that differ in their metric alone.
 #[derive(Clone, Debug)]
 pub(super) struct Sheet {
-    /// Those metrics of which there is a number to draw; at least one.
-    pub(super) selections: Vec<MetricSelection>,
+    /// Of each metric that there is a number of; at least one.
+    pub(super) selections: Vec<(Metric, Selection)>,
     pub(super) device: String,
-}
-
-/// A selection with a number of that metric.
-#[derive(Clone, Debug)]
-pub(super) struct MetricSelection {
-    pub(super) metric: Metric,
-    pub(super) selection: Selection,
 }
 
 impl Sheet {
@@ -54,11 +48,11 @@ impl Sheet {
                     adapters: Some(adapters),
                 };
                 let mut selections = Vec::new();
-                for metric in Metric::ALL {
+                for &metric in Metric::value_variants() {
                     match query.select(records.to_vec(), metric) {
-                        Ok(selection) => selections.push(MetricSelection { metric, selection }),
+                        Ok(selection) => selections.push((metric, selection)),
                         // Of peers, say, nobody recorded the floor.
-                        Err(Error::NothingToDraw { .. }) => {}
+                        Err(Error::NothingToDraw(_)) => {}
                         Err(error) => return Err(error),
                     }
                 }
@@ -72,7 +66,7 @@ impl Sheet {
 
     /// Any of them: they hold the same records.
     pub(super) fn selection(&self) -> &Selection {
-        &self.selections[0].selection
+        &self.selections[0].1
     }
 }
 

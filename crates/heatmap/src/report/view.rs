@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use fused_lora_records::Cell;
 
-use super::sheet::MetricSelection;
 use crate::colormap::Colormap;
 use crate::draw::{areas, draw_svg};
 use crate::error::Error;
 use crate::figure::Figure;
 use crate::metric::Metric;
 use crate::scale::Vmax;
+use crate::select::Selection;
 use crate::text::{FAMILIES, escaped};
 
 /// A figure.
@@ -24,17 +24,16 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn draw(
-        selection: &MetricSelection,
+        (metric, selection): &(Metric, Selection),
         sheet: usize,
         vmax: Vmax,
         colormap: Colormap,
     ) -> Result<View, Error> {
-        let MetricSelection { metric, selection } = selection;
         let figure = Figure::new(selection, *metric, vmax, colormap);
         let drawn = lean(&draw_svg(&figure)?);
         let (tag, rest) = drawn.split_once('>').ok_or_else(|| Error::draw("there is no tag"))?;
         let content = rest.trim_end().strip_suffix("</svg>").ok_or_else(|| Error::draw("there is no end"))?;
-        let name = escaped(&format!("{} of {}", figure.scale.label(), selection.workload));
+        let name = escaped(&format!("{} of {}", figure.scale.label, selection.workload));
         let mut svg =
             format!("{tag} role=\"group\" aria-label=\"{name}\"><g aria-hidden=\"true\">{content}</g>\n");
         for (row, Cell { seq_len, batch, rank }, rect) in areas(&figure) {

@@ -137,7 +137,8 @@ impl Browser {
         let selector_text = json!(selector);
         let found = self.eval(&format!(
             "(() => {{
-                const seen = [...document.querySelectorAll({selector_text})].filter((e) => e.checkVisibility());
+                const all = [...document.querySelectorAll({selector_text})];
+                const seen = all.filter((e) => e.checkVisibility());
                 seen[0]?.scrollIntoView({{ block: 'nearest' }});
                 const box = seen[0]?.getBoundingClientRect();
                 return [seen.length, box?.x + box?.width / 2, box?.y + box?.height / 2];

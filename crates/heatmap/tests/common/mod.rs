@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Selection, Vmax, draw_svg};
-use fused_lora_records::{Record, read};
+use fused_lora_records::{BATCHES, Cell, RANKS, Record, SEQ_LENS, grid, read};
 
 pub(crate) fn fixture_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/made-up-linear-1024x1024.csv")
@@ -32,17 +32,28 @@ fn records(path: &Path) -> Vec<Record> {
     found.records
 }
 
-pub(crate) fn select(records: Vec<Record>) -> Selection {
-    Query::default().select(records, Metric::Slowdown).unwrap()
+/// The query of these rows; without any, of the usual ones.
+pub(crate) fn query(rows: &[&str]) -> Query {
+    Query { rows: rows.iter().map(|row| (*row).to_owned()).collect(), ..Query::default() }
 }
 
-/// The default figure of these records.
-pub(crate) fn figure(records: Vec<Record>) -> Figure {
-    Figure::new(&select(records), Metric::Slowdown, Vmax::Fixed(35.0), Colormap::Rocket)
+pub(crate) fn select(rows: &[&str], records: Vec<Record>) -> Selection {
+    query(rows).select(records, Metric::Slowdown).unwrap()
 }
 
-pub(crate) fn draw(records: Vec<Record>) -> Drawing {
-    Drawing::parse(&draw_svg(&figure(records)).unwrap())
+/// The figure of these rows in its usual colours.
+pub(crate) fn figure(rows: &[&str], records: Vec<Record>) -> Figure {
+    Figure::new(&select(rows, records), Metric::Slowdown, Vmax::Fixed(35.0), Colormap::Rocket)
+}
+
+pub(crate) fn draw(rows: &[&str], records: Vec<Record>) -> Drawing {
+    Drawing::of(&figure(rows, records))
+}
+
+/// How a slow-down is written into its cell.
+pub(crate) fn written(value: f64) -> String {
+    let number = format!("{value:.1}");
+    if number == "-0.0" { "0.0".to_owned() } else { number }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +71,24 @@ impl Rect {
 
     pub(crate) fn holds(&self, (x, y): (i32, i32)) -> bool {
         (self.x..=self.x + self.width).contains(&x) && (self.y..=self.y + self.height).contains(&y)
+    }
+}
+
+impl Text {
+    /// Left, top, right and bottom, where a character is so many times its size wide.
+    pub(crate) fn extent(&self, width: f64) -> [f64; 4] {
+        let (length, half) = (width * self.size * self.text.chars().count() as f64, 0.4 * self.size);
+        let (x, y) = (f64::from(self.at.0), f64::from(self.at.1));
+        let before = match self.anchor.as_str() {
+            "start" => 0.0,
+            "middle" => length / 2.0,
+            _ => length,
+        };
+        if self.upwards {
+            [x - half, y + before - length, x + half, y + before]
+        } else {
+            [x - before, y - half, x - before + length, y + half]
+        }
     }
 }
 
@@ -90,6 +119,10 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
+    pub(crate) fn of(figure: &Figure) -> Drawing {
+        Drawing::parse(&draw_svg(figure).unwrap())
+    }
+
     pub(crate) fn parse(svg: &str) -> Drawing {
         let document = roxmltree::Document::parse(svg).unwrap();
         let root = document.root_element();
@@ -128,6 +161,21 @@ impl Drawing {
         let found: Vec<_> = self.cells.iter().filter(|(rect, _)| (rect.x, rect.y) == (x, y)).collect();
         assert_eq!(found.len(), 1, "cells at ({x}, {y})");
         (found[0].0, &found[0].1)
+    }
+
+    /// The grid's cells of a row of panels, each with its rectangle, its fill, and the texts in it.
+    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = (Cell, Rect, &str, Vec<&Text>)> {
+        grid().map(move |cell| {
+            let (rect, fill) = self.at(row, cell);
+            (cell, rect, fill, self.texts_in(rect))
+        })
+    }
+
+    /// A cell of the grid in a row of panels.
+    pub(crate) fn at(&self, row: usize, cell: Cell) -> (Rect, &str) {
+        let column = SEQ_LENS.iter().position(|seq_len| *seq_len == cell.seq_len).unwrap();
+        let batch = BATCHES.iter().position(|batch| *batch == cell.batch).unwrap();
+        self.cell(row, column, batch, RANKS.iter().position(|rank| *rank == cell.rank).unwrap())
     }
 
     /// The texts whose middle is in the rectangle.

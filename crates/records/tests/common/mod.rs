@@ -54,50 +54,19 @@ pub(crate) fn text(lines: &[String]) -> String {
     text
 }
 
+/// The text of each column of [`record`].
+const VALUES: &str = "20260101-120000,linear-1024x1024,cpu,made up,2,avx512,550.54,2900.5,cold,bf16,fused,\
+    1024,1024,128,4,10,3,1234567.5,1200000,1300000,2.5,-0.4,3.25,1.953125,3.125,1100000.25,187.5,31,2,cpu,\
+    0123456789abcdef,false,2026-01-01T12:00:00.125Z";
+
 /// The line of [`record`], with some columns' text replaced.
 pub(crate) fn line(changes: &[(&str, &str)]) -> String {
-    let values = [
-        ("run", "20260101-120000"),
-        ("workload", "linear-1024x1024"),
-        ("backend", "cpu"),
-        ("device", "made up"),
-        ("threads", "2"),
-        ("simd", "avx512"),
-        ("driver", "550.54"),
-        ("clock_mhz", "2900.5"),
-        ("cache", "cold"),
-        ("dtype", "bf16"),
-        ("method", "fused"),
-        ("d_in", "1024"),
-        ("d_out", "1024"),
-        ("seq_len", "128"),
-        ("batch", "4"),
-        ("rank", "10"),
-        ("adapters", "3"),
-        ("time_ns", "1234567.5"),
-        ("time_lo_ns", "1200000"),
-        ("time_hi_ns", "1300000"),
-        ("slowdown_pct", "2.5"),
-        ("slowdown_lo_pct", "-0.4"),
-        ("slowdown_hi_pct", "3.25"),
-        ("floor_pct", "1.953125"),
-        ("floor_pad_pct", "3.125"),
-        ("limit_ns", "1100000.25"),
-        ("gflops", "187.5"),
-        ("samples", "31"),
-        ("repeated", "2"),
-        ("ratio_by", "cpu"),
-        ("commit", "0123456789abcdef"),
-        ("dirty", "false"),
-        ("measured_at", "2026-01-01T12:00:00.125Z"),
-    ];
-    for (column, _) in changes {
-        assert!(values.iter().any(|(name, _)| name == column), "no column {column}");
+    let mut values: Vec<&str> = VALUES.split(',').collect();
+    for &(column, text) in changes {
+        let place = fused_lora_records::COLUMNS.iter().position(|name| *name == column);
+        values[place.unwrap_or_else(|| panic!("no column {column}"))] = text;
     }
-    let of = |(name, value): &(&str, &str)| {
-        changes.iter().find(|(column, _)| column == name).map_or(*value, |(_, text)| *text).to_owned()
-    };
-    values.iter().map(of).collect::<Vec<_>>().join(",")
+    values.join(",")
 }
 
 /// The columns that version 1 lacks.

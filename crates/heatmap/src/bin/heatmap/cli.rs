@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use fused_lora_heatmap::{Colormap, MAX_ROWS, Metric, Query, Vmax};
-use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Workload};
+use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE};
 
 /// Draws the six-panel figure of a measured grid: slow-down by batch size, rank, sequence length and
 /// strategy.
@@ -35,40 +34,15 @@ pub(crate) struct Cli {
     vmax: Option<Vmax>,
 
     /// What the cells show
-    #[arg(long, default_value = "slowdown", value_parser = metric_parser())]
+    #[arg(long, value_enum, default_value = "slowdown")]
     pub(crate) metric: Metric,
 
     /// Map of colours
-    #[arg(long, default_value = "rocket", value_parser = colormap_parser())]
+    #[arg(long, value_enum, default_value = "rocket")]
     pub(crate) colormap: Colormap,
 
-    /// Workload to draw [default: that of the newest record]
-    #[arg(long, value_parser = |name: &str| Workload::by_name(name).map(|found| found.name().to_owned()))]
-    workload: Option<String>,
-
-    /// Backend to draw [default: that of the newest record]
-    #[arg(long, value_name = "NAME")]
-    backend: Option<String>,
-
-    /// Device to draw [default: that of the newest record]
-    #[arg(long, value_name = "NAME", conflicts_with = "mix_devices")]
-    device: Option<String>,
-
-    /// Draw the records of all devices in one figure, of each cell the newest
-    #[arg(long)]
-    mix_devices: bool,
-
-    /// State of the caches to draw [default: cold, else that of the newest record]
-    #[arg(long, value_name = "NAME")]
-    cache: Option<String>,
-
-    /// Element type to draw, such as f16 or bf16 [default: that of the newest record]
-    #[arg(long, value_name = "NAME")]
-    dtype: Option<String>,
-
-    /// Number of adapters in a batch to draw [default: that of the newest record]
-    #[arg(long, value_name = "NUMBER", value_parser = adapters)]
-    adapters: Option<usize>,
+    #[command(flatten)]
+    query: Query,
 
     /// Folder to write into [default: figures/local/ in the workspace]
     #[arg(long, value_name = "DIR")]
@@ -86,16 +60,8 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn query(&self) -> Query {
-        Query {
-            rows: self.rows.clone().map(|rows| rows.0).unwrap_or_default(),
-            workload: self.workload.clone(),
-            backend: self.backend.clone(),
-            device: self.device.clone(),
-            mix_devices: self.mix_devices,
-            cache: self.cache.clone(),
-            dtype: self.dtype.clone(),
-            adapters: self.adapters,
-        }
+        let rows = self.rows.clone().unwrap_or_default();
+        Query { rows, ..self.query.clone() }
     }
 
     pub(crate) fn vmax(&self) -> Vmax {
@@ -112,9 +78,8 @@ impl Cli {
     }
 }
 
-/// The methods of the rows. A type of its own, since clap takes a `Vec` for an option given several times.
-#[derive(Clone, Debug)]
-struct Rows(Vec<String>);
+/// The methods of the rows. Not called `Vec`, which clap takes for an option that may be repeated.
+type Rows = Vec<String>;
 
 fn rows(text: &str) -> Result<Rows, String> {
     let rows: Vec<String> = text.split(',').map(|row| row.trim().to_owned()).collect();
@@ -126,12 +91,8 @@ fn rows(text: &str) -> Result<Rows, String> {
     }
     match rows.iter().enumerate().find(|(i, row)| rows[..*i].contains(row)) {
         Some((_, row)) => Err(format!("'{row}' is twice among the rows")),
-        None => Ok(Rows(rows)),
+        None => Ok(rows),
     }
-}
-
-fn adapters(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "not a whole number above 0".to_owned())
 }
 
 fn vmax(text: &str) -> Result<Vmax, String> {
@@ -142,18 +103,6 @@ fn vmax(text: &str) -> Result<Vmax, String> {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(Vmax::Fixed(number)),
         _ => Err("neither a number above 0 nor `auto`".to_owned()),
     }
-}
-
-fn metric_parser() -> impl clap::builder::TypedValueParser<Value = Metric> {
-    let by_name = |name: String| Metric::ALL.into_iter().find(|metric| metric.name() == name);
-    PossibleValuesParser::new(Metric::ALL.map(Metric::name))
-        .map(move |name| by_name(name).expect("one of the possible values"))
-}
-
-fn colormap_parser() -> impl clap::builder::TypedValueParser<Value = Colormap> {
-    let by_name = |name: String| Colormap::ALL.into_iter().find(|map| map.name() == name);
-    PossibleValuesParser::new(Colormap::ALL.map(Colormap::name))
-        .map(move |name| by_name(name).expect("one of the possible values"))
 }
 
 #[cfg(test)]
@@ -187,41 +136,5 @@ mod tests {
         assert_eq!(vmax(&["--metric", "time"]), Vmax::Auto);
         assert_eq!(vmax(&["--metric", "time", "--vmax", "3.5"]), Vmax::Fixed(3.5));
         assert_eq!(vmax(&["--vmax", "auto"]), Vmax::Auto);
-    }
-
-    #[test]
-    fn mistakes_are_usage_errors() {
-        let mistakes: &[&[&str]] = &[
-            &["--vmax", "0"],
-            &["--vmax", "-5"],
-            &["--vmax", "NaN"],
-            &["--vmax", "inf"],
-            &["--vmax", ""],
-            &["--vmax", "lots"],
-            &["--rows", ""],
-            &["--rows", "fused,"],
-            &["--rows", "fused,fused"],
-            &["--rows", "a,b,c,d,e"],
-            &["--metric", "speed"],
-            &["--colormap", "jet"],
-            &["--workload", "linear-1x1"],
-            &["--publish", "--out", "here"],
-            &["--device", "x", "--mix-devices"],
-            &["--adapters", "0"],
-            &["--adapters", "-1"],
-            &["--adapters", "two"],
-            &["--report", "--publish"],
-            &["--report", "--mix-devices"],
-            &["--report", "here"],
-            &["--data"],
-            &["--out"],
-            &["stray"],
-        ];
-        for arguments in mistakes {
-            let error = parse(arguments).expect_err(&arguments.join(" "));
-            assert_eq!(error.exit_code(), 2, "{arguments:?}");
-        }
-        let error = parse(&["--workload", "linear-1x1"]).unwrap_err().to_string();
-        assert!(error.contains("gpt2-medium-linears"), "{error}");
     }
 }

@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use fused_lora_heatmap::{
-    Figure, Origin, Output, Report, Selection, Source, draw_svg, png_from_svg, workspace_root, write_report,
+    Figure, Origin, Output, Report, Selection, Source, draw_svg, png_from_svg, write_report,
 };
-use fused_lora_records::to_csv;
+use fused_lora_records::{to_csv, workspace_root};
 
 use cli::Cli;
 
