@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use fused_lora_kernels::{
-    instructions::{INSTRUCTIONS, Instruction, SM90_INSTRUCTIONS, Sm90Instruction},
+    instructions::{INSTRUCTIONS, Instruction, SM90_INSTRUCTIONS},
     layer_table::{LAYER_KERNELS, LayerKernel, LayerOperation},
     sm90_tile::MAX_CLUSTER,
     table::{KERNELS, Kernel, Operation, SM90_KERNELS},
@@ -71,7 +71,7 @@ impl Workspace {
             specs,
         };
         let instructions = INSTRUCTIONS.iter().map(instruction).collect();
-        let sm90_instructions = SM90_INSTRUCTIONS.iter().map(sm90_instruction).collect();
+        let sm90_instructions = SM90_INSTRUCTIONS.iter().map(instruction).collect();
         vec![
             module("sm_80", Arch::Sm80, &[], ampere.collect()),
             module("sm_80_instructions", Arch::Sm80, &["instructions"], instructions),
@@ -156,19 +156,12 @@ fn sm90_kernel(row: &Kernel) -> KernelSpec {
     }
 }
 
-/// Each must come to the instruction that it is named for.
+/// Each must come to the instruction that it is named for. Those of 9.0 all have a map in their parameters,
+/// whether they need it or not.
 fn instruction(row: &Instruction) -> KernelSpec {
     KernelSpec {
-        machine_code: words(&[row.machine_code]),
-        ..spec(row.name, row.threads, row.max_registers, row.shared_bytes)
-    }
-}
-
-/// As for any GPU. All have a map in their parameters, whether they need it or not.
-fn sm90_instruction(row: &Sm90Instruction) -> KernelSpec {
-    KernelSpec {
         cluster: row.cluster,
-        tensor_maps: true,
+        tensor_maps: row.is_sm90,
         machine_code: words(row.machine_code),
         ..spec(row.name, row.threads, row.max_registers, row.shared_bytes)
     }

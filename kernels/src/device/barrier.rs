@@ -1,4 +1,4 @@
-//! Barriers. PTX ISA 9.7.13.
+//! Barriers. PTX ISA, "bar, barrier", "bar.warp.sync".
 
 use core::arch::asm;
 
@@ -28,7 +28,8 @@ instruction! {
 }
 
 instruction! {
-    /// `bar.sync ID, THREADS`: the same among THREADS threads, whole warps, that agree on barrier ID, 1 to 15.
+    /// `bar.sync ID, THREADS`: the same among THREADS threads, whole warps, that agree on barrier ID, 1 to
+    /// 15.
     ///
     /// # Safety
     ///

@@ -1,5 +1,5 @@
-//! Clusters: CTAs that run at the same time and reach each other's shared memory. PTX ISA 9.7.13.4
-//! `barrier.cluster`, 9.7.9.23 `mapa`, 10 *Special Registers*.
+//! Clusters: CTAs that run at the same time and reach each other's shared memory. PTX ISA,
+//! "barrier.cluster", "mapa", "Special Registers".
 
 use core::arch::asm;
 
@@ -27,7 +27,10 @@ macro_rules! special_register {
         pub fn $name() -> u32 {
             let value: u32;
             // SAFETY: reading a special register has no precondition.
-            unsafe { asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value, options(pure, nomem, nostack)) };
+            unsafe {
+                asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value,
+                    options(pure, nomem, nostack));
+            }
             value
         }
     };
@@ -51,8 +54,8 @@ special_register! {
 }
 
 instruction! {
-    /// `barrier.cluster.arrive.release.aligned`: says that this thread has come; what it did before is ordered before
-    /// what the others do after their wait.
+    /// `barrier.cluster.arrive.release.aligned`: says that this thread has come; what it did before is
+    /// ordered before what the others do after their wait.
     ///
     /// # Safety
     ///

@@ -1,4 +1,4 @@
-//! Asynchronous copies from global to shared memory. PTX ISA 9.7.9.25.3, `cp.async`.
+//! Asynchronous copies from global to shared memory. PTX ISA, "cp.async".
 
 use core::arch::asm;
 

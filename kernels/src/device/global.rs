@@ -1,4 +1,5 @@
-//! Global memory. PTX ISA 9.7.9.8 `ld`, 9.7.9.11 `st`, 9.7.13.15 `atom`; ordering in chapter 8.
+//! Global memory. PTX ISA, "ld", "st", "atom", "red"; for the order of accesses,
+//! "Memory Consistency Model".
 
 use core::arch::asm;
 
@@ -14,7 +15,8 @@ impl Global<u16> {
         /// Aligned, readable; no write races with it.
         pub unsafe fn load(self) -> u16 {
             let v: u16;
-            asm!("ld.global.u16 {0}, [{1}];", out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
+            asm!("ld.global.u16 {0}, [{1}];",
+                out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
             v
         }
     }
@@ -40,21 +42,24 @@ impl Global<u32> {
         /// Aligned, readable; no write races with it.
         pub unsafe fn load(self) -> u32 {
             let v: u32;
-            asm!("ld.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
+            asm!("ld.global.u32 {0}, [{1}];",
+                out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
             v
         }
     }
 
     instruction! {
         /// `ld.acquire.gpu.global.u32`: what was done before the `release` whose value it reads, or a later
-        /// one of its chain of read-modify-writes, is ordered before what this thread does next. PTX ISA 8.7.
+        /// one of its chain of read-modify-writes, is ordered before what this thread does next. PTX ISA,
+        /// "Release and Acquire Patterns".
         ///
         /// # Safety
         ///
         /// Aligned, readable; other accesses that race with it are strong, too.
         pub unsafe fn load_acquire(self) -> u32 {
             let v: u32;
-            asm!("ld.acquire.gpu.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack));
+            asm!("ld.acquire.gpu.global.u32 {0}, [{1}];",
+                out(reg32) v, in(reg64) self.address(), options(nostack));
             v
         }
     }
@@ -77,7 +82,8 @@ impl Global<u32> {
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn store_relaxed(self, value: u32) {
-            asm!("st.relaxed.gpu.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
+            asm!("st.relaxed.gpu.global.u32 [{0}], {1};",
+                in(reg64) self.address(), in(reg32) value, options(nostack))
         }
     }
 
@@ -98,13 +104,15 @@ impl Global<u32> {
 
     instruction! {
         /// `red.release.gpu.global.add.u32`: adds, and orders what this thread did before it, and what
-        /// barriers ordered before that, before what follows an acquire that reads it. PTX ISA 8.7.
+        /// barriers ordered before that, before what follows an acquire that reads it. PTX ISA, "Release and
+        /// Acquire Patterns".
         ///
         /// # Safety
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn red_add_release(self, value: u32) {
-            asm!("red.release.gpu.global.add.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
+            asm!("red.release.gpu.global.add.u32 [{0}], {1};",
+                in(reg64) self.address(), in(reg32) value, options(nostack))
         }
     }
 }

@@ -2,9 +2,12 @@
 
 /// Defines an instruction: its documentation, its signature, its inline PTX.
 ///
-/// `#[track_caller]` marks what speaks for its caller: reports of the strict machine name the line that calls it.
+/// `#[track_caller]` marks what speaks for its caller: reports of the strict machine name the line that calls
+/// it.
 macro_rules! instruction {
-    ($(#[$attr:meta])* $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)? $body:block) => {
+    ($(#[$attr:meta])*
+    $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)?
+    $body:block) => {
         $(#[$attr])*
         #[inline(always)]
         #[track_caller]

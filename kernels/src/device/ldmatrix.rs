@@ -1,4 +1,4 @@
-//! Loading fragments. PTX ISA 9.7.14.5.15, `ldmatrix`.
+//! Loading fragments. PTX ISA, "ldmatrix".
 
 use core::arch::asm;
 
@@ -25,8 +25,9 @@ instruction! {
 }
 
 instruction! {
-    /// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`: the same, each matrix transposed: register i of lane l gets
-    /// elements l / 4 of rows 2 (l mod 4) and 2 (l mod 4) + 1 of matrix i, the lower row in the lower half.
+    /// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`: the same, each matrix transposed: register i of lane
+    /// l gets elements l / 4 of rows 2 (l mod 4) and 2 (l mod 4) + 1 of matrix i, the lower row in the lower
+    /// half.
     ///
     /// # Safety
     ///

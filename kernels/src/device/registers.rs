@@ -1,4 +1,4 @@
-//! Moving registers between warpgroups. PTX ISA 9.7.19.5, `setmaxnreg`.
+//! Moving registers between warpgroups. PTX ISA, "setmaxnreg".
 
 use core::arch::asm;
 
@@ -16,7 +16,8 @@ instruction! {
 }
 
 instruction! {
-    /// `setmaxnreg.inc`: waits until the pool has what this warpgroup lacks to COUNT registers a thread, and takes it.
+    /// `setmaxnreg.inc`: waits until the pool has what this warpgroup lacks to COUNT registers a thread, and
+    /// takes it.
     ///
     /// # Safety
     ///

@@ -1,4 +1,4 @@
-//! Shared memory. PTX ISA 9.7.9.8 `ld.shared`, 9.7.9.11 `st.shared`.
+//! Shared memory. PTX ISA, "ld", "st".
 
 use core::arch::{asm, global_asm};
 

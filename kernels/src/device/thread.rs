@@ -1,4 +1,4 @@
-//! Who am I? PTX ISA 10.1 ff., special registers.
+//! Where a thread is in the launch. PTX ISA, "Special Registers".
 
 use core::arch::{asm, nvptx};
 

@@ -1,5 +1,5 @@
-//! Products of a warpgroup, with R registers of sums: 64 rows of a by N = 2 R rows of b. Input: the shared memory where
-//! operands lie, in their swizzles. Output: the R sums of each lane.
+//! Products of a warpgroup, with R registers of sums: 64 rows of a by N = 2 R rows of b. Input: the shared
+//! memory where operands lie, in their swizzles. Output: the R sums of each lane.
 
 use super::staging::fill;
 use crate::{
@@ -79,10 +79,10 @@ where
     }
 }
 
-/// A chain of three groups, one of them under way while another begins: 64 columns of a in panels, 16 in a panel, 64 in
-/// rows, which lie where the first ones lay. Input: the first a, four panels of rows of 32 bytes; the second, a panel; b, 64
-/// columns in rows of 128 bytes, of which the second product takes the columns from 16 on; the third a, in rows of 128
-/// bytes.
+/// A chain of three groups, one of them under way while another begins: 64 columns of a in panels, 16 in a
+/// panel, 64 in rows, which lie where the first ones lay. Input: the first a, four panels of rows of 32
+/// bytes; the second, a panel; b, 64 columns in rows of 128 bytes, of which the second product takes the
+/// columns from 16 on; the third a, in rows of 128 bytes.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn chain<const R: usize>(item: Item)
 where
@@ -90,7 +90,8 @@ where
 {
     let b_at = A + PANEL;
     let end = b_at + 256 * R as u32;
-    // SAFETY: all lanes come to everything; operands are fenced, and stay until their group has been waited for.
+    // SAFETY: all lanes come to everything; operands are fenced, and stay until their group has been waited
+    // for.
     unsafe {
         place(item, 0, 0, end);
         let (a, b) = (item.shared, Descriptor::rows_of_128(item.shared.offset(b_at)));
