@@ -80,7 +80,7 @@ fn info_says_in_one_line_why_there_is_no_device() {
     assert_eq!(format!("cuda: {}", object["cuda"].as_str().unwrap()), line);
 }
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(gpu)]
 mod with_cuda {
     use super::*;
     use fused_lora::cuda::Device;

@@ -220,7 +220,8 @@ mod tests {
     fn patterns_decide_rank_and_alpha_in_the_order_of_the_file() {
         let config = parse(
             r#", "r": 8, "lora_alpha": 8, "use_rslora": true,
-               "rank_pattern": {"q_proj": 16, ".*proj": 4}, "alpha_pattern": {"^layers.0.*": 32, "k_proj": 2.5}"#,
+               "rank_pattern": {"q_proj": 16, ".*proj": 4},
+               "alpha_pattern": {"^layers.0.*": 32, "k_proj": 2.5}"#,
         )
         .unwrap();
         for (module, rank, alpha) in [

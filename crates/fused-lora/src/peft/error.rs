@@ -20,7 +20,10 @@ pub enum PeftError {
     },
     /// A tensor that belongs to no LoRA module: a whole weight that was saved with the adapter, or a name in
     /// another scheme.
-    #[error("{}: tensor {tensor:?} is no LoRA tensor of a module (base_model.model.<module>.lora_…)", file.display())]
+    #[error(
+        "{}: tensor {tensor:?} is no LoRA tensor of a module (base_model.model.<module>.lora_…)",
+        file.display()
+    )]
     ForeignTensor {
         /// The weights.
         file: PathBuf,
@@ -70,7 +73,8 @@ pub enum PeftError {
     /// f32 or bf16 tensors whose values f16 cannot represent, whatever power of two they are multiplied by: a
     /// single input of 1 overflows h or y.
     #[error(
-        "{}: tensor {tensor:?} overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}",
+        "{}: tensor {tensor:?} overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 \
+         at scale {scale:e}",
         file.display()
     )]
     Overflow {
@@ -129,7 +133,10 @@ pub enum ConfigError {
     },
     /// A key of a `*_pattern` table is not a valid regular expression (of the `regex` crate: no look-around,
     /// no back-references).
-    #[error("{}: {key} holds {pattern:?}, which is not a supported regular expression: {reason}", file.display())]
+    #[error(
+        "{}: {key} holds {pattern:?}, which is not a supported regular expression: {reason}",
+        file.display()
+    )]
     Pattern {
         /// The configuration.
         file: PathBuf,
@@ -153,7 +160,10 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// A key that no PEFT version known here writes, with a value that may mean something.
-    #[error("{}: unknown key {key:?} = {found}: it may change the result, so it is not ignored", file.display())]
+    #[error(
+        "{}: unknown key {key:?} = {found}: it may change the result, so it is not ignored",
+        file.display()
+    )]
     UnknownKey {
         /// The configuration.
         file: PathBuf,
@@ -163,7 +173,10 @@ pub enum ConfigError {
         found: String,
     },
     /// `alpha / r` (or `alpha / sqrt(r)`) is not a finite f32.
-    #[error("{}: module {module:?} has scale {scale:e} (alpha {alpha:e}, rank {rank}): it must be a finite f32", file.display())]
+    #[error(
+        "{}: module {module:?} has scale {scale:e} (alpha {alpha:e}, rank {rank}): it must be a finite f32",
+        file.display()
+    )]
     Scale {
         /// The configuration.
         file: PathBuf,

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 const LABEL: &str = "estimate, not measured";
 
 /// The columns of the CSV. Not those of a measurement: nobody should take one for the other.
-const COLUMNS: &str = "workload,seq_len,batch,m,rank,estimated_base_us,estimated_unfused_us,estimated_fused_us,\
+const COLUMNS: &str = "workload,seq_len,batch,m,rank,\
+    estimated_base_us,estimated_unfused_us,estimated_fused_us,\
     estimated_unfused_slowdown_pct,estimated_fused_slowdown_pct,floor_pad_pct,base_kernels,fused_kernels";
 
-/// Lines of `,`-separated values, behind one that says what they are.
 /// One cell of the grid.
 pub(super) struct Estimate {
     pub(super) workload: &'static str,
@@ -37,6 +37,7 @@ impl Estimate {
     }
 }
 
+/// Lines of `,`-separated values, behind one that says what they are.
 pub(super) fn csv(gpu: &str, estimates: &[Estimate]) -> String {
     let mut text = format!("# {LABEL}: {gpu}\n{COLUMNS}\n");
     for cell in estimates {
@@ -45,7 +46,8 @@ pub(super) fn csv(gpu: &str, estimates: &[Estimate]) -> String {
         push(
             &mut text,
             format_args!(
-                "{workload},{seq_len},{batch},{},{rank},{:.3},{:.3},{:.3},{:.2},{:.2},{floor_pad_pct:.2},\"{base_kernels}\",\"{kernels}\"\n",
+                "{workload},{seq_len},{batch},{},{rank},{:.3},{:.3},{:.3},{:.2},{:.2},\
+                 {floor_pad_pct:.2},\"{base_kernels}\",\"{kernels}\"\n",
                 cell.m(),
                 base * 1e6,
                 unfused * 1e6,
@@ -68,7 +70,8 @@ pub(super) fn text(gpu: &str, estimates: &[Estimate]) -> String {
             push(
                 &mut text,
                 format_args!(
-                    "\n{workload}\n{:>4} {:>5} {:>6} {:>4} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9}  kernels of fused\n",
+                    "\n{workload}\n{:>4} {:>5} {:>6} {:>4} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9}  \
+                     kernels of fused\n",
                     "seq", "batch", "M", "r", "base", "unfused", "fused", "unfused%", "fused%", "floor_pad"
                 ),
             );
@@ -77,7 +80,8 @@ pub(super) fn text(gpu: &str, estimates: &[Estimate]) -> String {
         push(
             &mut text,
             format_args!(
-                "{seq_len:>4} {batch:>5} {:>6} {rank:>4} {:>9.2} {:>9.2} {:>9.2} {:>8.1} {:>6.1} {floor_pad_pct:>9.1}  {}\n",
+                "{seq_len:>4} {batch:>5} {:>6} {rank:>4} {:>9.2} {:>9.2} {:>9.2} {:>8.1} {:>6.1} \
+                 {floor_pad_pct:>9.1}  {}\n",
                 cell.m(),
                 base * 1e6,
                 unfused * 1e6,
