@@ -7,10 +7,10 @@
 
 use core::arch::asm;
 
-use super::{ClusterAddr, SharedAddr, instruction::instruction};
+use super::{ClusterAddr, SharedAddr, instruction::instructions};
 use crate::maps::TensorMapRef;
 
-instruction! {
+instructions! {
     /// `cp.async.bulk.tensor.2d` from global to this CTA's shared memory: starts copying the map's box from
     /// (`column`, `row`) on.
     ///
@@ -28,9 +28,7 @@ instruction! {
             options(nostack),
         )
     }
-}
 
-instruction! {
     /// The same to several CTAs of the cluster: to the same place in each whose bit is set in `ctas`, its
     /// bytes counted at the barrier in the same place there.
     ///
@@ -48,9 +46,7 @@ instruction! {
             options(nostack),
         )
     }
-}
 
-instruction! {
     /// `cp.async.bulk.tensor.2d` from this CTA's shared memory to global: starts storing the map's box from
     /// (`column`, `row`) on; part of this thread's next group.
     ///
@@ -65,9 +61,7 @@ instruction! {
             options(nostack),
         )
     }
-}
 
-instruction! {
     /// `cp.async.bulk.commit_group`: the stores that this thread started since the last one become a group.
     ///
     /// # Safety
@@ -76,9 +70,7 @@ instruction! {
     pub unsafe fn bulk_commit_group() {
         asm!("cp.async.bulk.commit_group;", options(nostack))
     }
-}
 
-instruction! {
     /// `cp.async.bulk.wait_group.read PENDING`: waits until all but the newest PENDING groups of this thread
     /// have read their shared memory.
     ///
@@ -88,9 +80,7 @@ instruction! {
     pub unsafe fn bulk_wait_group_read<const PENDING: u32>() {
         asm!("cp.async.bulk.wait_group.read {0};", const PENDING, options(nostack))
     }
-}
 
-instruction! {
     /// `cp.async.bulk` from this CTA's shared memory to that of a CTA of the cluster: starts copying `bytes`,
     /// which count at `barrier`, of the same CTA as `to`.
     ///
@@ -107,9 +97,7 @@ instruction! {
             options(nostack),
         )
     }
-}
 
-instruction! {
     /// `prefetch.tensormap`: fetches a map, so that the first copy does not wait for it.
     ///
     /// # Safety

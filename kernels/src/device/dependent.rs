@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `griddepcontrol.wait`: waits until the launches that this one depends on are over and their writes are
     /// visible. Passes at once where the launch is an ordinary one.
     ///
@@ -14,9 +14,7 @@ instruction! {
     pub unsafe fn griddepcontrol_wait() {
         asm!("griddepcontrol.wait;", options(nostack))
     }
-}
 
-instruction! {
     /// `griddepcontrol.launch_dependents`: this CTA does not mind if the launches that depend on this one
     /// begin.
     ///

@@ -3,11 +3,11 @@
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 use crate::Global;
 
 impl Global<u16> {
-    instruction! {
+    instructions! {
         /// `ld.global.u16`, weak.
         ///
         /// # Safety
@@ -19,9 +19,7 @@ impl Global<u16> {
                 out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
             v
         }
-    }
 
-    instruction! {
         /// `st.global.u16`, weak.
         ///
         /// # Safety
@@ -34,7 +32,7 @@ impl Global<u16> {
 }
 
 impl Global<u32> {
-    instruction! {
+    instructions! {
         /// `ld.global.u32`, weak.
         ///
         /// # Safety
@@ -46,9 +44,7 @@ impl Global<u32> {
                 out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
             v
         }
-    }
 
-    instruction! {
         /// `ld.acquire.gpu.global.u32`: what was done before the `release` whose value it reads, or a later
         /// one of its chain of read-modify-writes, is ordered before what this thread does next. PTX ISA,
         /// "Release and Acquire Patterns".
@@ -62,9 +58,7 @@ impl Global<u32> {
                 out(reg32) v, in(reg64) self.address(), options(nostack));
             v
         }
-    }
 
-    instruction! {
         /// `st.global.u32`, weak.
         ///
         /// # Safety
@@ -73,9 +67,7 @@ impl Global<u32> {
         pub unsafe fn store(self, value: u32) {
             asm!("st.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
         }
-    }
 
-    instruction! {
         /// `st.relaxed.gpu.global.u32`: strong, orders nothing.
         ///
         /// # Safety
@@ -85,9 +77,7 @@ impl Global<u32> {
             asm!("st.relaxed.gpu.global.u32 [{0}], {1};",
                 in(reg64) self.address(), in(reg32) value, options(nostack))
         }
-    }
 
-    instruction! {
         /// `atom.relaxed.gpu.global.inc.u32`: counts up, from `last` back to 0; gives what was there. Orders
         /// nothing.
         ///
@@ -100,9 +90,7 @@ impl Global<u32> {
             out(reg32) v, in(reg64) self.address(), in(reg32) last, options(nostack));
             v
         }
-    }
 
-    instruction! {
         /// `red.release.gpu.global.add.u32`: adds, and orders what this thread did before it, and what
         /// barriers ordered before that, before what follows an acquire that reads it. PTX ISA, "Release and
         /// Acquire Patterns".
@@ -118,7 +106,7 @@ impl Global<u32> {
 }
 
 impl Global<[u32; 4]> {
-    instruction! {
+    instructions! {
         /// `ld.global.v4.u32`, weak: 16 bytes.
         ///
         /// # Safety
@@ -133,9 +121,7 @@ impl Global<[u32; 4]> {
             );
             [a, b, c, d]
         }
-    }
 
-    instruction! {
         /// `st.global.v4.u32`, weak: 16 bytes.
         ///
         /// # Safety

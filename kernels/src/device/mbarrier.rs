@@ -6,9 +6,9 @@
 
 use core::arch::asm;
 
-use super::{ClusterAddr, SharedAddr, instruction::instruction};
+use super::{ClusterAddr, SharedAddr, instruction::instructions};
 
-instruction! {
+instructions! {
     /// `mbarrier.init`: a barrier of `arrivals` a phase in the 8 bytes at `at`.
     ///
     /// # Safety
@@ -19,9 +19,7 @@ instruction! {
         asm!("mbarrier.init.shared::cta.b64 [{0}], {1};",
             in(reg32) at.address(), in(reg32) arrivals, options(nostack))
     }
-}
 
-instruction! {
     /// `fence.mbarrier_init.release.cluster`: makes barriers that this thread has made visible to the cluster
     /// and to the async proxy, once the cluster's barrier orders them.
     ///
@@ -31,9 +29,7 @@ instruction! {
     pub unsafe fn fence_mbarrier_init() {
         asm!("fence.mbarrier_init.release.cluster;", options(nostack))
     }
-}
 
-instruction! {
     /// `mbarrier.arrive.release.cta`: one arrival.
     ///
     /// # Safety
@@ -43,9 +39,7 @@ instruction! {
         asm!("mbarrier.arrive.release.cta.shared::cta.b64 _, [{0}];",
             in(reg32) at.address(), options(nostack))
     }
-}
 
-instruction! {
     /// `mbarrier.arrive.shared::cluster`: one arrival at a barrier of any CTA of the cluster.
     ///
     /// Its scope is the default, the CTA. In another CTA it says that asynchronous operations are over which
@@ -58,9 +52,7 @@ instruction! {
     pub unsafe fn mbarrier_arrive_cluster(at: ClusterAddr) {
         asm!("mbarrier.arrive.shared::cluster.b64 _, [{0}];", in(reg32) at.address(), options(nostack))
     }
-}
 
-instruction! {
     /// `mbarrier.arrive.expect_tx.release.cta`: one arrival, and `bytes` that still have to land in this
     /// phase.
     ///
@@ -71,9 +63,7 @@ instruction! {
         asm!("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [{0}], {1};",
             in(reg32) at.address(), in(reg32) bytes, options(nostack))
     }
-}
 
-instruction! {
     /// `mbarrier.try_wait.parity.acquire.cta`: whether the phase of this parity is over; may wait for a
     /// while.
     ///

@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`: c + a · b over the warp, with a: 16 × 16, b: 16 ×
     /// 8 and c: 16 × 8.
     ///

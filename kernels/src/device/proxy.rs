@@ -3,9 +3,9 @@
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `fence.proxy.async.shared::cta`: orders generic accesses to shared memory before it before those of
     /// the async proxy that come after it.
     ///
@@ -15,9 +15,7 @@ instruction! {
     pub unsafe fn fence_proxy_async_shared() {
         asm!("fence.proxy.async.shared::cta;", options(nostack))
     }
-}
 
-instruction! {
     /// `fence.proxy.async.global`: the same for global memory.
     ///
     /// # Safety

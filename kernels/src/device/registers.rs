@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `setmaxnreg.dec`: this warpgroup keeps COUNT registers a thread and gives the rest to the CTA's pool.
     ///
     /// # Safety
@@ -13,9 +13,7 @@ instruction! {
     pub unsafe fn setmaxnreg_dec<const COUNT: u32>() {
         asm!("setmaxnreg.dec.sync.aligned.u32 {0};", const COUNT, options(nostack))
     }
-}
 
-instruction! {
     /// `setmaxnreg.inc`: waits until the pool has what this warpgroup lacks to COUNT registers a thread, and
     /// takes it.
     ///

@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `shfl.sync.bfly.b32` among all 32 lanes: lane l gets the `value` of lane l XOR `mask`, `mask` below
     /// 32.
     ///

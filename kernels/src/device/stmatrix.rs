@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction::instruction};
+use super::{SharedAddr, instruction::instructions};
 
-instruction! {
+instructions! {
     /// `stmatrix.sync.aligned.m8n8.x4.shared.b16`: stores four 8 × 8 matrices of f16; lane 8 i + r names
     /// where row r of matrix i goes, and holds in register i the elements 2 (l mod 4) and the next of row l /
     /// 4.

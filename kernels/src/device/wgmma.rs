@@ -71,7 +71,7 @@ pub trait Registers: Sized {
     ///
     /// # Safety
     ///
-    /// As [`Sums::multiply_64`].
+    /// As [`Pending::multiply_64`].
     #[doc(hidden)]
     unsafe fn multiply_64(self, a: Descriptor, a_step: u32, b: Descriptor) -> Self;
 
@@ -79,7 +79,7 @@ pub trait Registers: Sized {
     ///
     /// # Safety
     ///
-    /// As [`Sums::multiply_16`].
+    /// As [`Pending::multiply_16`].
     #[doc(hidden)]
     unsafe fn multiply_16(self, a: Descriptor, b: Descriptor) -> Self;
 
@@ -186,10 +186,7 @@ registers! { []
     128 of n 256: 112 113 114 115 116 117 118 119 120 121 122 123 124 125 126 127;
 }
 
-impl<const R: usize> Sums<R>
-where
-    [f32; R]: Registers,
-{
+impl<const R: usize> Sums<R> {
     /// All zero.
     #[inline(always)]
     #[must_use]
@@ -199,37 +196,6 @@ where
         Self(unsafe { core::mem::zeroed() })
     }
 
-    /// `wgmma.fence; 4 × wgmma.mma_async.m64nNk16.f32.f16.f16; wgmma.commit_group`: starts adding a bᵀ over
-    /// 64 columns of a `[64, ·]` and b `[N, ·]`, with N = 2 R; one group. The 16 columns of a product lie
-    /// A_STEP bytes behind those of the one before in a: [`STEP_BYTES`] in rows, a panel's bytes in panels.
-    ///
-    /// # Safety
-    ///
-    /// All 128 threads of the warpgroup execute it with the same descriptors; both operands were written
-    /// through the async proxy, or fenced for it, and nobody writes them until a wait for the group.
-    #[inline(always)]
-    #[must_use]
-    #[track_caller]
-    pub unsafe fn multiply_64<const A_STEP: u32>(self, a: Descriptor, b: Descriptor) -> Pending<R> {
-        // SAFETY: the caller's contract.
-        Pending(unsafe { self.0.multiply_64(a, A_STEP, b) })
-    }
-
-    /// The same over 16 columns, with one product.
-    ///
-    /// # Safety
-    ///
-    /// As [`multiply_64`](Self::multiply_64).
-    #[inline(always)]
-    #[must_use]
-    #[track_caller]
-    pub unsafe fn multiply_16(self, a: Descriptor, b: Descriptor) -> Pending<R> {
-        // SAFETY: the caller's contract.
-        Pending(unsafe { self.0.multiply_16(a, b) })
-    }
-}
-
-impl<const R: usize> Sums<R> {
     /// The registers.
     #[inline(always)]
     #[must_use]
@@ -282,11 +248,14 @@ impl<const R: usize> Pending<R>
 where
     [f32; R]: Registers,
 {
-    /// As [`Sums::multiply_64`], behind the products under way.
+    /// `wgmma.fence; 4 × wgmma.mma_async.m64nNk16.f32.f16.f16; wgmma.commit_group`: starts adding a bᵀ over
+    /// 64 columns of a `[64, ·]` and b `[N, ·]`, with N = 2 R; one group. The 16 columns of a product lie
+    /// A_STEP bytes behind those of the one before in a: [`STEP_BYTES`] in rows, a panel's bytes in panels.
     ///
     /// # Safety
     ///
-    /// As there.
+    /// All 128 threads of the warpgroup execute it with the same descriptors; both operands were written
+    /// through the async proxy, or fenced for it, and nobody writes them until a wait for the group.
     #[inline(always)]
     #[must_use]
     #[track_caller]
@@ -295,11 +264,11 @@ where
         Self(unsafe { self.0.multiply_64(a, A_STEP, b) })
     }
 
-    /// As [`Sums::multiply_16`], behind the products under way.
+    /// The same over 16 columns, with one product.
     ///
     /// # Safety
     ///
-    /// As there.
+    /// As [`multiply_64`](Self::multiply_64).
     #[inline(always)]
     #[must_use]
     #[track_caller]

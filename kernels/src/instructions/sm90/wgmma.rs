@@ -58,7 +58,7 @@ where
     unsafe {
         place(item, 0, 0, A + 256 * R as u32);
         let (a, b) = (item.shared, item.shared.offset(A));
-        let sums = Sums::<R>::zero();
+        let sums = Pending::from_sums(Sums::<R>::zero());
         let sums = sums.multiply_64::<STEP_BYTES>(Descriptor::rows_of_128(a), Descriptor::rows_of_128(b));
         store(item, &sums.wait());
     }
@@ -74,7 +74,8 @@ where
     unsafe {
         place(item, 0, 0, PANEL + 64 * R as u32);
         let (a, b) = (item.shared, item.shared.offset(PANEL));
-        let sums = Sums::<R>::zero().multiply_16(Descriptor::rows_of_32(a), Descriptor::rows_of_32(b));
+        let sums = Pending::from_sums(Sums::<R>::zero());
+        let sums = sums.multiply_16(Descriptor::rows_of_32(a), Descriptor::rows_of_32(b));
         store(item, &sums.wait());
     }
 }
