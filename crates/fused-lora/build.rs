@@ -1,5 +1,5 @@
-//! Says where this package has its side for GPUs: `cfg(gpu)`. Linux on x86-64 and aarch64, which CUDA's driver
-//! runs on, with the feature `cuda`.
+//! Says where this package has its side for GPUs: `cfg(gpu)`. Linux on x86-64 and aarch64, which CUDA's
+//! driver runs on, with the feature `cuda`.
 
 use std::env;
 

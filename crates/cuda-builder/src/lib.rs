@@ -1,8 +1,8 @@
 //! Compiles a crate of GPU kernels to PTX with rustc's own target `nvptx64-nvidia-cuda`, and reads off what
 //! ptxas makes of them.
 //!
-//! The command `cargo run -p cuda-builder` applies it to this workspace's `kernels/`. The road, with the module
-//! of each step:
+//! The command `cargo run -p cuda-builder` applies it to this workspace's `kernels/`. The road, with the
+//! module of each step:
 //!
 //! | step | module | what it does |
 //! |---|---|---|

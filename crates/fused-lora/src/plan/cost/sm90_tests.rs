@@ -107,8 +107,8 @@ fn no_estimate_is_above_what_the_chip_can_do() {
     assert!((0.85..1.0).contains(&share), "{share}");
 }
 
-/// Tiles are those of the name. Sums of y and h together beside everything else, in what `setmaxnreg` leaves a
-/// consumer. ptxas has the last word; `kernels/src/sm90_tile.rs` asserts the same when it is compiled.
+/// Tiles are those of the name. Sums of y and h together beside everything else, in what `setmaxnreg` leaves
+/// a consumer. ptxas has the last word; `kernels/src/sm90_tile.rs` asserts the same when it is compiled.
 #[test]
 fn sums_of_y_and_h_fit_the_registers_of_a_consumer() {
     for kernel in SM90_KERNELS {
