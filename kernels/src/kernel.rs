@@ -15,9 +15,8 @@ pub enum Target {
 pub enum Operation {
     /// `y = x Wᵀ`.
     Gemm,
-    /// The same, one tile of y for each cluster of 2, 4 or 8 CTAs (up to `block_n` / 16, and up to
-    /// K / 64 rounded up), which share its K. The grid has
-    /// exactly as many clusters as there are tiles.
+    /// The same, one tile of y for each cluster of 2, 4 or 8 CTAs (up to `block_n` / 16, and up to K / 64
+    /// rounded up), which share its K. The grid has exactly as many clusters as there are tiles.
     GemmSplitK,
     /// Base, shrink and expand in one launch, h shared between CTAs.
     Fused,

@@ -27,8 +27,7 @@ unary! {
     /// `ex2.approx.ftz.f32`: 2 to the power of x, at most 2 ulp from the correctly rounded result. 1 for
     /// zeros, 0 for negative infinity. PTX ISA, "ex2".
     ex2_approx, "ex2.approx.ftz.f32";
-    /// `rcp.approx.ftz.f32`: 1/x, at most 1 ulp off. Infinite for zeros, zero for infinities. PTX ISA,
-    /// "rcp".
+    /// `rcp.approx.ftz.f32`: 1/x, at most 1 ulp off. Infinite for zeros, zero for infinities. PTX ISA, "rcp".
     rcp_approx, "rcp.approx.ftz.f32";
     /// `rsqrt.approx.ftz.f32`: 1/√x, with a relative error of at most 2^-22.9. Infinite for zeros, 0 for
     /// infinity, NaN below zero. PTX ISA, "rsqrt".

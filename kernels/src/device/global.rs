@@ -1,5 +1,4 @@
-//! Global memory. PTX ISA, "ld", "st", "atom", "red"; for the order of accesses,
-//! "Memory Consistency Model".
+//! Global memory. PTX ISA, "ld", "st", "atom", "red"; for the order of accesses, "Memory Consistency Model".
 
 use core::arch::asm;
 

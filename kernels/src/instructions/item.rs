@@ -1,6 +1,6 @@
 //! The part of a launch that one CTA has.
 
-use super::Params;
+use super::params::Params;
 use crate::{
     Global,
     device::{SharedAddr, block_idx_x, dynamic_shared, opaque, thread_idx_x},

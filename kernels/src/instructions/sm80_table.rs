@@ -2,7 +2,7 @@
 
 use super::row::{Instruction, ROW};
 #[cfg(target_arch = "nvptx64")]
-use super::{Params, item::Item, sm80::*};
+use super::{item::Item, params::Params, sm80::*};
 
 macro_rules! instructions {
     ($($name:ident: $module:ident::$function:ident, $input:literal -> $output:literal words

@@ -1,12 +1,12 @@
 //! The instructions that compute capability 9.0 has beside those of 8.0: the table, and the entries
 //! themselves.
 
-use super::{
-    Params,
-    row::{Instruction, ROW},
-};
 #[cfg(target_arch = "nvptx64")]
 use super::{item::Item, sm90::*};
+use super::{
+    params::Params,
+    row::{Instruction, ROW},
+};
 #[cfg(target_arch = "nvptx64")]
 use crate::maps::Maps;
 use crate::tensor_map::TensorMap;
@@ -102,7 +102,8 @@ macro_rules! instructions {
     (@has map) => { true };
     (@has) => { false };
     ({$($name:ident: $module:ident::$function:ident $(with $map:ident)?,
-        $input:literal -> $output:literal words $({ $($field:ident: $value:literal),* })?, [$($machine_code:literal),*];)*}
+        $input:literal -> $output:literal words $({ $($field:ident: $value:literal),* })?,
+        [$($machine_code:literal),*];)*}
     wgmma {$($r:literal x $columns:literal: $multiply_64:ident, $multiply_16:ident, $chain:ident;)*}) => {
         /// All entries of the PTX.
         pub static SM90_INSTRUCTIONS: &[Instruction] = &[

@@ -6,7 +6,7 @@
 //! | empty, one a slot | consumer warpgroups of all CTAs that copy there | all of them have multiplied it |
 //! | work full, one a board | 1 arrival | the producer has written it |
 //! | work empty, one a board | all consumer threads | all have read it for the last time |
-//! | h full, one a consumer warpgroup | 1 arrival, the bytes of other CTAs' panels | its rows of h are complete |
+//! | h full, one a consumer warpgroup | 1 arrival, the bytes of others' panels | its rows of h are complete |
 //! | h empty, one a consumer warpgroup | CTAs of the cluster | all have multiplied their copy of its rows |
 
 use core::marker::PhantomData;

@@ -13,9 +13,9 @@ use crate::device::{Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums
 
 /// Where a consumer is in the ring.
 pub(super) struct Consumer<T> {
-    shared: SharedAddr,
-    cluster: Cluster,
-    barriers: Barriers<T>,
+    pub shared: SharedAddr,
+    pub cluster: Cluster,
+    pub barriers: Barriers<T>,
     turn: Turn,
     /// The slot whose products may still be under way; [`NONE`] for none.
     held: u32,
@@ -225,20 +225,5 @@ impl<T: Tile> Consumer<T> {
             self.release_held();
             sums
         }
-    }
-
-    #[inline(always)]
-    pub(super) fn shared(&self) -> SharedAddr {
-        self.shared
-    }
-
-    #[inline(always)]
-    pub(super) fn cluster(&self) -> Cluster {
-        self.cluster
-    }
-
-    #[inline(always)]
-    pub(super) fn barriers(&self) -> Barriers<T> {
-        self.barriers
     }
 }

@@ -45,9 +45,9 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
     sums: Sums<P>,
 ) {
     const { assert!(2 * P as u32 == T::H) };
-    let (cluster, barriers, warpgroup) = (consumer.cluster(), consumer.barriers(), consumer.warpgroup);
+    let (cluster, barriers, warpgroup) = (consumer.cluster, consumer.barriers, consumer.warpgroup);
     let thread = thread_idx_x() % WARPGROUP;
-    let first = h_of::<T>(consumer.shared(), warpgroup).offset(cluster.rank() * T::PANELS * PANEL_BYTES);
+    let first = h_of::<T>(consumer.shared, warpgroup).offset(cluster.rank() * T::PANELS * PANEL_BYTES);
     // SAFETY: the other CTAs have read the h before when their warpgroups have arrived, so that it may be
     // written here and there; what is written here is fenced before it is copied and multiplied.
     unsafe {
@@ -80,7 +80,7 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
 #[track_caller]
 pub(super) unsafe fn receive<T: Tile>(consumer: &Consumer<T>, turn: Turn) {
     // SAFETY: a barrier of this CTA, whose phases the warpgroup follows.
-    unsafe { wait(consumer.barriers().h_full(consumer.warpgroup), turn.parity) }
+    unsafe { wait(consumer.barriers.h_full(consumer.warpgroup), turn.parity) }
 }
 
 /// Says to all CTAs that this warpgroup has multiplied its h.
@@ -91,9 +91,9 @@ pub(super) unsafe fn receive<T: Tile>(consumer: &Consumer<T>, turn: Turn) {
 #[inline(always)]
 pub(super) unsafe fn release<T: Tile>(consumer: &Consumer<T>) {
     let peer = thread_idx_x() % WARPGROUP;
-    if peer < consumer.cluster().size() {
+    if peer < consumer.cluster.size() {
         // SAFETY: one arrival of each CTA a phase; the CTA is there until the cluster's last barrier.
-        unsafe { mbarrier_arrive_cluster(mapa(consumer.barriers().h_empty(consumer.warpgroup), peer)) };
+        unsafe { mbarrier_arrive_cluster(mapa(consumer.barriers.h_empty(consumer.warpgroup), peer)) };
     }
 }
 
