@@ -2,7 +2,8 @@
 
 use crate::{
     entry::{entry, grid},
-    inputs, launch::check,
+    inputs,
+    launch::check,
 };
 
 const ITEMS: usize = 9;
