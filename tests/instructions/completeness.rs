@@ -68,7 +68,8 @@ fn names(module: &str, source: &str) -> Vec<String> {
                 let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
                 &after[..end]
             });
-        // `name, intrinsic;` or `name, "%register";` of `special_registers!`; `name, "instruction";` of `unary!`.
+        // `name, intrinsic;` or `name, "%register";` of `special_registers!`, `name, "instruction";` of
+        // `unary!`.
         let name = name.or_else(|| {
             let line = line.strip_suffix(';')?;
             let intrinsic = line.strip_suffix("_x").and_then(|line| line.split_once(", _"));
