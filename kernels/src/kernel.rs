@@ -5,8 +5,8 @@
 pub enum Target {
     /// Compute capability 8.0 and everything later. Launched with [`Params`](crate::params::Params).
     Sm80,
-    /// Compute capability 9.0 alone. Launched with [`TensorParams`](crate::tensor_map::TensorParams), x, W, y, A and B
-    /// by tensor maps.
+    /// Compute capability 9.0 alone. Launched with [`TensorParams`](crate::tensor_map::TensorParams), x, W,
+    /// y, A and B by tensor maps.
     Sm90a,
 }
 
@@ -15,17 +15,16 @@ pub enum Target {
 pub enum Operation {
     /// `y = x Wᵀ`.
     Gemm,
-    /// The same, one tile of y for each cluster of 2, 4 or 8 CTAs (up to `block_n` / 16, and up to
-    /// K / 64 rounded up), which share its K. The grid has
-    /// exactly as many clusters as there are tiles.
+    /// The same, one tile of y for each cluster of 2, 4 or 8 CTAs (up to `block_n` / 16, and up to K / 64
+    /// rounded up), which share its K. The grid has exactly as many clusters as there are tiles.
     GemmSplitK,
     /// Base, shrink and expand in one launch, h shared between CTAs.
     Fused,
     /// The same, every CTA makes its own h: row tiles with one segment that has an adapter at most, of rank
     /// `h` at most.
     FusedRecompute,
-    /// The same, the CTAs of a cluster make h together: row tiles of up to [`Kernel::max_rank`] columns of h, and of up
-    /// to `h` for each CTA of the cluster.
+    /// The same, the CTAs of a cluster make h together: row tiles of up to [`Kernel::max_rank`] columns of h,
+    /// and of up to `h` for each CTA of the cluster.
     FusedCooperative,
     /// `h = s · x Aᵀ`.
     Shrink,
@@ -54,8 +53,8 @@ pub struct Kernel {
     pub stages: u32,
     /// Columns of h that each CTA makes for itself, or for its cluster.
     pub h: u32,
-    /// Columns of h that a row tile may have, all its segments' together, each rounded up to the granule; 0 for any
-    /// number.
+    /// Columns of h that a row tile may have, all its segments' together, each rounded up to the granule; 0
+    /// for any number.
     pub max_rank: u32,
     /// Columns of h in a work item of the shrink.
     pub h_columns: u32,
@@ -70,7 +69,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Whether it may be launched in clusters of 2, 4 or 8 CTAs, which then share x. (Split-K always is, and does not.)
+    /// Whether it may be launched in clusters of 2, 4 or 8 CTAs, which then share x. (Split-K always is, and
+    /// does not.)
     #[must_use]
     pub const fn clusters(&self) -> bool {
         matches!(self.target, Target::Sm90a)

@@ -6,8 +6,8 @@ use crate::Global;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct LayerNormParams {
-    /// `[rows, columns]`, row stride `ldx`, anywhere. Loaded in 16 bytes where base and `ldx` allow it, else element by
-    /// element.
+    /// `[rows, columns]`, row stride `ldx`, anywhere. Loaded in 16 bytes where base and `ldx` allow it, else
+    /// element by element.
     pub x: Global<u16>,
     /// `[rows, columns]`, row stride `ldy`, stored likewise. May be x itself, with the same stride.
     pub y: Global<u16>,
@@ -29,16 +29,16 @@ pub struct LayerNormParams {
     pub epsilon: f32,
 }
 
-/// Causal self-attention of several heads over sequences of equal length. Strides are in elements; unit stride along
-/// columns.
+/// Causal self-attention of several heads over sequences of equal length. Strides are in elements; unit
+/// stride along columns.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct AttentionParams {
-    /// `[sequences · seq_len, 3 · heads · head_dim]`: q, k and v side by side, in each of them one head after the other.
-    /// Base a multiple of 16 bytes, row stride `ld_qkv` a multiple of 8.
+    /// `[sequences · seq_len, 3 · heads · head_dim]`: q, k and v side by side, in each of them one head after
+    /// the other. Base a multiple of 16 bytes, row stride `ld_qkv` a multiple of 8.
     pub qkv: Global<u16>,
-    /// `[sequences · seq_len, heads · head_dim]`, row stride `ldy`. Stored in 16 bytes where base and `ldy` allow it, else
-    /// element by element. Not part of qkv.
+    /// `[sequences · seq_len, heads · head_dim]`, row stride `ldy`. Stored in 16 bytes where base and `ldy`
+    /// allow it, else element by element. Not part of qkv.
     pub y: Global<u16>,
     /// At least 1.
     pub sequences: u32,

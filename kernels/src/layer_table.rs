@@ -1,4 +1,5 @@
-//! The kernels of a transformer layer that are no products: what a launcher must know of each, and the entries.
+//! The kernels of a transformer layer that are no products: what a launcher must know of each, and the
+//! entries.
 //!
 //! They are compiled for compute capability 8.0 and run on everything later, Hopper among it.
 
@@ -11,8 +12,8 @@ use crate::tile::{ATTENTION_BLOCK, ATTENTION_THREADS, LAYER_NORM_ROWS, WARP};
 pub enum LayerOperation {
     /// LayerNorm, with [`LayerNormParams`]. A grid of one CTA for each [`LAYER_NORM_ROWS`] rows.
     LayerNorm,
-    /// Causal attention, with [`AttentionParams`]. A grid of one CTA for each sequence, head, and [`ATTENTION_BLOCK`]
-    /// queries of it.
+    /// Causal attention, with [`AttentionParams`]. A grid of one CTA for each sequence, head, and
+    /// [`ATTENTION_BLOCK`] queries of it.
     Attention,
 }
 
@@ -58,7 +59,9 @@ const fn attention_shared(head_dim: u32) -> u32 {
 }
 
 macro_rules! layer_kernels {
-    ($($name:ident: $operation:ident, head_dim $head_dim:literal, $params:ident, $function:ident $(<$($argument:tt),*>)?, $threads:expr, $shared:expr, $registers:literal registers, $ctas:literal CTAs;)*) => {
+    ($($name:ident: $operation:ident, head_dim $head_dim:literal, $threads:expr, $shared:expr,
+        $function:ident $(<$($argument:tt),*>)? ($params:ident),
+        $registers:literal registers, $ctas:literal CTAs;)*) => {
         /// All entries: LayerNorm, then attention by `head_dim`.
         pub static LAYER_KERNELS: &[LayerKernel] = &[$(
             LayerKernel {
@@ -90,8 +93,12 @@ macro_rules! layer_kernels {
 
 // The arguments of attention: bytes of a row of a tile; fragments of 8 columns, and of 16.
 layer_kernels! {
-    layer_norm: LayerNorm, head_dim 0, LayerNormParams, layer_norm, LAYER_NORM_ROWS * WARP, 0, 64 registers, 8 CTAs;
-    attention_32: Attention, head_dim 32, AttentionParams, attention<64, 4, 2>, ATTENTION_THREADS, attention_shared(32), 128 registers, 4 CTAs;
-    attention_64: Attention, head_dim 64, AttentionParams, attention<128, 8, 4>, ATTENTION_THREADS, attention_shared(64), 168 registers, 3 CTAs;
-    attention_128: Attention, head_dim 128, AttentionParams, attention<256, 16, 8>, ATTENTION_THREADS, attention_shared(128), 255 registers, 2 CTAs;
+    layer_norm: LayerNorm, head_dim 0, LAYER_NORM_ROWS * WARP, 0,
+        layer_norm(LayerNormParams), 64 registers, 8 CTAs;
+    attention_32: Attention, head_dim 32, ATTENTION_THREADS, attention_shared(32),
+        attention<64, 4, 2>(AttentionParams), 128 registers, 4 CTAs;
+    attention_64: Attention, head_dim 64, ATTENTION_THREADS, attention_shared(64),
+        attention<128, 8, 4>(AttentionParams), 168 registers, 3 CTAs;
+    attention_128: Attention, head_dim 128, ATTENTION_THREADS, attention_shared(128),
+        attention<256, 16, 8>(AttentionParams), 255 registers, 2 CTAs;
 }

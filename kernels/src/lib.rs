@@ -9,10 +9,11 @@
 //!
 //! | build | what there is |
 //! |---|---|
-//! | `nvptx64-nvidia-cuda` (by `cuda-builder`) | the kernels as PTX entries; [`ptx`] is the result, checked in, and what tests run on the strict machine of `fused-lora-simt` |
+//! | `nvptx64-nvidia-cuda` (by `cuda-builder`) | the kernels as PTX entries; [`ptx`] is the result |
 //! | host | [`params`], [`tile`], [`table`], [`ptx`]: what a launcher needs, never repeated there |
 //!
-//! The crate is `no_std` and depends on nothing but `core`.
+//! The PTX is checked in, and tests run it on the strict machine of `fused-lora-simt`. The crate is `no_std`
+//! and depends on nothing but `core`.
 
 #![no_std]
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx, asm_experimental_arch, stdarch_nvptx))]

@@ -25,8 +25,8 @@ impl Maps {
     ///
     /// # Safety
     ///
-    /// `address` is that of a [`TensorParams`](crate::tensor_map::TensorParams) in the memory of parameters, as a generic
-    /// address.
+    /// `address` is that of a [`TensorParams`](crate::tensor_map::TensorParams) in the memory of parameters,
+    /// as a generic address.
     #[inline(always)]
     pub(crate) const unsafe fn at(address: u64) -> Self {
         Self(address)

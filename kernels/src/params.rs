@@ -39,13 +39,13 @@ pub struct Params {
 /// y = f16( activation( sums + addend + bias ) + residual + second_residual )
 /// ```
 ///
-/// Matrices may be y itself; what else they share with it they may only read. Any base and stride will do; 16 bytes are
-/// read at a time from those that are multiples of 16 bytes and 8 elements.
+/// Matrices may be y itself; what else they share with it they may only read. Any base and stride will do; 16
+/// bytes are read at a time from those that are multiples of 16 bytes and 8 elements.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Epilogue {
-    /// `[M, N]`, row stride `ld_addend`: where the sums start; null for 0. Read by `expand` alone, whose base product is
-    /// another launch's.
+    /// `[M, N]`, row stride `ld_addend`: where the sums start; null for 0. Read by `expand` alone, whose base
+    /// product is another launch's.
     pub addend: Global<u16>,
     /// `[N]`, added to every row; null for none.
     pub bias: Global<u16>,
@@ -80,11 +80,12 @@ pub struct Lora {
     /// `[R_total, K]`, row stride `lda`, a multiple of 8; base a multiple of 16 bytes; zeros from column K to
     /// the next multiple of 8.
     pub a: Global<u16>,
-    /// `[N, R_total]`, row stride `ldb`, a multiple of 8; base a multiple of 16 bytes. For compute capability 9.0, zero
-    /// in rows outside its adapter's columns.
+    /// `[N, R_total]`, row stride `ldb`, a multiple of 8; base a multiple of 16 bytes. For compute capability
+    /// 9.0, zero in rows outside its adapter's columns.
     pub b: Global<u16>,
-    /// Workspace, `[M, max r₁₆]`, for compute capability 9.0 of the sums of r₁₆ over a row tile's segments; row stride `ldh`, a multiple of 8; base a multiple of 16 bytes. `fused`
-    /// with recomputed h does not touch it.
+    /// Workspace, `[M, max r₁₆]`, for compute capability 9.0 of the sums of r₁₆ over a row tile's segments;
+    /// row stride `ldh`, a multiple of 8; base a multiple of 16 bytes. `fused` with recomputed h does not
+    /// touch it.
     pub h: Global<u16>,
     /// Workspace, zero before the first launch and after every one: a ticket, then two counters for each row
     /// tile ([`counters`](crate::counters) says which).
@@ -120,8 +121,8 @@ pub struct Adapter {
     /// s
     pub scale: f32,
     /// The first column of y that it adds to. Where an h overflows to infinity, that row's columns up to a
-    /// tile's width outside the range become NaN, or the tiles' of a cluster: there B is zero, and infinity times zero
-    /// is not.
+    /// tile's width outside the range become NaN, or the tiles' of a cluster: there B is zero, and infinity
+    /// times zero is not.
     pub first_column: u32,
     /// The column after its last: beyond the first if the rank is not 0, and at most N.
     pub last_column: u32,

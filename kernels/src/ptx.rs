@@ -9,5 +9,6 @@ pub const SM90A: &str = include_str!("../ptx/sm_90a.ptx");
 /// The entries of [`INSTRUCTIONS`](crate::instructions::INSTRUCTIONS), for the same GPUs as [`SM80`].
 pub const SM80_INSTRUCTIONS: &str = include_str!("../ptx/sm_80_instructions.ptx");
 
-/// The entries of [`SM90_INSTRUCTIONS`](crate::instructions::SM90_INSTRUCTIONS), for the same GPUs as [`SM90A`].
+/// The entries of [`SM90_INSTRUCTIONS`](crate::instructions::SM90_INSTRUCTIONS), for the same GPUs as
+/// [`SM90A`].
 pub const SM90A_INSTRUCTIONS: &str = include_str!("../ptx/sm_90a_instructions.ptx");

@@ -13,7 +13,8 @@ use crate::{
 };
 
 macro_rules! kernels {
-    ($($name:ident: $operation:ident, $tile:ty, $function:ident<$($argument:literal),*>, $registers:literal registers;)*) => {
+    ($($name:ident: $operation:ident, $tile:ty, $function:ident<$($argument:literal),*>,
+        $registers:literal registers;)*) => {
         /// All entries of the PTX for compute capability 9.0.
         #[cfg(not(target_arch = "nvptx64"))]
         pub static SM90_KERNELS: &[Kernel] = &[$(
@@ -46,8 +47,8 @@ macro_rules! kernels {
             #[unsafe(no_mangle)]
             pub unsafe extern "ptx-kernel" fn $name(params: crate::tensor_map::TensorParams) {
                 let maps: u64;
-                // SAFETY: the address of the entry's own parameter, whose first field the maps are. Taken from
-                // `params` it would be that of a copy, which the copy engine cannot use.
+                // SAFETY: the address of the entry's own parameter, whose first field the maps are. Taken
+                // from `params` it would be that of a copy, which the copy engine cannot use.
                 unsafe {
                     core::arch::asm!(
                         concat!("mov.b64 {0}, ", stringify!($name), "_param_0;"),
@@ -84,15 +85,26 @@ kernels! {
     sm90_fused_128x128: Fused, T128x128, fused<64, 32>, 168 registers;
     sm90_fused_64x128: Fused, T64x128, fused<64, 32>, 255 registers;
     sm90_fused_64x64: Fused, T64x64, fused<32, 32>, 255 registers;
-    sm90_fused_cooperative_128x256_h16: FusedCooperative, T128x256h16, fused_cooperative<128, 128, 8>, 168 registers;
-    sm90_fused_cooperative_128x256_h32: FusedCooperative, T128x256h32, fused_cooperative<128, 128, 16>, 168 registers;
-    sm90_fused_cooperative_128x192_h16: FusedCooperative, T128x192h16, fused_cooperative<104, 96, 8>, 168 registers;
-    sm90_fused_cooperative_128x192_h32: FusedCooperative, T128x192h32, fused_cooperative<112, 96, 16>, 168 registers;
-    sm90_fused_cooperative_128x128_h16: FusedCooperative, T128x128h16, fused_cooperative<72, 64, 8>, 168 registers;
-    sm90_fused_cooperative_128x128_h32: FusedCooperative, T128x128h32, fused_cooperative<80, 64, 16>, 168 registers;
-    sm90_fused_cooperative_64x128_h16: FusedCooperative, T64x128h16, fused_cooperative<72, 64, 8>, 255 registers;
-    sm90_fused_cooperative_64x128_h32: FusedCooperative, T64x128h32, fused_cooperative<80, 64, 16>, 255 registers;
-    sm90_fused_cooperative_64x64_h16: FusedCooperative, T64x64h16, fused_cooperative<40, 32, 8>, 255 registers;
-    sm90_fused_cooperative_64x64_h32: FusedCooperative, T64x64h32, fused_cooperative<48, 32, 16>, 255 registers;
-    sm90_fused_cooperative_64x32_h32: FusedCooperative, T64x32h32, fused_cooperative<32, 16, 16>, 255 registers;
+    sm90_fused_cooperative_128x256_h16: FusedCooperative, T128x256h16,
+        fused_cooperative<128, 128, 8>, 168 registers;
+    sm90_fused_cooperative_128x256_h32: FusedCooperative, T128x256h32,
+        fused_cooperative<128, 128, 16>, 168 registers;
+    sm90_fused_cooperative_128x192_h16: FusedCooperative, T128x192h16,
+        fused_cooperative<104, 96, 8>, 168 registers;
+    sm90_fused_cooperative_128x192_h32: FusedCooperative, T128x192h32,
+        fused_cooperative<112, 96, 16>, 168 registers;
+    sm90_fused_cooperative_128x128_h16: FusedCooperative, T128x128h16,
+        fused_cooperative<72, 64, 8>, 168 registers;
+    sm90_fused_cooperative_128x128_h32: FusedCooperative, T128x128h32,
+        fused_cooperative<80, 64, 16>, 168 registers;
+    sm90_fused_cooperative_64x128_h16: FusedCooperative, T64x128h16,
+        fused_cooperative<72, 64, 8>, 255 registers;
+    sm90_fused_cooperative_64x128_h32: FusedCooperative, T64x128h32,
+        fused_cooperative<80, 64, 16>, 255 registers;
+    sm90_fused_cooperative_64x64_h16: FusedCooperative, T64x64h16,
+        fused_cooperative<40, 32, 8>, 255 registers;
+    sm90_fused_cooperative_64x64_h32: FusedCooperative, T64x64h32,
+        fused_cooperative<48, 32, 16>, 255 registers;
+    sm90_fused_cooperative_64x32_h32: FusedCooperative, T64x32h32,
+        fused_cooperative<32, 16, 16>, 255 registers;
 }

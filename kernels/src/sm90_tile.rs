@@ -25,7 +25,8 @@ pub const BOARDS: u32 = 2;
 pub const PRODUCER_REGISTERS: u32 = 56;
 /// Registers of an SM.
 const SM_REGISTERS: u32 = 64 * 1024;
-/// Registers that a consumer needs beside its sums: addresses, descriptors, phases, fragments on their way out.
+/// Registers that a consumer needs beside its sums: addresses, descriptors, phases, fragments on their way
+/// out.
 pub const OTHER_REGISTERS: u32 = 40;
 /// Bytes of shared memory that compute capability 9.0 allows a CTA.
 const MAX_SHARED: u32 = 227 * 1024;
@@ -53,9 +54,11 @@ pub trait Tile: Blocks + Copy {
     const MAX_PANELS: u32 = Self::MAX_RANK / PANEL;
     /// Whether W's and A's rows are one operand of `wgmma`; else A is multiplied apart, and x is read twice.
     const ONE_OPERAND: bool = Self::BLOCK_N + Self::H <= 256;
-    /// Last steps of the base in which A is multiplied ahead of W. One slot is left to load the first step of the expand.
+    /// Last steps of the base in which A is multiplied ahead of W. One slot is left to load the first step of
+    /// the expand.
     const LATE_STEPS: u32 = Self::STAGES - 1;
-    /// Fewest steps of the base: with h, one that is multiplied with W and A, and one late. A step behind K is zeros.
+    /// Fewest steps of the base: with h, one that is multiplied with W and A, and one late. A step behind K
+    /// is zeros.
     const FEWEST_STEPS: u32 = if Self::H > 0 { 2 } else { 1 };
     /// Columns of y in a box.
     const BOX_N: u32 = if Self::BLOCK_N < BLOCK_K { Self::BLOCK_N } else { BLOCK_K };
@@ -109,7 +112,8 @@ pub trait Tile: Blocks + Copy {
 }
 
 macro_rules! tiles {
-    ($($(#[$attr:meta])* $name:ident: $m:literal x $n:literal, h $h:literal of $rank:literal, chunks of $chunk:literal, $stages:literal stages, $staging:literal staged;)*) => {
+    ($($(#[$attr:meta])* $name:ident: $m:literal x $n:literal, h $h:literal of $rank:literal,
+        chunks of $chunk:literal, $stages:literal stages, $staging:literal staged;)*) => {
         $(
             $(#[$attr])*
             #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,8 @@ pub use crate::kernel::{Kernel, Operation, Target};
 pub use crate::sm90_table::SM90_KERNELS;
 
 macro_rules! kernels {
-    ($($name:ident: $operation:ident, $tile:ty, $function:ident<$($argument:tt),*>, aligned $aligned:literal, $registers:literal registers, $ctas:literal CTAs;)*) => {
+    ($($name:ident: $operation:ident, $tile:ty, $function:ident<$($argument:tt),*>, aligned $aligned:literal,
+        $registers:literal registers, $ctas:literal CTAs;)*) => {
         /// All entries of the PTX for compute capability 8.0.
         pub static KERNELS: &[Kernel] = &[$(
             Kernel {
@@ -22,7 +23,7 @@ macro_rules! kernels {
                 block_k: <$tile>::BLOCK_K,
                 stages: <$tile>::STAGES,
                 h: <$tile>::H,
-                max_rank: if matches!(Operation::$operation, Operation::FusedRecompute) { <$tile>::H } else { 0 },
+                max_rank: <$tile>::H,
                 h_columns: <$tile>::H_COLUMNS,
                 threads: <$tile>::THREADS,
                 min_ctas: $ctas,
@@ -60,10 +61,14 @@ kernels! {
     fused_64x128: Fused, T64x128, fused<true, 2, 8>, aligned true, 168 registers, 3 CTAs;
     fused_64x64: Fused, T64x64, fused<true, 2, 4>, aligned true, 128 registers, 4 CTAs;
     fused_64x64_any: Fused, T64x64, fused<false, 2, 4>, aligned false, 168 registers, 3 CTAs;
-    fused_recompute_128x128_h16: FusedRecompute, T128x128h16, fused_recompute<true, 4, 8, 1>, aligned true, 255 registers, 2 CTAs;
-    fused_recompute_64x128_h16: FusedRecompute, T64x128h16, fused_recompute<true, 2, 8, 1>, aligned true, 255 registers, 2 CTAs;
-    fused_recompute_64x64_h16: FusedRecompute, T64x64h16, fused_recompute<true, 2, 4, 1>, aligned true, 168 registers, 3 CTAs;
-    fused_recompute_64x64_h32: FusedRecompute, T64x64h32, fused_recompute<true, 2, 4, 2>, aligned true, 168 registers, 3 CTAs;
+    fused_recompute_128x128_h16: FusedRecompute, T128x128h16, fused_recompute<true, 4, 8, 1>,
+        aligned true, 255 registers, 2 CTAs;
+    fused_recompute_64x128_h16: FusedRecompute, T64x128h16, fused_recompute<true, 2, 8, 1>,
+        aligned true, 255 registers, 2 CTAs;
+    fused_recompute_64x64_h16: FusedRecompute, T64x64h16, fused_recompute<true, 2, 4, 1>,
+        aligned true, 168 registers, 3 CTAs;
+    fused_recompute_64x64_h32: FusedRecompute, T64x64h32, fused_recompute<true, 2, 4, 2>,
+        aligned true, 168 registers, 3 CTAs;
     shrink_128x128: Shrink, T128x128, shrink<true, 4, 8>, aligned true, 255 registers, 2 CTAs;
     shrink_64x64: Shrink, T64x64, shrink<true, 2, 4>, aligned true, 128 registers, 4 CTAs;
     shrink_64x64_any: Shrink, T64x64, shrink<false, 2, 4>, aligned false, 168 registers, 3 CTAs;

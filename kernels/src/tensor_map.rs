@@ -1,4 +1,5 @@
-//! Tensor maps: how the copy engine finds a box of a matrix in global memory, and how it lies in shared memory.
+//! Tensor maps: how the copy engine finds a box of a matrix in global memory, and how it lies in shared
+//! memory.
 
 use crate::params::Params;
 
@@ -7,12 +8,13 @@ use crate::params::Params;
 #[repr(C)]
 pub struct TensorMap(pub [u64; 16]);
 
-/// The maps of a launch. All are of f16 in two dimensions, columns first, without interleave, filled with zeros; boxes
-/// are given as rows × columns.
+/// The maps of a launch. All are of f16 in two dimensions, columns first, without interleave, filled with
+/// zeros; boxes are given as rows × columns.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct TensorMaps {
-    /// `[M, K]`; boxes of BLOCK_M / cluster × 64 (of BLOCK_M × 64 where a cluster shares K), 128-byte swizzle.
+    /// `[M, K]`; boxes of BLOCK_M / cluster × 64 (of BLOCK_M × 64 where a cluster shares K), 128-byte
+    /// swizzle.
     pub x: TensorMap,
     /// `[N, K]`; boxes of BLOCK_N × 64, 128-byte swizzle.
     pub w: TensorMap,
@@ -26,8 +28,9 @@ pub struct TensorMaps {
     pub h: TensorMap,
 }
 
-/// What a launch on compute capability 9.0 gets. The address of its maps must be a multiple of 64 in the memory of
-/// parameters: `cuda-builder` raises the alignment of the entries' parameter, since `align(64)` here crashes rustc 1.96.
+/// What a launch on compute capability 9.0 gets. The address of its maps must be a multiple of 64 in the
+/// memory of parameters: `cuda-builder` raises the alignment of the entries' parameter, since `align(64)`
+/// here crashes rustc 1.96.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct TensorParams {

@@ -55,7 +55,8 @@ pub trait Tile: Blocks {
 }
 
 macro_rules! tiles {
-    ($($(#[$attr:meta])* $name:ident: $m:literal x $n:literal, $stages:literal stages, $wm:literal x $wn:literal warps, h $h:literal;)*) => {
+    ($($(#[$attr:meta])* $name:ident: $m:literal x $n:literal, $stages:literal stages,
+        $wm:literal x $wn:literal warps, h $h:literal;)*) => {
         $(
             $(#[$attr])*
             #[derive(Clone, Copy, Debug)]

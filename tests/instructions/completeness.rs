@@ -68,9 +68,10 @@ fn names(module: &str, source: &str) -> Vec<String> {
                 let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
                 &after[..end]
             });
-        // `special_register! { name, intrinsic }`, or `{ name, "%register" }`; `unary! { name, "instruction"
-        // }`.
+        // `name, intrinsic;` or `name, "%register";` of `special_registers!`, `name, "instruction";` of
+        // `unary!`.
         let name = name.or_else(|| {
+            let line = line.strip_suffix(';')?;
             let intrinsic = line.strip_suffix("_x").and_then(|line| line.split_once(", _"));
             let register = line.strip_suffix('"').and_then(|line| line.split_once(", \"%"));
             let unary = line.strip_suffix(".f32\"").and_then(|line| line.split_once(", \""));

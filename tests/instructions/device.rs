@@ -18,7 +18,7 @@ use fused_lora_kernels::{
 };
 
 use crate::{
-    entry::{Entry, Matrix, Outcome},
+    entry::{Entry, Matrix, Outcome, grid},
     sm90::driver::{self, Attribute},
 };
 
@@ -128,7 +128,7 @@ impl Device {
 
         let function = self.done(entry, "entry", module.get_function(entry.name));
         let stream = self.done(entry, "stream", Stream::new(StreamFlags::NON_BLOCKING, None));
-        let shape @ [grid, threads, shared_bytes] = [entry.grid(items), entry.threads, entry.shared_bytes];
+        let shape @ [grid, threads, shared_bytes] = [grid(entry, items), entry.threads, entry.shared_bytes];
         let mut from = input.as_device_ptr();
         for (number, output) in outputs.iter().enumerate() {
             let to = output.as_device_ptr();

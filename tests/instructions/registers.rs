@@ -1,6 +1,10 @@
 //! Special registers, and what must not be seen at all.
 
-use crate::{entry::entry, inputs, launch::check};
+use crate::{
+    entry::{entry, grid},
+    inputs,
+    launch::check,
+};
 
 const ITEMS: usize = 9;
 const THREADS: u32 = 64;
@@ -30,7 +34,7 @@ fn block_dim_x() {
 
 #[test]
 fn grid_dim_x() {
-    numbers("grid_dim_x", |_, _| entry("grid_dim_x").grid(ITEMS));
+    numbers("grid_dim_x", |_, _| grid(&entry("grid_dim_x"), ITEMS));
 }
 
 #[test]

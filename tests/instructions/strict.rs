@@ -10,7 +10,7 @@ use fused_lora_simt::{self as simt, Machine, Report, Schedule, Stats};
 use fused_lora_tests::shipped;
 
 use crate::{
-    entry::{Entry, Matrix, Outcome},
+    entry::{Entry, Matrix, Outcome, grid},
     sm90::swizzle::Swizzle,
 };
 
@@ -54,7 +54,7 @@ pub(crate) fn run_under(
     }
     let map = matrix.map_or(TensorMap::default(), |matrix| map(matrix, own.unwrap_or(to)));
 
-    let shape = [entry.grid(items), entry.threads, entry.shared_bytes];
+    let shape = [grid(entry, items), entry.threads, entry.shared_bytes];
     let mut launches = Vec::new();
     for (number, &to) in outputs.iter().enumerate() {
         let params = Params {
@@ -64,7 +64,7 @@ pub(crate) fn run_under(
         };
         let launch = if entry.is_sm90 {
             let launch = shipped::launch(entry.name, &Sm90Params { map, params }, shape);
-            launch.cluster(entry.cluster).registers(entry.registers.next_multiple_of(8))
+            launch.cluster(entry.cluster).registers(entry.max_registers.next_multiple_of(8))
         } else {
             shipped::launch(entry.name, &params, shape)
         };

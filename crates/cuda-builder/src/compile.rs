@@ -57,13 +57,12 @@ pub(crate) fn compile(
     toolchain: &Toolchain,
     folder: &Path,
     arch: Arch,
-    features: &[String],
-    flags: &[String],
+    features: &[&str],
     target_dir: &Path,
 ) -> Result<Compiled> {
     // cargo runs in the crate's folder, so nothing may be relative to ours.
     let target_dir = std::path::absolute(target_dir)?;
-    let target_dir = target_dir.join(key(toolchain, folder, arch, features, flags)?);
+    let target_dir = target_dir.join(key(toolchain, folder, arch, features)?);
     fs::create_dir_all(&target_dir).with_context(|| target_dir.display().to_string())?;
     let [assembly, printed] = ["s", "mir"].map(|suffix| target_dir.join(format!("{arch}.{suffix}")));
 
@@ -77,7 +76,7 @@ pub(crate) fn compile(
     cargo.args(["-Zbuild-std=core", "--target", TARGET]).arg("--target-dir").arg(&target_dir);
     // The target's linker is not shipped with rustc. None is needed: after link-time optimisation everything
     // is in one assembly file. `true` succeeds and links nothing.
-    cargo.arg("--").args(flags).args(["-Clinker=true", &format!("--emit=asm={}", assembly.display())]);
+    cargo.arg("--").args(RUSTC_FLAGS).args(["-Clinker=true", &format!("--emit=asm={}", assembly.display())]);
     let output = process::run(&mut cargo)?;
     // Nothing is printed where nothing is compiled: then what was printed before is of the same build.
     if output.stderr.windows(lines::BEGIN.len()).any(|window| window == lines::BEGIN.as_bytes()) {
@@ -95,15 +94,9 @@ pub(crate) fn compile(
 /// cargo remembers several builds of one crate and takes an old one for fresh, but there is one assembly
 /// file: with a folder of its own for each compiler, each checkout, each set of features and of flags, that
 /// file is always of the build that cargo means.
-fn key(
-    toolchain: &Toolchain,
-    folder: &Path,
-    arch: Arch,
-    features: &[String],
-    flags: &[String],
-) -> Result<String> {
+fn key(toolchain: &Toolchain, folder: &Path, arch: Arch, features: &[&str]) -> Result<String> {
     let folder = fs::canonicalize(folder).with_context(|| folder.display().to_string())?;
-    let (features, flags) = (features.join(","), flags.join("\n"));
+    let (features, flags) = (features.join(","), RUSTC_FLAGS.join("\n"));
     let inputs = format!("{}\n{}\n{arch}\n{features}\n{flags}", toolchain.compiler, folder.display());
     let hash = Sha256::digest(inputs);
     Ok(hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect())

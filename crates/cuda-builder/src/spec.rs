@@ -5,7 +5,8 @@
 pub struct KernelSpec {
     /// The entry's name.
     pub name: String,
-    /// Threads of a CTA, in x alone: `.maxntid` (PTX ISA 11.4).
+    /// Threads of a CTA, in x alone: `.maxntid` (PTX ISA, "Performance-Tuning
+    /// Directives").
     pub threads: u32,
     /// CTAs that must fit into a multiprocessor at once: `.minnctapersm`. With `threads`, this bounds the
     /// registers of a thread.

@@ -41,7 +41,8 @@ fn main() -> Result<(), fused_lora::Error> {
         let [unfused, fused] = slowdowns.map(median);
         let floor = layer.problem(m).floor_pct();
         println!(
-            "rank {rank:3}: unfused {unfused:+.1} %, fused {fused:+.1} % slower than the base (floor {floor:+.1} %)"
+            "rank {rank:3}: unfused {unfused:+.1} %, fused {fused:+.1} % slower than the base \
+             (floor {floor:+.1} %)"
         );
     }
     Ok(())

@@ -41,14 +41,14 @@
 #![warn(missing_docs)]
 
 pub mod cpu;
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(gpu)]
 pub mod cuda;
 mod element;
 mod epilogue;
 mod error;
 pub mod peft;
 #[cfg(feature = "cuda")]
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports, reason = "only `cuda` uses all of it"))]
+#[cfg_attr(not(gpu), allow(dead_code, unused_imports, reason = "only `cuda` uses all of it"))]
 pub mod plan;
 mod problem;
 pub mod reference;

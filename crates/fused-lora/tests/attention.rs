@@ -1,77 +1,36 @@
 //! Causal attention at every SIMD level against f64, at the edges of its blocks.
 
 mod common;
+#[path = "common/attention.rs"]
+mod in_f64;
 
-use common::{Strided, normal, rng};
+use common::Strided;
 use fused_lora::{
     Error, Operand,
     cpu::{CausalAttention, Simd, Workspace},
 };
 use half::f16;
-use ndarray::{Array2, ArrayView2, s};
-
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    sequences: usize,
-    seq_len: usize,
-    heads: usize,
-    head_dim: usize,
-}
-
-impl Shape {
-    fn width(self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    fn rows(self) -> usize {
-        self.sequences * self.seq_len
-    }
-
-    /// Scores of a few units, so that some weights are near 1 and others near 0.
-    fn qkv(self, seed: u64) -> Array2<f16> {
-        normal(&mut rng(seed), self.rows(), 3 * self.width(), 1.3)
-    }
-}
+use in_f64::{Element, Shape};
+use ndarray::{Array2, s};
 
 /// y in f64, and the bound of every element: y rounded once; a weight rounded to f16 (u), or underflowing
 /// beside a largest one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for 64 columns and 1024 keys).
-fn reference(shape: Shape, qkv: ArrayView2<'_, f16>) -> (Array2<f64>, Array2<f64>) {
-    let Shape { sequences, seq_len, heads, head_dim } = shape;
+fn reference(shape: Shape, qkv: &Array2<f16>) -> (Array2<f64>, Array2<f64>) {
     let u = 2f64.powi(-11);
-    let qkv = qkv.mapv(f64::from);
     let mut y = Array2::zeros((shape.rows(), shape.width()));
     let mut tolerance = y.clone();
-    for (row, head, query) in (0..sequences)
-        .flat_map(|s| (0..heads).flat_map(move |h| (0..seq_len).map(move |q| (s * seq_len, h, q))))
-    {
-        let at = |part: usize, token: usize, column: usize| {
-            qkv[[row + token, part * shape.width() + head * head_dim + column]]
-        };
-        let score = |key| {
-            (0..head_dim).map(|c| at(0, query, c) * at(1, key, c)).sum::<f64>() / (head_dim as f64).sqrt()
-        };
-        let scores: Vec<f64> = (0..=query).map(score).collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        for column in 0..head_dim {
-            let value: f64 = (0..=query).map(|key| weights[key] * at(2, key, column)).sum::<f64>() / total;
-            let magnitude =
-                (0..=query).map(|key| weights[key] * at(2, key, column).abs()).sum::<f64>() / total;
-            let values: f64 = (0..=query).map(|key| at(2, key, column).abs()).sum();
-            let to = [row + query, head * head_dim + column];
-            y[to] = value;
-            tolerance[to] = 2.0 * u * value.abs()
-                + (u + 2f64.powi(-16)) * magnitude
-                + 2f64.powi(-24) * (1.0 + values / total);
-        }
+    for Element { at, value, magnitude, values, total } in shape.attention(qkv) {
+        y[at] = value;
+        tolerance[at] = 2.0 * u * value.abs()
+            + (u + 2f64.powi(-16)) * magnitude
+            + 2f64.powi(-24) * (1.0 + values / total);
     }
     (y, tolerance)
 }
 
 fn agrees(seed: u64, shape: Shape, gap: usize, threads: usize) {
     let qkv = shape.qkv(seed);
-    let (expected, tolerance) = reference(shape, qkv.view());
+    let (expected, tolerance) = reference(shape, &qkv);
     let x = Strided::copy_of(&qkv, gap, gap);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for simd in Simd::available() {
@@ -98,32 +57,28 @@ fn agrees(seed: u64, shape: Shape, gap: usize, threads: usize) {
 #[test]
 fn sequences_at_the_edges_of_blocks_of_queries_and_keys() {
     for seq_len in (1..20).chain([31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129, 150]) {
-        agrees(seq_len as u64, Shape { sequences: 2, seq_len, heads: 2, head_dim: 16 }, 0, 2);
+        agrees(seq_len as u64, Shape::new(2, seq_len, 2, 16), 0, 2);
     }
 }
 
 #[test]
 fn heads_of_any_width() {
     for head_dim in [1, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 17, 33, 64, 65] {
-        agrees(head_dim as u64, Shape { sequences: 1, seq_len: 70, heads: 3, head_dim }, 3, 3);
+        agrees(head_dim as u64, Shape::new(1, 70, 3, head_dim), 3, 3);
     }
 }
 
 #[test]
 fn the_longest_sequence_of_gpt2() {
-    agrees(1, Shape { sequences: 1, seq_len: 1024, heads: 1, head_dim: 64 }, 1, 1);
+    agrees(1, Shape::new(1, 1024, 1, 64), 1, 1);
 }
 
 #[test]
 fn a_workspace_serves_any_size() {
     let mut workspace = Workspace::new();
-    for shape in [
-        Shape { sequences: 1, seq_len: 70, heads: 2, head_dim: 9 },
-        Shape { sequences: 3, seq_len: 5, heads: 1, head_dim: 70 },
-        Shape { sequences: 2, seq_len: 130, heads: 1, head_dim: 2 },
-    ] {
+    for shape in [Shape::new(1, 70, 2, 9), Shape::new(3, 5, 1, 70), Shape::new(2, 130, 1, 2)] {
         let qkv = shape.qkv(5);
-        let (expected, tolerance) = reference(shape, qkv.view());
+        let (expected, tolerance) = reference(shape, &qkv);
         for simd in Simd::available() {
             let mut y = Array2::from_elem(expected.dim(), f16::NAN);
             let attention = CausalAttention::with_simd(simd, shape.heads, shape.head_dim).unwrap();
@@ -140,7 +95,7 @@ fn a_workspace_serves_any_size() {
 /// A score of 1000 beside one of 0 is a weight of 1 beside one of 0, not infinity.
 #[test]
 fn large_scores_do_not_overflow() {
-    let shape = Shape { sequences: 1, seq_len: 100, heads: 1, head_dim: 4 };
+    let shape = Shape::new(1, 100, 1, 4);
     let mut qkv = Array2::from_elem((100, 12), f16::ZERO);
     for token in 0..100 {
         // Each token looks at itself: q · k is 50² where the tokens are equal modulo 4.
@@ -165,7 +120,7 @@ fn large_scores_do_not_overflow() {
 /// The future and other sequences are of no account, bit for bit; a NaN is seen by those who look at it.
 #[test]
 fn tokens_see_the_past_of_their_own_sequence_alone() {
-    let shape = Shape { sequences: 3, seq_len: 90, heads: 2, head_dim: 8 };
+    let shape = Shape::new(3, 90, 2, 8);
     let qkv = shape.qkv(3);
     let mut changed = qkv.clone();
     changed.slice_mut(s![140..180, ..]).fill(f16::from_f32(0.7));

@@ -80,7 +80,7 @@ fn info_says_in_one_line_why_there_is_no_device() {
     assert_eq!(format!("cuda: {}", object["cuda"].as_str().unwrap()), line);
 }
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(gpu)]
 mod with_cuda {
     use super::*;
     use fused_lora::cuda::Device;
@@ -117,17 +117,33 @@ mod with_cuda {
         }
     }
 
+    /// The simulated driver, whose GPU the environment chooses.
+    fn simulated() -> Option<std::ffi::OsString> {
+        let found = library()?;
+        let simulated = found.to_string_lossy().contains("simt_driver");
+        if !simulated {
+            eprintln!("skipped: what a GPU is and lacks cannot be chosen");
+        }
+        simulated.then_some(found)
+    }
+
+    /// Fails unless y is what PEFT computed.
+    #[track_caller]
+    fn assert_peft(case: &Case, name: &str, said: &str) {
+        let expected = read_matrix(&fixture(name).join("expected.safetensors"), "y");
+        let error = relative_error(&read_matrix(&case.output, "y"), &expected);
+        assert!(error <= 1e-3, "{name}, {said}: {error:e}");
+    }
+
     #[test]
     fn a_device_computes_what_peft_computed() {
         let Some(library) = library() else { return };
         for (name, strategy) in CASES.iter().flat_map(|name| ["fused", "unfused"].map(|s| (name, s))) {
-            let expected = read_matrix(&fixture(name).join("expected.safetensors"), "y");
             for device in ["cuda:0", "auto"] {
                 let case = Case::new(name);
                 let mut command = case.command_anywhere(&["--device", device, "--strategy", strategy]);
                 assert_success(&command.env(LIBRARY, &library).output().unwrap());
-                let error = relative_error(&read_matrix(&case.output, "y"), &expected);
-                assert!(error <= 1e-3, "{name}, {strategy}, {device}: {error:e}");
+                assert_peft(&case, name, &format!("{strategy}, {device}"));
             }
         }
     }
@@ -160,11 +176,7 @@ mod with_cuda {
     /// Settings of the simulated driver, and what `apply --device cuda:0` says then.
     #[test]
     fn what_keeps_a_device_from_being_used_is_said_and_auto_falls_back() {
-        let Some(library) = library() else { return };
-        if !library.to_string_lossy().contains("simt_driver") {
-            eprintln!("skipped: what a GPU lacks cannot be chosen");
-            return;
-        }
+        let Some(library) = simulated() else { return };
         for (variable, value, part) in [
             ("FUSED_LORA_SIMT_DEVICES", "0", "the CUDA driver finds no device"),
             ("FUSED_LORA_SIMT_CAPABILITY", "7.5", "has compute capability 7.5, the kernels need 8.0"),
@@ -220,11 +232,7 @@ mod with_cuda {
     /// is said.
     #[test]
     fn hopper_without_its_own_kernels_uses_those_for_8_0() {
-        let Some(library) = library() else { return };
-        if !library.to_string_lossy().contains("simt_driver") {
-            eprintln!("skipped: what a GPU lacks cannot be chosen");
-            return;
-        }
+        let Some(library) = simulated() else { return };
         let run = |variable: &str, value: &str| {
             let case = Case::new("r10");
             let mut command = case.command_anywhere(&["--device", "cuda:0"]);
@@ -232,7 +240,6 @@ mod with_cuda {
             let output = command.output().unwrap();
             (case, output)
         };
-        let expected = read_matrix(&fixture("r10").join("expected.safetensors"), "y");
         for (variable, value) in [
             ("FUSED_LORA_SIMT_DRIVER_VERSION", "11.8"),
             ("FUSED_LORA_SIMT_FAIL", "cuModuleLoadDataEx:218@2"),
@@ -241,8 +248,7 @@ mod with_cuda {
         ] {
             let (case, output) = run(variable, value);
             assert_success(&output);
-            let error = relative_error(&read_matrix(&case.output, "y"), &expected);
-            assert!(error <= 1e-3, "{variable}={value}: {error:e}");
+            assert_peft(&case, "r10", &format!("{variable}={value}"));
         }
         for (value, part) in [
             ("cuTensorMapEncodeTiled:1", "no tensor map for x: the driver refuses it with 1: "),
@@ -256,11 +262,7 @@ mod with_cuda {
 
     #[test]
     fn info_tells_which_kernels_a_device_is_given() {
-        let Some(library) = library() else { return };
-        if !library.to_string_lossy().contains("simt_driver") {
-            eprintln!("skipped: a GPU's generation cannot be chosen");
-            return;
-        }
+        let Some(library) = simulated() else { return };
         for (capability, driver, kernels) in [
             ("8.0", "12.4", "sm_80"),
             ("9.0", "11.8", "sm_80"),
@@ -279,20 +281,14 @@ mod with_cuda {
 
     #[test]
     fn every_generation_computes_what_peft_computed() {
-        let Some(library) = library() else { return };
-        if !library.to_string_lossy().contains("simt_driver") {
-            eprintln!("skipped: a GPU's generation cannot be chosen");
-            return;
-        }
+        let Some(library) = simulated() else { return };
         for capability in ["8.6", "8.9", "9.0", "10.0", "12.0"] {
             let case = Case::new("r100-rslora");
             let mut command = case.command_anywhere(&["--device", "cuda:0"]);
             let output =
                 command.env(LIBRARY, &library).env("FUSED_LORA_SIMT_CAPABILITY", capability).output();
             assert_success(&output.unwrap());
-            let expected = read_matrix(&fixture("r100-rslora").join("expected.safetensors"), "y");
-            let error = relative_error(&read_matrix(&case.output, "y"), &expected);
-            assert!(error <= 1e-3, "{capability}: {error:e}");
+            assert_peft(&case, "r100-rslora", capability);
         }
     }
 }

@@ -30,7 +30,7 @@ fn a_wrong_command_line_lists_what_there_is() {
     }
 }
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(gpu)]
 mod with_the_model {
     use super::*;
     use std::{fs, path::Path};

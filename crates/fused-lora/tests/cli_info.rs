@@ -25,8 +25,14 @@ fn says_what_the_library_finds() {
 
 #[test]
 fn the_environment_decides() {
-    let text = stdout(&["info"], Some(("FUSED_LORA_SIMD", "portable")));
-    assert!(text.contains("\nsimd: portable\nsimd-chosen-by: FUSED_LORA_SIMD\n"), "{text}");
+    for (args, variable) in
+        [(&["info"][..], Some(("FUSED_LORA_SIMD", "portable"))), (&["info", "--simd", "portable"], None)]
+    {
+        let text = stdout(args, variable);
+        let line = "\nsimd: portable\nsimd-chosen-by: --simd or FUSED_LORA_SIMD\n";
+        assert!(text.contains(line), "{text}");
+    }
+    assert_eq!(stdout(&["info"], Some(("FUSED_LORA_SIMD", ""))), stdout(&["info"], None));
     let text = stdout(&["info"], Some(("RAYON_NUM_THREADS", "3")));
     assert!(text.contains("\nthreads: 3\n"), "{text}");
 }

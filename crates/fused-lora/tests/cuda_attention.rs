@@ -1,12 +1,14 @@
 //! Causal attention on a device, against f64, through the library's own launches. Skipped where there is no
 //! device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]
 mod on_device;
+#[path = "common/attention.rs"]
+mod reference;
 
-use common::{Operands, normal, rng};
+use common::Operands;
 use fused_lora::{
     Error as Problem, Operand, Strategy,
     cuda::{CausalAttention, Error, Graph, Matrix, Stream, Workspace},
@@ -14,78 +16,30 @@ use fused_lora::{
 };
 use half::f16;
 use ndarray::Array2;
-use on_device::{Memory, Placed, device, layer};
-
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    sequences: usize,
-    seq_len: usize,
-    heads: usize,
-    head_dim: usize,
-}
-
-impl Shape {
-    const fn new(sequences: usize, seq_len: usize, heads: usize, head_dim: usize) -> Self {
-        Self { sequences, seq_len, heads, head_dim }
-    }
-
-    fn rows(self) -> usize {
-        self.sequences * self.seq_len
-    }
-
-    fn width(self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Scores of a few units, so that some weights are near 1 and others near 0.
-    fn qkv(self, seed: u64) -> Array2<f16> {
-        normal(&mut rng(seed), self.rows(), 3 * self.width(), 1.3)
-    }
-}
+use on_device::{Memory, Placed, device, layer, with_stream};
+use reference::{Element, Shape};
 
 /// Fails unless y is the attention of qkv: y rounded once, and a weight to f16 (u); a weight that underflows
 /// beside a largest one of 1 (2⁻²⁴); scores and sums in f32 (2⁻¹⁶ is generous for these sizes;
 /// `tests/kernels` has the derived bound).
 #[track_caller]
 fn assert_attention(shape: Shape, qkv: &Array2<f16>, y: &Placed, name: &str) {
-    let Shape { seq_len, heads, head_dim, .. } = shape;
-    let (values, untouched) = y.read();
+    let (found, untouched) = y.read();
     let u = 2f64.powi(-11);
-    for (row, head) in (0..shape.rows()).flat_map(|row| (0..heads).map(move |head| (row, head))) {
-        let at = |row: usize, part: usize, column: usize| {
-            qkv[[row, part * shape.width() + head * head_dim + column]].to_f64()
-        };
-        let keys = row / seq_len * seq_len..=row;
-        let score = |key: usize| {
-            (0..head_dim).map(|c| at(row, 0, c) * at(key, 1, c)).sum::<f64>() / (head_dim as f64).sqrt()
-        };
-        let scores: Vec<f64> = keys.clone().map(score).collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        for column in 0..head_dim {
-            let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
-                keys.clone().zip(&weights).map(|(key, &weight)| of(weight / total, at(key, 2, column))).sum()
-            };
-            let expected = sum(&|weight, v| weight * v);
-            let magnitude = sum(&|weight, v| weight * v.abs());
-            let bound = u * expected.abs()
-                + (u + 2f64.powi(-16)) * magnitude
-                + 2f64.powi(-24) * (1.0 + sum(&|_, v| v.abs()));
-            let found = values[[row, head * head_dim + column]].to_f64();
-            assert!(
-                (found - expected).abs() <= bound,
-                "{name}, {shape:?}: head {head}, y[{row}, {column}] is {found}, not {expected} ± {bound:e}"
-            );
-        }
+    for Element { at, value, magnitude, values, .. } in shape.attention(qkv) {
+        let bound = u * value.abs() + (u + 2f64.powi(-16)) * magnitude + 2f64.powi(-24) * (1.0 + values);
+        let found = found[at].to_f64();
+        assert!(
+            (found - value).abs() <= bound,
+            "{name}, {shape:?}: y{at:?} is {found}, not {value} ± {bound:e}"
+        );
     }
     assert!(untouched, "{name}: wrote around y");
 }
 
 #[test]
 fn shapes() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for (sequences, seq_len, heads, head_dim) in [
         (1, 1, 1, 8),
         (3, 1, 2, 64),
@@ -110,8 +64,7 @@ fn shapes() {
 
 #[test]
 fn rows_apart_and_an_unaligned_y() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let shape = Shape::new(2, 37, 2, 24);
     let attention = CausalAttention::new(&device, 2, 24).unwrap();
     let memory = |gap, offset| Memory { gap, offset };
@@ -129,8 +82,7 @@ fn rows_apart_and_an_unaligned_y() {
 
 #[test]
 fn a_graph_replays_with_what_is_in_qkv_then() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let shape = Shape::new(2, 20, 2, 16);
     let attention = CausalAttention::new(&device, 2, 16).unwrap();
     let mut qkv = Placed::copy_of(&device, &shape.qkv(1), Memory::default());
@@ -174,8 +126,7 @@ fn between_layers_each_waits_for_the_one_before() {
 
 #[test]
 fn keys_behind_a_query_are_not_seen() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let shape = Shape::new(2, 20, 1, 32);
     let attention = CausalAttention::new(&device, 1, 32).unwrap();
     for value in [f16::NAN, f16::INFINITY] {
@@ -196,8 +147,7 @@ fn keys_behind_a_query_are_not_seen() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_nothing_is_written() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for (heads, head_dim) in [(0, 64), (2, 0)] {
         let error = CausalAttention::new(&device, heads, head_dim).err();
         assert_eq!(error, Some(Problem::Heads { heads, head_dim }.into()));
@@ -236,9 +186,9 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     for (offset, stride) in [(1, 104), (0, 100), (4, 104)] {
         let unaligned = Matrix::strided(&qkv.buffer, offset, 20, 96, stride).unwrap();
         let error = refused(unaligned, 10, 20, 32);
-        assert!(
-            matches!(error, Error::Plan(plan::Error::Unaligned { what: "qkv", stride: of, .. }) if of == stride),
-            "{error}"
-        );
+        let Error::Plan(plan::Error::Unaligned { what: "qkv", stride: named, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(named, stride);
     }
 }

@@ -1,5 +1,5 @@
 //! Batches with several adapters on a device against the f64 reference. Skipped where there is no device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]

@@ -1,6 +1,6 @@
 //! An adapter on some columns of y, through every kernel that takes one, against the reference's of an
 //! adapter whose B is zero in the others. Skipped where there is no device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]
@@ -9,15 +9,14 @@ mod on_device;
 use common::Operands;
 use fused_lora::{
     Strategy,
-    cuda::{Adapter, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Stream, Workspace},
+    cuda::{Adapter, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Workspace},
 };
 use ndarray::s;
-use on_device::{Memory, Placed, assert_agrees, device, expected};
+use on_device::{Memory, Placed, assert_agrees, device, expected, with_stream};
 
 #[test]
 fn every_kernel_adds_to_these_columns_alone() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let makes_y = |operation| {
         matches!(operation, Operation::Fused | Operation::FusedRecompute | Operation::FusedCooperative)
     };
@@ -65,8 +64,7 @@ fn every_kernel_adds_to_these_columns_alone() {
 /// are in.
 #[test]
 fn tiles_beside_the_columns_do_without_the_adapter() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let (m, n, k, rank) = (4, 4096, 64, 10);
     let mut operands = Operands::random(3, m, n, k, rank);
     operands.a.fill(half::f16::MAX);

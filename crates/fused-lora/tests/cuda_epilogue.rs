@@ -1,6 +1,6 @@
 //! Activation and residuals on a device against the f64 reference, through the library's own launches.
 //! Skipped where there is no device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]
@@ -18,7 +18,7 @@ use fused_lora::{
 };
 use half::f16;
 use ndarray::{Array2, ArrayView2};
-use on_device::{Memory, Placed, assert_agrees, device, layer};
+use on_device::{Memory, Placed, assert_agrees, layer, with_stream};
 
 /// Where what is added to y is held.
 #[derive(Clone, Copy, Debug)]
@@ -120,8 +120,7 @@ fn boxed(columns: usize, offset: usize) -> Memory {
 
 #[test]
 fn every_kernel_with_every_residual() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let kernels = KERNELS.iter().chain(SM90_KERNELS).filter(|kernel| device.resident(kernel) > 0);
     for (turn, kernel) in kernels.enumerate() {
         let (strategy, rank) = match kernel.operation {
@@ -152,8 +151,7 @@ fn every_kernel_with_every_residual() {
 
 #[test]
 fn every_strategy_with_every_residual_anywhere_in_memory() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for (rank, gelu) in [(0, true), (10, false), (10, true), (40, true)] {
         let case = Case::new(&device, &stream, [67, 75, 72], rank, gelu);
         for held in Held::ALL {
@@ -174,8 +172,7 @@ fn every_strategy_with_every_residual_anywhere_in_memory() {
 /// A residual whose rows are all one: what may be said with a stride of 0.
 #[test]
 fn rows_of_a_residual_may_be_the_same() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let mut case = Case::new(&device, &stream, [70, 48, 40], 10, true);
     let row = case.residuals[0].row(0).to_owned();
     case.residuals[0] = Array2::from_shape_fn((70, 48), |(_, j)| row[j]);
@@ -192,8 +189,7 @@ fn rows_of_a_residual_may_be_the_same() {
 /// It replaces the whole of what was set before.
 #[test]
 fn the_epilogue_can_be_changed() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let mut case = Case::new(&device, &stream, [20, 40, 40], 9, true);
     for epilogue in [
         Epilogue::default().with_activation(Activation::GeluTanh),
@@ -212,8 +208,7 @@ fn the_epilogue_can_be_changed() {
 
 #[test]
 fn residuals_that_do_not_fit_are_refused_by_name() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let case = Case::new(&device, &stream, [6, 24, 40], 9, true);
     let layer = case.layer();
     let x = Placed::copy_of(&device, &case.operands.x, Memory::default());
@@ -257,8 +252,7 @@ fn residuals_that_do_not_fit_are_refused_by_name() {
 /// Where y holds the residual, the base product of `unfused` lies beside h.
 #[test]
 fn unfused_in_place_says_how_much_workspace_it_needs() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let (m, n, rank) = (600, 72, 20);
     let case = Case::new(&device, &stream, [m, n, 40], rank, true);
     let layer = case.layer();

@@ -1,6 +1,6 @@
 //! Every kernel and strategy on a device against the f64 reference, through the library's own launches.
 //! Skipped where there is no device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]
@@ -16,7 +16,7 @@ use fused_lora::{
 };
 use half::f16;
 use ndarray::{Array2, array};
-use on_device::{Memory, Placed, assert_agrees, device, expected, layer};
+use on_device::{Memory, Placed, assert_agrees, device, expected, layer, with_stream};
 
 /// What is tested on a kernel: `allow` picks it.
 struct Case<'a> {
@@ -81,8 +81,7 @@ fn runs(device: &Device, stream: &Stream, kernel: &Kernel, rank: usize, [m, n, k
 
 #[test]
 fn every_kernel_at_every_rank_it_is_for() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for kernel in KERNELS.iter().filter(|kernel| device.resident(kernel) > 0) {
         // A tile and a bit, along M and N; whole and broken steps of K, and of 16 bytes for those who can.
         let (m, n) = (kernel.block_m as usize + 3, kernel.block_n as usize + 5);
@@ -149,8 +148,7 @@ fn every_kernel_for_9_0_in_every_cluster() {
 
 #[test]
 fn the_smallest_sizes() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for ([m, n, k], rank) in
         [([1, 1, 1], 1), ([1, 8, 8], 7), ([2, 9, 16], 10), ([5, 1, 100], 16), ([65, 3, 33], 1)]
     {
@@ -166,8 +164,7 @@ fn the_smallest_sizes() {
 
 #[test]
 fn rows_apart_and_unaligned() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let operands = Operands::random(12, 67, 75, 72, 10);
     let memory = |gap, offset| Memory { gap, offset };
     for (x, y) in [
@@ -196,8 +193,7 @@ fn run(layer: &Layer, strategy: Strategy, x: &Array2<f16>, stream: &Stream) -> A
 
 #[test]
 fn rank_zero_is_the_base_product_bit_for_bit() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let operands = Operands::random(3, 70, 100, 72, 0);
     let layer = layer(&device, &operands, true);
     assert_eq!((layer.rank(), layer.workspace_size(70)), (0, 0));
@@ -209,8 +205,7 @@ fn rank_zero_is_the_base_product_bit_for_bit() {
 
 #[test]
 fn the_adapter_can_be_changed_and_dropped() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let operands = Operands::random(4, 20, 50, 40, 9);
     let mut layer = layer(&device, &operands, false);
     let first = run(&layer, Strategy::Fused, &operands.x, &stream);
@@ -238,8 +233,7 @@ fn the_adapter_can_be_changed_and_dropped() {
 
 #[test]
 fn nan_stays_in_its_row() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for rank in [10, 40] {
         let mut operands = Operands::random(9, 70, 50, 72, rank);
         operands.x[[13, 71]] = f16::NAN;
@@ -255,8 +249,7 @@ fn nan_stays_in_its_row() {
 
 #[test]
 fn overflow_is_infinity_in_y_and_in_h() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     // y: 2 · 60000 overflows; -2 · 60000 to the other side; 60000 does not.
     let (x, w) = (array![[1.0f32, 1.0]], array![[60000.0, 60000.0], [-60000.0, -60000.0], [60000.0, 0.0]]);
     // h: 2 · 60000 overflows, and B's sign decides the infinity; inf · 0 is NaN.

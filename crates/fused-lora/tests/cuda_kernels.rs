@@ -2,18 +2,18 @@
 //! kernel that hangs or breaks the context costs no other one.
 //!
 //! ```text
-//! cuda_kernels --list                        # all that this device runs; also loads, and so compiles, all of them
-//! cuda_kernels sm90_gemm_128x256/2 ...       # these, in this order, up to the first that is wrong
+//! cuda_kernels --list                   # all that this device runs; it loads, and so compiles, all of them
+//! cuda_kernels sm90_gemm_128x256/2 ...  # these, in this order, up to the first that is wrong
 //! ```
 //!
 //! Without names nothing runs: on a simulated driver all of them take many minutes. `cuda_forward` runs every
 //! kernel at small sizes.
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(gpu)]
 #[path = "cuda_kernels/check.rs"]
 mod check;
 
 fn main() {
-    #[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(gpu)]
     check::main();
 }

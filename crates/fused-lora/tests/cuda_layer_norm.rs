@@ -1,5 +1,5 @@
 //! LayerNorm on a device, against f64, through the library's own launches. Skipped where there is no device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]
@@ -12,7 +12,7 @@ use fused_lora::{
 };
 use half::f16;
 use ndarray::{Array1, Array2, s};
-use on_device::{Memory, Placed, device, layer};
+use on_device::{Memory, Placed, device, layer, with_stream};
 
 struct Case {
     x: Array2<f16>,
@@ -56,8 +56,7 @@ fn assert_normalised(x: &Array2<f16>, case: &Case, y: &Placed, name: &str) {
 
 #[test]
 fn shapes_strides_and_alignment() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let memory = |gap, offset| Memory { gap, offset };
     for (rows, width) in [(1, 1), (3, 7), (4, 8), (5, 100), (9, 768), (2, 1024), (3, 1500)] {
         let case = Case::random(width as u64, rows, width);
@@ -78,8 +77,7 @@ fn shapes_strides_and_alignment() {
 /// Where the variance is as small as ε, and where there is none.
 #[test]
 fn epsilon_is_that_of_gpt_2() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for deviation in [3e-3, 0.0] {
         let alternating = |(_, column): (usize, usize)| if column % 2 == 0 { deviation } else { -deviation };
         let x = Array2::from_shape_fn((2, 64), |at| f16::from_f32(alternating(at)));
@@ -94,8 +92,7 @@ fn epsilon_is_that_of_gpt_2() {
 
 #[test]
 fn a_graph_replays_with_what_is_in_x_then() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let mut case = Case::random(1, 6, 72);
     let norm = case.norm(&device);
     let mut x = Placed::copy_of(&device, &case.x, Memory::default());
@@ -138,8 +135,7 @@ fn between_layers_each_waits_for_the_one_before() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_nothing_is_written() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let case = Case::random(1, 6, 72);
     let none = Array1::<f16>::from_vec(Vec::new());
     for (gamma, beta) in [(case.gamma.view(), case.beta.slice(s![..71])), (none.view(), none.view())] {
@@ -166,8 +162,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
 
 #[test]
 fn nan_stays_in_its_row() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let mut case = Case::random(4, 7, 300);
     case.x[[3, 299]] = f16::NAN;
     let x = Placed::copy_of(&device, &case.x, Memory::default());

@@ -1,5 +1,5 @@
 //! Streams, workspaces and graphs on a device. Skipped where there is no device.
-#![cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![cfg(gpu)]
 
 mod common;
 #[path = "common/cuda.rs"]
@@ -14,7 +14,7 @@ use fused_lora::{
 };
 use half::f16;
 use ndarray::Array2;
-use on_device::{Memory, Placed, assert_agrees, device, expected, layer};
+use on_device::{Memory, Placed, assert_agrees, device, expected, layer, with_stream};
 
 /// Those whose h goes through the workspace.
 fn shared_h(launch: &Launch) -> bool {
@@ -46,8 +46,7 @@ fn two_streams_with_two_workspaces_run_side_by_side() {
 
 #[test]
 fn calls_of_changing_size_share_a_workspace() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let largest = Operands::random(3, 200, 90, 40, 20);
     let layer = layer(&device, &largest, false);
     let mut workspace = Workspace::new(&device, layer.workspace_size(200)).unwrap();
@@ -72,8 +71,7 @@ fn calls_of_changing_size_share_a_workspace() {
 
 #[test]
 fn a_graph_replays_with_what_is_in_x_then() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     for strategy in Strategy::ALL {
         let mut operands = Operands::random(4, 70, 100, 72, 40);
         let layer = layer(&device, &operands, true);
@@ -152,8 +150,7 @@ fn layers_in_a_chain_wait_for_each_other() {
 
 #[test]
 fn a_capture_that_fails_leaves_the_stream_as_it_was() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let failed = Graph::capture(&stream, |_| Err(Error::NoDevice));
     assert_eq!(failed.unwrap_err(), Error::NoDevice);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -191,8 +188,7 @@ fn a_workspace_belongs_to_one_stream_until_it_is_reset() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_nothing_is_written() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let operands = Operands::random(6, 200, 30, 40, 250);
     let layer = layer(&device, &operands, false);
     let x = Placed::copy_of(&device, &operands.x, Memory::default());
@@ -248,8 +244,7 @@ fn matrices_stay_within_their_buffers() {
 
 #[test]
 fn buffers_copy_and_events_tell_the_time() {
-    let Some((device, _alone)) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
+    let Some((device, stream, _alone)) = with_stream() else { return };
     let values: Vec<_> = (0..100).map(|i| f16::from_f32(i as f32)).collect();
     let from = Buffer::from_slice(&device, &values).unwrap();
     let mut to = Buffer::zeroed(&device, 100).unwrap();

@@ -162,8 +162,8 @@ fn level_names() {
     let refused = "sse".parse::<Simd>().unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "unknown SIMD level \"sse\" (the environment variable FUSED_LORA_SIMD sets it); known are amx, avx512bf16, \
-         avx512, avx2, portable"
+        "unknown SIMD level \"sse\" (the environment variable FUSED_LORA_SIMD sets it); known are amx, \
+         avx512bf16, avx512, avx2, portable"
     );
 }
 

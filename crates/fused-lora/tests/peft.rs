@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use fused_lora::{
     Epilogue, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
-    peft::{LoraFile, LoraWeights, PeftError, TensorError},
+    peft::{LoraFile, LoraProblem, LoraWeights, PeftError, TensorError},
     reference::{self, Inputs, LoraView},
 };
 use half::f16;
@@ -219,7 +219,7 @@ fn modules_that_are_not_linear_are_listed_and_refused_alone() {
     file.load("proj").unwrap();
     for (module, tensor) in [("conv", "conv.lora_A.weight"), ("emb", "emb.lora_embedding_A")] {
         match file.load(module) {
-            Err(PeftError::UnsupportedTensor { tensor: found, .. }) => {
+            Err(PeftError::Lora { tensor: found, problem: LoraProblem::Unsupported { .. }, .. }) => {
                 assert!(found.ends_with(tensor), "{found}");
             }
             other => panic!("{module}: {other:?}"),
@@ -239,7 +239,9 @@ fn errors_carry_fields() {
     }
     edit_config(folder.path(), &[("r", json!(9))]);
     match LoraFile::open(folder.path()).unwrap().load("proj") {
-        Err(PeftError::RankMismatch { tensor, found: 10, config: 9, .. }) => assert_eq!(tensor, A),
+        Err(PeftError::Lora { tensor, problem: LoraProblem::Rank { found: 10, config: 9 }, .. }) => {
+            assert_eq!(tensor, A);
+        }
         other => panic!("{other:?}"),
     }
     // The file is read tensor by tensor: one that shrinks after it was opened is an error, not a panic.

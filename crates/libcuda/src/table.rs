@@ -79,30 +79,22 @@ macro_rules! for_each_function {
             cuTexObjectCreate(P, P, P, P);
             cuTexObjectDestroy(u64);
             cuTexObjectGetResourceDesc(P, u64);
-            // What it refers to where its generic functions are used, and what this workspace calls of
-            // `cust::sys`.
+            // What this workspace's uses of its generic functions refer to, and what it calls of `cust::sys`.
             cuDeviceGetUuid(P, i32);
             cuFuncSetAttribute(P, u32, i32);
             cuGetErrorName(u32, P);
-            cuGetProcAddress(P, P, i32, u64);
             cuGraphExecDestroy(P);
-            cuGraphGetNodes(P, P, P);
             cuGraphInstantiateWithFlags(P, P, u64);
             cuGraphInstantiate_v2(P, P, P, P, usize);
             cuGraphLaunch(P, P);
-            cuLaunchHostFunc(P, P, P);
             cuLaunchKernel(P, u32, u32, u32, u32, u32, u32, u32, P, P, P);
-            cuMemAllocHost_v2(P, usize);
             cuMemAlloc_v2(P, usize);
-            cuMemFreeHost(P);
             cuMemFree_v2(u64);
             cuMemcpyDtoD_v2(u64, u64, usize);
             cuMemcpyDtoHAsync_v2(P, u64, usize, P);
             cuMemcpyDtoH_v2(P, u64, usize);
             cuMemcpyHtoDAsync_v2(u64, P, usize, P);
             cuMemsetD16Async(u64, u16, usize, P);
-            cuMemsetD16_v2(u64, u16, usize);
-            cuMemsetD32_v2(u64, u32, usize);
             cuMemsetD8Async(u64, u8, usize, P);
             cuMemsetD8_v2(u64, u8, usize);
             cuModuleGetFunction(P, P, P);
@@ -110,7 +102,6 @@ macro_rules! for_each_function {
             cuStreamCreate(P, u32);
             cuStreamEndCapture(P, P);
             cuStreamIsCapturing(P, P);
-            cuStreamQuery(P);
             }
             // What `cust_raw` does not know; whoever calls it declares it.
             later {

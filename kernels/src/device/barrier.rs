@@ -1,10 +1,10 @@
-//! Barriers. PTX ISA 9.7.13.
+//! Barriers. PTX ISA, "bar, barrier", "bar.warp.sync".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `barrier.sync.aligned 0`: waits for all threads of the CTA, and orders what they did before it before
     /// what they do after it.
     ///
@@ -14,9 +14,7 @@ instruction! {
     pub unsafe fn bar_sync() {
         asm!("bar.sync 0;", options(nostack))
     }
-}
 
-instruction! {
     /// `bar.warp.sync 0xffffffff`: the same among the 32 lanes of a warp.
     ///
     /// # Safety
@@ -25,10 +23,9 @@ instruction! {
     pub unsafe fn bar_warp_sync() {
         asm!("bar.warp.sync 0xffffffff;", options(nostack))
     }
-}
 
-instruction! {
-    /// `bar.sync ID, THREADS`: the same among THREADS threads, whole warps, that agree on barrier ID, 1 to 15.
+    /// `bar.sync ID, THREADS`: the same among THREADS threads, whole warps, that agree on barrier ID, 1 to
+    /// 15.
     ///
     /// # Safety
     ///

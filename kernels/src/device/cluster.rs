@@ -1,9 +1,9 @@
-//! Clusters: CTAs that run at the same time and reach each other's shared memory. PTX ISA 9.7.13.4
-//! `barrier.cluster`, 9.7.9.23 `mapa`, 10 *Special Registers*.
+//! Clusters: CTAs that run at the same time and reach each other's shared memory. PTX ISA,
+//! "barrier.cluster", "mapa", "Special Registers".
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction::instruction};
+use super::{SharedAddr, instruction::instructions};
 
 /// An address in the shared memory of some CTA of the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -19,40 +19,37 @@ impl ClusterAddr {
     }
 }
 
-macro_rules! special_register {
-    ($(#[$attr:meta])* $name:ident, $register:literal) => {
+macro_rules! special_registers {
+    ($($(#[$attr:meta])* $name:ident, $register:literal;)*) => {$(
         $(#[$attr])*
         #[inline(always)]
         #[must_use]
         pub fn $name() -> u32 {
             let value: u32;
             // SAFETY: reading a special register has no precondition.
-            unsafe { asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value, options(pure, nomem, nostack)) };
+            unsafe {
+                asm!(concat!("mov.u32 {0}, ", $register, ";"), out(reg32) value,
+                    options(pure, nomem, nostack));
+            }
             value
         }
-    };
+    )*};
 }
 
-special_register! {
+special_registers! {
     /// `%cluster_ctarank`: number of this CTA in its cluster.
-    cluster_ctarank, "%cluster_ctarank"
-}
-special_register! {
+    cluster_ctarank, "%cluster_ctarank";
     /// `%cluster_nctarank`: CTAs in a cluster.
-    cluster_nctarank, "%cluster_nctarank"
-}
-special_register! {
+    cluster_nctarank, "%cluster_nctarank";
     /// `%clusterid.x`: number of this cluster in the grid.
-    clusterid_x, "%clusterid.x"
-}
-special_register! {
+    clusterid_x, "%clusterid.x";
     /// `%nclusterid.x`: clusters in the grid.
-    nclusterid_x, "%nclusterid.x"
+    nclusterid_x, "%nclusterid.x";
 }
 
-instruction! {
-    /// `barrier.cluster.arrive.release.aligned`: says that this thread has come; what it did before is ordered before
-    /// what the others do after their wait.
+instructions! {
+    /// `barrier.cluster.arrive.release.aligned`: says that this thread has come; what it did before is
+    /// ordered before what the others do after their wait.
     ///
     /// # Safety
     ///
@@ -60,9 +57,7 @@ instruction! {
     pub unsafe fn barrier_cluster_arrive() {
         asm!("barrier.cluster.arrive.release.aligned;", options(nostack))
     }
-}
 
-instruction! {
     /// `barrier.cluster.wait.acquire.aligned`: waits until all threads of the cluster have come.
     ///
     /// # Safety
@@ -71,9 +66,7 @@ instruction! {
     pub unsafe fn barrier_cluster_wait() {
         asm!("barrier.cluster.wait.acquire.aligned;", options(nostack))
     }
-}
 
-instruction! {
     /// `mapa.shared::cluster.u32`: the place in CTA `rank` of the cluster that `address` is in this one.
     ///
     /// # Safety

@@ -1,4 +1,4 @@
-//! Conversions. PTX ISA 9.7.9.22, `cvt`.
+//! Conversions. PTX ISA, "cvt".
 
 use core::arch::asm;
 

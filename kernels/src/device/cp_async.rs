@@ -1,11 +1,11 @@
-//! Asynchronous copies from global to shared memory. PTX ISA 9.7.9.25.3, `cp.async`.
+//! Asynchronous copies from global to shared memory. PTX ISA, "cp.async".
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction::instruction};
+use super::{SharedAddr, instruction::instructions};
 use crate::Global;
 
-instruction! {
+instructions! {
     /// `cp.async.cg.shared.global [to], [from], 16, bytes`: starts copying `bytes` (0 to 16) to shared memory
     /// and fills up to 16 with zeros. Goes through L2 alone, so that it never reads a stale line of L1.
     ///
@@ -18,9 +18,7 @@ instruction! {
         asm!("cp.async.cg.shared.global [{0}], [{1}], 16, {2};",
             in(reg32) to.address(), in(reg64) from.address(), in(reg32) bytes, options(nostack))
     }
-}
 
-instruction! {
     /// `cp.async.commit_group`: what this thread started since the last one becomes a group; the group may be
     /// empty.
     ///
@@ -30,9 +28,7 @@ instruction! {
     pub unsafe fn cp_async_commit_group() {
         asm!("cp.async.commit_group;", options(nostack))
     }
-}
 
-instruction! {
     /// `cp.async.wait_group PENDING`: waits until at most the newest PENDING groups of this thread are under
     /// way. Orders the copies before what *this thread* does next; other threads need a barrier after it.
     ///

@@ -1,12 +1,12 @@
-//! Launches that begin before the one ahead has ended. PTX ISA 9.7.13.13, `griddepcontrol`.
+//! Launches that begin before the one ahead has ended. PTX ISA, "griddepcontrol".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
-    /// `griddepcontrol.wait`: waits until the launches that this one depends on are over and their writes are visible.
-    /// Passes at once where the launch is an ordinary one.
+instructions! {
+    /// `griddepcontrol.wait`: waits until the launches that this one depends on are over and their writes are
+    /// visible. Passes at once where the launch is an ordinary one.
     ///
     /// # Safety
     ///
@@ -14,10 +14,9 @@ instruction! {
     pub unsafe fn griddepcontrol_wait() {
         asm!("griddepcontrol.wait;", options(nostack))
     }
-}
 
-instruction! {
-    /// `griddepcontrol.launch_dependents`: this CTA does not mind if the launches that depend on this one begin.
+    /// `griddepcontrol.launch_dependents`: this CTA does not mind if the launches that depend on this one
+    /// begin.
     ///
     /// # Safety
     ///

@@ -1,12 +1,12 @@
-//! Global memory. PTX ISA 9.7.9.8 `ld`, 9.7.9.11 `st`, 9.7.13.15 `atom`; ordering in chapter 8.
+//! Global memory. PTX ISA, "ld", "st", "atom", "red"; for the order of accesses, "Memory Consistency Model".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 use crate::Global;
 
 impl Global<u16> {
-    instruction! {
+    instructions! {
         /// `ld.global.u16`, weak.
         ///
         /// # Safety
@@ -14,12 +14,11 @@ impl Global<u16> {
         /// Aligned, readable; no write races with it.
         pub unsafe fn load(self) -> u16 {
             let v: u16;
-            asm!("ld.global.u16 {0}, [{1}];", out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
+            asm!("ld.global.u16 {0}, [{1}];",
+                out(reg16) v, in(reg64) self.address(), options(nostack, readonly));
             v
         }
-    }
 
-    instruction! {
         /// `st.global.u16`, weak.
         ///
         /// # Safety
@@ -32,7 +31,7 @@ impl Global<u16> {
 }
 
 impl Global<u32> {
-    instruction! {
+    instructions! {
         /// `ld.global.u32`, weak.
         ///
         /// # Safety
@@ -40,26 +39,25 @@ impl Global<u32> {
         /// Aligned, readable; no write races with it.
         pub unsafe fn load(self) -> u32 {
             let v: u32;
-            asm!("ld.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
+            asm!("ld.global.u32 {0}, [{1}];",
+                out(reg32) v, in(reg64) self.address(), options(nostack, readonly));
             v
         }
-    }
 
-    instruction! {
         /// `ld.acquire.gpu.global.u32`: what was done before the `release` whose value it reads, or a later
-        /// one of its chain of read-modify-writes, is ordered before what this thread does next. PTX ISA 8.7.
+        /// one of its chain of read-modify-writes, is ordered before what this thread does next. PTX ISA,
+        /// "Release and Acquire Patterns".
         ///
         /// # Safety
         ///
         /// Aligned, readable; other accesses that race with it are strong, too.
         pub unsafe fn load_acquire(self) -> u32 {
             let v: u32;
-            asm!("ld.acquire.gpu.global.u32 {0}, [{1}];", out(reg32) v, in(reg64) self.address(), options(nostack));
+            asm!("ld.acquire.gpu.global.u32 {0}, [{1}];",
+                out(reg32) v, in(reg64) self.address(), options(nostack));
             v
         }
-    }
 
-    instruction! {
         /// `st.global.u32`, weak.
         ///
         /// # Safety
@@ -68,20 +66,17 @@ impl Global<u32> {
         pub unsafe fn store(self, value: u32) {
             asm!("st.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
         }
-    }
 
-    instruction! {
         /// `st.relaxed.gpu.global.u32`: strong, orders nothing.
         ///
         /// # Safety
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn store_relaxed(self, value: u32) {
-            asm!("st.relaxed.gpu.global.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
+            asm!("st.relaxed.gpu.global.u32 [{0}], {1};",
+                in(reg64) self.address(), in(reg32) value, options(nostack))
         }
-    }
 
-    instruction! {
         /// `atom.relaxed.gpu.global.inc.u32`: counts up, from `last` back to 0; gives what was there. Orders
         /// nothing.
         ///
@@ -94,23 +89,23 @@ impl Global<u32> {
             out(reg32) v, in(reg64) self.address(), in(reg32) last, options(nostack));
             v
         }
-    }
 
-    instruction! {
         /// `red.release.gpu.global.add.u32`: adds, and orders what this thread did before it, and what
-        /// barriers ordered before that, before what follows an acquire that reads it. PTX ISA 8.7.
+        /// barriers ordered before that, before what follows an acquire that reads it. PTX ISA, "Release and
+        /// Acquire Patterns".
         ///
         /// # Safety
         ///
         /// Aligned, writable; other accesses that race with it are strong, too.
         pub unsafe fn red_add_release(self, value: u32) {
-            asm!("red.release.gpu.global.add.u32 [{0}], {1};", in(reg64) self.address(), in(reg32) value, options(nostack))
+            asm!("red.release.gpu.global.add.u32 [{0}], {1};",
+                in(reg64) self.address(), in(reg32) value, options(nostack))
         }
     }
 }
 
 impl Global<[u32; 4]> {
-    instruction! {
+    instructions! {
         /// `ld.global.v4.u32`, weak: 16 bytes.
         ///
         /// # Safety
@@ -125,9 +120,7 @@ impl Global<[u32; 4]> {
             );
             [a, b, c, d]
         }
-    }
 
-    instruction! {
         /// `st.global.v4.u32`, weak: 16 bytes.
         ///
         /// # Safety

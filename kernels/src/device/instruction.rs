@@ -1,10 +1,13 @@
 //! How the wrappers of instructions are written.
 
-/// Defines an instruction: its documentation, its signature, its inline PTX.
+/// Defines instructions, each by its documentation, its signature and its inline PTX.
 ///
-/// `#[track_caller]` marks what speaks for its caller: reports of the strict machine name the line that calls it.
-macro_rules! instruction {
-    ($(#[$attr:meta])* $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)? $body:block) => {
+/// `#[track_caller]` marks what speaks for its caller: reports of the strict machine name the line that calls
+/// it.
+macro_rules! instructions {
+    ($($(#[$attr:meta])*
+    $vis:vis unsafe fn $name:ident $(<const $g:ident: $gt:ty>)? ($($args:tt)*) $(-> $ret:ty)?
+    $body:block)*) => {$(
         $(#[$attr])*
         #[inline(always)]
         #[track_caller]
@@ -12,6 +15,6 @@ macro_rules! instruction {
             // SAFETY: the caller keeps the contract of `# Safety`, which is the manual's.
             unsafe { $body }
         }
-    };
+    )*};
 }
-pub(super) use instruction;
+pub(super) use instructions;

@@ -1,10 +1,10 @@
-//! Loading fragments. PTX ISA 9.7.14.5.15, `ldmatrix`.
+//! Loading fragments. PTX ISA, "ldmatrix".
 
 use core::arch::asm;
 
-use super::{SharedAddr, instruction::instruction};
+use super::{SharedAddr, instruction::instructions};
 
-instruction! {
+instructions! {
     /// `ldmatrix.sync.aligned.m8n8.x4.shared.b16`: four 8 × 8 matrices of f16. Lanes 8i to 8i + 7 give the
     /// addresses of the rows of matrix i, 16 bytes each; register i of lane l gets elements 2 (l mod 4) and 2
     /// (l mod 4) + 1 of row l / 4 of matrix i, the lower column in the lower half.
@@ -22,11 +22,10 @@ instruction! {
         );
         [a, b, c, d]
     }
-}
 
-instruction! {
-    /// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`: the same, each matrix transposed: register i of lane l gets
-    /// elements l / 4 of rows 2 (l mod 4) and 2 (l mod 4) + 1 of matrix i, the lower row in the lower half.
+    /// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`: the same, each matrix transposed: register i of lane
+    /// l gets elements l / 4 of rows 2 (l mod 4) and 2 (l mod 4) + 1 of matrix i, the lower row in the lower
+    /// half.
     ///
     /// # Safety
     ///

@@ -1,15 +1,16 @@
-//! Tensor cores, warp-wide. PTX ISA 9.7.14.5.8, fragments of `mma.m16n8k16`.
+//! Tensor cores, warp-wide. PTX ISA, "Matrix Fragments for mma.m16n8k16".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`: c + a · b over the warp, with a: 16 × 16, b: 16 ×
     /// 8 and c: 16 × 8.
     ///
     /// Lane l with g = l / 4 and t = l mod 4 holds
-    /// - of a: rows g, g + 8, g, g + 8 and columns 2t, 2t + 1 (registers 0, 1), 2t + 8, 2t + 9 (registers 2, 3);
+    /// - of a: rows g, g + 8, g, g + 8 and columns 2t, 2t + 1 (registers 0, 1), 2t + 8, 2t + 9 (registers 2,
+    ///   3);
     /// - of b: column g and rows 2t, 2t + 1 (register 0), 2t + 8, 2t + 9 (register 1);
     /// - of c: row g, columns 2t, 2t + 1 (values 0, 1); row g + 8, the same columns (values 2, 3).
     ///

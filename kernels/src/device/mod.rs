@@ -1,9 +1,9 @@
-//! One thin wrapper for each PTX instruction: inline PTX, which the compiler leaves as it is. Kernels are written on these
-//! alone. Nothing outside this module dereferences a pointer or writes `asm!`, but for entries, which take the address of
-//! their own parameter.
+//! One thin wrapper for each PTX instruction: inline PTX, which the compiler leaves as it is. Kernels are
+//! written on these alone. Nothing outside this module dereferences a pointer or writes `asm!`, but for
+//! entries, which take the address of their own parameter.
 //!
-//! Entries carry the names of their instructions. Section numbers are those of the *PTX ISA* manual, version
-//! 9.0.
+//! Entries carry the names of their instructions. Sections are cited by their titles in the *PTX ISA* manual,
+//! version 9.0.
 
 mod approx;
 mod barrier;

@@ -1,13 +1,13 @@
-//! Fences between the generic proxy, through which threads load and store, and the async proxy, through which the copy
-//! engine and `wgmma` do. PTX ISA 9.7.13.4 `fence.proxy.async`, 8.6 *Proxies*.
+//! Fences between the generic proxy, through which threads load and store, and the async proxy, through which
+//! the copy engine and `wgmma` do. PTX ISA, "membar, fence", "Proxies".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
-    /// `fence.proxy.async.shared::cta`: orders generic accesses to shared memory before it before those of the async
-    /// proxy that come after it.
+instructions! {
+    /// `fence.proxy.async.shared::cta`: orders generic accesses to shared memory before it before those of
+    /// the async proxy that come after it.
     ///
     /// # Safety
     ///
@@ -15,9 +15,7 @@ instruction! {
     pub unsafe fn fence_proxy_async_shared() {
         asm!("fence.proxy.async.shared::cta;", options(nostack))
     }
-}
 
-instruction! {
     /// `fence.proxy.async.global`: the same for global memory.
     ///
     /// # Safety

@@ -1,10 +1,10 @@
-//! Moving registers between warpgroups. PTX ISA 9.7.19.5, `setmaxnreg`.
+//! Moving registers between warpgroups. PTX ISA, "setmaxnreg".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
+instructions! {
     /// `setmaxnreg.dec`: this warpgroup keeps COUNT registers a thread and gives the rest to the CTA's pool.
     ///
     /// # Safety
@@ -13,10 +13,9 @@ instruction! {
     pub unsafe fn setmaxnreg_dec<const COUNT: u32>() {
         asm!("setmaxnreg.dec.sync.aligned.u32 {0};", const COUNT, options(nostack))
     }
-}
 
-instruction! {
-    /// `setmaxnreg.inc`: waits until the pool has what this warpgroup lacks to COUNT registers a thread, and takes it.
+    /// `setmaxnreg.inc`: waits until the pool has what this warpgroup lacks to COUNT registers a thread, and
+    /// takes it.
     ///
     /// # Safety
     ///

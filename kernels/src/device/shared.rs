@@ -1,8 +1,8 @@
-//! Shared memory. PTX ISA 9.7.9.8 `ld.shared`, 9.7.9.11 `st.shared`.
+//! Shared memory. PTX ISA, "ld", "st".
 
 use core::arch::{asm, global_asm};
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
 global_asm!(".extern .shared .align 1024 .b8 dynamic_shared_memory[];");
 
@@ -49,7 +49,7 @@ impl SharedAddr {
         Self(self.0 ^ bits)
     }
 
-    instruction! {
+    instructions! {
         /// `ld.shared.u32`, weak.
         ///
         /// # Safety
@@ -60,9 +60,7 @@ impl SharedAddr {
             asm!("ld.shared.u32 {0}, [{1}];", out(reg32) v, in(reg32) self.0, options(nostack, readonly));
             v
         }
-    }
 
-    instruction! {
         /// `st.shared.u32`, weak.
         ///
         /// # Safety
@@ -71,9 +69,7 @@ impl SharedAddr {
         pub unsafe fn store_u32(self, value: u32) {
             asm!("st.shared.u32 [{0}], {1};", in(reg32) self.0, in(reg32) value, options(nostack))
         }
-    }
 
-    instruction! {
         /// `st.shared.v2.u32`, weak: 8 bytes.
         ///
         /// # Safety
@@ -86,9 +82,7 @@ impl SharedAddr {
                 options(nostack),
             )
         }
-    }
 
-    instruction! {
         /// `ld.shared.v4.u32`, weak: 16 bytes.
         ///
         /// # Safety
@@ -103,9 +97,7 @@ impl SharedAddr {
             );
             [a, b, c, d]
         }
-    }
 
-    instruction! {
         /// `st.shared.v4.u32`, weak: 16 bytes.
         ///
         /// # Safety

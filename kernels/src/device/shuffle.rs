@@ -1,11 +1,12 @@
-//! Registers from lane to lane. PTX ISA 9.7.9.6, `shfl.sync`.
+//! Registers from lane to lane. PTX ISA, "shfl.sync".
 
 use core::arch::asm;
 
-use super::instruction::instruction;
+use super::instruction::instructions;
 
-instruction! {
-    /// `shfl.sync.bfly.b32` among all 32 lanes: lane l gets the `value` of lane l XOR `mask`, `mask` below 32.
+instructions! {
+    /// `shfl.sync.bfly.b32` among all 32 lanes: lane l gets the `value` of lane l XOR `mask`, `mask` below
+    /// 32.
     ///
     /// # Safety
     ///

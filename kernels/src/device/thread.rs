@@ -1,9 +1,9 @@
-//! Who am I? PTX ISA 10.1 ff., special registers.
+//! Where a thread is in the launch. PTX ISA, "Special Registers".
 
 use core::arch::{asm, nvptx};
 
-macro_rules! special_register {
-    ($(#[$attr:meta])* $name:ident, $intrinsic:ident) => {
+macro_rules! special_registers {
+    ($($(#[$attr:meta])* $name:ident, $intrinsic:ident;)*) => {$(
         $(#[$attr])*
         #[inline(always)]
         #[must_use]
@@ -11,24 +11,18 @@ macro_rules! special_register {
             // SAFETY: reading a special register has no precondition.
             unsafe { nvptx::$intrinsic() as u32 }
         }
-    };
+    )*};
 }
 
-special_register! {
+special_registers! {
     /// `%tid.x`: number of this thread in its CTA.
-    thread_idx_x, _thread_idx_x
-}
-special_register! {
+    thread_idx_x, _thread_idx_x;
     /// `%ctaid.x`: number of this CTA in the grid. Promises nothing about the order of dispatch.
-    block_idx_x, _block_idx_x
-}
-special_register! {
+    block_idx_x, _block_idx_x;
     /// `%ntid.x`: threads in a CTA.
-    block_dim_x, _block_dim_x
-}
-special_register! {
+    block_dim_x, _block_dim_x;
     /// `%nctaid.x`: CTAs in the grid.
-    grid_dim_x, _grid_dim_x
+    grid_dim_x, _grid_dim_x;
 }
 
 /// `value`, of which the compiler knows nothing. What is computed from it inside a loop stays there: an

@@ -1,13 +1,13 @@
-//! Products of a warpgroup on operands in shared memory. PTX ISA 9.7.15, *Asynchronous Warpgroup Level Matrix
-//! Multiply-Accumulate Instructions*.
+//! Products of a warpgroup on operands in shared memory. PTX ISA, "Asynchronous Warpgroup
+//! Level Matrix Multiply-Accumulate Instructions".
 //!
-//! `wgmma.mma_async` returns at once and adds to its sums later: until the wait, their registers belong to the
-//! tensor cores. So sums are values here, and the types say whose they are: [`Sums`] can be read, [`Pending`] can
-//! only be added to, or waited for. Every block names all of its registers as `inout`, the wait, too, so that the
-//! compiler can put nothing between.
+//! `wgmma.mma_async` returns at once and adds to its sums later: until the wait, their registers belong to
+//! the tensor cores. So sums are values here, and the types say whose they are: [`Sums`] can be read,
+//! [`Pending`] can only be added to, or waited for. Every block names all of its registers as `inout`, the
+//! wait, too, so that the compiler can put nothing between.
 //!
-//! Fence, products and commit are one block: with a block each, LLVM may move registers between them, and ptxas
-//! then serialises the products.
+//! Fence, products and commit are one block: with a block each, LLVM may move registers between them, and
+//! ptxas then serialises the products.
 
 use core::arch::asm;
 
@@ -15,8 +15,8 @@ use super::SharedAddr;
 
 /// Sums of 64 rows by 2 R columns in the R registers of each of a warpgroup's 128 threads.
 ///
-/// Register 4 j + i of lane l of warp w (PTX ISA, figure *WGMMA .m64nNk16 register fragment layout for accumulator
-/// matrix D*) is row 16 (w mod 4) + l / 4 + 8 (i / 2), column 8 j + 2 (l mod 4) + i mod 2.
+/// Register 4 j + i of lane l of warp w (PTX ISA, figure "WGMMA .m64nNk16 register fragment layout for
+/// accumulator matrix D") is row 16 (w mod 4) + l / 4 + 8 (i / 2), column 8 j + 2 (l mod 4) + i mod 2.
 #[derive(Clone, Copy)]
 pub struct Sums<const R: usize>([f32; R]);
 
@@ -24,13 +24,13 @@ pub struct Sums<const R: usize>([f32; R]);
 #[derive(Clone, Copy)]
 pub struct Pending<const R: usize>([f32; R]);
 
-/// Where a K-major operand lies in shared memory, and in which swizzle. PTX ISA, *Matrix Descriptor Format*.
+/// Where a K-major operand lies in shared memory, and in which swizzle. PTX ISA, "Matrix Descriptor Format".
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor(u64);
 
 impl Descriptor {
-    /// Rows of 128 bytes, 64 columns of f16, in groups of eight rows of 1024 bytes, in the 128-byte swizzle; the
-    /// address is a multiple of 1024, or of 32 columns' bytes inside the first row of such a group.
+    /// Rows of 128 bytes, 64 columns of f16, in groups of eight rows of 1024 bytes, in the 128-byte swizzle;
+    /// the address is a multiple of 1024, or of 32 columns' bytes inside the first row of such a group.
     #[inline(always)]
     #[must_use]
     pub const fn rows_of_128(from: SharedAddr) -> Self {
@@ -45,8 +45,8 @@ impl Descriptor {
         Self(Self::at(from, 256) | 3 << 62)
     }
 
-    /// Bits 0 to 13 the address, 16 to 29 the leading dimension (unused here: one repetition covers K), 32 to 45
-    /// the bytes between groups of eight rows, all in units of 16 bytes.
+    /// Bits 0 to 13 the address, 16 to 29 the leading dimension (unused here: one repetition covers K), 32 to
+    /// 45 the bytes between groups of eight rows, all in units of 16 bytes.
     #[inline(always)]
     const fn at(from: SharedAddr, group_bytes: u64) -> u64 {
         ((from.address() & 0x3ffff) >> 4) as u64 | 1 << 16 | (group_bytes >> 4) << 32
@@ -71,7 +71,7 @@ pub trait Registers: Sized {
     ///
     /// # Safety
     ///
-    /// As [`Sums::multiply_64`].
+    /// As [`Pending::multiply_64`].
     #[doc(hidden)]
     unsafe fn multiply_64(self, a: Descriptor, a_step: u32, b: Descriptor) -> Self;
 
@@ -79,7 +79,7 @@ pub trait Registers: Sized {
     ///
     /// # Safety
     ///
-    /// As [`Sums::multiply_16`].
+    /// As [`Pending::multiply_16`].
     #[doc(hidden)]
     unsafe fn multiply_16(self, a: Descriptor, b: Descriptor) -> Self;
 
@@ -186,10 +186,7 @@ registers! { []
     128 of n 256: 112 113 114 115 116 117 118 119 120 121 122 123 124 125 126 127;
 }
 
-impl<const R: usize> Sums<R>
-where
-    [f32; R]: Registers,
-{
+impl<const R: usize> Sums<R> {
     /// All zero.
     #[inline(always)]
     #[must_use]
@@ -199,37 +196,6 @@ where
         Self(unsafe { core::mem::zeroed() })
     }
 
-    /// `wgmma.fence; 4 × wgmma.mma_async.m64nNk16.f32.f16.f16; wgmma.commit_group`: starts adding a bᵀ over 64
-    /// columns of a `[64, ·]` and b `[N, ·]`, with N = 2 R; one group. The 16 columns of a product lie A_STEP bytes
-    /// behind those of the one before in a: [`STEP_BYTES`] in rows, a panel's bytes in panels.
-    ///
-    /// # Safety
-    ///
-    /// All 128 threads of the warpgroup execute it with the same descriptors; both operands were written through the
-    /// async proxy, or fenced for it, and nobody writes them until a wait for the group.
-    #[inline(always)]
-    #[must_use]
-    #[track_caller]
-    pub unsafe fn multiply_64<const A_STEP: u32>(self, a: Descriptor, b: Descriptor) -> Pending<R> {
-        // SAFETY: the caller's contract.
-        Pending(unsafe { self.0.multiply_64(a, A_STEP, b) })
-    }
-
-    /// The same over 16 columns, with one product.
-    ///
-    /// # Safety
-    ///
-    /// As [`multiply_64`](Self::multiply_64).
-    #[inline(always)]
-    #[must_use]
-    #[track_caller]
-    pub unsafe fn multiply_16(self, a: Descriptor, b: Descriptor) -> Pending<R> {
-        // SAFETY: the caller's contract.
-        Pending(unsafe { self.0.multiply_16(a, b) })
-    }
-}
-
-impl<const R: usize> Sums<R> {
     /// The registers.
     #[inline(always)]
     #[must_use]
@@ -282,11 +248,14 @@ impl<const R: usize> Pending<R>
 where
     [f32; R]: Registers,
 {
-    /// As [`Sums::multiply_64`], behind the products under way.
+    /// `wgmma.fence; 4 × wgmma.mma_async.m64nNk16.f32.f16.f16; wgmma.commit_group`: starts adding a bᵀ over
+    /// 64 columns of a `[64, ·]` and b `[N, ·]`, with N = 2 R; one group. The 16 columns of a product lie
+    /// A_STEP bytes behind those of the one before in a: [`STEP_BYTES`] in rows, a panel's bytes in panels.
     ///
     /// # Safety
     ///
-    /// As there.
+    /// All 128 threads of the warpgroup execute it with the same descriptors; both operands were written
+    /// through the async proxy, or fenced for it, and nobody writes them until a wait for the group.
     #[inline(always)]
     #[must_use]
     #[track_caller]
@@ -295,11 +264,11 @@ where
         Self(unsafe { self.0.multiply_64(a, A_STEP, b) })
     }
 
-    /// As [`Sums::multiply_16`], behind the products under way.
+    /// The same over 16 columns, with one product.
     ///
     /// # Safety
     ///
-    /// As there.
+    /// As [`multiply_64`](Self::multiply_64).
     #[inline(always)]
     #[must_use]
     #[track_caller]

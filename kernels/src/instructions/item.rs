@@ -1,6 +1,6 @@
 //! The part of a launch that one CTA has.
 
-use super::Params;
+use super::params::Params;
 use crate::{
     Global,
     device::{SharedAddr, block_idx_x, dynamic_shared, opaque, thread_idx_x},
@@ -46,9 +46,10 @@ impl Item {
         })
     }
 
-    /// Whether this is lane 0 of the CTA. Each call asks anew: of two branches on one value, with a barrier between them, LLVM
-    /// makes one, with a copy of the barrier on each side, since inline PTX is not `convergent` in Rust; and lanes of a
-    /// warp must not execute different copies of an `.aligned` instruction.
+    /// Whether this is lane 0 of the CTA. Each call asks anew: of two branches on one value, with a barrier
+    /// between them, LLVM makes one, with a copy of the barrier on each side, since inline PTX is not
+    /// `convergent` in Rust; and lanes of a warp must not execute different copies of an `.aligned`
+    /// instruction.
     #[inline(always)]
     pub(super) fn is_first(self) -> bool {
         opaque(self.lane) == 0

@@ -50,7 +50,8 @@ pub(super) unsafe fn store(to: Global<u16>, words: [u32; 4], present: u32, align
     }
 }
 
-/// The sum over the lanes whose numbers differ in the bits below `lanes`, a power of two; the same bits in all of them.
+/// The sum over the lanes whose numbers differ in the bits below `lanes`, a power of two; the same bits in
+/// all of them.
 ///
 /// # Safety
 ///

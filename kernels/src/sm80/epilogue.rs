@@ -102,10 +102,11 @@ const GELU_MIN: f32 = -10.0;
 /// t / (1 + 2^( -GELU[0] t - GELU[1] t³ ))
 /// ```
 ///
-/// Within 2⁻²⁰ of it, relative, from -2 on. Below, where it falls from -0.05 to nothing, the exponent's rounding counts,
-/// 126 · 2⁻²⁴ at most and less than 2⁻¹⁵ in all: of what is left nobody sees more than f16 has. A large t, whose cube
-/// overflows, makes the power 0, and stays; one below [`GELU_MIN`], -∞ among them, which would become -∞ · 0, gives what
-/// that gives, -0 in f16. NaN stays NaN: a comparison with it is false. (A `max` would drop it.)
+/// Within 2⁻²⁰ of it, relative, from -2 on. Below, where it falls from -0.05 to nothing, the exponent's
+/// rounding counts, 126 · 2⁻²⁴ at most and less than 2⁻¹⁵ in all: of what is left nobody sees more than f16
+/// has. A large t, whose cube overflows, makes the power 0, and stays; one below [`GELU_MIN`], -∞ among them,
+/// which would become -∞ · 0, gives what that gives, -0 in f16. NaN stays NaN: a comparison with it is false.
+/// (A `max` would drop it.)
 #[inline(always)]
 pub(crate) fn gelu_tanh(t: f32) -> f32 {
     let t = if t < GELU_MIN { GELU_MIN } else { t };

@@ -11,8 +11,8 @@ use crate::{
     tile::Tile,
 };
 
-/// `y = f16( activation( h Bᵀ + addend ) + residuals )`, with h from the launch before, and the base product, bias
-/// included, from the one before that.
+/// `y = f16( activation( h Bᵀ + addend ) + residuals )`, with h from the launch before, and the base product,
+/// bias included, from the one before that.
 ///
 /// # Parameters
 ///
@@ -28,8 +28,8 @@ use crate::{
 #[inline(always)]
 pub unsafe fn expand<T: Tile, const MT: usize, const NT: usize>(params: Params) {
     let shared = dynamic_shared();
-    // SAFETY: the caller's contract; the board is written behind the barriers of the tile before, and the ring
-    // behind the barrier that follows it.
+    // SAFETY: the caller's contract; the board is written behind the barriers of the tile before, and the
+    // ring behind the barrier that follows it.
     unsafe {
         let grid = Grid::new::<T>(&params);
         let mut tiles = Strided::new(grid.outputs());

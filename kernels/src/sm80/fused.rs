@@ -13,7 +13,8 @@ use crate::{
     tile::Tile,
 };
 
-/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters of any rank.
+/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters of any
+/// rank.
 ///
 /// Tiles of h are work items like tiles of y. A tile of y runs the whole K loop of the base before it waits
 /// for its row tile's h, and then on over h and B, into the same sums.

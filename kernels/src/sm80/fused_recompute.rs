@@ -45,8 +45,8 @@ pub unsafe fn fused_recompute<
 >(
     params: Params,
 ) {
-    // SAFETY: the caller's contract; `output_tile` has a barrier between the stores of one tile and the copies
-    // of the next.
+    // SAFETY: the caller's contract; `output_tile` has a barrier between the stores of one tile and the
+    // copies of the next.
     unsafe {
         let grid = Grid::new::<T>(&params);
         let mut tiles = Strided::new(grid.outputs());

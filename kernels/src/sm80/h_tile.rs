@@ -22,8 +22,8 @@ use crate::{
 ///
 /// # Safety
 ///
-/// All threads of the CTA call it, the leader after it has written the item to the board; the operands are as [`Params`] says; `shared` has the
-/// tile's SHARED_BYTES, which nobody uses until the CTA's next barrier.
+/// All threads of the CTA call it, the leader after it has written the item to the board; the operands are as
+/// [`Params`] says; `shared` has the tile's SHARED_BYTES, which nobody uses until the CTA's next barrier.
 #[inline(always)]
 pub(super) unsafe fn h_tile<T: Tile, const ALIGNED: bool, const MT: usize, const NT: usize>(
     params: &Params,

@@ -2,8 +2,8 @@
 //!
 //! Writer: all threads store h; CTA barrier; one thread adds to `finished` with release. Reader: one thread
 //! loads `finished` with acquire until all work items of the row tile are there; CTA barrier; all threads
-//! load h. The barriers carry the order from thread to thread, release and acquire from CTA to CTA (PTX ISA
-//! 8.8, causality order).
+//! load h. The barriers carry the order from thread to thread, release and acquire from CTA to CTA (PTX ISA,
+//! "Causality order").
 //!
 //! The last tile of y to pass sets both counters of its row tile back to zero, so that the next launch finds
 //! them as this one did.

@@ -1,22 +1,22 @@
 //! LayerNorm, row by row: a warp for each.
 //!
-//! The first [`HELD`] chunks of each lane stay in registers, 1,024 columns of a row, so that such a row is read once;
-//! what is behind them is read three times, twice from L1. The variance is the mean of squared *differences*: that of
-//! squares less the square of the mean loses all digits where the mean is large.
+//! The first [`HELD`] chunks of each lane stay in registers, 1,024 columns of a row, so that such a row is
+//! read once; what is behind them is read three times, twice from L1. The variance is the mean of squared
+//! *differences*: that of squares less the square of the mean loses all digits where the mean is large.
 //!
 //! # What it should take
 //!
-//! It moves 4 bytes an element, so memory is the floor: 8 MiB at M = 2048 and 1,024 columns are 5.4 µs at the 1,555 GB/s of
-//! an A100, 2.5 µs at an H100's 3,350, less where x comes from L2. Some 330 instructions a row and lane are 1.1 µs of issue
-//! slots there.
+//! It moves 4 bytes an element, so memory is the floor: 8 MiB at M = 2048 and 1,024 columns are 5.4 µs at the
+//! 1,555 GB/s of an A100, 2.5 µs at an H100's 3,350, less where x comes from L2. Some 330 instructions a row
+//! and lane are 1.1 µs of issue slots there.
 //!
 //! No step below has been measured.
 //!
-//! | step | prediction | measured |
-//! |---|---|---|
-//! | a row in registers instead of three reads | L1 gives 64 bytes a cycle and SM, so that two reads more are 0.9 µs at 2048 × 1024 on 108 SMs, partly hidden | not yet |
-//! | four chunks a lane on their way at once | 19 warps an SM at M = 2048 have 38 KiB under way instead of 9.5; DRAM's 14 bytes a cycle over 800 cycles want 11.5: 1.2 × | not yet |
-//! | 16 bytes a load instead of 2 | 150 instructions a lane less, 0.5 µs of issue slots | not yet |
+//! - a row in registers instead of three reads: L1 gives 64 bytes a cycle and SM, so that two reads more are
+//!   0.9 µs at 2048 × 1024 on 108 SMs, partly hidden;
+//! - four chunks a lane on their way at once: 19 warps an SM at M = 2048 have 38 KiB under way instead of
+//!   9.5; DRAM's 14 bytes a cycle over 800 cycles want 11.5: 1.2 ×;
+//! - 16 bytes a load instead of 2: 150 instructions a lane less, 0.5 µs of issue slots.
 
 use super::{chunks, swizzle::CHUNK_ELEMENTS};
 use crate::{
@@ -44,8 +44,8 @@ type Group = [[u32; 4]; HELD];
 ///
 /// # Safety
 ///
-/// The operands are as [`LayerNormParams`] says; launched with [`LAYER_NORM_ROWS`] warps, and so many CTAs that all rows
-/// have one.
+/// The operands are as [`LayerNormParams`] says; launched with [`LAYER_NORM_ROWS`] warps, and so many CTAs
+/// that all rows have one.
 #[inline(always)]
 pub unsafe fn layer_norm(params: LayerNormParams) {
     let thread = thread_idx_x();
@@ -64,8 +64,8 @@ pub unsafe fn layer_norm(params: LayerNormParams) {
     let vector = |first: Global<u16>| Row { first, columns: params.columns, lane, aligned: true };
     let (gamma, beta) = (vector(params.gamma), vector(params.beta));
 
-    // SAFETY: the row is there, and this warp's alone; γ and β have whole chunks; the row is the same for all lanes, so
-    // that all of them come to the sums.
+    // SAFETY: the row is there, and this warp's alone; γ and β have whole chunks; the row is the same for all
+    // lanes, so that all of them come to the sums.
     unsafe {
         let held = x.load(0);
         let mut sum = 0.0;

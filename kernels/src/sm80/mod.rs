@@ -29,15 +29,21 @@
 //! No step below has been measured; the numbers are what to expect, and the order in which to try them when
 //! there is a GPU.
 //!
-//! | step | prediction | measured |
-//! |---|---|---|
-//! | ring of 4 slots instead of 2 | 1 to 2 steps cover L2's latency of some 600 cycles: up to 2 × where one CTA is resident | not yet |
-//! | h ready in time: the ring runs on (`mainloop.rs`) | saves one way to L2 a tile of y, 0.5 to 1 µs of 8 µs at K = 1024 | not yet |
-//! | ticket drawn one item early (`schedule.rs`) | saves one atomic a tile, about 0.7 µs, less what the other CTA of the SM hides | not yet |
-//! | groups of 16 row tiles | x stays in L2 between h and y: 1 to 6 % at M ≥ 8192, K = 4096 | not yet |
-//! | only half a step for r = 10 | 16 columns less: 1.6 % at K = 1024 | not yet |
-//! | fragments of the next step before its barrier's other half | hides `ldmatrix`, about 4 % where one CTA is resident | not yet |
-//! | decoding the next ticket during the K loop | 200 to 300 cycles of the leader a tile: at most 1.5 % at K = 1024 | not built |
+//! - ring of 4 slots instead of 2: 1 to 2 steps cover L2's latency of some 600 cycles: up to 2 × where one
+//!   CTA is resident;
+//! - h ready in time: the ring runs on (`mainloop.rs`): saves one way to L2 a tile of y, 0.5 to 1 µs of 8 µs
+//!   at K = 1024;
+//! - ticket drawn one item early (`schedule.rs`): saves one atomic a tile, about 0.7 µs, less what the other
+//!   CTA of the SM hides;
+//! - groups of 16 row tiles: x stays in L2 between h and y: 1 to 6 % at M ≥ 8192, K = 4096;
+//! - only half a step for r = 10: 16 columns less: 1.6 % at K = 1024;
+//! - fragments of the next step before its barrier's other half: hides `ldmatrix`, about 4 % where one CTA is
+//!   resident.
+//!
+//! Not built:
+//!
+//! - decoding the next ticket during the K loop: 200 to 300 cycles of the leader a tile: at most 1.5 % at K =
+//!   1024.
 
 mod attention;
 mod board;

@@ -34,7 +34,8 @@ pub(super) struct Target {
 
 /// What is done to sums before they are rounded.
 pub(crate) trait Finish {
-    /// Whether each row is stored in whole chunks, from multiples of 16 bytes on: then there is no code for single elements.
+    /// Whether each row is stored in whole chunks, from multiples of 16 bytes on: then there is no code for
+    /// single elements.
     const IN_CHUNKS: bool = false;
 
     /// Finishes the sums of columns `column` to `column + 8` of a row, of which `present` are stored.

@@ -2,12 +2,12 @@
 //!
 //! | barrier | counts | a phase is over when |
 //! |---|---|---|
-//! | full, one a slot | 1 arrival and the bytes of the slot | everything that the producers copy there has landed |
+//! | full, one a slot | 1 arrival and the bytes of the slot | all that producers copy there has landed |
 //! | empty, one a slot | consumer warpgroups of all CTAs that copy there | all of them have multiplied it |
 //! | work full, one a board | 1 arrival | the producer has written it |
 //! | work empty, one a board | all consumer threads | all have read it for the last time |
-//! | h full, one a consumer warpgroup | 1 arrival and the bytes of the panels from other CTAs | its rows of h are complete |
-//! | h empty, one a consumer warpgroup | CTAs of the cluster | all of them have multiplied their copy of its rows |
+//! | h full, one a consumer warpgroup | 1 arrival, the bytes of others' panels | its rows of h are complete |
+//! | h empty, one a consumer warpgroup | CTAs of the cluster | all have multiplied their copy of its rows |
 
 use core::marker::PhantomData;
 
@@ -112,7 +112,8 @@ pub(super) unsafe fn wait(barrier: SharedAddr, parity: u32) {
     while !unsafe { mbarrier_try_wait(barrier, parity) } {}
 }
 
-/// A place in a cycle of places, and how often it has been around, modulo 2: the parity that a consumer waits for.
+/// A place in a cycle of places, and how often it has been around, modulo 2: the parity that a consumer waits
+/// for.
 #[derive(Clone, Copy)]
 pub(super) struct Turn {
     pub place: u32,

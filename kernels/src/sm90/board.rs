@@ -29,8 +29,8 @@ pub(super) struct Panel {
 }
 
 impl Panel {
-    /// Behind the slab A, where rows are filled with zeros: it has as many rows as the slab B has columns, which are at most
-    /// `ldb`.
+    /// Behind the slab A, where rows are filled with zeros: it has as many rows as the slab B has columns,
+    /// which are at most `ldb`.
     #[inline(always)]
     pub(super) const fn none(ldb: u32) -> Self {
         Self { slab_row: ldb, begin: 0, end: 0, scale: 0.0, real: 0 }
@@ -79,7 +79,8 @@ impl<T: Tile> Board<T> {
     #[inline(always)]
     pub(super) fn advance(&mut self) {
         self.turn.advance(BOARDS);
-        // Opaque: of two places that take turns the compiler makes two loops over tiles, one behind the other.
+        // Opaque: of two places that take turns the compiler makes two loops over tiles, one behind the
+        // other.
         self.turn.place = opaque(self.turn.place);
     }
 

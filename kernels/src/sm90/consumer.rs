@@ -13,9 +13,9 @@ use crate::device::{Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums
 
 /// Where a consumer is in the ring.
 pub(super) struct Consumer<T> {
-    shared: SharedAddr,
-    cluster: Cluster,
-    barriers: Barriers<T>,
+    pub shared: SharedAddr,
+    pub cluster: Cluster,
+    pub barriers: Barriers<T>,
     turn: Turn,
     /// The slot whose products may still be under way; [`NONE`] for none.
     held: u32,
@@ -84,8 +84,8 @@ impl<T: Tile> Consumer<T> {
         self.held = NONE;
     }
 
-    /// Adds `steps` steps, at least one, of the slots' first operand and 2 R rows of their second. The last step's products
-    /// stay under way, and its slot held.
+    /// Adds `steps` steps, at least one, of the slots' first operand and 2 R rows of their second. The last
+    /// step's products stay under way, and its slot held.
     ///
     /// # Safety
     ///
@@ -111,8 +111,8 @@ impl<T: Tile> Consumer<T> {
         }
     }
 
-    /// Adds `steps` steps, at least one, of W to the first sums and of A to the second, in products of their own. Both stay
-    /// under way, and the last slot held.
+    /// Adds `steps` steps, at least one, of W to the first sums and of A to the second, in products of their
+    /// own. Both stay under way, and the last slot held.
     ///
     /// # Safety
     ///
@@ -144,9 +144,9 @@ impl<T: Tile> Consumer<T> {
         }
     }
 
-    /// Adds `steps` steps, at least one and at most as many as the ring has slots, of the slots' first operand and the
-    /// rows of their second from A on, and leaves the slots as they are: [`multiply`](Self::multiply) comes to them
-    /// next.
+    /// Adds `steps` steps, at least one and at most as many as the ring has slots, of the slots' first
+    /// operand and the rows of their second from A on, and leaves the slots as they are:
+    /// [`multiply`](Self::multiply) comes to them next.
     ///
     /// # Safety
     ///
@@ -173,8 +173,8 @@ impl<T: Tile> Consumer<T> {
         }
     }
 
-    /// Adds one step of the expand: h from `h` on, A_STEP bytes from panel to panel, or from the slot where that is
-    /// `None`; B from the slot.
+    /// Adds one step of the expand: h from `h` on, A_STEP bytes from panel to panel, or from the slot where
+    /// that is `None`; B from the slot.
     ///
     /// # Safety
     ///
@@ -225,20 +225,5 @@ impl<T: Tile> Consumer<T> {
             self.release_held();
             sums
         }
-    }
-
-    #[inline(always)]
-    pub(super) fn shared(&self) -> SharedAddr {
-        self.shared
-    }
-
-    #[inline(always)]
-    pub(super) fn cluster(&self) -> Cluster {
-        self.cluster
-    }
-
-    #[inline(always)]
-    pub(super) fn barriers(&self) -> Barriers<T> {
-        self.barriers
     }
 }

@@ -48,14 +48,13 @@ pub(super) trait Roles {
 
 /// Runs a CTA.
 ///
-/// Nothing that a launch before this one may have written is touched before `griddepcontrol.wait`: not x, not the
-/// workspace, and not y either, which that launch may still read or write.
+/// Nothing that a launch before this one may have written is touched before `griddepcontrol.wait`: not x, not
+/// the workspace, and not y either, which that launch may still read or write.
 ///
 /// # Safety
 ///
-/// All threads of the CTA call it once, launched with `T::THREADS` threads and `T::SHARED_BYTES`, in clusters as
-/// [`Roles::CLUSTERS`] says; `roles` keeps the
-/// kernel's contract.
+/// All threads of the CTA call it once, launched with `T::THREADS` threads and `T::SHARED_BYTES`, in clusters
+/// as [`Roles::CLUSTERS`] says; `roles` keeps the kernel's contract.
 #[inline(always)]
 pub(super) unsafe fn run<T: Tile, R: Roles>(maps: Maps, roles: &R) {
     let shared = dynamic_shared();
@@ -70,8 +69,9 @@ pub(super) unsafe fn run<T: Tile, R: Roles>(maps: Maps, roles: &R) {
             Clusters::Yes => assert_unchecked(cluster.size() > 1),
         }
     }
-    // SAFETY: barriers are made before the cluster's barrier and used behind it; each warpgroup takes one branch with
-    // all of its threads; nobody leaves while others of the cluster may still reach its shared memory.
+    // SAFETY: barriers are made before the cluster's barrier and used behind it; each warpgroup takes one
+    // branch with all of its threads; nobody leaves while others of the cluster may still reach its shared
+    // memory.
     unsafe {
         if thread == 0 {
             Barriers::<T>::new(shared).init(Ring::<T>::new(cluster));

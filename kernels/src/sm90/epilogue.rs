@@ -1,10 +1,11 @@
 //! Bias, activation and residuals of a box of y, whose sums are in registers.
 //!
-//! A thread's sums are pairs of columns in many rows: read from global memory in that form, a matrix would be fetched
-//! four bytes at a time, with an address and a bound for each, and all of it unrolled. So an operand comes the way that y
-//! goes, backwards: `cp.async` fetches it in chunks of a row to the place where the box will be staged, and `ldmatrix`
-//! gives each thread the elements of its sums. Bias, a matrix whose rows are the same one, and residuals take turns there
-//! in a loop that is not unrolled. A warp fetches its own 16 rows, so that it waits for nobody.
+//! A thread's sums are pairs of columns in many rows: read from global memory in that form, a matrix would be
+//! fetched four bytes at a time, with an address and a bound for each, and all of it unrolled. So an operand
+//! comes the way that y goes, backwards: `cp.async` fetches it in chunks of a row to the place where the box
+//! will be staged, and `ldmatrix` gives each thread the elements of its sums. Bias, a matrix whose rows are
+//! the same one, and residuals take turns there in a loop that is not unrolled. A warp fetches its own 16
+//! rows, so that it waits for nobody.
 
 use super::{
     lane::{Lane, chunk},
@@ -26,7 +27,8 @@ use crate::{
 
 /// Rows of a warp.
 const ROWS: u32 = 16;
-/// Operands in the order of their turns: bias, residual, second residual. The activation comes behind the first.
+/// Operands in the order of their turns: bias, residual, second residual. The activation comes behind the
+/// first.
 const OPERANDS: u32 = 3;
 
 /// What happens to the sums of a warpgroup's rows.
@@ -66,8 +68,8 @@ impl<'a> BoxEpilogue<'a> {
     ///
     /// # Safety
     ///
-    /// All threads of the warpgroup call it; the epilogue's operands are as [`Params`] says; nobody else uses the warp's
-    /// rows of `place`, the box's own, until the warpgroup's next barrier.
+    /// All threads of the warpgroup call it; the epilogue's operands are as [`Params`] says; nobody else uses
+    /// the warp's rows of `place`, the box's own, until the warpgroup's next barrier.
     #[inline(always)]
     pub(super) unsafe fn finish<T: Tile, const R: usize>(
         &self,
@@ -92,8 +94,8 @@ impl<'a> BoxEpilogue<'a> {
             // What is not there is not stored either.
             if !matrix.is_null() && rows > 0 && columns > 0 {
                 let at = u64::from(self.first_row) * u64::from(stride) + u64::from(column);
-                // SAFETY: rows and columns that are not there are left out; the warp's barriers separate its reads of
-                // the place from its writes.
+                // SAFETY: rows and columns that are not there are left out; the warp's barriers separate its
+                // reads of the place from its writes.
                 unsafe {
                     self.fetch::<T>(matrix.offset(at), stride, rows, columns, place);
                     bar_warp_sync();
@@ -119,13 +121,13 @@ impl<'a> BoxEpilogue<'a> {
         }
     }
 
-    /// Fetches the warp's rows of an operand's box, from `from` on; zeros for columns that are not there. Of rows that are
-    /// not there, the last one stands in: those of other warps may be stored by now.
+    /// Fetches the warp's rows of an operand's box, from `from` on; zeros for columns that are not there. Of
+    /// rows that are not there, the last one stands in: those of other warps may be stored by now.
     ///
     /// # Safety
     ///
-    /// All threads of the warp call it; `rows` and `columns`, at least one of each, are readable from `from` on; the warp's
-    /// rows of `place` are writable.
+    /// All threads of the warp call it; `rows` and `columns`, at least one of each, are readable from `from`
+    /// on; the warp's rows of `place` are writable.
     #[inline(always)]
     unsafe fn fetch<T: Tile>(
         &self,

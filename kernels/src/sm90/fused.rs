@@ -30,17 +30,19 @@ use crate::{
 /// The barrier of all consumers.
 const CONSUMERS_BARRIER: u32 = 15;
 
-/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters of any rank.
+/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters of any
+/// rank.
 ///
 /// Tiles of h are work items like tiles of y, in the order of `sm80/schedule.rs`. A tile of y runs the
 /// whole K loop of the base before it needs its row tile's h; B is loaded before that is waited for.
 ///
 /// # Parameters
 ///
-/// [`TensorParams`](crate::tensor_map::TensorParams) with `lora`; `ldh` is the largest sum of r₁₆ over the segments of
-/// a row tile; a row tile's segments lie side by side in h, and have up to [`MAX_CHUNKS`](super::tile::MAX_CHUNKS) steps of
-/// the expand together, ⌈r₁₆ / 64⌉ each. `h_items` and `row_tiles` are counted in tiles of `T::H_COLUMNS`. The counters are zero, and zero again when the
-/// launch is over. B is zero in rows outside its adapter's columns.
+/// [`TensorParams`](crate::tensor_map::TensorParams) with `lora`; `ldh` is the largest sum of r₁₆ over the
+/// segments of a row tile; a row tile's segments lie side by side in h, and have up to
+/// [`MAX_CHUNKS`](super::tile::MAX_CHUNKS) steps of the expand together, ⌈r₁₆ / 64⌉ each. `h_items` and
+/// `row_tiles` are counted in tiles of `T::H_COLUMNS`. The counters are zero, and zero again when the launch
+/// is over. B is zero in rows outside its adapter's columns.
 ///
 /// # Tiling
 ///
@@ -73,8 +75,8 @@ impl<const R: usize, const H: usize, T: Tile> Shared<'_, R, H, T> {
     #[track_caller]
     unsafe fn draw(&self, tickets: u32) -> u32 {
         let counter = self.params.lora.counters.offset(u64::from(counters::TICKET));
-        // Every CTA draws until it draws one that is not there: so many times in all that the count wraps to zero.
-        // SAFETY: the caller's contract.
+        // Every CTA draws until it draws one that is not there: so many times in all that the count wraps to
+        // zero. SAFETY: the caller's contract.
         unsafe { counter.atom_inc(tickets + grid_dim_x() - 1) }
     }
 }

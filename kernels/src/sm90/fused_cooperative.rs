@@ -21,21 +21,22 @@ use crate::{
     sm80::schedule::DONE,
 };
 
-/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters, of ranks of MAX_RANK
-/// together in a row tile, or H times the CTAs of a cluster, whichever is less.
+/// `y = f16( activation( x Wᵀ + f16( s · x Aᵀ ) Bᵀ + bias ) + residuals )`, any number of adapters, of ranks
+/// of MAX_RANK together in a row tile, or H times the CTAs of a cluster, whichever is less.
 ///
-/// While x passes through shared memory for the base, each CTA multiplies it by its panels of A, too: W's and A's rows
-/// are one operand of `wgmma` where its 256 columns suffice. Then h goes around in the cluster, and the expand is more
-/// steps from the same ring into the same sums.
+/// While x passes through shared memory for the base, each CTA multiplies it by its panels of A, too: W's and
+/// A's rows are one operand of `wgmma` where its 256 columns suffice. Then h goes around in the cluster, and
+/// the expand is more steps from the same ring into the same sums.
 ///
 /// # Parameters
 ///
-/// [`TensorParams`](crate::tensor_map::TensorParams) with `lora`, of which `h` and `counters` are not used. B is zero
-/// in rows outside its adapter's columns.
+/// [`TensorParams`](crate::tensor_map::TensorParams) with `lora`, of which `h` and `counters` are not used. B
+/// is zero in rows outside its adapter's columns.
 ///
 /// # Tiling
 ///
-/// As [`gemm`](super::gemm); R = (BLOCK_N + H) / 2, or Y where that is more than 128, Y = BLOCK_N / 2, P = H / 2.
+/// As [`gemm`](super::gemm); R = (BLOCK_N + H) / 2, or Y where that is more than 128, Y = BLOCK_N / 2, P = H
+/// / 2.
 ///
 /// # Safety
 ///
@@ -90,8 +91,8 @@ where
         let mut board = Board::<T>::first(shared);
         let mut turn = Turn::FIRST;
         let steps = steps::<T>(self.params.k);
-        // SAFETY: consumers follow the boards, and the slots of each item in their order; whether a row tile has h is
-        // the same for all CTAs of a cluster.
+        // SAFETY: consumers follow the boards, and the slots of each item in their order; whether a row tile
+        // has h is the same for all CTAs of a cluster.
         unsafe {
             loop {
                 board.wait_until_full();
@@ -108,7 +109,8 @@ where
                     if T::ONE_OPERAND {
                         let sums = consumer.multiply(steps - late, Pending::from_sums(Sums::<R>::zero()));
                         let (first, second) = consumer.finish(sums).split::<Y, P>();
-                        // Sums of their own, added once: on the registers behind `first` ptxas would serialise.
+                        // Sums of their own, added once: on the registers behind `first` ptxas would
+                        // serialise.
                         let ahead = Pending::from_sums(Sums::<P>::zero());
                         h = second.plus(consumer.multiply_ahead(late, ahead).wait());
                         base = first;

@@ -25,13 +25,15 @@ use crate::{
 ///
 /// # Tiling
 ///
-/// As `T` says; R = BLOCK_N / 2. A cluster takes neighbouring column tiles of one row tile, and each of its CTAs loads
-/// its share of x for all. Any number of clusters is right; as many as are resident at once, or fewer, are fast.
+/// As `T` says; R = BLOCK_N / 2. A cluster takes neighbouring column tiles of one row tile, and each of its
+/// CTAs loads its share of x for all. Any number of clusters is right; as many as are resident at once, or
+/// fewer, are fast.
 ///
 /// # Safety
 ///
-/// The operands are as [`Params`] says, the maps as [`TensorMaps`](crate::tensor_map::TensorMaps) says; launched with
-/// `T::THREADS` threads, `T::SHARED_BYTES` of dynamic shared memory, and clusters of 1, 2, 4 or 8.
+/// The operands are as [`Params`] says, the maps as [`TensorMaps`](crate::tensor_map::TensorMaps) says;
+/// launched with `T::THREADS` threads, `T::SHARED_BYTES` of dynamic shared memory, and clusters of 1, 2, 4 or
+/// 8.
 #[inline(always)]
 pub unsafe fn gemm<T: Tile, const R: usize>(maps: Maps, params: &Params)
 where

@@ -1,4 +1,5 @@
-//! The base product where tiles are few and K is long: the CTAs of a cluster share a tile, each sums part of K.
+//! The base product where tiles are few and K is long: the CTAs of a cluster share a tile, each sums part of
+//! K.
 
 use core::marker::PhantomData;
 
@@ -28,12 +29,14 @@ use crate::{
 
 /// `y = f16( activation( x Wᵀ + bias ) + residuals )`, one tile of y for each cluster.
 ///
-/// Each CTA multiplies its share of K. Then it owns some columns of the tile: the others send it their sums of these by
-/// the copy engine, and it adds them in the order of their ranks, so that the result does not depend on who is first.
+/// Each CTA multiplies its share of K. Then it owns some columns of the tile: the others send it their sums
+/// of these by the copy engine, and it adds them in the order of their ranks, so that the result does not
+/// depend on who is first.
 ///
 /// # Parameters
 ///
-/// As [`gemm`](super::gemm); y needs no tensor map, but its base and row stride are multiples of 16 bytes as well.
+/// As [`gemm`](super::gemm); y needs no tensor map, but its base and row stride are multiples of 16 bytes as
+/// well.
 ///
 /// # Tiling
 ///
@@ -93,7 +96,8 @@ where
     unsafe fn consume(&self, shared: SharedAddr, cluster: Cluster, warpgroup: u32) {
         let mut consumer = Consumer::<T>::new(shared, cluster, warpgroup);
         let (first, last) = self.steps(cluster);
-        // SAFETY: the producer loads the same steps; all warpgroups of this number in the cluster exchange theirs.
+        // SAFETY: the producer loads the same steps; all warpgroups of this number in the cluster exchange
+        // theirs.
         unsafe {
             let sums = consumer.multiply(last - first, Pending::from_sums(Sums::<R>::zero()));
             let sums = consumer.finish(sums);
@@ -105,8 +109,8 @@ where
     }
 }
 
-/// Sums of a warpgroup's 64 rows by a CTA's share of the columns, one for each CTA: those that this one has made, and
-/// those that it has been sent.
+/// Sums of a warpgroup's 64 rows by a CTA's share of the columns, one for each CTA: those that this one has
+/// made, and those that it has been sent.
 struct Partials<T> {
     sent: SharedAddr,
     received: SharedAddr,
@@ -139,8 +143,8 @@ impl<T: Tile> Partials<T> {
         (WARPGROUP_ROWS * 4) << self.log_columns
     }
 
-    /// Where four columns of a row lie in a share. Rows that are written or read at once have theirs in different
-    /// banks, as far as a row's length allows.
+    /// Where four columns of a row lie in a share. Rows that are written or read at once have theirs in
+    /// different banks, as far as a row's length allows.
     #[inline(always)]
     fn place(&self, row: u32, column: u32) -> u32 {
         let chunks = (1 << self.log_columns) / 4;
@@ -158,8 +162,8 @@ impl<T: Tile> Partials<T> {
         let lane = Lane::new();
         let thread = thread_idx_x() % WARPGROUP;
         let mask = (1 << self.log_columns) - 1;
-        // SAFETY: each thread writes its own sums, which are fenced before they are copied; the places in the other
-        // CTAs are written by this one alone, once.
+        // SAFETY: each thread writes its own sums, which are fenced before they are copied; the places in the
+        // other CTAs are written by this one alone, once.
         unsafe {
             let mut j = 0;
             while j < R / 4 {
@@ -227,8 +231,8 @@ impl<T: Tile> Partials<T> {
                 }
                 let at =
                     u64::from(first_row + row) * u64::from(params.ldy) + u64::from(first_column + column);
-                // SAFETY: the row and these columns are there, and this thread's; y and its row stride are multiples of 16
-                // bytes, as for tensor maps.
+                // SAFETY: the row and these columns are there, and this thread's; y and its row stride are
+                // multiples of 16 bytes, as for tensor maps.
                 unsafe {
                     let sums = epilogue.finish(row, column, present, sums);
                     store_row(params.y.offset(at), sums, present, true);

@@ -10,8 +10,8 @@ use crate::{
     params::Params,
 };
 
-/// `f16( s · )` of this warpgroup's rows of a tile of h, to the workspace: `columns` from `first_column` on. All rows of
-/// the row tile, so that whoever multiplies them finds zeros in those of other adapters.
+/// `f16( s · )` of this warpgroup's rows of a tile of h, to the workspace: `columns` from `first_column` on.
+/// All rows of the row tile, so that whoever multiplies them finds zeros in those of other adapters.
 ///
 /// # Safety
 ///

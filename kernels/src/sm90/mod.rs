@@ -15,9 +15,10 @@
 //! | `lane.rs` | where a thread finds its part of a box of y |
 //! | `board.rs` | what the producer tells the consumers of a work item |
 //! | `barriers.rs` | the barriers, and waiting at them |
-//! | `schedule.rs` | which tiles a cluster takes; those of `fused` are in [`sm80`](crate::sm80), with the tables |
+//! | `schedule.rs` | which tiles a cluster takes; for `fused` see [`sm80`](crate::sm80) |
 //!
-//! Sizes, and the layout of shared memory, are in [`sm90_tile`](crate::sm90_tile). `README.md` beside this file has the arithmetic, and what each step should gain.
+//! Sizes, and the layout of shared memory, are in [`sm90_tile`](crate::sm90_tile). `README.md` beside this
+//! file has the arithmetic, and what each step should gain.
 
 mod barriers;
 mod board;

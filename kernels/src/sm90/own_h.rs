@@ -1,9 +1,9 @@
-//! Cooperative h: the CTAs of a cluster share a row tile, each makes its panels of h beside its tile of y, and all get
-//! all of them.
+//! Cooperative h: the CTAs of a cluster share a row tile, each makes its panels of h beside its tile of y,
+//! and all get all of them.
 //!
-//! A warpgroup needs h of its own 64 rows alone, so each deals with the warpgroups of the same number in the other
-//! CTAs: it rounds its panels into its own shared memory, where the expand will read them, and the copy engine takes
-//! them to the same place in the other CTAs. With a cluster of one it is *recomputed h*.
+//! A warpgroup needs h of its own 64 rows alone, so each deals with the warpgroups of the same number in the
+//! other CTAs: it rounds its panels into its own shared memory, where the expand will read them, and the copy
+//! engine takes them to the same place in the other CTAs. With a cluster of one it is *recomputed h*.
 
 use super::{
     barriers::{Turn, wait},
@@ -28,11 +28,13 @@ pub(super) fn h_of<T: Tile>(shared: SharedAddr, warpgroup: u32) -> SharedAddr {
 
 /// Rounds this CTA's panels and sends them to the other CTAs.
 ///
-/// `turn` counts the tiles that have h; `panels` is how many the row tile has, `own` how many of them this CTA makes.
+/// `turn` counts the tiles that have h; `panels` is how many the row tile has, `own` how many of them this
+/// CTA makes.
 ///
 /// # Safety
 ///
-/// All threads of the warpgroup call it, in all CTAs of the cluster for the same row tile; the board shows the item.
+/// All threads of the warpgroup call it, in all CTAs of the cluster for the same row tile; the board shows
+/// the item.
 #[inline(always)]
 pub(super) unsafe fn send<T: Tile, const P: usize>(
     consumer: &Consumer<T>,
@@ -43,11 +45,11 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
     sums: Sums<P>,
 ) {
     const { assert!(2 * P as u32 == T::H) };
-    let (cluster, barriers, warpgroup) = (consumer.cluster(), consumer.barriers(), consumer.warpgroup);
+    let (cluster, barriers, warpgroup) = (consumer.cluster, consumer.barriers, consumer.warpgroup);
     let thread = thread_idx_x() % WARPGROUP;
-    let first = h_of::<T>(consumer.shared(), warpgroup).offset(cluster.rank() * T::PANELS * PANEL_BYTES);
-    // SAFETY: the other CTAs have read the h before when their warpgroups have arrived, so that it may be written here
-    // and there; what is written here is fenced before it is copied and multiplied.
+    let first = h_of::<T>(consumer.shared, warpgroup).offset(cluster.rank() * T::PANELS * PANEL_BYTES);
+    // SAFETY: the other CTAs have read the h before when their warpgroups have arrived, so that it may be
+    // written here and there; what is written here is fenced before it is copied and multiplied.
     unsafe {
         wait(barriers.h_empty(warpgroup), turn.free());
         let mut i = 0;
@@ -78,7 +80,7 @@ pub(super) unsafe fn send<T: Tile, const P: usize>(
 #[track_caller]
 pub(super) unsafe fn receive<T: Tile>(consumer: &Consumer<T>, turn: Turn) {
     // SAFETY: a barrier of this CTA, whose phases the warpgroup follows.
-    unsafe { wait(consumer.barriers().h_full(consumer.warpgroup), turn.parity) }
+    unsafe { wait(consumer.barriers.h_full(consumer.warpgroup), turn.parity) }
 }
 
 /// Says to all CTAs that this warpgroup has multiplied its h.
@@ -89,14 +91,14 @@ pub(super) unsafe fn receive<T: Tile>(consumer: &Consumer<T>, turn: Turn) {
 #[inline(always)]
 pub(super) unsafe fn release<T: Tile>(consumer: &Consumer<T>) {
     let peer = thread_idx_x() % WARPGROUP;
-    if peer < consumer.cluster().size() {
+    if peer < consumer.cluster.size() {
         // SAFETY: one arrival of each CTA a phase; the CTA is there until the cluster's last barrier.
-        unsafe { mbarrier_arrive_cluster(mapa(consumer.barriers().h_empty(consumer.warpgroup), peer)) };
+        unsafe { mbarrier_arrive_cluster(mapa(consumer.barriers.h_empty(consumer.warpgroup), peer)) };
     }
 }
 
-/// `f16( s · )` of panel `i` of this CTA's, to shared memory in the 32-byte swizzle. Other adapters' rows, and padding,
-/// are written as zero, not computed: infinity times zero is not.
+/// `f16( s · )` of panel `i` of this CTA's, to shared memory in the 32-byte swizzle. Other adapters' rows,
+/// and padding, are written as zero, not computed: infinity times zero is not.
 ///
 /// # Safety
 ///

@@ -1,7 +1,7 @@
 //! The thread that starts all copies of a CTA.
 //!
-//! It runs ahead of the consumers by as many slots as the ring has, over the ends of work items, too: while they finish
-//! a tile of y, the first steps of the next one are loaded.
+//! It runs ahead of the consumers by as many slots as the ring has, over the ends of work items, too: while
+//! they finish a tile of y, the first steps of the next one are loaded.
 
 use core::marker::PhantomData;
 
@@ -58,8 +58,8 @@ impl<'a, T: Tile> Producer<'a, T> {
         }
     }
 
-    /// Waits until the next slot is empty in all CTAs that this one copies to, and says how many bytes will land in
-    /// this CTA's.
+    /// Waits until the next slot is empty in all CTAs that this one copies to, and says how many bytes will
+    /// land in this CTA's.
     ///
     /// # Safety
     ///
@@ -140,12 +140,13 @@ impl<'a, T: Tile> Producer<'a, T> {
     ///
     /// # Safety
     ///
-    /// As [`base`](Self::base), without a cluster; tables and counters are as [`Lora`](crate::params::Lora) says;
-    /// `items` tiles of h make the row tile's.
+    /// As [`base`](Self::base), without a cluster; tables and counters are as [`Lora`](crate::params::Lora)
+    /// says; `items` tiles of h make the row tile's.
     #[inline(always)]
     pub(super) unsafe fn with_shared_h(&mut self, row_tile: u32, column_tile: u32, items: u32) {
         let lora = &self.params.lora;
-        // SAFETY: the caller's contract; the board is empty when it is written; h is loaded when it is visible.
+        // SAFETY: the caller's contract; the board is empty when it is written; h is loaded when it is
+        // visible.
         unsafe {
             self.board.wait_until_empty();
             let (panels, chunks) = self.survey(row_tile, column_tile);
@@ -160,8 +161,9 @@ impl<'a, T: Tile> Producer<'a, T> {
                 self.load_b(slot, chunk, column_tile);
                 if i == 0 {
                     while !hand_over::is_ready(lora, row_tile, items) {}
-                    // h was stored by threads and is loaded by the copy engine. They have fenced it; the manual leaves open
-                    // on which side of the hand-over the fence must stand, so that it stands on both.
+                    // h was stored by threads and is loaded by the copy engine. They have fenced it; the
+                    // manual leaves open on which side of the hand-over the fence must stand, so that it
+                    // stands on both.
                     fence_proxy_async_global();
                 }
                 load_box(slot.at, self.maps.h(), chunk.panel * PANEL, row_tile * T::BLOCK_M, slot.full);
@@ -217,8 +219,8 @@ impl<'a, T: Tile> Producer<'a, T> {
         }
     }
 
-    /// Writes the panels that this CTA makes, and the steps of the expand, to the board; how many panels the row tile
-    /// has, and how many steps the cluster's column tiles need.
+    /// Writes the panels that this CTA makes, and the steps of the expand, to the board; how many panels the
+    /// row tile has, and how many steps the cluster's column tiles need.
     ///
     /// # Safety
     ///
@@ -227,8 +229,8 @@ impl<'a, T: Tile> Producer<'a, T> {
     unsafe fn survey(&mut self, row_tile: u32, column_tile: u32) -> (u32, u32) {
         let (rank, size) = (self.cluster.rank(), self.cluster.size());
         let first_row = row_tile * T::BLOCK_M;
-        // The columns of the whole cluster: its CTAs fill the slots of each other's rings, so that all of them must
-        // take the same steps. Where a tile has no column of an adapter, B is zero.
+        // The columns of the whole cluster: its CTAs fill the slots of each other's rings, so that all of
+        // them must take the same steps. Where a tile has no column of an adapter, B is zero.
         let first_column = (column_tile - rank) * T::BLOCK_N;
         let past_column = first_column + size * T::BLOCK_N;
         let first_own = rank * T::PANELS;

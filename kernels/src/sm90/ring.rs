@@ -14,11 +14,13 @@ use crate::{
     maps::TensorMapRef,
 };
 
-/// The CTAs that copy to each other's slots: those of the cluster, or, where these share a tile's K, each CTA alone.
+/// The CTAs that copy to each other's slots: those of the cluster, or, where these share a tile's K, each CTA
+/// alone.
 ///
-/// The CTAs that the producer waits for, those that it copies to, and those to which a consumer releases a slot must be the
-/// same. So all three are decided here, by the tile. A CTA alone releases its slots by an arrival that cannot leave it: an
-/// arrival by `mapa` needs the hardware's rank, and a rank 0 that only says "the one CTA" would name the cluster's first.
+/// The CTAs that the producer waits for, those that it copies to, and those to which a consumer releases a
+/// slot must be the same. So all three are decided here, by the tile. A CTA alone releases its slots by an
+/// arrival that cannot leave it: an arrival by `mapa` needs the hardware's rank, and a rank 0 that only says
+/// "the one CTA" would name the cluster's first.
 #[derive(Clone, Copy)]
 pub(super) struct Ring<T> {
     cluster: Cluster,
@@ -41,7 +43,8 @@ impl<T: Tile> Ring<T> {
     ///
     /// # Safety
     ///
-    /// `slot` is empty in all of them, and expects all rows; the CTAs load the same step of the same row tile.
+    /// `slot` is empty in all of them, and expects all rows; the CTAs load the same step of the same row
+    /// tile.
     #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn load_x(
@@ -77,8 +80,8 @@ impl<T: Tile> Ring<T> {
     pub(super) unsafe fn release(self, empty: SharedAddr) {
         let peer = thread_idx_x() % WARPGROUP;
         if peer < self.ctas() {
-            // SAFETY: one arrival of this warpgroup at each barrier a phase; another CTA is there until the cluster's last
-            // barrier.
+            // SAFETY: one arrival of this warpgroup at each barrier a phase; another CTA is there until the
+            // cluster's last barrier.
             unsafe {
                 if T::SPLIT_K {
                     mbarrier_arrive(empty);

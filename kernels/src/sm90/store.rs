@@ -1,5 +1,5 @@
-//! A tile of y from registers to global memory: the epilogue, f16, swizzled boxes in shared memory, the copy engine.
-//! While it stores, the consumers multiply the next tile.
+//! A tile of y from registers to global memory: the epilogue, f16, swizzled boxes in shared memory, the copy
+//! engine. While it stores, the consumers multiply the next tile.
 
 use super::{
     epilogue::BoxEpilogue,
@@ -31,8 +31,8 @@ pub(super) unsafe fn sync_warpgroup(warpgroup: u32) {
 ///
 /// # Safety
 ///
-/// All threads of the warpgroup call it; y and the epilogue's operands are as [`Params`] says, y's rows and columns this
-/// warpgroup's.
+/// All threads of the warpgroup call it; y and the epilogue's operands are as [`Params`] says, y's rows and
+/// columns this warpgroup's.
 #[inline(always)]
 pub(super) unsafe fn store_tile<T: Tile, const R: usize>(
     params: &Params,
@@ -56,8 +56,8 @@ pub(super) unsafe fn store_tile<T: Tile, const R: usize>(
         let to = staging.offset(number % T::STAGING * T::BOX_BYTES);
         let column = first_column + number * T::BOX_N;
         let first = (number * T::BOX_N / 2) as usize;
-        // SAFETY: a place is written when the box before has been read from it, and read when all have written and
-        // fenced; each warp writes its own rows.
+        // SAFETY: a place is written when the box before has been read from it, and read when all have
+        // written and fenced; each warp writes its own rows.
         unsafe {
             if leader {
                 wait_for_place::<T>();

@@ -1,6 +1,10 @@
 //! Clusters.
 
-use crate::{entry::entry, inputs, launch::check};
+use crate::{
+    entry::{entry, grid},
+    inputs,
+    launch::check,
+};
 
 const ITEMS: usize = 12;
 const LANES: usize = 64;
@@ -20,7 +24,7 @@ fn special_registers() {
     numbers("cluster_ctarank", |item| item % CLUSTER);
     numbers("cluster_nctarank", |_| CLUSTER);
     numbers("clusterid_x", |item| item / CLUSTER);
-    numbers("nclusterid_x", |_| row.grid(ITEMS) / CLUSTER);
+    numbers("nclusterid_x", |_| grid(&row, ITEMS) / CLUSTER);
 }
 
 #[test]

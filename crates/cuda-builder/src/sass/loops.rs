@@ -6,9 +6,19 @@
 //! strongly connected component); without its header, the loops inside it are left (as in Bourdoncle,
 //! "Efficient chaotic iteration strategies with widenings", 1993).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
+
+use petgraph::{
+    Direction::Incoming,
+    algo::tarjan_scc,
+    graph::{DiGraph, NodeIndex},
+    visit::{Dfs, NodeFiltered, Walker},
+};
 
 use super::listing::Instruction;
+
+/// Blocks of instructions that run one after another, and where they lead.
+type Graph = DiGraph<Range<usize>, ()>;
 
 /// The innermost loops with an instruction that is `wanted`: each the instructions in it, by index and in
 /// order.
@@ -20,131 +30,71 @@ pub(super) fn innermost(
     labels: &BTreeMap<&str, usize>,
     wanted: impl Fn(&Instruction<'_>) -> bool,
 ) -> Vec<Vec<usize>> {
-    let graph = Graph::of(code, labels);
-    let all: Vec<_> = (0..graph.starts.len()).collect();
+    let graph = graph(code, labels);
     // What no path leads to is padding.
-    let reached = graph.reach(&all, 0, &graph.next);
-    let blocks: Vec<_> = all.into_iter().filter(|&block| reached[block]).collect();
-    let mut loops = Vec::new();
-    graph.innermost(&blocks, &|block| graph.range(block).any(|at| wanted(&code[at])), &mut loops);
-    loops
-        .into_iter()
-        .map(|blocks| blocks.into_iter().flat_map(|block| graph.range(block)).collect())
-        .collect()
+    let reached: Vec<_> = Dfs::new(&graph, NodeIndex::new(0)).iter(&graph).collect();
+    let is_wanted = |block: NodeIndex| graph[block].clone().any(|at| wanted(&code[at]));
+    let mut found = Vec::new();
+    add_innermost(&graph, &reached, &is_wanted, &mut found);
+    found.sort_unstable();
+    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
+    found.into_iter().map(|blocks| instructions(blocks).collect()).collect()
 }
 
-/// Blocks of instructions that run one after another, and where they lead.
-struct Graph {
-    /// The first instruction of each block.
-    starts: Vec<usize>,
-    /// The number of instructions.
-    end: usize,
-    /// Blocks that may run after each block.
-    next: Vec<Vec<usize>>,
-    /// Blocks that may run before each block.
-    previous: Vec<Vec<usize>>,
+fn graph(code: &[Instruction<'_>], labels: &BTreeMap<&str, usize>) -> Graph {
+    let mut starts = vec![0];
+    starts.extend(labels.values());
+    starts.extend((0..code.len()).filter(|&at| leads(&code[at]) != (false, true)).map(|at| at + 1));
+    starts.retain(|&start| start < code.len());
+    starts.sort_unstable();
+    starts.dedup();
+
+    let mut graph = Graph::new();
+    let ends = starts.iter().copied().skip(1).chain([code.len()]);
+    let blocks: Vec<_> = starts.iter().zip(ends).map(|(&start, end)| graph.add_node(start..end)).collect();
+    for (number, &block) in blocks.iter().enumerate() {
+        let last = &code[graph[block].end - 1];
+        let (to_labels, on) = leads(last);
+        let targets = last.labels().filter(|_| to_labels).filter_map(|label| labels.get(label));
+        let targets = targets.filter_map(|target| starts.binary_search(target).ok());
+        for next in targets.chain(on.then_some(number + 1)).filter_map(|next| blocks.get(next)) {
+            graph.update_edge(block, *next, ());
+        }
+    }
+    graph
 }
 
-impl Graph {
-    fn of(code: &[Instruction<'_>], labels: &BTreeMap<&str, usize>) -> Self {
-        let mut starts = vec![0];
-        starts.extend(labels.values());
-        starts.extend((0..code.len()).filter(|&at| leads(&code[at]) != Leads::On).map(|at| at + 1));
-        starts.retain(|&start| start < code.len());
-        starts.sort_unstable();
-        starts.dedup();
-
-        let mut graph = Self {
-            end: code.len(),
-            next: vec![Vec::new(); starts.len()],
-            previous: vec![Vec::new(); starts.len()],
-            starts,
+/// Adds the innermost loops inside `blocks` that have a wanted block.
+fn add_innermost(
+    graph: &Graph,
+    blocks: &[NodeIndex],
+    wanted: &impl Fn(NodeIndex) -> bool,
+    found: &mut Vec<Vec<NodeIndex>>,
+) {
+    for mut component in tarjan_scc(&NodeFiltered::from_fn(graph, |block| blocks.contains(&block))) {
+        component.sort_unstable();
+        let is_loop = component.len() > 1 || graph.contains_edge(component[0], component[0]);
+        if !is_loop || !component.iter().any(|&block| wanted(block)) {
+            continue;
+        }
+        // The block through which the loop is entered; one of them, if there are more. Into a loop with the
+        // kernel's own start leads nothing else: all that its start reaches, and that leads back, is in it.
+        let entered = |block: &&NodeIndex| {
+            graph.neighbors_directed(**block, Incoming).any(|from| !component.contains(&from))
         };
-        for block in 0..graph.starts.len() {
-            let Some(last) = graph.range(block).next_back() else { continue };
-            let leads = leads(&code[last]);
-            let targets = code[last].labels().filter_map(|label| labels.get(label));
-            let mut next: Vec<_> = match leads {
-                Leads::On | Leads::Nowhere => Vec::new(),
-                Leads::ToLabels | Leads::ToLabelsOrOn => {
-                    targets.filter_map(|target| graph.starts.binary_search(target).ok()).collect()
-                }
-            };
-            if matches!(leads, Leads::On | Leads::ToLabelsOrOn) && block + 1 < graph.starts.len() {
-                next.push(block + 1);
-            }
-            next.iter().for_each(|&to| graph.previous[to].push(block));
-            graph.next[block] = next;
+        let header = *component.iter().find(entered).unwrap_or(&component[0]);
+        let body: Vec<_> = component.iter().copied().filter(|&block| block != header).collect();
+        let before = found.len();
+        add_innermost(graph, &body, wanted, found);
+        if found.len() == before {
+            found.push(component);
         }
-        graph
-    }
-
-    /// The instructions of a block.
-    fn range(&self, block: usize) -> std::ops::Range<usize> {
-        self.starts[block]..self.starts.get(block + 1).copied().unwrap_or(self.end)
-    }
-
-    /// Which blocks can be reached from `from` along `edges` inside `blocks`; `from` is.
-    fn reach(&self, blocks: &[usize], from: usize, edges: &[Vec<usize>]) -> Vec<bool> {
-        let mut inside = vec![false; self.starts.len()];
-        blocks.iter().for_each(|&block| inside[block] = true);
-        let mut reached = vec![false; self.starts.len()];
-        let mut open = vec![from];
-        while let Some(block) = open.pop() {
-            if inside[block] && !reached[block] {
-                reached[block] = true;
-                open.extend(&edges[block]);
-            }
-        }
-        reached
-    }
-
-    /// Adds the innermost loops inside `blocks` that have a wanted block.
-    fn innermost(&self, blocks: &[usize], wanted: &impl Fn(usize) -> bool, found: &mut Vec<Vec<usize>>) {
-        let mut left = blocks.to_vec();
-        while let Some(&first) = left.first() {
-            let forward = self.reach(&left, first, &self.next);
-            let backward = self.reach(&left, first, &self.previous);
-            let (component, rest): (Vec<_>, Vec<_>) =
-                left.into_iter().partition(|&block| forward[block] && backward[block]);
-            left = rest;
-            let is_loop = component.len() > 1 || self.next[first].contains(&first);
-            if !is_loop || !component.iter().any(|&block| wanted(block)) {
-                continue;
-            }
-            let before = found.len();
-            let header = self.header(&component);
-            let body: Vec<_> = component.iter().copied().filter(|&block| block != header).collect();
-            self.innermost(&body, wanted, found);
-            if found.len() == before {
-                found.push(component);
-            }
-        }
-    }
-
-    /// The block through which a loop is entered; one of them, if there are more.
-    fn header(&self, component: &[usize]) -> usize {
-        let entered = |block: &usize| self.previous[*block].iter().any(|from| !component.contains(from));
-        // Into a loop with the kernel's own start leads nothing else: all that its start reaches, and that
-        // leads back, is in it.
-        component.iter().copied().find(entered).unwrap_or(component[0])
     }
 }
 
-/// Where the control flow goes from an instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leads {
-    /// To the next one.
-    On,
-    /// To the labels that it names.
-    ToLabels,
-    /// To those or to the next one.
-    ToLabelsOrOn,
-    /// It ends the thread, or returns.
-    Nowhere,
-}
-
-fn leads(instruction: &Instruction<'_>) -> Leads {
+/// Whether the control flow goes from an instruction to the labels that it names, and whether to the next
+/// one; to neither where a thread ends or returns.
+fn leads(instruction: &Instruction<'_>) -> (bool, bool) {
     match instruction.opcode() {
         // A jump has a condition as its guard, as its first operand (`BRA P0, ..`, `BRA.U UP0, ..`), or in
         // its name.
@@ -153,14 +103,13 @@ fn leads(instruction: &Instruction<'_>) -> Leads {
                 && instruction.operands.starts_with('`')
                 && !instruction.has("DIV")
                 && !instruction.has("ANY");
-            if always { Leads::ToLabels } else { Leads::ToLabelsOrOn }
+            (true, !always)
         }
-        "BRX" | "BRXU" | "JMX" if !instruction.guarded => Leads::ToLabels,
-        "BRX" | "BRXU" | "JMX" => Leads::ToLabelsOrOn,
+        "BRX" | "BRXU" | "JMX" => (true, instruction.guarded),
         // It comes back; where it does not, it is a jump that is reached all the same.
-        "CALL" => Leads::ToLabelsOrOn,
-        "EXIT" | "RET" | "KILL" if !instruction.guarded => Leads::Nowhere,
-        _ => Leads::On,
+        "CALL" => (true, true),
+        "EXIT" | "RET" | "KILL" => (false, instruction.guarded),
+        _ => (false, true),
     }
 }
 

@@ -25,8 +25,8 @@ pub struct Code {
 }
 
 impl Code {
-    /// How many instructions have the first word as their opcode and the others among its suffixes: `LDG 128` is
-    /// `LDG.E.128`.
+    /// How many instructions have the first word as their opcode and the others among its suffixes: `LDG 128`
+    /// is `LDG.E.128`.
     #[must_use]
     pub fn count(&self, words: &str) -> u32 {
         let mut words = words.split_whitespace();
@@ -35,7 +35,8 @@ impl Code {
         mnemonics.filter(|(name, _)| has_words(name, words.clone())).map(|(_, &count)| count).sum()
     }
 
-    /// Whether an instruction has all words in its mnemonic, in any order: `ADD STRONG` is in `RED.E.ADD.STRONG.GPU`.
+    /// Whether an instruction has all words in its mnemonic, in any order: `ADD STRONG` is in
+    /// `RED.E.ADD.STRONG.GPU`.
     #[must_use]
     pub fn has(&self, words: &str) -> bool {
         self.mnemonics.keys().any(|name| has_words(name, words.split_whitespace()))

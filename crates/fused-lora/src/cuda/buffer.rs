@@ -2,7 +2,13 @@ use std::ffi::c_void;
 
 use half::f16;
 
-use super::{device::Device, driver, error::Error, memory::Memory, stream::Stream};
+use super::{
+    device::Device,
+    driver::{self, types::CUstream},
+    error::Error,
+    memory::Memory,
+    stream::Stream,
+};
 
 /// Device memory that holds f16, freed when dropped.
 ///
@@ -103,13 +109,10 @@ impl Buffer {
     ///
     /// [`Error::OtherDevice`], [`Error::Driver`].
     pub fn fill(&mut self, value: f16, stream: &Stream) -> Result<(), Error> {
-        self.device().require("the stream", stream.device().ordinal())?;
-        if self.is_empty() {
-            return Ok(());
-        }
-        let _entered = self.device().enter()?;
         // SAFETY: the allocation has `len` elements of two bytes.
-        unsafe { driver::memset_d16_async(self.address(), value.to_bits(), self.len, stream.raw()) }
+        self.queue(stream, |stream| unsafe {
+            driver::memset_d16_async(self.address(), value.to_bits(), self.len, stream)
+        })
     }
 
     /// Queues a copy of the content of `from` on the stream, and returns at once.
@@ -120,15 +123,10 @@ impl Buffer {
     pub fn copy_from(&mut self, from: &Buffer, stream: &Stream) -> Result<(), Error> {
         self.require_length(from.len)?;
         self.device().require("the source", from.device().ordinal())?;
-        self.device().require("the stream", stream.device().ordinal())?;
-        if self.is_empty() {
-            return Ok(());
-        }
-        let _entered = self.device().enter()?;
         // SAFETY: both allocations have that many bytes.
-        unsafe {
-            driver::memcpy_dtod_async(self.address(), from.address(), self.memory.bytes(), stream.raw())
-        }
+        self.queue(stream, |stream| unsafe {
+            driver::memcpy_dtod_async(self.address(), from.address(), self.memory.bytes(), stream)
+        })
     }
 
     /// As [`write`](Self::write), but queued on the stream without waiting. (The driver may still wait if the
@@ -144,14 +142,9 @@ impl Buffer {
     /// in a graph, as long as the graph is launched.
     pub unsafe fn write_async(&mut self, values: &[f16], stream: &Stream) -> Result<(), Error> {
         self.require_length(values.len())?;
-        self.device().require("the stream", stream.device().ordinal())?;
-        if self.is_empty() {
-            return Ok(());
-        }
-        let _entered = self.device().enter()?;
         let (from, bytes) = (values.as_ptr().cast::<c_void>(), self.memory.bytes());
         // SAFETY: both have that many bytes; the source lives as the caller promises.
-        unsafe { driver::memcpy_htod_async(self.address(), from, bytes, stream.raw()) }
+        self.queue(stream, |stream| unsafe { driver::memcpy_htod_async(self.address(), from, bytes, stream) })
     }
 
     /// Queues a copy of the content to `values` on the stream without waiting. (The driver may still wait if
@@ -169,14 +162,19 @@ impl Buffer {
         if values.len() != self.len {
             return Err(Error::Length { expected: values.len(), found: self.len });
         }
+        let (to, bytes) = (values.as_mut_ptr().cast::<c_void>(), self.memory.bytes());
+        // SAFETY: both have that many bytes; the target lives as the caller promises.
+        self.queue(stream, |stream| unsafe { driver::memcpy_dtoh_async(to, self.address(), bytes, stream) })
+    }
+
+    /// Puts something into a stream of its device. Without elements there is nothing to put.
+    fn queue(&self, stream: &Stream, queue: impl FnOnce(CUstream) -> Result<(), Error>) -> Result<(), Error> {
         self.device().require("the stream", stream.device().ordinal())?;
         if self.is_empty() {
             return Ok(());
         }
         let _entered = self.device().enter()?;
-        let (to, bytes) = (values.as_mut_ptr().cast::<c_void>(), self.memory.bytes());
-        // SAFETY: both have that many bytes; the target lives as the caller promises.
-        unsafe { driver::memcpy_dtoh_async(to, self.address(), bytes, stream.raw()) }
+        queue(stream.raw())
     }
 
     fn require_length(&self, found: usize) -> Result<(), Error> {

@@ -27,8 +27,8 @@ impl Segments {
     ///
     /// # Errors
     ///
-    /// [`Error::Plan`] for a range that is not in order or not within `m`, and for an adapter that the table has
-    /// not; [`Error::OutOfMemory`], [`Error::Driver`].
+    /// [`Error::Plan`] for a range that is not in order or not within `m`, and for an adapter that the table
+    /// has not; [`Error::OutOfMemory`], [`Error::Driver`].
     pub fn new(
         table: &AdapterTable,
         m: usize,

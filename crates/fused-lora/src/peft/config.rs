@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{
-    error::ConfigError,
+    error::{ConfigError, ConfigProblem},
     json::Json,
     keys::{self, Meaning},
     pattern::Patterns,
@@ -30,17 +30,10 @@ impl Config {
     }
 
     fn parse(file: PathBuf, text: &[u8]) -> Result<Config, ConfigError> {
-        let json = match Json::parse(text) {
-            Ok(json) => json,
-            Err(reason) => return Err(ConfigError::Json { file, reason }),
-        };
-        let Json::Object(entries) = json else {
-            return Err(ConfigError::Json {
-                file,
-                reason: format!("an object is expected, found {}", json.excerpt()),
-            });
-        };
-        Reader { file: &file }.config(&entries).map(|config| Config { file: file.clone(), ..config })
+        match config(text) {
+            Ok(config) => Ok(Config { file, ..config }),
+            Err(problem) => Err(ConfigError::Content { file, problem }),
+        }
     }
 
     /// The rank of `module`.
@@ -56,144 +49,124 @@ impl Config {
         if (scale as f32).is_finite() {
             Ok(scale)
         } else {
-            Err(ConfigError::Scale { file: self.file.clone(), module: module.to_owned(), alpha, rank, scale })
+            let problem = ConfigProblem::Scale { module: module.to_owned(), alpha, rank, scale };
+            Err(ConfigError::Content { file: self.file.clone(), problem })
         }
     }
 }
 
-/// Reads the values of one file, so that every error names it.
-struct Reader<'a> {
-    file: &'a PathBuf,
+/// What a file says; its name is left open.
+fn config(text: &[u8]) -> Result<Config, ConfigProblem> {
+    let broken = |reason| ConfigProblem::Json { reason };
+    let entries = match Json::parse(text).map_err(broken)? {
+        Json::Object(entries) => entries,
+        json => return Err(broken(format!("an object is expected, found {}", json.excerpt()))),
+    };
+    let (mut peft_type, mut r, mut alpha) = (None, None, None);
+    let (mut rslora, mut fan_in_fan_out) = (false, false);
+    let (mut rank_pattern, mut alpha_pattern) = (Patterns::new(), Patterns::new());
+    for (key, value) in &entries {
+        match key.as_str() {
+            "peft_type" if *value != Json::String("LORA".into()) => {
+                return Err(unsupported(key, value, "only LORA is"));
+            }
+            "peft_type" => peft_type = Some(()),
+            "r" => r = Some(rank(key, value)?),
+            "lora_alpha" => alpha = Some(number(key, value)?),
+            "use_rslora" => rslora = switch(key, value)?,
+            "fan_in_fan_out" => fan_in_fan_out = switch(key, value)?,
+            "rank_pattern" => rank_pattern = patterns("rank_pattern", value, rank)?,
+            "alpha_pattern" => alpha_pattern = patterns("alpha_pattern", value, number)?,
+            "init_lora_weights" => init(key, value)?,
+            "bias" if *value != Json::String("none".into()) => {
+                let why = "trained biases replace those of the base; only \"none\" is";
+                return Err(unsupported(key, value, why));
+            }
+            "bias" => {}
+            _ => other(key, value)?,
+        }
+    }
+    let missing = |key| ConfigProblem::MissingKey { key };
+    peft_type.ok_or_else(|| missing("peft_type"))?;
+    Ok(Config {
+        file: PathBuf::new(),
+        fan_in_fan_out,
+        rank: r.ok_or_else(|| missing("r"))?,
+        alpha: alpha.ok_or_else(|| missing("lora_alpha"))?,
+        rslora,
+        rank_pattern,
+        alpha_pattern,
+    })
 }
 
-impl Reader<'_> {
-    fn config(&self, entries: &[(String, Json)]) -> Result<Config, ConfigError> {
-        let (mut peft_type, mut rank, mut alpha) = (None, None, None);
-        let (mut rslora, mut fan_in_fan_out) = (false, false);
-        let (mut rank_pattern, mut alpha_pattern) = (Patterns::new(), Patterns::new());
-        for (key, value) in entries {
-            match key.as_str() {
-                "peft_type" => peft_type = Some(self.peft_type(value)?),
-                "r" => rank = Some(self.rank(key, value)?),
-                "lora_alpha" => alpha = Some(self.number(key, value)?),
-                "use_rslora" => rslora = self.switch(key, value)?,
-                "fan_in_fan_out" => fan_in_fan_out = self.switch(key, value)?,
-                "rank_pattern" => rank_pattern = self.patterns("rank_pattern", value, Self::rank)?,
-                "alpha_pattern" => alpha_pattern = self.patterns("alpha_pattern", value, Self::number)?,
-                "init_lora_weights" => self.init(key, value)?,
-                "bias" => self.bias(key, value)?,
-                _ => self.other(key, value)?,
+fn rank(key: &str, value: &Json) -> Result<usize, ConfigProblem> {
+    match value {
+        Json::Int(r) if *r >= 1 => {
+            usize::try_from(*r).map_err(|_| wrong(key, "a rank that fits the machine", value))
+        }
+        _ => Err(wrong(key, "an integer of at least 1", value)),
+    }
+}
+
+fn number(key: &str, value: &Json) -> Result<f64, ConfigProblem> {
+    match value {
+        Json::Int(i) => Ok(*i as f64),
+        Json::Float(x) if x.is_finite() => Ok(*x),
+        _ => Err(wrong(key, "a finite number", value)),
+    }
+}
+
+fn switch(key: &str, value: &Json) -> Result<bool, ConfigProblem> {
+    match value {
+        Json::Bool(b) => Ok(*b),
+        Json::Null => Ok(false),
+        _ => Err(wrong(key, "true or false", value)),
+    }
+}
+
+fn patterns<T: Copy>(
+    key: &'static str,
+    value: &Json,
+    read: impl Fn(&str, &Json) -> Result<T, ConfigProblem>,
+) -> Result<Patterns<T>, ConfigProblem> {
+    let mut patterns = Patterns::new();
+    match value {
+        Json::Null => {}
+        Json::Object(entries) => {
+            for (pattern, value) in entries {
+                let value = read(&format!("{key}[{pattern:?}]"), value)?;
+                let bad = |reason| ConfigProblem::Pattern { key, pattern: pattern.clone(), reason };
+                patterns.push(pattern, value).map_err(bad)?;
             }
         }
-        let missing = |key| ConfigError::MissingKey { file: self.file.clone(), key };
-        peft_type.ok_or_else(|| missing("peft_type"))?;
-        Ok(Config {
-            file: PathBuf::new(),
-            fan_in_fan_out,
-            rank: rank.ok_or_else(|| missing("r"))?,
-            alpha: alpha.ok_or_else(|| missing("lora_alpha"))?,
-            rslora,
-            rank_pattern,
-            alpha_pattern,
-        })
+        _ => return Err(wrong(key, "an object", value)),
     }
+    Ok(patterns)
+}
 
-    fn peft_type(&self, value: &Json) -> Result<(), ConfigError> {
-        match value {
-            Json::String(s) if s == "LORA" => Ok(()),
-            _ => Err(self.unsupported("peft_type", value, "only LORA is")),
-        }
+fn init(key: &str, value: &Json) -> Result<(), ConfigProblem> {
+    match value {
+        Json::Bool(_) | Json::Null => Ok(()),
+        Json::String(name) if keys::init_keeps_base(name) => Ok(()),
+        _ => Err(unsupported(key, value, "the initialisation may have changed the base weights")),
     }
+}
 
-    fn rank(&self, key: &str, value: &Json) -> Result<usize, ConfigError> {
-        match value {
-            Json::Int(r) if *r >= 1 => {
-                usize::try_from(*r).map_err(|_| self.wrong(key, "a rank that fits the machine", value))
-            }
-            _ => Err(self.wrong(key, "an integer of at least 1", value)),
-        }
+fn other(key: &str, value: &Json) -> Result<(), ConfigProblem> {
+    match keys::meaning(key) {
+        Meaning::Neutral => Ok(()),
+        _ if value.is_off() => Ok(()),
+        Meaning::Unsupported(why) => Err(unsupported(key, value, why)),
+        Meaning::Unknown => Err(ConfigProblem::UnknownKey { key: key.to_owned(), found: value.excerpt() }),
     }
+}
 
-    fn number(&self, key: &str, value: &Json) -> Result<f64, ConfigError> {
-        match value {
-            Json::Int(i) => Ok(*i as f64),
-            Json::Float(x) if x.is_finite() => Ok(*x),
-            _ => Err(self.wrong(key, "a finite number", value)),
-        }
-    }
+fn wrong(key: &str, expected: &'static str, value: &Json) -> ConfigProblem {
+    ConfigProblem::Value { key: key.to_owned(), expected, found: value.excerpt() }
+}
 
-    fn switch(&self, key: &str, value: &Json) -> Result<bool, ConfigError> {
-        match value {
-            Json::Bool(b) => Ok(*b),
-            Json::Null => Ok(false),
-            _ => Err(self.wrong(key, "true or false", value)),
-        }
-    }
-
-    fn patterns<T: Copy>(
-        &self,
-        key: &'static str,
-        value: &Json,
-        read: impl Fn(&Self, &str, &Json) -> Result<T, ConfigError>,
-    ) -> Result<Patterns<T>, ConfigError> {
-        let mut patterns = Patterns::new();
-        match value {
-            Json::Null => {}
-            Json::Object(entries) => {
-                for (pattern, value) in entries {
-                    let value = read(self, &format!("{key}[{pattern:?}]"), value)?;
-                    patterns.push(pattern, value).map_err(|reason| ConfigError::Pattern {
-                        file: self.file.clone(),
-                        key,
-                        pattern: pattern.clone(),
-                        reason,
-                    })?;
-                }
-            }
-            _ => return Err(self.wrong(key, "an object", value)),
-        }
-        Ok(patterns)
-    }
-
-    fn init(&self, key: &str, value: &Json) -> Result<(), ConfigError> {
-        match value {
-            Json::Bool(_) | Json::Null => Ok(()),
-            Json::String(name) if keys::init_keeps_base(name) => Ok(()),
-            _ => Err(self.unsupported(key, value, "the initialisation may have changed the base weights")),
-        }
-    }
-
-    fn bias(&self, key: &str, value: &Json) -> Result<(), ConfigError> {
-        match value {
-            Json::String(s) if s == "none" => Ok(()),
-            _ => Err(self.unsupported(
-                key,
-                value,
-                "trained biases replace those of the base; only \"none\" is",
-            )),
-        }
-    }
-
-    fn other(&self, key: &str, value: &Json) -> Result<(), ConfigError> {
-        match keys::meaning(key) {
-            Meaning::Neutral => Ok(()),
-            _ if value.is_off() => Ok(()),
-            Meaning::Unsupported(why) => Err(self.unsupported(key, value, why)),
-            Meaning::Unknown => Err(ConfigError::UnknownKey {
-                file: self.file.clone(),
-                key: key.to_owned(),
-                found: value.excerpt(),
-            }),
-        }
-    }
-
-    fn wrong(&self, key: &str, expected: &'static str, value: &Json) -> ConfigError {
-        ConfigError::Value { file: self.file.clone(), key: key.to_owned(), expected, found: value.excerpt() }
-    }
-
-    fn unsupported(&self, key: &str, value: &Json, why: &'static str) -> ConfigError {
-        ConfigError::Unsupported { file: self.file.clone(), key: key.to_owned(), found: value.excerpt(), why }
-    }
+fn unsupported(key: &str, value: &Json, why: &'static str) -> ConfigProblem {
+    ConfigProblem::Unsupported { key: key.to_owned(), found: value.excerpt(), why }
 }
 
 #[cfg(test)]
@@ -220,7 +193,8 @@ mod tests {
     fn patterns_decide_rank_and_alpha_in_the_order_of_the_file() {
         let config = parse(
             r#", "r": 8, "lora_alpha": 8, "use_rslora": true,
-               "rank_pattern": {"q_proj": 16, ".*proj": 4}, "alpha_pattern": {"^layers.0.*": 32, "k_proj": 2.5}"#,
+               "rank_pattern": {"q_proj": 16, ".*proj": 4},
+               "alpha_pattern": {"^layers.0.*": 32, "k_proj": 2.5}"#,
         )
         .unwrap();
         for (module, rank, alpha) in [
@@ -340,9 +314,9 @@ mod tests {
             (r#"{"peft_type": "LORA", "lora_alpha": 1}"#, "r"),
             (r#"{"peft_type": "LORA", "r": 1}"#, "lora_alpha"),
         ] {
-            let error = Config::parse("c".into(), text.as_bytes()).unwrap_err();
-            assert!(matches!(error, ConfigError::MissingKey { key: found, .. } if found == key), "{error}");
+            let error = config(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, ConfigProblem::MissingKey { key: found } if found == key), "{error}");
         }
-        assert!(matches!(Config::parse("c".into(), b"[]"), Err(ConfigError::Json { .. })));
+        assert!(matches!(config(b"[]"), Err(ConfigProblem::Json { .. })));
     }
 }

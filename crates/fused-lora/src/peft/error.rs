@@ -18,15 +18,6 @@ pub enum PeftError {
         /// The pickle.
         file: PathBuf,
     },
-    /// A tensor that belongs to no LoRA module: a whole weight that was saved with the adapter, or a name in
-    /// another scheme.
-    #[error("{}: tensor {tensor:?} is no LoRA tensor of a module (base_model.model.<module>.lora_…)", file.display())]
-    ForeignTensor {
-        /// The weights.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
     /// The file holds nothing for this module.
     #[error("{}: no module {module:?}; there is {}", file.display(), list(modules))]
     NoSuchModule {
@@ -37,48 +28,48 @@ pub enum PeftError {
         /// The modules in the file.
         modules: Vec<String>,
     },
-    /// The module has a tensor that is not understood, so its adapter is not a plain linear LoRA.
-    #[error("{}: tensor {tensor:?} is not supported: {why}", file.display())]
-    UnsupportedTensor {
+    /// A tensor of the weights is not as required.
+    #[error("{}: tensor {tensor:?} {problem}", file.display())]
+    Lora {
         /// The weights.
         file: PathBuf,
         /// The tensor.
         tensor: String,
+        /// What is wrong with it.
+        problem: LoraProblem,
+    },
+}
+
+/// What is wrong with a tensor of an adapter's weights.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoraProblem {
+    /// It belongs to no LoRA module: a whole weight that was saved with the adapter, or a name in another
+    /// scheme.
+    #[error("is no LoRA tensor of a module (base_model.model.<module>.lora_…)")]
+    Foreign,
+    /// It is not understood, so its module's adapter is not a plain linear LoRA.
+    #[error("is not supported: {why}")]
+    Unsupported {
         /// What the tensor indicates.
         why: &'static str,
     },
-    /// The module has only one of its two matrices.
-    #[error("{}: tensor {tensor:?} is missing", file.display())]
-    MissingTensor {
-        /// The weights.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
+    /// It is missing: the module has only one of its two matrices.
+    #[error("is missing")]
+    Missing,
     /// The rank of the configuration (after `rank_pattern`) is not the tensor's.
-    #[error("{}: tensor {tensor:?} has rank {found}, the configuration says {config}", file.display())]
-    RankMismatch {
-        /// The weights.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
+    #[error("has rank {found}, the configuration says {config}")]
+    Rank {
         /// The tensor's rank.
         found: usize,
         /// The configuration's rank.
         config: usize,
     },
-    /// f32 or bf16 tensors whose values f16 cannot represent, whatever power of two they are multiplied by: a
-    /// single input of 1 overflows h or y.
-    #[error(
-        "{}: tensor {tensor:?} overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}",
-        file.display()
-    )]
+    /// f32 or bf16 values that f16 cannot represent, whatever power of two they are multiplied by: a single
+    /// input of 1 overflows h or y. The tensor is the one with the larger value.
+    #[error("overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}")]
     Overflow {
-        /// The weights.
-        file: PathBuf,
-        /// The tensor with the larger value.
-        tensor: String,
-        /// That value.
+        /// The value.
         value: f32,
         /// `alpha / r` or `alpha / sqrt(r)`.
         scale: f64,
@@ -99,27 +90,35 @@ pub enum ConfigError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The file is not JSON.
-    #[error("{}: broken JSON: {reason}", file.display())]
-    Json {
+    /// The file's content is not as required.
+    #[error("{}: {problem}", file.display())]
+    Content {
         /// The configuration.
         file: PathBuf,
+        /// What is wrong.
+        problem: ConfigProblem,
+    },
+}
+
+/// What is wrong with the content of a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigProblem {
+    /// The file is not JSON.
+    #[error("broken JSON: {reason}")]
+    Json {
         /// What is wrong, with line and column.
         reason: String,
     },
     /// A key that the result depends on is missing. PEFT always writes it.
-    #[error("{}: key {key:?} is missing", file.display())]
+    #[error("key {key:?} is missing")]
     MissingKey {
-        /// The configuration.
-        file: PathBuf,
         /// The key.
         key: &'static str,
     },
     /// A value has the wrong type or range.
-    #[error("{}: {key} must be {expected}, found {found}", file.display())]
+    #[error("{key} must be {expected}, found {found}")]
     Value {
-        /// The configuration.
-        file: PathBuf,
         /// The key; in a pattern table, with the pattern.
         key: String,
         /// The values that are allowed.
@@ -129,10 +128,8 @@ pub enum ConfigError {
     },
     /// A key of a `*_pattern` table is not a valid regular expression (of the `regex` crate: no look-around,
     /// no back-references).
-    #[error("{}: {key} holds {pattern:?}, which is not a supported regular expression: {reason}", file.display())]
+    #[error("{key} holds {pattern:?}, which is not a supported regular expression: {reason}")]
     Pattern {
-        /// The configuration.
-        file: PathBuf,
         /// `rank_pattern` or `alpha_pattern`.
         key: &'static str,
         /// The expression.
@@ -141,10 +138,8 @@ pub enum ConfigError {
         reason: String,
     },
     /// The adapter uses something that is not implemented and would change the result.
-    #[error("{}: {key} = {found} is not supported: {why}", file.display())]
+    #[error("{key} = {found} is not supported: {why}")]
     Unsupported {
-        /// The configuration.
-        file: PathBuf,
         /// The key.
         key: String,
         /// Its value.
@@ -153,20 +148,16 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// A key that no PEFT version known here writes, with a value that may mean something.
-    #[error("{}: unknown key {key:?} = {found}: it may change the result, so it is not ignored", file.display())]
+    #[error("unknown key {key:?} = {found}: it may change the result, so it is not ignored")]
     UnknownKey {
-        /// The configuration.
-        file: PathBuf,
         /// The key.
         key: String,
         /// Its value.
         found: String,
     },
     /// `alpha / r` (or `alpha / sqrt(r)`) is not a finite f32.
-    #[error("{}: module {module:?} has scale {scale:e} (alpha {alpha:e}, rank {rank}): it must be a finite f32", file.display())]
+    #[error("module {module:?} has scale {scale:e} (alpha {alpha:e}, rank {rank}): it must be a finite f32")]
     Scale {
-        /// The configuration.
-        file: PathBuf,
         /// The module.
         module: String,
         /// The module's alpha, after `alpha_pattern`.

@@ -29,14 +29,15 @@ mod normalise;
 mod pattern;
 mod tensors;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-pub use error::{ConfigError, PeftError};
+pub use error::{ConfigError, ConfigProblem, LoraProblem, PeftError};
 pub use normalise::LoraWeights;
-pub use tensors::{HeaderError, TensorError, TensorFile};
+pub use tensors::{HeaderError, TensorError, TensorFile, TensorProblem};
 
 use config::Config;
-use modules::Modules;
+use modules::{Modules, bad};
+use normalise::Overflow;
 
 /// The configuration's file name in an adapter folder.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -106,28 +107,16 @@ impl LoraFile {
         let rank = self.config.rank(module);
         for (tensor, found) in [(&name_a, a_shape[0]), (&name_b, b_shape[1])] {
             if found != rank {
-                return Err(PeftError::RankMismatch {
-                    file: self.file(),
-                    tensor: tensor.clone(),
-                    found,
-                    config: rank,
-                });
+                return Err(bad(&self.tensors, tensor, LoraProblem::Rank { found, config: rank }));
             }
         }
         let scale = self.config.scale(module)?;
 
         let a = self.tensors.matrix(&name_a)?;
         let b = self.tensors.matrix(&name_b)?;
-        normalise::to_f16(a, b, scale).map_err(|overflow| PeftError::Overflow {
-            file: self.file(),
-            tensor: if overflow.of_a { name_a } else { name_b },
-            value: overflow.value,
-            scale,
-            magnitude: overflow.magnitude,
+        normalise::to_f16(a, b, scale).map_err(|Overflow { of_a, value, magnitude }| {
+            let problem = LoraProblem::Overflow { value, scale, magnitude };
+            bad(&self.tensors, if of_a { &name_a } else { &name_b }, problem)
         })
-    }
-
-    fn file(&self) -> PathBuf {
-        self.tensors.path().to_owned()
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{error::PeftError, tensors::TensorFile};
+use super::{
+    error::{LoraProblem, PeftError},
+    tensors::TensorFile,
+};
 
 /// What `PeftModel` puts before a module's name.
 const PREFIX: &str = "base_model.model.";
@@ -50,9 +53,7 @@ impl Modules {
             });
             match owner {
                 Some((module, part)) => parts.entry(module).or_default().push(part),
-                None => {
-                    return Err(PeftError::ForeignTensor { file: tensors.path().to_owned(), tensor: name });
-                }
+                None => return Err(bad(tensors, &name, LoraProblem::Foreign)),
             }
         }
         Ok(Modules { parts })
@@ -64,31 +65,35 @@ impl Modules {
 
     /// The names of A and B of a module that has exactly these two, as matrices.
     pub(super) fn linear(&self, module: &str, tensors: &TensorFile) -> Result<[String; 2], PeftError> {
-        let file = || tensors.path().to_owned();
         let Some(parts) = self.parts.get(module) else {
-            let modules = self.names().map(str::to_owned).collect();
-            return Err(PeftError::NoSuchModule { file: file(), module: module.to_owned(), modules });
+            let (file, modules) = (tensors.path().to_owned(), self.names().map(str::to_owned).collect());
+            return Err(PeftError::NoSuchModule { file, module: module.to_owned(), modules });
         };
         let name = |part: &str| format!("{PREFIX}{module}.{part}");
         for part in parts {
             if part != LORA_A && part != LORA_B {
                 let why = UNSUPPORTED.iter().find(|(start, _)| part.starts_with(start));
                 let why = why.map_or("it is not part of a linear layer's LoRA", |(_, why)| why);
-                return Err(PeftError::UnsupportedTensor { file: file(), tensor: name(part), why });
+                return Err(bad(tensors, &name(part), LoraProblem::Unsupported { why }));
             }
         }
         let names = [LORA_A, LORA_B].map(name);
         for tensor in &names {
             if !tensors.contains(tensor) {
-                return Err(PeftError::MissingTensor { file: file(), tensor: tensor.clone() });
+                return Err(bad(tensors, tensor, LoraProblem::Missing));
             }
             if tensors.info(tensor)?.shape.len() > 2 {
                 let why = "the module is a convolution";
-                return Err(PeftError::UnsupportedTensor { file: file(), tensor: tensor.clone(), why });
+                return Err(bad(tensors, tensor, LoraProblem::Unsupported { why }));
             }
         }
         Ok(names)
     }
+}
+
+/// The error of a tensor of this file.
+pub(super) fn bad(tensors: &TensorFile, tensor: &str, problem: LoraProblem) -> PeftError {
+    PeftError::Lora { file: tensors.path().to_owned(), tensor: tensor.to_owned(), problem }
 }
 
 /// Module and part of a LoRA tensor's name: `base_model.model.layers.0.q.lora_A.weight` gives `layers.0.q`

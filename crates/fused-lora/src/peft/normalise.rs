@@ -315,7 +315,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 2000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         /// s·a·b before and after, for every pair that f16 holds as normal numbers.
         #[test]
@@ -341,7 +345,8 @@ mod tests {
                             let found = a16.to_f64() * b16.to_f64() * f64::from(lora.scale);
                             prop_assert!(a16.is_finite() && b16.is_finite());
                             if a16.is_normal() && b16.is_normal() {
-                                prop_assert!((found - exact).abs() <= exact.abs() * 2f64.powi(-10), "{found} {exact}");
+                                let bound = exact.abs() * 2f64.powi(-10);
+                                prop_assert!((found - exact).abs() <= bound, "{found} {exact}");
                             }
                         }
                     }

@@ -61,57 +61,53 @@ pub enum TensorError {
         /// The tensors in the file.
         tensors: Vec<String>,
     },
-    /// The type of the tensor's elements is not supported.
-    #[error("{}: tensor {tensor:?} has dtype {dtype}, expected F16, BF16 or F32", file.display())]
-    DType {
+    /// A tensor is not as required.
+    #[error("{}: tensor {tensor:?} {problem}", file.display())]
+    Tensor {
         /// The file.
         file: PathBuf,
         /// The tensor.
         tensor: String,
+        /// What is wrong with it.
+        problem: TensorProblem,
+    },
+}
+
+/// What is wrong with a tensor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorProblem {
+    /// The type of its elements is not supported.
+    #[error("has dtype {dtype}, expected F16, BF16 or F32")]
+    DType {
         /// The tensor's type, as the file spells it.
         dtype: String,
     },
-    /// The tensor does not have the expected number of dimensions.
-    #[error("{}: tensor {tensor:?} has shape {shape:?}, expected {expected} dimension(s)", file.display())]
+    /// It does not have the expected number of dimensions.
+    #[error("has shape {shape:?}, expected {expected} dimension(s)")]
     Dimensions {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
         /// The tensor's shape.
         shape: Vec<usize>,
         /// How many dimensions are expected.
         expected: usize,
     },
-    /// A dimension of the tensor is zero.
-    #[error("{}: tensor {tensor:?} has shape {shape:?}: no dimension may be 0", file.display())]
+    /// A dimension is zero.
+    #[error("has shape {shape:?}: no dimension may be 0")]
     ZeroSize {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
         /// The tensor's shape.
         shape: Vec<usize>,
     },
     /// An element is NaN or infinite.
-    #[error("{}: tensor {tensor:?} holds {value} at {index:?}", file.display())]
+    #[error("holds {value} at {index:?}")]
     NotFinite {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
         /// The first such element's value.
         value: f32,
         /// The element's index.
         index: Vec<usize>,
     },
     /// A finite element is too large for f16.
-    #[error("{}: tensor {tensor:?} overflows f16: it holds {value:e} at {index:?}", file.display())]
+    #[error("overflows f16: it holds {value:e} at {index:?}")]
     Overflow {
-        /// The file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
         /// The first such element's value.
         value: f32,
         /// The element's index.
@@ -176,13 +172,8 @@ impl TensorFile {
         let io_error = |source| TensorError::Io { file: path.to_owned(), source };
         let mut file = File::open(path).map_err(io_error)?;
         let len = file.metadata().map_err(io_error)?.len();
-        match read_header(&mut file, len) {
-            Ok((metadata, data)) => {
-                Ok(TensorFile { path: path.to_owned(), metadata, data, file: Mutex::new(file) })
-            }
-            Err(ReadError::Io(source)) => Err(io_error(source)),
-            Err(ReadError::Header(source)) => Err(TensorError::Header { file: path.to_owned(), source }),
-        }
+        let (metadata, data) = read_header(path, &mut file, len)?;
+        Ok(TensorFile { path: path.to_owned(), metadata, data, file: Mutex::new(file) })
     }
 
     /// The file's path.
@@ -254,15 +245,8 @@ impl TensorFile {
             value = v;
             !v.is_finite()
         });
-        match position {
-            None => Ok(()),
-            Some(flat) => Err(TensorError::NotFinite {
-                file: self.path.clone(),
-                tensor: tensor.to_owned(),
-                value,
-                index: self.index(tensor, flat),
-            }),
-        }
+        let Some(flat) = position else { return Ok(()) };
+        Err(self.bad(tensor, TensorProblem::NotFinite { value, index: self.index(tensor, flat) }))
     }
 
     fn f16_elements(&self, tensor: &str) -> Result<Vec<f16>, TensorError> {
@@ -275,12 +259,7 @@ impl TensorFile {
             let narrow = f16::from_f32(value);
             if narrow.is_infinite() && value.is_finite() {
                 let index = self.index(tensor, flat);
-                return Err(TensorError::Overflow {
-                    file: self.path.clone(),
-                    tensor: tensor.to_owned(),
-                    value,
-                    index,
-                });
+                return Err(self.bad(tensor, TensorProblem::Overflow { value, index }));
             }
             rounded.push(narrow);
         }
@@ -296,7 +275,7 @@ impl TensorFile {
             _ => {
                 // Derived from the format's own names, so `F8_E5M2` reads here as it does in the file.
                 let dtype = format!("{:?}", info.dtype);
-                Err(TensorError::DType { file: self.path.clone(), tensor: tensor.to_owned(), dtype })
+                Err(self.bad(tensor, TensorProblem::DType { dtype }))
             }
         }
     }
@@ -321,15 +300,18 @@ impl TensorFile {
 
     fn checked_shape(&self, tensor: &str, dimensions: usize) -> Result<&[usize], TensorError> {
         let shape = &self.info(tensor)?.shape;
-        let (file, tensor) = (|| self.path.clone(), || tensor.to_owned());
         if shape.len() != dimensions {
             let (shape, expected) = (shape.clone(), dimensions);
-            return Err(TensorError::Dimensions { file: file(), tensor: tensor(), shape, expected });
+            return Err(self.bad(tensor, TensorProblem::Dimensions { shape, expected }));
         }
         if shape.contains(&0) {
-            return Err(TensorError::ZeroSize { file: file(), tensor: tensor(), shape: shape.clone() });
+            return Err(self.bad(tensor, TensorProblem::ZeroSize { shape: shape.clone() }));
         }
         Ok(shape)
+    }
+
+    fn bad(&self, tensor: &str, problem: TensorProblem) -> TensorError {
+        TensorError::Tensor { file: self.path.clone(), tensor: tensor.to_owned(), problem }
     }
 
     pub(super) fn info(&self, tensor: &str) -> Result<&TensorInfo, TensorError> {
@@ -352,22 +334,18 @@ impl TensorFile {
     }
 }
 
-enum ReadError {
-    Io(io::Error),
-    Header(HeaderError),
-}
-
 /// Reads the header of a file of `len` bytes; also returns where the data begins.
 ///
 /// The crate's own `SafeTensors::deserialize` would need the whole file in memory, and adds up a header's
 /// lengths without a check for overflow.
-fn read_header(file: &mut File, len: u64) -> Result<(Metadata, u64), ReadError> {
-    let fail = |error| Err(ReadError::Header(error));
+fn read_header(path: &Path, file: &mut File, len: u64) -> Result<(Metadata, u64), TensorError> {
+    let fail = |source| Err(TensorError::Header { file: path.to_owned(), source });
+    let io_error = |source| TensorError::Io { file: path.to_owned(), source };
     if len < LENGTH_LEN {
         return fail(HeaderError::Truncated { needed: LENGTH_LEN, found: len });
     }
     let mut length = [0; LENGTH_LEN as usize];
-    file.read_exact(&mut length).map_err(ReadError::Io)?;
+    file.read_exact(&mut length).map_err(io_error)?;
     let header_len = u64::from_le_bytes(length);
     if header_len > MAX_HEADER_LEN {
         return fail(HeaderError::TooLong { len: header_len });
@@ -377,7 +355,7 @@ fn read_header(file: &mut File, len: u64) -> Result<(Metadata, u64), ReadError> 
         return fail(HeaderError::Truncated { needed: data, found: len });
     }
     let mut header = vec![0; header_len as usize];
-    file.read_exact(&mut header).map_err(ReadError::Io)?;
+    file.read_exact(&mut header).map_err(io_error)?;
 
     // Deserialising checks that the tensors lie one behind the other without gap or overlap, and that shape
     // and type of each give its length.

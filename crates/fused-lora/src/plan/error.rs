@@ -57,7 +57,8 @@ pub enum Error {
     },
     /// A matrix that can only be read 16 bytes at a time is not aligned for it.
     #[error(
-        "{what} starts at {address:#x} with rows {stride} elements apart: multiples of 16 bytes and of 8 elements are needed"
+        "{what} starts at {address:#x} with rows {stride} elements apart: multiples of 16 bytes and of 8 \
+         elements are needed"
     )]
     Unaligned {
         /// The matrix.

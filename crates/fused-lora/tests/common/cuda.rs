@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fused_lora::{
     Epilogue, Strategy,
-    cuda::{Adapter, Buffer, Device, Error, Layer, Matrix, MatrixMut},
+    cuda::{Adapter, Buffer, Device, Error, Layer, Matrix, MatrixMut, Stream},
     reference::{self, Expected, Inputs, LoraView},
 };
 use half::f16;
@@ -34,6 +34,13 @@ pub(crate) fn device() -> Option<(Device, Alone)> {
         }
         Err(error) => panic!("there is a driver, but {error}"),
     }
+}
+
+/// The same, with a stream on it.
+pub(crate) fn with_stream() -> Option<(Device, Stream, Alone)> {
+    let (device, alone) = device()?;
+    let stream = Stream::new(&device).unwrap();
+    Some((device, stream, alone))
 }
 
 /// How a case lies in memory.

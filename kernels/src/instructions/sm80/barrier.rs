@@ -32,8 +32,8 @@ pub(in crate::instructions) unsafe fn bar_warp_sync(item: Item) {
 /// Threads of a half of the CTA, two warps.
 const HALF: u32 = 64;
 
-/// Input: a word of each lane. Output: those of each half of the CTA in reverse order. Each half has a barrier of its
-/// own, 1 or 15.
+/// Input: a word of each lane. Output: those of each half of the CTA in reverse order. Each half has a
+/// barrier of its own, 1 or 15.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn bar_sync_some(item: Item) {
     let half = item.lane / HALF;

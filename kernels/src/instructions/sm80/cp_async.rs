@@ -64,8 +64,8 @@ pub(in crate::instructions) unsafe fn cp_async_commit_group(item: Item) {
     }
 }
 
-/// A ring of [`SLOTS`] groups, each read as soon as the wait that covers it is over. Input: as many times four
-/// words of each lane. Output: the same.
+/// A ring of [`SLOTS`] groups, each read as soon as the wait that covers it is over. Input: as many times
+/// four words of each lane. Output: the same.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn cp_async_wait_group(item: Item) {
     let at = |i: u32| item.shared.offset(16 * (SLOTS * item.lane + i));

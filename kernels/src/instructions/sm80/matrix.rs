@@ -11,8 +11,8 @@ use crate::{
 /// Rows of 16 bytes of a warp's 32.
 const WARP_BYTES: u32 = WARP * 16;
 
-/// Input: of each lane the four words of a row; then, of each lane, the number of the row, among its warp's 32,
-/// whose address it gives. Output: the four registers of each lane.
+/// Input: of each lane the four words of a row; then, of each lane, the number of the row, among its warp's
+/// 32, whose address it gives. Output: the four registers of each lane.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn ldmatrix_x4(item: Item) {
     // SAFETY: the row is one of this warp's, and the barrier orders its store before this.

@@ -1,6 +1,6 @@
-//! Weak loads and stores of shared memory. Input: four words of each lane. They are stored to 1024 bytes of shared
-//! memory in one layout and loaded in another, so that each word comes from another lane. (What a lane has stored
-//! itself ptxas would keep in registers, and what is stored side by side it would store at once.)
+//! Weak loads and stores of shared memory. Input: four words of each lane. They are stored to 1024 bytes of
+//! shared memory in one layout and loaded in another, so that each word comes from another lane. (What a lane
+//! has stored itself ptxas would keep in registers, and what is stored side by side it would store at once.)
 //!
 //! | layout | where word j of lane l is, in words |
 //! |---|---|

@@ -2,8 +2,8 @@
 
 use crate::{device, instructions::item::Item};
 
-/// Input: a word of each lane; then, of each lane, the mask that its number is XORed with. Output: the word of that
-/// lane of its warp.
+/// Input: a word of each lane; then, of each lane, the mask that its number is XORed with. Output: the word
+/// of that lane of its warp.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn shfl_bfly(item: Item) {
     // SAFETY: two words in and one out of each lane; all lanes of the warp come to the shuffle.

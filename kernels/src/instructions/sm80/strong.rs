@@ -19,8 +19,8 @@ pub(in crate::instructions) unsafe fn store_relaxed(item: Item) {
     unsafe { item.output_at(item.lane).store_relaxed(item.get(item.lane)) }
 }
 
-/// Input: of each lane what is in memory, and the last number before 0. Output: what the instruction gave, and
-/// what was in memory afterwards.
+/// Input: of each lane what is in memory, and the last number before 0. Output: what the instruction gave,
+/// and what was in memory afterwards.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn atom_inc(item: Item) {
     // SAFETY: two words in and two out of each lane.
@@ -53,9 +53,9 @@ pub(in crate::instructions) unsafe fn red_add_release(item: Item) {
 }
 
 /// A chain of messages through all items, in the order in which their CTAs draw tickets: the lanes of a CTA
-/// read what those of the CTA before it left with weak stores, and only release and acquire order that. No input.
-/// Output, by ticket instead of item: four words of each lane, those of the ticket before (0 before the first)
-/// times 3, plus the lane's number, plus 1.
+/// read what those of the CTA before it left with weak stores, and only release and acquire order that. No
+/// input. Output, by ticket instead of item: four words of each lane, those of the ticket before (0 before
+/// the first) times 3, plus the lane's number, plus 1.
 ///
 /// As `fused` waits for h: one thread polls, and the barrier passes on what it has acquired.
 #[inline(always)]
@@ -63,9 +63,9 @@ pub(in crate::instructions) unsafe fn release_acquire(item: Item) {
     let (tickets, turn) = (item.counters, item.counters.offset(1));
     let row =
         |ticket: u32| item.outputs.cast::<[u32; 4]>().offset(u64::from(ticket * block_dim_x() + item.lane));
-    // SAFETY: a ticket's words are written by the CTA that drew it, and read by that with the next one after it
-    // has acquired the turn that the former released. A ticket waits for smaller ones, which CTAs have that run,
-    // so that it does not wait for good.
+    // SAFETY: a ticket's words are written by the CTA that drew it, and read by that with the next one after
+    // it has acquired the turn that the former released. A ticket waits for smaller ones, which CTAs have
+    // that run, so that it does not wait for good.
     unsafe {
         if item.is_first() {
             item.shared.store_u32(tickets.atom_inc(item.count - 1));

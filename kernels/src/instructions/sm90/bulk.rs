@@ -1,4 +1,5 @@
-//! Copies by the copy engine. Of a box that a launch loads or stores, the first input words are column, row and bytes.
+//! Copies by the copy engine. Of a box that a launch loads or stores, the first input words are column, row
+//! and bytes.
 
 use super::staging::{fill, fill_before, give, next_rank, sync_cluster, wait};
 use crate::{
@@ -40,8 +41,8 @@ impl BoxAt {
     }
 }
 
-/// Makes the CTA's barrier, of one arrival a phase, and puts something into shared memory that is to be overwritten;
-/// fenced, for this CTA.
+/// Makes the CTA's barrier, of one arrival a phase, and puts something into shared memory that is to be
+/// overwritten; fenced, for this CTA.
 ///
 /// # Safety
 ///
@@ -89,8 +90,8 @@ pub(in crate::instructions) unsafe fn prefetch_tensor_map(item: Item, map: Tenso
     }
 }
 
-/// Loads a box of up to [`SMALL_BOX`] bytes twice, to two places, as the bytes of one phase. Output: both places; then
-/// four times whether the phase was over before the second load had started, which must not be.
+/// Loads a box of up to [`SMALL_BOX`] bytes twice, to two places, as the bytes of one phase. Output: both
+/// places; then four times whether the phase was over before the second load had started, which must not be.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn mbarrier_arrive_expect_tx(item: Item, map: TensorMapRef) {
     let first = item.shared.offset(FIRST);
@@ -111,14 +112,14 @@ pub(in crate::instructions) unsafe fn mbarrier_arrive_expect_tx(item: Item, map:
     }
 }
 
-/// Each CTA loads a box to some CTAs of the cluster. Input: the box, then the mask of CTAs, then the bytes that will come
-/// to this CTA. Output: of each CTA of the cluster what it sent, [`SMALL_BOX`] bytes.
+/// Each CTA loads a box to some CTAs of the cluster. Input: the box, then the mask of CTAs, then the bytes
+/// that will come to this CTA. Output: of each CTA of the cluster what it sent, [`SMALL_BOX`] bytes.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn load_box_multicast(item: Item, map: TensorMapRef) {
     let (rank, size) = (cluster_ctarank(), cluster_nctarank());
     let first = item.shared.offset(FIRST);
-    // SAFETY: each CTA's barrier expects what all of them send there, to a place of the sender's; all have begun behind
-    // the cluster's first barrier, and end behind its second.
+    // SAFETY: each CTA's barrier expects what all of them send there, to a place of the sender's; all have
+    // begun behind the cluster's first barrier, and end behind its second.
     unsafe {
         let source = BoxAt::of(item);
         prepare(item, size * SMALL_BOX);
@@ -155,8 +156,8 @@ unsafe fn place(item: Item, word: u32, at: SharedAddr, bytes: u32) {
 /// Input words before the bytes of boxes.
 const HEAD: u32 = 4;
 
-/// Stores a box, and overwrites the shared memory when that has been read. Input: the box; a word that is ignored; the
-/// shared memory of up to [`BOX`] bytes where it lies. No output: it is in the map's matrix.
+/// Stores a box, and overwrites the shared memory when that has been read. Input: the box; a word that is
+/// ignored; the shared memory of up to [`BOX`] bytes where it lies. No output: it is in the map's matrix.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn store_box(item: Item, map: TensorMapRef) {
     let from = item.shared.offset(FIRST);
@@ -186,8 +187,8 @@ unsafe fn store_under(map: TensorMapRef, target: BoxAt, number: u32, rows: u32, 
     unsafe { device::store_box(map, target.column, target.row + number * rows, from) }
 }
 
-/// Groups of two stores, of none, of one: five boxes, one under the other, through three places. Input: the first box;
-/// the number of its rows; the shared memory of the five, [`SMALL_BOX`] bytes each. No output.
+/// Groups of two stores, of none, of one: five boxes, one under the other, through three places. Input: the
+/// first box; the number of its rows; the shared memory of the five, [`SMALL_BOX`] bytes each. No output.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn bulk_commit_group(item: Item, map: TensorMapRef) {
     let at = |i: u32| item.shared.offset(FIRST + i * SMALL_BOX);
@@ -216,9 +217,9 @@ pub(in crate::instructions) unsafe fn bulk_commit_group(item: Item, map: TensorM
     }
 }
 
-/// Groups of one store each: four boxes, one under the other, through two places, each taken again as soon as the wait
-/// that covers it is over. Input: the first box; the number of its rows; the shared memory of the four, [`SMALL_BOX`]
-/// bytes each. No output.
+/// Groups of one store each: four boxes, one under the other, through two places, each taken again as soon as
+/// the wait that covers it is over. Input: the first box; the number of its rows; the shared memory of the
+/// four, [`SMALL_BOX`] bytes each. No output.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn bulk_wait_group_read(item: Item, map: TensorMapRef) {
     let at = |i: u32| item.shared.offset(FIRST + i % 2 * SMALL_BOX);
@@ -246,14 +247,14 @@ pub(in crate::instructions) unsafe fn bulk_wait_group_read(item: Item, map: Tens
 /// Bytes that a CTA may send.
 const SENT: u32 = 1024;
 
-/// Each CTA sends words to the next one of its cluster. Input: [`SENT`] bytes; then how many of them to send, and how many
-/// will come, multiples of 16. Output: what came, and behind it up to [`SENT`].
+/// Each CTA sends words to the next one of its cluster. Input: [`SENT`] bytes; then how many of them to send,
+/// and how many will come, multiples of 16. Output: what came, and behind it up to [`SENT`].
 #[inline(always)]
 pub(in crate::instructions) unsafe fn copy_to_cluster(item: Item) {
     let peer = next_rank();
     let (to, from) = (item.shared.offset(FIRST), item.shared.offset(FIRST + SENT));
-    // SAFETY: each CTA's barrier expects what the one before sends; all have begun behind the cluster's first barrier, and
-    // end behind its second.
+    // SAFETY: each CTA's barrier expects what the one before sends; all have begun behind the cluster's first
+    // barrier, and end behind its second.
     unsafe {
         prepare(item, SENT);
         fill(item, 0, from, SENT);

@@ -37,13 +37,15 @@ number! {
 /// Lanes of a CTA.
 const LANES: u32 = 64;
 
-/// Words go from CTA to CTA through global memory, by weak accesses, and only the barrier orders that. Input: a word of
-/// each lane. Output: the same; then, of each lane, that of the opposite lane in the next CTA of the cluster.
+/// Words go from CTA to CTA through global memory, by weak accesses, and only the barrier orders that. Input:
+/// a word of each lane. Output: the same; then, of each lane, that of the opposite lane in the next CTA of
+/// the cluster.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn barrier_cluster(item: Item) {
     let peer = block_idx_x() - device::cluster_ctarank() + next_rank();
     let peers = item.outputs.offset(u64::from(peer * 2 * LANES));
-    // SAFETY: each lane stores its own words, and loads those of the peer behind the barrier, to which all come.
+    // SAFETY: each lane stores its own words, and loads those of the peer behind the barrier, to which all
+    // come.
     unsafe {
         item.set(item.lane, item.get(item.lane));
         sync_cluster();

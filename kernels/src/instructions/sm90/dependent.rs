@@ -1,6 +1,6 @@
-//! Chains of launches, each of which may begin before the one ahead has ended. The input of the first is the launch's,
-//! that of the others the output of the one ahead. Input: a word of each lane. Output: of the item behind, which
-//! another CTA has made, three times the opposite lane's word, plus 1.
+//! Chains of launches, each of which may begin before the one ahead has ended. The input of the first is the
+//! launch's, that of the others the output of the one ahead. Input: a word of each lane. Output: of the item
+//! behind, which another CTA has made, three times the opposite lane's word, plus 1.
 
 use crate::{
     device::{

@@ -8,8 +8,8 @@ use crate::{
 /// Rows of 16 bytes of a warp's 32.
 const WARP_BYTES: u32 = WARP * 16;
 
-/// Input: of each lane four registers; then, of each lane, the number of the row, among its warp's 32, whose address it
-/// gives, all different. Output: the four words of each row.
+/// Input: of each lane four registers; then, of each lane, the number of the row, among its warp's 32, whose
+/// address it gives, all different. Output: the four words of each row.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn stmatrix_x4(item: Item) {
     let rows = item.shared.offset(item.lane / WARP * WARP_BYTES);

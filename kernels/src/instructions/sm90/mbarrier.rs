@@ -12,8 +12,8 @@ use crate::{
 /// Lanes of a CTA.
 const LANES: u32 = 64;
 
-/// Each lane has a barrier. Input: of each lane how many arrivals a phase has, at least 1. Output: how often the lane
-/// had arrived when the first phase was over.
+/// Each lane has a barrier. Input: of each lane how many arrivals a phase has, at least 1. Output: how often
+/// the lane had arrived when the first phase was over.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn mbarrier_init(item: Item) {
     let barrier = item.shared.offset(8 * item.lane);
@@ -37,8 +37,9 @@ pub(in crate::instructions) unsafe fn mbarrier_init(item: Item) {
     }
 }
 
-/// Each lane has a barrier of one arrival a phase, and looks at both parities in three phases. No input. Output: of each
-/// lane bit 2 p + q for what the wait for parity q gave in phase p. What must be over is waited for.
+/// Each lane has a barrier of one arrival a phase, and looks at both parities in three phases. No input.
+/// Output: of each lane bit 2 p + q for what the wait for parity q gave in phase p. What must be over is
+/// waited for.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn mbarrier_try_wait(item: Item) {
     let barrier = item.shared.offset(8 * item.lane);
@@ -59,15 +60,16 @@ pub(in crate::instructions) unsafe fn mbarrier_try_wait(item: Item) {
     }
 }
 
-/// Words go from lane to lane through shared memory, and only the barrier orders that. Input: two words of each lane.
-/// Output: the first ones of all lanes in reverse order, then the second ones, through the same places.
+/// Words go from lane to lane through shared memory, and only the barrier orders that. Input: two words of
+/// each lane. Output: the first ones of all lanes in reverse order, then the second ones, through the same
+/// places.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn mbarrier_arrive(item: Item) {
     let barrier = item.shared.offset(4 * LANES);
     let own = item.shared.offset(4 * item.lane);
     let other = item.shared.offset(4 * (LANES - 1 - item.lane));
-    // SAFETY: the barrier is made before the CTA's, and has an arrival of each lane a phase; places are written before
-    // one phase is over, read behind it, and written again behind the next.
+    // SAFETY: the barrier is made before the CTA's, and has an arrival of each lane a phase; places are
+    // written before one phase is over, read behind it, and written again behind the next.
     unsafe {
         if item.is_first() {
             init(barrier, LANES);
@@ -89,16 +91,16 @@ pub(in crate::instructions) unsafe fn mbarrier_arrive(item: Item) {
 /// Phases that the CTAs of a cluster go through together.
 const ROUNDS: u32 = 3;
 
-/// Each CTA has a barrier for each CTA of the cluster, which arrives there once a phase. No input. Output: of each lane
-/// the number of phases, in the upper half, and in the lower one how many of them were over, at the barrier of this CTA,
-/// before it had arrived itself, which must be none.
+/// Each CTA has a barrier for each CTA of the cluster, which arrives there once a phase. No input. Output: of
+/// each lane the number of phases, in the upper half, and in the lower one how many of them were over, at the
+/// barrier of this CTA, before it had arrived itself, which must be none.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn mbarrier_arrive_cluster(item: Item) {
     let size = cluster_nctarank();
     let at = |rank: u32| item.shared.offset(8 * rank);
     let own = at(cluster_ctarank());
-    // SAFETY: barriers are made and fenced before the cluster's; each CTA arrives at its barrier in each once a phase, and
-    // stays until all have seen all.
+    // SAFETY: barriers are made and fenced before the cluster's; each CTA arrives at its barrier in each once
+    // a phase, and stays until all have seen all.
     unsafe {
         if item.lane < size {
             init(at(item.lane), 1);

@@ -1,6 +1,7 @@
 //! The instructions that compute capability 9.0 has beside those of [`sm80`](crate::instructions).
 //!
-//! An item is still that of a CTA. CTAs of a cluster have neighbouring items, and a launch has items for whole clusters.
+//! An item is still that of a CTA. CTAs of a cluster have neighbouring items, and a launch has items for
+//! whole clusters.
 
 pub(super) mod bulk;
 pub(super) mod cluster;

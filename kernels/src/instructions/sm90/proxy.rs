@@ -1,4 +1,5 @@
-//! Fences between proxies. That of shared memory stands in whatever gives bytes to the copy engine or to `wgmma`.
+//! Fences between proxies. That of shared memory stands in whatever gives bytes to the copy engine or to
+//! `wgmma`.
 
 use super::staging::{give, wait};
 use crate::{
@@ -17,14 +18,14 @@ const WORDS: u32 = BOX / 4;
 /// Where it lies in shared memory.
 const FIRST: u32 = 1024;
 
-/// Words go through global memory, stored by lanes and loaded by the copy engine: the map's matrix is the output. Input:
-/// the words of a box, 16 rows of 64 columns, then the number of its first row. Output: the same words; then the shared
-/// memory where the box lies.
+/// Words go through global memory, stored by lanes and loaded by the copy engine: the map's matrix is the
+/// output. Input: the words of a box, 16 rows of 64 columns, then the number of its first row. Output: the
+/// same words; then the shared memory where the box lies.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn fence_proxy_async_global(item: Item, map: TensorMapRef) {
     let to = item.shared.offset(FIRST);
-    // SAFETY: all lanes fence the words that they stored before the barrier; the box is of these words, and the barrier
-    // expects its bytes.
+    // SAFETY: all lanes fence the words that they stored before the barrier; the box is of these words, and
+    // the barrier expects its bytes.
     unsafe {
         if item.is_first() {
             mbarrier_init(item.shared, 1);

@@ -19,12 +19,12 @@ pub(in crate::instructions) unsafe fn setmaxnreg_dec(item: Item) {
     }
 }
 
-/// The first of three warpgroups gives registers away, the others take them. Input: a word of each lane. Output: the
-/// same.
+/// The first of three warpgroups gives registers away, the others take them. Input: a word of each lane.
+/// Output: the same.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn setmaxnreg_inc(item: Item) {
-    // SAFETY: a word in and one out of each lane; all warps of a warpgroup take the same branch, and what the first
-    // gives, 128 of 168 each, is what the others need, 56 each.
+    // SAFETY: a word in and one out of each lane; all warps of a warpgroup take the same branch, and what the
+    // first gives, 128 of 168 each, is what the others need, 56 each.
     unsafe {
         let word = item.get(item.lane);
         if item.lane < WARPGROUP {

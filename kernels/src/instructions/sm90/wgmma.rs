@@ -1,5 +1,5 @@
-//! Products of a warpgroup, with R registers of sums: 64 rows of a by N = 2 R rows of b. Input: the shared memory where
-//! operands lie, in their swizzles. Output: the R sums of each lane.
+//! Products of a warpgroup, with R registers of sums: 64 rows of a by N = 2 R rows of b. Input: the shared
+//! memory where operands lie, in their swizzles. Output: the R sums of each lane.
 
 use super::staging::fill;
 use crate::{
@@ -58,7 +58,7 @@ where
     unsafe {
         place(item, 0, 0, A + 256 * R as u32);
         let (a, b) = (item.shared, item.shared.offset(A));
-        let sums = Sums::<R>::zero();
+        let sums = Pending::from_sums(Sums::<R>::zero());
         let sums = sums.multiply_64::<STEP_BYTES>(Descriptor::rows_of_128(a), Descriptor::rows_of_128(b));
         store(item, &sums.wait());
     }
@@ -74,15 +74,16 @@ where
     unsafe {
         place(item, 0, 0, PANEL + 64 * R as u32);
         let (a, b) = (item.shared, item.shared.offset(PANEL));
-        let sums = Sums::<R>::zero().multiply_16(Descriptor::rows_of_32(a), Descriptor::rows_of_32(b));
+        let sums = Pending::from_sums(Sums::<R>::zero());
+        let sums = sums.multiply_16(Descriptor::rows_of_32(a), Descriptor::rows_of_32(b));
         store(item, &sums.wait());
     }
 }
 
-/// A chain of three groups, one of them under way while another begins: 64 columns of a in panels, 16 in a panel, 64 in
-/// rows, which lie where the first ones lay. Input: the first a, four panels of rows of 32 bytes; the second, a panel; b, 64
-/// columns in rows of 128 bytes, of which the second product takes the columns from 16 on; the third a, in rows of 128
-/// bytes.
+/// A chain of three groups, one of them under way while another begins: 64 columns of a in panels, 16 in a
+/// panel, 64 in rows, which lie where the first ones lay. Input: the first a, four panels of rows of 32
+/// bytes; the second, a panel; b, 64 columns in rows of 128 bytes, of which the second product takes the
+/// columns from 16 on; the third a, in rows of 128 bytes.
 #[inline(always)]
 pub(in crate::instructions) unsafe fn chain<const R: usize>(item: Item)
 where
@@ -90,7 +91,8 @@ where
 {
     let b_at = A + PANEL;
     let end = b_at + 256 * R as u32;
-    // SAFETY: all lanes come to everything; operands are fenced, and stay until their group has been waited for.
+    // SAFETY: all lanes come to everything; operands are fenced, and stay until their group has been waited
+    // for.
     unsafe {
         place(item, 0, 0, end);
         let (a, b) = (item.shared, Descriptor::rows_of_128(item.shared.offset(b_at)));

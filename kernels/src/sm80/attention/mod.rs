@@ -1,4 +1,5 @@
-//! Causal self-attention on tensor cores, without the matrix of scores: FlashAttention-2 (Dao 2023, arXiv 2307.08691).
+//! Causal self-attention on tensor cores, without the matrix of scores: FlashAttention-2 (Dao 2023, arXiv
+//! 2307.08691).
 //!
 //! ```text
 //! for each sequence, head and block of 64 queries:          a CTA; a warp for each 16 queries
@@ -16,44 +17,52 @@
 //! | `softmax.rs` | maximum and sum of rows whose scores come block by block |
 //! | `store.rs` | rows of y |
 //!
-//! S of a warp is in the registers where P must be: what `mma` gives as a pair of sums is a register of its first operand.
-//! q is read once, through the slot that the second block fills later, and stays in registers. Two slots hold a block of
-//! k and of v each; one barrier a block says both that this block's copies are there and that nobody reads the slot that
-//! is filled next. The last block of keys is that of the queries: the only one that needs a mask, and where each warp
-//! leaves out the keys behind its own queries. It has a body of its own. Items are numbered from the last queries on, so
-//! that the longest are dispatched first.
+//! S of a warp is in the registers where P must be: what `mma` gives as a pair of sums is a register of its
+//! first operand. q is read once, through the slot that the second block fills later, and stays in registers.
+//! Two slots hold a block of k and of v each; one barrier a block says both that this block's copies are
+//! there and that nobody reads the slot that is filled next. The last block of keys is that of the queries:
+//! the only one that needs a mask, and where each warp leaves out the keys behind its own queries. It has a
+//! body of its own. Items are numbered from the last queries on, so that the longest are dispatched first.
 //!
 //! # What a query sees
 //!
-//! Keys behind a query are never seen: their scores are replaced, not multiplied, and where a value of v is not finite
-//! among the 16 keys that are a warp's own queries, products are made key by key (`products.rs`). NaN or infinity in q, in
-//! a k or in a v that a query sees make NaN or infinities in that query's row of y, in no other. (An infinite v: infinity
-//! of its sign, or NaN where the weight rounds to 0. A score of +∞ makes NaN; one of −∞ is a key of weight 0; rows that
-//! have no other are NaN, as the softmax of PyTorch has it.)
+//! Keys behind a query are never seen: their scores are replaced, not multiplied, and where a value of v is
+//! not finite among the 16 keys that are a warp's own queries, products are made key by key (`products.rs`).
+//! NaN or infinity in q, in a k or in a v that a query sees make NaN or infinities in that query's row of y,
+//! in no other. (An infinite v: infinity of its sign, or NaN where the weight rounds to 0. A score of +∞
+//! makes NaN; one of −∞ is a key of weight 0; rows that have no other are NaN, as the softmax of PyTorch has
+//! it.)
 //!
 //! # What it should take
 //!
-//! A block of 64 × 64 and 64 columns is 524,288 multiply-adds, 512 cycles of an A100's tensor cores (1,024 a cycle and SM,
-//! published peak), and 4,096 exponentials, 256 cycles of its special function units (16 a cycle and SM). Warps of three
-//! CTAs overlap them in part: the floor is the 512, what to expect some 700. A diagonal block costs 5/8 of the `mma` and all
-//! of the exponentials.
+//! A block of 64 × 64 and 64 columns is 524,288 multiply-adds, 512 cycles of an A100's tensor cores (1,024 a
+//! cycle and SM, published peak), and 4,096 exponentials, 256 cycles of its special function units (16 a
+//! cycle and SM). Warps of three CTAs overlap them in part: the floor is the 512, what to expect some 700. A
+//! diagonal block costs 5/8 of the `mma` and all of the exponentials.
 //!
-//! GPT-2 medium's attention at M = 2048, 8 sequences of 256 and 16 heads: 0.57 G multiply-adds, 3.7 µs at 312 TFLOP/s, beside
-//! the 165 µs of the layer's products; 2.2 µs of exponentials; 16 MiB of qkv and y, 11 µs from DRAM, but qkv has just been
-//! written and stays in L2; 24 MiB through L2, since a block of keys is read by each block of queries behind it, 5 µs at 5
-//! TB/s. 512 CTAs of 1 to 4 blocks are 1.6 waves of 3 an SM. To expect: 7 to 10 µs.
+//! GPT-2 medium's attention at M = 2048, 8 sequences of 256 and 16 heads: 0.57 G multiply-adds, 3.7 µs at 312
+//! TFLOP/s, beside the 165 µs of the layer's products; 2.2 µs of exponentials; 16 MiB of qkv and y, 11 µs
+//! from DRAM, but qkv has just been written and stays in L2; 24 MiB through L2, since a block of keys is read
+//! by each block of queries behind it, 5 µs at 5 TB/s. 512 CTAs of 1 to 4 blocks are 1.6 waves of 3 an SM. To
+//! expect: 7 to 10 µs.
 //!
 //! No step below has been measured.
 //!
-//! | step | prediction | measured |
-//! |---|---|---|
-//! | q in registers instead of shared memory | 4 of 36 `ldmatrix` a block fewer, and 8 KiB, so that 3 CTAs fit an SM of 99 KiB | not yet |
-//! | two slots instead of one | a block's copies (16 KiB: 250 cycles at 64 bytes a cycle, and 600 of latency) under the block before: up to 1.5 × where one CTA is resident, 1.1 × with three | not yet |
-//! | longest first | the tail of a launch is a block of keys instead of all: up to 15 % at 4 blocks a sequence | not yet |
-//! | a warp leaves out keys behind its queries | 3/8 of the diagonal blocks' `mma`: 25 % at 2 blocks a sequence, 15 % at 4 | not yet |
-//! | 4 CTAs an SM instead of 3, 128 registers | 1.1 × at most; ptxas spills 16 bytes | not built |
-//! | 128 queries a CTA of 8 warps | half the reads of k and v from L2; needs seq_len ≥ 256 to fill SMs | not built |
-//! | the exponentials of one block beside the `mma` of the next | up to 1.3 × where the special function units wait (FlashAttention-3) | not built |
+//! - q in registers instead of shared memory: 4 of 36 `ldmatrix` a block fewer, and 8 KiB, so that 3 CTAs fit
+//!   an SM of 99 KiB;
+//! - two slots instead of one: a block's copies (16 KiB: 250 cycles at 64 bytes a cycle, and 600 of latency)
+//!   under the block before: up to 1.5 × where one CTA is resident, 1.1 × with three;
+//! - longest first: the tail of a launch is a block of keys instead of all: up to 15 % at 4 blocks a
+//!   sequence;
+//! - a warp leaves out keys behind its queries: 3/8 of the diagonal blocks' `mma`: 25 % at 2 blocks a
+//!   sequence, 15 % at 4.
+//!
+//! Not built:
+//!
+//! - 4 CTAs an SM instead of 3, 128 registers: 1.1 × at most; ptxas spills 16 bytes;
+//! - 128 queries a CTA of 8 warps: half the reads of k and v from L2; needs seq_len ≥ 256 to fill SMs;
+//! - the exponentials of one block beside the `mma` of the next: up to 1.3 × where the special function units
+//!   wait (FlashAttention-3).
 
 mod products;
 mod softmax;
@@ -92,12 +101,13 @@ const WARP_QUERIES: u32 = 16;
 ///
 /// # Tiling
 ///
-/// ROW is the number of bytes of a row of a tile, NT and KT how many fragments of 8 and of 16 columns that is.
+/// ROW is the number of bytes of a row of a tile, NT and KT how many fragments of 8 and of 16 columns that
+/// is.
 ///
 /// # Safety
 ///
-/// The operands are as [`AttentionParams`] says; launched with `ATTENTION_THREADS` threads, 256 · ROW bytes of dynamic
-/// shared memory, and a CTA for each block of queries of each head of each sequence.
+/// The operands are as [`AttentionParams`] says; launched with `ATTENTION_THREADS` threads, 256 · ROW bytes
+/// of dynamic shared memory, and a CTA for each block of queries of each head of each sequence.
 #[inline(always)]
 pub unsafe fn attention<const ROW: u32, const NT: usize, const KT: usize>(params: AttentionParams) {
     const { assert!(NT as u32 * 16 == ROW && KT as u32 * 32 == ROW) };
@@ -117,8 +127,8 @@ pub unsafe fn attention<const ROW: u32, const NT: usize, const KT: usize>(params
     let (mut k, mut v) = (reader(first_row, 1, params.seq_len), reader(first_row, 2, params.seq_len));
     let slots = Slots::<ROW>(dynamic_shared());
 
-    // SAFETY: the head's rows are readable. A tile is filled after the barrier that follows its last read, and read after
-    // the one that follows the wait for its copies. All threads go through the same blocks.
+    // SAFETY: the head's rows are readable. A tile is filled after the barrier that follows its last read,
+    // and read after the one that follows the wait for its copies. All threads go through the same blocks.
     unsafe {
         reader(first_row + u64::from(first_query), 0, queries).copy(slots.k(1));
         k.copy(slots.k(0));
@@ -164,7 +174,8 @@ pub unsafe fn attention<const ROW: u32, const NT: usize, const KT: usize>(params
     }
 }
 
-/// Scores, weights and their products with v of one block of keys. DIAGONAL: the block of the queries themselves.
+/// Scores, weights and their products with v of one block of keys. DIAGONAL: the block of the queries
+/// themselves.
 ///
 /// # Safety
 ///

@@ -12,12 +12,13 @@ pub(super) const KEY_FRAGMENTS: usize = ATTENTION_BLOCK as usize / 8;
 /// Keys of a step of weights · v.
 const STEP: u32 = 16;
 
-/// Scores of a block: q kᵀ, not scaled. With DIAGONAL, those of the warp's own queries and of keys before them; the
-/// others are 0.
+/// Scores of a block: q kᵀ, not scaled. With DIAGONAL, those of the warp's own queries and of keys before
+/// them; the others are 0.
 ///
 /// # Safety
 ///
-/// All lanes of the warp call it with its number, and with `k_at` from `columns_at`; no write races with the tile.
+/// All lanes of the warp call it with its number, and with `k_at` from `columns_at`; no write races with the
+/// tile.
 #[inline(always)]
 pub(super) unsafe fn scores<const ROW: u32, const KT: usize, const DIAGONAL: bool>(
     q: &[[u32; 4]; KT],
@@ -37,7 +38,8 @@ pub(super) unsafe fn scores<const ROW: u32, const KT: usize, const DIAGONAL: boo
     scores
 }
 
-/// Hides keys from the queries before them: their scores become −∞. Block of queries and block of keys are the same.
+/// Hides keys from the queries before them: their scores become −∞. Block of queries and block of keys are
+/// the same.
 #[inline(always)]
 pub(super) fn mask(scores: &mut Sums<1, KEY_FRAGMENTS>, warp: u32, lane: u32) {
     let (row, column) = (16 * warp + lane / 4, 2 * (lane % 4));
@@ -55,12 +57,13 @@ pub(super) fn mask(scores: &mut Sums<1, KEY_FRAGMENTS>, warp: u32, lane: u32) {
     }
 }
 
-/// Adds weights · v of a block to `sums`. With DIAGONAL, of keys up to the warp's own queries; what v has for the keys
-/// behind a query is not seen by it, whatever it is.
+/// Adds weights · v of a block to `sums`. With DIAGONAL, of keys up to the warp's own queries; what v has for
+/// the keys behind a query is not seen by it, whatever it is.
 ///
 /// # Safety
 ///
-/// All lanes of the warp call it with its number, and with `v_at` from `rows_at`; no write races with the tile.
+/// All lanes of the warp call it with its number, and with `v_at` from `rows_at`; no write races with the
+/// tile.
 #[inline(always)]
 pub(super) unsafe fn add_values<const ROW: u32, const NT: usize, const DIAGONAL: bool>(
     sums: &mut Sums<1, NT>,
@@ -98,7 +101,8 @@ fn as_operand(weights: &Sums<1, KEY_FRAGMENTS>, step: usize) -> [u32; 4] {
     [pack_f16x2(a, b), pack_f16x2(c, d), pack_f16x2(e, f), pack_f16x2(g, h)]
 }
 
-/// Adds weights · v of 16 keys, two fragments of v at a time: all of them at once would be the registers that are missing.
+/// Adds weights · v of 16 keys, two fragments of v at a time: all of them at once would be the registers that
+/// are missing.
 ///
 /// # Safety
 ///
@@ -165,8 +169,8 @@ unsafe fn any_lane(holds: bool) -> bool {
     any != 0
 }
 
-/// Adds weights · v of the 16 keys that are the warp's queries, key by key, each to the queries from it on alone: the
-/// weights of the others are 0, and 0 · ∞ is NaN. Slow, and only for a v that is not finite.
+/// Adds weights · v of the 16 keys that are the warp's queries, key by key, each to the queries from it on
+/// alone: the weights of the others are 0, and 0 · ∞ is NaN. Slow, and only for a v that is not finite.
 ///
 /// # Safety
 ///

@@ -23,11 +23,11 @@ impl Softmax {
         Self { max: [f32::NEG_INFINITY; 2], sum: [0.0; 2] }
     }
 
-    /// Makes weights of the next block's scores: 2 to the power of `scale` · (score − maximum). Gives what the sums of
-    /// earlier blocks, made with a smaller maximum, must be multiplied by.
+    /// Makes weights of the next block's scores: 2 to the power of `scale` · (score − maximum). Gives what
+    /// the sums of earlier blocks, made with a smaller maximum, must be multiplied by.
     ///
-    /// A score of NaN is no maximum and gives a weight of NaN. Where all scores so far are −∞, as those of masked keys
-    /// are, weights are 0.
+    /// A score of NaN is no maximum and gives a weight of NaN. Where all scores so far are −∞, as those of
+    /// masked keys are, weights are 0.
     ///
     /// # Safety
     ///

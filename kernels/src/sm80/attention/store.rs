@@ -33,8 +33,8 @@ pub(super) struct Target {
 ///
 /// # Safety
 ///
-/// All lanes of the warp call it; `staging` has 16 rows of ROW bytes that nobody else touches from the CTA's latest
-/// barrier on; the rows and columns of `target` are writable and this warp's.
+/// All lanes of the warp call it; `staging` has 16 rows of ROW bytes that nobody else touches from the CTA's
+/// latest barrier on; the rows and columns of `target` are writable and this warp's.
 #[inline(always)]
 pub(super) unsafe fn store<const ROW: u32, const NT: usize>(
     sums: &Sums<1, NT>,
@@ -43,8 +43,8 @@ pub(super) unsafe fn store<const ROW: u32, const NT: usize>(
     target: Target,
     lane: u32,
 ) {
-    // SAFETY: until the barrier each lane writes its own elements; after it each reads its own chunks, and stores what
-    // `target` has of them.
+    // SAFETY: until the barrier each lane writes its own elements; after it each reads its own chunks, and
+    // stores what `target` has of them.
     unsafe {
         let (row, word) = (lane / 4, 4 * (lane % 4));
         let mut n = 0;

@@ -9,8 +9,8 @@ use crate::{
 
 /// Walks down the rows of a head of q, k or v, one block after another, as one thread sees it.
 ///
-/// Thread t copies chunk t mod c of row t / c, of the row THREADS / c below, and so on. The swizzle repeats after eight
-/// rows, so that the rows below are at constant distances in shared memory.
+/// Thread t copies chunk t mod c of row t / c, of the row THREADS / c below, and so on. The swizzle repeats
+/// after eight rows, so that the rows below are at constant distances in shared memory.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<const ROW: u32> {
     /// This thread's chunk of the next block, in its first row.
@@ -38,13 +38,13 @@ impl<const ROW: u32> Reader<ROW> {
         }
     }
 
-    /// Starts copying the next block to `tile`; zeros where rows or columns are not there. (P is 0 behind the last row,
-    /// and 0 · NaN is NaN: what is not v must be a number.)
+    /// Starts copying the next block to `tile`; zeros where rows or columns are not there. (P is 0 behind the
+    /// last row, and 0 · NaN is NaN: what is not v must be a number.)
     ///
     /// # Safety
     ///
-    /// All threads of the CTA call it. The head is readable, its rows multiples of 16 bytes; nobody touches the tile until
-    /// the copies are waited for and a barrier has followed.
+    /// All threads of the CTA call it. The head is readable, its rows multiples of 16 bytes; nobody touches
+    /// the tile until the copies are waited for and a barrier has followed.
     #[inline(always)]
     pub(super) unsafe fn copy(&mut self, tile: SharedAddr) {
         let step = ATTENTION_THREADS / (ROW / CHUNK);

@@ -15,6 +15,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
     device::{self, Choice, Job},
+    level::Level,
     output::Output,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Args {
     /// `cpu`, `cuda:0`, `cuda:1`, ...
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
+    #[command(flatten)]
+    level: Level,
 }
 
 fn strategies() -> impl TypedValueParser<Value = Strategy> {
@@ -75,7 +78,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let x = input(args, &base)?;
 
     let Base { weight, bias } = base;
-    let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy: args.strategy };
+    let (strategy, level) = (args.strategy, &args.level);
+    let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy, level };
     let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
         let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");

@@ -6,14 +6,7 @@ use anyhow::Result;
 use half::f16;
 use ndarray::Array2;
 
-#[cfg(all(feature = "cuda", target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod cuda;
-#[cfg(not(all(
-    feature = "cuda",
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-#[path = "device/no_cuda.rs"]
+#[cfg_attr(not(gpu), path = "device/no_cuda.rs")]
 mod cuda;
 mod job;
 

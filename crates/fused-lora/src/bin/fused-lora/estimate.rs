@@ -6,10 +6,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use fused_lora_records::Workload;
 
-#[cfg(feature = "cuda")]
-mod model;
-#[cfg(not(feature = "cuda"))]
-#[path = "estimate/no_model.rs"]
+#[cfg_attr(not(feature = "cuda"), path = "estimate/no_model.rs")]
 mod model;
 mod table;
 

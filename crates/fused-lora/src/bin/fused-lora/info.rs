@@ -1,10 +1,10 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use fused_lora::cpu::{SIMD_VARIABLE, Simd};
+use fused_lora::cpu::Simd;
 use serde_json::{Value, json};
 
-use crate::{device, machine};
+use crate::{device, level::Level, machine};
 
 /// Say what this machine offers: SIMD level, threads, caches, CUDA devices.
 #[derive(clap::Args)]
@@ -12,10 +12,12 @@ pub(crate) struct Args {
     /// One JSON object instead of lines `key: value`
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    level: Level,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let facts = facts()?;
+    let facts = facts(&args.level)?;
     let mut out = io::stdout().lock();
     if args.json {
         let object: serde_json::Map<_, _> = facts.into_iter().collect();
@@ -28,12 +30,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn facts() -> Result<Vec<(String, Value)>> {
-    let simd = Simd::detect()?;
-    let chosen_by = match std::env::var_os(SIMD_VARIABLE) {
-        Some(name) if !name.is_empty() => SIMD_VARIABLE,
-        _ => "best available",
-    };
+fn facts(level: &Level) -> Result<Vec<(String, Value)>> {
+    let simd = level.simd()?;
+    let chosen_by = level.asked()?.map_or("best available", |_| "--simd or FUSED_LORA_SIMD");
     let available: Vec<_> = Simd::available().into_iter().map(Simd::name).collect();
     let mut facts = vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),

@@ -1,4 +1,5 @@
-//! What Linux says about the processor. Elsewhere nothing is known.
+//! What Linux says about the processor. Elsewhere nothing is known. Not read through `sysinfo`, which knows
+//! no caches.
 
 use std::{fs, path::Path};
 

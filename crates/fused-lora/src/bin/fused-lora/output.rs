@@ -29,7 +29,8 @@ impl Output {
                     bail!("cannot write {}: it exists and is not a regular file", path.display());
                 }
                 for (option, input) in inputs {
-                    if same_file(path, &metadata, input) {
+                    // Under whatever names. An input that is not there is not the same.
+                    if same_file::is_same_file(path, input).unwrap_or(false) {
                         bail!(
                             "cannot write {}: it is the same file as {} of {option}",
                             path.display(),
@@ -90,17 +91,4 @@ fn folder(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
-}
-
-/// Whether both are one file, under whatever names. An `other` that is not there is not.
-#[cfg(unix)]
-fn same_file(_path: &Path, metadata: &Metadata, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata(other).is_ok_and(|other| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino()))
-}
-
-/// Whether both are one file. Hard links are not seen.
-#[cfg(not(unix))]
-fn same_file(path: &Path, _metadata: &Metadata, other: &Path) -> bool {
-    matches!((path.canonicalize(), other.canonicalize()), (Ok(path), Ok(other)) if path == other)
 }

@@ -62,7 +62,7 @@ struct Rates {
 /// | chip | FMA per cycle and SM | source |
 /// |---|---|---|
 /// | 8.0, 8.7 | 1024 | *A100 Tensor Core GPU Architecture* whitepaper; Jetson AGX Orin's data sheet |
-/// | 8.6, 8.9, 12.0 | 512, GeForce 256 | *GA102*, *Ada* and *RTX Blackwell* whitepapers: GeForce sums f32 at half rate |
+/// | 8.6, 8.9, 12.0 | 512, GeForce 256 | *GA102*, *Ada*, *RTX Blackwell* whitepapers: f32 sums at half rate |
 /// | 9.0 | 1270 | 2048 are wgmma's; `mma.sync` reaches some 62 % of them (Luo et al. 2024) |
 /// | 10.x | 1270 | assumed: tcgen05 has 4096, and what `mma.sync` reaches has not been measured here |
 ///

@@ -4,10 +4,10 @@
 //! of A where h is made beside y), and one slot of the ring. It occupies an SM for
 //!
 //! ```text
-//! tensor   = warpgroups · 4 · N / 2                            64 · N · 16 multiply-adds, 2048 a cycle and SM
-//! shared   = warpgroups · 4 · (64 + N) · 32 bytes / 128        each wgmma reads x's and W's rows; x twice where
-//!                                                              BLOCK_N + H > 256, and in the late steps
-//!          + slot / 128                                        and the copies write them
+//! tensor   = warpgroups · 4 · N / 2                         64 · N · 16 multiply-adds, 2048 a cycle and SM
+//! shared   = warpgroups · 4 · (64 + N) · 32 bytes / 128     each wgmma reads x's and W's rows; x twice where
+//!                                                           BLOCK_N + H > 256, and in the late steps
+//!          + slot / 128                                     and the copies write them
 //! busy     = max(tensor, shared)
 //!
 //! fill     = max(slot / 64, (slot − what others of the cluster load of x) / L2 bytes per cycle and SM)

@@ -278,7 +278,8 @@ fn a_plan_reads_as_what_is_launched() {
     let plan = plan(&data_sheet::gpu(a100()), 128, 1024, 1024, 10, true, Strategy::Unfused);
     assert_eq!(
         plan.to_string(),
-        "gemm_64x64 × 32 CTAs (32 items) + shrink_64x64 × 2 CTAs (2 items) + expand_64x64 × 32 CTAs (32 items)"
+        "gemm_64x64 × 32 CTAs (32 items) + shrink_64x64 × 2 CTAs (2 items) + \
+         expand_64x64 × 32 CTAs (32 items)"
     );
 }
 

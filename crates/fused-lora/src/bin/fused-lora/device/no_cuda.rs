@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::job::Job;
 
-#[cfg(feature = "cuda")]
-const REASON: &str = "CUDA is supported on Linux with x86-64 or aarch64 alone";
-#[cfg(not(feature = "cuda"))]
-const REASON: &str = "built without the feature `cuda`";
+const REASON: &str = if cfg!(feature = "cuda") {
+    "CUDA is supported on Linux with x86-64 or aarch64 alone"
+} else {
+    "built without the feature `cuda`"
+};
 
 pub(super) fn forward(_: &Job<'_>, _: u32) -> Result<(Array2<f16>, String)> {
     bail!("{REASON}")
