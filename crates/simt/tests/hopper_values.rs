@@ -1,16 +1,20 @@
-//! What Hopper's instructions compute and move, by the figures of the PTX manual and against products in f64, under
-//! every schedule.
+//! What Hopper's instructions compute and move, by the figures of the PTX manual and against products in f64,
+//! under every schedule.
 
 mod common {
     pub(crate) mod hopper;
+    pub(crate) mod kinds;
 }
 
-use common::hopper::{
-    SWIZZLES, cluster_sync, columns, descriptor, init, integers, matrix, on_every_schedule, place, product,
-    wait,
+use common::{
+    hopper::{
+        SWIZZLES, accumulator_place, cluster_sync, columns, descriptor, init, integers, matrix,
+        on_every_schedule, place, product, wait,
+    },
+    kinds::{deadlock, not_waited, operand, out_of_bounds, proxy, race},
 };
 use fused_lora_simt::{
-    Action, Kind, Launch, Machine, Op, Report, Schedule, Site, Stats, Swizzle, TensorMap, ops::*,
+    Action, Kind, Launch, Machine, Op, Report, Schedule, Site, Swizzle, TensorMap, ops::*,
 };
 
 /// Bytes from the first shared byte, where kernels of these tests keep their mbarriers. Tiles begin at 1024.
@@ -288,78 +292,6 @@ fn tensor_stores_read_only_what_they_write() {
     );
 }
 
-#[test]
-fn a_store_is_seen_by_a_load_of_the_lane_that_waited() {
-    on_every_schedule(
-        |machine| {
-            let y = machine.buffer(16 * 8 * 2);
-            let out = machine.buffer(16 * 8 * 2);
-            let map = matrix(y, [16, 8], [16, 8], Swizzle::B32);
-            let kernel = move || {
-                let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
-                store(map, [0, 0]);
-                if thread_idx_x() == 0 {
-                    init(bar, &[1]);
-                    mbarrier_arrive_expect_tx(bar, map.box_bytes());
-                    cp_async_bulk_tensor_2d_load(tile + 1024, &map.encode(), [0, 0], bar);
-                }
-                bar_sync();
-                wait(bar, 0);
-                dump(tile + 1024, out, map.box_bytes());
-            };
-            (out, vec![Launch::new("store and load", 1, 64, TILE + 2048, kernel)])
-        },
-        |result, machine, &out| {
-            result.unwrap_or_else(|report| panic!("{report}"));
-            let tile = machine.read::<u16>(out, 16 * 8).unwrap();
-            let numbers = (0..16u32).map(|number| (number, place(Swizzle::B32, number) as usize / 2));
-            for (number, at) in numbers {
-                let expected: Vec<_> = (0..8).map(|i| (8 * number + i) as u16 + 0x100).collect();
-                assert_eq!(tile[at..at + 8], expected);
-            }
-        },
-    );
-}
-
-#[test]
-fn a_bulk_copy_reaches_the_peer() {
-    const BYTES: u32 = 512;
-    on_every_schedule(
-        |machine| {
-            let out = machine.buffer(2 * BYTES as usize);
-            let kernel = move || {
-                let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
-                let (rank, i) = (cluster_ctarank(), thread_idx_x());
-                if i == 0 {
-                    init(bar, &[1]);
-                    mbarrier_arrive_expect_tx(bar, BYTES);
-                }
-                // Each sends to the other, from its first half to the peer's second.
-                st_shared(tile + 16 * i, [rank * 1000 + i; 4]);
-                fence_proxy_async_shared();
-                cluster_sync();
-                if i == 0 {
-                    let peer = rank ^ 1;
-                    cp_async_bulk_shared_cluster(mapa(tile + BYTES, peer), tile, BYTES, mapa(bar, peer));
-                }
-                wait(bar, 0);
-                dump(tile + BYTES, out + u64::from(rank * BYTES), BYTES);
-                // The peer may still read from here.
-                cluster_sync();
-            };
-            let launch = Launch::new("copy", 2, 32, TILE + 2 * BYTES, kernel).cluster(2);
-            (out, vec![launch])
-        },
-        |result, machine, &out| {
-            result.unwrap_or_else(|report| panic!("{report}"));
-            let got = machine.read::<[u32; 4]>(out, 64).unwrap();
-            let expected: Vec<_> =
-                [1000, 0].into_iter().flat_map(|from| (0..32).map(move |i| [from + i; 4])).collect();
-            assert_eq!(got, expected);
-        },
-    );
-}
-
 /// d = c + a · bᵀ with a: 64 × 64, b: 2 · VALUES × 64, in commit groups of `steps` steps.
 #[derive(Clone, Copy)]
 struct Product<const VALUES: usize> {
@@ -381,13 +313,6 @@ impl<const VALUES: usize> Product<VALUES> {
     const N: u32 = 2 * VALUES as u32;
     const SHARED: u32 = TILE + (64 + Self::N) * DEPTH * 2;
 
-    /// Row and column of value `i` of this lane (PTX ISA, "Register Fragments for wgmma.mma_async.m64nNk16",
-    /// Figure 149).
-    fn place(i: usize) -> (u32, u32) {
-        let (warp, lane, i) = (thread_idx_x() / 32, thread_idx_x() % 32, i as u32);
-        (16 * warp + lane / 4 + if i % 4 < 2 { 0 } else { 8 }, i / 4 * 8 + lane % 4 * 2 + i % 2)
-    }
-
     fn kernel(self) {
         let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
         let swizzle = self.a.swizzle;
@@ -403,7 +328,7 @@ impl<const VALUES: usize> Product<VALUES> {
         }
         bar_sync();
         let mut acc: [f32; VALUES] = std::array::from_fn(|i| {
-            let (row, column) = Self::place(i);
+            let (row, column) = accumulator_place(i);
             initial(row, column)
         });
         wait(bar, 0);
@@ -420,7 +345,7 @@ impl<const VALUES: usize> Product<VALUES> {
         }
         wgmma_wait_group(0, &mut acc);
         for (i, value) in acc.into_iter().enumerate() {
-            let (row, column) = Self::place(i);
+            let (row, column) = accumulator_place(i);
             st_global(self.d + 4 * u64::from(row * Self::N + column), value.to_bits());
         }
     }
@@ -528,173 +453,120 @@ fn generic_operands(
     }
 }
 
-fn runs(kernel: impl Fn() + Clone + 'static, check: impl Fn(Result<(), Kind>)) {
-    on_every_schedule(
-        |_| ((), vec![Launch::new("kernel", 1, 256, TILE + (64 + 8) * 32, kernel.clone())]),
-        |result, _, ()| check(result.map(|_| ()).map_err(|report| report.kind)),
-    );
-}
-
 #[test]
-fn pending_accumulators_are_nan_and_chained_ones_are_sums() {
-    let kernel = generic_operands(|acc, operands| {
-        wgmma_f16(acc, &[operands]);
-        // Too early: not numbers, whatever one makes of them.
-        assert!(acc.iter().all(|value| value.is_nan() && (value + 1.0).is_nan()));
-        assert!(acc.iter().all(|value| f16_to_f32(pack_f16x2(*value, 0.0) as u16).is_nan()));
-        wgmma_f16(acc, &[operands, operands]);
-        wgmma_wait_group(1, acc);
-        // The group that wrote last is the one under way.
-        assert!(acc.iter().all(|value| value.is_nan()));
-        wgmma_wait_group(0, acc);
-        assert_eq!(*acc, [48.0; 4]);
-        // Waited for, they are ordinary numbers.
-        acc[0] += 1.0;
-        wgmma_f16(acc, &[operands]);
-        wgmma_wait_group(0, acc);
-        assert_eq!(*acc, [65.0, 64.0, 64.0, 64.0]);
-    });
-    runs(kernel, |result| result.unwrap());
-}
-
-#[test]
-fn two_sets_of_accumulators_in_flight() {
-    let kernel = generic_operands(|acc, operands| {
-        let mut other = [1f32; 4];
-        wgmma_f16(acc, &[operands]);
-        wgmma_f16(&mut other, &[operands]);
-        wgmma_wait_group(1, acc);
-        assert_eq!(*acc, [16.0; 4]);
-        assert!(other.iter().all(|value| value.is_nan()));
-        wgmma_wait_group(0, &mut other);
-        assert_eq!(other, [17.0; 4]);
-    });
-    runs(kernel, |result| result.unwrap());
-}
-
-#[test]
-fn accumulators_touched_while_pending_are_refused() {
-    let operand =
-        |result: Result<(), Kind>| assert!(matches!(result, Err(Kind::Operand { .. })), "{result:?}");
-    runs(
-        generic_operands(|acc, operands| {
+fn accumulators_and_operands_of_wgmma() {
+    type Case = (Option<fn(&Kind) -> bool>, fn(&mut [f32; 4], [u64; 2]));
+    let cases: &[Case] = &[
+        (None, |acc, operands| {
+            wgmma_f16(acc, &[operands]);
+            // Too early: not numbers, whatever one makes of them.
+            assert!(acc.iter().all(|value| value.is_nan() && (value + 1.0).is_nan()));
+            assert!(acc.iter().all(|value| f16_to_f32(pack_f16x2(*value, 0.0) as u16).is_nan()));
+            wgmma_f16(acc, &[operands, operands]);
+            wgmma_wait_group(1, acc);
+            // The group that wrote last is the one under way.
+            assert!(acc.iter().all(|value| value.is_nan()));
+            wgmma_wait_group(0, acc);
+            assert_eq!(*acc, [48.0; 4]);
+            // Waited for, they are ordinary numbers. Another wait, and one for none of them, changes nothing.
+            wgmma_wait_group(0, acc);
+            acc[0] += 1.0;
+            wgmma_f16(acc, &[operands]);
+            wgmma_wait_group(0, &mut []);
+            wgmma_wait_group(0, acc);
+            assert_eq!(*acc, [65.0, 64.0, 64.0, 64.0]);
+        }),
+        // Two sets in flight.
+        (None, |acc, operands| {
+            let mut other = [1f32; 4];
+            wgmma_f16(acc, &[operands]);
+            wgmma_f16(&mut other, &[operands]);
+            wgmma_wait_group(1, acc);
+            assert_eq!(*acc, [16.0; 4]);
+            assert!(other.iter().all(|value| value.is_nan()));
+            wgmma_wait_group(0, &mut other);
+            assert_eq!(other, [17.0; 4]);
+        }),
+        // Touched while pending.
+        (Some(operand), |acc, operands| {
             wgmma_f16(acc, &[operands]);
             acc[1] = 0.0;
             wgmma_wait_group(0, acc);
         }),
-        operand,
-    );
-    runs(
-        generic_operands(|acc, operands| {
+        (Some(operand), |acc, operands| {
             wgmma_f16(acc, &[operands]);
             acc[3] += 1.0;
             wgmma_f16(acc, &[operands]);
             wgmma_wait_group(0, acc);
         }),
-        operand,
-    );
-    // Values of two groups in one set.
-    runs(
-        generic_operands(|acc, operands| {
+        // A copy of values that another product has gone on with; a part; values of two groups in one set.
+        (Some(operand), |acc, operands| {
+            wgmma_f16(acc, &[operands]);
+            let mut copy = *acc;
+            wgmma_f16(acc, &[operands]);
+            wgmma_f16(&mut copy, &[operands]);
+        }),
+        (Some(operand), |acc, operands| {
+            wgmma_f16(acc, &[operands]);
+            wgmma_wait_group(0, &mut acc[..2]);
+        }),
+        (Some(operand), |acc, operands| {
             let mut other = [0f32; 4];
             wgmma_f16(acc, &[operands]);
             wgmma_f16(&mut other, &[operands]);
             std::mem::swap(&mut acc[0], &mut other[0]);
             wgmma_wait_group(0, acc);
         }),
-        operand,
-    );
-}
-
-#[test]
-fn a_lane_must_not_end_with_wgmma_under_way() {
-    runs(
-        generic_operands(|acc, operands| {
+        // Under way at the lane's end.
+        (Some(not_waited), |acc, operands| {
             wgmma_f16(acc, &[operands]);
             wgmma_f16(acc, &[operands]);
             wgmma_wait_group(1, acc);
         }),
-        |result| assert!(matches!(result, Err(Kind::NotWaited { .. })), "{result:?}"),
-    );
-}
-
-#[test]
-fn operands_rewritten_while_wgmma_reads_them() {
-    let race = |result: Result<(), Kind>| {
-        assert!(matches!(result, Err(Kind::Race { .. } | Kind::Proxy { .. })), "{result:?}");
-    };
-    runs(
-        generic_operands(|acc, operands| {
-            wgmma_f16(acc, &[operands]);
-            if thread_idx_x() == 0 {
-                st_shared(((operands[0] & 0x3fff) as u32) << 4, 0u32);
+        // By a part of the warpgroup.
+        (Some(deadlock), |acc, operands| {
+            if thread_idx_x() % 128 < 96 {
+                wgmma_f16(acc, &[operands]);
             }
-            wgmma_wait_group(0, acc);
         }),
-        race,
-    );
-    // The wait is one warpgroup's, the other still reads.
-    runs(
-        generic_operands(|acc, operands| {
+        // The wait is one warpgroup's, the other still reads.
+        (Some(|kind| race(kind) || proxy(kind)), |acc, operands| {
             wgmma_f16(acc, &[operands]);
             wgmma_wait_group(0, acc);
             if thread_idx_x() == 0 {
                 st_shared(((operands[0] & 0x3fff) as u32) << 4, 0u32);
             }
         }),
-        race,
-    );
-}
-
-#[test]
-fn stores_must_be_fenced_before_wgmma_reads_them() {
-    let kernel = generic_operands(|acc, operands| {
-        wgmma_f16(acc, &[operands]);
-        wgmma_wait_group(0, acc);
-    });
-    for schedule in Schedule::standard(20) {
-        let launch = Launch::new("kernel", 1, 256, TILE + (64 + 8) * 32, kernel.clone());
-        let unfenced = schedule.with(Site::all(Op::FenceProxyAsyncShared).does(Action::Drop));
-        let kind = Machine::new().run(&[launch], &unfenced).unwrap_err().kind;
-        assert!(matches!(kind, Kind::Proxy { .. }), "{kind}");
-    }
-}
-
-#[test]
-fn operands_that_wgmma_does_not_take() {
-    let operand =
-        |result: Result<(), Kind>| assert!(matches!(result, Err(Kind::Operand { .. })), "{result:?}");
-    runs(
-        generic_operands(|acc, operands| {
-            // A base offset.
-            wgmma_f16(acc, &[[operands[0] | 1 << 49, operands[1]]]);
-            wgmma_wait_group(0, acc);
-        }),
-        operand,
-    );
-    runs(
-        generic_operands(|acc, operands| {
-            wgmma_f16(&mut acc[..3], &[operands]);
-            wgmma_wait_group(0, &mut acc[..3]);
-        }),
-        operand,
-    );
-    // The warps of a warpgroup with different descriptors.
-    runs(
-        generic_operands(|acc, [a, b]| {
+        // Operands: a base offset, N, different descriptors in different warps, beyond shared memory.
+        (Some(operand), |acc, [a, b]| wgmma_f16(acc, &[[a | 1 << 49, b]])),
+        (Some(operand), |acc, operands| wgmma_f16(&mut acc[..3], &[operands])),
+        (Some(operand), |_, operands| wgmma_f16(&mut [0f32; 6], &[operands])),
+        (Some(operand), |_, operands| wgmma_f16(&mut [0f32; 132], &[operands])),
+        (Some(operand), |acc, [a, b]| {
             wgmma_f16(acc, &[[a + u64::from(thread_idx_x() / 32 == 2), b]]);
             wgmma_wait_group(0, acc);
         }),
-        |result| assert!(matches!(result, Err(Kind::Operand { .. } | Kind::Divergence { .. })), "{result:?}"),
-    );
-    // Far beyond shared memory.
-    runs(
-        generic_operands(|acc, [a, b]| {
-            wgmma_f16(acc, &[[a | 0x3fff, b]]);
-            wgmma_wait_group(0, acc);
+        (Some(out_of_bounds), |acc, [a, b]| wgmma_f16(acc, &[[a | 0x3fff, b]])),
+        // An mbarrier among the data.
+        (Some(operand), |acc, operands| {
+            if thread_idx_x() == 0 {
+                mbarrier_init(dynamic_shared() + TILE + 16, 1);
+            }
+            bar_sync();
+            wgmma_f16(acc, &[operands]);
         }),
-        |result| assert!(matches!(result, Err(Kind::OutOfBounds { .. })), "{result:?}"),
-    );
+    ];
+    for (number, &(is, kernel)) in cases.iter().enumerate() {
+        let kernel = generic_operands(kernel);
+        on_every_schedule(
+            |_| ((), vec![Launch::new("kernel", 1, 256, TILE + (64 + 8) * 32, kernel.clone())]),
+            |result, _, ()| match (result, is) {
+                (Ok(_), None) => {}
+                (Err(report), Some(is)) => assert!(is(&report.kind), "{number}: {report}"),
+                (result, _) => panic!("{number}: {result:?}"),
+            },
+        );
+    }
 }
 
 #[test]
@@ -755,233 +627,6 @@ fn stmatrix_is_a_write_of_the_warp() {
     }
 }
 
-#[test]
-fn named_barriers_order_those_who_meet_there() {
-    for named in [true, false] {
-        on_every_schedule(
-            |machine| {
-                let out = machine.buffer(3 * 64 * 4);
-                let kernel = move || {
-                    let (group, i) = (thread_idx_x() / 64, thread_idx_x() % 64);
-                    let mine = dynamic_shared() + 256 * group;
-                    st_shared(mine + 4 * i, 100 * group + i);
-                    if named {
-                        bar_sync_named(1 + group, 64);
-                    } else {
-                        bar_warp_sync();
-                    }
-                    let other = ld_shared::<u32>(mine + 4 * (63 - i));
-                    st_global(out + 4 * u64::from(thread_idx_x()), other);
-                    // Once more, all three.
-                    bar_sync_named(7, 192);
-                    let _ = ld_shared::<u32>(dynamic_shared() + 4 * thread_idx_x().wrapping_mul(5) % 768);
-                };
-                (out, vec![Launch::new("named", 1, 192, 1024, kernel)])
-            },
-            |result, machine, &out| {
-                if named {
-                    result.unwrap_or_else(|report| panic!("{report}"));
-                    let expected: Vec<_> = (0..192).map(|i| i / 64 * 100 + 63 - i % 64).collect();
-                    assert_eq!(machine.read::<u32>(out, 192).unwrap(), expected);
-                } else {
-                    let kind = result.unwrap_err().kind;
-                    assert!(matches!(kind, Kind::Race { .. } | Kind::Poison { .. }), "{kind}");
-                }
-            },
-        );
-    }
-}
-
-#[test]
-fn named_barriers_are_for_as_many_as_all_say() {
-    for (threads, id) in [(128, 1), (48, 1), (64, 17), (64, 16), (160, 1)] {
-        on_every_schedule(
-            |_| {
-                let kernel = move || {
-                    if thread_idx_x() < 32 {
-                        bar_sync_named(1, 64);
-                    } else {
-                        bar_sync_named(id, threads);
-                    }
-                };
-                ((), vec![Launch::new("named", 1, 128, 0, kernel)])
-            },
-            |result, _, ()| {
-                let kind = result.unwrap_err().kind;
-                assert!(matches!(kind, Kind::Operand { .. }), "{threads} at {id}: {kind}");
-            },
-        );
-    }
-}
-
-/// Two warpgroups of 168 registers per lane: one gives away what the other takes.
-#[test]
-fn setmaxnreg_waits_until_the_registers_are_there() {
-    let outcome = |dec: Option<u32>, inc: Option<u32>| {
-        let run = |schedule: &Schedule| {
-            let kernel = move || match (thread_idx_x() / 128, dec, inc) {
-                (0, Some(dec), _) => setmaxnreg_dec(dec),
-                (1, _, Some(inc)) => setmaxnreg_inc(inc),
-                _ => {}
-            };
-            let result = Machine::new().run(&[Launch::new("registers", 1, 256, 0, kernel)], schedule);
-            result.map(|_| ()).map_err(|report| report.kind)
-        };
-        Schedule::standard(20).iter().map(run).collect::<Vec<_>>()
-    };
-    assert!(outcome(Some(96), Some(240)).iter().all(Result::is_ok));
-    assert!(outcome(Some(24), None).iter().all(Result::is_ok));
-    for [dec, inc] in [[Some(104), Some(240)], [None, Some(176)]] {
-        let outcomes = outcome(dec, inc);
-        assert!(outcomes.iter().all(|result| matches!(result, Err(Kind::Deadlock { .. }))), "{outcomes:?}");
-    }
-    let wrong = [
-        [Some(100), None],
-        [Some(16), None],
-        [Some(176), None],
-        [None, Some(264)],
-        [None, Some(172)],
-        [None, Some(160)],
-    ];
-    for [dec, inc] in wrong {
-        let outcomes = outcome(dec, inc);
-        assert!(outcomes.iter().all(|result| matches!(result, Err(Kind::Operand { .. }))), "{outcomes:?}");
-    }
-}
-
-/// The second of two launches begins at any time, and waits before it touches what the first writes.
-#[test]
-fn a_programmatic_launch_sees_what_was_written_before_it_waited_for() {
-    for waits in [true, false] {
-        for by_copies in [false, true] {
-            on_every_schedule(
-                |machine| {
-                    let x = machine.input(&elements(16, 32));
-                    let (y, z) = (machine.buffer(16 * 32 * 2), machine.buffer(16 * 32 * 2));
-                    let ymap = matrix(y, [16, 32], [16, 8], Swizzle::B32);
-                    let first = Launch::new("first", 4, 32, TILE, move || {
-                        griddepcontrol_launch_dependents();
-                        let i = u64::from(block_idx_x() * 32 + thread_idx_x());
-                        for number in 0..4 {
-                            let at = 2 * (4 * i + number);
-                            st_global(y + at, ld_global::<u16>(x + at).wrapping_mul(3));
-                        }
-                    });
-                    let second = Launch::new("second", 4, 32, TILE + 256, move || {
-                        let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
-                        let i = u64::from(block_idx_x() * 32 + thread_idx_x());
-                        // What nobody writes may be read before.
-                        let own = ld_global::<u32>(x + 4 * i);
-                        if thread_idx_x() == 0 && by_copies {
-                            init(bar, &[1]);
-                        }
-                        bar_sync();
-                        if waits {
-                            griddepcontrol_wait();
-                        }
-                        // CTA b reads what CTA 3 - b wrote.
-                        let from = 3 - block_idx_x();
-                        if by_copies {
-                            if thread_idx_x() == 0 {
-                                mbarrier_arrive_expect_tx(bar, 256);
-                                cp_async_bulk_tensor_2d_load(tile, &ymap.encode(), [0, 8 * from], bar);
-                            }
-                            wait(bar, 0);
-                            // Two chunks of each of 8 rows.
-                            let at = place(Swizzle::B32, thread_idx_x() % 16);
-                            let chunk = ld_shared::<[u32; 4]>(tile + at);
-                            if thread_idx_x() < 16 {
-                                let to = u64::from(from * 256 + thread_idx_x() * 16);
-                                st_global(z + to, chunk);
-                            }
-                        } else {
-                            for half in 0..8 {
-                                let at = u64::from(from * 256 + thread_idx_x() % 16 * 16 + half * 2);
-                                let value = ld_global::<u16>(y + at);
-                                if thread_idx_x() < 16 {
-                                    st_global(z + at, value);
-                                }
-                            }
-                        }
-                        assert_eq!(own as u16, element(16, 0, 0) + 2 * i as u16);
-                    });
-                    (z, vec![first, second.programmatic()])
-                },
-                |result, machine, &z| {
-                    if waits {
-                        result.unwrap_or_else(|report| panic!("{report}"));
-                        let expected: Vec<_> =
-                            elements(16, 32).iter().map(|value| value.wrapping_mul(3)).collect();
-                        assert_eq!(machine.read::<u16>(z, 16 * 32).unwrap(), expected);
-                    } else {
-                        let kind = result.expect_err("it did not wait").kind;
-                        let seen =
-                            matches!(kind, Kind::Race { .. } | Kind::Poison { .. } | Kind::Proxy { .. });
-                        assert!(seen, "{kind}");
-                    }
-                },
-            );
-        }
-    }
-}
-
-/// More phases than parities: 5 rounds of two slots.
-const ROUNDS: u32 = 5;
-const SLOTS: u32 = 2;
-
-fn ring(fenced: bool, check: impl Fn(Result<Stats, Report>, &Machine, u64)) {
-    on_every_schedule(
-        |machine| {
-            let x = machine.input(&elements(8, 8 * SLOTS * ROUNDS));
-            let out = machine.buffer((128 * SLOTS * ROUNDS) as usize);
-            let map = matrix(x, [8, 8 * SLOTS * ROUNDS], [8, 8], Swizzle::None);
-            let kernel = move || {
-                let bars = dynamic_shared() + BARS;
-                let full = |slot: u32| bars + 8 * slot;
-                let empty = |slot: u32| bars + 8 * (SLOTS + slot);
-                let tile = |slot: u32| dynamic_shared() + TILE + 128 * slot;
-                if thread_idx_x() == 0 {
-                    init(bars, &[1, 1, 32, 32]);
-                }
-                bar_sync();
-                for i in 0..SLOTS * ROUNDS {
-                    let (slot, parity) = (i % SLOTS, i / SLOTS % 2);
-                    if thread_idx_x() == 0 {
-                        wait(empty(slot), parity ^ 1);
-                        mbarrier_arrive_expect_tx(full(slot), 128);
-                        cp_async_bulk_tensor_2d_load(tile(slot), &map.encode(), [0, 8 * i], full(slot));
-                    } else if thread_idx_x() >= 32 {
-                        wait(full(slot), parity);
-                        let at = thread_idx_x() % 32 * 4;
-                        let value = ld_shared::<u32>(tile(slot) + at);
-                        st_global(out + u64::from(i * 128 + at), value);
-                        // The next copy must not overtake the read, across proxies either.
-                        if fenced {
-                            fence_proxy_async_shared();
-                        }
-                        mbarrier_arrive(empty(slot));
-                    }
-                }
-            };
-            (out, vec![Launch::new("ring", 1, 64, TILE + 128 * SLOTS, kernel)])
-        },
-        |result, machine, &out| check(result, machine, out),
-    );
-}
-
-#[test]
-fn a_ring_of_tensor_copies_wraps() {
-    ring(true, |result, machine, out| {
-        result.unwrap_or_else(|report| panic!("{report}"));
-        let rows = 8 * SLOTS * ROUNDS;
-        assert_eq!(machine.read::<u16>(out, 8 * rows as usize).unwrap(), elements(8, rows));
-    });
-    ring(false, |result, _, _| {
-        let kind = result.expect_err("a read is not ordered before a copy without a fence").kind;
-        assert!(matches!(kind, Kind::Proxy { .. }), "{kind}");
-    });
-}
-
 /// Where a proxy fence stands between a store and an asynchronous access that a barrier orders.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fence {
@@ -996,42 +641,76 @@ enum Fence {
     OtherSpace,
 }
 
+/// What lanes do before a barrier to memory that a tensor copy accesses behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Access {
+    StoreGlobal,
+    StoreShared,
+    LoadShared,
+    /// By `cp.async`, which is of the generic proxy.
+    CopyToShared,
+}
+
 #[test]
-fn proxy_fences_between_stores_and_asynchronous_reads() {
+fn proxy_fences_between_accesses_and_tensor_copies() {
+    use Access::{CopyToShared, LoadShared, StoreGlobal, StoreShared};
     use Fence::{AfterIssue, AfterStore, BeforeIssue, BeforeStore, Nowhere, OtherSpace};
-    for fence in [Nowhere, AfterStore, BeforeIssue, BeforeStore, AfterIssue, OtherSpace] {
-        for global in [true, false] {
+    let (load, store) = (false, true);
+    for (access, copy) in [
+        (StoreGlobal, load),
+        (StoreShared, store),
+        (StoreShared, load),
+        (LoadShared, load),
+        (CopyToShared, load),
+    ] {
+        for fence in [Nowhere, AfterStore, BeforeIssue, BeforeStore, AfterIssue, OtherSpace] {
             on_every_schedule(
                 |machine| {
                     let x = machine.buffer(16 * 8 * 2);
+                    machine.write(x, &[0u32; 64]).unwrap();
                     let map = matrix(x, [16, 8], [16, 8], Swizzle::B32);
                     let kernel = move || {
+                        let fenced = |global: bool| {
+                            if global { fence_proxy_async_global() } else { fence_proxy_async_shared() }
+                        };
+                        let global = access == StoreGlobal;
                         let at = |place: Fence| {
                             if fence == place {
-                                if global { fence_proxy_async_global() } else { fence_proxy_async_shared() }
+                                fenced(global);
                             }
                         };
                         let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
                         let i = thread_idx_x();
+                        let (own, from) = (tile + 16 * i, x + u64::from(16 * i));
                         if i == 32 {
                             init(bar, &[1]);
                         }
                         if i < 16 {
+                            st_shared(own, [0u32; 4]);
+                            fence_proxy_async_shared();
+                        }
+                        bar_sync();
+                        if i < 16 {
                             at(BeforeStore);
-                            if global {
-                                st_global(x + u64::from(16 * i), [i; 4]);
-                            } else {
-                                st_shared(tile + 16 * i, [i; 4]);
+                            match access {
+                                StoreGlobal => st_global(from, [i; 4]),
+                                StoreShared => st_shared(own, [i; 4]),
+                                LoadShared => drop(ld_shared::<[u32; 4]>(own)[0].to_string()),
+                                CopyToShared => {
+                                    cp_async_16(own, from, 16);
+                                    cp_async_commit_group();
+                                    cp_async_wait_group(0);
+                                }
                             }
                             at(AfterStore);
                             if fence == OtherSpace {
-                                if global { fence_proxy_async_shared() } else { fence_proxy_async_global() }
+                                fenced(!global);
                             }
                         }
                         bar_sync();
                         if i == 32 {
                             at(BeforeIssue);
-                            if global {
+                            if copy == load {
                                 mbarrier_arrive_expect_tx(bar, 256);
                                 cp_async_bulk_tensor_2d_load(tile, &map.encode(), [0, 0], bar);
                                 at(AfterIssue);
@@ -1050,7 +729,7 @@ fn proxy_fences_between_stores_and_asynchronous_reads() {
                     (Ok(_), AfterStore | BeforeIssue) => {}
                     (Err(Report { kind: Kind::Proxy { .. }, .. }), other)
                         if !matches!(other, AfterStore | BeforeIssue) => {}
-                    (result, _) => panic!("{fence:?}, global: {global}: {result:?}"),
+                    (result, _) => panic!("{access:?}, {fence:?}: {result:?}"),
                 },
             );
         }
@@ -1245,18 +924,4 @@ fn bulk_groups_are_waited_for_in_order() {
     ] {
         assert_eq!(outcome(pending, read, source), [is_clean; 20], "{pending}, read {read}, source {source}");
     }
-}
-
-#[test]
-fn launches_with_bad_clusters_are_refused() {
-    let refused = |grid, cluster| {
-        let launch = Launch::new("cluster", grid, 32, 0, || {}).cluster(cluster);
-        match Machine::new().run(&[launch], &Schedule::default()) {
-            Ok(_) => false,
-            Err(Report { kind: Kind::Launch { .. }, .. }) => true,
-            Err(report) => panic!("{report}"),
-        }
-    };
-    assert!(refused(2, 0) && refused(3, 2) && refused(4, 8) && refused(32, 32) && refused(16, 16));
-    assert!(!refused(8, 8) && !refused(9, 3) && !refused(1, 1));
 }

@@ -73,6 +73,13 @@ pub(crate) fn place(swizzle: Swizzle, number: u32) -> u32 {
     line * 128 + place as u32 * 16
 }
 
+/// Row and column of accumulator `i` of this lane among its warpgroup's 64 rows (PTX ISA, "Register Fragments
+/// for wgmma.mma_async.m64nNk16", Figure 149).
+pub(crate) fn accumulator_place(i: usize) -> (u32, u32) {
+    let (warp, lane, i) = (thread_idx_x() / 32 % 4, thread_idx_x() % 32, i as u32);
+    (16 * warp + lane / 4 + if i % 4 < 2 { 0 } else { 8 }, i / 4 * 8 + lane % 4 * 2 + i % 2)
+}
+
 /// Columns of a box whose rows are as long as the swizzle wants: 8 without one, for core matrices in one piece.
 pub(crate) fn columns(swizzle: Swizzle) -> u32 {
     swizzle.span() / 2
