@@ -2,7 +2,7 @@
 //!
 //! # Panics
 //!
-//! All but the conversions and [`fma`], outside of a launch.
+//! All but the conversions, outside of a launch.
 
 use std::panic::Location;
 
@@ -72,12 +72,6 @@ pub fn block_idx_x() -> u32 {
 #[must_use]
 pub fn block_dim_x() -> u32 {
     with(|run| run.shape().block[0])
-}
-
-/// `%nctaid.x`.
-#[must_use]
-pub fn grid_dim_x() -> u32 {
-    with(|run| run.shape().grid[0])
 }
 
 /// `bar.sync 0`.
@@ -319,13 +313,6 @@ pub fn dynamic_shared() -> u32 {
 #[must_use]
 pub fn ldmatrix_x4(row: u32) -> [u32; 4] {
     ldmatrix(Op::Ldmatrix, row, 4)
-}
-
-/// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`.
-#[track_caller]
-#[must_use]
-pub fn ldmatrix_x4_trans(row: u32) -> [u32; 4] {
-    ldmatrix(Op::LdmatrixTrans, row, 4)
 }
 
 /// `ldmatrix` of so many matrices, 1, 2 or 4.

@@ -201,7 +201,8 @@ fn what_never_completes_is_a_deadlock() {
 
 #[test]
 fn misuse_of_mbarriers() {
-    let misuses: &[(fn(&Kind) -> bool, fn(TensorMap))] = &[
+    type Misuse = (fn(&Kind) -> bool, fn(TensorMap));
+    let misuses: &[Misuse] = &[
         // More arrivals than the phase expects, by one that adds no bytes and so ends nothing.
         (operand, |map| {
             mbarrier_arrive_expect_tx(bar(0), BYTES + 16);

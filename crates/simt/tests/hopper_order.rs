@@ -824,7 +824,8 @@ fn named_barriers_order_those_that_take_part() {
     program(|_| (7, 128), 32).holds();
     // A count that is not agreed on, one that nobody completes; numbers and counts that there are not.
     let refused = |kind: &Kind| operand(kind) || deadlock(kind);
-    let cases: [(Barrier, u32, fn(&Kind) -> bool); 10] = [
+    type Case = (Barrier, u32, fn(&Kind) -> bool);
+    let cases: [Case; 10] = [
         (pairs, 32, early),
         (|warp| (1, 64 + 32 * (warp / 3)), 0, refused),
         (|_| (1, 96), 0, deadlock),
@@ -848,6 +849,11 @@ fn named_barriers_order_those_that_take_part() {
 fn warpgroups_share_out_registers() {
     type Case = (fn(u32), u32, Option<Op>, Option<fn(&Kind) -> bool>);
     let kernel = |warpgroup| if warpgroup == 0 { setmaxnreg_dec(40) } else { setmaxnreg_inc(232) };
+    let some_warps = |_| {
+        if thread_idx_x() >= 32 {
+            setmaxnreg_dec(40);
+        }
+    };
     let cases: [Case; 14] = [
         (kernel, 168, None, None),
         (|_| setmaxnreg_dec(24), 168, None, None),
@@ -870,16 +876,7 @@ fn warpgroups_share_out_registers() {
         (|_| setmaxnreg_inc(264), 168, None, Some(operand)),
         (|_| setmaxnreg_inc(172), 168, None, Some(operand)),
         // All warps of a warpgroup.
-        (
-            |_| {
-                if thread_idx_x() >= 32 {
-                    setmaxnreg_dec(40)
-                }
-            },
-            168,
-            None,
-            Some(deadlock),
-        ),
+        (some_warps, 168, None, Some(deadlock)),
     ];
     for (number, (kernel, registers, left_out, is)) in cases.into_iter().enumerate() {
         for mut schedule in Schedule::standard(SCHEDULES) {

@@ -140,6 +140,14 @@ fn products_of_other_numbers() {
             "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r4, %v}, {%r1, %r1, %r1, %r1}, {%r2, %r2}, {%r3, %r3};".to_owned(),
             0x5220_5220,
         ),
+        // 1 and three quarters of its last place: towards zero.
+        (
+            0x0400_0400,
+            0x0600_0600,
+            0x3f80_0000,
+            mma("m16n8k16.row.col.f32.f16.f16.f32", "%r2, %r2", all),
+            1f32.to_bits(),
+        ),
         // 1.5, whose lower 13 bits do not count.
         (0x3fc0_1fff, 0x4000_0000, 0x3e80_0000, mma("m16n8k8.row.col.f32.tf32.tf32.f32", "%r2, %r2", all), 24.25f32.to_bits()),
         (

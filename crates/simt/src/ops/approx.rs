@@ -1,4 +1,4 @@
-//! Elementary functions, and the fused multiply-add.
+//! Elementary functions.
 
 use crate::{approx, scheduler::with};
 
@@ -22,12 +22,6 @@ pub fn rcp_approx(x: f32) -> f32 {
 #[must_use]
 pub fn rsqrt_approx(x: f32) -> f32 {
     rsqrt_approx_of(x, true)
-}
-
-/// `fma.rn.f32`: a · b + c, rounded once.
-#[must_use]
-pub fn fma(a: f32, b: f32, c: f32) -> f32 {
-    a.mul_add(b, c)
 }
 
 /// `ex2.approx.f32`, with `.ftz` or without.

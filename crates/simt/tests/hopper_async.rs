@@ -1,5 +1,5 @@
-//! What Hopper's instructions compute and move, by the figures of the PTX manual and against products in f64,
-//! under every schedule.
+//! What asynchronous copies and products read and write, across proxies too, and how their misuse is reported,
+//! under every schedule. (What they compute and where they put it: `tests/instructions` of the workspace.)
 
 mod common {
     pub(crate) mod hopper;
@@ -7,122 +7,14 @@ mod common {
 }
 
 use common::{
-    hopper::{
-        SWIZZLES, accumulator_place, cluster_sync, columns, descriptor, init, integers, matrix,
-        on_every_schedule, place, product, wait,
-    },
+    hopper::{descriptor, init, matrix, on_every_schedule, wait},
     kinds::{deadlock, not_waited, operand, out_of_bounds, proxy, race},
 };
-use fused_lora_simt::{
-    Action, Kind, Launch, Machine, Op, Report, Schedule, Site, Swizzle, TensorMap, ops::*,
-};
+use fused_lora_simt::{Kind, Launch, Machine, Report, Schedule, Swizzle, TensorMap, ops::*};
 
 /// Bytes from the first shared byte, where kernels of these tests keep their mbarriers. Tiles begin at 1024.
 const BARS: u32 = 0;
 const TILE: u32 = 1024;
-
-/// Copies `bytes` from shared memory at `from` to global memory, by all lanes.
-fn dump(from: u32, to: u64, bytes: u32) {
-    for at in (16 * thread_idx_x()..bytes).step_by(16 * block_dim_x() as usize) {
-        st_global(to + u64::from(at), ld_shared::<[u32; 4]>(from + at));
-    }
-}
-
-/// Element (column, row) of a matrix of `columns` columns in the tests of copies: it says where it is from.
-fn element(columns: u32, column: u32, row: u32) -> u16 {
-    (row * columns + column + 1) as u16
-}
-
-fn elements(columns: u32, rows: u32) -> Vec<u16> {
-    (0..rows).flat_map(|row| (0..columns).map(move |column| element(columns, column, row))).collect()
-}
-
-/// One CTA of 64 lanes loads the box at `at` and dumps it.
-fn load(map: TensorMap, at: [i32; 2], out: u64) {
-    let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
-    let map_words = map.encode();
-    if thread_idx_x() == 0 {
-        prefetch_tensormap(&map_words);
-        init(bar, &[1]);
-        mbarrier_arrive_expect_tx(bar, map.box_bytes());
-        cp_async_bulk_tensor_2d_load(tile, &map_words, at.map(|i| i as u32), bar);
-    }
-    bar_sync();
-    wait(bar, 0);
-    dump(tile, out, map.box_bytes());
-}
-
-/// What a load of the box at `at` leaves in shared memory: zeros beyond the matrix.
-fn loaded(map: &TensorMap, at: [i32; 2]) -> Vec<u16> {
-    let [width, height] = map.dims.map(|dim| dim as i64);
-    let [box_columns, box_rows] = map.box_dims;
-    let mut tile = vec![0; (box_columns * box_rows) as usize];
-    for row in 0..box_rows {
-        for column in 0..box_columns {
-            let (x, y) = (i64::from(at[0]) + i64::from(column), i64::from(at[1]) + i64::from(row));
-            let number = row * box_columns + column;
-            let to = place(map.swizzle, number / 8) / 2 + number % 8;
-            if (0..width).contains(&x) && (0..height).contains(&y) {
-                tile[to as usize] = element(width as u32, x as u32, y as u32);
-            }
-        }
-    }
-    tile
-}
-
-fn loads(swizzle: Swizzle, dims: [u32; 2], box_rows: u32, at: [i32; 2]) {
-    on_every_schedule(
-        |machine| {
-            let x = machine.input(&elements(dims[0], dims[1]));
-            let map = matrix(x, dims, [columns(swizzle), box_rows], swizzle);
-            let out = machine.buffer(map.box_bytes() as usize);
-            let launch = Launch::new("load", 1, 64, TILE + map.box_bytes(), move || load(map, at, out));
-            ((map, out), vec![launch])
-        },
-        |result, machine, (map, out)| {
-            let stats = result.unwrap_or_else(|report| panic!("{swizzle:?} at {at:?}: {report}"));
-            assert_eq!(stats.ctas, 1);
-            let tile = machine.read::<u16>(*out, map.box_bytes() as usize / 2).unwrap();
-            assert_eq!(tile, loaded(map, at), "{swizzle:?} at {at:?}");
-        },
-    );
-}
-
-#[test]
-fn tensor_loads_place_the_box_with_every_swizzle() {
-    for swizzle in SWIZZLES {
-        loads(swizzle, [136, 40], 32, [0, 0]);
-        // Columns need not be a multiple of a chunk, in the tensor at least.
-        loads(swizzle, [136, 40], 20, [13, 7]);
-    }
-}
-
-#[test]
-fn tensor_loads_fill_with_zeros_beyond_every_edge() {
-    for swizzle in [Swizzle::None, Swizzle::B128] {
-        let span = columns(swizzle) as i32;
-        for at in [
-            [-3, 0],
-            [0, -5],
-            [-span, 3],
-            [3, -16],
-            [72 - 3, 0],
-            [72 - span, 24 - 3],
-            [72, 0],
-            [0, 24],
-            [-1, 20],
-            [i32::MIN, i32::MAX],
-        ] {
-            loads(swizzle, [72, 24], 16, at);
-        }
-    }
-}
-
-#[test]
-fn a_matrix_smaller_than_its_box() {
-    loads(Swizzle::B64, [8, 3], 8, [0, 0]);
-    loads(Swizzle::B64, [8, 3], 8, [-4, -4]);
-}
 
 /// What nobody wrote in global memory is not written in shared memory, either; zeros beyond an edge are.
 #[test]
@@ -131,7 +23,7 @@ fn tensor_loads_carry_along_what_nobody_wrote() {
         on_every_schedule(
             |machine| {
                 let x = machine.buffer(2 * 8 * 2);
-                machine.write(x, &elements(8, 1)).unwrap();
+                machine.write(x, &[1u16; 8]).unwrap();
                 let map = matrix(x, [8, 2], [8, 3], Swizzle::None);
                 let kernel = move || {
                     let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
@@ -152,106 +44,6 @@ fn tensor_loads_carry_along_what_nobody_wrote() {
                 assert_eq!(poisoned, read == 16, "{result:?}");
             },
         );
-    }
-}
-
-#[test]
-fn multicast_loads_reach_the_ctas_of_the_mask() {
-    const SENT: [(u32, u16, [u32; 2]); 3] = [(0, 0b1111, [0, 0]), (2, 0b1010, [0, 16]), (3, 0b0001, [16, 8])];
-    const BYTES: u32 = 16 * 8 * 2;
-    on_every_schedule(
-        |machine| {
-            let x = machine.input(&elements(32, 32));
-            let map = matrix(x, [32, 32], [16, 8], Swizzle::B32);
-            let out = machine.buffer(8 * 3 * BYTES as usize);
-            machine.write(out, &[0u16; 8 * 3 * BYTES as usize / 2]).unwrap();
-            let kernel = move || {
-                let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
-                let rank = cluster_ctarank();
-                assert_eq!((cluster_nctarank(), nclusterid_x()), (4, 2));
-                assert_eq!((clusterid_x(), rank), (block_idx_x() / 4, block_idx_x() % 4));
-                if thread_idx_x() == 0 {
-                    init(bar, &[1]);
-                }
-                cluster_sync();
-                let gets = |&(_, mask, _): &(u32, u16, [u32; 2])| mask >> rank & 1 == 1;
-                if thread_idx_x() == 0 {
-                    let copies = SENT.iter().filter(|sent| gets(sent)).count() as u32;
-                    mbarrier_arrive_expect_tx(bar, copies * BYTES);
-                    for (i, &(_, ctas, at)) in SENT.iter().enumerate().filter(|(_, sent)| sent.0 == rank) {
-                        let to = tile + i as u32 * BYTES;
-                        cp_async_bulk_tensor_2d_load_multicast(to, &map.encode(), at, bar, ctas);
-                    }
-                }
-                wait(bar, 0);
-                for (i, _) in SENT.iter().enumerate().filter(|(_, sent)| gets(sent)) {
-                    let at = i as u32 * BYTES;
-                    dump(tile + at, out + u64::from(block_idx_x() * 3 * BYTES + at), BYTES);
-                }
-                cluster_sync();
-            };
-            let launch = Launch::new("multicast", 8, 32, TILE + 3 * BYTES, kernel).cluster(4);
-            ((map, out), vec![launch])
-        },
-        |result, machine, (map, out)| {
-            result.unwrap_or_else(|report| panic!("{report}"));
-            for cta in 0..8 {
-                for (i, (_, mask, at)) in SENT.into_iter().enumerate() {
-                    let tile = *out + u64::from((cta * 3 + i as u32) * BYTES);
-                    let tile = machine.read::<u16>(tile, BYTES as usize / 2).unwrap();
-                    let expected = loaded(map, at.map(|i| i as i32));
-                    let got = mask >> (cta % 4) & 1 == 1;
-                    assert_eq!(tile, if got { expected } else { vec![0; tile.len()] }, "CTA {cta}, copy {i}");
-                }
-            }
-        },
-    );
-}
-
-/// One CTA of 64 lanes writes a box to shared memory and stores it at `at`.
-fn store(map: TensorMap, at: [i32; 2]) {
-    let tile = dynamic_shared() + TILE;
-    for number in (thread_idx_x()..map.box_bytes() / 16).step_by(block_dim_x() as usize) {
-        let first = 8 * number + 0x100;
-        let pair = |i: u32| (first + 2 * i + 1) << 16 | (first + 2 * i);
-        st_shared(tile + place(map.swizzle, number), [pair(0), pair(1), pair(2), pair(3)]);
-    }
-    fence_proxy_async_shared();
-    bar_sync();
-    if thread_idx_x() == 0 {
-        cp_async_bulk_tensor_2d_store(&map.encode(), at.map(|i| i as u32), tile);
-        cp_async_bulk_commit_group();
-        cp_async_bulk_wait_group(0);
-    }
-}
-
-#[test]
-fn tensor_stores_write_the_box_clipped_at_every_edge() {
-    for swizzle in SWIZZLES {
-        let span = columns(swizzle) as i32;
-        for at in
-            [[0, 0], [3, 5], [-3, 0], [0, -5], [72 - 3, 24 - 3], [-span, 0], [72, 0], [0, 24], [-1, -16]]
-        {
-            on_every_schedule(
-                |machine| {
-                    let y = machine.buffer(72 * 24 * 2);
-                    machine.write(y, &[7u16; 72 * 24]).unwrap();
-                    let map = matrix(y, [72, 24], [columns(swizzle), 16], swizzle);
-                    let kernel = move || store(map, at);
-                    (map, vec![Launch::new("store", 1, 64, TILE + map.box_bytes(), kernel)])
-                },
-                |result, machine, map| {
-                    result.unwrap_or_else(|report| panic!("{swizzle:?} at {at:?}: {report}"));
-                    let y = machine.read::<u16>(map.address, 72 * 24).unwrap();
-                    for (i, value) in (0..).zip(y) {
-                        let (column, row) = (i % 72 - at[0], i / 72 - at[1]);
-                        let inside = (0..span).contains(&column) && (0..16).contains(&row);
-                        let expected = if inside { (row * span + column) as u16 + 0x100 } else { 7 };
-                        assert_eq!(value, expected, "{swizzle:?} at {at:?}, element {i}");
-                    }
-                },
-            );
-        }
     }
 }
 
@@ -290,149 +82,6 @@ fn tensor_stores_read_only_what_they_write() {
             assert!(machine.read::<u16>(y + 26, 1).is_err());
         },
     );
-}
-
-/// d = c + a · bᵀ with a: 64 × 64, b: 2 · VALUES × 64, in commit groups of `steps` steps.
-#[derive(Clone, Copy)]
-struct Product<const VALUES: usize> {
-    a: TensorMap,
-    b: TensorMap,
-    d: u64,
-    steps_per_group: usize,
-    in_flight: u32,
-}
-
-const DEPTH: u32 = 64;
-
-/// The initial accumulators: whole numbers, other ones for each element.
-fn initial(row: u32, column: u32) -> f32 {
-    (row * 3 + column * 5) as f32 - 100.0
-}
-
-impl<const VALUES: usize> Product<VALUES> {
-    const N: u32 = 2 * VALUES as u32;
-    const SHARED: u32 = TILE + (64 + Self::N) * DEPTH * 2;
-
-    fn kernel(self) {
-        let (bar, tile) = (dynamic_shared() + BARS, dynamic_shared() + TILE);
-        let swizzle = self.a.swizzle;
-        let (a, b) = (tile, tile + 64 * DEPTH * 2);
-        if thread_idx_x() == 0 {
-            init(bar, &[1]);
-            mbarrier_arrive_expect_tx(bar, (64 + Self::N) * DEPTH * 2);
-            for panel in 0..DEPTH / columns(swizzle) {
-                let at = [panel * columns(swizzle), 0];
-                cp_async_bulk_tensor_2d_load(a + panel * self.a.box_bytes(), &self.a.encode(), at, bar);
-                cp_async_bulk_tensor_2d_load(b + panel * self.b.box_bytes(), &self.b.encode(), at, bar);
-            }
-        }
-        bar_sync();
-        let mut acc: [f32; VALUES] = std::array::from_fn(|i| {
-            let (row, column) = accumulator_place(i);
-            initial(row, column)
-        });
-        wait(bar, 0);
-
-        let operand = |start: u32, map: &TensorMap, step: u32| {
-            let (panel, within) = (step * 32 / swizzle.span(), step * 32 % swizzle.span());
-            descriptor(swizzle, start + panel * map.box_bytes() + within, map.box_bytes())
-        };
-        let steps: [_; DEPTH as usize / 16] =
-            std::array::from_fn(|step| [operand(a, &self.a, step as u32), operand(b, &self.b, step as u32)]);
-        for group in steps.chunks(self.steps_per_group) {
-            wgmma_f16(&mut acc, group);
-            wgmma_wait_group(self.in_flight, &mut acc);
-        }
-        wgmma_wait_group(0, &mut acc);
-        for (i, value) in acc.into_iter().enumerate() {
-            let (row, column) = accumulator_place(i);
-            st_global(self.d + 4 * u64::from(row * Self::N + column), value.to_bits());
-        }
-    }
-
-    fn is_right(swizzle: Swizzle, steps_per_group: usize, in_flight: u32) {
-        let (a, b) = (integers(64 * DEPTH, 1), integers(Self::N * DEPTH, 2));
-        let expected: Vec<_> = product(&a, &b, DEPTH as usize)
-            .into_iter()
-            .zip(0..)
-            .map(|(sum, i)| sum + f64::from(initial(i / Self::N, i % Self::N)))
-            .collect();
-        on_every_schedule(
-            |machine| {
-                let (a, b) = (machine.input(&a), machine.input(&b));
-                let product = Self {
-                    a: matrix(a, [DEPTH, 64], [columns(swizzle), 64], swizzle),
-                    b: matrix(b, [DEPTH, Self::N], [columns(swizzle), Self::N], swizzle),
-                    d: machine.buffer(64 * Self::N as usize * 4),
-                    steps_per_group,
-                    in_flight,
-                };
-                (product.d, vec![Launch::new("product", 1, 128, Self::SHARED, move || product.kernel())])
-            },
-            |result, machine, &d| {
-                let what =
-                    format!("N {}, {swizzle:?}, {steps_per_group} steps, {in_flight} in flight", Self::N);
-                let stats = result.unwrap_or_else(|report| panic!("{what}: {report}"));
-                assert_eq!(stats.ctas, 1);
-                let d = machine.read::<f32>(d, expected.len()).unwrap();
-                assert!(d.iter().zip(&expected).all(|(d, expected)| f64::from(*d) == *expected), "{what}");
-            },
-        );
-    }
-}
-
-#[test]
-fn a_descriptor_one_granule_off_gives_another_product() {
-    for (a, b) in [(1, 0), (0, 1), (-1, 0), (0, 2)] {
-        for swizzle in SWIZZLES {
-            let (values_a, values_b) = (integers(64 * DEPTH, 1), integers(64 * DEPTH, 2));
-            for schedule in Schedule::standard(20) {
-                let mut machine = Machine::new();
-                let (values_a, values_b) = (machine.input(&values_a), machine.input(&values_b));
-                let dims = [DEPTH, 64];
-                let product = Product::<32> {
-                    a: matrix(values_a, dims, [columns(swizzle), 64], swizzle),
-                    b: matrix(values_b, dims, [columns(swizzle), 64], swizzle),
-                    d: machine.buffer(64 * 64 * 4),
-                    steps_per_group: 4,
-                    in_flight: 0,
-                };
-                let launch =
-                    || [Launch::new("product", 1, 128, Product::<32>::SHARED, move || product.kernel())];
-                machine.run(&launch(), &schedule).unwrap_or_else(|report| panic!("{report}"));
-                let right = machine.read::<u32>(product.d, 64 * 64).unwrap();
-                let off = schedule.with(Site::all(Op::WgmmaF16).does(Action::DescriptorAdd { a, b }));
-                match machine.run(&launch(), &off) {
-                    Ok(_) => {
-                        let wrong = machine.read::<u32>(product.d, 64 * 64).unwrap();
-                        assert_ne!(wrong, right, "{swizzle:?}, a {a}, b {b}");
-                    }
-                    Err(Report { kind: Kind::Poison { .. } | Kind::OutOfBounds { .. }, .. }) => {}
-                    Err(report) => panic!("{swizzle:?}, a {a}, b {b}: {report}"),
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn wgmma_products_of_every_swizzle() {
-    for swizzle in SWIZZLES {
-        Product::<4>::is_right(swizzle, 4, 0);
-        Product::<12>::is_right(swizzle, 1, 1);
-    }
-}
-
-#[test]
-fn wgmma_products_of_many_n_with_and_without_a_group_in_flight() {
-    for (steps_per_group, in_flight) in [(4, 0), (1, 0), (2, 1)] {
-        Product::<4>::is_right(Swizzle::B128, steps_per_group, in_flight);
-        Product::<8>::is_right(Swizzle::B128, steps_per_group, in_flight);
-        Product::<12>::is_right(Swizzle::B128, steps_per_group, in_flight);
-        Product::<32>::is_right(Swizzle::B128, steps_per_group, in_flight);
-        Product::<72>::is_right(Swizzle::B128, steps_per_group, in_flight);
-        Product::<128>::is_right(Swizzle::B128, steps_per_group, in_flight);
-    }
 }
 
 /// Two warpgroups that multiply the same shared memory, which generic stores have filled.
@@ -564,64 +213,6 @@ fn accumulators_and_operands_of_wgmma() {
                 (Ok(_), None) => {}
                 (Err(report), Some(is)) => assert!(is(&report.kind), "{number}: {report}"),
                 (result, _) => panic!("{number}: {result:?}"),
-            },
-        );
-    }
-}
-
-#[test]
-fn stmatrix_stores_what_ldmatrix_loads() {
-    on_every_schedule(
-        |machine| {
-            let out = machine.buffer(2 * 512 + 2 * 512);
-            let kernel = move || {
-                let (lane, warp) = (thread_idx_x() % 32, thread_idx_x() / 32);
-                let tile = dynamic_shared() + TILE + warp * 512;
-                let values = [0, 1, 2, 3].map(|i| thread_idx_x() << 16 | i);
-                // Row r of matrix i at 16 (4 r + i).
-                let row = tile + (lane % 8 * 4 + lane / 8) * 16;
-                stmatrix_x4(row, values);
-                bar_warp_sync();
-                let at = u64::from(thread_idx_x() * 16);
-                st_global(out + at, ld_shared::<[u32; 4]>(tile + lane * 16));
-                st_global(out + 1024 + at, ldmatrix_x4(row));
-            };
-            (out, vec![Launch::new("stmatrix", 1, 64, TILE + 1024, kernel)])
-        },
-        |result, machine, &out| {
-            result.unwrap_or_else(|report| panic!("{report}"));
-            let chunks = machine.read::<[u32; 4]>(out, 128).unwrap();
-            for (i, chunk) in (0..64).zip(&chunks) {
-                // Word t of row r of matrix i is register i of lane 4 r + t.
-                let (warp, row, matrix) = (i / 32, i % 32 / 4, i % 4);
-                let expected = [0, 1, 2, 3].map(|t| (32 * warp + 4 * row + t) << 16 | matrix);
-                assert_eq!(*chunk, expected, "chunk {i}");
-            }
-            for (thread, registers) in (0..64u32).zip(&chunks[64..]) {
-                assert_eq!(*registers, [0, 1, 2, 3].map(|i| thread << 16 | i));
-            }
-        },
-    );
-}
-
-#[test]
-fn stmatrix_is_a_write_of_the_warp() {
-    let kernel = |sync: bool| {
-        move || {
-            let lane = thread_idx_x() % 32;
-            stmatrix_x4(dynamic_shared() + lane * 16, [lane; 4]);
-            if sync {
-                bar_warp_sync();
-            }
-            let _ = ld_shared::<u32>(dynamic_shared() + lane * 16);
-        }
-    };
-    for sync in [true, false] {
-        on_every_schedule(
-            |_| ((), vec![Launch::new("stmatrix", 1, 32, TILE, kernel(sync))]),
-            |result, _, ()| {
-                let raced = matches!(&result, Err(report) if matches!(report.kind, Kind::Race { .. }));
-                assert_eq!(raced, !sync, "{result:?}");
             },
         );
     }
