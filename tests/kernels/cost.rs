@@ -167,5 +167,4 @@ fn rank_zero_is_free() {
     }
 }
 
-for_each_operation!(costs: costs_of_gemm Gemm, costs_of_split_k GemmSplitK, costs_of_fused Fused, costs_of_recompute FusedRecompute, costs_of_cooperative FusedCooperative,
-    costs_of_shrink Shrink, costs_of_expand Expand);
+for_each_operation!(costs: gemm split_k fused recompute cooperative shrink expand);

@@ -211,10 +211,8 @@ fn all_is_tried(operation: Operation) {
     assert!(all_wrong.is_empty(), "{}", all_wrong.join("\n"));
 }
 
-for_each_operation!(long: long_in_gemm Gemm, long_in_split_k GemmSplitK, long_in_fused Fused, long_in_recompute FusedRecompute,
-    long_in_cooperative FusedCooperative, long_in_shrink Shrink, long_in_expand Expand);
-for_each_operation!(all_is_tried: gemm Gemm, split_k GemmSplitK, fused Fused, recompute FusedRecompute, cooperative FusedCooperative,
-    shrink Shrink, expand Expand);
+for_each_operation!(long: gemm split_k fused recompute cooperative shrink expand);
+for_each_operation!(all_is_tried: gemm split_k fused recompute cooperative shrink expand);
 
 #[test]
 fn all_of_a_layer_is_tried() {

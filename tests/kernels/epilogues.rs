@@ -68,8 +68,7 @@ fn epilogues(operation: Operation) {
 }
 
 // (The shrink has none.)
-for_each_operation!(epilogues: epilogues_of_gemm Gemm, epilogues_of_split_k GemmSplitK, epilogues_of_fused Fused,
-    epilogues_of_recompute FusedRecompute, epilogues_of_cooperative FusedCooperative, epilogues_of_expand Expand);
+for_each_operation!(epilogues: gemm split_k fused recompute cooperative expand);
 
 /// GELU in the form with tanh.
 fn gelu(t: f64) -> f64 {

@@ -44,5 +44,4 @@ fn at_true_k(operation: Operation) {
     println!("{} of (entry, cluster, K), {} with their ranks", distinct.len(), all.len());
 }
 
-for_each_operation!(at_true_k: planned_gemm Gemm, planned_split_k GemmSplitK, planned_fused Fused, planned_recompute FusedRecompute,
-    planned_cooperative FusedCooperative, planned_shrink Shrink, planned_expand Expand);
+for_each_operation!(at_true_k: gemm split_k fused recompute cooperative shrink expand);

@@ -130,8 +130,7 @@ fn random(operation: Operation) {
     }
 }
 
-crate::suite::for_each_operation!(random: random_gemm Gemm, random_split_k GemmSplitK, random_fused Fused, random_recompute FusedRecompute, random_cooperative FusedCooperative,
-    random_shrink Shrink, random_expand Expand);
+crate::suite::for_each_operation!(random: gemm split_k fused recompute cooperative shrink expand);
 
 #[test]
 fn every_kernel_has_random_cases() {

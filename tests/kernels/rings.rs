@@ -51,8 +51,5 @@ fn under_many_schedules(operation: Operation) {
     }
 }
 
-for_each_operation!(under_many_schedules: many_schedules_of_gemm Gemm, many_schedules_of_split_k GemmSplitK,
-    many_schedules_of_fused Fused, many_schedules_of_recompute FusedRecompute, many_schedules_of_cooperative FusedCooperative,
-    many_schedules_of_shrink Shrink, many_schedules_of_expand Expand);
-for_each_operation!(around: around_in_gemm Gemm, around_in_fused Fused, around_in_recompute FusedRecompute, around_in_cooperative FusedCooperative,
-    around_in_shrink Shrink);
+for_each_operation!(under_many_schedules: gemm split_k fused recompute cooperative shrink expand);
+for_each_operation!(around: gemm fused recompute cooperative shrink);

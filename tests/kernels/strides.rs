@@ -57,5 +57,4 @@ fn strides(operation: Operation) {
     hold_all(operation, 2, cases);
 }
 
-for_each_operation!(strides: strides_of_gemm Gemm, strides_of_split_k GemmSplitK, strides_of_fused Fused, strides_of_recompute FusedRecompute, strides_of_cooperative FusedCooperative,
-    strides_of_shrink Shrink, strides_of_expand Expand);
+for_each_operation!(strides: gemm split_k fused recompute cooperative shrink expand);

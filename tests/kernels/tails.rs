@@ -48,7 +48,5 @@ fn ranks(operation: Operation) {
     });
 }
 
-for_each_operation!(sizes: sizes_of_gemm Gemm, sizes_of_split_k GemmSplitK, sizes_of_fused Fused, sizes_of_recompute FusedRecompute, sizes_of_cooperative FusedCooperative,
-    sizes_of_shrink Shrink, sizes_of_expand Expand);
-for_each_operation!(ranks: ranks_of_fused Fused, ranks_of_recompute FusedRecompute, ranks_of_cooperative FusedCooperative, ranks_of_shrink Shrink,
-    ranks_of_expand Expand);
+for_each_operation!(sizes: gemm split_k fused recompute cooperative shrink expand);
+for_each_operation!(ranks: fused recompute cooperative shrink expand);

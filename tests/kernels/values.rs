@@ -126,14 +126,8 @@ fn unfused_values() {
     }
 }
 
-for_each_operation!(nan_in_x: nan_in_gemm Gemm, nan_in_split_k GemmSplitK, nan_in_fused Fused, nan_in_recompute FusedRecompute,
-    nan_in_cooperative FusedCooperative, nan_in_expand Expand);
-for_each_operation!(infinity_in_x: infinity_in_gemm Gemm, infinity_in_split_k GemmSplitK, infinity_in_fused Fused,
-    infinity_in_recompute FusedRecompute, infinity_in_cooperative FusedCooperative);
-for_each_operation!(h_overflows: h_overflows_in_fused Fused, h_overflows_in_recompute FusedRecompute,
-    h_overflows_in_cooperative FusedCooperative, h_overflows_in_shrink Shrink, h_overflows_in_expand Expand);
-for_each_operation!(y_overflows: y_overflows_in_gemm Gemm, y_overflows_in_split_k GemmSplitK, y_overflows_in_fused Fused,
-    y_overflows_in_recompute FusedRecompute, y_overflows_in_cooperative FusedCooperative);
-for_each_operation!(infinite_h_and_a_column_range: infinite_h_in_fused Fused,
-    infinite_h_in_recompute FusedRecompute, infinite_h_in_cooperative FusedCooperative,
-    infinite_h_in_expand Expand);
+for_each_operation!(nan_in_x: gemm split_k fused recompute cooperative expand);
+for_each_operation!(infinity_in_x: gemm split_k fused recompute cooperative);
+for_each_operation!(h_overflows: fused recompute cooperative shrink expand);
+for_each_operation!(y_overflows: gemm split_k fused recompute cooperative);
+for_each_operation!(infinite_h_and_a_column_range: fused recompute cooperative expand);
