@@ -1,13 +1,15 @@
 //! What is reported, and not where it is allowed.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{divergence, operand, race},
+    snippets::run_on,
+};
 use fused_lora_simt::{Allowance, Allowed, Kind, Op, Schedule, Site};
-use kinds::{divergence, operand, race};
-use snippets::run_on;
 
 /// Without the allowance a report of this kind, with it none; at another instruction it does not help.
 fn is_needed(lanes: u32, body: &str, op: Op, allowed: Allowed, is_it: impl Fn(&Kind) -> bool) {

@@ -7,7 +7,7 @@ mod common {
 }
 
 use common::{
-    hopper::{accumulator_place, cluster_sync, descriptor, init, integers, matrix, product, wait},
+    hopper::{accumulator_place, cluster_sync, descriptor, init, integers, matrix, wait},
     kinds::{
         deadlock, departed, divergence, early, misaligned, not_started, not_waited, operand, out_of_bounds,
         poison, proxy, race,
@@ -74,11 +74,6 @@ fn drop_all(op: Op) -> Mutation {
 /// The map of a matrix in one piece, as a kernel takes it.
 fn map(address: u64, rows: u32, columns: u32, box_dims: [u32; 2], swizzle: Swizzle) -> [u64; 16] {
     matrix(address, [columns, rows], box_dims, swizzle).encode()
-}
-
-/// The four steps of a tile of 64 f16 of depth.
-fn steps(a: u32, b: u32) -> [[u64; 2]; 4] {
-    [0, 2, 4, 6].map(|i| [a, b].map(|at| descriptor(Swizzle::B128, at, 16) + i))
 }
 
 const TILE: u32 = 64 * 128;
@@ -150,148 +145,6 @@ fn a_tensor_load_is_for_whoever_has_waited_for_its_mbarrier() {
         // No longer the pattern that is read, or no longer aligned.
         .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).does(Action::AddressXor(64)), misaligned)
         .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).occurrence(1).does(Action::AddressXor(TILE)), race);
-}
-
-/// A ring of `STAGES` tiles of x and w: one warp loads, two warpgroups multiply, 128 × 64 of y for each CTA.
-const STAGES: u32 = 2;
-const N: u32 = 64;
-const STAGE: u32 = 2 * TILE + N * 128;
-
-/// Which lanes say that a slot is free.
-#[derive(Clone, Copy, PartialEq)]
-enum Release {
-    EachWarp,
-    /// One lane of the warpgroup.
-    OneWarp,
-}
-
-fn ring(x: [u64; 16], w: [u64; 16], y: u64, depth: u32, release: Release) -> impl Fn() + Clone {
-    move || {
-        let full = |stage: u32| dynamic_shared() + STAGES * STAGE + 8 * stage;
-        let empty = |stage: u32| full(STAGES) + 8 * stage;
-        let tile = |stage: u32| dynamic_shared() + STAGE * stage;
-        let lane = thread_idx_x();
-        if lane == 0 {
-            for stage in 0..STAGES {
-                mbarrier_init(full(stage), 1);
-                mbarrier_init(empty(stage), if release == Release::EachWarp { 8 } else { 2 });
-            }
-            fence_mbarrier_init();
-        }
-        bar_sync();
-        if lane >= 256 {
-            if lane == 256 {
-                for k in 0..depth {
-                    let (stage, round) = (k % STAGES, k / STAGES);
-                    wait(empty(stage), round & 1 ^ 1);
-                    mbarrier_arrive_expect_tx(full(stage), STAGE);
-                    for half in 0..2 {
-                        let to = tile(stage) + half * TILE;
-                        cp_async_bulk_tensor_2d_load(
-                            to,
-                            &x,
-                            [64 * k, 128 * block_idx_x() + 64 * half],
-                            full(stage),
-                        );
-                    }
-                    cp_async_bulk_tensor_2d_load(tile(stage) + 2 * TILE, &w, [64 * k, 0], full(stage));
-                }
-                // Nothing may arrive after the end.
-                for k in depth.saturating_sub(STAGES)..depth {
-                    wait(full(k % STAGES), k / STAGES % 2);
-                }
-            }
-            return;
-        }
-        let warpgroup = lane / 128;
-        let who = if release == Release::EachWarp { 32 } else { 128 };
-        let release = |stage: u32| {
-            if lane.is_multiple_of(who) {
-                mbarrier_arrive(empty(stage));
-            }
-        };
-        let mut acc = [0f32; N as usize / 2];
-        for k in 0..depth {
-            let stage = k % STAGES;
-            wait(full(stage), k / STAGES % 2);
-            wgmma_f16(&mut acc, &steps(tile(stage) + warpgroup * TILE, tile(stage) + 2 * TILE));
-            if k > 0 {
-                // The one before.
-                wgmma_wait_group(1, &mut acc);
-                release((k - 1) % STAGES);
-            }
-        }
-        wgmma_wait_group(0, &mut acc);
-        for (i, &value) in acc.iter().enumerate() {
-            let (row, column) = accumulator_place(i);
-            let row = 128 * block_idx_x() + 64 * warpgroup + row;
-            st_global(y + 4 * u64::from(row * N + column), value.to_bits());
-        }
-    }
-}
-
-fn ring_program(depth: u32, release: Release) -> Program<Build, Check> {
-    let k = 64 * depth;
-    let (x, w) = (integers(256 * k, 1), integers(N * k, 2));
-    let expected = product(&x, &w, k as usize);
-    Program {
-        build: Box::new(move |machine: &mut Machine| {
-            let y = machine.buffer(4 * 256 * N as usize);
-            let x = map(machine.input(&x), 256, k, [64, 64], Swizzle::B128);
-            let w = map(machine.input(&w), N, k, [64, N], Swizzle::B128);
-            let shared = STAGES * STAGE + 64;
-            (vec![Launch::new("ring", 2, 288, shared, ring(x, w, y, depth, release))], y)
-        }),
-        check: Box::new(move |machine: &Machine, y| {
-            let y = machine.read::<f32>(y, 256 * N as usize).unwrap();
-            assert_eq!(y.into_iter().map(f64::from).collect::<Vec<_>>(), expected);
-        }),
-    }
-}
-
-#[test]
-fn a_ring_of_tensor_loads_and_wgmma() {
-    let program = ring_program(5, Release::EachWarp);
-    let wait = Site::all(Op::WgmmaWaitGroup);
-    let load = Site::all(Op::CpAsyncBulkTensor2dLoad);
-    let arrive = Site::all(Op::MbarrierArrive);
-    let wgmma = Site::all(Op::WgmmaF16);
-    program
-        .holds()
-        // A slot is released before its wgmma is done.
-        .fails(&wait.clone().does(Action::WaitGroup(1)), |kind| race(kind) || not_waited(kind))
-        .fails(&arrive.clone().does(Action::Weaken), race)
-        .fails(&arrive.does(Action::Drop), deadlock)
-        // The slots are not waited for by the producer; the data is not by the consumers.
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(256).does(Action::Drop), |kind| {
-            race(kind) || operand(kind)
-        })
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(256).does(Action::ParityFlip), |kind| {
-            race(kind) || operand(kind) || deadlock(kind)
-        })
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(77).does(Action::Drop), early)
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(77).does(Action::ParityFlip), |kind| {
-            early(kind) || deadlock(kind)
-        })
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(200).does(Action::Weaken), race)
-        .fails(&load.occurrence(2).does(Action::Drop), deadlock)
-        .fails(&Site::all(Op::FenceMbarrierInit).does(Action::Drop), proxy)
-        .fails(&Site::all(Op::MbarrierInit).does(Action::CountDelta(-1)), |kind| operand(kind) || race(kind))
-        .fails(&Site::all(Op::MbarrierInit).does(Action::CountDelta(1)), deadlock)
-        // A whole tile further: the last stage's B would be read beyond its end.
-        .fails(&wgmma.clone().does(Action::DescriptorAdd { a: 0, b: 1 << 14 }), operand)
-        .fails(&wgmma.lane(5).does(Action::DescriptorAdd { a: 2, b: 0 }), operand)
-        .fails(&Site::all(Op::WgmmaF16).lane(5).does(Action::Drop), divergence)
-        .fails(&wait.does(Action::Drop), |kind| race(kind) || not_waited(kind));
-}
-
-#[test]
-fn wgmma_is_done_for_whoever_hears_of_a_warp_that_has_waited() {
-    // The groups are those of the warpgroup, so that one of its warps speaks for all.
-    ring_program(5, Release::OneWarp)
-        .holds()
-        .fails(&Site::all(Op::WgmmaWaitGroup).occurrence(0).does(Action::WaitGroup(1)), race)
-        .fails(&Site::all(Op::WgmmaWaitGroup).occurrence(2).does(Action::WaitGroup(1)), race);
 }
 
 #[test]

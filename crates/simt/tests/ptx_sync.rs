@@ -1,13 +1,15 @@
 //! PTX snippets: atomics, fences, barriers, mbarriers, and what happens without them.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{deadlock, early, operand},
+    snippets::{fails_on, launch, run_on, words, words_on},
+};
 use fused_lora_simt::{Kind, Machine, Report, Schedule};
-use kinds::{deadlock, early, operand};
-use snippets::{fails_on, launch, run_on, words, words_on};
 
 /// The words of the lanes of a cluster of two CTAs with a warp each.
 fn run(body: &str, schedule: &Schedule) -> Result<Vec<u32>, Report> {

@@ -2,7 +2,31 @@
 
 use fused_lora_simt::{Element, Kind, Machine, Report, Schedule, Swizzle, Tensor, ptx::Module};
 
-const HEAD: &str = ".version 8.6\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 memory[];\n.visible .entry test(\n\t.param .u64 to,\n\t.param .align 64 .b8 map[128],\n\t.param .align 64 .b8 out[128]\n)\n{\n.reg .pred %p<8>;\n.reg .b32 %r<64>, %lane, %mem, %bar;\n.reg .b64 %d<16>, %to, %at, %map, %out;\n.reg .f32 %c<16>, %e<16>;\nmov.u32 %lane, %tid.x;\nmov.u32 %mem, memory;\nadd.u32 %bar, %mem, 8192;\nld.param.u64 %to, [to];\nmov.b64 %d0, map;\ncvta.param.u64 %map, %d0;\nmov.b64 %d0, out;\ncvta.param.u64 %out, %d0;\nsetp.eq.u32 %p1, %lane, 0;\n";
+const HEAD: &str = "\
+.version 8.6
+.target sm_90a
+.address_size 64
+.extern .shared .align 1024 .b8 memory[];
+.visible .entry test(
+    .param .u64 to,
+    .param .align 64 .b8 map[128],
+    .param .align 64 .b8 out[128]
+)
+{
+.reg .pred %p<8>;
+.reg .b32 %r<64>, %lane, %mem, %bar;
+.reg .b64 %d<16>, %to, %at, %map, %out;
+.reg .f32 %c<16>, %e<16>;
+mov.u32 %lane, %tid.x;
+mov.u32 %mem, memory;
+add.u32 %bar, %mem, 8192;
+ld.param.u64 %to, [to];
+mov.b64 %d0, map;
+cvta.param.u64 %map, %d0;
+mov.b64 %d0, out;
+cvta.param.u64 %out, %d0;
+setp.eq.u32 %p1, %lane, 0;
+";
 
 fn run(
     machine: &mut Machine,
@@ -20,6 +44,12 @@ fn run(
     }
     let launch = module.launch(&module.entries()[0], &parameters, 1, lanes, 16 * 1024);
     machine.run(&[launch], schedule).map(|_| ())
+}
+
+/// A tensor of one dimension, all of it in its box.
+fn line(address: u64, element: Element, length: u32) -> Tensor {
+    let (dims, box_dims) = (vec![length.into()], vec![length]);
+    Tensor { address, element, dims, strides: vec![], box_dims, swizzle: Swizzle::None }
 }
 
 /// A dense tensor of these dimensions whose every element is its number, loaded by a box and stored at the same place.
@@ -146,14 +176,7 @@ fn products_of(words: &[u16], body: &str, schedule: &Schedule) -> Result<Vec<f32
     let mut machine = Machine::new();
     let from = machine.input(words);
     let to = machine.buffer(128 * 16);
-    let map = Tensor {
-        address: from,
-        element: Element::F16,
-        dims: vec![8],
-        strides: vec![],
-        box_dims: vec![8],
-        swizzle: Swizzle::None,
-    };
+    let map = line(from, Element::F16, 8);
     // Descriptors without a swizzle: leading 128 and stride 256 bytes, both ways alike.
     let text = format!(
         "mov.u32 %r1, %lane; mov.b64 %d1, {from};
@@ -363,14 +386,7 @@ fn tensor_maps_made_by_a_kernel() {
         let mut machine = Machine::new();
         let to = machine.buffer(256 + 128);
         machine.write(to, &[100u32; 64]).expect("it is there");
-        let map = Tensor {
-            address: to,
-            element: Element::U32,
-            dims: vec![4],
-            strides: vec![],
-            box_dims: vec![4],
-            swizzle: Swizzle::None,
-        };
+        let map = line(to, Element::U32, 4);
         run(&mut machine, body, 32, (to, [&map, &map]), schedule)?;
         machine.read::<u32>(to, 64)
     };
@@ -410,14 +426,7 @@ fn bulk_copies_without_a_map() {
         let mut machine = Machine::new();
         let to = machine.buffer(1024);
         machine.write(to, &(0..256).collect::<Vec<u32>>()).expect("it is there");
-        let map = Tensor {
-            address: to,
-            element: Element::U32,
-            dims: vec![4],
-            strides: vec![],
-            box_dims: vec![4],
-            swizzle: Swizzle::None,
-        };
+        let map = line(to, Element::U32, 4);
         run(&mut machine, body, 32, (to, [&map, &map]), schedule)?;
         machine.read::<u32>(to, 256)
     };

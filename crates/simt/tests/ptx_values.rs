@@ -1,13 +1,15 @@
 //! PTX snippets: what arithmetic, conversions, addresses and accesses of all widths give.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{misaligned, out_of_bounds, poison},
+    snippets::{fails_on, launch, parse, words},
+};
 use fused_lora_simt::{Kind, Machine, Schedule};
-use kinds::{misaligned, out_of_bounds, poison};
-use snippets::{fails_on, launch, parse, words};
 
 /// The same word in all lanes.
 fn value(body: &str) -> u32 {
@@ -131,8 +133,8 @@ fn approximations_stay_within_their_bounds() {
     ] {
         let mut seen = Vec::new();
         for seed in 0..12 {
-            let found =
-                snippets::run_on(32, instruction, &Schedule::random(seed)).expect("nothing is wrong")[0];
+            let found = common::snippets::run_on(32, instruction, &Schedule::random(seed))
+                .expect("nothing is wrong")[0];
             let error = (f64::from(f32::from_bits(found)) - exact).abs();
             assert!(error <= exact.abs() * relative, "{instruction} {found:x}");
             seen.push(found);

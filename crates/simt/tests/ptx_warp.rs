@@ -1,13 +1,15 @@
 //! PTX snippets: what lanes of a warp exchange, and matrices in registers.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{early, operand},
+    snippets::{fails_on, run_on, words},
+};
 use fused_lora_simt::{Kind, Schedule};
-use kinds::{early, operand};
-use snippets::{fails_on, run_on, words};
 
 fn expect(body: &str, of_lane: impl Fn(u32) -> u32) {
     assert_eq!(words(body), (0..32).map(of_lane).collect::<Vec<_>>(), "{body}");
