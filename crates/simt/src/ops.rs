@@ -335,9 +335,7 @@ pub fn shfl_bfly(value: u32, mask: u32) -> u32 {
 /// An exchange among the lanes of a mask; dropped it gives `dropped`.
 #[track_caller]
 pub(crate) fn exchange(op: Op, kind: Exchange, mask: u32, given: [u32; 4], dropped: [u32; 4]) -> [u32; 4] {
-    execute_together(op, Location::caller(), dropped, |run, site, _| {
-        run.exchange(op, site, kind, mask, given)
-    })
+    execute_together(op, Location::caller(), dropped, |run, site, _| run.exchange(site, kind, mask, given))
 }
 
 /// `elect.sync`: the leader of the lanes in a mask, by the schedule's seed and the mask always the same; and whether this lane is

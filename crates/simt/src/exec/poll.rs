@@ -6,7 +6,6 @@ use crate::{
     fault::Allowed,
     run::{Outcome, Run, Stop},
     schedule::Asynchrony,
-    site::Op,
     state::mbarrier::of_state,
 };
 
@@ -60,7 +59,7 @@ impl Run {
         phase: Phase,
         relaxed: bool,
     ) -> Outcome<bool> {
-        let (number, parity) = self.waited(Op::MbarrierTestWait, site, bar, phase)?;
+        let (number, parity) = self.waited(site, bar, phase)?;
         let Some(parity) = parity else { return Ok(self.pass_mbarrier(number, relaxed)) };
         if self.cta().mbarriers[number].phase & 1 != parity {
             return Ok(self.pass_mbarrier(number, relaxed));
@@ -82,12 +81,12 @@ impl Run {
     }
 
     /// The mbarrier of a wait, and the parity that it waits for; none if the phase of a state is complete.
-    fn waited(&mut self, op: Op, site: u32, bar: u32, phase: Phase) -> Outcome<(usize, Option<u32>)> {
-        let number = self.own_mbarrier(op, site, bar)?;
+    fn waited(&mut self, site: u32, bar: u32, phase: Phase) -> Outcome<(usize, Option<u32>)> {
+        let number = self.own_mbarrier(site, bar)?;
         let parity = match phase {
             Phase::Parity(parity) if parity > 1 && self.allows(Allowed::WideParity, site) => Some(parity & 1),
             Phase::Parity(parity) if parity > 1 => {
-                return Err(self.operand(op, site, format!("parity {parity}, which is 0 or 1")));
+                return Err(self.operand(site, format!("parity {parity}, which is 0 or 1")));
             }
             Phase::Parity(parity) => Some(parity),
             Phase::State(state) => {
@@ -99,7 +98,7 @@ impl Run {
                     _ => {
                         let reason =
                             format!("the state {state:#x} is of no current phase, nor of the one before");
-                        return Err(self.operand(op, site, reason));
+                        return Err(self.operand(site, reason));
                     }
                 }
             }
@@ -118,8 +117,7 @@ impl Run {
         relaxed: bool,
         first: bool,
     ) -> Outcome<Option<bool>> {
-        let op = self.sites.get(site).info.op;
-        let (number, parity) = self.waited(op, site, bar, phase)?;
+        let (number, parity) = self.waited(site, bar, phase)?;
         let current = self.current;
         let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         let lane = &mut cta.lanes[current.lane];
