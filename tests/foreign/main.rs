@@ -1,4 +1,5 @@
-//! PTX of other compilers on the strict machine: each kernel is right and nothing is reported, each negative control fails.
+//! PTX of other compilers on the strict machine: each kernel is right and nothing is reported, each negative
+//! control fails.
 //!
 //! ```text
 //! cargo test -p fused-lora-tests --test foreign                           # one kernel of each family

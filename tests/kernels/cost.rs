@@ -71,8 +71,8 @@ fn predicted_mma(kernel: &Kernel, case: &Case) -> u64 {
     mma as u64
 }
 
-/// Of the cooperative kernel, h costs columns of the base's products, and in the last steps, where A goes ahead of W,
-/// products of its own.
+/// Of the cooperative kernel, h costs columns of the base's products, and in the last steps, where A goes
+/// ahead of W, products of its own.
 fn predicted_wgmma(kernel: &Kernel, case: &Case) -> u64 {
     let Kernel { block_n, block_k, h_columns, .. } = *kernel;
     let warpgroups = kernel.block_m as usize / WGMMA_M;

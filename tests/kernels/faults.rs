@@ -1,15 +1,17 @@
 //! Seeded faults: a checker that never failed has not been tested.
 //!
-//! A fault is one thing that the machine does wrong at one place of a kernel, whose text is untouched. Two sets:
+//! A fault is one thing that the machine does wrong at one place of a kernel, whose text is untouched. Two
+//! sets:
 //!
 //! - [`list::FAULTS`] and [`list_sm90::FAULTS`], by name, each with who has to catch it;
-//! - [`classes`]: *every* instruction that synchronises, in every entry: left out, weakened, made to wait for too little or
-//!   the wrong thing, or, in a cluster, to go to another CTA. Those that nobody misses are in [`redundant::REDUNDANT`] with a
-//!   reason; one that is not there fails.
+//! - [`classes`]: *every* instruction that synchronises, in every entry: left out, weakened, made to wait for
+//!   too little or the wrong thing, or, in a cluster, to go to another CTA. Those that nobody misses are in
+//!   [`redundant::REDUNDANT`] with a reason; one that is not there fails.
 //!
-//! Before that, each kernel is clean with the same case. Kernels are compiled from a few functions for many tiles; the named
-//! faults are in each function, the K loop with four slots and with three, x aligned and not; for compute capability 9.0 one
-//! consumer warpgroup and two, one place for staged boxes and two, clusters of 1, 2 and 4.
+//! Before that, each kernel is clean with the same case. Kernels are compiled from a few functions for many
+//! tiles; the named faults are in each function, the K loop with four slots and with three, x aligned and
+//! not; for compute capability 9.0 one consumer warpgroup and two, one place for staged boxes and two,
+//! clusters of 1, 2 and 4.
 
 mod classes;
 mod list;
@@ -34,8 +36,8 @@ fn all_subjects() -> impl Iterator<Item = &'static Subject> {
     SUBJECTS.iter().chain(SM90_SUBJECTS).copied()
 }
 
-/// What is tried, in kernels that run in clusters, on an instruction that has a CTA of the cluster to go to; nothing on
-/// others. (Exchanged ranks would show nothing where every CTA arrives at every other.)
+/// What is tried, in kernels that run in clusters, on an instruction that has a CTA of the cluster to go to;
+/// nothing on others. (Exchanged ranks would show nothing where every CTA arrives at every other.)
 fn actions_in_clusters(op: Op) -> &'static [(&'static str, Action)] {
     match op {
         Op::MbarrierArrive | Op::MbarrierArriveCluster | Op::CpAsyncBulkSharedCluster => {

@@ -40,8 +40,8 @@ fn grids(operation: Operation) {
     });
 }
 
-/// Several tiles for each cluster, the last CTAs of which have no columns, or none of an adapter's: all must go on in
-/// step nevertheless.
+/// Several tiles for each cluster, the last CTAs of which have no columns, or none of an adapter's: all must
+/// go on in step nevertheless.
 #[test]
 fn clusters_with_several_tiles() {
     for kernel in all_kernels().filter(|kernel| kernel.clusters()) {

@@ -1,8 +1,8 @@
-//! Every kernel that the planner picks for what is published ([`plans`](fused_lora_tests::plans)), at its true K, in its true
-//! clusters.
+//! Every kernel that the planner picks for what is published ([`plans`](fused_lora_tests::plans)), at its
+//! true K, in its true clusters.
 //!
-//! Rows and columns are cut down to one cluster with two tiles for each of its CTAs, with the largest of its ranks, and one
-//! with the others; K is not.
+//! Rows and columns are cut down to one cluster with two tiles for each of its CTAs, with the largest of its
+//! ranks, and one with the others; K is not.
 
 use std::collections::BTreeSet;
 

@@ -30,8 +30,8 @@ fn adapter(n: usize, most: usize) -> impl Strategy<Value = AdapterCase> {
     })
 }
 
-/// Segments in the order of their rows, some rows without one. `cuts` holds lengths, in rows, of segments and of
-/// holes before them.
+/// Segments in the order of their rows, some rows without one. `cuts` holds lengths, in rows, of segments and
+/// of holes before them.
 fn segments(m: usize, cuts: &[(usize, usize, usize)], adapters: usize) -> Vec<(Range<usize>, usize)> {
     let mut first = 0;
     let mut rows = Vec::new();

@@ -12,8 +12,8 @@ fn some_rank(kernel: &Kernel) -> usize {
     if kernel.h > 0 { kernel.h as usize - 3 } else { 21 }
 }
 
-/// K from one element to a few steps, and tails on either side of a step, of an `mma`, and of 16 bytes. More steps than a
-/// ring has slots, of any kernel, are in `rings.rs`.
+/// K from one element to a few steps, and tails on either side of a step, of an `mma`, and of 16 bytes. More
+/// steps than a ring has slots, of any kernel, are in `rings.rs`.
 const SOME_K: [usize; 14] = [1, 7, 8, 15, 24, 31, 32, 33, 40, 64, 71, 96, 104, 168];
 
 fn sizes(operation: Operation) {

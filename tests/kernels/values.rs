@@ -12,7 +12,8 @@ use crate::{
 
 const ROW: usize = 3;
 
-/// A case with one adapter for rows 0 to 40 and another for the rest, but for kernels that take one a row tile.
+/// A case with one adapter for rows 0 to 40 and another for the rest, but for kernels that take one a row
+/// tile.
 fn case(kernel: &Kernel, rank: usize) -> Case {
     let n = kernel.block_n as usize + 4;
     let uniform = Case { seed: 14, ..Case::new(50, n, 40, rank) };
@@ -46,8 +47,8 @@ fn nan_in_x(operation: Operation) {
     });
 }
 
-/// An infinity in x makes infinities, not NaN, where only one of base and adapter says which way, or both agree:
-/// the padding of a rank is not multiplied with it.
+/// An infinity in x makes infinities, not NaN, where only one of base and adapter says which way, or both
+/// agree: the padding of a rank is not multiplied with it.
 fn infinity_in_x(operation: Operation) {
     every(operation, |kernel| {
         let planted = vec![(Operand::X, ROW, 5, f32::INFINITY)];
@@ -88,8 +89,9 @@ fn y_overflows(operation: Operation) {
     });
 }
 
-/// An infinite h makes its row's sums in the adapter's columns infinite, and touches no other row and no other column
-/// tile. Beside the range but in its tiles, h meets zeros: NaN, as `Adapter` says (the check allows that there alone).
+/// An infinite h makes its row's sums in the adapter's columns infinite, and touches no other row and no
+/// other column tile. Beside the range but in its tiles, h meets zeros: NaN, as `Adapter` says (the check
+/// allows that there alone).
 fn infinite_h_and_a_column_range(operation: Operation) {
     every(operation, |kernel| {
         let block_n = kernel.block_n as usize;

@@ -323,8 +323,9 @@ pub(crate) fn ldmatrix(op: Op, row: u32, matrices: usize) -> [u32; 4] {
     })
 }
 
-/// `shfl.sync.bfly.b32` with clamp 31 and all lanes of the warp: the value of the lane whose number is this one's XOR
-/// the lower five bits of `mask`. Each lane may give a mask of its own. Dropped, it gives the lane's own value.
+/// `shfl.sync.bfly.b32` with clamp 31 and all lanes of the warp: the value of the lane whose number is this
+/// one's XOR the lower five bits of `mask`. Each lane may give a mask of its own. Dropped, it gives the
+/// lane's own value.
 #[track_caller]
 #[must_use]
 pub fn shfl_bfly(value: u32, mask: u32) -> u32 {
@@ -338,8 +339,8 @@ pub(crate) fn exchange(op: Op, kind: Exchange, mask: u32, given: [u32; 4], dropp
     execute_together(op, Location::caller(), dropped, |run, site, _| run.exchange(site, kind, mask, given))
 }
 
-/// `elect.sync`: the leader of the lanes in a mask, by the schedule's seed and the mask always the same; and whether this lane is
-/// it.
+/// `elect.sync`: the leader of the lanes in a mask, by the schedule's seed and the mask always the same; and
+/// whether this lane is it.
 #[track_caller]
 pub(crate) fn elect(mask: u32) -> [u32; 4] {
     let choice = with(|run| mix(run.schedule.seed ^ u64::from(mask) << 32));

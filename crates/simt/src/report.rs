@@ -42,8 +42,8 @@ pub enum Kind {
         /// The earlier one.
         other: Box<Party>,
     },
-    /// Two conflicting accesses in an order, the later one in the asynchronous proxy, that no fence makes one across
-    /// proxies.
+    /// Two conflicting accesses in an order, the later one in the asynchronous proxy, that no fence makes one
+    /// across proxies.
     #[error(
         "race across proxies: {op} of {address} is ordered after {other}, but without a {fence} between, by somebody \
          who is ordered after that access and before this one"

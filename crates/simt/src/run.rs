@@ -176,7 +176,8 @@ impl Run {
         }
     }
 
-    /// At the start of an instruction: counts it, finds the seeded fault, and decides whether others go first.
+    /// At the start of an instruction: counts it, finds the seeded fault, and decides whether others go
+    /// first.
     pub(crate) fn enter(
         &mut self,
         op: Op,

@@ -1,5 +1,6 @@
-//! What asynchronous copies and products read and write, across proxies too, and how their misuse is reported,
-//! under every schedule. (What they compute and where they put it: `tests/instructions` of the workspace.)
+//! What asynchronous copies and products read and write, across proxies too, and how their misuse is
+//! reported, under every schedule. (What they compute and where they put it: `tests/instructions` of the
+//! workspace.)
 
 mod common {
     pub(crate) mod hopper;
@@ -327,8 +328,8 @@ fn proxy_fences_between_accesses_and_tensor_copies() {
     }
 }
 
-/// CTA 0 writes a box of x, by lanes or by a tensor store, and tells CTA 1, which reads it, by lanes or by a tensor
-/// load. `read_only`: waits only until the store has read its source.
+/// CTA 0 writes a box of x, by lanes or by a tensor store, and tells CTA 1, which reads it, by lanes or by a
+/// tensor load. `read_only`: waits only until the store has read its source.
 fn handed_over(store: bool, load: bool, fence: Fence, read_only: bool) -> Vec<Result<(), Kind>> {
     let mut outcomes = Vec::new();
     for schedule in Schedule::standard(20) {
@@ -421,7 +422,8 @@ fn global_memory_handed_over_across_proxies() {
     race(handed_over(true, true, Nowhere, true));
 }
 
-/// cp.async is of the generic proxy: wgmma reads what it copied behind a wait, a fence and a barrier, in this order.
+/// cp.async is of the generic proxy: wgmma reads what it copied behind a wait, a fence and a barrier, in this
+/// order.
 #[test]
 fn wgmma_reads_what_cp_async_copied() {
     for (fence_first, fences) in [(false, true), (true, true), (false, false)] {

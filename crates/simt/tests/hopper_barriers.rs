@@ -1,4 +1,5 @@
-//! What mbarriers and clusters order, what they do not, and how their misuse is reported, under every schedule.
+//! What mbarriers and clusters order, what they do not, and how their misuse is reported, under every
+//! schedule.
 
 mod common {
     pub(crate) mod hopper;

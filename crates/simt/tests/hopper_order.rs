@@ -412,8 +412,8 @@ fn a_copy_to_a_peer_s_shared_memory() {
         });
 }
 
-/// Each CTA of a cluster of two counts its own lanes. An arrival that goes to the first CTA instead is missing in the other
-/// one, and too many where it goes.
+/// Each CTA of a cluster of two counts its own lanes. An arrival that goes to the first CTA instead is
+/// missing in the other one, and too many where it goes.
 #[test]
 fn an_arrival_in_the_wrong_cta() {
     let program = Program {

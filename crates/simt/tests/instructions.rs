@@ -141,7 +141,8 @@ fn cp_async_reads_only_its_bytes_up_to_the_end_of_memory() {
 
 #[test]
 fn wait_group_leaves_the_newest_groups_under_way() {
-    // Three groups, the second empty, are under way: with 2 pending the first is complete, with 1 the second, too.
+    // Three groups, the second empty, are under way: with 2 pending the first is complete, with 1 the second,
+    // too.
     let kernel = |pending: u32, read: u32| {
         move |y: u64| {
             if thread_idx_x() == 0 {

@@ -1,5 +1,5 @@
-//! Each rule of ordering both ways: with it a program is clean under every schedule, without it a race under every
-//! schedule.
+//! Each rule of ordering both ways: with it a program is clean under every schedule, without it a race under
+//! every schedule.
 
 mod common;
 
@@ -199,8 +199,8 @@ fn poll(y: u64) {
     while ld_acquire_gpu(y) == 0 {}
 }
 
-/// Runs CTAs of a warp on a KiB of zeros, whose words from 256 on `check` gets. On fewer slots the waiting CTA must
-/// not come first.
+/// Runs CTAs of a warp on a KiB of zeros, whose words from 256 on `check` gets. On fewer slots the waiting
+/// CTA must not come first.
 fn on_slots(ctas: u32, kernel: impl Fn(u64) + Clone + 'static, check: impl Fn(Result<Vec<u32>, Report>)) {
     for schedule in Schedule::standard(21) {
         let order = if schedule.slots < ctas as usize { Order::Ascending } else { schedule.order };
@@ -409,7 +409,8 @@ fn strong_accesses_do_not_race_with_each_other_but_with_weak_ones() {
             let _ = ld_acquire_gpu(y);
         }
     });
-    // A strong access does not hide an earlier weak one from another strong one that is ordered after neither.
+    // A strong access does not hide an earlier weak one from another strong one that is ordered after
+    // neither.
     let load = |y| drop(ld_acquire_gpu(y).to_string());
     let store = |y| st_relaxed_gpu(y, 1);
     let weak_load = |y| drop(ld_global::<u32>(y).to_string());
@@ -430,7 +431,8 @@ fn strong_accesses_do_not_race_with_each_other_but_with_weak_ones() {
             }
         });
     }
-    // A strong write does not hide an earlier one of somebody else from a weak read that is ordered after it alone.
+    // A strong write does not hide an earlier one of somebody else from a weak read that is ordered after it
+    // alone.
     races(1, 32, |y| match thread_idx_x() {
         0 => st_relaxed_gpu(y, 1),
         1 => {

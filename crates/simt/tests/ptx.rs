@@ -272,7 +272,8 @@ fn mutated_text_is_read_or_refused() {
     assert!(refused > 100, "only {refused} were refused");
 }
 
-/// What was not tried is told by line: a branch's other side, a loop that never went round, a wait of one parity alone.
+/// What was not tried is told by line: a branch's other side, a loop that never went round, a wait of one
+/// parity alone.
 #[test]
 fn coverage_tells_what_no_run_has_tried() {
     let body = "\

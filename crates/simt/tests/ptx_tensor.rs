@@ -52,7 +52,8 @@ fn line(address: u64, element: Element, length: u32) -> Tensor {
     Tensor { address, element, dims, strides: vec![], box_dims, swizzle: Swizzle::None }
 }
 
-/// A dense tensor of these dimensions whose every element is its number, loaded by a box and stored at the same place.
+/// A dense tensor of these dimensions whose every element is its number, loaded by a box and stored at the
+/// same place.
 fn copied(
     rank: usize,
     element: Element,
@@ -79,7 +80,8 @@ fn copied(
     let body = body(&rank.to_string(), &at.join(", "));
     run(&mut machine, &body, 32, (to, [&map(from), &map(to)]), schedule)?;
     let found = machine.read::<u8>(to, data.len())?;
-    // The place of each element, by dimension, from the box's first: in the box, as far as it is within bounds, it was copied.
+    // The place of each element, by dimension, from the box's first: in the box, as far as it is within
+    // bounds, it was copied.
     for (number, (found, data)) in found.chunks(bytes as usize).zip(data.chunks(bytes as usize)).enumerate() {
         let mut rest = number as u64;
         let is_in = dims.iter().zip([(0, 32), (2, 2), (1, 2), (1, 1), (4, 2)]).all(|(dim, (first, size))| {
@@ -161,7 +163,8 @@ fn place(row: u32, k: u32, is_transposed: bool) -> usize {
     bytes as usize / 2
 }
 
-/// Runs `m64n8k16` products on a, 2048 bytes from `%mem` on, and b behind it; what the four accumulators of each lane are then.
+/// Runs `m64n8k16` products on a, 2048 bytes from `%mem` on, and b behind it; what the four accumulators of
+/// each lane are then.
 fn products(body: &str, transposed: [bool; 2], schedule: &Schedule) -> Result<Vec<f32>, Report> {
     let mut words = vec![0u16; (2048 + 256) / 2];
     for k in 0..16 {

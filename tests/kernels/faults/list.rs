@@ -1,5 +1,5 @@
-//! Compute capability 8.0: the kernels that faults are seeded into, the named faults, and what may be left out without
-//! harm.
+//! Compute capability 8.0: the kernels that faults are seeded into, the named faults, and what may be left
+//! out without harm.
 
 use fused_lora_simt::{
     Action::{AddressXor, ByteDelta, Drop, NonCoherent, WaitGroup, Weaken},

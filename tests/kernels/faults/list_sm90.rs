@@ -1,5 +1,5 @@
-//! Compute capability 9.0: the kernels that faults are seeded into, the named faults, and what may be left out without
-//! harm.
+//! Compute capability 9.0: the kernels that faults are seeded into, the named faults, and what may be left
+//! out without harm.
 
 use fused_lora::Activation;
 use fused_lora_simt::{
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::case::{AdapterCase, Case, Rows};
 
-// Each has tails in M and N, and, but for split K, fewer CTAs than work items. Some have more steps of K than the ring has
-// slots, as their lines say.
+// Each has tails in M and N, and, but for split K, fewer CTAs than work items. Some have more steps of K than
+// the ring has slots, as their lines say.
 
 /// Ten steps of K through eight slots, several tiles a CTA.
 pub(super) static GEMM: Subject = Subject::new("sm_90 gemm", &["sm90_gemm_64x16"], 0, || Case {
@@ -45,8 +45,8 @@ pub(super) static GEMM_IN_PLACE: Subject =
         grid: Some(2),
         ..Case::new(100, 36, 72, 0)
     });
-/// All that an epilogue can have, two rows of a warp that are not there, one residual in y; the last tile has four columns
-/// of 16.
+/// All that an epilogue can have, two rows of a warp that are not there, one residual in y; the last tile has
+/// four columns of 16.
 pub(super) static GEMM_EPILOGUE: Subject =
     Subject::new("sm_90 gemm, epilogue", &["sm90_gemm_64x16"], 0, || Case {
         pad_y: 4,
@@ -129,7 +129,8 @@ pub(super) static COOPERATIVE_WIDE: Subject =
         grid: Some(1),
         ..Case::new(150, 264, 328, 13)
     });
-/// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has none.
+/// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has
+/// none.
 pub(super) static COOPERATIVE_SEGMENTS: Subject = Subject::new(
     "sm_90 fused_cooperative, several adapters",
     &["sm90_fused_cooperative_64x64_h32"],
@@ -214,7 +215,8 @@ const PARTS_TO_PEER: Place = at("gemm_split_k.rs", "Partials::exchange", Mapa, 0
 const PARTS_BARRIER_OF_PEER: Place = at("gemm_split_k.rs", "Partials::exchange", Mapa, 1);
 const PARTS_FULL: Place = at("gemm_split_k.rs", "Partials::exchange", MbarrierTryWaitParity, 0);
 
-/// The `n`-th time that the first lane of the first CTA fetches, which it does for each operand of each tile in turn.
+/// The `n`-th time that the first lane of the first CTA fetches, which it does for each operand of each tile
+/// in turn.
 const fn nth_fetch(n: u32) -> super::seed::Instruction {
     once(0, 0, n, FETCH)
 }

@@ -97,8 +97,8 @@ impl Run {
         Err(self.operand(site, reason))
     }
 
-    /// Checks an access to global memory for races and records it, by the current lane or, if given, by its group of
-    /// copies. Reads must find something written.
+    /// Checks an access to global memory for races and records it, by the current lane or, if given, by its
+    /// group of copies. Reads must find something written.
     pub(crate) fn touch(
         &mut self,
         site: u32,
@@ -265,8 +265,8 @@ impl Run {
         )
     }
 
-    /// Checks an access of an asynchronous operation to shared memory of the CTA in this slot and records it. Reads
-    /// must find something written.
+    /// Checks an access of an asynchronous operation to shared memory of the CTA in this slot and records it.
+    /// Reads must find something written.
     pub(crate) fn touch_shared_async(
         &mut self,
         site: u32,

@@ -36,8 +36,8 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to `bar.sync id, threads`, or to `bar.arrive`, where it does not wait. Without a number of threads
-    /// all of the CTA take part.
+    /// The current lane comes to `bar.sync id, threads`, or to `bar.arrive`, where it does not wait. Without
+    /// a number of threads all of the CTA take part.
     pub(crate) fn bar_named(&mut self, site: u32, id: u32, threads: u32, waits: bool) -> Outcome<()> {
         let block = self.cta().lanes.len() as u32;
         let threads = if threads == 0 && waits { block } else { threads };

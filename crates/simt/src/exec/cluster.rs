@@ -139,8 +139,8 @@ impl Run {
         self.resume(slot, number);
     }
 
-    /// A warp has arrived at the barrier of the cluster with this first CTA, or has exited: perhaps that was the last
-    /// one.
+    /// A warp has arrived at the barrier of the cluster with this first CTA, or has exited: perhaps that was
+    /// the last one.
     pub(crate) fn cluster_progress(&mut self, leader: u32) {
         let Self { clusters, slots, stats, .. } = self;
         let Some(barrier) = clusters.get_mut(&leader) else { return };
@@ -257,8 +257,8 @@ impl Run {
         }
     }
 
-    /// All lanes of the CTA in this slot have exited: whether every access to its shared memory by others than lanes
-    /// of its own is ordered before the end of one of these.
+    /// All lanes of the CTA in this slot have exited: whether every access to its shared memory by others
+    /// than lanes of its own is ordered before the end of one of these.
     pub(crate) fn may_end(&mut self, slot: usize) -> Outcome<()> {
         let Self { slots, groups, snapshots, .. } = self;
         let cta = slots[slot].as_mut().expect("the current lane's CTA is resident");

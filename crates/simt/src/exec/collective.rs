@@ -15,8 +15,8 @@ use crate::{
 const WARPS: usize = (WARPGROUP / WARP) as usize;
 
 impl Run {
-    /// The current lane comes to a collective instruction. True when all that take part have come; they are then
-    /// ready again. What they exchange is the caller's.
+    /// The current lane comes to a collective instruction. True when all that take part have come; they are
+    /// then ready again. What they exchange is the caller's.
     pub(crate) fn arrive(&mut self, site: u32) -> Outcome<bool> {
         let complete = self.gather(site)?;
         let LaneRef { slot, lane } = self.current;
@@ -38,8 +38,8 @@ impl Run {
         Ok(complete)
     }
 
-    /// The current lane comes to an instruction of its warp and waits there. True when all lanes of the warp have
-    /// come; [`resume`](Self::resume) then lets them go on.
+    /// The current lane comes to an instruction of its warp and waits there. True when all lanes of the warp
+    /// have come; [`resume`](Self::resume) then lets them go on.
     pub(crate) fn gather(&mut self, site: u32) -> Outcome<bool> {
         // bar.warp.sync need not be the same instruction for all (PTX ISA, "bar.warp.sync", from compute
         // capability 7.0 on): a compiler may copy it to both sides of a branch.
@@ -72,8 +72,8 @@ impl Run {
         Ok(warp.arrived == WARP)
     }
 
-    /// The current lane comes to an instruction of the lanes of its warp that are in a mask, and waits there. True when all of
-    /// them have come; they are then ready again.
+    /// The current lane comes to an instruction of the lanes of its warp that are in a mask, and waits there.
+    /// True when all of them have come; they are then ready again.
     pub(crate) fn arrive_masked(&mut self, site: u32, mask: u32) -> Outcome<bool> {
         if mask == u32::MAX {
             return self.arrive(site);
@@ -142,8 +142,8 @@ impl Run {
         warp.weak = false;
     }
 
-    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the number of
-    /// the warpgroup.
+    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the
+    /// number of the warpgroup.
     pub(crate) fn gather_warpgroup(&mut self, site: u32, operands: &[u64]) -> Outcome<Option<usize>> {
         let number = self.current.lane / WARPGROUP as usize;
         if number >= self.cta().warpgroups.len() {

@@ -51,7 +51,8 @@ impl Run {
         cta.shared.write(offset, &[0; MBARRIER]);
         let clock = &cta.clocks[lane];
         let init = Access::new(clock.who(), clock.epoch(), How::Write, site);
-        // One that was there before counts its epochs on: what is known of them must not order what comes now.
+        // One that was there before counts its epochs on: what is known of them must not order what comes
+        // now.
         let epoch = again.map_or(0, |number| cta.mbarriers[number].epoch) + 1;
         let number = again.unwrap_or(cta.mbarriers.len());
         let done = View::new(cta.number, cta.lanes.len() as u32);
@@ -178,8 +179,8 @@ impl Run {
         Ok(number)
     }
 
-    /// Finds an mbarrier that the current lane, or an operation that it issues, signals from beyond its CTA or in the
-    /// asynchronous proxy.
+    /// Finds an mbarrier that the current lane, or an operation that it issues, signals from beyond its CTA
+    /// or in the asynchronous proxy.
     pub(crate) fn signalled_mbarrier(
         &mut self,
         site: u32,

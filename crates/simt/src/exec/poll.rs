@@ -21,7 +21,8 @@ pub(crate) enum Phase {
 const IDLE_POLLS: u64 = 200_000;
 
 impl Run {
-    /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something must change.
+    /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something
+    /// must change.
     pub(crate) fn before_poll(&mut self, site: u32, address: u64) -> Outcome<()> {
         let current = self.current;
         self.count_poll()?;
@@ -36,8 +37,8 @@ impl Run {
         Ok(())
     }
 
-    /// A read that a loop may repeat. So many in a row that nothing else happens are a deadlock; before that data
-    /// that is under way arrives.
+    /// A read that a loop may repeat. So many in a row that nothing else happens are a deadlock; before that
+    /// data that is under way arrives.
     pub(crate) fn count_poll(&mut self) -> Outcome<()> {
         self.idle_polls += 1;
         if self.idle_polls.is_multiple_of(IDLE_POLLS / 256) && self.perform_one() {
@@ -106,9 +107,9 @@ impl Run {
         Ok((number, parity))
     }
 
-    /// Whether the phase of `parity` is complete; now and then, under a random schedule, not even if it is: so that no loop
-    /// around a wait is there in vain. Nothing when the lane was set aside to wait for that, which it is only the `first`
-    /// time; it is then suspended by the caller.
+    /// Whether the phase of `parity` is complete; now and then, under a random schedule, not even if it is:
+    /// so that no loop around a wait is there in vain. Nothing when the lane was set aside to wait for that,
+    /// which it is only the `first` time; it is then suspended by the caller.
     pub(crate) fn mbarrier_try_wait(
         &mut self,
         site: u32,

@@ -41,8 +41,8 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to an exchange among the lanes of a mask, with what it brings; what it gets is its lane's
-    /// `result`. No memory is touched, and nothing ordered.
+    /// The current lane comes to an exchange among the lanes of a mask, with what it brings; what it gets is
+    /// its lane's `result`. No memory is touched, and nothing ordered.
     pub(crate) fn exchange(&mut self, site: u32, kind: Exchange, mask: u32, given: [u32; 4]) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         self.cta_mut().warps[warp].inbox.a[lane] = given;
@@ -64,9 +64,11 @@ impl Run {
 
     /// The current lane comes to ldmatrix, `op` says which; what it gets is its lane's `result`.
     ///
-    /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its lanes.
+    /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its
+    /// lanes.
     ///
-    /// Of fewer than four matrices the first lanes give the rows, eight for each; what others give is not looked at.
+    /// Of fewer than four matrices the first lanes give the rows, eight for each; what others give is not
+    /// looked at.
     pub(crate) fn ldmatrix(&mut self, site: u32, row: u32, op: Op, matrices: usize) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         let count = 8 * matrices;
@@ -98,8 +100,8 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to stmatrix. The rows are written by the warp, as ldmatrix reads them: a lane that goes
-    /// on is ordered after its own part alone.
+    /// The current lane comes to stmatrix. The rows are written by the warp, as ldmatrix reads them: a lane
+    /// that goes on is ordered after its own part alone.
     pub(crate) fn stmatrix(
         &mut self,
         site: u32,

@@ -43,8 +43,8 @@ impl Run {
         Ok(first.unwrap_or(0))
     }
 
-    /// The current lane comes to a group of wgmma; the accumulators of each part then hold the bits of its lane's first
-    /// `result`, one more for each part.
+    /// The current lane comes to a group of wgmma; the accumulators of each part then hold the bits of its
+    /// lane's first `result`, one more for each part.
     pub(crate) fn wgmma(&mut self, site: u32, parts: &[Part<'_>]) -> Outcome<()> {
         let lane = self.current.lane;
         let in_group = lane % WARPGROUP as usize;

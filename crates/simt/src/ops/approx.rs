@@ -5,8 +5,9 @@ use crate::{approx, scheduler::with};
 /// `ex2.approx.ftz.f32`: a value at most 2 ulp from the correctly rounded 2 to the power of x. PTX ISA,
 /// "ex2".
 ///
-/// Which one the [seed](crate::Schedule::seed) of the schedule says, modulo 4: the nearest for 0, the lowest for 1, the
-/// highest for 2, any for 3; in one run always the same for the same x. So it is for the other approximations.
+/// Which one the [seed](crate::Schedule::seed) of the schedule says, modulo 4: the nearest for 0, the lowest
+/// for 1, the highest for 2, any for 3; in one run always the same for the same x. So it is for the other
+/// approximations.
 #[must_use]
 pub fn ex2_approx(x: f32) -> f32 {
     ex2_approx_of(x, true)

@@ -1,8 +1,9 @@
 //! What arithmetic instructions compute on floating-point numbers. PTX ISA, "Floating-Point Instructions" to
 //! "Half Precision Comparison Instructions".
 //!
-//! Numbers of 16 bits are computed in f32 and rounded once more: for sums and products that gives what one rounding
-//! gives, since 24 bits are more than twice 11 (Figueroa, 1995); fused products are rounded to odd in between.
+//! Numbers of 16 bits are computed in f32 and rounded once more: for sums and products that gives what one
+//! rounding gives, since 24 bits are more than twice 11 (Figueroa, 1995); fused products are rounded to odd
+//! in between.
 
 use half::{bf16, f16};
 

@@ -5,7 +5,8 @@ use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats, Swizzle, TensorM
 use half::f16;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
-/// Runs one launch under 20 schedules and hands each outcome to `check`. `prepare` makes memory anew for each.
+/// Runs one launch under 20 schedules and hands each outcome to `check`. `prepare` makes memory anew for
+/// each.
 pub(crate) fn on_every_schedule<T>(
     prepare: impl Fn(&mut Machine) -> (T, Vec<Launch>),
     check: impl Fn(Result<Stats, Report>, &Machine, &T),
@@ -47,8 +48,8 @@ pub(crate) fn accumulator_place(i: usize) -> (u32, u32) {
     (16 * warp + lane / 4 + if i % 4 < 2 { 0 } else { 8 }, i / 4 * 8 + lane % 4 * 2 + i % 2)
 }
 
-/// The matrix descriptor of a K-major operand that tensor copies have placed in panels as wide as the swizzle's
-/// span: eight rows take eight spans.
+/// The matrix descriptor of a K-major operand that tensor copies have placed in panels as wide as the
+/// swizzle's span: eight rows take eight spans.
 pub(crate) fn descriptor(swizzle: Swizzle, start: u32, panel_bytes: u32) -> u64 {
     let mode = match swizzle {
         Swizzle::None => 0,

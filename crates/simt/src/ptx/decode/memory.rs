@@ -21,7 +21,8 @@ struct Qualifiers<'a> {
     update: Option<Update>,
     vector: bool,
     non_coherent: bool,
-    /// Orders nothing, and says nothing of who sees it: a hint for caches, or what makes it an access like others.
+    /// Orders nothing, and says nothing of who sees it: a hint for caches, or what makes it an access like
+    /// others.
     is_weak: bool,
 }
 
