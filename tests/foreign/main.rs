@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! cargo test -p fused-lora-tests --test foreign                           # one kernel of each family
-//! FUSED_LORA_FOREIGN=all cargo test -p fused-lora-tests --test foreign    # all kernels and negative controls
-//! FUSED_LORA_FOREIGN=lora,softmax cargo test …                            # those whose name contains one of these
+//! FUSED_LORA_FOREIGN=all cargo test -p fused-lora-tests --test foreign    # all of it
+//! FUSED_LORA_FOREIGN=lora,softmax cargo test …    # kernels whose names contain one of these
 //! ```
 //!
 //! | file | what |

@@ -22,7 +22,8 @@ fn rank(most: usize) -> impl Strategy<Value = usize> {
 }
 
 fn adapter(n: usize, most: usize) -> impl Strategy<Value = AdapterCase> {
-    let columns = prop_oneof![2 => Just(None), 1 => (0..n, 1..=n).prop_map(move |(first, count)| Some(first..n.min(first + count)))];
+    let range = (0..n, 1..=n).prop_map(move |(first, count)| Some(first..n.min(first + count)));
+    let columns = prop_oneof![2 => Just(None), 1 => range];
     (rank(most), -2.0..2.0f32, columns).prop_map(|(rank, scale, columns)| AdapterCase {
         rank,
         scale,

@@ -46,7 +46,8 @@ fn rows_that_several_lanes_store() {
     // All rows of all lanes are the same, of one warp and of another.
     let body = |value: &str| {
         format!(
-            "and.b32 %r1, %lane, 0; add.u32 %r1, %r1, %mem; stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {{{value}}};
+            "and.b32 %r1, %lane, 0; add.u32 %r1, %r1, %mem;
+                stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {{{value}}};
             bar.sync 0; ld.shared.b32 %v, [%mem];"
         )
     };

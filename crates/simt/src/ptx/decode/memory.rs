@@ -87,7 +87,10 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
     let ty = Type::named(last).filter(|ty| ty.bits >= 8)?;
     let with = Qualifiers::read(qualifiers)?;
     let (space, bits) = (with.space(), ty.bits);
-    let is_vector = |operand: usize| matches!(statement.operands.get(operand), Some(Operand::List(list)) if list.len() > 1);
+    let is_vector = |operand: usize| {
+        let operand = statement.operands.get(operand);
+        matches!(operand, Some(Operand::List(list)) if list.len() > 1)
+    };
     // Parameters of calls are variables in local memory.
     let address = statement.operands.get(usize::from(name == "ld"));
     let is_of_call =
