@@ -119,65 +119,54 @@ fn named(subject: &Subject) {
 }
 
 macro_rules! subjects {
-    ($($name:ident: $subject:ident;)*) => {
-        static SUBJECTS: &[&Subject] = &[$(&list::$subject),*];
+    ($subjects:ident, $list:ident, $module:ident: $($name:ident $subject:ident,)*) => {
+        static $subjects: &[&Subject] = &[$(&$list::$subject),*];
 
-        mod sm80_named_faults {
+        mod $module {
             $(#[test]
             fn $name() {
-                super::named(&super::list::$subject);
+                super::named(&super::$list::$subject);
             })*
         }
     };
 }
 
 subjects! {
-    gemm: GEMM;
-    gemm_short: GEMM_SHORT;
-    gemm_any: GEMM_ANY;
-    gemm_wide: GEMM_WIDE;
-    fused: FUSED;
-    fused_short: FUSED_SHORT;
-    fused_segments: FUSED_SEGMENTS;
-    fused_any: FUSED_ANY;
-    fused_wide: FUSED_WIDE;
-    recompute: RECOMPUTE;
-    recompute_segments: RECOMPUTE_SEGMENTS;
-    shrink: SHRINK;
-    expand: EXPAND;
-    expand_segments: EXPAND_SEGMENTS;
+    SUBJECTS, list, sm80_named_faults:
+    gemm GEMM,
+    gemm_short GEMM_SHORT,
+    gemm_any GEMM_ANY,
+    gemm_wide GEMM_WIDE,
+    fused FUSED,
+    fused_short FUSED_SHORT,
+    fused_segments FUSED_SEGMENTS,
+    fused_any FUSED_ANY,
+    fused_wide FUSED_WIDE,
+    recompute RECOMPUTE,
+    recompute_segments RECOMPUTE_SEGMENTS,
+    shrink SHRINK,
+    expand EXPAND,
+    expand_segments EXPAND_SEGMENTS,
 }
 
-macro_rules! sm90_subjects {
-    ($($name:ident: $subject:ident;)*) => {
-        /// The cheapest first.
-        static SM90_SUBJECTS: &[&Subject] = &[$(&list_sm90::$subject),*];
-
-        mod sm90_named_faults {
-            $(#[test]
-            fn $name() {
-                super::named(&super::list_sm90::$subject);
-            })*
-        }
-    };
-}
-
-sm90_subjects! {
-    gemm_short: GEMM_SHORT;
-    gemm_in_place: GEMM_IN_PLACE;
-    gemm_epilogue: GEMM_EPILOGUE;
-    gemm: GEMM;
-    gemm_cluster: GEMM_CLUSTER;
-    split_k: SPLIT_K;
-    cooperative: COOPERATIVE;
-    cooperative_four: COOPERATIVE_FOUR;
-    cooperative_pair: COOPERATIVE_PAIR;
-    cooperative_segments: COOPERATIVE_SEGMENTS;
-    fused_short: FUSED_SHORT;
-    fused_segments: FUSED_SEGMENTS;
-    fused: SHARED;
-    cooperative_wide: COOPERATIVE_WIDE;
-    gemm_warpgroups: GEMM_WARPGROUPS;
+// The cheapest first.
+subjects! {
+    SM90_SUBJECTS, list_sm90, sm90_named_faults:
+    gemm_short GEMM_SHORT,
+    gemm_in_place GEMM_IN_PLACE,
+    gemm_epilogue GEMM_EPILOGUE,
+    gemm GEMM,
+    gemm_cluster GEMM_CLUSTER,
+    split_k SPLIT_K,
+    cooperative COOPERATIVE,
+    cooperative_four COOPERATIVE_FOUR,
+    cooperative_pair COOPERATIVE_PAIR,
+    cooperative_segments COOPERATIVE_SEGMENTS,
+    fused_short FUSED_SHORT,
+    fused_segments FUSED_SEGMENTS,
+    fused SHARED,
+    cooperative_wide COOPERATIVE_WIDE,
+    gemm_warpgroups GEMM_WARPGROUPS,
 }
 
 /// The list is long enough, its names are unique, nothing is seeded into a kernel that no test runs, and no

@@ -1,4 +1,4 @@
-//! What single instructions do besides giving the values that the PTX manual says. (For those see
+//! What single instructions of `ops` do, besides giving the values that PTX does too. (For those see
 //! `tests/instructions` of the workspace.)
 
 mod common;
@@ -6,9 +6,72 @@ mod common;
 use common::{
     caught, clean,
     kinds::{divergence, early, race},
-    run,
+    on_every_schedule, run,
 };
 use fused_lora_simt::{Asynchrony, Kind, Machine, Schedule, ops::*};
+
+#[test]
+fn atom_inc_counts_up_to_last_and_back_to_zero() {
+    on_every_schedule(
+        1,
+        32,
+        |y| {
+            if thread_idx_x() == 0 {
+                for i in 0..8 {
+                    st_global(y + 16 + 4 * i, atom_inc_relaxed_gpu(y, 2));
+                }
+                // Beyond `last` it goes back to 0, too.
+                st_relaxed_gpu(y + 4, 9);
+                st_global(y + 8, atom_inc_relaxed_gpu(y + 4, 2));
+            }
+        },
+        |result, machine, y| {
+            assert_eq!(result.unwrap().atomics, 9);
+            assert_eq!(machine.read::<u32>(y, 12).unwrap(), [2, 0, 9, 0, 0, 1, 2, 0, 1, 2, 0, 1]);
+        },
+    );
+}
+
+#[test]
+fn each_atom_inc_gives_another_ticket_and_red_adds_up() {
+    on_every_schedule(
+        4,
+        32,
+        |y| {
+            let ticket = atom_inc_relaxed_gpu(y, 127);
+            st_global(y + 16 + 4 * u64::from(ticket), 1u32);
+            red_add_release_gpu(y + 4, ticket);
+            red_add_release_gpu(y + 8, u32::MAX);
+        },
+        |result, machine, y| {
+            result.unwrap();
+            // 128 tickets: the counter is back at 0; 128 times −1 wraps.
+            assert_eq!(machine.read::<u32>(y, 3).unwrap(), [0, 127 * 64, 0u32.wrapping_sub(128)]);
+            assert_eq!(machine.read::<u32>(y + 16, 128).unwrap(), [1; 128]);
+        },
+    );
+}
+
+#[test]
+fn values_that_a_warp_makes_together() {
+    clean(1, 64, |_| {
+        let lane = thread_idx_x();
+        for mask in 0..32 {
+            assert_eq!(shfl_bfly(lane, mask), lane ^ mask);
+        }
+        // Only five bits count, and each lane may have its own.
+        assert_eq!(shfl_bfly(100 + lane, 32 + 1), 100 + (lane ^ 1));
+        let mask = lane % 3;
+        assert_eq!(shfl_bfly(lane, mask), lane ^ mask);
+        // 16 products of 1 and 2, and 1.
+        assert_eq!(mma_m16n8k16_f16([0x3c00_3c00; 4], [0x4000_4000; 2], [1.0; 4]), [33.0; 4]);
+        let row = dynamic_shared() + 16 * lane;
+        st_shared(row, [lane; 4]);
+        bar_warp_sync();
+        let own = lane % 32;
+        assert_eq!(ldmatrix_x4(row), [0, 8, 16, 24].map(|first| lane - own + first + own / 4));
+    });
+}
 
 #[test]
 fn shfl_is_for_all_lanes_of_the_warp() {
