@@ -23,8 +23,8 @@ pub struct Planned {
     pub rank: usize,
 }
 
-/// All launches of an operation, each once: for every strategy, the cells of the grid times the workloads of linear layers;
-/// and for every method, the products of GPT-2 medium's layer.
+/// All launches of an operation, each once: for every strategy, the cells of the grid times the workloads of
+/// linear layers; and for every method, the products of GPT-2 medium's layer.
 ///
 /// # Panics
 ///

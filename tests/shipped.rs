@@ -49,8 +49,9 @@ pub fn launch<T: Copy>(name: &str, params: &T, [grid, threads, shared_bytes]: [u
     module.launch(entry, bytes, grid, threads, shared_bytes)
 }
 
-/// Whether a place is in the standard library, among the wrappers of instructions in `src/device`, or in another function of the kernels
-/// that is marked `#[track_caller]`: reports and faults name where it is called.
+/// Whether a place is in the standard library, among the wrappers of instructions in `src/device`, or in
+/// another function of the kernels that is marked `#[track_caller]`: reports and faults name where it is
+/// called.
 fn speaks_for_its_caller(place: &Place) -> bool {
     place.file.starts_with("library/")
         || place.file.contains("/src/device/")

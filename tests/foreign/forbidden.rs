@@ -43,9 +43,11 @@ pub(crate) static FORBIDDEN: &[Forbidden] = &[
         instruction: "cp.async.bulk.tensor",
         allowed: Allowed::UnfencedInit,
         ops: &[Op::CpAsyncBulkTensor2dLoad, Op::CpAsyncBulkTensor2dLoadMulticast],
-        rule: "no fence between mbarrier.init, in the generic proxy, and complete_tx of a copy, in the async proxy",
+        rule: "no fence between mbarrier.init, in the generic proxy, and complete_tx of a copy, in the \
+            async proxy",
         section: "Proxies; membar / fence; mbarrier.init",
-        why: "one unit of the multiprocessor executes all operations on mbarriers, in the order of the barrier between",
+        why: "one unit of the multiprocessor executes all operations on mbarriers, in the order of the \
+            barrier between",
     },
     Forbidden {
         modules: &["layer_norm_", "softmax_"],
@@ -55,7 +57,8 @@ pub(crate) static FORBIDDEN: &[Forbidden] = &[
         ops: &[Op::StShared],
         rule: "the lanes of a warp store a sum, or a maximum, at one address, and nothing orders them",
         section: "Conflict and data-races; Axioms",
-        why: "one of the lanes writes; all have the same value, or one that is rounded in another order and as good",
+        why: "one of the lanes writes; all have the same value, or one that is rounded in another order and \
+            as good",
     },
     Forbidden {
         modules: SPECIALIZED,
@@ -103,7 +106,8 @@ pub(crate) static FORBIDDEN: &[Forbidden] = &[
         instruction: "setmaxnreg.",
         allowed: Allowed::SetmaxnregApart,
         ops: &[Op::SetmaxnregDec, Op::SetmaxnregInc],
-        rule: "of a warpgroup one warp, a partition of its own, executes another setmaxnreg than the idle three",
+        rule: "of a warpgroup one warp, a partition of its own, executes another setmaxnreg than the idle \
+            three",
         section: "setmaxnreg: the same instruction must be executed by all warps in a warpgroup",
         why: "registers are given to warps one by one, and the numbers are the same",
     },
@@ -125,7 +129,8 @@ pub(crate) static FORBIDDEN: &[Forbidden] = &[
         ops: &[Op::CpAsyncBulkTensor2dStore],
         rule: "all lanes of a warp issue the same store, and nothing orders the 32 copies",
         section: "Conflict and data-races; Axioms",
-        why: "the instruction is issued once for a warp whose lanes agree, or all copies write the same bytes",
+        why: "the instruction is issued once for a warp whose lanes agree, or all copies write the same \
+            bytes",
     },
 ];
 

@@ -1,9 +1,10 @@
-//! PTX of other compilers on the strict machine: each kernel is right and nothing is reported, each negative control fails.
+//! PTX of other compilers on the strict machine: each kernel is right and nothing is reported, each negative
+//! control fails.
 //!
 //! ```text
 //! cargo test -p fused-lora-tests --test foreign                           # one kernel of each family
-//! FUSED_LORA_FOREIGN=all cargo test -p fused-lora-tests --test foreign    # all kernels and negative controls
-//! FUSED_LORA_FOREIGN=lora,softmax cargo test …                            # those whose name contains one of these
+//! FUSED_LORA_FOREIGN=all cargo test -p fused-lora-tests --test foreign    # all of it
+//! FUSED_LORA_FOREIGN=lora,softmax cargo test …    # kernels whose names contain one of these
 //! ```
 //!
 //! | file | what |

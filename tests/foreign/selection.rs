@@ -72,7 +72,8 @@ impl Selection {
         kernels
     }
 
-    /// The negative controls, each with its kernel. By default a share of those of the kernels that run, always the same.
+    /// The negative controls, each with its kernel. By default a share of those of the kernels that run,
+    /// always the same.
     pub(crate) fn negatives(&self) -> Vec<(Kernel, Negative)> {
         let of_kernel = |kernel: Kernel| {
             let negatives = kernel.negatives.clone();

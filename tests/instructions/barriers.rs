@@ -6,34 +6,26 @@ use crate::{entry::entry, inputs, launch::check, strict};
 
 const ITEMS: usize = 6;
 
-#[test]
-fn bar_sync() {
-    let input = inputs::words(ITEMS * 128, 1);
-    let expected: Vec<u32> = input.chunks(128).flat_map(|words| words.iter().rev().copied()).collect();
-    check("bar_sync", ITEMS, &input, &expected);
-}
+/// Entry, barrier, lanes of an item, and those that exchange words: the first with the last.
+const ENTRIES: [(&str, Op, usize, usize); 3] = [
+    ("bar_sync", Op::BarSync, 128, 128),
+    ("bar_sync_some", Op::BarSyncNamed, 128, 64),
+    ("bar_warp_sync", Op::BarWarpSync, 64, 32),
+];
 
 #[test]
-fn bar_warp_sync() {
-    let input = inputs::words(ITEMS * 64, 2);
-    let expected: Vec<u32> = input.chunks(32).flat_map(|words| words.iter().rev().copied()).collect();
-    check("bar_warp_sync", ITEMS, &input, &expected);
-}
-
-#[test]
-fn bar_sync_some() {
-    let input = inputs::words(ITEMS * 128, 4);
-    let expected: Vec<u32> = input.chunks(64).flat_map(|words| words.iter().rev().copied()).collect();
-    check("bar_sync_some", ITEMS, &input, &expected);
+fn words_are_there_after_the_barrier() {
+    for (name, _, lanes, together) in ENTRIES {
+        let input = inputs::words(ITEMS * lanes, 1);
+        let expected: Vec<u32> =
+            input.chunks(together).flat_map(|words| words.iter().rev().copied()).collect();
+        check(name, ITEMS, &input, &expected);
+    }
 }
 
 #[test]
 fn without_the_barrier_it_is_a_race() {
-    for (name, op, words) in [
-        ("bar_sync", Op::BarSync, 128),
-        ("bar_sync_some", Op::BarSyncNamed, 128),
-        ("bar_warp_sync", Op::BarWarpSync, 64),
-    ] {
+    for (name, op, words, _) in ENTRIES {
         for schedule in Schedule::standard(12) {
             let fault = schedule.with(Site::all(op).does(Action::Drop));
             let input = inputs::words(ITEMS * words, 3);

@@ -18,27 +18,12 @@ fn numbers(name: &str, value: impl Fn(u32, u32) -> u32) {
 }
 
 #[test]
-fn thread_idx_x() {
+fn special_registers() {
     numbers("thread_idx_x", |_, lane| lane);
-}
-
-#[test]
-fn block_idx_x() {
     numbers("block_idx_x", |item, _| item);
-}
-
-#[test]
-fn block_dim_x() {
     numbers("block_dim_x", |_, _| THREADS);
-}
-
-#[test]
-fn grid_dim_x() {
     numbers("grid_dim_x", |_, _| grid(&entry("grid_dim_x"), ITEMS));
-}
-
-#[test]
-fn dynamic_shared_starts_at_a_multiple_of_1024() {
+    // From a multiple of 1024 on.
     numbers("dynamic_shared", |_, _| 0);
 }
 

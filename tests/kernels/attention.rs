@@ -32,7 +32,7 @@ use crate::{
 const BLOCK: usize = ATTENTION_BLOCK as usize;
 
 /// An attention.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Case {
     pub(crate) sequences: usize,
     pub(crate) seq_len: usize,
@@ -51,18 +51,7 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn new(sequences: usize, seq_len: usize, heads: usize, head_dim: usize) -> Self {
-        Self {
-            sequences,
-            seq_len,
-            heads,
-            head_dim,
-            pad_qkv: 0,
-            pad_y: 0,
-            shift_y: 0,
-            spread: 1.0,
-            planted: Vec::new(),
-            seed: 1,
-        }
+        Self { sequences, seq_len, heads, head_dim, spread: 1.0, seed: 1, ..Self::default() }
     }
 
     fn rows(&self) -> usize {

@@ -44,9 +44,10 @@ impl AdapterCase {
 }
 
 /// Which rows have which adapter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Rows {
     /// The first adapter for all, by the parameters.
+    #[default]
     Uniform,
     /// By table: rows, number of the adapter.
     Table(Vec<(Range<usize>, usize)>),
@@ -63,7 +64,7 @@ pub(crate) enum Operand {
 }
 
 /// A product. Operands are normally distributed, but for what is planted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Case {
     pub(crate) m: usize,
     pub(crate) n: usize,
@@ -99,29 +100,7 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn new(m: usize, n: usize, k: usize, rank: usize) -> Self {
-        Self {
-            m,
-            n,
-            k,
-            adapters: vec![AdapterCase::new(rank)],
-            rows: Rows::Uniform,
-            pad_x: 0,
-            pad_y: 0,
-            shift_x: 0,
-            shift_y: 0,
-            pad_operands: 0,
-            bias: false,
-            activation: None,
-            residual: false,
-            in_place: false,
-            second_residual: false,
-            pad_residual: 0,
-            shift_epilogue: 0,
-            planted: Vec::new(),
-            seed: 1,
-            grid: None,
-            cluster: None,
-        }
+        Self { m, n, k, adapters: vec![AdapterCase::new(rank)], seed: 1, ..Self::default() }
     }
 
     /// The case such that a kernel can address its x and y: tensor maps want them, and their pitches, at

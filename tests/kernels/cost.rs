@@ -71,8 +71,8 @@ fn predicted_mma(kernel: &Kernel, case: &Case) -> u64 {
     mma as u64
 }
 
-/// Of the cooperative kernel, h costs columns of the base's products, and in the last steps, where A goes ahead of W,
-/// products of its own.
+/// Of the cooperative kernel, h costs columns of the base's products, and in the last steps, where A goes
+/// ahead of W, products of its own.
 fn predicted_wgmma(kernel: &Kernel, case: &Case) -> u64 {
     let Kernel { block_n, block_k, h_columns, .. } = *kernel;
     let warpgroups = kernel.block_m as usize / WGMMA_M;
@@ -167,5 +167,4 @@ fn rank_zero_is_free() {
     }
 }
 
-for_each_operation!(costs: costs_of_gemm Gemm, costs_of_split_k GemmSplitK, costs_of_fused Fused, costs_of_recompute FusedRecompute, costs_of_cooperative FusedCooperative,
-    costs_of_shrink Shrink, costs_of_expand Expand);
+for_each_operation!(costs: gemm split_k fused recompute cooperative shrink expand);

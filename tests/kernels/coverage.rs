@@ -1,5 +1,5 @@
-//! What of the shipped PTX is executed: every instruction of every entry, every backward branch taken, every wait for an
-//! mbarrier in both parities, every barrier of a ring through 2 · stages phases.
+//! What of the shipped PTX is executed: every instruction of every entry, every backward branch taken, every
+//! wait for an mbarrier in both parities, every barrier of a ring through 2 · stages phases.
 //!
 //! By all groups of tests together. What they leave out stands in [`EXCEPTIONS`] with its reason.
 
@@ -107,7 +107,8 @@ fn long_ring(kernel: &Kernel) -> Case {
     Case { cluster, grid: Some(grid), seed: 23, ..Case::new(m, tiles * n, k, rank) }
 }
 
-/// All columns of h that a cluster can have: several steps of the expand, in the first and in the second round of the ring.
+/// All columns of h that a cluster can have: several steps of the expand, in the first and in the second
+/// round of the ring.
 fn all_ranks(kernel: &Kernel) -> Case {
     let (m, n, cluster) = (kernel.block_m as usize, kernel.block_n as usize, kernel.max_rank / kernel.h);
     let k = (kernel.stages * kernel.block_k) as usize;
@@ -115,7 +116,8 @@ fn all_ranks(kernel: &Kernel) -> Case {
     Case { cluster: Some(cluster), grid: Some(cluster), seed: 24, ..case }
 }
 
-/// Kernels with barriers: each of a ring goes round often enough. And what other groups leave out of large tiles.
+/// Kernels with barriers: each of a ring goes round often enough. And what other groups leave out of large
+/// tiles.
 fn long(operation: Operation) {
     for (turn, kernel) in kernels(operation).enumerate() {
         let mut cases = vec![long_ring(kernel)];
@@ -142,7 +144,8 @@ fn long(operation: Operation) {
     }
 }
 
-/// What is missing of an entry, by function: whether one is vital that was never executed, and where they are.
+/// What is missing of an entry, by function: whether one is vital that was never executed, and where they
+/// are.
 fn missing(instructions: &[Covered]) -> BTreeMap<String, (bool, Vec<String>)> {
     let mut by_function: BTreeMap<_, (bool, Vec<String>)> = BTreeMap::new();
     // Where the compiler names no line, it is that of the instruction before.
@@ -211,10 +214,8 @@ fn all_is_tried(operation: Operation) {
     assert!(all_wrong.is_empty(), "{}", all_wrong.join("\n"));
 }
 
-for_each_operation!(long: long_in_gemm Gemm, long_in_split_k GemmSplitK, long_in_fused Fused, long_in_recompute FusedRecompute,
-    long_in_cooperative FusedCooperative, long_in_shrink Shrink, long_in_expand Expand);
-for_each_operation!(all_is_tried: gemm Gemm, split_k GemmSplitK, fused Fused, recompute FusedRecompute, cooperative FusedCooperative,
-    shrink Shrink, expand Expand);
+for_each_operation!(long: gemm split_k fused recompute cooperative shrink expand);
+for_each_operation!(all_is_tried: gemm split_k fused recompute cooperative shrink expand);
 
 #[test]
 fn all_of_a_layer_is_tried() {

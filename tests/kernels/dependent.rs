@@ -64,7 +64,8 @@ impl Chain {
     }
 }
 
-/// With `griddepcontrol.wait` the second sees all of the first; without it, it does not, or takes its workspace away.
+/// With `griddepcontrol.wait` the second sees all of the first; without it, it does not, or takes its
+/// workspace away.
 #[test]
 fn a_dependent_launch_waits() {
     for names in CHAINS {

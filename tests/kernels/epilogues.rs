@@ -68,8 +68,7 @@ fn epilogues(operation: Operation) {
 }
 
 // (The shrink has none.)
-for_each_operation!(epilogues: epilogues_of_gemm Gemm, epilogues_of_split_k GemmSplitK, epilogues_of_fused Fused,
-    epilogues_of_recompute FusedRecompute, epilogues_of_cooperative FusedCooperative, epilogues_of_expand Expand);
+for_each_operation!(epilogues: gemm split_k fused recompute cooperative expand);
 
 /// GELU in the form with tanh.
 fn gelu(t: f64) -> f64 {
@@ -87,9 +86,9 @@ fn planted(x: &[[f32; 3]], w: &[[f32; 3]], k: usize) -> Vec<(Operand, usize, usi
     [rows(Operand::X, x), rows(Operand::W, w)].concat()
 }
 
-/// The sums run from -12 to 12 by 1/256, and the residual takes away what f16 has of GELU: so y shows what is behind that.
-/// (Of a GELU below 2⁻³, less: y has no bits under 2⁻²⁴.) Approximations err as the schedule's seed says: not at all, all
-/// the way down or up, at random.
+/// The sums run from -12 to 12 by 1/256, and the residual takes away what f16 has of GELU: so y shows what is
+/// behind that. (Of a GELU below 2⁻³, less: y has no bits under 2⁻²⁴.) Approximations err as the schedule's
+/// seed says: not at all, all the way down or up, at random.
 #[test]
 fn gelu_is_accurate() {
     const K: usize = 8;

@@ -1,15 +1,17 @@
 //! Seeded faults: a checker that never failed has not been tested.
 //!
-//! A fault is one thing that the machine does wrong at one place of a kernel, whose text is untouched. Two sets:
+//! A fault is one thing that the machine does wrong at one place of a kernel, whose text is untouched. Two
+//! sets:
 //!
 //! - [`list::FAULTS`] and [`list_sm90::FAULTS`], by name, each with who has to catch it;
-//! - [`classes`]: *every* instruction that synchronises, in every entry: left out, weakened, made to wait for too little or
-//!   the wrong thing, or, in a cluster, to go to another CTA. Those that nobody misses are in [`redundant::REDUNDANT`] with a
-//!   reason; one that is not there fails.
+//! - [`classes`]: *every* instruction that synchronises, in every entry: left out, weakened, made to wait for
+//!   too little or the wrong thing, or, in a cluster, to go to another CTA. Those that nobody misses are in
+//!   [`redundant::REDUNDANT`] with a reason; one that is not there fails.
 //!
-//! Before that, each kernel is clean with the same case. Kernels are compiled from a few functions for many tiles; the named
-//! faults are in each function, the K loop with four slots and with three, x aligned and not; for compute capability 9.0 one
-//! consumer warpgroup and two, one place for staged boxes and two, clusters of 1, 2 and 4.
+//! Before that, each kernel is clean with the same case. Kernels are compiled from a few functions for many
+//! tiles; the named faults are in each function, the K loop with four slots and with three, x aligned and
+//! not; for compute capability 9.0 one consumer warpgroup and two, one place for staged boxes and two,
+//! clusters of 1, 2 and 4.
 
 mod classes;
 mod list;
@@ -34,8 +36,8 @@ fn all_subjects() -> impl Iterator<Item = &'static Subject> {
     SUBJECTS.iter().chain(SM90_SUBJECTS).copied()
 }
 
-/// What is tried, in kernels that run in clusters, on an instruction that has a CTA of the cluster to go to; nothing on
-/// others. (Exchanged ranks would show nothing where every CTA arrives at every other.)
+/// What is tried, in kernels that run in clusters, on an instruction that has a CTA of the cluster to go to;
+/// nothing on others. (Exchanged ranks would show nothing where every CTA arrives at every other.)
 fn actions_in_clusters(op: Op) -> &'static [(&'static str, Action)] {
     match op {
         Op::MbarrierArrive | Op::MbarrierArriveCluster | Op::CpAsyncBulkSharedCluster => {
@@ -117,65 +119,54 @@ fn named(subject: &Subject) {
 }
 
 macro_rules! subjects {
-    ($($name:ident: $subject:ident;)*) => {
-        static SUBJECTS: &[&Subject] = &[$(&list::$subject),*];
+    ($subjects:ident, $list:ident, $module:ident: $($name:ident $subject:ident,)*) => {
+        static $subjects: &[&Subject] = &[$(&$list::$subject),*];
 
-        mod sm80_named_faults {
+        mod $module {
             $(#[test]
             fn $name() {
-                super::named(&super::list::$subject);
+                super::named(&super::$list::$subject);
             })*
         }
     };
 }
 
 subjects! {
-    gemm: GEMM;
-    gemm_short: GEMM_SHORT;
-    gemm_any: GEMM_ANY;
-    gemm_wide: GEMM_WIDE;
-    fused: FUSED;
-    fused_short: FUSED_SHORT;
-    fused_segments: FUSED_SEGMENTS;
-    fused_any: FUSED_ANY;
-    fused_wide: FUSED_WIDE;
-    recompute: RECOMPUTE;
-    recompute_segments: RECOMPUTE_SEGMENTS;
-    shrink: SHRINK;
-    expand: EXPAND;
-    expand_segments: EXPAND_SEGMENTS;
+    SUBJECTS, list, sm80_named_faults:
+    gemm GEMM,
+    gemm_short GEMM_SHORT,
+    gemm_any GEMM_ANY,
+    gemm_wide GEMM_WIDE,
+    fused FUSED,
+    fused_short FUSED_SHORT,
+    fused_segments FUSED_SEGMENTS,
+    fused_any FUSED_ANY,
+    fused_wide FUSED_WIDE,
+    recompute RECOMPUTE,
+    recompute_segments RECOMPUTE_SEGMENTS,
+    shrink SHRINK,
+    expand EXPAND,
+    expand_segments EXPAND_SEGMENTS,
 }
 
-macro_rules! sm90_subjects {
-    ($($name:ident: $subject:ident;)*) => {
-        /// The cheapest first.
-        static SM90_SUBJECTS: &[&Subject] = &[$(&list_sm90::$subject),*];
-
-        mod sm90_named_faults {
-            $(#[test]
-            fn $name() {
-                super::named(&super::list_sm90::$subject);
-            })*
-        }
-    };
-}
-
-sm90_subjects! {
-    gemm_short: GEMM_SHORT;
-    gemm_in_place: GEMM_IN_PLACE;
-    gemm_epilogue: GEMM_EPILOGUE;
-    gemm: GEMM;
-    gemm_cluster: GEMM_CLUSTER;
-    split_k: SPLIT_K;
-    cooperative: COOPERATIVE;
-    cooperative_four: COOPERATIVE_FOUR;
-    cooperative_pair: COOPERATIVE_PAIR;
-    cooperative_segments: COOPERATIVE_SEGMENTS;
-    fused_short: FUSED_SHORT;
-    fused_segments: FUSED_SEGMENTS;
-    fused: SHARED;
-    cooperative_wide: COOPERATIVE_WIDE;
-    gemm_warpgroups: GEMM_WARPGROUPS;
+// The cheapest first.
+subjects! {
+    SM90_SUBJECTS, list_sm90, sm90_named_faults:
+    gemm_short GEMM_SHORT,
+    gemm_in_place GEMM_IN_PLACE,
+    gemm_epilogue GEMM_EPILOGUE,
+    gemm GEMM,
+    gemm_cluster GEMM_CLUSTER,
+    split_k SPLIT_K,
+    cooperative COOPERATIVE,
+    cooperative_four COOPERATIVE_FOUR,
+    cooperative_pair COOPERATIVE_PAIR,
+    cooperative_segments COOPERATIVE_SEGMENTS,
+    fused_short FUSED_SHORT,
+    fused_segments FUSED_SEGMENTS,
+    fused SHARED,
+    cooperative_wide COOPERATIVE_WIDE,
+    gemm_warpgroups GEMM_WARPGROUPS,
 }
 
 /// The list is long enough, its names are unique, nothing is seeded into a kernel that no test runs, and no

@@ -40,8 +40,8 @@ fn grids(operation: Operation) {
     });
 }
 
-/// Several tiles for each cluster, the last CTAs of which have no columns, or none of an adapter's: all must go on in
-/// step nevertheless.
+/// Several tiles for each cluster, the last CTAs of which have no columns, or none of an adapter's: all must
+/// go on in step nevertheless.
 #[test]
 fn clusters_with_several_tiles() {
     for kernel in all_kernels().filter(|kernel| kernel.clusters()) {
@@ -64,7 +64,5 @@ fn clusters_with_several_tiles() {
     }
 }
 
-for_each_operation!(groups: groups_of_gemm Gemm, groups_of_fused Fused, groups_of_recompute FusedRecompute, groups_of_cooperative FusedCooperative,
-    groups_of_shrink Shrink, groups_of_expand Expand);
-for_each_operation!(grids: grids_of_gemm Gemm, grids_of_fused Fused, grids_of_recompute FusedRecompute, grids_of_cooperative FusedCooperative,
-    grids_of_shrink Shrink, grids_of_expand Expand);
+for_each_operation!(groups: gemm fused recompute cooperative shrink expand);
+for_each_operation!(grids: gemm fused recompute cooperative shrink expand);

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A LayerNorm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Case {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -45,18 +45,7 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn new(rows: usize, columns: usize) -> Self {
-        Self {
-            rows,
-            columns,
-            pad_x: 0,
-            pad_y: 0,
-            shift_x: 0,
-            shift_y: 0,
-            mean: 0.3,
-            spread: 1.5,
-            in_place: false,
-            planted: Vec::new(),
-        }
+        Self { rows, columns, mean: 0.3, spread: 1.5, ..Self::default() }
     }
 }
 

@@ -12,7 +12,7 @@
 //! | file | what |
 //! |---|---|
 //! | `case.rs`, `operands.rs` | a product; its matrices and tables |
-//! | `setup.rs`, `maps.rs`, `check.rs` | it in a machine's memory, its launches, their tensor maps; what is expected of them |
+//! | `setup.rs`, `maps.rs`, `check.rs` | it in a machine's memory, launches, tensor maps; what is expected |
 //! | `suite.rs`, `tried.rs` | cases × kernels × schedules; what they have tried of the PTX |
 //! | `tails.rs` | M, N, K and r around the sizes of tiles |
 //! | `strides.rs` | leading dimensions, unaligned operands, bias, residual |

@@ -13,8 +13,8 @@ const COLUMNS: u32 = 64;
 /// Rows of a box of y: those of a warpgroup.
 const Y_ROWS: u32 = 64;
 
-/// The maps that a kernel wants in clusters of `cluster`, for slabs of `slab_rows` ranks. What the kernel does not use,
-/// or the launch does not have, is no map.
+/// The maps that a kernel wants in clusters of `cluster`, for slabs of `slab_rows` ranks. What the kernel
+/// does not use, or the launch does not have, is no map.
 pub(crate) fn maps(kernel: &Kernel, params: &Params, slab_rows: u32, cluster: u32) -> TensorMaps {
     let Params { m, n, k, ref lora, .. } = *params;
     let inner = |from, rows, columns, pitch, box_rows| map(from, [columns, rows], pitch, [COLUMNS, box_rows]);
@@ -36,7 +36,8 @@ pub(crate) fn maps(kernel: &Kernel, params: &Params, slab_rows: u32, cluster: u3
     maps
 }
 
-/// A map of a matrix with `dims` columns and rows and a pitch in elements; the swizzle is as wide as a row of its box.
+/// A map of a matrix with `dims` columns and rows and a pitch in elements; the swizzle is as wide as a row of
+/// its box.
 fn map(from: Global<u16>, [columns, rows]: [u32; 2], pitch: u32, box_dims: [u32; 2]) -> TensorMap {
     let swizzle = match box_dims[0] {
         64 => Swizzle::B128,

@@ -1,8 +1,8 @@
-//! Every kernel that the planner picks for what is published ([`plans`](fused_lora_tests::plans)), at its true K, in its true
-//! clusters.
+//! Every kernel that the planner picks for what is published ([`plans`](fused_lora_tests::plans)), at its
+//! true K, in its true clusters.
 //!
-//! Rows and columns are cut down to one cluster with two tiles for each of its CTAs, with the largest of its ranks, and one
-//! with the others; K is not.
+//! Rows and columns are cut down to one cluster with two tiles for each of its CTAs, with the largest of its
+//! ranks, and one with the others; K is not.
 
 use std::collections::BTreeSet;
 
@@ -44,5 +44,4 @@ fn at_true_k(operation: Operation) {
     println!("{} of (entry, cluster, K), {} with their ranks", distinct.len(), all.len());
 }
 
-for_each_operation!(at_true_k: planned_gemm Gemm, planned_split_k GemmSplitK, planned_fused Fused, planned_recompute FusedRecompute,
-    planned_cooperative FusedCooperative, planned_shrink Shrink, planned_expand Expand);
+for_each_operation!(at_true_k: gemm split_k fused recompute cooperative shrink expand);

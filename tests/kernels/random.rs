@@ -22,7 +22,8 @@ fn rank(most: usize) -> impl Strategy<Value = usize> {
 }
 
 fn adapter(n: usize, most: usize) -> impl Strategy<Value = AdapterCase> {
-    let columns = prop_oneof![2 => Just(None), 1 => (0..n, 1..=n).prop_map(move |(first, count)| Some(first..n.min(first + count)))];
+    let range = (0..n, 1..=n).prop_map(move |(first, count)| Some(first..n.min(first + count)));
+    let columns = prop_oneof![2 => Just(None), 1 => range];
     (rank(most), -2.0..2.0f32, columns).prop_map(|(rank, scale, columns)| AdapterCase {
         rank,
         scale,
@@ -30,8 +31,8 @@ fn adapter(n: usize, most: usize) -> impl Strategy<Value = AdapterCase> {
     })
 }
 
-/// Segments in the order of their rows, some rows without one. `cuts` holds lengths, in rows, of segments and of
-/// holes before them.
+/// Segments in the order of their rows, some rows without one. `cuts` holds lengths, in rows, of segments and
+/// of holes before them.
 fn segments(m: usize, cuts: &[(usize, usize, usize)], adapters: usize) -> Vec<(Range<usize>, usize)> {
     let mut first = 0;
     let mut rows = Vec::new();
@@ -130,8 +131,7 @@ fn random(operation: Operation) {
     }
 }
 
-crate::suite::for_each_operation!(random: random_gemm Gemm, random_split_k GemmSplitK, random_fused Fused, random_recompute FusedRecompute, random_cooperative FusedCooperative,
-    random_shrink Shrink, random_expand Expand);
+crate::suite::for_each_operation!(random: gemm split_k fused recompute cooperative shrink expand);
 
 #[test]
 fn every_kernel_has_random_cases() {

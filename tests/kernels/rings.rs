@@ -9,8 +9,8 @@ use crate::{
     suite::{for_each_operation, hold, hold_all, kernels, schedules},
 };
 
-/// Part of a tile. In each of `shares` shares of K the ring goes round twice and a step further; one share has another
-/// step, which K does not fill.
+/// Part of a tile. In each of `shares` shares of K the ring goes round twice and a step further; one share
+/// has another step, which K does not fill.
 fn two_rounds(kernel: &Kernel, shares: u32) -> Case {
     let steps = (2 * kernel.stages + 1) * shares + 1;
     let k = kernel.block_k * steps - 24;
@@ -38,7 +38,8 @@ fn around_in_split_k() {
     }
 }
 
-/// Part of a tile and of its neighbour, further than the ring goes, under many schedules; large tiles under few.
+/// Part of a tile and of its neighbour, further than the ring goes, under many schedules; large tiles under
+/// few.
 fn under_many_schedules(operation: Operation) {
     for kernel in kernels(operation) {
         let shares = if operation == Operation::GemmSplitK { 2 } else { 1 };
@@ -51,8 +52,5 @@ fn under_many_schedules(operation: Operation) {
     }
 }
 
-for_each_operation!(under_many_schedules: many_schedules_of_gemm Gemm, many_schedules_of_split_k GemmSplitK,
-    many_schedules_of_fused Fused, many_schedules_of_recompute FusedRecompute, many_schedules_of_cooperative FusedCooperative,
-    many_schedules_of_shrink Shrink, many_schedules_of_expand Expand);
-for_each_operation!(around: around_in_gemm Gemm, around_in_fused Fused, around_in_recompute FusedRecompute, around_in_cooperative FusedCooperative,
-    around_in_shrink Shrink);
+for_each_operation!(under_many_schedules: gemm split_k fused recompute cooperative shrink expand);
+for_each_operation!(around: gemm fused recompute cooperative shrink);

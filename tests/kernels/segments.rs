@@ -137,9 +137,6 @@ fn one_segment_is_uniform(operation: Operation) {
     }
 }
 
-for_each_operation!(many_segments: many_segments_of_fused Fused, many_segments_of_recompute FusedRecompute,
-    many_segments_of_cooperative FusedCooperative);
-for_each_operation!(tables: tables_of_fused Fused, tables_of_recompute FusedRecompute, tables_of_cooperative FusedCooperative, tables_of_shrink Shrink,
-    tables_of_expand Expand);
-for_each_operation!(one_segment_is_uniform: one_segment_of_fused Fused, one_segment_of_recompute FusedRecompute, one_segment_of_cooperative FusedCooperative,
-    one_segment_of_shrink Shrink, one_segment_of_expand Expand);
+for_each_operation!(many_segments: fused recompute cooperative);
+for_each_operation!(tables: fused recompute cooperative shrink expand);
+for_each_operation!(one_segment_is_uniform: fused recompute cooperative shrink expand);

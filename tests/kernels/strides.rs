@@ -35,7 +35,8 @@ fn cases(kernel: &Kernel) -> Vec<Case> {
         // y's stride allows whole chunks, its base does not; then the other way round.
         Case { pad_y: 8, shift_y: 4, bias: true, ..case(n, 40) },
         Case { pad_y: 4, residual: true, pad_residual: 4, ..case(n, 40) },
-        // Whole chunks could be stored, but the last one of a row is not all y's, and not all bias and residual.
+        // Whole chunks could be stored, but the last one of a row is not all y's, and not all bias and
+        // residual.
         Case { pad_y: 5, bias: true, residual: true, pad_residual: 5, ..case(n + 3, 40) },
         // Rows of y next to each other, none aligned.
         Case { bias: true, ..case(n + 1, 24) },
@@ -57,5 +58,4 @@ fn strides(operation: Operation) {
     hold_all(operation, 2, cases);
 }
 
-for_each_operation!(strides: strides_of_gemm Gemm, strides_of_split_k GemmSplitK, strides_of_fused Fused, strides_of_recompute FusedRecompute, strides_of_cooperative FusedCooperative,
-    strides_of_shrink Shrink, strides_of_expand Expand);
+for_each_operation!(strides: gemm split_k fused recompute cooperative shrink expand);

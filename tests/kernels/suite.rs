@@ -136,29 +136,53 @@ fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
 }
 
 /// Defines a test for each operation from a function over operations, so that they run beside each other and
-/// a failure names one; and a module of the function's name with all of them as a
+/// a failure names one; in a module of the function's name, with all of them as a
 /// [`Group`](crate::tried::Group).
 macro_rules! for_each_operation {
-    ($function:ident: $($test:ident $operation:ident),* $(,)?) => {
+    ($function:ident: $($test:ident)*) => {
         pub(crate) mod $function {
-            use fused_lora_kernels::table::Operation;
-
             pub(crate) static GROUP: crate::tried::Group = crate::tried::Group {
                 name: module_path!(),
                 test: super::$function,
-                operations: &[$(Operation::$operation),*],
+                operations: &[$(crate::suite::operation!($test)),*],
             };
 
             $(
                 #[test]
                 fn $test() {
-                    GROUP.run(Operation::$operation);
+                    GROUP.run(crate::suite::operation!($test));
                 }
             )*
         }
     };
 }
 pub(crate) use for_each_operation;
+
+/// The operation that a test is called after.
+macro_rules! operation {
+    (gemm) => {
+        fused_lora_kernels::table::Operation::Gemm
+    };
+    (split_k) => {
+        fused_lora_kernels::table::Operation::GemmSplitK
+    };
+    (fused) => {
+        fused_lora_kernels::table::Operation::Fused
+    };
+    (recompute) => {
+        fused_lora_kernels::table::Operation::FusedRecompute
+    };
+    (cooperative) => {
+        fused_lora_kernels::table::Operation::FusedCooperative
+    };
+    (shrink) => {
+        fused_lora_kernels::table::Operation::Shrink
+    };
+    (expand) => {
+        fused_lora_kernels::table::Operation::Expand
+    };
+}
+pub(crate) use operation;
 
 /// The tests name operations, not kernels: this fails to compile when there is a new one.
 #[test]

@@ -12,8 +12,8 @@ fn some_rank(kernel: &Kernel) -> usize {
     if kernel.h > 0 { kernel.h as usize - 3 } else { 21 }
 }
 
-/// K from one element to a few steps, and tails on either side of a step, of an `mma`, and of 16 bytes. More steps than a
-/// ring has slots, of any kernel, are in `rings.rs`.
+/// K from one element to a few steps, and tails on either side of a step, of an `mma`, and of 16 bytes. More
+/// steps than a ring has slots, of any kernel, are in `rings.rs`.
 const SOME_K: [usize; 14] = [1, 7, 8, 15, 24, 31, 32, 33, 40, 64, 71, 96, 104, 168];
 
 fn sizes(operation: Operation) {
@@ -48,7 +48,5 @@ fn ranks(operation: Operation) {
     });
 }
 
-for_each_operation!(sizes: sizes_of_gemm Gemm, sizes_of_split_k GemmSplitK, sizes_of_fused Fused, sizes_of_recompute FusedRecompute, sizes_of_cooperative FusedCooperative,
-    sizes_of_shrink Shrink, sizes_of_expand Expand);
-for_each_operation!(ranks: ranks_of_fused Fused, ranks_of_recompute FusedRecompute, ranks_of_cooperative FusedCooperative, ranks_of_shrink Shrink,
-    ranks_of_expand Expand);
+for_each_operation!(sizes: gemm split_k fused recompute cooperative shrink expand);
+for_each_operation!(ranks: fused recompute cooperative shrink expand);

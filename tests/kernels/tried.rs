@@ -1,5 +1,5 @@
-//! What runs have tried of the kernels' instructions, and groups of tests, each of which runs once in a process, whoever asks
-//! for it: its own test, or [`coverage`](super::coverage).
+//! What runs have tried of the kernels' instructions, and groups of tests, each of which runs once in a
+//! process, whoever asks for it: its own test, or [`coverage`](super::coverage).
 
 use std::{
     cell::RefCell,

@@ -90,4 +90,4 @@ fn roads(_: Operation) {
 }
 
 // The other two launches are on each road, too.
-for_each_operation!(roads: base_shrink_and_expand Expand);
+for_each_operation!(roads: expand);

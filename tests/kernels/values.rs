@@ -12,7 +12,8 @@ use crate::{
 
 const ROW: usize = 3;
 
-/// A case with one adapter for rows 0 to 40 and another for the rest, but for kernels that take one a row tile.
+/// A case with one adapter for rows 0 to 40 and another for the rest, but for kernels that take one a row
+/// tile.
 fn case(kernel: &Kernel, rank: usize) -> Case {
     let n = kernel.block_n as usize + 4;
     let uniform = Case { seed: 14, ..Case::new(50, n, 40, rank) };
@@ -46,8 +47,8 @@ fn nan_in_x(operation: Operation) {
     });
 }
 
-/// An infinity in x makes infinities, not NaN, where only one of base and adapter says which way, or both agree:
-/// the padding of a rank is not multiplied with it.
+/// An infinity in x makes infinities, not NaN, where only one of base and adapter says which way, or both
+/// agree: the padding of a rank is not multiplied with it.
 fn infinity_in_x(operation: Operation) {
     every(operation, |kernel| {
         let planted = vec![(Operand::X, ROW, 5, f32::INFINITY)];
@@ -88,8 +89,9 @@ fn y_overflows(operation: Operation) {
     });
 }
 
-/// An infinite h makes its row's sums in the adapter's columns infinite, and touches no other row and no other column
-/// tile. Beside the range but in its tiles, h meets zeros: NaN, as `Adapter` says (the check allows that there alone).
+/// An infinite h makes its row's sums in the adapter's columns infinite, and touches no other row and no
+/// other column tile. Beside the range but in its tiles, h meets zeros: NaN, as `Adapter` says (the check
+/// allows that there alone).
 fn infinite_h_and_a_column_range(operation: Operation) {
     every(operation, |kernel| {
         let block_n = kernel.block_n as usize;
@@ -126,14 +128,8 @@ fn unfused_values() {
     }
 }
 
-for_each_operation!(nan_in_x: nan_in_gemm Gemm, nan_in_split_k GemmSplitK, nan_in_fused Fused, nan_in_recompute FusedRecompute,
-    nan_in_cooperative FusedCooperative, nan_in_expand Expand);
-for_each_operation!(infinity_in_x: infinity_in_gemm Gemm, infinity_in_split_k GemmSplitK, infinity_in_fused Fused,
-    infinity_in_recompute FusedRecompute, infinity_in_cooperative FusedCooperative);
-for_each_operation!(h_overflows: h_overflows_in_fused Fused, h_overflows_in_recompute FusedRecompute,
-    h_overflows_in_cooperative FusedCooperative, h_overflows_in_shrink Shrink, h_overflows_in_expand Expand);
-for_each_operation!(y_overflows: y_overflows_in_gemm Gemm, y_overflows_in_split_k GemmSplitK, y_overflows_in_fused Fused,
-    y_overflows_in_recompute FusedRecompute, y_overflows_in_cooperative FusedCooperative);
-for_each_operation!(infinite_h_and_a_column_range: infinite_h_in_fused Fused,
-    infinite_h_in_recompute FusedRecompute, infinite_h_in_cooperative FusedCooperative,
-    infinite_h_in_expand Expand);
+for_each_operation!(nan_in_x: gemm split_k fused recompute cooperative expand);
+for_each_operation!(infinity_in_x: gemm split_k fused recompute cooperative);
+for_each_operation!(h_overflows: fused recompute cooperative shrink expand);
+for_each_operation!(y_overflows: gemm split_k fused recompute cooperative);
+for_each_operation!(infinite_h_and_a_column_range: fused recompute cooperative expand);

@@ -60,7 +60,8 @@ fn medium(kernel: &Kernel, rank: usize) -> Case {
     Case { seed: 15, ..Case::new(m + 3, n + 5, 40, rank) }.adapted_to(kernel)
 }
 
-/// Two streams: launches of one layer beside each other, each with its own workspace and y. Also of two kernels.
+/// Two streams: launches of one layer beside each other, each with its own workspace and y. Also of two
+/// kernels.
 #[test]
 fn two_streams() {
     let all: Vec<_> = kernels(Operation::Fused).collect();
@@ -117,8 +118,9 @@ fn abort(
     }
 }
 
-/// A launch is stopped somewhere; the counters are set to zero; the next launch is right. Without setting them to
-/// zero some are not, or leave the counters wrong: so the reset is needed, and this test sees whether it is made.
+/// A launch is stopped somewhere; the counters are set to zero; the next launch is right. Without setting
+/// them to zero some are not, or leave the counters wrong: so the reset is needed, and this test sees whether
+/// it is made.
 #[test]
 fn a_launch_after_an_aborted_one() {
     for kernel in kernels(Operation::Fused) {

@@ -1,8 +1,8 @@
 //! What a build must keep to. All faults are found, not the first alone; each is a sentence for people.
 
 use crate::{
+    builder::Ptx,
     header::Header,
-    module::Ptx,
     ptxas::{Assembled, Cubin},
     spec::{KernelSpec, Product},
 };

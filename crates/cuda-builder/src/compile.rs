@@ -57,12 +57,13 @@ pub(crate) fn compile(
     toolchain: &Toolchain,
     folder: &Path,
     arch: Arch,
-    features: &[&str],
+    features: &[String],
+    flags: &[String],
     target_dir: &Path,
 ) -> Result<Compiled> {
     // cargo runs in the crate's folder, so nothing may be relative to ours.
     let target_dir = std::path::absolute(target_dir)?;
-    let target_dir = target_dir.join(key(toolchain, folder, arch, features)?);
+    let target_dir = target_dir.join(key(toolchain, folder, arch, features, flags)?);
     fs::create_dir_all(&target_dir).with_context(|| target_dir.display().to_string())?;
     let [assembly, printed] = ["s", "mir"].map(|suffix| target_dir.join(format!("{arch}.{suffix}")));
 
@@ -76,7 +77,7 @@ pub(crate) fn compile(
     cargo.args(["-Zbuild-std=core", "--target", TARGET]).arg("--target-dir").arg(&target_dir);
     // The target's linker is not shipped with rustc. None is needed: after link-time optimisation everything
     // is in one assembly file. `true` succeeds and links nothing.
-    cargo.arg("--").args(RUSTC_FLAGS).args(["-Clinker=true", &format!("--emit=asm={}", assembly.display())]);
+    cargo.arg("--").args(flags).args(["-Clinker=true", &format!("--emit=asm={}", assembly.display())]);
     let output = process::run(&mut cargo)?;
     // Nothing is printed where nothing is compiled: then what was printed before is of the same build.
     if output.stderr.windows(lines::BEGIN.len()).any(|window| window == lines::BEGIN.as_bytes()) {
@@ -94,9 +95,15 @@ pub(crate) fn compile(
 /// cargo remembers several builds of one crate and takes an old one for fresh, but there is one assembly
 /// file: with a folder of its own for each compiler, each checkout, each set of features and of flags, that
 /// file is always of the build that cargo means.
-fn key(toolchain: &Toolchain, folder: &Path, arch: Arch, features: &[&str]) -> Result<String> {
+fn key(
+    toolchain: &Toolchain,
+    folder: &Path,
+    arch: Arch,
+    features: &[String],
+    flags: &[String],
+) -> Result<String> {
     let folder = fs::canonicalize(folder).with_context(|| folder.display().to_string())?;
-    let (features, flags) = (features.join(","), RUSTC_FLAGS.join("\n"));
+    let (features, flags) = (features.join(","), flags.join("\n"));
     let inputs = format!("{}\n{}\n{arch}\n{features}\n{flags}", toolchain.compiler, folder.display());
     let hash = Sha256::digest(inputs);
     Ok(hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect())

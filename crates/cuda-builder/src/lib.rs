@@ -1,8 +1,8 @@
 //! Compiles a crate of GPU kernels to PTX with rustc's own target `nvptx64-nvidia-cuda`, and reads off what
 //! ptxas makes of them.
 //!
-//! The command `cargo run -p cuda-builder` applies it to this workspace's `kernels/`. The road, with the
-//! module of each step:
+//! [`CudaBuilder`] has the shape of rust-cuda's; the command `cargo run -p cuda-builder` applies it to this
+//! workspace's `kernels/`. The road, with the module of each step:
 //!
 //! | step | module | what it does |
 //! |---|---|---|
@@ -29,11 +29,11 @@
 #![deny(missing_docs)]
 
 mod arch;
+mod builder;
 mod check;
 mod compile;
 mod header;
 mod lines;
-mod module;
 mod process;
 mod ptx;
 mod ptxas;
@@ -45,14 +45,14 @@ mod toolchain;
 mod workspace;
 
 pub use arch::Arch;
+pub use builder::{CudaBuilder, Ptx};
 pub use check::{REBUILD, compare, inspect};
 pub use compile::{RUSTC_FLAGS, TARGET};
 pub use header::Header;
-pub use module::{Module, Ptx};
 pub use ptx::{directives, leftovers};
 pub use ptxas::{Assembled, Cubin, PTXAS_VARIABLE, Tools};
 pub use report::{Section, report};
 pub use sass::Code;
 pub use spec::{KernelSpec, Product};
 pub use toolchain::{PINNED_NIGHTLY, TOOLCHAIN_VARIABLE};
-pub use workspace::Workspace;
+pub use workspace::{Module, Workspace};

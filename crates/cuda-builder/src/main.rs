@@ -93,10 +93,7 @@ fn write(workspace: &Workspace, arguments: &Arguments) -> Result<Vec<String>> {
 }
 
 fn build(module: &Module) -> Result<Ptx> {
-    let ptx = module.build()?;
-    for (path, text) in [(&module.ptx, &ptx.text), (&module.lines(), &ptx.lines)] {
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let ptx = module.builder.clone().copy_to(&module.ptx).build()?;
     println!("{}: {} KiB, {}", module.ptx.display(), ptx.text.len() / 1024, ptx.header.compiler);
     Ok(ptx)
 }
@@ -109,7 +106,7 @@ fn check(workspace: &Workspace) -> Result<Vec<String>> {
     // Whether the files beside the PTX are of it.
     let mut same = true;
     for module in workspace.modules() {
-        let fresh = module.build()?;
+        let fresh = module.builder.build()?;
         let checked_in = read(&module)?;
         found.extend(compare(&checked_in.text, &fresh));
         let built = assemble(&tools, module, fresh)?;

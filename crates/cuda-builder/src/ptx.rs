@@ -14,19 +14,19 @@ const TENSOR_MAP_ALIGN: u32 = 64;
 /// The size of a tensor map, in bytes.
 const TENSOR_MAP_BYTES: u32 = 128;
 
-/// From LLVM's text to what is checked in, without the header.
+/// From LLVM's text to what is checked in, without the header. Without `specs`, entries stay as they are.
 ///
 /// # Errors
 ///
 /// All [`leftovers`]; rows that do not name each entry exactly once; parameters that cannot be read, or have
 /// no room for the tensor maps of their row.
-pub(crate) fn finish(raw: &str, specs: &[KernelSpec]) -> Result<String> {
+pub(crate) fn finish(raw: &str, specs: Option<&[KernelSpec]>) -> Result<String> {
     let text = tidy(raw);
     let leftovers = leftovers(&text);
     if !leftovers.is_empty() {
         bail!("{}", leftovers.join("\n"));
     }
-    with_directives(&text, specs)
+    specs.map_or(Ok(text.clone()), |specs| with_directives(&text, specs))
 }
 
 /// Without comments, debug information, blank lines and blanks at the end of lines. What is left depends on
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn refused(ptx: &str, specs: &[KernelSpec]) -> String {
-        finish(ptx, specs).unwrap_err().to_string()
+        finish(ptx, Some(specs)).unwrap_err().to_string()
     }
 
     #[test]
@@ -218,7 +218,8 @@ mod tests {
             \t.loc\t1 2 3\n.file 1 \"a.rs\"\n\t.pragma \"a//b\"; // c\n\tret;  \n\
             \t.section\t.debug_info\n\t{\n.b8 1\n\t}\n}\n";
         let tidy = ".version 7.0\n.target sm_80\n$L__BB0_1:\n\t.pragma \"a//b\";\n\tret;\n}\n";
-        assert_eq!(finish(llvm, &[]).expect("nothing is left over"), tidy);
+        assert_eq!(finish(llvm, None).expect("nothing is left over"), tidy);
+        assert_eq!(finish(PTX, None).expect("nothing is left over"), PTX);
     }
 
     #[test]
@@ -229,7 +230,7 @@ mod tests {
              .extern .func memcpy(\n)\n{}",
             PTX.replacen("\tret;", local, 1)
         );
-        let text = finish(&ptx, &[]).unwrap_err().to_string();
+        let text = finish(&ptx, None).unwrap_err().to_string();
         for (line, part) in text.lines().zip([
             "function `_ZN4core9panicking5panicE` ",
             "function `helper` ",
@@ -248,7 +249,7 @@ mod tests {
             .replace("1[128]\n)\n", "1[128]\n)\n.maxntid 384, 1, 1\n.minnctapersm 6\n")
             .replace("shrink_param_0\n)\n", "shrink_param_0\n)\n.maxntid 64, 1, 1\n.minnctapersm 1\n")
             .replace("nothing()\n", "nothing()\n.maxntid 128, 1, 1\n.minnctapersm 2\n");
-        let found = |maps: &[&str]| finish(PTX, &rows(maps)).expect("rows fit");
+        let found = |maps: &[&str]| finish(PTX, Some(&rows(maps))).expect("rows fit");
         assert_eq!(found(&[]), bounded);
         let one = bounded.replace(".align 8 .b8 gemm_64_param_0", ".align 64 .b8 gemm_64_param_0");
         assert_eq!(found(&["gemm_64"]), one);
@@ -256,7 +257,9 @@ mod tests {
         assert_eq!(found(&["gemm", "gemm_64"]), both);
         // Alignment is never lowered.
         let wide = PTX.replace(".align 8 .b8 gemm_param_0", ".align 256 .b8 gemm_param_0");
-        assert!(finish(&wide, &rows(&["gemm"])).expect("rows fit").contains(".align 256 .b8 gemm_param_0"));
+        assert!(
+            finish(&wide, Some(&rows(&["gemm"]))).expect("rows fit").contains(".align 256 .b8 gemm_param_0")
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use fused_lora_kernels::{
 
 use crate::{
     arch::Arch,
-    module::Module,
+    builder::CudaBuilder,
     spec::{KernelSpec, Product},
 };
 
@@ -23,6 +23,22 @@ const WARPGROUP: u32 = 128;
 pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
+}
+
+/// One of the PTX files that `kernels/` compiles to.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The PTX that is checked in.
+    pub ptx: PathBuf,
+    /// The oldest GPU that runs it, or the only one.
+    pub arch: Arch,
+    /// Whether the library launches it. The others are for tests: without a place in the report, without
+    /// cubins.
+    pub shipped: bool,
+    /// What is demanded of each entry.
+    pub specs: Vec<KernelSpec>,
+    /// Writes nothing yet.
+    pub builder: CudaBuilder,
 }
 
 impl Workspace {
@@ -43,14 +59,16 @@ impl Workspace {
     #[must_use]
     pub fn modules(&self) -> Vec<Module> {
         let ampere = KERNELS.iter().map(kernel).chain(LAYER_KERNELS.iter().map(layer_kernel));
-        let module = |name: &str, arch, features: &'static [&str], specs: Vec<KernelSpec>| Module {
+        let module = |name: &str, arch, features: &[&str], specs: Vec<KernelSpec>| Module {
             ptx: self.root.join(format!("kernels/ptx/{name}.ptx")),
             arch,
-            features,
             shipped: !features.contains(&"instructions"),
+            builder: CudaBuilder::new(self.root.join("kernels"))
+                .arch(arch)
+                .target_dir(self.target.join("cuda-builder"))
+                .specs(specs.clone())
+                .features(features),
             specs,
-            folder: self.root.join("kernels"),
-            target: self.target.join("cuda-builder"),
         };
         let instructions = INSTRUCTIONS.iter().map(instruction).collect();
         let sm90_instructions = SM90_INSTRUCTIONS.iter().map(instruction).collect();
@@ -72,6 +90,26 @@ impl Workspace {
     #[must_use]
     pub fn tools(&self) -> PathBuf {
         self.target.join("gpu-toolchain/bin")
+    }
+}
+
+impl Module {
+    /// The PTX file's name.
+    #[must_use]
+    pub fn file(&self) -> String {
+        self.ptx.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The lines of Rust that the PTX came from, beside it.
+    #[must_use]
+    pub fn lines(&self) -> PathBuf {
+        self.ptx.with_extension("lines")
+    }
+
+    /// Machine code for `arch`, where that is checked in; none of what is there for tests.
+    #[must_use]
+    pub fn cubin(&self, arch: Arch) -> Option<PathBuf> {
+        self.shipped.then(|| self.ptx.with_file_name(format!("{arch}.cubin")))
     }
 }
 

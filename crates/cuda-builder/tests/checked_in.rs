@@ -26,7 +26,7 @@ fn ptx_is_of_these_sources() {
     for module in Workspace::find().modules() {
         assert_eq!(
             header(&module).sources,
-            module.source_hash().expect("the sources are there"),
+            module.builder.source_hash().expect("the sources are there"),
             "kernels/ptx/{} was made of other sources or with other flags: run `cargo run -p cuda-builder`, \
              and commit \
              kernels/ptx",

@@ -25,7 +25,7 @@ impl Case {
         let mut rng = rng(seed);
         let mut vector = |deviation| normal(&mut rng, 1, width, deviation).row(0).to_owned();
         let (gamma, beta) = (vector(1.0), vector(0.5));
-        Self { x: normal(&mut rng, rows, width, 2.0).mapv(|v| v + f16::ONE), gamma, beta }
+        Self { x: normal::<f16>(&mut rng, rows, width, 2.0).mapv(|v| v + f16::ONE), gamma, beta }
     }
 
     fn norm(&self, device: &Device) -> LayerNorm {

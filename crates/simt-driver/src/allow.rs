@@ -19,7 +19,8 @@ const NAMES: &[(&str, Allowed, &[Op])] = &[
 ];
 
 /// What a variable with these names may be.
-pub(crate) const EXPECTED: &str = "a list of unfenced-init, equal-stores, concurrent-stores, repeated-tensor-stores, setmaxnreg-apart, first-of-pair, wide-parity, by commas";
+pub(crate) const EXPECTED: &str = "a list of unfenced-init, equal-stores, concurrent-stores, \
+    repeated-tensor-stores, setmaxnreg-apart, first-of-pair, wide-parity, by commas";
 
 /// What is allowed, from a list of names by commas.
 pub(crate) fn parse(text: &str) -> Option<Vec<&'static str>> {

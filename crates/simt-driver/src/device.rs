@@ -90,7 +90,7 @@ impl Device {
             12 => self.registers,             // MAX_REGISTERS_PER_BLOCK
             13 => 1_410_000,                  // CLOCK_RATE, kHz
             14 => 512,                        // TEXTURE_ALIGNMENT
-            15 | 31 | 41 | 78 | 79 | 80 => 1, // GPU_OVERLAP, CONCURRENT_KERNELS, UNIFIED_ADDRESSING, priorities, L1
+            15 | 31 | 41 | 78 | 79 | 80 => 1, // GPU_OVERLAP, CONCURRENT_KERNELS, UNIFIED_ADDRESSING, L1
             16 => self.multiprocessors,       // MULTIPROCESSOR_COUNT
             17 | 18 | 20 => 0,                // KERNEL_EXEC_TIMEOUT, INTEGRATED, COMPUTE_MODE
             19 | 83 => 0,                     // CAN_MAP_HOST_MEMORY, MANAGED_MEMORY: not here

@@ -91,7 +91,8 @@ mod tests {
 
     fn entry(directives: &str) -> Entry {
         let text = format!(
-            ".version 8.0\n.target sm_80\n.address_size 64\n.entry e(.param .u32 a, .param .align 16 .b8 b[8]){directives}{{ret;}}"
+            ".version 8.0\n.target sm_80\n.address_size 64\n.entry e(.param .u32 a, .param .align 16 .b8 \
+                b[8]){directives}{{ret;}}"
         );
         Entry::of(&Arc::new(Module::parse("a test", &text).expect("PTX")), b"e").expect("it is there")
     }

@@ -21,20 +21,21 @@
 //! |---|---|---|
 //! | `FUSED_LORA_SIMT_SEED` | of all random choices; run n of the process takes seed + n | 0 |
 //! | `FUSED_LORA_SIMT_SLOTS` | how many CTAs are resident at a time | drawn for each run |
-//! | `FUSED_LORA_SIMT_CAPABILITY` | compute capability, and with it the limits of a device; from 9.0 on it has clusters, tensor maps and programmatic launches | 8.0 |
+//! | `FUSED_LORA_SIMT_CAPABILITY` | compute capability, with its limits | 8.0 |
 //! | `FUSED_LORA_SIMT_DRIVER_VERSION` | of CUDA; PTX newer than it knows is rejected | 12.4 |
 //! | `FUSED_LORA_SIMT_DEVICES` | how many devices, all alike; with 0 `cuInit` finds none | 1 |
 //! | `FUSED_LORA_SIMT_MEMORY` | bytes of a device | 2 GiB |
-//! | `FUSED_LORA_SIMT_MULTIPROCESSORS` | of a device; few, so that persistent kernels persist | 4; from 9.0 on 8, for the largest cluster |
+//! | `FUSED_LORA_SIMT_MULTIPROCESSORS` | of a device; few: kernels must persist | 4; from 9.0 on 8 |
 //! | `FUSED_LORA_SIMT_SHARED` | bytes of shared memory that a CTA can opt in to | the capability's |
 //! | `FUSED_LORA_SIMT_FAIL` | failures, see below | none |
-//! | `FUSED_LORA_SIMT_BROKEN` | kernels that fail when they run: a list by commas of `entry:fault`, which breaks the context, or `entry:hang`, which never ends | none |
-//! | `FUSED_LORA_SIMT_ALLOW` | what other compilers' kernels do and is not reported then, see below | nothing |
+//! | `FUSED_LORA_SIMT_BROKEN` | kernels that fail when they run, see below | none |
+//! | `FUSED_LORA_SIMT_ALLOW` | what is not reported of others' kernels, see below | nothing |
 //! | `FUSED_LORA_SIMT_TRACE` | 1 writes a line for each run to standard error | 0 |
 //!
 //! `FUSED_LORA_SIMT_FAIL` is a list by commas of `function:code`, where the function, with or without its
 //! `_v2`, then returns that `CUresult` and does nothing, or `function:code@n` for its n-th call alone:
-//! `cuMemAlloc:2@3` is a device whose memory is full at the third allocation.
+//! `cuMemAlloc:2@3` is a device whose memory is full at the third allocation. `FUSED_LORA_SIMT_BROKEN` is a
+//! list by commas of `entry:fault`, which breaks the context when it runs, or `entry:hang`, which never ends.
 //!
 //! `FUSED_LORA_SIMT_ALLOW` is a list by commas of what the manual forbids and GPUs do not mind
 //! (`tests/foreign/forbidden.rs` has the reasons). A run that needed any of it says so on standard error,
@@ -42,12 +43,12 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `unfenced-init` | a tensor copy signals an mbarrier whose initialisation is ordered before, but not fenced (Triton) |
+//! | `unfenced-init` | a tensor copy signals an mbarrier whose initialisation is not fenced (Triton) |
 //! | `equal-stores` | lanes store the same to the same bytes of shared memory, without an order (Triton) |
-//! | `concurrent-stores` | likewise what is not the same, but any of it does (Triton: sums that differ in the last bit) |
-//! | `repeated-tensor-stores` | lanes of a CTA issue the same tensor store, without an order (Triton, CuTe DSL) |
-//! | `setmaxnreg-apart` | the warps of a warpgroup execute `setmaxnreg` at several places, with the same number (Gluon) |
-//! | `first-of-pair` | an arrival at another CTA whose address no `mapa` made: bit 24 of an own one is cleared (Gluon) |
+//! | `concurrent-stores` | likewise what is not the same, but any of it does (Triton: sums) |
+//! | `repeated-tensor-stores` | lanes of a CTA issue one tensor store, without an order (Triton, CuTe DSL) |
+//! | `setmaxnreg-apart` | warps of a warpgroup execute `setmaxnreg` at several places (Gluon) |
+//! | `first-of-pair` | an arrival at another CTA, at an own address with bit 24 cleared (Gluon) |
 //! | `wide-parity` | a parity to wait for of which only the lowest bit counts (Triton) |
 //!
 //! # What makes it strict
@@ -111,7 +112,7 @@
 //! | `memory` | device memory |
 //! | `device`, `module` | limits and attributes, images |
 //! | `kernel`, `launch_config` | entries of modules and their parameters, launch attributes |
-//! | `config`, `allow`, `code`, `fault` | settings, what is not reported, handles and `CUresult`, what a report becomes |
+//! | `config`, `allow`, `code`, `fault` | settings, what is not reported, `CUresult`, what a report becomes |
 #![deny(missing_docs)]
 
 mod allow;

@@ -110,7 +110,8 @@ impl Memory {
             return Ok(());
         }
         Err(Fault::illegal_address(format!(
-            "{what} of {bytes} bytes at {address:#x} by the host, which lie in no allocation: freed, or out of bounds"
+            "{what} of {bytes} bytes at {address:#x} by the host, which lie in no allocation: freed, or out \
+                of bounds"
         )))
     }
 }

@@ -330,7 +330,8 @@ fn programmatic_launches_overlap_and_wait() {
         });
         let name = "sm90_gemm_64x64 (work";
         let run = format!(
-            "run 0: {name} 2) of 4 CTAs, {name} 3) of 4 CTAs, overlapping, {name} 4) of 4 CTAs, overlapping, seed"
+            "run 0: {name} 2) of 4 CTAs, {name} 3) of 4 CTAs, overlapping, {name} 4) of 4 CTAs, \
+                overlapping, seed"
         );
         assert_wrote(text, &[&run]);
     }

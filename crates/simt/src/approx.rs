@@ -1,7 +1,8 @@
 //! Elementary functions that a GPU approximates, with errors that the manual bounds.
 //!
-//! A GPU computes one function of the input; which one, the manual leaves open up to an error. So does the machine: the
-//! schedule's seed chooses the function. It is not a lane's choice, so that equal inputs give equal results.
+//! A GPU computes one function of the input; which one, the manual leaves open up to an error. So does the
+//! machine: the schedule's seed chooses the function. It is not a lane's choice, so that equal inputs give
+//! equal results.
 
 /// Which function: which of the values that are near enough each input gets.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,8 @@ impl Choice {
         }
     }
 
-    /// One of the f32 that are at most `error` from `centre`, for the input `x` of so many bits. `nearest` is the one nearest
-    /// to the exact value; it is finite, and not zero.
+    /// One of the f32 that are at most `error` from `centre`, for the input `x` of so many bits. `nearest` is
+    /// the one nearest to the exact value; it is finite, and not zero.
     fn value(self, x: u64, nearest: f32, centre: f64, error: f64) -> f32 {
         let within = |value: f32| (f64::from(value) - centre).abs() <= error;
         if matches!(self, Self::Nearest) || !within(nearest) {

@@ -6,9 +6,9 @@ use crate::clock::WARP;
 
 const LANES: usize = WARP as usize;
 
-/// Bank conflicts of up to 32 accesses of 16 bytes, as of ldmatrix: each eight of them, the rows of one matrix, go to 32
-/// banks of 4 bytes and take as many turns as distinct addresses share a group of four banks. Counts the turns beyond
-/// the first.
+/// Bank conflicts of up to 32 accesses of 16 bytes, as of ldmatrix: each eight of them, the rows of one
+/// matrix, go to 32 banks of 4 bytes and take as many turns as distinct addresses share a group of four
+/// banks. Counts the turns beyond the first.
 pub(crate) fn conflicts(addresses: &[u32]) -> u64 {
     addresses.chunks_exact(8).map(|phase| u64::from(turns(phase) - 1)).sum()
 }
@@ -40,7 +40,8 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    /// A lane's next write. Gives the turns beyond the first of each quarter of the warp, when all lanes have come.
+    /// A lane's next write. Gives the turns beyond the first of each quarter of the warp, when all lanes have
+    /// come.
     pub(crate) fn add(&mut self, lane: usize, address: u32) -> u64 {
         let number = self.counts[lane] - self.complete;
         self.counts[lane] += 1;

@@ -1,18 +1,19 @@
 //! Who acts, and what each lane knows of the others.
 //!
-//! A lane's vector clock over all lanes of a launch would not fit: 2,000 lanes with 2,000 entries each, joined at
-//! every barrier. Two facts make it small. What lanes know differs between barriers in their *own* entry alone, so
-//! that entry is kept aside and the rest, a [`View`], is shared by all lanes that left a barrier together. And a
-//! lane learns of another CTA only through an acquire, so that a view holds one shared vector per CTA that it has
-//! heard of.
+//! A lane's vector clock over all lanes of a launch would not fit: 2,000 lanes with 2,000 entries each,
+//! joined at every barrier. Two facts make it small. What lanes know differs between barriers in their *own*
+//! entry alone, so that entry is kept aside and the rest, a [`View`], is shared by all lanes that left a
+//! barrier together. And a lane learns of another CTA only through an acquire, so that a view holds one
+//! shared vector per CTA that it has heard of.
 //!
-//! Besides lanes a CTA has *virtual lanes*, which no instruction runs in: one for each warpgroup, whose epoch is the
-//! number of its wgmma groups that are complete, then one for each mbarrier, whose epoch is the number of its phases
-//! that are complete. An asynchronous operation that such an event completes is ordered before whoever knows that
-//! epoch. They come to be when they are first told of, so that kernels without them do not carry them.
+//! Besides lanes a CTA has *virtual lanes*, which no instruction runs in: one for each warpgroup, whose epoch
+//! is the number of its wgmma groups that are complete, then one for each mbarrier, whose epoch is the number
+//! of its phases that are complete. An asynchronous operation that such an event completes is ordered before
+//! whoever knows that epoch. They come to be when they are first told of, so that kernels without them do not
+//! carry them.
 //!
-//! The asynchronous proxy sees what generic instructions did only across a fence. So a view holds, for each state
-//! space, also the epochs that a fence has covered on their way here.
+//! The asynchronous proxy sees what generic instructions did only across a fence. So a view holds, for each
+//! state space, also the epochs that a fence has covered on their way here.
 
 use std::{collections::VecDeque, rc::Rc};
 
@@ -171,8 +172,8 @@ impl Epochs {
     }
 }
 
-/// What a lane knows of others: of each lane the last epoch that is ordered before it, and, for each [`Space`], the
-/// last epoch that is so across a proxy fence.
+/// What a lane knows of others: of each lane the last epoch that is ordered before it, and, for each
+/// [`Space`], the last epoch that is so across a proxy fence.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     all: Epochs,
@@ -186,8 +187,8 @@ impl View {
         Self { all, fenced: [None, None] }
     }
 
-    /// All that CTAs did which have ended, with all fences: the end of a launch. `lanes` is the number of lanes of
-    /// each CTA.
+    /// All that CTAs did which have ended, with all fences: the end of a launch. `lanes` is the number of
+    /// lanes of each CTA.
     pub(crate) fn of_ended(ctas: impl Iterator<Item = (u32, u32)>) -> Self {
         let mut all = Epochs { cta: u32::MAX, own: Rc::from([]), foreign: Rc::default() };
         let mut forever: Dense = Rc::from([]);
@@ -218,8 +219,8 @@ impl View {
         self.all.of(cta).is_some_and(|dense| dense.iter().any(|&epoch| epoch > 0))
     }
 
-    /// What is known of the virtual lanes of these CTAs, each of so many `lanes`: which of their asynchronous operations
-    /// are complete.
+    /// What is known of the virtual lanes of these CTAs, each of so many `lanes`: which of their asynchronous
+    /// operations are complete.
     pub(crate) fn of_events(&self, ctas: std::ops::Range<u32>, lanes: u32) -> Self {
         let mut all = Epochs { cta: self.all.cta, own: Rc::from([]), foreign: Rc::default() };
         for cta in ctas {
@@ -292,7 +293,8 @@ impl Joins {
 pub(crate) struct LaneClock {
     cta: u32,
     lane: u32,
-    /// Counts up whenever the lane publishes its view, so that what it does afterwards is not taken for published.
+    /// Counts up whenever the lane publishes its view, so that what it does afterwards is not taken for
+    /// published.
     epoch: u32,
     view: Rc<View>,
 }
@@ -320,15 +322,15 @@ impl LaneClock {
         (cta == self.cta && lane == self.lane) || self.view.knows(cta, lane) >= epoch
     }
 
-    /// Whether a generic access of `lane` of `cta` at `epoch` is ordered before what this lane lets the asynchronous
-    /// proxy do next. That the lane be this one is not enough.
+    /// Whether a generic access of `lane` of `cta` at `epoch` is ordered before what this lane lets the
+    /// asynchronous proxy do next. That the lane be this one is not enough.
     #[inline]
     pub(crate) fn is_fenced_after(&self, space: Space, cta: u32, lane: u32, epoch: u32) -> bool {
         self.view.knows_fenced(space, cta, lane) >= epoch
     }
 
-    /// A proxy fence: what this lane did, and what lanes of its CTA did that is ordered before, is fenced. What other CTAs did
-    /// they have to fence themselves, before they tell of it.
+    /// A proxy fence: what this lane did, and what lanes of its CTA did that is ordered before, is fenced.
+    /// What other CTAs did they have to fence themselves, before they tell of it.
     pub(crate) fn fence(&mut self, space: Space) {
         let mut own = Epochs { foreign: Rc::default(), ..self.view.all.clone() };
         own.set(self.lane, self.epoch);
@@ -384,7 +386,8 @@ impl LaneClock {
         Some(joined)
     }
 
-    /// A barrier among lanes of one CTA, by ranges of `lanes`: each is ordered after what all of them did before.
+    /// A barrier among lanes of one CTA, by ranges of `lanes`: each is ordered after what all of them did
+    /// before.
     ///
     /// Takes O(lanes) where they hold few distinct views, as after an earlier barrier.
     pub(crate) fn barrier(lanes: &mut [Self], ranges: impl Iterator<Item = std::ops::Range<usize>> + Clone) {
@@ -395,8 +398,8 @@ impl LaneClock {
         }
     }
 
-    /// Tells some lanes of one CTA of an epoch of a lane, maybe a virtual one, of that CTA. What they know already may
-    /// be later.
+    /// Tells some lanes of one CTA of an epoch of a lane, maybe a virtual one, of that CTA. What they know
+    /// already may be later.
     pub(crate) fn tell(lanes: &mut [Self], lane: u32, epoch: u32) {
         let mut last: Option<(Rc<View>, Rc<View>)> = None;
         for clock in lanes {

@@ -46,7 +46,8 @@ pub(crate) enum Exchange {
     Shuffle(Shuffle),
     /// A predicate; gives one, or the ballot.
     Vote(Vote),
-    /// The two halves of a value; gives the mask of those with the same, and for `all` whether there are no others.
+    /// The two halves of a value; gives the mask of those with the same, and for `all` whether there are no
+    /// others.
     Match { all: bool },
     /// A value; gives the reduction.
     Redux { update: Update, is_signed: bool },

@@ -113,18 +113,19 @@ impl Site {
 /// What a seeded fault does. One that does not apply to an instruction leaves it as it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Action {
-    /// The instruction does nothing. One with a result gives zero; atomics give what is there, mma gives c, wgmma
-    /// and its wait leave the accumulators as they are, `mbarrier.try_wait` is true at once, `mapa` gives the address
-    /// that it was given. A tensor load that does nothing never completes.
+    /// The instruction does nothing. One with a result gives zero; atomics give what is there, mma gives c,
+    /// wgmma and its wait leave the accumulators as they are, `mbarrier.try_wait` is true at once, `mapa`
+    /// gives the address that it was given. A tensor load that does nothing never completes.
     Drop,
-    /// `cp.async.wait_group`, `cp.async.bulk.wait_group` (also `.read`) and `wgmma.wait_group` leave so many groups
-    /// more under way.
+    /// `cp.async.wait_group`, `cp.async.bulk.wait_group` (also `.read`) and `wgmma.wait_group` leave so many
+    /// groups more under way.
     WaitGroup(u32),
     /// A release or acquire is only relaxed: it orders nothing.
     Weaken,
     /// A read of global memory, or the read of an asynchronous copy, is as by `ld.global.nc`.
     NonCoherent,
-    /// Flips bits of an address in shared memory: of the data or the rows, or of the mbarrier where there is no data.
+    /// Flips bits of an address in shared memory: of the data or the rows, or of the mbarrier where there is
+    /// no data.
     AddressXor(u32),
     /// Adds to the number of bytes of an asynchronous copy, or of those that an `expect_tx` expects.
     ByteDelta(i32),
@@ -139,8 +140,9 @@ pub enum Action {
     },
     /// Flips bits of the mask of CTAs of a multicast.
     MaskXor(u16),
-    /// Goes to the CTA of this rank in the cluster: the address that `mapa` gives, an arrival at an mbarrier (also one that
-    /// is written for the own CTA), and a copy from shared memory to shared memory with its mbarrier.
+    /// Goes to the CTA of this rank in the cluster: the address that `mapa` gives, an arrival at an mbarrier
+    /// (also one that is written for the own CTA), and a copy from shared memory to shared memory with its
+    /// mbarrier.
     Rank(u32),
     /// Adds to the number of arrivals that `mbarrier.init` sets.
     CountDelta(i32),
@@ -155,8 +157,8 @@ pub enum Action {
     Tap(fn(u32) -> u32),
 }
 
-/// What the machine reports by the manual and hardware is known to bear: for modules of others, one place each. Of our own
-/// kernels nothing is allowed.
+/// What the machine reports by the manual and hardware is known to bear: for modules of others, one place
+/// each. Of our own kernels nothing is allowed.
 #[derive(Clone, Debug)]
 pub struct Allowance {
     /// Where: the instruction that would be reported.
@@ -168,8 +170,8 @@ pub struct Allowance {
 /// What an [`Allowance`] is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// An asynchronous operation signals an mbarrier, with no `fence.mbarrier_init` or proxy fence since its initialisation, which is
-    /// ordered before. PTX ISA, "mbarrier.init", "membar, fence".
+    /// An asynchronous operation signals an mbarrier, with no `fence.mbarrier_init` or proxy fence since its
+    /// initialisation, which is ordered before. PTX ISA, "mbarrier.init", "membar, fence".
     UnfencedInit,
     /// Lanes store the same to the same bytes of shared memory without an order. PTX ISA, "Axioms": a data
     /// race, of which each outcome is the same.
@@ -177,8 +179,9 @@ pub enum Allowed {
     /// Lanes store to the same bytes of shared memory without an order, and any of the values does. PTX ISA,
     /// "Axioms".
     ConcurrentStores,
-    /// Lanes of one CTA issue tensor stores of the same bytes without an order: all lanes of a warp, for which hardware issues it
-    /// once, or warps that have computed the same. PTX ISA, "cp.async.bulk.tensor", "Axioms".
+    /// Lanes of one CTA issue tensor stores of the same bytes without an order: all lanes of a warp, for
+    /// which hardware issues it once, or warps that have computed the same. PTX ISA, "cp.async.bulk.tensor",
+    /// "Axioms".
     RepeatedTensorStores,
     /// The warps of a warpgroup execute `setmaxnreg` at several places, with the same number. PTX ISA,
     /// "setmaxnreg": "all threads in the warpgroup must execute the same setmaxnreg instruction".

@@ -37,14 +37,14 @@ pub struct Launch {
     pub nonportable: bool,
     /// Registers of a lane when it starts, for `setmaxnreg`. The machine counts no others.
     pub registers: u32,
-    /// Whether this launch depends programmatically on those before it in the same run: it may begin before they end,
-    /// and is ordered after them by `griddepcontrol.wait` alone.
+    /// Whether this launch depends programmatically on those before it in the same run: it may begin before
+    /// they end, and is ordered after them by `griddepcontrol.wait` alone.
     pub programmatic: bool,
-    /// What each lane runs. When a run fails, lanes stop wherever they are, and what they hold on their stacks is
-    /// forgotten without being dropped: kernels hold nothing that must be dropped.
+    /// What each lane runs. When a run fails, lanes stop wherever they are, and what they hold on their
+    /// stacks is forgotten without being dropped: kernels hold nothing that must be dropped.
     pub kernel: Rc<dyn Fn()>,
-    /// Its dimensions; those of [`grid`](Self::grid), [`block`](Self::block) and [`cluster`](Self::cluster) where these are all along
-    /// x.
+    /// Its dimensions; those of [`grid`](Self::grid), [`block`](Self::block) and [`cluster`](Self::cluster)
+    /// where these are all along x.
     pub(crate) shape: Option<Shape>,
     /// The PTX module that it is of, and what its lanes have tried of the entry.
     pub(crate) ptx: Option<(Arc<Source>, Rc<Marks>)>,
@@ -80,8 +80,8 @@ impl Launch {
         Self { cluster: ctas, shape: None, ..self }
     }
 
-    /// The same in these dimensions; the products take the place of `grid`, `block` and `cluster`. One that is none is refused when
-    /// it is run.
+    /// The same in these dimensions; the products take the place of `grid`, `block` and `cluster`. One that
+    /// is none is refused when it is run.
     #[must_use]
     pub fn dimensions(self, grid: [u32; 3], block: [u32; 3], cluster: [u32; 3]) -> Self {
         let [ctas, lanes, peers] = [grid, block, cluster].map(|dims| product(dims).unwrap_or(0));

@@ -100,13 +100,13 @@ impl Machine {
         Err(Report::host(Kind::OutOfBounds { op: op.to_owned(), address, bytes, limit: 0 }))
     }
 
-    /// Runs launches beside each other, on the same slots. Everything before is ordered before them, and they before
-    /// everything after.
+    /// Runs launches beside each other, on the same slots. Everything before is ordered before them, and they
+    /// before everything after.
     ///
     /// # Errors
     ///
-    /// The first fault. The run stops there; memory holds what was written until then, and the machine goes on to be
-    /// usable.
+    /// The first fault. The run stops there; memory holds what was written until then, and the machine goes
+    /// on to be usable.
     #[track_caller]
     pub fn run(&mut self, launches: &[Launch], schedule: &Schedule) -> Result<Stats, Report> {
         let infos = infos(launches).map_err(|reason| Report::host(Kind::Launch { reason }))?;

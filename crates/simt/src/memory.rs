@@ -37,7 +37,8 @@ impl Tracked {
         self.forget_accesses();
     }
 
-    /// Forgets who accessed what, not what was written: everything so far is ordered before everything to come.
+    /// Forgets who accessed what, not what was written: everything so far is ordered before everything to
+    /// come.
     pub(crate) fn forget_accesses(&mut self) {
         for cell in self.pages.iter_mut().flatten().flat_map(|page| page.iter_mut()) {
             *cell = Cell::default();
@@ -140,8 +141,8 @@ impl Region {
 }
 
 impl Global {
-    /// Adds a region and gives its address: an odd number in the upper half, 0 in the lower, so that a region's
-    /// neighbours within 4 GiB are nobody's.
+    /// Adds a region and gives its address: an odd number in the upper half, 0 in the lower, so that a
+    /// region's neighbours within 4 GiB are nobody's.
     pub(crate) fn add(&mut self, content: Content) -> u64 {
         let number = self.regions.len() as u64;
         let kind = if matches!(content, Content::Input(_)) { "input" } else { "buffer" };

@@ -2,7 +2,7 @@
 //!
 //! # Panics
 //!
-//! All but the conversions and [`fma`], outside of a launch.
+//! All but the conversions, outside of a launch.
 
 use std::panic::Location;
 
@@ -72,12 +72,6 @@ pub fn block_idx_x() -> u32 {
 #[must_use]
 pub fn block_dim_x() -> u32 {
     with(|run| run.shape().block[0])
-}
-
-/// `%nctaid.x`.
-#[must_use]
-pub fn grid_dim_x() -> u32 {
-    with(|run| run.shape().grid[0])
 }
 
 /// `bar.sync 0`.
@@ -321,13 +315,6 @@ pub fn ldmatrix_x4(row: u32) -> [u32; 4] {
     ldmatrix(Op::Ldmatrix, row, 4)
 }
 
-/// `ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16`.
-#[track_caller]
-#[must_use]
-pub fn ldmatrix_x4_trans(row: u32) -> [u32; 4] {
-    ldmatrix(Op::LdmatrixTrans, row, 4)
-}
-
 /// `ldmatrix` of so many matrices, 1, 2 or 4.
 #[track_caller]
 pub(crate) fn ldmatrix(op: Op, row: u32, matrices: usize) -> [u32; 4] {
@@ -336,8 +323,9 @@ pub(crate) fn ldmatrix(op: Op, row: u32, matrices: usize) -> [u32; 4] {
     })
 }
 
-/// `shfl.sync.bfly.b32` with clamp 31 and all lanes of the warp: the value of the lane whose number is this one's XOR
-/// the lower five bits of `mask`. Each lane may give a mask of its own. Dropped, it gives the lane's own value.
+/// `shfl.sync.bfly.b32` with clamp 31 and all lanes of the warp: the value of the lane whose number is this
+/// one's XOR the lower five bits of `mask`. Each lane may give a mask of its own. Dropped, it gives the
+/// lane's own value.
 #[track_caller]
 #[must_use]
 pub fn shfl_bfly(value: u32, mask: u32) -> u32 {
@@ -348,13 +336,11 @@ pub fn shfl_bfly(value: u32, mask: u32) -> u32 {
 /// An exchange among the lanes of a mask; dropped it gives `dropped`.
 #[track_caller]
 pub(crate) fn exchange(op: Op, kind: Exchange, mask: u32, given: [u32; 4], dropped: [u32; 4]) -> [u32; 4] {
-    execute_together(op, Location::caller(), dropped, |run, site, _| {
-        run.exchange(op, site, kind, mask, given)
-    })
+    execute_together(op, Location::caller(), dropped, |run, site, _| run.exchange(site, kind, mask, given))
 }
 
-/// `elect.sync`: the leader of the lanes in a mask, by the schedule's seed and the mask always the same; and whether this lane is
-/// it.
+/// `elect.sync`: the leader of the lanes in a mask, by the schedule's seed and the mask always the same; and
+/// whether this lane is it.
 #[track_caller]
 pub(crate) fn elect(mask: u32) -> [u32; 4] {
     let choice = with(|run| mix(run.schedule.seed ^ u64::from(mask) << 32));

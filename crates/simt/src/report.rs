@@ -42,10 +42,11 @@ pub enum Kind {
         /// The earlier one.
         other: Box<Party>,
     },
-    /// Two conflicting accesses in an order, the later one in the asynchronous proxy, that no fence makes one across
-    /// proxies.
+    /// Two conflicting accesses in an order, the later one in the asynchronous proxy, that no fence makes one
+    /// across proxies.
     #[error(
-        "race across proxies: {op} of {address} is ordered after {other}, but without a {fence} between, by somebody \
+        "race across proxies: {op} of {address} is ordered after {other}, but without a {fence} between, by \
+            somebody \
          who is ordered after that access and before this one"
     )]
     Proxy {
@@ -151,7 +152,8 @@ pub enum Kind {
     },
     /// A lane ended with copies, or wgmma groups, under way that it had not waited for.
     #[error(
-        "the lane ends with {copies} asynchronous operations under way that it has not waited for; this is the first"
+        "the lane ends with {copies} asynchronous operations under way that it has not waited for; this is \
+            the first"
     )]
     NotWaited {
         /// How many.

@@ -176,7 +176,8 @@ impl Run {
         }
     }
 
-    /// At the start of an instruction: counts it, finds the seeded fault, and decides whether others go first.
+    /// At the start of an instruction: counts it, finds the seeded fault, and decides whether others go
+    /// first.
     pub(crate) fn enter(
         &mut self,
         op: Op,
@@ -314,9 +315,22 @@ impl Run {
         Stop
     }
 
+    /// What is executed at a site.
+    pub(crate) fn op(&self, site: u32) -> Op {
+        self.sites.get(site).info.op
+    }
+
+    /// A read of what nobody wrote.
+    #[cold]
+    pub(crate) fn poisoned(&mut self, site: u32, address: String) -> Stop {
+        let op = self.op(site).to_string();
+        self.fail(site, Kind::Poison { op, address })
+    }
+
     /// A fault of an operand.
     #[cold]
-    pub(crate) fn operand(&mut self, op: Op, site: u32, reason: impl Display) -> Stop {
+    pub(crate) fn operand(&mut self, site: u32, reason: impl Display) -> Stop {
+        let op = self.op(site);
         self.fail(site, Kind::Operand { op, reason: reason.to_string() })
     }
 

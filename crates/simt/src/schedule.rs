@@ -24,26 +24,29 @@ pub enum Order {
     Descending,
 }
 
-/// The choices of one run. Two runs of the same launches on the same memory under equal schedules take the same
-/// course.
+/// The choices of one run. Two runs of the same launches on the same memory under equal schedules take the
+/// same course.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// Of all random choices.
     pub seed: u64,
-    /// How many CTAs are resident at a time; at least 1, and at least a cluster. The launches of a run share them.
+    /// How many CTAs are resident at a time; at least 1, and at least a cluster. The launches of a run share
+    /// them.
     pub slots: usize,
     /// When asynchronous copies move data.
     pub asynchrony: Asynchrony,
-    /// The chance that a lane is interrupted before an ordinary memory access. It always is before strong ones.
+    /// The chance that a lane is interrupted before an ordinary memory access. It always is before strong
+    /// ones.
     pub preempt: f64,
     /// The order of dispatch.
     pub order: Order,
-    /// Stops the run with [`Kind::Aborted`](crate::Kind::Aborted) after so many instructions of lanes, with memory
-    /// as it is then.
+    /// Stops the run with [`Kind::Aborted`](crate::Kind::Aborted) after so many instructions of lanes, with
+    /// memory as it is then.
     pub abort_after: Option<u64>,
     /// Seeded faults.
     pub mutations: Vec<Mutation>,
-    /// What is not reported, place by place; [`Stats::allowed`](crate::Stats::allowed) says how often each was needed.
+    /// What is not reported, place by place; [`Stats::allowed`](crate::Stats::allowed) says how often each
+    /// was needed.
     pub allowances: Vec<Allowance>,
 }
 
@@ -69,8 +72,8 @@ impl Schedule {
         Self { seed, slots: [1, 2, 3, 4, 6, 8][(seed % 6) as usize], ..Self::default() }
     }
 
-    /// `n` schedules, the extreme ones first: all copies early, all late, one slot with either, descending dispatch
-    /// on one slot, many slots, lanes that are interrupted at every access; then random ones.
+    /// `n` schedules, the extreme ones first: all copies early, all late, one slot with either, descending
+    /// dispatch on one slot, many slots, lanes that are interrupted at every access; then random ones.
     #[must_use]
     pub fn standard(n: usize) -> Vec<Self> {
         use Asynchrony::{Early, Late, Random};

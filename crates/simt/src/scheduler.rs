@@ -25,7 +25,8 @@ type Lane = Coroutine<(), (), Result<(), String>, DefaultStack>;
 thread_local! {
     /// The run that this thread is in.
     static CURRENT: RefCell<Option<Box<Run>>> = const { RefCell::new(None) };
-    /// Stacks that lanes on this thread had, for later ones: making one takes two system calls and page faults.
+    /// Stacks that lanes on this thread had, for later ones: making one takes two system calls and page
+    /// faults.
     static SPARE: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -39,8 +40,8 @@ pub(crate) fn with<T>(f: impl FnOnce(&mut Run) -> T) -> T {
 #[inline]
 pub(crate) fn suspend() {
     let yielder = with(|run| run.lane_mut().yielder);
-    // SAFETY: the current lane set it in `start`, from a reference that lives for as long as its coroutine runs; the
-    // caller runs in it.
+    // SAFETY: the current lane set it in `start`, from a reference that lives for as long as its coroutine
+    // runs; the caller runs in it.
     unsafe { (*yielder).suspend(()) };
 }
 
@@ -75,8 +76,9 @@ struct Lanes(Vec<Vec<Option<Lane>>>);
 impl Drop for Lanes {
     fn drop(&mut self) {
         for mut lane in std::mem::take(&mut self.0).into_iter().flatten().flatten() {
-            // SAFETY: it is suspended in `suspend`, or not started. What the kernel holds on its stack is forgotten, as
-            // `Launch::kernel` says; this crate's frames below hold nothing that needs dropping.
+            // SAFETY: it is suspended in `suspend`, or not started. What the kernel holds on its stack is
+            // forgotten, as `Launch::kernel` says; this crate's frames below hold nothing that needs
+            // dropping.
             unsafe { lane.force_reset() };
             recycle(lane);
         }

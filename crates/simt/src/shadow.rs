@@ -1,9 +1,9 @@
 //! Which accesses to a byte a later one can race with.
 //!
 //! Every byte has a list of accesses. A new access is compared with each of the list; it *races* if the two
-//! conflict and the older is not ordered before the newer. Then it joins the list and takes the place of those
-//! that it covers: those ordered before it whose every conflict is a conflict with it, too. What races with a
-//! covered access races with the one that covers it, so nothing is lost by forgetting.
+//! conflict and the older is not ordered before the newer. Then it joins the list and takes the place of
+//! those that it covers: those ordered before it whose every conflict is a conflict with it, too. What races
+//! with a covered access races with the one that covers it, so nothing is lost by forgetting.
 //!
 //! Bytes that were always accessed together share one list: [`Cell`] holds one for 16 bytes and splits into
 //! words, and these into bytes, when an access touches only a part.
@@ -16,7 +16,8 @@ use crate::clock::{Actor, LaneClock, Space, View, WARP, Who};
 pub(crate) const CELL: usize = 16;
 const WORD: usize = 4;
 
-/// How memory is accessed. *Strong* are acquire, release and relaxed accesses and atomics; the rest is *weak*.
+/// How memory is accessed. *Strong* are acquire, release and relaxed accesses and atomics; the rest is
+/// *weak*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Read,
@@ -56,7 +57,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     pub(crate) who: Who,
-    /// The epoch of a lane; the number of a snapshot of epochs for a warp; nothing for an asynchronous operation.
+    /// The epoch of a lane; the number of a snapshot of epochs for a warp; nothing for an asynchronous
+    /// operation.
     pub(crate) clock: u32,
     tag: u32,
 }
@@ -82,7 +84,8 @@ impl Access {
     }
 }
 
-/// An asynchronous operation, or a commit group of them: an actor of its own, from issue until it is completed.
+/// An asynchronous operation, or a commit group of them: an actor of its own, from issue until it is
+/// completed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
     /// The CTA, by its number in the run, and the lane that issued it.
@@ -130,8 +133,8 @@ pub(crate) enum Observer<'a> {
         lanes: &'a [LaneClock],
         view: Option<&'a View>,
     },
-    /// An operation in the asynchronous proxy, which all these lanes issue together. Without a space, fences do not
-    /// matter.
+    /// An operation in the asynchronous proxy, which all these lanes issue together. Without a space, fences
+    /// do not matter.
     Async {
         issuers: &'a [LaneClock],
         space: Option<Space>,
@@ -203,8 +206,8 @@ struct List {
     reads: SmallVec<[Access; 2]>,
 }
 
-/// How many of the latest reads a new read is compared with. More may be there if many lanes read the same byte;
-/// comparing all would be quadratic.
+/// How many of the latest reads a new read is compared with. More may be there if many lanes read the same
+/// byte; comparing all would be quadratic.
 const RECENT: usize = 8;
 /// From how many reads on duplicates are removed, whenever the number has doubled.
 const MANY: usize = 64;
@@ -286,8 +289,8 @@ impl Default for Cell {
 }
 
 impl Cell {
-    /// Records an access to `len` bytes from `start`, or returns the earlier one that it races with and the first
-    /// byte where it does. After an error the cell may hold the access in part.
+    /// Records an access to `len` bytes from `start`, or returns the earlier one that it races with and the
+    /// first byte where it does. After an error the cell may hold the access in part.
     #[inline]
     pub(crate) fn admit(
         &mut self,

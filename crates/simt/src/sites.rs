@@ -1,4 +1,5 @@
-//! The sites of a run: each kind of instruction at each place, how often lanes came there, and which faults are seeded.
+//! The sites of a run: each kind of instruction at each place, how often lanes came there, and which faults
+//! are seeded.
 
 use std::{collections::HashMap, panic::Location, sync::Arc};
 
@@ -28,7 +29,8 @@ pub(crate) struct Sites {
 
 const RECENT: usize = 512;
 
-/// What tells places apart at no cost: the address of a location, or of a module and a line; and the instruction.
+/// What tells places apart at no cost: the address of a location, or of a module and a line; and the
+/// instruction.
 type Key = (usize, u32, Op);
 
 /// Where an instruction stands, as the lane that comes to it knows.

@@ -23,8 +23,8 @@ pub struct Stats {
     /// Bytes that these read.
     pub cp_async_bytes: u64,
     /// Turns that their writes to shared memory took beyond the first, by quarters of a warp: 0 without bank
-    /// conflicts. Takes the n-th cp.async of each lane of a warp for one instruction; a warp whose lanes execute
-    /// different numbers of them is not counted from there on.
+    /// conflicts. Takes the n-th cp.async of each lane of a warp for one instruction; a warp whose lanes
+    /// execute different numbers of them is not counted from there on.
     pub cp_async_conflicts: u64,
     /// Of these instructions, those whose data moved at issue, before their lane did anything else.
     pub copies_at_issue: u64,
@@ -40,11 +40,13 @@ pub struct Stats {
     pub stmatrix_conflicts: u64,
     /// Bulk and tensor copies; a multicast counts once for each CTA that it goes to.
     pub bulk_copies: u64,
-    /// Bytes that these brought to shared memory, zeros for what is out of bounds among them, or to global memory.
+    /// Bytes that these brought to shared memory, zeros for what is out of bounds among them, or to global
+    /// memory.
     pub bulk_bytes: u64,
     /// Successful waits for an mbarrier, counted for each lane.
     pub mbarrier_waits: u64,
-    /// By its offset in shared memory, phases of an mbarrier that were completed, in the CTA with the most; of CTAs that ended.
+    /// By its offset in shared memory, phases of an mbarrier that were completed, in the CTA with the most;
+    /// of CTAs that ended.
     pub mbarrier_phases: BTreeMap<u32, u32>,
     /// Barriers of clusters that all lanes arrived at.
     pub cluster_barriers: u64,

@@ -67,8 +67,8 @@ pub(crate) fn ldmatrix_x4(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
     })
 }
 
-/// `ldmatrix.x4.trans`: register i of lane l gets elements l / 4 of rows 2 (l mod 4) and the next of matrix i, the lower
-/// row in the lower half.
+/// `ldmatrix.x4.trans`: register i of lane l gets elements l / 4 of rows 2 (l mod 4) and the next of matrix
+/// i, the lower row in the lower half.
 pub(crate) fn ldmatrix_x4_trans(rows: &[[u8; 16]; LANES]) -> [[u32; 4]; LANES] {
     std::array::from_fn(|lane| {
         std::array::from_fn(|i| {

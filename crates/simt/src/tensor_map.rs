@@ -98,8 +98,9 @@ impl Swizzle {
     }
 }
 
-/// A tensor in global memory and the box of it that one copy moves: what `cuTensorMapEncodeTiled` makes a `CUtensorMap` of,
-/// without interleave, with zeros for what is out of bounds, every element one after another.
+/// A tensor in global memory and the box of it that one copy moves: what `cuTensorMapEncodeTiled` makes a
+/// `CUtensorMap` of, without interleave, with zeros for what is out of bounds, every element one after
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tensor {
     /// Of the first element.
@@ -187,7 +188,8 @@ impl Tensor {
         self.box_dims.iter().product::<u32>() * self.element.bytes()
     }
 
-    /// The map as kernels pass it: of the size of a `CUtensorMap`, though not its bits, which are the driver's own.
+    /// The map as kernels pass it: of the size of a `CUtensorMap`, though not its bits, which are the
+    /// driver's own.
     #[must_use]
     pub fn encode(&self) -> [u64; 16] {
         let mut words = [0; 16];
@@ -241,8 +243,8 @@ impl Tensor {
 
     /// Whether `cuTensorMapEncodeTiled` takes it.
     ///
-    /// One thing is refused that the driver takes: a box with a swizzle and rows shorter than its span. The manual
-    /// does not say whether such rows lie densely or a span apart.
+    /// One thing is refused that the driver takes: a box with a swizzle and rows shorter than its span. The
+    /// manual does not say whether such rows lie densely or a span apart.
     ///
     /// # Errors
     ///
@@ -285,8 +287,8 @@ impl Tensor {
         Ok(())
     }
 
-    /// The chunks of the box whose first element is at these coordinates, copied to or from shared memory at `shared`, row
-    /// after row. Some or all of it may be out of bounds on any side.
+    /// The chunks of the box whose first element is at these coordinates, copied to or from shared memory at
+    /// `shared`, row after row. Some or all of it may be out of bounds on any side.
     ///
     /// The map must have passed [`check`](Self::check), and there must be as many coordinates as dimensions.
     pub(crate) fn chunks(&self, at: &[i32], shared: u32) -> impl Iterator<Item = Chunk> + use<'_> {

@@ -128,9 +128,9 @@ impl Matrix {
         }
     }
 
-    /// A of the registers of a warpgroup's lanes, as mma has them: register i of a lane, with g = l / 4 mod 8 and t = l mod 4, is
-    /// row 16 (l / 32) + g + 8 (i mod 2), the four bytes from 4t + 16 (i / 2) on. PTX ISA, "Register
-    /// Fragments for wgmma.mma_async.m64nNk16".
+    /// A of the registers of a warpgroup's lanes, as mma has them: register i of a lane, with g = l / 4 mod 8
+    /// and t = l mod 4, is row 16 (l / 32) + g + 8 (i mod 2), the four bytes from 4t + 16 (i / 2) on. PTX
+    /// ISA, "Register Fragments for wgmma.mma_async.m64nNk16".
     pub(crate) fn of_registers(lanes: &[[u32; 4]]) -> Self {
         let mut rows = Box::new([[0; 2 * K]; M]);
         for (lane, registers) in lanes.iter().enumerate() {
@@ -149,10 +149,12 @@ impl Matrix {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Descriptor {
     start: u32,
-    /// Of a K-major operand, bytes between the two core matrices of a step, without a meaning if there is a swizzle. Of an
-    /// MN-major one, from one span of rows to the next, without a swizzle from eight K to the next.
+    /// Of a K-major operand, bytes between the two core matrices of a step, without a meaning if there is a
+    /// swizzle. Of an MN-major one, from one span of rows to the next, without a swizzle from eight K to the
+    /// next.
     leading: u32,
-    /// Bytes from eight rows to the next eight; of an MN-major operand from eight K, without a swizzle from eight rows.
+    /// Bytes from eight rows to the next eight; of an MN-major operand from eight K, without a swizzle from
+    /// eight rows.
     stride: u32,
     swizzle: Swizzle,
 }

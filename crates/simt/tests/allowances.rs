@@ -1,13 +1,15 @@
 //! What is reported, and not where it is allowed.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{divergence, operand, race},
+    snippets::run_on,
+};
 use fused_lora_simt::{Allowance, Allowed, Kind, Op, Schedule, Site};
-use kinds::{divergence, operand, race};
-use snippets::run_on;
 
 /// Without the allowance a report of this kind, with it none; at another instruction it does not help.
 fn is_needed(lanes: u32, body: &str, op: Op, allowed: Allowed, is_it: impl Fn(&Kind) -> bool) {
@@ -44,7 +46,8 @@ fn rows_that_several_lanes_store() {
     // All rows of all lanes are the same, of one warp and of another.
     let body = |value: &str| {
         format!(
-            "and.b32 %r1, %lane, 0; add.u32 %r1, %r1, %mem; stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {{{value}}};
+            "and.b32 %r1, %lane, 0; add.u32 %r1, %r1, %mem;
+                stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r1], {{{value}}};
             bar.sync 0; ld.shared.b32 %v, [%mem];"
         )
     };

@@ -108,7 +108,8 @@ fn inputs_are_read_only_for_kernels() {
 #[test]
 fn lanes_of_a_warp_execute_collectives_together() {
     let mma = || drop(mma_m16n8k16_f16([0; 4], [0; 2], [0.0; 4])[0].to_string());
-    // One lane is elsewhere: at another instruction, at the same on another line where that is `.aligned`, gone.
+    // One lane is elsewhere: at another instruction, at the same on another line where that is `.aligned`,
+    // gone.
     caught(1, 32, divergence, move |_| if thread_idx_x() == 3 { bar_warp_sync() } else { mma() });
     caught(1, 32, divergence, move |_| if thread_idx_x() == 3 { bar_sync() } else { bar_warp_sync() });
     caught(1, 32, divergence, |_| {
@@ -150,7 +151,8 @@ fn a_poll_for_what_never_comes_is_a_deadlock() {
         |kind| {
             let Kind::Deadlock { waiting } = kind else { return false };
             let text = kind.to_string();
-            // One polls, the other 63 of its CTA wait at the barrier. The other CTA has ended, or is not resident.
+            // One polls, the other 63 of its CTA wait at the barrier. The other CTA has ended, or is not
+            // resident.
             waiting.iter().any(|wait| wait.lanes == [5] && wait.op == Op::LdAcquire)
                 && waiting
                     .iter()

@@ -1,5 +1,5 @@
-//! A persistent, warp-specialised product on tensor copies, mbarriers and wgmma, two CTAs to a cluster: right and
-//! clean under every schedule, and caught with any one thing of it wrong.
+//! A persistent, warp-specialised product on tensor copies, mbarriers and wgmma, two CTAs to a cluster: right
+//! and clean under every schedule, and caught with any one thing of it wrong.
 
 mod common {
     pub(crate) mod hopper;
@@ -37,10 +37,11 @@ const B: u32 = A + STAGES * A_BYTES;
 const Y: u32 = B + STAGES * B_BYTES;
 const SHARED: u32 = Y + CONSUMERS * Y_BYTES;
 
-/// y = x · wᵀ. CTA r of a cluster computes rows 128 r to 128 r + 127; clusters take tiles of 64 columns in turn.
+/// y = x · wᵀ. CTA r of a cluster computes rows 128 r to 128 r + 127; clusters take tiles of 64 columns in
+/// turn.
 ///
-/// Shared memory: mbarriers (full by stage, then empty by stage), stages of x, stages of w, a tile of y for each
-/// consumer. All rows are 128 bytes, swizzled. Each CTA loads half of a stage of w for both.
+/// Shared memory: mbarriers (full by stage, then empty by stage), stages of x, stages of w, a tile of y for
+/// each consumer. All rows are 128 bytes, swizzled. Each CTA loads half of a stage of w for both.
 #[derive(Clone, Copy)]
 struct Gemm {
     x: TensorMap,

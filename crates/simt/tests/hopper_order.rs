@@ -1,14 +1,20 @@
-//! Each rule of ordering that Hopper adds, both ways: a program that keeps it is clean under 20 schedules and gives
-//! the right values; with one seeded fault it is reported under every one of them.
+//! Each rule of ordering that Hopper adds, both ways: a program that keeps it is clean under 20 schedules and
+//! gives the right values; with one seeded fault it is reported under every one of them.
 
-mod common;
+mod common {
+    pub(crate) mod hopper;
+    pub(crate) mod kinds;
+}
 
-use common::kinds::{
-    deadlock, departed, divergence, early, misaligned, not_started, not_waited, operand, out_of_bounds,
-    poison, proxy, race,
+use common::{
+    hopper::{accumulator_place, cluster_sync, descriptor, init, integers, matrix, wait},
+    kinds::{
+        deadlock, departed, divergence, early, misaligned, not_started, not_waited, operand, out_of_bounds,
+        poison, proxy, race,
+    },
 };
 use fused_lora_simt::{
-    Action, Kind, Launch, Machine, Mutation, Op, Report, Schedule, Site, Stats, Swizzle, TensorMap, ops::*,
+    Action, Kind, Launch, Machine, Mutation, Op, Report, Schedule, Site, Stats, Swizzle, ops::*,
 };
 use half::f16;
 
@@ -64,57 +70,36 @@ where
 fn drop_all(op: Op) -> Mutation {
     Site::all(op).does(Action::Drop)
 }
-fn wait(bar: u32, parity: u32) {
-    while !mbarrier_try_wait_parity(bar, parity) {}
-}
-/// A matrix of f16 with rows of `columns`, each a multiple of 8.
-fn map(address: u64, rows: u64, columns: u64, box_dims: [u32; 2], swizzle: Swizzle) -> [u64; 16] {
-    TensorMap { address, dims: [columns, rows], stride: 2 * columns, box_dims, swizzle }.encode()
-}
 
-/// Small integers, exact in every sum.
-fn matrix(rows: usize, columns: usize, seed: usize) -> Vec<f16> {
-    (0..rows * columns).map(|i| f16::from_f32(((i * 7 + i / columns * 3 + seed) % 5) as f32 - 2.0)).collect()
-}
-
-/// x · wᵀ of matrices with rows of k.
-fn product(x: &[f16], w: &[f16], k: usize) -> Vec<f32> {
-    let dot = |a: &[f16], b: &[f16]| a.iter().zip(b).map(|(a, b)| a.to_f32() * b.to_f32()).sum();
-    x.chunks(k).flat_map(|a| w.chunks(k).map(move |b| dot(a, b))).collect()
-}
-
-/// The K-major descriptor with 128-byte swizzle.
-fn descriptor(address: u32) -> u64 {
-    u64::from(address >> 4) | 1 << 16 | 64 << 32 | 1 << 62
-}
-
-/// The four steps of a tile of 64 f16 of depth.
-fn steps(a: u32, b: u32) -> [[u64; 2]; 4] {
-    [0, 2, 4, 6].map(|i| [descriptor(a) + i, descriptor(b) + i])
-}
-
-/// Where value `i` of the current lane lies in its warpgroup's 64 rows: row and column.
-fn place(i: usize) -> (u32, u32) {
-    let lane = thread_idx_x() % 128;
-    let i = i as u32;
-    (16 * (lane / 32) + lane % 32 / 4 + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (lane % 4) + i % 2)
+/// The map of a matrix in one piece, as a kernel takes it.
+fn map(address: u64, rows: u32, columns: u32, box_dims: [u32; 2], swizzle: Swizzle) -> [u64; 16] {
+    matrix(address, [columns, rows], box_dims, swizzle).encode()
 }
 
 const TILE: u32 = 64 * 128;
+
+/// Nothing is reported, or something that `is` accepts.
+#[track_caller]
+fn expect(result: Result<Stats, Report>, is: Option<fn(&Kind) -> bool>, what: &dyn std::fmt::Debug) {
+    match (result, is) {
+        (Ok(_), None) => {}
+        (Err(report), Some(is)) => assert!(is(&report.kind), "{what:?}: {report}"),
+        (result, _) => panic!("{what:?}: {result:?}"),
+    }
+}
 
 #[test]
 fn a_tensor_load_is_for_whoever_has_waited_for_its_mbarrier() {
     // Two loads on one barrier; all lanes wait and read.
     let program = Program {
         build: |machine: &mut Machine| {
-            let x = machine.input(&matrix(64, 128, 1));
+            let x = machine.input(&integers(64 * 128, 1));
             let y = machine.buffer(64 * 128 * 2);
             let map = map(x, 64, 128, [64, 64], Swizzle::None);
             let launch = Launch::new("load", 1, 64, 2 * TILE + 1024, move || {
                 let (tiles, bar) = (dynamic_shared(), dynamic_shared() + 2 * TILE + 8);
                 if thread_idx_x() == 0 {
-                    mbarrier_init(bar, 1);
-                    fence_mbarrier_init();
+                    init(bar, &[1]);
                 }
                 bar_sync();
                 if thread_idx_x() == 0 {
@@ -160,180 +145,6 @@ fn a_tensor_load_is_for_whoever_has_waited_for_its_mbarrier() {
         // No longer the pattern that is read, or no longer aligned.
         .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).does(Action::AddressXor(64)), misaligned)
         .fails(&Site::all(Op::CpAsyncBulkTensor2dLoad).occurrence(1).does(Action::AddressXor(TILE)), race);
-}
-
-/// A ring of `STAGES` tiles of x and w: one warp loads, two warpgroups multiply, 128 × 64 of y for each CTA.
-const STAGES: u32 = 2;
-const N: u32 = 64;
-const STAGE: u32 = 2 * TILE + N * 128;
-
-/// Which lanes say that a slot is free.
-#[derive(Clone, Copy, PartialEq)]
-enum Release {
-    EachWarp,
-    /// One lane of the warpgroup.
-    OneWarp,
-}
-
-fn ring(x: [u64; 16], w: [u64; 16], y: u64, depth: u32, release: Release) -> impl Fn() + Clone {
-    move || {
-        let full = |stage: u32| dynamic_shared() + STAGES * STAGE + 8 * stage;
-        let empty = |stage: u32| full(STAGES) + 8 * stage;
-        let tile = |stage: u32| dynamic_shared() + STAGE * stage;
-        let lane = thread_idx_x();
-        if lane == 0 {
-            for stage in 0..STAGES {
-                mbarrier_init(full(stage), 1);
-                mbarrier_init(empty(stage), if release == Release::EachWarp { 8 } else { 2 });
-            }
-            fence_mbarrier_init();
-        }
-        bar_sync();
-        if lane >= 256 {
-            if lane == 256 {
-                for k in 0..depth {
-                    let (stage, round) = (k % STAGES, k / STAGES);
-                    wait(empty(stage), round & 1 ^ 1);
-                    mbarrier_arrive_expect_tx(full(stage), STAGE);
-                    for half in 0..2 {
-                        let to = tile(stage) + half * TILE;
-                        cp_async_bulk_tensor_2d_load(
-                            to,
-                            &x,
-                            [64 * k, 128 * block_idx_x() + 64 * half],
-                            full(stage),
-                        );
-                    }
-                    cp_async_bulk_tensor_2d_load(tile(stage) + 2 * TILE, &w, [64 * k, 0], full(stage));
-                }
-                // Nothing may arrive after the end.
-                for k in depth.saturating_sub(STAGES)..depth {
-                    wait(full(k % STAGES), k / STAGES % 2);
-                }
-            }
-            return;
-        }
-        let warpgroup = lane / 128;
-        let who = if release == Release::EachWarp { 32 } else { 128 };
-        let release = |stage: u32| {
-            if lane.is_multiple_of(who) {
-                mbarrier_arrive(empty(stage));
-            }
-        };
-        let mut acc = [0f32; N as usize / 2];
-        for k in 0..depth {
-            let stage = k % STAGES;
-            wait(full(stage), k / STAGES % 2);
-            wgmma_f16(&mut acc, &steps(tile(stage) + warpgroup * TILE, tile(stage) + 2 * TILE));
-            if k > 0 {
-                // The one before.
-                wgmma_wait_group(1, &mut acc);
-                release((k - 1) % STAGES);
-            }
-        }
-        wgmma_wait_group(0, &mut acc);
-        for (i, &value) in acc.iter().enumerate() {
-            let (row, column) = place(i);
-            let row = 128 * block_idx_x() + 64 * warpgroup + row;
-            st_global(y + 4 * u64::from(row * N + column), value.to_bits());
-        }
-    }
-}
-
-fn ring_program(depth: u32, release: Release) -> Program<Build, Check> {
-    let k = 64 * depth as usize;
-    let (x, w) = (matrix(256, k, 1), matrix(N as usize, k, 2));
-    let expected = product(&x, &w, k);
-    Program {
-        build: Box::new(move |machine: &mut Machine| {
-            let y = machine.buffer(4 * 256 * N as usize);
-            let x = map(machine.input(&x), 256, k as u64, [64, 64], Swizzle::B128);
-            let w = map(machine.input(&w), u64::from(N), k as u64, [64, N], Swizzle::B128);
-            let shared = STAGES * STAGE + 64;
-            (vec![Launch::new("ring", 2, 288, shared, ring(x, w, y, depth, release))], y)
-        }),
-        check: Box::new(move |machine: &Machine, y| {
-            assert_eq!(machine.read::<f32>(y, 256 * N as usize).unwrap(), expected);
-        }),
-    }
-}
-
-#[test]
-fn a_ring_of_tensor_loads_and_wgmma() {
-    let program = ring_program(5, Release::EachWarp);
-    let wait = Site::all(Op::WgmmaWaitGroup);
-    let load = Site::all(Op::CpAsyncBulkTensor2dLoad);
-    let arrive = Site::all(Op::MbarrierArrive);
-    let wgmma = Site::all(Op::WgmmaF16);
-    program
-        .holds()
-        // A slot is released before its wgmma is done.
-        .fails(&wait.clone().does(Action::WaitGroup(1)), |kind| race(kind) || not_waited(kind))
-        .fails(&arrive.clone().does(Action::Weaken), race)
-        .fails(&arrive.does(Action::Drop), deadlock)
-        // The slots are not waited for by the producer; the data is not by the consumers.
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(256).does(Action::Drop), |kind| {
-            race(kind) || operand(kind)
-        })
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(256).does(Action::ParityFlip), |kind| {
-            race(kind) || operand(kind) || deadlock(kind)
-        })
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(77).does(Action::Drop), early)
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(77).does(Action::ParityFlip), |kind| {
-            early(kind) || deadlock(kind)
-        })
-        .fails(&Site::all(Op::MbarrierTryWaitParity).lane(200).does(Action::Weaken), race)
-        .fails(&load.occurrence(2).does(Action::Drop), deadlock)
-        .fails(&Site::all(Op::FenceMbarrierInit).does(Action::Drop), proxy)
-        .fails(&Site::all(Op::MbarrierInit).does(Action::CountDelta(-1)), |kind| operand(kind) || race(kind))
-        .fails(&Site::all(Op::MbarrierInit).does(Action::CountDelta(1)), deadlock)
-        // A whole tile further: the last stage's B would be read beyond its end.
-        .fails(&wgmma.clone().does(Action::DescriptorAdd { a: 0, b: 1 << 14 }), operand)
-        .fails(&wgmma.lane(5).does(Action::DescriptorAdd { a: 2, b: 0 }), operand)
-        .fails(&Site::all(Op::WgmmaF16).lane(5).does(Action::Drop), divergence)
-        .fails(&wait.does(Action::Drop), |kind| race(kind) || not_waited(kind));
-}
-
-#[test]
-fn wgmma_is_done_for_whoever_hears_of_a_warp_that_has_waited() {
-    // The groups are those of the warpgroup, so that one of its warps speaks for all.
-    ring_program(5, Release::OneWarp)
-        .holds()
-        .fails(&Site::all(Op::WgmmaWaitGroup).occurrence(0).does(Action::WaitGroup(1)), race)
-        .fails(&Site::all(Op::WgmmaWaitGroup).occurrence(2).does(Action::WaitGroup(1)), race);
-}
-
-#[test]
-fn waiting_for_another_mbarrier_orders_nothing() {
-    let program = |right: bool| Program {
-        build: move |machine: &mut Machine| {
-            let x = machine.input(&matrix(64, 128, 1));
-            let map = map(x, 64, 128, [64, 64], Swizzle::B128);
-            let launch = Launch::new("two", 1, 64, 2 * TILE + 64, move || {
-                let (tiles, bar) = (dynamic_shared(), dynamic_shared() + 2 * TILE);
-                if thread_idx_x() == 0 {
-                    mbarrier_init(bar, 1);
-                    mbarrier_init(bar + 8, 1);
-                    fence_mbarrier_init();
-                    for i in 0..2 {
-                        mbarrier_arrive_expect_tx(bar + 8 * i, TILE);
-                        cp_async_bulk_tensor_2d_load(tiles + TILE * i, &map, [64 * i, 0], bar + 8 * i);
-                    }
-                }
-                bar_sync();
-                wait(bar, 0);
-                let _ = ld_shared::<u32>(tiles + if right { 0 } else { TILE });
-                wait(bar + 8, 0);
-            });
-            (vec![launch], ())
-        },
-        check: |_: &Machine, ()| {},
-    };
-    program(true).holds();
-    for schedule in Schedule::standard(SCHEDULES) {
-        let kind = program(false).run(&schedule).0.unwrap_err().kind;
-        assert!(early(&kind), "{kind}");
-    }
 }
 
 #[test]
@@ -387,59 +198,20 @@ fn an_mbarrier_passes_what_was_done_before_its_arrivals() {
         .fails(&drop_all(Op::BarSync), |kind| early(kind) || operand(kind));
 }
 
-#[test]
-fn what_is_done_after_an_arrival_is_not_published() {
-    let program = |late: bool| Program {
-        build: move |_: &mut Machine| {
-            let launch = Launch::new("late", 1, 64, 1024, move || {
-                let bar = dynamic_shared() + 512;
-                if thread_idx_x() == 0 {
-                    mbarrier_init(bar, 1);
-                    st_shared(dynamic_shared(), 1u32);
-                }
-                bar_sync();
-                match thread_idx_x() {
-                    0 if late => {
-                        mbarrier_arrive(bar);
-                        st_shared(dynamic_shared(), 2u32);
-                    }
-                    0 => {
-                        st_shared(dynamic_shared(), 2u32);
-                        mbarrier_arrive(bar);
-                    }
-                    32 => {
-                        wait(bar, 0);
-                        let _ = ld_shared::<u32>(dynamic_shared());
-                    }
-                    _ => {}
-                }
-            });
-            (vec![launch], ())
-        },
-        check: |_: &Machine, ()| {},
-    };
-    program(false).holds();
-    for schedule in Schedule::standard(SCHEDULES) {
-        let kind = program(true).run(&schedule).0.unwrap_err().kind;
-        assert!(race(&kind), "{kind}");
-    }
-}
-
 /// 64 × 64 of x through shared memory to y: loaded, doubled by ordinary instructions, stored.
 fn through_shared(rounds: u32) -> Program<Build, Check> {
     Program {
         build: Box::new(move |machine: &mut Machine| {
-            let x = machine.input(&matrix(64 * rounds as usize, 64, 1));
+            let x = machine.input(&integers(64 * rounds * 64, 1));
             let y = machine.buffer(64 * 64 * 2 * rounds as usize);
-            let rows = u64::from(64 * rounds);
+            let rows = 64 * rounds;
             let from = map(x, rows, 64, [64, 64], Swizzle::B128);
             let to = map(y, rows, 64, [64, 64], Swizzle::B128);
             let launch = Launch::new("through", 1, 64, TILE + 64, move || {
                 let (tile, bar) = (dynamic_shared(), dynamic_shared() + TILE);
                 let first = thread_idx_x() == 0;
                 if first {
-                    mbarrier_init(bar, 1);
-                    fence_mbarrier_init();
+                    init(bar, &[1]);
                 }
                 bar_sync();
                 for round in 0..rounds {
@@ -470,8 +242,7 @@ fn through_shared(rounds: u32) -> Program<Build, Check> {
             (vec![launch], y)
         }),
         check: Box::new(move |machine: &Machine, y| {
-            let expected: Vec<f32> =
-                matrix(64 * rounds as usize, 64, 1).iter().map(|x| 2.0 * x.to_f32()).collect();
+            let expected: Vec<f32> = integers(64 * rounds * 64, 1).iter().map(|x| 2.0 * x.to_f32()).collect();
             let y = machine.read::<f16>(y, 64 * 64 * rounds as usize).unwrap();
             assert_eq!(y.iter().map(|y| y.to_f32()).collect::<Vec<_>>(), expected);
         }),
@@ -498,101 +269,6 @@ fn the_asynchronous_proxy_sees_ordinary_writes_across_a_fence() {
         .fails(&drop_all(Op::CpAsyncBulkCommitGroup), |kind| race(kind) || not_waited(kind));
     // The last round alone: without its commit the lane ends with a store that was not waited for.
     through_shared(1).holds().fails(&drop_all(Op::CpAsyncBulkCommitGroup), not_waited);
-}
-
-/// Lane 0 acts after a barrier on what lane 40 did before it.
-fn pair(
-    before: impl Fn(u64) + Clone + 'static,
-    after: impl Fn(u64, u64) + Clone + 'static,
-) -> impl Fn(&Schedule) -> Result<Stats, Report> {
-    move |schedule| {
-        let mut machine = Machine::new();
-        let y = machine.buffer(TILE as usize);
-        machine.write(y, &[0u8; TILE as usize]).unwrap();
-        let map = map(y, 64, 64, [64, 64], Swizzle::B128);
-        let (before, after) = (before.clone(), after.clone());
-        let launch = Launch::new("pair", 1, 64, TILE + 64, move || {
-            let bar = dynamic_shared() + TILE;
-            if thread_idx_x() == 0 {
-                mbarrier_init(bar, 1);
-                fence_mbarrier_init();
-            }
-            if thread_idx_x() < 32 {
-                for i in 0..16 {
-                    st_shared(dynamic_shared() + 16 * (thread_idx_x() + 32 * i), [0u32; 4]);
-                }
-            }
-            fence_proxy_async_shared();
-            bar_sync();
-            if thread_idx_x() == 40 {
-                before(y);
-            }
-            bar_sync();
-            if thread_idx_x() == 0 {
-                // What it needs of `map` is passed by its address, so that closures stay small.
-                after(y, std::ptr::from_ref(&map) as u64);
-                mbarrier_arrive_expect_tx(bar, TILE);
-                cp_async_bulk_tensor_2d_load(dynamic_shared(), &map, [0, 0], bar);
-                wait(bar, 0);
-            }
-        });
-        machine.run(&[launch], schedule)
-    }
-}
-
-#[test]
-fn each_direction_and_space_has_its_own_fence() {
-    let check = |run: &dyn Fn(&Schedule) -> Result<Stats, Report>, is: Option<fn(&Kind) -> bool>| {
-        for schedule in Schedule::standard(SCHEDULES) {
-            match (run(&schedule), is) {
-                (Ok(_), None) => {}
-                (Ok(_), Some(_)) => panic!("nothing is reported under {schedule:?}"),
-                (Err(report), None) => panic!("{report}"),
-                (Err(report), Some(is)) => assert!(is(&report.kind), "{report}"),
-            }
-        }
-    };
-    let nothing = |_: u64, _: u64| {};
-    let read = |_| {
-        let _ = ld_shared::<u32>(dynamic_shared() + 64);
-    };
-    // A tensor load over what an ordinary instruction read, or wrote.
-    check(&pair(|_| {}, nothing), None);
-    check(&pair(read, nothing), Some(proxy));
-    check(&pair(|_| st_shared(dynamic_shared() + 64, 1u32), nothing), Some(proxy));
-    let fenced = move |y| {
-        read(y);
-        fence_proxy_async_shared();
-    };
-    check(&pair(fenced, nothing), None);
-    // A fence by the issuer, after the barrier, does as well.
-    check(&pair(read, |_, _| fence_proxy_async_shared()), None);
-    // That of the other space does not; nor one before the access.
-    check(&pair(read, |_, _| fence_proxy_async_global()), Some(proxy));
-    let too_early = move |y| {
-        fence_proxy_async_shared();
-        read(y);
-    };
-    check(&pair(too_early, nothing), Some(proxy));
-    // Global memory that the load reads.
-    let write = |y| st_global(y + 64, 1u32);
-    check(&pair(write, nothing), Some(proxy));
-    check(&pair(write, |_, _| fence_proxy_async_shared()), Some(proxy));
-    check(&pair(write, |_, _| fence_proxy_async_global()), None);
-    let fenced = move |y| {
-        write(y);
-        fence_proxy_async_global();
-    };
-    check(&pair(fenced, nothing), None);
-    // cp.async acts in the generic proxy.
-    let copy = |y| {
-        cp_async_16(dynamic_shared(), y, 16);
-        cp_async_commit_group();
-        cp_async_wait_group(0);
-    };
-    check(&pair(copy, nothing), Some(proxy));
-    check(&pair(copy, |_, _| fence_proxy_async_shared()), None);
-    // ldmatrix, stmatrix are covered by `wgmma_reads_what_was_fenced`.
 }
 
 #[test]
@@ -644,12 +320,10 @@ fn a_cluster_barrier_orders_its_ctas() {
                 let own = 64 * block_idx_x() + thread_idx_x();
                 let other = 64 * (block_idx_x() ^ 1) + 63 - thread_idx_x();
                 st_global(y + u64::from(4 * own), own);
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
                 let value = ld_global::<u32>(y + u64::from(4 * other));
                 st_global(y + u64::from(4 * (256 + own)), value + 1000 * cluster_ctarank());
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
                 st_global(y + u64::from(4 * own), 7u32);
                 assert_eq!((cluster_nctarank(), nclusterid_x(), clusterid_x()), (2, 2, block_idx_x() / 2));
             });
@@ -685,15 +359,13 @@ fn a_copy_to_a_peer_s_shared_memory() {
                 let (from, to, bar) = (dynamic_shared(), dynamic_shared() + 256, dynamic_shared() + 512);
                 let lane = thread_idx_x();
                 if lane == 0 {
-                    mbarrier_init(bar, 1);
-                    fence_mbarrier_init();
+                    init(bar, &[1]);
                     mbarrier_arrive_expect_tx(bar, 256);
                 }
                 st_shared(from + 4 * lane, 100 * block_idx_x() + lane);
                 fence_proxy_async_shared();
                 // Also a barrier of this CTA.
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
                 if lane == 0 {
                     let next = (cluster_ctarank() + 1) % cluster_nctarank();
                     cp_async_bulk_shared_cluster(mapa(to, next), from, 256, mapa(bar, next));
@@ -701,8 +373,7 @@ fn a_copy_to_a_peer_s_shared_memory() {
                 wait(bar, 0);
                 st_global(y + u64::from(256 * block_idx_x() + 4 * lane), ld_shared::<u32>(to + 4 * lane));
                 // Its own data has arrived: nobody uses this CTA's memory any longer.
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
             });
             (vec![launch.cluster(4)], y)
         },
@@ -741,8 +412,8 @@ fn a_copy_to_a_peer_s_shared_memory() {
         });
 }
 
-/// Each CTA of a cluster of two counts its own lanes. An arrival that goes to the first CTA instead is missing in the other
-/// one, and too many where it goes.
+/// Each CTA of a cluster of two counts its own lanes. An arrival that goes to the first CTA instead is
+/// missing in the other one, and too many where it goes.
 #[test]
 fn an_arrival_in_the_wrong_cta() {
     let program = Program {
@@ -751,18 +422,15 @@ fn an_arrival_in_the_wrong_cta() {
             let launch = Launch::new("own barriers", 2, 64, 1024, move || {
                 let (bar, lane) = (dynamic_shared() + 512, thread_idx_x());
                 if lane == 0 {
-                    mbarrier_init(bar, 64);
-                    fence_mbarrier_init();
+                    init(bar, &[64]);
                 }
                 st_shared(dynamic_shared() + 4 * lane, 64 * block_idx_x() + lane);
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
                 mbarrier_arrive(bar);
                 wait(bar, 0);
                 let other = ld_shared::<u32>(dynamic_shared() + 4 * (63 - lane));
                 st_global(y + u64::from(4 * (64 * block_idx_x() + lane)), other);
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
             });
             (vec![launch.cluster(2)], y)
         },
@@ -779,35 +447,6 @@ fn an_arrival_in_the_wrong_cta() {
         .fails(&arrive.does(Action::Rank(2)), operand);
 }
 
-#[test]
-fn a_peer_that_may_not_have_started_is_left_alone() {
-    let run = |barrier: bool, schedule: &Schedule| {
-        let launch = Launch::new("early", 2, 32, 64, move || {
-            let bar = dynamic_shared();
-            if thread_idx_x() == 0 {
-                mbarrier_init(bar, 1);
-                fence_mbarrier_init();
-            }
-            if barrier {
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
-            }
-            if thread_idx_x() == 0 && cluster_ctarank() == 0 {
-                mbarrier_arrive_cluster(mapa(bar, 1));
-            }
-            if cluster_ctarank() == 1 && barrier {
-                wait(bar, 0);
-            }
-        });
-        Machine::new().run(&[launch.cluster(2)], schedule)
-    };
-    for schedule in Schedule::standard(SCHEDULES) {
-        run(true, &schedule).unwrap();
-        let kind = run(false, &schedule).unwrap_err().kind;
-        assert!(matches!(kind, Kind::NotStarted { peer: 1, .. }), "{kind}");
-    }
-}
-
 /// Rank 1 tells rank 0 by an arrival that something is over, and rank 0 overwrites it.
 #[test]
 fn arrivals_at_a_peer_tell_of_asynchronous_operations_alone() {
@@ -820,7 +459,7 @@ fn arrivals_at_a_peer_tell_of_asynchronous_operations_alone() {
         for mut schedule in Schedule::standard(SCHEDULES) {
             schedule.mutations.extend(fault.clone());
             let mut machine = Machine::new();
-            let map = map(machine.input(&matrix(64, 64, 1)), 64, 64, [64, 64], Swizzle::B128);
+            let map = map(machine.input(&integers(64 * 64, 1)), 64, 64, [64, 64], Swizzle::B128);
             let launch = Launch::new("remote", 2, 128, TILE + 64, move || {
                 let (tile, full, empty) =
                     (dynamic_shared(), dynamic_shared() + TILE, dynamic_shared() + TILE + 8);
@@ -830,17 +469,14 @@ fn arrivals_at_a_peer_tell_of_asynchronous_operations_alone() {
                 }
                 fence_proxy_async_shared();
                 if lane == 0 {
-                    mbarrier_init(full, 1);
-                    mbarrier_init(empty, 4);
-                    fence_mbarrier_init();
+                    init(full, &[1, 4]);
                 }
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
                 if cluster_ctarank() == 1 {
                     let mut acc = [0f32; 4];
                     match reader {
                         Reader::Wgmma { waits } => {
-                            wgmma_f16(&mut acc, &[[descriptor(tile); 2]]);
+                            wgmma_f16(&mut acc, &[[descriptor(Swizzle::B128, tile, 16); 2]]);
                             wgmma_wait_group(u32::from(!waits), &mut acc);
                         }
                         Reader::Lanes => {
@@ -861,15 +497,9 @@ fn arrivals_at_a_peer_tell_of_asynchronous_operations_alone() {
                     wait(empty, 0);
                     cp_async_bulk_tensor_2d_load_multicast(tile, &map, [0, 0], full, 0b10);
                 }
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
+                cluster_sync();
             });
-            match (machine.run(&[launch.cluster(2)], &schedule), is) {
-                (Ok(_), None) => {}
-                (Ok(_), Some(_)) => panic!("nothing is reported"),
-                (Err(report), None) => panic!("{report}"),
-                (Err(report), Some(is)) => assert!(is(&report.kind), "{report}"),
-            }
+            expect(machine.run(&[launch.cluster(2)], &schedule), is, &fault);
         }
     };
     let arrive = Site::all(Op::MbarrierArriveCluster);
@@ -896,21 +526,19 @@ fn a_multicast_is_for_whoever_waits_at_its_own_mbarrier() {
     const ROUNDS: u32 = 3;
     let program = Program {
         build: |machine: &mut Machine| {
-            let w = machine.input(&matrix(64 * ROUNDS as usize, 64, 3));
+            let w = machine.input(&integers(64 * ROUNDS * 64, 3));
             let y = machine.buffer(2 * 2 * TILE as usize);
-            let map = map(w, u64::from(64 * ROUNDS), 64, [64, 64], Swizzle::None);
+            let map = map(w, 64 * ROUNDS, 64, [64, 64], Swizzle::None);
             let launch = Launch::new("multicast", 2, 64, TILE + 64, move || {
                 let (tile, full) = (dynamic_shared(), dynamic_shared() + TILE);
                 let lane = thread_idx_x();
                 if lane == 0 {
-                    mbarrier_init(full, 1);
-                    fence_mbarrier_init();
+                    init(full, &[1]);
                 }
                 for round in 0..ROUNDS {
                     // Both have read the round before, and the barriers are there.
                     fence_proxy_async_shared();
-                    barrier_cluster_arrive();
-                    barrier_cluster_wait();
+                    cluster_sync();
                     if lane == 32 {
                         mbarrier_arrive_expect_tx(full, TILE);
                         if cluster_ctarank() == 0 {
@@ -978,7 +606,7 @@ fn wgmma_reads_what_was_fenced() {
                 assert!(acc.iter().all(|sum| sum.is_nan()));
                 wgmma_wait_group(0, &mut acc);
                 for (i, value) in acc.into_iter().enumerate() {
-                    let (row, column) = place(i);
+                    let (row, column) = accumulator_place(i);
                     st_global(y + u64::from(4 * (8 * row + column)), value.to_bits());
                 }
                 stmatrix_x4(a + 16 * lane, [0; 4]);
@@ -1000,198 +628,6 @@ fn wgmma_reads_what_was_fenced() {
         .fails(&drop_all(Op::Stmatrix), poison)
         .fails(&Site::all(Op::WgmmaF16).does(Action::DescriptorAdd { a: 0, b: 1 }), poison)
         .fails(&Site::all(Op::WgmmaF16).occurrence(1).lane(3).does(Action::Drop), divergence);
-}
-
-/// Runs a warpgroup over 8 KiB of written and fenced shared memory.
-fn warpgroup(kernel: impl Fn() + Clone + 'static, is: Option<fn(&Kind) -> bool>) {
-    for schedule in Schedule::standard(SCHEDULES) {
-        let kernel = kernel.clone();
-        let launch = Launch::new("warpgroup", 1, 256, TILE, move || {
-            for i in 0..2 {
-                st_shared(dynamic_shared() + 16 * (thread_idx_x() + 256 * i), [0u32; 4]);
-            }
-            fence_proxy_async_shared();
-            bar_sync();
-            if thread_idx_x() < 128 {
-                kernel();
-            }
-        });
-        match (Machine::new().run(&[launch], &schedule), is) {
-            (Ok(_), None) => {}
-            (Ok(_), Some(_)) => panic!("nothing is reported"),
-            (Err(report), None) => panic!("{report}"),
-            (Err(report), Some(is)) => assert!(is(&report.kind), "{report}"),
-        }
-    }
-}
-
-#[test]
-fn accumulators_under_way_are_not_touched() {
-    let tile = || [[descriptor(dynamic_shared()); 2]];
-    let issue = move |acc: &mut [f32]| wgmma_f16(acc, &tile());
-    // Several groups, several accumulators, waited for in turn.
-    warpgroup(
-        move || {
-            let (mut a, mut b) = ([1f32; 32], [2f32; 4]);
-            issue(&mut a);
-            issue(&mut b);
-            issue(&mut a);
-            wgmma_wait_group(1, &mut b);
-            assert_eq!(b, [2.0; 4]);
-            assert!(a.iter().all(|sum| sum.is_nan()));
-            wgmma_wait_group(0, &mut a);
-            assert_eq!(a, [1.0; 32]);
-            // Again, and of what is not under way.
-            wgmma_wait_group(0, &mut a);
-            issue(&mut b);
-            wgmma_wait_group(0, &mut []);
-            wgmma_wait_group(0, &mut b);
-            assert_eq!(b, [2.0; 4]);
-        },
-        None,
-    );
-    // One value changed in between; a copy of what went on; a part; used in arithmetic.
-    warpgroup(
-        move || {
-            let mut acc = [0f32; 32];
-            issue(&mut acc);
-            acc[3] = 0.0;
-            issue(&mut acc);
-        },
-        Some(operand),
-    );
-    warpgroup(
-        move || {
-            let mut acc = [0f32; 32];
-            issue(&mut acc);
-            let mut copy = acc;
-            issue(&mut acc);
-            issue(&mut copy);
-        },
-        Some(operand),
-    );
-    warpgroup(
-        move || {
-            let mut acc = [0f32; 32];
-            issue(&mut acc);
-            wgmma_wait_group(0, &mut acc[..16]);
-        },
-        Some(operand),
-    );
-    warpgroup(
-        move || {
-            let mut acc = [0f32; 32];
-            issue(&mut acc);
-            let sums = acc.map(|sum| sum + 1.0);
-            assert!(sums.iter().all(|sum| sum.is_nan()));
-            wgmma_wait_group(0, &mut acc);
-        },
-        None,
-    );
-    // Never waited for; by a part of the warpgroup.
-    warpgroup(move || issue(&mut [0f32; 32]), Some(not_waited));
-    warpgroup(
-        move || {
-            if thread_idx_x() < 96 {
-                issue(&mut [0f32; 32]);
-            }
-        },
-        Some(deadlock),
-    );
-    // Operands: N, a base offset, different descriptors in different warps.
-    warpgroup(move || issue(&mut [0f32; 6]), Some(operand));
-    warpgroup(move || issue(&mut [0f32; 132]), Some(operand));
-    warpgroup(|| wgmma_f16(&mut [0f32; 4], &[[descriptor(dynamic_shared()) | 1 << 49; 2]]), Some(operand));
-    warpgroup(
-        || {
-            let at = dynamic_shared() + if thread_idx_x() < 32 { 0 } else { 1024 };
-            wgmma_f16(&mut [0f32; 4], &[[descriptor(at); 2]]);
-        },
-        Some(operand),
-    );
-}
-
-#[test]
-fn mbarriers_are_used_as_such() {
-    let alone = |kernel: fn(u32), is: Option<fn(&Kind) -> bool>| {
-        warpgroup(
-            move || {
-                if thread_idx_x() == 0 {
-                    kernel(dynamic_shared() + 128);
-                }
-            },
-            is,
-        );
-    };
-    alone(
-        |bar| {
-            mbarrier_init(bar, 2);
-            mbarrier_arrive(bar);
-            mbarrier_arrive(bar);
-            wait(bar, 0);
-            // Parity alone: this is the phase before.
-            wait(bar, 0);
-        },
-        None,
-    );
-    alone(
-        |bar| {
-            mbarrier_init(bar, 1);
-            wait(bar, 0);
-        },
-        Some(deadlock),
-    );
-    // Data on it, by ordinary instructions and by a wgmma.
-    alone(
-        |bar| {
-            mbarrier_init(bar, 1);
-            let _ = ld_shared::<u32>(bar + 4);
-        },
-        Some(operand),
-    );
-    alone(
-        |bar| {
-            mbarrier_init(bar, 1);
-            st_shared(bar, 0u32);
-        },
-        Some(operand),
-    );
-    alone(
-        |bar| {
-            mbarrier_init(bar, 1);
-            mbarrier_init(bar, 1);
-        },
-        Some(operand),
-    );
-    // More arrivals than its count while data is missing.
-    alone(
-        |bar| {
-            mbarrier_init(bar, 1);
-            mbarrier_arrive_expect_tx(bar, 16);
-            mbarrier_arrive(bar);
-        },
-        Some(operand),
-    );
-    alone(|bar| mbarrier_init(bar, 0), Some(operand));
-    alone(|bar| mbarrier_init(bar + 4, 1), Some(misaligned));
-    alone(|bar| mbarrier_arrive(bar), Some(operand));
-    alone(
-        |bar| {
-            mbarrier_init(bar, 1);
-            let _ = mbarrier_try_wait_parity(bar, 2);
-        },
-        Some(operand),
-    );
-    warpgroup(
-        || {
-            if thread_idx_x() == 0 {
-                mbarrier_init(dynamic_shared() + 16, 1);
-            }
-            bar_sync_named(3, 128);
-            wgmma_f16(&mut [0f32; 4], &[[descriptor(dynamic_shared()); 2]]);
-        },
-        Some(operand),
-    );
 }
 
 #[test]
@@ -1219,89 +655,89 @@ fn a_deadlock_says_what_the_mbarrier_lacks() {
 
 #[test]
 fn named_barriers_order_those_that_take_part() {
-    let program = Program {
-        build: |_: &mut Machine| {
-            let launch = Launch::new("named", 1, 128, 1024, || {
-                let warp = thread_idx_x() / 32;
-                let own = dynamic_shared() + 4 * thread_idx_x();
-                st_shared(own, warp);
-                // Warps 0 and 2, 1 and 3.
-                bar_sync_named(1 + warp % 2, 64);
-                let other = dynamic_shared() + 4 * ((thread_idx_x() + 64) % 128);
-                assert_eq!(ld_shared::<u32>(other), (warp + 2) % 4);
+    /// Number of the barrier and of the lanes, by warp.
+    type Barrier = fn(u32) -> (u32, u32);
+    let program = |barrier: Barrier, distance: u32| Program {
+        build: move |_: &mut Machine| {
+            let launch = Launch::new("named", 1, 128, 1024, move || {
+                let (warp, lane) = (thread_idx_x() / 32, thread_idx_x());
+                st_shared(dynamic_shared() + 4 * lane, lane);
+                let (id, lanes) = barrier(warp);
+                bar_sync_named(id, lanes);
+                let other = (lane + distance) % 128;
+                assert_eq!(ld_shared::<u32>(dynamic_shared() + 4 * other), other);
             });
             (vec![launch], ())
         },
         check: |_: &Machine, ()| {},
     };
-    program.holds().fails(&drop_all(Op::BarSyncNamed), early);
-    // Across them there is no order; a count that is not agreed on, and one that nobody completes.
-    let kernel = |count: fn(u32) -> u32, id: fn(u32) -> u32, n: u32| {
-        move |schedule: &Schedule| {
-            let launch = Launch::new("named", 1, 128, 1024, move || {
-                let warp = thread_idx_x() / 32;
-                st_shared(dynamic_shared() + 4 * thread_idx_x(), warp);
-                bar_sync_named(id(warp), count(warp));
-                let _ = ld_shared::<u32>(dynamic_shared() + 4 * ((thread_idx_x() + n) % 128));
-            });
-            Machine::new().run(&[launch], schedule).unwrap_err().kind
+    // Warps 0 and 2, 1 and 3. Across them there is no order.
+    let pairs: Barrier = |warp| (1 + warp % 2, 64);
+    program(pairs, 64).holds().fails(&drop_all(Op::BarSyncNamed), early);
+    program(|_| (7, 128), 32).holds();
+    // A count that is not agreed on, one that nobody completes; numbers and counts that there are not.
+    let refused = |kind: &Kind| operand(kind) || deadlock(kind);
+    type Case = (Barrier, u32, fn(&Kind) -> bool);
+    let cases: [Case; 10] = [
+        (pairs, 32, early),
+        (|warp| (1, 64 + 32 * (warp / 3)), 0, refused),
+        (|_| (1, 96), 0, deadlock),
+        (|_| (16, 128), 0, operand),
+        (|_| (1, 100), 0, operand),
+        (|warp| (1, if warp == 0 { 64 } else { 128 }), 0, operand),
+        (|warp| (1, if warp == 0 { 64 } else { 48 }), 0, operand),
+        (|warp| (if warp == 0 { 1 } else { 17 }, 64), 0, operand),
+        (|warp| (if warp == 0 { 1 } else { 16 }, 64), 0, operand),
+        (|warp| (1, if warp == 0 { 64 } else { 160 }), 0, operand),
+    ];
+    for (barrier, distance, is) in cases {
+        for schedule in Schedule::standard(SCHEDULES) {
+            let kind = program(barrier, distance).run(&schedule).0.unwrap_err().kind;
+            assert!(is(&kind), "{kind}");
         }
-    };
-    for schedule in Schedule::standard(SCHEDULES) {
-        let kind = kernel(|_| 64, |warp| 1 + warp % 2, 32)(&schedule);
-        assert!(early(&kind), "{kind}");
-        let kind = kernel(|warp| 64 + 32 * (warp / 3), |_| 1, 0)(&schedule);
-        assert!(operand(&kind) || deadlock(&kind), "{kind}");
-        let kind = kernel(|_| 96, |_| 1, 0)(&schedule);
-        assert!(deadlock(&kind), "{kind}");
-        let kind = kernel(|_| 128, |_| 16, 0)(&schedule);
-        assert!(operand(&kind), "{kind}");
-        let kind = kernel(|_| 100, |_| 1, 0)(&schedule);
-        assert!(operand(&kind), "{kind}");
     }
 }
 
 #[test]
 fn warpgroups_share_out_registers() {
-    let run = |kernel: fn(u32), registers: u32, fault: Option<Mutation>, is: Option<fn(&Kind) -> bool>| {
-        for mut schedule in Schedule::standard(SCHEDULES) {
-            schedule.mutations.extend(fault.clone());
-            let launch = Launch::new("registers", 1, 384, 0, move || kernel(thread_idx_x() / 128));
-            match (Machine::new().run(&[launch.registers(registers)], &schedule), is) {
-                (Ok(_), None) => {}
-                (Ok(_), Some(_)) => panic!("nothing is reported"),
-                (Err(report), None) => panic!("{report}"),
-                (Err(report), Some(is)) => assert!(is(&report.kind), "{report}"),
-            }
+    type Case = (fn(u32), u32, Option<Op>, Option<fn(&Kind) -> bool>);
+    let kernel = |warpgroup| if warpgroup == 0 { setmaxnreg_dec(40) } else { setmaxnreg_inc(232) };
+    let some_warps = |_| {
+        if thread_idx_x() >= 32 {
+            setmaxnreg_dec(40);
         }
     };
-    let kernel = |warpgroup| if warpgroup == 0 { setmaxnreg_dec(40) } else { setmaxnreg_inc(232) };
-    run(kernel, 168, None, None);
-    run(kernel, 168, Some(drop_all(Op::SetmaxnregDec)), Some(deadlock));
-    // 8 registers too few are given back; the CTA holds more than there are; beyond a lane's own.
-    run(
-        |warpgroup| if warpgroup == 0 { setmaxnreg_dec(48) } else { setmaxnreg_inc(232) },
-        168,
-        None,
-        Some(deadlock),
-    );
-    run(kernel, 176, None, Some(operand));
-    run(|_| setmaxnreg_dec(176), 168, None, Some(operand));
-    run(|_| setmaxnreg_inc(160), 168, None, Some(operand));
-    run(|_| setmaxnreg_dec(20), 168, None, Some(operand));
-    run(|_| setmaxnreg_dec(36), 168, None, Some(operand));
-    run(|_| setmaxnreg_inc(264), 168, None, Some(operand));
-    // All warps of a warpgroup.
-    run(
-        |_| {
-            if thread_idx_x() >= 32 {
-                setmaxnreg_dec(40);
-            }
-        },
-        168,
-        None,
-        Some(deadlock),
-    );
+    let cases: [Case; 14] = [
+        (kernel, 168, None, None),
+        (|_| setmaxnreg_dec(24), 168, None, None),
+        (kernel, 168, Some(Op::SetmaxnregDec), Some(deadlock)),
+        // 8 registers too few are given back, or none; the CTA holds more than there are.
+        (
+            |group| if group == 0 { setmaxnreg_dec(48) } else { setmaxnreg_inc(232) },
+            168,
+            None,
+            Some(deadlock),
+        ),
+        (|_| setmaxnreg_inc(176), 168, None, Some(deadlock)),
+        (kernel, 176, None, Some(operand)),
+        // Beyond a lane's own, too few or too many, no multiple of 8.
+        (|_| setmaxnreg_dec(176), 168, None, Some(operand)),
+        (|_| setmaxnreg_inc(160), 168, None, Some(operand)),
+        (|_| setmaxnreg_dec(16), 168, None, Some(operand)),
+        (|_| setmaxnreg_dec(20), 168, None, Some(operand)),
+        (|_| setmaxnreg_dec(36), 168, None, Some(operand)),
+        (|_| setmaxnreg_inc(264), 168, None, Some(operand)),
+        (|_| setmaxnreg_inc(172), 168, None, Some(operand)),
+        // All warps of a warpgroup.
+        (some_warps, 168, None, Some(deadlock)),
+    ];
+    for (number, (kernel, registers, left_out, is)) in cases.into_iter().enumerate() {
+        for mut schedule in Schedule::standard(SCHEDULES) {
+            schedule.mutations.extend(left_out.map(drop_all));
+            let launch = Launch::new("registers", 1, 384, 0, move || kernel(thread_idx_x() / 128));
+            expect(Machine::new().run(&[launch.registers(registers)], &schedule), is, &number);
+        }
+    }
 }
 
 #[test]
@@ -1309,6 +745,7 @@ fn a_dependent_launch_waits_for_those_before() {
     let program = Program {
         build: |machine: &mut Machine| {
             let (x, y) = (machine.buffer(TILE as usize), machine.buffer(TILE as usize));
+            let input = machine.input(&[5u32; 32]);
             // What ordinary instructions write, a tensor copy loads.
             let row = map(y, 1, 64, [64, 1], Swizzle::None);
             let (to, from) =
@@ -1331,9 +768,10 @@ fn a_dependent_launch_waits_for_those_before() {
             });
             let second = Launch::new("second", 1, 32, TILE + 256, move || {
                 let bar = dynamic_shared() + TILE + 128;
+                // What nobody writes may be read before the wait.
+                assert_eq!(ld_global::<u32>(input + u64::from(4 * thread_idx_x())), 5);
                 if thread_idx_x() == 0 {
-                    mbarrier_init(bar, 1);
-                    fence_mbarrier_init();
+                    init(bar, &[1]);
                 }
                 bar_sync();
                 griddepcontrol_wait();
@@ -1369,9 +807,18 @@ fn a_dependent_launch_waits_for_those_before() {
 fn launches_in_clusters_are_checked() {
     let launch = |grid: u32, cluster: u32| Launch::new("cluster", grid, 32, 0, || {}).cluster(cluster);
     let run = |launch: Launch| Machine::new().run(&[launch], &Schedule::default());
-    assert_eq!(run(launch(24, 8)).unwrap().ctas, 24);
-    assert_eq!(run(launch(32, 16).nonportable()).unwrap().ctas, 32);
-    for bad in [launch(24, 0), launch(24, 16), launch(32, 16), launch(34, 17).nonportable()] {
-        assert!(matches!(run(bad).unwrap_err().kind, Kind::Launch { .. }));
+    for good in [launch(24, 8), launch(9, 3), launch(1, 1), launch(32, 16).nonportable()] {
+        run(good).unwrap();
+    }
+    let bad = [
+        launch(24, 0),
+        launch(3, 2),
+        launch(4, 8),
+        launch(24, 16),
+        launch(32, 16),
+        launch(34, 17).nonportable(),
+    ];
+    for launch in bad {
+        assert!(matches!(run(launch).unwrap_err().kind, Kind::Launch { .. }));
     }
 }

@@ -1,4 +1,5 @@
-//! Each instruction against the PTX manual.
+//! What single instructions of `ops` do, besides giving the values that PTX does too. (For those see
+//! `tests/instructions` of the workspace.)
 
 mod common;
 
@@ -8,62 +9,6 @@ use common::{
     on_every_schedule, run,
 };
 use fused_lora_simt::{Asynchrony, Kind, Machine, Schedule, ops::*};
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-
-#[test]
-fn special_registers() {
-    let mut machine = Machine::new();
-    let y = machine.buffer(3 * 64 * 16);
-    run(&mut machine, &Schedule::default(), 3, 64, move || {
-        let i = block_idx_x() * block_dim_x() + thread_idx_x();
-        let registers = [thread_idx_x(), block_idx_x(), block_dim_x(), grid_dim_x()];
-        st_global(y + 16 * u64::from(i), registers);
-    })
-    .unwrap();
-    let expected: Vec<_> = (0..3 * 64).map(|i| [i % 64, i / 64, 64, 3]).collect();
-    assert_eq!(machine.read::<[u32; 4]>(y, 3 * 64).unwrap(), expected);
-}
-
-#[test]
-fn cvt_rounds_to_nearest_even_overflows_to_infinity_and_keeps_nan() {
-    let halves = |packed: u32| [packed as u16, (packed >> 16) as u16].map(f16_to_f32);
-    assert_eq!(pack_f16x2(1.0, -2.0), 0xc000_3c00);
-    // Ties: 1 + 2⁻¹¹ is halfway to 1 + 2⁻¹⁰, 1 + 3 · 2⁻¹¹ halfway to 1 + 2⁻⁹.
-    assert_eq!(halves(pack_f16x2(1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0)), [1.0, 1.0 + 1.0 / 512.0]);
-    assert_eq!(halves(pack_f16x2(65519.99, 65520.0)), [65504.0, f32::INFINITY]);
-    assert_eq!(halves(pack_f16x2(f32::NEG_INFINITY, -1e30)), [f32::NEG_INFINITY; 2]);
-    assert!(halves(pack_f16x2(f32::NAN, -f32::NAN)).iter().all(|value| value.is_nan()));
-    // Subnormals, down to half of the smallest, which is even 0.
-    assert_eq!(halves(pack_f16x2(2f32.powi(-24), 2f32.powi(-25))), [2f32.powi(-24), 0.0]);
-    assert!((0..=u16::MAX).all(|bits| {
-        let value = f16_to_f32(bits);
-        value.is_nan() || pack_f16x2(value, 0.0) as u16 == bits
-    }));
-}
-
-#[test]
-fn loads_and_stores_of_each_width() {
-    on_every_schedule(
-        1,
-        32,
-        |y| {
-            let shared = dynamic_shared();
-            assert!(shared != 0 && shared.is_multiple_of(1024));
-            if thread_idx_x() == 0 {
-                st_global(y, [1u32, 2, 3, 4]);
-                st_global(y + 8, 0x1234u16);
-                st_shared(shared, ld_global::<[u32; 4]>(y));
-                st_shared(shared + 4, 7u32);
-                st_global(y + 16, ld_shared::<[u32; 4]>(shared));
-                st_global(y + 32, u32::from(ld_global::<u16>(y + 24)) + ld_shared::<u32>(shared + 12));
-            }
-        },
-        |result, machine, y| {
-            result.unwrap();
-            assert_eq!(machine.read::<u32>(y, 9).unwrap(), [1, 2, 0x1234, 4, 1, 7, 0x1234, 4, 0x1238]);
-        },
-    );
-}
 
 #[test]
 fn atom_inc_counts_up_to_last_and_back_to_zero() {
@@ -108,60 +53,7 @@ fn each_atom_inc_gives_another_ticket_and_red_adds_up() {
 }
 
 #[test]
-fn ldmatrix_gives_each_lane_two_neighbours_of_a_row_of_each_matrix() {
-    on_every_schedule(
-        1,
-        64,
-        |y| {
-            // Element e of row r is 16 r + e, as u16; matrix i, row r lies anywhere: here at row 5 (8 i + r) mod 32.
-            let (thread, lane) = (thread_idx_x(), thread_idx_x() % 32);
-            let row = |r: u32| dynamic_shared() + 16 * (5 * r % 32);
-            if thread < 32 {
-                let pair = |e: u32| (16 * lane + 2 * e) | (16 * lane + 2 * e + 1) << 16;
-                st_shared(row(lane), [pair(0), pair(1), pair(2), pair(3)]);
-            }
-            bar_sync();
-            let registers = ldmatrix_x4(row(lane));
-            for (i, register) in (0..).zip(registers) {
-                let first = 16 * (8 * i + lane / 4) + 2 * (lane % 4);
-                assert_eq!(register, first | (first + 1) << 16);
-            }
-            st_global(y + 16 * u64::from(thread), registers);
-        },
-        |result, _, _| {
-            let stats = result.unwrap();
-            assert_eq!(stats.ldmatrix, 2);
-            // Rows of 16 bytes one after the other, in some order of 8 that differ mod 8.
-            assert_eq!(stats.ldmatrix_conflicts, 0);
-        },
-    );
-}
-
-#[test]
-fn ldmatrix_trans_gives_each_lane_two_neighbours_of_a_column_of_each_matrix() {
-    on_every_schedule(
-        1,
-        32,
-        |_| {
-            // Element e of row r is 16 r + e, as u16.
-            let lane = thread_idx_x();
-            let pair = |e: u32| (16 * lane + 2 * e) | (16 * lane + 2 * e + 1) << 16;
-            st_shared(dynamic_shared() + 16 * lane, [pair(0), pair(1), pair(2), pair(3)]);
-            bar_warp_sync();
-            for (i, register) in (0..).zip(ldmatrix_x4_trans(dynamic_shared() + 16 * lane)) {
-                let first = 16 * (8 * i + 2 * (lane % 4)) + lane / 4;
-                assert_eq!(register, first | (first + 16) << 16);
-            }
-        },
-        |result, _, _| {
-            let stats = result.unwrap();
-            assert_eq!((stats.ldmatrix, stats.ldmatrix_conflicts), (1, 0));
-        },
-    );
-}
-
-#[test]
-fn shfl_bfly_gives_the_value_of_the_lane_across() {
+fn values_that_a_warp_makes_together() {
     clean(1, 64, |_| {
         let lane = thread_idx_x();
         for mask in 0..32 {
@@ -171,6 +63,13 @@ fn shfl_bfly_gives_the_value_of_the_lane_across() {
         assert_eq!(shfl_bfly(100 + lane, 32 + 1), 100 + (lane ^ 1));
         let mask = lane % 3;
         assert_eq!(shfl_bfly(lane, mask), lane ^ mask);
+        // 16 products of 1 and 2, and 1.
+        assert_eq!(mma_m16n8k16_f16([0x3c00_3c00; 4], [0x4000_4000; 2], [1.0; 4]), [33.0; 4]);
+        let row = dynamic_shared() + 16 * lane;
+        st_shared(row, [lane; 4]);
+        bar_warp_sync();
+        let own = lane % 32;
+        assert_eq!(ldmatrix_x4(row), [0, 8, 16, 24].map(|first| lane - own + first + own / 4));
     });
 }
 
@@ -282,150 +181,22 @@ fn ldmatrix_counts_bank_conflicts() {
     }
 }
 
-/// Fragments as the manual draws them: (row, column) of half j of register i of lane l.
-fn a_element(lane: u32, i: u32, j: u32) -> (usize, usize) {
-    let (group, thread) = (lane >> 2, lane & 3);
-    let row = if i == 0 || i == 2 { group } else { group + 8 };
-    let column = thread * 2 + j + if i >= 2 { 8 } else { 0 };
-    (row as usize, column as usize)
-}
-
-fn b_element(lane: u32, i: u32, j: u32) -> (usize, usize) {
-    let (group, thread) = (lane >> 2, lane & 3);
-    let row = thread * 2 + j + if i >= 1 { 8 } else { 0 };
-    (row as usize, group as usize)
-}
-
-fn c_element(lane: u32, i: u32) -> (usize, usize) {
-    let (group, thread) = (lane >> 2, lane & 3);
-    let row = if i < 2 { group } else { group + 8 };
-    (row as usize, (thread * 2 + (i & 1)) as usize)
-}
-
-/// What mma gives for matrices of f16 and f32.
-fn mma(a: [[f32; 16]; 16], b: [[f32; 8]; 16], c: [[f32; 8]; 16]) -> [[f32; 8]; 16] {
-    let mut machine = Machine::new();
-    let y = machine.buffer(512);
-    run(&mut machine, &Schedule::default(), 1, 32, move || {
-        let lane = thread_idx_x();
-        let pack = |f: &dyn Fn(u32) -> f32| pack_f16x2(f(0), f(1));
-        let a = std::array::from_fn(|i| {
-            pack(&|j| {
-                let (r, k) = a_element(lane, i as u32, j);
-                a[r][k]
-            })
-        });
-        let b = std::array::from_fn(|i| {
-            pack(&|j| {
-                let (k, n) = b_element(lane, i as u32, j);
-                b[k][n]
-            })
-        });
-        let c = std::array::from_fn(|i| {
-            let (r, n) = c_element(lane, i as u32);
-            c[r][n]
-        });
-        let d = mma_m16n8k16_f16(a, b, c);
-        st_global(y + 16 * u64::from(lane), d.map(f32::to_bits));
-    })
-    .unwrap();
-    let values = machine.read::<f32>(y, 128).unwrap();
-    let mut d = [[0.0; 8]; 16];
-    for lane in 0..32 {
-        for i in 0..4 {
-            let (row, column) = c_element(lane, i);
-            d[row][column] = values[(4 * lane + i) as usize];
-        }
-    }
-    d
-}
-
-#[test]
-fn mma_multiplies_whole_matrices() {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(0);
-    for _ in 0..8 {
-        // Small integers: everything is exact.
-        let mut random = |_| rng.random_range(-64i32..64) as f32;
-        let a: [[f32; 16]; 16] = std::array::from_fn(|_| std::array::from_fn(&mut random));
-        let b: [[f32; 8]; 16] = std::array::from_fn(|_| std::array::from_fn(&mut random));
-        let c: [[f32; 8]; 16] = std::array::from_fn(|_| std::array::from_fn(&mut random));
-        let expected: [[f32; 8]; 16] = std::array::from_fn(|i| {
-            std::array::from_fn(|j| c[i][j] + (0..16).map(|k| a[i][k] * b[k][j]).sum::<f32>())
-        });
-        assert_eq!(mma(a, b, c), expected);
-    }
-}
-
-#[test]
-fn mma_truncates_and_keeps_ieee_specials() {
-    let (mut a, mut b, mut c) = ([[0.0; 16]; 16], [[0.0; 8]; 16], [[0.0; 8]; 16]);
-    // Row 0: 1 + 0.75 ulp and -(1 + 0.75 ulp) go towards zero.
-    let ulp = f32::EPSILON;
-    a[0][0] = 2f32.powi(-12);
-    b[0][0] = 2f32.powi(-12) * 1.5; // 2⁻²⁴ · 1.5 = 0.75 ulp
-    b[0][1] = -b[0][0];
-    (c[0][0], c[0][1]) = (1.0, -1.0);
-    assert_eq!(a[0][0] * b[0][0], 0.75 * ulp);
-    // Row 1: the products cancel exactly, though each is large and c small.
-    (a[1][0], a[1][1]) = (60000.0, -60000.0);
-    (b[0][2], b[1][2]) = (60000.0, 60000.0);
-    c[1][2] = 2f32.powi(-20);
-    // Row 2: inf; row 3: inf · 0; row 4: NaN in c stays in its element.
-    a[2][3] = f32::INFINITY;
-    b[3] = [1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-    a[3][4] = f32::INFINITY;
-    c[4][5] = f32::NAN;
-    let d = mma(a, b, c);
-    assert_eq!((d[0][0], d[0][1]), (1.0, -1.0));
-    assert_eq!(d[1][2], 2f32.powi(-20));
-    assert_eq!((d[2][0], d[2][1]), (f32::INFINITY, f32::NEG_INFINITY));
-    assert!(d[3].iter().all(|value| value.is_nan()));
-    assert_eq!(d[4].map(f32::is_nan), [false, false, false, false, false, true, false, false]);
-}
-
-#[test]
-fn cp_async_copies_bytes_and_fills_up_with_zeros() {
-    for asynchrony in [Asynchrony::Early, Asynchrony::Late, Asynchrony::Random] {
-        let mut machine = Machine::new();
-        let x = machine.input(&(1..=64).collect::<Vec<u8>>());
-        let y = machine.buffer(17 * 16);
-        let schedule = Schedule { asynchrony, ..Schedule::default() };
-        run(&mut machine, &schedule, 1, 32, move || {
-            let lane = thread_idx_x();
-            if lane <= 16 {
-                let to = dynamic_shared() + 16 * lane;
-                st_shared(to, [u32::MAX; 4]);
-                // Nothing is read for 0 bytes, so that any address will do.
-                let from = if lane == 0 { 7 } else { x + 16 * u64::from(lane % 4) };
-                cp_async_16(to, from, lane);
-                cp_async_commit_group();
-                cp_async_wait_group(0);
-                st_global(y + 16 * u64::from(lane), ld_shared::<[u32; 4]>(to));
-            }
-        })
-        .unwrap();
-        let bytes = machine.read::<u8>(y, 17 * 16).unwrap();
-        for (n, copied) in bytes.chunks(16).enumerate() {
-            let expected: Vec<u8> =
-                (0..16).map(|i| if i < n { (16 * (n % 4) + i + 1) as u8 } else { 0 }).collect();
-            assert_eq!(copied, expected);
-        }
-    }
-}
-
 #[test]
 fn cp_async_reads_only_its_bytes_up_to_the_end_of_memory() {
     let copy = |bytes: u32| {
         let mut machine = Machine::new();
         let x = machine.input(&[1u8; 24]);
+        // Nothing is read for 0 bytes, so that any address will do.
+        let from = if bytes == 0 { 7 } else { x + 16 };
         run(&mut machine, &Schedule::default(), 1, 32, move || {
             if thread_idx_x() == 0 {
-                cp_async_16(dynamic_shared(), x + 16, bytes);
+                cp_async_16(dynamic_shared(), from, bytes);
                 cp_async_commit_group();
                 cp_async_wait_group(0);
             }
         })
     };
+    copy(0).unwrap();
     copy(8).unwrap();
     assert!(matches!(copy(9).unwrap_err().kind, Kind::OutOfBounds { .. }));
     assert!(matches!(copy(17).unwrap_err().kind, Kind::Operand { .. }));
@@ -433,7 +204,8 @@ fn cp_async_reads_only_its_bytes_up_to_the_end_of_memory() {
 
 #[test]
 fn wait_group_leaves_the_newest_groups_under_way() {
-    // Three groups, the second empty, are under way: with 2 pending the first is complete, with 1 the second, too.
+    // Three groups, the second empty, are under way: with 2 pending the first is complete, with 1 the second,
+    // too.
     let kernel = |pending: u32, read: u32| {
         move |y: u64| {
             if thread_idx_x() == 0 {

@@ -1,5 +1,5 @@
-//! Small random programs: the machine against a naive oracle that keeps the whole history of each byte and a full
-//! vector clock for each lane. They must agree on the first fault of each run, and on there being none.
+//! Small random programs: the machine against a naive oracle that keeps the whole history of each byte and a
+//! full vector clock for each lane. They must agree on the first fault of each run, and on there being none.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -205,7 +205,8 @@ struct Oracle<'a> {
     /// Of each lane: open copies, and groups under way, as lists of (group, target).
     open: Vec<Vec<(usize, u32)>>,
     under_way: Vec<Vec<Vec<(usize, u32)>>>,
-    /// Lanes that have come to a collective instruction, by CTA and by warp or, with the second number 2, CTA-wide.
+    /// Lanes that have come to a collective instruction, by CTA and by warp or, with the second number 2,
+    /// CTA-wide.
     arrived: HashMap<(usize, usize), Vec<usize>>,
 }
 

@@ -1,5 +1,5 @@
-//! Each rule of ordering both ways: with it a program is clean under every schedule, without it a race under every
-//! schedule.
+//! Each rule of ordering both ways: with it a program is clean under every schedule, without it a race under
+//! every schedule.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{
     kinds::{early, race},
     on_every_schedule, races,
 };
-use fused_lora_simt::{Kind, Launch, Machine, Order, Schedule, ops::*};
+use fused_lora_simt::{Kind, Launch, Machine, Order, Report, Schedule, ops::*};
 
 /// The lane's own word of shared memory, and that of the lane `n` further in a CTA of `block`.
 fn own() -> u32 {
@@ -199,20 +199,23 @@ fn poll(y: u64) {
     while ld_acquire_gpu(y) == 0 {}
 }
 
-/// Under one slot the waiting CTA must not come first.
-fn on_two_slots(kernel: impl Fn(u64) + Clone + 'static, check: impl Fn(Result<Vec<u32>, Kind>)) {
-    for mut schedule in Schedule::standard(21) {
-        if schedule.slots == 1 {
-            schedule.order = Order::Ascending;
-        }
+/// Runs CTAs of a warp on a KiB of zeros, whose words from 256 on `check` gets. On fewer slots the waiting
+/// CTA must not come first.
+fn on_slots(ctas: u32, kernel: impl Fn(u64) + Clone + 'static, check: impl Fn(Result<Vec<u32>, Report>)) {
+    for schedule in Schedule::standard(21) {
+        let order = if schedule.slots < ctas as usize { Order::Ascending } else { schedule.order };
         let mut machine = Machine::new();
         let y = machine.buffer(1024);
         machine.write(y, &[0u8; 1024]).unwrap();
         let kernel = kernel.clone();
-        let result = common::run(&mut machine, &schedule, 2, 32, move || kernel(y));
+        let result = common::run(&mut machine, &Schedule { order, ..schedule }, ctas, 32, move || kernel(y));
         let data = machine.read(y + 256, 32).unwrap();
-        check(result.map(|_| data).map_err(|report| report.kind));
+        check(result.map(|_| data));
     }
+}
+
+fn on_two_slots(kernel: impl Fn(u64) + Clone + 'static, check: impl Fn(Result<Vec<u32>, Kind>)) {
+    on_slots(2, kernel, |result| check(result.map_err(|report| report.kind)));
 }
 
 fn is_race(result: Result<Vec<u32>, Kind>) {
@@ -279,24 +282,15 @@ fn a_chain_of_read_modify_writes_passes_all_that_were_released() {
             }
         }
     };
-    for (relaxed, ctas) in [(false, 4), (true, 4)] {
-        for schedule in Schedule::standard(21) {
-            let order = if schedule.slots < 4 { Order::Ascending } else { schedule.order };
-            let mut machine = Machine::new();
-            let y = machine.buffer(1024);
-            machine.write(y, &[0u8; 1024]).unwrap();
-            let kernel = kernel(relaxed);
-            let schedule = Schedule { order, ..schedule };
-            let result = common::run(&mut machine, &schedule, ctas, 32, move || kernel(y));
+    for relaxed in [false, true] {
+        on_slots(4, kernel(relaxed), |result| match result {
+            Ok(_) => assert!(!relaxed),
             // CTA 1 alone did not release; its relaxed link hands on what the others did.
-            match result {
-                Ok(_) => assert!(!relaxed),
-                Err(report) => {
-                    let Kind::Race { other, .. } = &report.kind else { panic!("{report}") };
-                    assert!(relaxed && other.cta == 1, "{report}");
-                }
+            Err(report) => {
+                let Kind::Race { other, .. } = &report.kind else { panic!("{report}") };
+                assert!(relaxed && other.cta == 1, "{report}");
             }
-        }
+        });
     }
 }
 
@@ -350,31 +344,25 @@ fn what_is_done_after_a_release_is_not_released() {
 #[test]
 fn a_release_hands_on_what_was_acquired() {
     // 0 → 1 → 2, each with its own flag.
-    for schedule in Schedule::standard(21) {
-        let order = if schedule.slots < 3 { Order::Ascending } else { schedule.order };
-        let mut machine = Machine::new();
-        let y = machine.buffer(1024);
-        machine.write(y, &[0u8; 1024]).unwrap();
-        common::run(&mut machine, &Schedule { order, ..schedule }, 3, 32, move || {
-            if thread_idx_x() == 0 {
-                match block_idx_x() {
-                    0 => {
-                        st_global(y + 64, 1u32);
-                        red_add_release_gpu(y, 1);
-                    }
-                    1 => {
-                        poll(y);
-                        red_add_release_gpu(y + 4, 1);
-                    }
-                    _ => {
-                        poll(y + 4);
-                        assert_eq!(ld_global::<u32>(y + 64), 1);
-                    }
+    let kernel = |y| {
+        if thread_idx_x() == 0 {
+            match block_idx_x() {
+                0 => {
+                    st_global(y + 64, 1u32);
+                    red_add_release_gpu(y, 1);
+                }
+                1 => {
+                    poll(y);
+                    red_add_release_gpu(y + 4, 1);
+                }
+                _ => {
+                    poll(y + 4);
+                    assert_eq!(ld_global::<u32>(y + 64), 1);
                 }
             }
-        })
-        .unwrap();
-    }
+        }
+    };
+    on_slots(3, kernel, |result| drop(result.unwrap()));
 }
 
 #[test]
@@ -421,49 +409,30 @@ fn strong_accesses_do_not_race_with_each_other_but_with_weak_ones() {
             let _ = ld_acquire_gpu(y);
         }
     });
-    // A strong write does not hide an earlier weak one from strong accesses that are ordered after neither.
-    races(2, 64, |y| {
-        if block_idx_x() == 1 {
-            let _ = ld_acquire_gpu(y);
-            return;
-        }
-        if thread_idx_x() == 0 {
-            st_global(y, 1u32);
-        }
-        bar_sync();
-        if thread_idx_x() == 32 {
-            st_relaxed_gpu(y, 1);
-        }
-    });
-    // A strong read does not hide an earlier weak one from a strong write.
-    races(2, 64, |y| {
-        if block_idx_x() == 1 {
-            st_relaxed_gpu(y, 1);
-            return;
-        }
-        if thread_idx_x() == 0 {
-            let _ = ld_global::<u32>(y);
-        }
-        bar_sync();
-        if thread_idx_x() == 32 {
-            let _ = ld_acquire_gpu(y);
-        }
-    });
-    // Nor from a strong write that is ordered after neither.
-    races(2, 64, |y| {
-        if block_idx_x() == 1 {
-            st_relaxed_gpu(y, 1);
-            return;
-        }
-        if thread_idx_x() == 0 {
-            let _ = ld_global::<u32>(y);
-        }
-        bar_sync();
-        if thread_idx_x() == 32 {
-            st_relaxed_gpu(y, 1);
-        }
-    });
-    // A strong write does not hide an earlier one of somebody else from a weak read that is ordered after it alone.
+    // A strong access does not hide an earlier weak one from another strong one that is ordered after
+    // neither.
+    let load = |y| drop(ld_acquire_gpu(y).to_string());
+    let store = |y| st_relaxed_gpu(y, 1);
+    let weak_load = |y| drop(ld_global::<u32>(y).to_string());
+    let weak_store = |y| st_global(y, 1u32);
+    let cases: [[fn(u64); 3]; 3] =
+        [[weak_store, store, load], [weak_load, load, store], [weak_load, store, store]];
+    for [weak, strong, other] in cases {
+        races(2, 64, move |y| {
+            if block_idx_x() == 1 {
+                return other(y);
+            }
+            if thread_idx_x() == 0 {
+                weak(y);
+            }
+            bar_sync();
+            if thread_idx_x() == 32 {
+                strong(y);
+            }
+        });
+    }
+    // A strong write does not hide an earlier one of somebody else from a weak read that is ordered after it
+    // alone.
     races(1, 32, |y| match thread_idx_x() {
         0 => st_relaxed_gpu(y, 1),
         1 => {

@@ -1,6 +1,12 @@
 //! PTX text on the machine: what is read, what is refused, what runs.
 
+mod common {
+    pub(crate) mod snippets;
+}
+
 use std::{fs, path::Path, time::Instant};
+
+use common::snippets::{line_of, run_on, words};
 
 use fused_lora_simt::{
     Kind, Machine, Schedule,
@@ -21,39 +27,10 @@ fn module(body: &str) -> Result<Module, Refused> {
 /// The line of the first of a body's.
 const FIRST: u32 = 10;
 
-/// What lane i of 32 leaves in word i, under each of some schedules.
-fn words(body: &str) -> Vec<u32> {
-    let module = module(body).unwrap_or_else(|refused| panic!("{refused}\n{body}"));
-    let mut machine = Machine::new();
-    let to = machine.buffer(4 * 32);
-    let launch = module.launch(&module.entries()[0], &to.to_le_bytes(), 1, 32, 1024);
-    let mut results = Schedule::standard(9).into_iter().map(|schedule| {
-        machine.run(std::slice::from_ref(&launch), &schedule).unwrap_or_else(|report| panic!("{report}"));
-        machine.read::<u32>(to, 32).expect("all lanes write")
-    });
-    let first = results.next().expect("a schedule");
-    assert!(results.all(|other| other == first));
-    first
-}
-
-/// The end of a body that leaves `%v` of each lane.
-const STORE: &str = "\
-    .reg .b64 %to, %at;
-    .reg .b32 %lane;
-    mov.u32 %lane, %tid.x;
-    ld.param.u64 %to, [to];
-    mad.wide.u32 %at, %lane, 4, %to;
-    st.global.u32 [%at], %v;
-    ret;";
-
 #[test]
 fn registers_branches_and_predicates() {
     // The sum of the numbers below the lane's, by a loop; lane 7 leaves 1000.
-    let body = format!(
-        "
-    .reg .pred %p<3>;
-    .reg .b32 %r<4>;
-    .reg .b32 %v;
+    let body = "
     mov.u32 %r1, %tid.x;
     mov.b32 %v, 0;
     mov.b32 %r2, 0;
@@ -66,69 +43,58 @@ $again:
     @%p2 bra $again;
 $done:
     setp.ne.u32 %p1, %r1, 7;
-    @!%p1 mov.u32 %v, 1000;
-    {STORE}"
-    );
+    @!%p1 mov.u32 %v, 1000;";
     let expected: Vec<u32> = (0..32).map(|lane| if lane == 7 { 1000 } else { (0..lane).sum() }).collect();
-    assert_eq!(words(&body), expected);
+    assert_eq!(words(body), expected);
 }
 
 #[test]
 fn names_and_labels_belong_to_their_braces() {
     let block = |value: u32| {
         format!(
-            "{{ .reg .pred p; .reg .b32 x; mov.b32 x, {value}; setp.eq.u32 p, x, 0; @p bra skip; add.u32 %v, %v, x; skip: }}"
+            "{{ .reg .pred p; .reg .b32 x; mov.b32 x, {value}; setp.eq.u32 p, x, 0;
+            @p bra skip; add.u32 %v, %v, x; skip: }}"
         )
     };
-    let body = format!(".reg .b32 %v;\nmov.b32 %v, 5;\n{}\n{}\n{}\n{STORE}", block(0), block(30), block(7));
+    let body = format!("mov.b32 %v, 5;\n{}\n{}\n{}", block(0), block(30), block(7));
     assert_eq!(words(&body), [42; 32]);
 }
 
 #[test]
 fn vectors_shared_memory_and_a_barrier() {
     // Lane i stores i and 2 i, packed and unpacked on the way, and reads what lane 31 - i stored.
-    let body = format!(
-        "
-    .reg .b16 %h<3>;
-    .reg .b32 %r<8>;
-    .reg .b32 %v;
+    let body = "
     mov.u32 %r1, %tid.x;
     shl.b32 %r2, %r1, 1;
     cvt.u16.u32 %h1, %r1;
     cvt.u16.u32 %h2, %r2;
-    mov.b32 %r3, {{%h1, %h2}};
+    mov.b32 %r3, {%h1, %h2};
     mov.u32 %r4, memory;
     shl.b32 %r5, %r1, 3;
     add.s32 %r5, %r5, %r4;
-    st.shared.v2.u32 [%r5], {{%r3, %r1}};
+    st.shared.v2.u32 [%r5], {%r3, %r1};
     bar.sync 0;
     sub.s32 %r5, 31, %r1;
     shl.b32 %r5, %r5, 3;
     add.s32 %r5, %r5, %r4;
-    ld.shared.v2.u32 {{%r6, _}}, [%r5+0];
-    mov.b32 {{%h1, %h2}}, %r6;
+    ld.shared.v2.u32 {%r6, _}, [%r5+0];
+    mov.b32 {%h1, %h2}, %r6;
     cvt.u32.u16 %r7, %h1;
     cvt.u32.u16 %v, %h2;
-    mad.lo.s32 %v, %r7, 1000, %v;
-    {STORE}"
-    );
+    mad.lo.s32 %v, %r7, 1000, %v;";
     let expected: Vec<u32> = (0..32).map(|lane| 1002 * (31 - lane)).collect();
-    assert_eq!(words(&body), expected);
+    assert_eq!(words(body), expected);
 }
 
 /// Reports name the line of the text.
 #[test]
 fn a_report_names_the_line() {
-    let body =
-        format!(".reg .b32 %v;\n.reg .b32 %a;\nmov.u32 %a, memory;\nld.shared.u32 %v, [%a+8];\n{STORE}");
-    let module = module(&body).expect("all of it is known");
-    let mut machine = Machine::new();
-    let to = machine.buffer(4 * 32);
-    let launch = module.launch(&module.entries()[0], &to.to_le_bytes(), 1, 32, 1024);
-    let report = machine.run(&[launch], &Schedule::random(0)).unwrap_err();
+    let body = "mov.u32 %r1, memory;\nld.shared.u32 %v, [%r1+8];";
+    let report = run_on(32, body, &Schedule::random(0)).unwrap_err();
     assert!(matches!(report.kind, Kind::Poison { .. }), "{report}");
-    assert_eq!((report.location.file, report.location.line), ("test.ptx", FIRST + 3));
-    assert!(report.to_string().contains("test.ptx:13: ld.shared reads"), "{report}");
+    let line = line_of(body, "ld.shared");
+    assert_eq!((report.location.file, report.location.line), ("test.ptx", line));
+    assert!(report.to_string().contains(&format!("test.ptx:{line}: ld.shared reads")), "{report}");
 }
 
 /// A compiler may copy bar.warp.sync to both sides of a branch, but nothing that is `.aligned`.
@@ -136,17 +102,13 @@ fn a_report_names_the_line() {
 fn lanes_of_a_warp_meet_at_one_aligned_instruction() {
     let body = |barrier: &str| {
         format!(
-            ".reg .pred %p;\n.reg .b32 %v;\nmov.u32 %v, %tid.x;\nsetp.lt.u32 %p, %v, 4;\n@%p bra $few;\n{barrier};\nbra.uni \
-             $both;\n$few:\n{barrier};\n$both:\n{STORE}"
+            "mov.u32 %v, %tid.x; setp.lt.u32 %p1, %v, 4; @%p1 bra $few; {barrier}; bra.uni $both;
+            $few: {barrier}; $both:"
         )
     };
     assert_eq!(words(&body("bar.warp.sync 0xffffffff")), (0..32).collect::<Vec<_>>());
     for barrier in ["bar.sync 0", "barrier.cluster.arrive.release.aligned"] {
-        let module = module(&body(barrier)).expect("it is known");
-        let mut machine = Machine::new();
-        let to = machine.buffer(4 * 32);
-        let launch = module.launch(&module.entries()[0], &to.to_le_bytes(), 1, 32, 1024);
-        let report = machine.run(&[launch], &Schedule::random(0)).unwrap_err();
+        let report = run_on(32, &body(barrier), &Schedule::random(0)).unwrap_err();
         assert!(matches!(report.kind, Kind::Divergence { .. }), "{report}");
     }
 }
@@ -158,9 +120,7 @@ fn accumulators_in_flight_are_not_touched() {
         format!(
             "
     .reg .b32 %a<5>;
-    .reg .b32 %r<3>;
     .reg .b64 %d;
-    .reg .b32 %v;
     mov.u32 %r1, %tid.x;
     shl.b32 %r1, %r1, 4;
     mov.u32 %r2, memory;
@@ -180,22 +140,16 @@ fn accumulators_in_flight_are_not_touched() {
     wgmma.commit_group.sync.aligned;
     {between}
     wgmma.wait_group.sync.aligned 0;
-    mov.b32 %v, %a3;
-    {STORE}"
+    mov.b32 %v, %a3;"
         )
     };
-    let run = |between: &str| {
-        let module = module(&body(between)).unwrap_or_else(|refused| panic!("{refused}"));
-        let mut machine = Machine::new();
-        let to = machine.buffer(4 * 128);
-        let launch = module.launch(&module.entries()[0], &to.to_le_bytes(), 1, 128, 8192);
-        machine.run(&[launch], &Schedule::random(0)).map(|_| machine.read::<f32>(to, 128).expect("written"))
-    };
-    assert_eq!(run("add.s32 %v, %r1, 1;").expect("another register"), [3.0; 128]);
+    let run = |between: &str| run_on(128, &body(between), &Schedule::random(0));
+    assert_eq!(run("add.s32 %v, %r1, 1;").expect("another register"), [3f32.to_bits(); 128]);
     for between in ["mov.b32 %v, %a2;", "mov.b32 %a4, 0;", "add.rn.f32 %a1, %a1, %a1;"] {
         let report = run(between).expect_err(between);
         let text = report.to_string();
-        assert!(text.contains("before a wait covers it") && report.location.line == FIRST + 22, "{text}");
+        let line = line_of(&body(between), between);
+        assert!(text.contains("before a wait covers it") && report.location.line == line, "{text}");
     }
 }
 
@@ -277,29 +231,9 @@ fn the_shipped_modules_are_known_and_lanes_are_small() {
 fn mutated_text_is_read_or_refused() {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let texts = shipped();
-    let pieces = [
-        "{",
-        "}",
-        ";",
-        "[",
-        "]",
-        "%r",
-        "0",
-        "-",
-        "@",
-        ":",
-        ".",
-        "::",
-        "\"",
-        "//",
-        "\n",
-        "é",
-        "<",
-        ">",
-        "99999999999999999999",
-        ".reg",
-        "bra",
-    ];
+    let pieces: Vec<&str> =
+        "{ } ; [ ] %r 0 - @ : . :: \" // é < > 99999999999999999999 .reg bra".split(' ').collect();
+    let pieces = [pieces, vec!["\n"]].concat();
     let mut refused = 0;
     for round in 0..400 {
         let (name, text) = &texts[round % texts.len()];
@@ -338,20 +272,35 @@ fn mutated_text_is_read_or_refused() {
     assert!(refused > 100, "only {refused} were refused");
 }
 
-/// What was not tried is told by line: a branch's other side, a loop that never went round, a wait of one parity alone.
+/// What was not tried is told by line: a branch's other side, a loop that never went round, a wait of one
+/// parity alone.
 #[test]
 fn coverage_tells_what_no_run_has_tried() {
-    let body = format!(
-        ".reg .pred %p;\n.reg .pred %q;\n.reg .b32 %v;\n.reg .b32 %bar;\nmov.u32 %v, %tid.x;\nmov.u32 %bar, memory;\n\
-         setp.ne.u32 %p, %v, 0;\n@%p bra $made;\nmbarrier.init.shared::cta.b64 [%bar], 32;\n$made:\nbar.sync 0;\n$again:\n\
-         mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p, [%bar], 1;\nsetp.gt.u32 %q, %v, 31;\n@%q bra $again;\n\
-         @%q bra $never;\nbra.uni $end;\n$never:\nmov.u32 %v, 7;\n$end:\n{STORE}"
-    );
+    let body = "\
+    .reg .pred %p, %q;
+    .reg .b32 %v, %bar;
+    mov.u32 %v, %tid.x;
+    mov.u32 %bar, memory;
+    setp.ne.u32 %p, %v, 0;
+    @%p bra $made;
+    mbarrier.init.shared::cta.b64 [%bar], 32;
+$made:
+    bar.sync 0;
+$again:
+    mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p, [%bar], 1;
+    setp.gt.u32 %q, %v, 31;
+    @%q bra $again;
+    @%q bra $never;
+    bra.uni $end;
+$never:
+    mov.u32 %v, 7;
+$end:
+    ret;";
     let line = |text: &str| {
-        let at = body.lines().position(|line| line.starts_with(text)).expect("it is there");
+        let at = body.lines().position(|line| line.trim().starts_with(text)).expect("it is there");
         FIRST + at as u32
     };
-    let module = module(&body).unwrap_or_else(|refused| panic!("{refused}"));
+    let module = module(body).unwrap_or_else(|refused| panic!("{refused}"));
     let entry = &module.entries()[0];
     let missing = |coverage: &Coverage| -> Vec<_> {
         let all = module.covered(entry, coverage);

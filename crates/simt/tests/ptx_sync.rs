@@ -1,13 +1,15 @@
 //! PTX snippets: atomics, fences, barriers, mbarriers, and what happens without them.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{deadlock, early, operand},
+    snippets::{fails_on, launch, run_on, words, words_on},
+};
 use fused_lora_simt::{Kind, Machine, Report, Schedule};
-use kinds::{deadlock, early, operand};
-use snippets::{fails_on, launch, run_on, words, words_on};
 
 /// The words of the lanes of a cluster of two CTAs with a warp each.
 fn run(body: &str, schedule: &Schedule) -> Result<Vec<u32>, Report> {
@@ -266,7 +268,8 @@ fn clusters_meet_relaxed_or_not() {
 fn an_mbarrier_is_invalidated_after_what_others_did() {
     let body = |arrivals: u32, meet: &str| {
         format!(
-            "setp.eq.u32 %p1, %lane, 0; mov.u32 %r1, %cluster_ctarank; setp.eq.u32 %p3, %r1, 1; and.pred %p3, %p1, %p3;
+            "setp.eq.u32 %p1, %lane, 0; mov.u32 %r1, %cluster_ctarank; setp.eq.u32 %p3, %r1, 1;
+                and.pred %p3, %p1, %p3;
             @%p1 mbarrier.init.shared.b64 [%mem], {arrivals}; @%p1 fence.mbarrier_init.release.cluster;
             barrier.cluster.arrive; barrier.cluster.wait;
             mapa.shared::cluster.u32 %r3, %mem, 0;
@@ -279,7 +282,8 @@ fn an_mbarrier_is_invalidated_after_what_others_did() {
     let meet = "barrier.cluster.arrive; barrier.cluster.wait;";
     let first = "setp.eq.u32 %p4, %r1, 0;";
     let wait = format!(
-        "{first} $w: @%p4 mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p4 bra $past; @!%p2 bra $w; $past:"
+        "{first} $w: @%p4 mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p4 bra $past; @!%p2 bra $w;
+            $past:"
     );
     for schedule in Schedule::standard(9) {
         // Ordered by the barrier of the cluster, in the middle of a phase or behind one; or by a wait for the
@@ -313,7 +317,8 @@ fn copies_that_arrive_at_an_mbarrier() {
             mad.wide.u32 %at, %lane, 4, %to; st.global.u32 [%at], %lane; mad.lo.u32 %r1, %lane, 4, %mem;
             cp.async.ca.shared.global [%r1+16], [%at], 4;
             {arrive} {wait}
-            mul.lo.u32 %r1, %lane, 4; xor.b32 %r1, %r1, 4; add.u32 %r1, %r1, %mem; ld.shared.b32 %v, [%r1+16];"
+            mul.lo.u32 %r1, %lane, 4; xor.b32 %r1, %r1, 4; add.u32 %r1, %r1, %mem;
+            ld.shared.b32 %v, [%r1+16];"
         )
     };
     let wait = "$w: mbarrier.try_wait.parity.shared.b64 %p2, [%mem], 0; @!%p2 bra $w;";

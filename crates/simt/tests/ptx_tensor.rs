@@ -2,7 +2,31 @@
 
 use fused_lora_simt::{Element, Kind, Machine, Report, Schedule, Swizzle, Tensor, ptx::Module};
 
-const HEAD: &str = ".version 8.6\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 memory[];\n.visible .entry test(\n\t.param .u64 to,\n\t.param .align 64 .b8 map[128],\n\t.param .align 64 .b8 out[128]\n)\n{\n.reg .pred %p<8>;\n.reg .b32 %r<64>, %lane, %mem, %bar;\n.reg .b64 %d<16>, %to, %at, %map, %out;\n.reg .f32 %c<16>, %e<16>;\nmov.u32 %lane, %tid.x;\nmov.u32 %mem, memory;\nadd.u32 %bar, %mem, 8192;\nld.param.u64 %to, [to];\nmov.b64 %d0, map;\ncvta.param.u64 %map, %d0;\nmov.b64 %d0, out;\ncvta.param.u64 %out, %d0;\nsetp.eq.u32 %p1, %lane, 0;\n";
+const HEAD: &str = "\
+.version 8.6
+.target sm_90a
+.address_size 64
+.extern .shared .align 1024 .b8 memory[];
+.visible .entry test(
+    .param .u64 to,
+    .param .align 64 .b8 map[128],
+    .param .align 64 .b8 out[128]
+)
+{
+.reg .pred %p<8>;
+.reg .b32 %r<64>, %lane, %mem, %bar;
+.reg .b64 %d<16>, %to, %at, %map, %out;
+.reg .f32 %c<16>, %e<16>;
+mov.u32 %lane, %tid.x;
+mov.u32 %mem, memory;
+add.u32 %bar, %mem, 8192;
+ld.param.u64 %to, [to];
+mov.b64 %d0, map;
+cvta.param.u64 %map, %d0;
+mov.b64 %d0, out;
+cvta.param.u64 %out, %d0;
+setp.eq.u32 %p1, %lane, 0;
+";
 
 fn run(
     machine: &mut Machine,
@@ -22,7 +46,14 @@ fn run(
     machine.run(&[launch], schedule).map(|_| ())
 }
 
-/// A dense tensor of these dimensions whose every element is its number, loaded by a box and stored at the same place.
+/// A tensor of one dimension, all of it in its box.
+fn line(address: u64, element: Element, length: u32) -> Tensor {
+    let (dims, box_dims) = (vec![length.into()], vec![length]);
+    Tensor { address, element, dims, strides: vec![], box_dims, swizzle: Swizzle::None }
+}
+
+/// A dense tensor of these dimensions whose every element is its number, loaded by a box and stored at the
+/// same place.
 fn copied(
     rank: usize,
     element: Element,
@@ -49,7 +80,8 @@ fn copied(
     let body = body(&rank.to_string(), &at.join(", "));
     run(&mut machine, &body, 32, (to, [&map(from), &map(to)]), schedule)?;
     let found = machine.read::<u8>(to, data.len())?;
-    // The place of each element, by dimension, from the box's first: in the box, as far as it is within bounds, it was copied.
+    // The place of each element, by dimension, from the box's first: in the box, as far as it is within
+    // bounds, it was copied.
     for (number, (found, data)) in found.chunks(bytes as usize).zip(data.chunks(bytes as usize)).enumerate() {
         let mut rest = number as u64;
         let is_in = dims.iter().zip([(0, 32), (2, 2), (1, 2), (1, 1), (4, 2)]).all(|(dim, (first, size))| {
@@ -67,12 +99,14 @@ fn tensors_of_one_to_five_dimensions() {
     let body = |count: u32| {
         move |rank: &str, at: &str| {
             format!(
-                "@%p1 mbarrier.init.shared.b64 [%bar], 1; @%p1 fence.mbarrier_init.release.cluster; bar.sync 0;
+                "@%p1 mbarrier.init.shared.b64 [%bar], 1; @%p1 fence.mbarrier_init.release.cluster;
+                    bar.sync 0;
                 @!%p1 bra $wait;
                 mov.b64 %d1, 0x1000;
                 mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%bar], {count};
                 cp.async.bulk.prefetch.tensor.{rank}d.L2.global.tile [%map, {{{at}}}];
-                cp.async.bulk.tensor.{rank}d.shared::cta.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint [%mem], [%map, {{{at}}}], [%bar], %d1;
+            cp.async.bulk.tensor.{rank}d.shared::cta.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint
+                    [%mem], [%map, {{{at}}}], [%bar], %d1;
                 mbarrier.arrive.shared.b64 _, [%bar];
                 $wait: mbarrier.try_wait.parity.shared.b64 %p2, [%bar], 0; @!%p2 bra $wait;
                 @!%p1 bra $end;
@@ -131,7 +165,8 @@ fn place(row: u32, k: u32, is_transposed: bool) -> usize {
     bytes as usize / 2
 }
 
-/// Runs `m64n8k16` products on a, 2048 bytes from `%mem` on, and b behind it; what the four accumulators of each lane are then.
+/// Runs `m64n8k16` products on a, 2048 bytes from `%mem` on, and b behind it; what the four accumulators of
+/// each lane are then.
 fn products(body: &str, transposed: [bool; 2], schedule: &Schedule) -> Result<Vec<f32>, Report> {
     let mut words = vec![0u16; (2048 + 256) / 2];
     for k in 0..16 {
@@ -146,18 +181,12 @@ fn products_of(words: &[u16], body: &str, schedule: &Schedule) -> Result<Vec<f32
     let mut machine = Machine::new();
     let from = machine.input(words);
     let to = machine.buffer(128 * 16);
-    let map = Tensor {
-        address: from,
-        element: Element::F16,
-        dims: vec![8],
-        strides: vec![],
-        box_dims: vec![8],
-        swizzle: Swizzle::None,
-    };
+    let map = line(from, Element::F16, 8);
     // Descriptors without a swizzle: leading 128 and stride 256 bytes, both ways alike.
     let text = format!(
         "mov.u32 %r1, %lane; mov.b64 %d1, {from};
-        $fill: mad.wide.u32 %at, %r1, 4, %d1; ld.global.b32 %r2, [%at]; mad.lo.u32 %r3, %r1, 4, %mem; st.shared.b32 [%r3], %r2;
+        $fill: mad.wide.u32 %at, %r1, 4, %d1; ld.global.b32 %r2, [%at]; mad.lo.u32 %r3, %r1, 4, %mem;
+        st.shared.b32 [%r3], %r2;
         add.u32 %r1, %r1, 128; setp.lt.u32 %p2, %r1, 576; @%p2 bra $fill;
         fence.proxy.async; bar.sync 0;
         mov.b64 %d2, 0x0000001000080040; mov.b64 %d3, 0x00000010000800c0;
@@ -187,7 +216,8 @@ const NAME: &str = "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16";
 const FRAGMENT: &str = "
     shr.u32 %r4, %lane, 5; mad.lo.u32 %r5, %r4, 512, %mem; shr.u32 %r6, %lane, 2; and.b32 %r6, %r6, 7;
     mad.lo.u32 %r5, %r6, 16, %r5; and.b32 %r7, %lane, 3; mad.lo.u32 %r5, %r7, 4, %r5;
-    ld.shared.b32 %r10, [%r5]; ld.shared.b32 %r11, [%r5+256]; ld.shared.b32 %r12, [%r5+128]; ld.shared.b32 %r13, [%r5+384];";
+    ld.shared.b32 %r10, [%r5]; ld.shared.b32 %r11, [%r5+256]; ld.shared.b32 %r12, [%r5+128];
+    ld.shared.b32 %r13, [%r5+384];";
 
 #[test]
 fn wgmma_in_all_its_forms() {
@@ -211,7 +241,8 @@ fn wgmma_in_all_its_forms() {
         assert_eq!(of(&fresh, straight), expected(1, 0));
         assert_eq!(of(&plain("0, 1, 1, 0, 0"), straight), expected(1, 0));
         let registers = format!(
-            "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; {END}"
+            "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0;
+                {END}"
         );
         assert_eq!(of(&registers, straight), expected(1, 1));
         // Two accumulators in one group, and a second group that goes on with one of them.
@@ -236,7 +267,8 @@ fn wgmma_in_all_its_forms() {
 fn registers_of_products_under_way() {
     let wait = "wgmma.wait_group.sync.aligned 0;";
     let registers = format!(
-        "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0; wgmma.commit_group.sync.aligned;"
+        "{FRAGMENT} wgmma.fence.sync.aligned; {NAME} {ACC}, {{%r10, %r11, %r12, %r13}}, %d3, 1, 1, 1, 0;
+            wgmma.commit_group.sync.aligned;"
     );
     let run =
         |between: &str| products(&format!("{registers} {between} {wait}"), [false; 2], &Schedule::random(2));
@@ -314,7 +346,8 @@ fn wgmma_of_other_numbers() {
         for operand in ["%d2", "{%r10, %r11, %r12, %r13}"] {
             let rest = if operand == "%d2" { rest.clone() } else { rest.replace(", 0, 0", ", 0") };
             let body = format!(
-                "{FRAGMENT} wgmma.fence.sync.aligned; wgmma.mma_async.sync.aligned.m64n8{name} {d}, {operand}, %d3, 0{rest}; {END}"
+                "{FRAGMENT} wgmma.fence.sync.aligned;
+                    wgmma.mma_async.sync.aligned.m64n8{name} {d}, {operand}, %d3, 0{rest}; {END}"
             );
             let found =
                 products_of(&words, &body, &Schedule::random(3)).unwrap_or_else(|report| panic!("{report}"));
@@ -341,7 +374,8 @@ fn wgmma_of_other_numbers() {
 fn tensor_maps_made_by_a_kernel() {
     let body = |acquire: &str, replaced: &str| {
         format!(
-            "mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b32 [%r1], 0; add.u32 %r2, %lane, 1; st.shared.b32 [%r1+256], %r2;
+            "mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b32 [%r1], 0; add.u32 %r2, %lane, 1;
+                st.shared.b32 [%r1+256], %r2;
             fence.proxy.async; bar.warp.sync -1; cvt.u64.u32 %d1, %mem; add.u64 %d4, %to, 256;
             @!%p1 bra $made;
             tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%d1], %to;
@@ -351,7 +385,8 @@ fn tensor_maps_made_by_a_kernel() {
             tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%d1], 0, 1;
             {replaced}
             $made: bar.warp.sync -1;
-            tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%d4], [%d1], 128;
+            tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%d4],
+            [%d1], 128;
             {acquire} bar.sync 0;
             add.u32 %r3, %mem, 256;
             @%p1 cp.reduce.async.bulk.tensor.1d.global.shared::cta.add.tile.bulk_group [%d4, {{16}}], [%r3];
@@ -363,14 +398,7 @@ fn tensor_maps_made_by_a_kernel() {
         let mut machine = Machine::new();
         let to = machine.buffer(256 + 128);
         machine.write(to, &[100u32; 64]).expect("it is there");
-        let map = Tensor {
-            address: to,
-            element: Element::U32,
-            dims: vec![4],
-            strides: vec![],
-            box_dims: vec![4],
-            swizzle: Swizzle::None,
-        };
+        let map = line(to, Element::U32, 4);
         run(&mut machine, body, 32, (to, [&map, &map]), schedule)?;
         machine.read::<u32>(to, 64)
     };
@@ -401,7 +429,8 @@ fn bulk_copies_without_a_map() {
             @%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%bar], {count};
             @%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%mem], [%to], 512, [%bar];
             {wait}
-            mad.lo.u32 %r1, %lane, 16, %mem; ld.shared.b32 %r2, [%r1]; add.u32 %r2, %r2, 1; st.shared.b32 [%r1], %r2;
+            mad.lo.u32 %r1, %lane, 16, %mem; ld.shared.b32 %r2, [%r1]; add.u32 %r2, %r2, 1;
+            st.shared.b32 [%r1], %r2;
             fence.proxy.async.shared::cta; bar.sync 0; add.u64 %d1, %to, 512;
             @%p1 {store}; @%p1 cp.async.bulk.commit_group; @%p1 cp.async.bulk.wait_group 0;"
         )
@@ -410,14 +439,7 @@ fn bulk_copies_without_a_map() {
         let mut machine = Machine::new();
         let to = machine.buffer(1024);
         machine.write(to, &(0..256).collect::<Vec<u32>>()).expect("it is there");
-        let map = Tensor {
-            address: to,
-            element: Element::U32,
-            dims: vec![4],
-            strides: vec![],
-            box_dims: vec![4],
-            swizzle: Swizzle::None,
-        };
+        let map = line(to, Element::U32, 4);
         run(&mut machine, body, 32, (to, [&map, &map]), schedule)?;
         machine.read::<u32>(to, 256)
     };

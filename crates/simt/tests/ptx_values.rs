@@ -1,13 +1,15 @@
 //! PTX snippets: what arithmetic, conversions, addresses and accesses of all widths give.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{misaligned, out_of_bounds, poison},
+    snippets::{fails_on, launch, parse, words},
+};
 use fused_lora_simt::{Kind, Machine, Schedule};
-use kinds::{misaligned, out_of_bounds, poison};
-use snippets::{fails_on, launch, parse, words};
 
 /// The same word in all lanes.
 fn value(body: &str) -> u32 {
@@ -55,11 +57,13 @@ fn integers() {
         ("cvt.s8.s32 %h1, 0x80; cvt.s32.s16 %v, %h1;", (-128i32).cast_unsigned()),
         ("mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b8 [%r1], 0x90; ld.shared.s8 %v, [%r1];", 0xffff_ff90),
         (
-            "mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b32 [%r1], -2; ld.shared.s32 %d1, [%r1]; shr.u64 %d1, %d1, 32; cvt.u32.u64 %v, %d1;",
+            "mad.lo.u32 %r1, %lane, 4, %mem; st.shared.b32 [%r1], -2; ld.shared.s32 %d1, [%r1];
+                shr.u64 %d1, %d1, 32; cvt.u32.u64 %v, %d1;",
             u32::MAX,
         ),
         (
-            "mov.u64 %d1, %clock64; mov.u64 %d2, %globaltimer; setp.gt.u64 %p1, %d2, %d1; selp.u32 %v, 1, 0, %p1;",
+            "mov.u64 %d1, %clock64; mov.u64 %d2, %globaltimer; setp.gt.u64 %p1, %d2, %d1;
+                selp.u32 %v, 1, 0, %p1;",
             1,
         ),
     ] {
@@ -131,8 +135,8 @@ fn approximations_stay_within_their_bounds() {
     ] {
         let mut seen = Vec::new();
         for seed in 0..12 {
-            let found =
-                snippets::run_on(32, instruction, &Schedule::random(seed)).expect("nothing is wrong")[0];
+            let found = common::snippets::run_on(32, instruction, &Schedule::random(seed))
+                .expect("nothing is wrong")[0];
             let error = (f64::from(f32::from_bits(found)) - exact).abs();
             assert!(error <= exact.abs() * relative, "{instruction} {found:x}");
             seen.push(found);
@@ -189,7 +193,8 @@ fn generic_addresses_are_of_their_space() {
     @%p1 mov.u32 %v, 99;";
     assert_eq!(words(body), (0..32).collect::<Vec<_>>());
     // A generic address is none of shared memory, nor the other way round.
-    let not_converted = "cvt.u64.u32 %d1, %mem; cvta.shared.u64 %d2, %d1; cvt.u32.u64 %r1, %d2; st.shared.b32 [%r1], 0; mov.u32 %v, 0;";
+    let not_converted = "cvt.u64.u32 %d1, %mem; cvta.shared.u64 %d2, %d1; cvt.u32.u64 %r1, %d2;
+        st.shared.b32 [%r1], 0; mov.u32 %v, 0;";
     fails_on(32, not_converted, out_of_bounds);
     let not_made = "cvt.u64.u32 %d1, %mem; st.b32 [%d1], 0; mov.u32 %v, 0;";
     fails_on(32, not_made, out_of_bounds);
@@ -274,7 +279,8 @@ fn is_panic(kind: &Kind) -> bool {
 fn local_memory() {
     let body = |rest: &str| format!(".local .align 8 .b8 mine[16]; mov.b32 %r1, mine; {rest}");
     let stored = "st.local.v2.b32 [%r1+8], {%lane, 5}; cvt.u64.u32 %d1, %r1; cvta.local.u64 %d1, %d1;
-        isspacep.local %p1, %d1; ld.b32 %r2, [%d1+8]; ld.local.b32 %r3, [mine+12]; add.u32 %v, %r2, %r3; @!%p1 mov.u32 %v, 0;";
+        isspacep.local %p1, %d1; ld.b32 %r2, [%d1+8]; ld.local.b32 %r3, [mine+12]; add.u32 %v, %r2, %r3;
+        @!%p1 mov.u32 %v, 0;";
     assert_eq!(words(&body(stored)), (5..37).collect::<Vec<_>>());
     // What nobody wrote, and what is beyond the end or not aligned.
     for wrong in ["ld.local.b32 %v, [%r1];", "st.local.b32 [%r1+16], 1;", "st.local.b32 [%r1+2], 1;"] {
@@ -306,7 +312,8 @@ fn functions_are_called() {
             "setp.lt.u32 %p1, %lane, 8; mov.u32 %r1, 9;
             {{ .param .b32 x; .param .b32 y; st.param.b32 [x], %lane; st.param.b32 [y], 100;
             {guard} call.uni (y), twice, (x); ld.param.b32 %v, [y]; }}
-            {{ .param .b32 x; .param .b32 y; st.param.b32 [x], %v; call (y), twice, (x); ld.param.b32 %v, [y]; }}
+            {{ .param .b32 x; .param .b32 y; st.param.b32 [x], %v; call (y), twice, (x);
+            ld.param.b32 %v, [y]; }}
             setp.ne.u32 %p1, %r1, 9; @%p1 mov.u32 %v, 0;"
         )
     };
@@ -328,7 +335,8 @@ fn functions_are_called() {
 #[test]
 fn variables_of_a_module() {
     let table = ".global .align 4 .u32 table[4] = {10, 20, -1}; .const .f32 half = 0f3f000000;";
-    let lookup = "mov.u64 %d1, table; and.b32 %r1, %lane, 3; mad.wide.u32 %d1, %r1, 4, %d1; ld.global.nc.u32 %v, [%d1];
+    let lookup = "mov.u64 %d1, table; and.b32 %r1, %lane, 3; mad.wide.u32 %d1, %r1, 4, %d1;
+        ld.global.nc.u32 %v, [%d1];
         ld.const.b32 %r2, [half]; setp.ne.b32 %p1, %r2, 0x3f000000; @%p1 mov.u32 %v, 7;";
     assert_eq!(with_module(table, lookup).unwrap()[..5], [10, 20, u32::MAX, 0, 10]);
     for wrong in ["st.global.u32 [%d1], 1;", "ld.global.u32 %r1, [%d1+20];"] {

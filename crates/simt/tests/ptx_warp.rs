@@ -1,13 +1,15 @@
 //! PTX snippets: what lanes of a warp exchange, and matrices in registers.
 
-#[path = "common/kinds.rs"]
-mod kinds;
-#[path = "common/snippets.rs"]
-mod snippets;
+mod common {
+    pub(crate) mod kinds;
+    pub(crate) mod snippets;
+}
 
+use common::{
+    kinds::{early, operand},
+    snippets::{fails_on, run_on, words},
+};
 use fused_lora_simt::{Kind, Schedule};
-use kinds::{early, operand};
-use snippets::{fails_on, run_on, words};
 
 fn expect(body: &str, of_lane: impl Fn(u32) -> u32) {
     assert_eq!(words(body), (0..32).map(of_lane).collect::<Vec<_>>(), "{body}");
@@ -26,7 +28,8 @@ fn shuffles_in_all_modes() {
     expect("shfl.sync.idx.b32 %v, %lane, 2, 0x181f, -1;", |lane| lane / 8 * 8 + 2);
     expect("shfl.sync.bfly.b32 %v, %lane, 5, 31, -1;", |lane| lane ^ 5);
     // Eight lanes alone, while the others do something else.
-    let few = "setp.lt.u32 %p1, %lane, 8; mov.u32 %v, 0; @!%p1 bra $end; shfl.sync.bfly.b32 %v, %lane, 1, 31, 0xff; $end:";
+    let few = "setp.lt.u32 %p1, %lane, 8; mov.u32 %v, 0; @!%p1 bra $end;
+        shfl.sync.bfly.b32 %v, %lane, 1, 31, 0xff; $end:";
     expect(few, |lane| if lane < 8 { lane ^ 1 } else { 0 });
     fails_on(32, &few.replace("%lane, 1, 31", "%lane, 9, 31"), operand);
     fails_on(32, "shfl.sync.idx.b32 %v, %lane, 0, 31, 0xff;", |kind| {
@@ -56,7 +59,8 @@ fn votes_matches_and_reductions() {
 /// One leader, the same each time for a mask; another one under another schedule.
 #[test]
 fn one_lane_is_elected() {
-    let body = "elect.sync %r1|%p1, -1; elect.sync %r2|%p2, -1; shl.b32 %v, %r1, 1; selp.u32 %r3, 1, 0, %p1; or.b32 %v, %v, %r3; xor.pred %p3, %p1, %p2; @%p3 mov.u32 %v, 0xdead;";
+    let body = "elect.sync %r1|%p1, -1; elect.sync %r2|%p2, -1; shl.b32 %v, %r1, 1; selp.u32 %r3, 1, 0, %p1;
+        or.b32 %v, %v, %r3; xor.pred %p3, %p1, %p2; @%p3 mov.u32 %v, 0xdead;";
     let mut leaders = Vec::new();
     for schedule in Schedule::standard(12) {
         let words = run_on(32, body, &schedule).unwrap_or_else(|report| panic!("{report}"));
@@ -108,7 +112,8 @@ fn a_product_of_bf16() {
     // All of a are 1.5, all of b 2: 16 times 3, and 0.25.
     let body = "
     mov.b32 %r1, 0x3fc03fc0; mov.b32 %r2, 0x40004000; mov.b32 %r3, 0f3e800000;
-    mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r4, %r5, %r6, %v}, {%r1, %r1, %r1, %r1}, {%r2, %r2}, {%r3, %r3, %r3, %r3};";
+    mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r4, %r5, %r6, %v}, {%r1, %r1, %r1, %r1}, {%r2,
+    %r2}, {%r3, %r3, %r3, %r3};";
     expect(body, |_| 48.25f32.to_bits());
 }
 
@@ -137,22 +142,45 @@ fn products_of_other_numbers() {
             0x3e00_3e00,
             0x4000_4000,
             0x3c00_3c00,
-            "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r4, %v}, {%r1, %r1, %r1, %r1}, {%r2, %r2}, {%r3, %r3};".to_owned(),
+            "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r4, %v}, {%r1, %r1, %r1, %r1}, {%r2, %r2},
+                {%r3, %r3};"
+                .to_owned(),
             0x5220_5220,
         ),
+        // 1 and three quarters of its last place: towards zero.
+        (
+            0x0400_0400,
+            0x0600_0600,
+            0x3f80_0000,
+            mma("m16n8k16.row.col.f32.f16.f16.f32", "%r2, %r2", all),
+            1f32.to_bits(),
+        ),
         // 1.5, whose lower 13 bits do not count.
-        (0x3fc0_1fff, 0x4000_0000, 0x3e80_0000, mma("m16n8k8.row.col.f32.tf32.tf32.f32", "%r2, %r2", all), 24.25f32.to_bits()),
         (
             0x3fc0_1fff,
             0x4000_0000,
             0x3e80_0000,
-            mma("m16n8k4.row.col.f32.tf32.tf32.f32", "%r2", all).replace("{%r1, %r1, %r1, %r1}", "{%r1, %r1}"),
+            mma("m16n8k8.row.col.f32.tf32.tf32.f32", "%r2, %r2", all),
+            24.25f32.to_bits(),
+        ),
+        (
+            0x3fc0_1fff,
+            0x4000_0000,
+            0x3e80_0000,
+            mma("m16n8k4.row.col.f32.tf32.tf32.f32", "%r2", all)
+                .replace("{%r1, %r1, %r1, %r1}", "{%r1, %r1}"),
             12.25f32.to_bits(),
         ),
         // -1 and 2, 255 and 2, each 16 times 3.
         (0x02ff_02ff, 0x0303_0303, 5, mma("m16n8k32.row.col.s32.s8.s8.s32", "%r2, %r2", all), 53),
         (0x02ff_02ff, 0x0303_0303, 5, mma("m16n8k32.row.col.s32.u8.s8.s32", "%r2, %r2", all), 12341),
-        (0x02ff_02ff, 0x0303_0303, 0x7fff_ffff, mma("m16n8k32.row.col.s32.s8.s8.s32", "%r2, %r2", all), 0x8000_002f),
+        (
+            0x02ff_02ff,
+            0x0303_0303,
+            0x7fff_ffff,
+            mma("m16n8k32.row.col.s32.s8.s8.s32", "%r2, %r2", all),
+            0x8000_002f,
+        ),
         (
             0x02ff_02ff,
             0x0303_0303,
@@ -163,8 +191,10 @@ fn products_of_other_numbers() {
     ] {
         expect(&format!("mov.b32 %r1, {a}; mov.b32 %r2, {b}; mov.b32 %r3, {c}; {mma}"), |_| expected);
     }
-    let doubles = "mov.b64 %d1, 0d3ff8000000000000; mov.b64 %d2, 0d4000000000000000; mov.b64 %d3, 0d3fd0000000000000;
-        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d4, %d5}, {%d1}, {%d2}, {%d3, %d3}; cvt.rn.f32.f64 %v, %d5;";
+    let doubles = "mov.b64 %d1, 0d3ff8000000000000; mov.b64 %d2, 0d4000000000000000;
+        mov.b64 %d3, 0d3fd0000000000000;
+        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d4, %d5}, {%d1}, {%d2}, {%d3, %d3};
+        cvt.rn.f32.f64 %v, %d5;";
     expect(doubles, |_| 12.25f32.to_bits());
 }
 
@@ -175,22 +205,28 @@ fn fragments_of_words_and_bytes() {
     let lane_of = |lane: u32| if lane % 4 < 2 { lane / 4 * 4 + 2 * (lane % 4) } else { 0 };
     let ones = |one: &str| {
         format!(
-            "shr.u32 %r1, %lane, 2; and.b32 %r2, %lane, 3; setp.eq.u32 %p1, %r1, %r2; selp.b32 %r3, {one}, 0, %p1; mov.b32 %r4, 0;"
+            "shr.u32 %r1, %lane, 2; and.b32 %r2, %lane, 3; setp.eq.u32 %p1, %r1, %r2;
+                selp.b32 %r3, {one}, 0, %p1; mov.b32 %r4, 0;"
         )
     };
     let bytes = format!(
-        "{} mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {{%v, %r5, %r6, %r7}}, {{%lane, %r4, %r4, %r4}}, {{%r3, %r4}}, {{%r4, %r4, %r4, %r4}};",
+        "{} mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {{%v, %r5, %r6, %r7}}, {{%lane, %r4, %r4, %r4}},
+            {{%r3, %r4}}, {{%r4, %r4, %r4, %r4}};",
         ones("1")
     );
     expect(&bytes, lane_of);
     let words = format!(
-        "{} cvt.rn.f32.u32 %r8, %lane; mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{%r9, %r5, %r6, %r7}}, {{%r8, %r4, %r4, %r4}}, {{%r3, %r4}}, {{%r4, %r4, %r4, %r4}}; cvt.rzi.u32.f32 %v, %r9;",
+        "{} cvt.rn.f32.u32 %r8, %lane;
+            mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{%r9, %r5, %r6, %r7}}, {{%r8, %r4, %r4,
+            %r4}}, {{%r3, %r4}}, {{%r4, %r4, %r4, %r4}}; cvt.rzi.u32.f32 %v, %r9;",
         ones("0x3f800000")
     );
     expect(&words, lane_of);
     // An f64 of a lane is row g, column t of A; column g, row t of B.
-    let doubles = "cvt.rn.f64.u32 %d1, %lane; shr.u32 %r1, %lane, 2; and.b32 %r2, %lane, 3; setp.eq.u32 %p1, %r1, %r2;
+    let doubles = "cvt.rn.f64.u32 %d1, %lane; shr.u32 %r1, %lane, 2; and.b32 %r2, %lane, 3;
+        setp.eq.u32 %p1, %r1, %r2;
         selp.b64 %d2, 0x3ff0000000000000, 0, %p1; mov.b64 %d3, 0;
-        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d4, %d5}, {%d1}, {%d2}, {%d3, %d3}; cvt.rzi.u32.f64 %v, %d4;";
+        mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d4, %d5}, {%d1}, {%d2}, {%d3, %d3};
+        cvt.rzi.u32.f64 %v, %d4;";
     expect(doubles, lane_of);
 }

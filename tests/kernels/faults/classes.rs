@@ -3,10 +3,10 @@
 //! A *class* is one place of the source with the calls that it was inlined by, in one entry; its *copies* are
 //! lines of the PTX: unrolled loops have several. Every run seeds actions into all copies of a class at once,
 //! and into one copy, chosen by the text: each place of the source and action in the smallest entry of an
-//! operation that has it, and in one of three others. `FUSED_LORA_FAULTS=all` tries all of them in every entry, seeds each copy alone as well,
-//! tries in every entry what is listed as [`REDUNDANT`] (else in the smallest entry of an operation alone: what
-//! nobody misses takes all cases and schedules), and writes the [`table`](super::table); entries that stand
-//! there as they are now are left out.
+//! operation that has it, and in one of three others. `FUSED_LORA_FAULTS=all` tries all of them in every
+//! entry, seeds each copy alone as well, tries in every entry what is listed as [`REDUNDANT`] (else in the
+//! smallest entry of an operation alone: what nobody misses takes all cases and schedules), and writes the
+//! [`table`](super::table); entries that stand there as they are now are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,9 +189,9 @@ fn alone(class: &Class) -> Vec<&[SiteInfo]> {
 /// The full set has them all.
 const ONE_OF: usize = 3;
 
-/// Tries an entry, the one of this `turn` among those of its operation, of which smaller ones have `had` these
-/// places and actions. `is_smallest` of them: what is listed is tried as well. Gives what is wrong, and which faults were not caught, by the item of
-/// the list.
+/// Tries an entry, the one of this `turn` among those of its operation, of which smaller ones have `had`
+/// these places and actions. `is_smallest` of them: what is listed is tried as well. Gives what is wrong, and
+/// which faults were not caught, by the item of the list.
 fn entry(
     kernel: &'static Kernel,
     turn: usize,

@@ -1,5 +1,5 @@
-//! Compute capability 9.0: the kernels that faults are seeded into, the named faults, and what may be left out without
-//! harm.
+//! Compute capability 9.0: the kernels that faults are seeded into, the named faults, and what may be left
+//! out without harm.
 
 use fused_lora::Activation;
 use fused_lora_simt::{
@@ -20,12 +20,15 @@ use super::{
     list::{ADAPTER, SEGMENT},
     seed::{Fault, always, by_lane, fault, faults, once, rank, time, word},
     source::{Place, sm80, sm90 as at},
-    subject::{By, Subject},
+    subject::{
+        By::{Deadlock, Departed, NotWaited, Operand, Poison, Proxy, Race, Reference},
+        Subject,
+    },
 };
 use crate::case::{AdapterCase, Case, Rows};
 
-// Each has tails in M and N, and, but for split K, fewer CTAs than work items. Some have more steps of K than the ring has
-// slots, as their lines say.
+// Each has tails in M and N, and, but for split K, fewer CTAs than work items. Some have more steps of K than
+// the ring has slots, as their lines say.
 
 /// Ten steps of K through eight slots, several tiles a CTA.
 pub(super) static GEMM: Subject = Subject::new("sm_90 gemm", &["sm90_gemm_64x16"], 0, || Case {
@@ -42,8 +45,8 @@ pub(super) static GEMM_IN_PLACE: Subject =
         grid: Some(2),
         ..Case::new(100, 36, 72, 0)
     });
-/// All that an epilogue can have, two rows of a warp that are not there, one residual in y; the last tile has four columns
-/// of 16.
+/// All that an epilogue can have, two rows of a warp that are not there, one residual in y; the last tile has
+/// four columns of 16.
 pub(super) static GEMM_EPILOGUE: Subject =
     Subject::new("sm_90 gemm, epilogue", &["sm90_gemm_64x16"], 0, || Case {
         pad_y: 4,
@@ -126,7 +129,8 @@ pub(super) static COOPERATIVE_WIDE: Subject =
         grid: Some(1),
         ..Case::new(150, 264, 328, 13)
     });
-/// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has none.
+/// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has
+/// none.
 pub(super) static COOPERATIVE_SEGMENTS: Subject = Subject::new(
     "sm_90 fused_cooperative, several adapters",
     &["sm90_fused_cooperative_64x64_h32"],
@@ -211,150 +215,121 @@ const PARTS_TO_PEER: Place = at("gemm_split_k.rs", "Partials::exchange", Mapa, 0
 const PARTS_BARRIER_OF_PEER: Place = at("gemm_split_k.rs", "Partials::exchange", Mapa, 1);
 const PARTS_FULL: Place = at("gemm_split_k.rs", "Partials::exchange", MbarrierTryWaitParity, 0);
 
-/// The `n`-th time that the first lane of the first CTA fetches, which it does for each operand of each tile in turn.
+/// The `n`-th time that the first lane of the first CTA fetches, which it does for each operand of each tile
+/// in turn.
 const fn nth_fetch(n: u32) -> super::seed::Instruction {
     once(0, 0, n, FETCH)
 }
 
 pub(super) static FAULTS: &[Fault] = &[
     // The ring.
-    fault("consumers wait for the round before", &GEMM, always(SLOT_FULL), ParityFlip, By::Deadlock),
-    fault("the producer waits for full slots", &GEMM, always(SLOT_EMPTY), ParityFlip, By::Deadlock),
-    fault("slots are overwritten in use", &GEMM, always(SLOT_EMPTY), Drop, By::Race),
-    fault("slots are read before they are full", &GEMM, always(SLOT_FULL), Drop, By::Race),
-    fault("a slot expects too few bytes", &GEMM, always(SLOT_BYTES), ByteDelta(-16), By::Deadlock),
-    fault("a slot expects too many bytes", &GEMM, always(SLOT_BYTES), ByteDelta(16), By::Deadlock),
-    fault("a slot expects W only", &GEMM, always(SLOT_BYTES), ByteDelta(-64 * 128), By::Deadlock),
-    fault("W of one slot is not loaded", &GEMM, once(0, 128, 3, LOAD_W), Drop, By::Deadlock),
-    fault("W lies a chunk off", &GEMM, always(LOAD_W), AddressXor(128), By::Race),
-    fault("a slot is released while its products run", &GEMM, always(PRODUCT_WAIT), WaitGroup(1), By::Race),
-    fault("a slot is not released", &GEMM, time(0, 2, SLOT_RELEASE), Drop, By::Deadlock),
-    fault(
-        "sums are stored before the last products are in",
-        &GEMM,
-        always(FINISH_WAIT),
-        WaitGroup(1),
-        By::Race,
-    ),
+    fault("consumers wait for the round before", &GEMM, always(SLOT_FULL), ParityFlip, Deadlock),
+    fault("the producer waits for full slots", &GEMM, always(SLOT_EMPTY), ParityFlip, Deadlock),
+    fault("slots are overwritten in use", &GEMM, always(SLOT_EMPTY), Drop, Race),
+    fault("slots are read before they are full", &GEMM, always(SLOT_FULL), Drop, Race),
+    fault("a slot expects too few bytes", &GEMM, always(SLOT_BYTES), ByteDelta(-16), Deadlock),
+    fault("a slot expects too many bytes", &GEMM, always(SLOT_BYTES), ByteDelta(16), Deadlock),
+    fault("a slot expects W only", &GEMM, always(SLOT_BYTES), ByteDelta(-64 * 128), Deadlock),
+    fault("W of one slot is not loaded", &GEMM, once(0, 128, 3, LOAD_W), Drop, Deadlock),
+    fault("W lies a chunk off", &GEMM, always(LOAD_W), AddressXor(128), Race),
+    fault("a slot is released while its products run", &GEMM, always(PRODUCT_WAIT), WaitGroup(1), Race),
+    fault("a slot is not released", &GEMM, time(0, 2, SLOT_RELEASE), Drop, Deadlock),
+    fault("sums are stored before the last products are in", &GEMM, always(FINISH_WAIT), WaitGroup(1), Race),
     // Barriers and boards.
-    fault("new barriers are not fenced", &GEMM, always(INIT_FENCE), Drop, By::Proxy),
-    fault("new barriers are used early", &GEMM, always(INIT_BARRIER), Drop, By::Race),
-    fault("barriers expect an arrival too many", &GEMM, always(INIT), CountDelta(1), By::Deadlock),
-    fault("consumers read the board before it is written", &GEMM, always(BOARD_FULL), ParityFlip, By::Race),
-    fault("the producer waits for a written board", &GEMM, always(BOARD_EMPTY), ParityFlip, By::Deadlock),
-    fault("the board is overwritten unread", &GEMM_SHORT, always(BOARD_EMPTY), Drop, By::Race),
-    fault("the board is published without release", &GEMM, always(BOARD_WRITTEN), Weaken, By::Race),
-    fault(
-        "a thread does not say that it has read the board",
-        &GEMM,
-        by_lane(77, BOARD_READ),
-        Drop,
-        By::Deadlock,
-    ),
+    fault("new barriers are not fenced", &GEMM, always(INIT_FENCE), Drop, Proxy),
+    fault("new barriers are used early", &GEMM, always(INIT_BARRIER), Drop, Race),
+    fault("barriers expect an arrival too many", &GEMM, always(INIT), CountDelta(1), Deadlock),
+    fault("consumers read the board before it is written", &GEMM, always(BOARD_FULL), ParityFlip, Race),
+    fault("the producer waits for a written board", &GEMM, always(BOARD_EMPTY), ParityFlip, Deadlock),
+    fault("the board is overwritten unread", &GEMM_SHORT, always(BOARD_EMPTY), Drop, Race),
+    fault("the board is published without release", &GEMM, always(BOARD_WRITTEN), Weaken, Race),
+    fault("a thread does not say that it has read the board", &GEMM, by_lane(77, BOARD_READ), Drop, Deadlock),
     // Products.
-    fault(
-        "x's descriptor is a granule off",
-        &GEMM,
-        always(PRODUCT),
-        DescriptorAdd { a: 1, b: 0 },
-        By::Reference,
-    ),
-    fault("W's descriptor is a granule off", &GEMM, always(PRODUCT), DescriptorAdd { a: 0, b: 1 }, By::Race),
-    fault("one step's products are missing", &GEMM, time(0, 3, PRODUCT), Drop, By::Race),
+    fault("x's descriptor is a granule off", &GEMM, always(PRODUCT), DescriptorAdd { a: 1, b: 0 }, Reference),
+    fault("W's descriptor is a granule off", &GEMM, always(PRODUCT), DescriptorAdd { a: 0, b: 1 }, Race),
+    fault("one step's products are missing", &GEMM, time(0, 3, PRODUCT), Drop, Race),
     // The way out.
-    fault("a box is stored unfenced", &GEMM, always(STAGED_FENCE), Drop, By::Proxy),
-    fault("y is stored over its residual unfenced", &GEMM_IN_PLACE, always(RESIDUAL_FENCE), Drop, By::Proxy),
-    fault("a box is stored before all have staged it", &GEMM, always(STAGED), Drop, By::Race),
-    fault("a box is overwritten while it is stored", &GEMM, always(PLACE_READ), Drop, By::Race),
+    fault("a box is stored unfenced", &GEMM, always(STAGED_FENCE), Drop, Proxy),
+    fault("y is stored over its residual unfenced", &GEMM_IN_PLACE, always(RESIDUAL_FENCE), Drop, Proxy),
+    fault("a box is stored before all have staged it", &GEMM, always(STAGED), Drop, Race),
+    fault("a box is overwritten while it is stored", &GEMM, always(PLACE_READ), Drop, Race),
     fault(
         "of two places, the wait is one box short",
         &GEMM_WARPGROUPS,
         always(PLACE_READ),
         WaitGroup(1),
-        By::Race,
+        Race,
     ),
-    fault("only the leader knows that a place is free", &GEMM, always(PLACE_FREE), Drop, By::Race),
-    fault("boxes are swizzled otherwise", &GEMM, always(STAGE), AddressXor(16), By::Reference),
-    fault("a box is not stored", &GEMM, once(0, 0, 0, STORE), Drop, By::Reference),
-    fault("boxes are not committed", &GEMM, always(STORE_COMMIT), Drop, By::Race),
-    fault("the CTA ends while a box is read", &GEMM, always(ALL_READ), Drop, By::NotWaited),
-    fault("the bias is not fetched", &GEMM, always(FETCH), Drop, By::Poison),
-    fault("the second residual is not fetched", &GEMM_EPILOGUE, nth_fetch(2), Drop, By::Reference),
-    fault("an operand is read before it is there", &GEMM_EPILOGUE, always(FETCHED), Drop, By::Race),
+    fault("only the leader knows that a place is free", &GEMM, always(PLACE_FREE), Drop, Race),
+    fault("boxes are swizzled otherwise", &GEMM, always(STAGE), AddressXor(16), Reference),
+    fault("a box is not stored", &GEMM, once(0, 0, 0, STORE), Drop, Reference),
+    fault("boxes are not committed", &GEMM, always(STORE_COMMIT), Drop, Race),
+    fault("the CTA ends while a box is read", &GEMM, always(ALL_READ), Drop, NotWaited),
+    fault("the bias is not fetched", &GEMM, always(FETCH), Drop, Poison),
+    fault("the second residual is not fetched", &GEMM_EPILOGUE, nth_fetch(2), Drop, Reference),
+    fault("an operand is read before it is there", &GEMM_EPILOGUE, always(FETCHED), Drop, Race),
     fault(
         "an operand is read before all have fetched it",
         &GEMM_EPILOGUE,
         always(FETCHED_BY_ALL),
         Drop,
-        By::Race,
+        Race,
     ),
-    fault("an operand is overwritten unread", &GEMM_EPILOGUE, always(OPERAND_READ), Drop, By::Race),
+    fault("an operand is overwritten unread", &GEMM_EPILOGUE, always(OPERAND_READ), Drop, Race),
     fault(
         "an operand is swizzled on one side",
         &GEMM_EPILOGUE,
         always(READ_OPERAND),
         AddressXor(16),
-        By::Reference,
+        Reference,
     ),
-    fault("the producer keeps its registers", &GEMM_WARPGROUPS, always(GIVE_REGISTERS), Drop, By::Deadlock),
+    fault("the producer keeps its registers", &GEMM_WARPGROUPS, always(GIVE_REGISTERS), Drop, Deadlock),
     // Clusters.
     faults(
         "no cluster barrier at the start",
         &GEMM_CLUSTER,
         &[always(FIRST_ARRIVE), always(FIRST_WAIT)],
         Drop,
-        By::Race,
+        Race,
     ),
     faults(
         "no cluster barrier at the end",
         &GEMM_CLUSTER,
         &[always(LAST_ARRIVE), always(LAST_WAIT)],
         Drop,
-        By::Departed,
+        Departed,
     ),
-    fault("a multicast misses a CTA", &GEMM_CLUSTER, always(LOAD_SHARED_X), MaskXor(1), By::Deadlock),
-    fault("a slot is not released to the peer", &GEMM_CLUSTER, by_lane(1, SLOT_RELEASE), Drop, By::Deadlock),
+    fault("a multicast misses a CTA", &GEMM_CLUSTER, always(LOAD_SHARED_X), MaskXor(1), Deadlock),
+    fault("a slot is not released to the peer", &GEMM_CLUSTER, by_lane(1, SLOT_RELEASE), Drop, Deadlock),
     fault(
         "slots are released to the first CTA alone",
         &GEMM_CLUSTER,
         always(SLOT_RELEASE),
         Rank(0),
-        By::Deadlock,
+        Deadlock,
     ),
-    fault(
-        "one slot is released to another CTA",
-        &GEMM_CLUSTER,
-        once(1, 0, 2, SLOT_RELEASE),
-        Rank(1),
-        By::Race,
-    ),
-    fault(
-        "boards are published at the first CTA",
-        &GEMM_CLUSTER,
-        always(BOARD_WRITTEN),
-        Rank(0),
-        By::Deadlock,
-    ),
-    fault("a slot of the peer is filled in use", &GEMM_CLUSTER, always(PRODUCT_WAIT), WaitGroup(1), By::Race),
+    fault("one slot is released to another CTA", &GEMM_CLUSTER, once(1, 0, 2, SLOT_RELEASE), Rank(1), Race),
+    fault("boards are published at the first CTA", &GEMM_CLUSTER, always(BOARD_WRITTEN), Rank(0), Deadlock),
+    fault("a slot of the peer is filled in use", &GEMM_CLUSTER, always(PRODUCT_WAIT), WaitGroup(1), Race),
     // h by way of the workspace.
-    fault("sm_90: the flag is without release", &SHARED, always(PUBLISH), Weaken, By::Race),
-    fault("sm_90: the look is without acquire", &SHARED, always(H_READY), Weaken, By::Race),
-    fault("h is loaded by the copy engine unfenced", &SHARED, always(H_FENCE), Drop, By::Proxy),
-    fault("sm_90: the flag is published before h is stored", &SHARED, always(H_STORED), Drop, By::Race),
-    fault("sm_90: the flag is not published", &SHARED, always(PUBLISH), Drop, By::Deadlock),
+    fault("sm_90: the flag is without release", &SHARED, always(PUBLISH), Weaken, Race),
+    fault("sm_90: the look is without acquire", &SHARED, always(H_READY), Weaken, Race),
+    fault("h is loaded by the copy engine unfenced", &SHARED, always(H_FENCE), Drop, Proxy),
+    fault("sm_90: the flag is published before h is stored", &SHARED, always(H_STORED), Drop, Race),
+    fault("sm_90: the flag is not published", &SHARED, always(PUBLISH), Drop, Deadlock),
     fault(
         "sm_90: one tile of h too few is awaited",
         &SHARED,
         always(H_READY),
         word(0, |items| items + 1),
-        By::Race,
+        Race,
     ),
     fault(
         "sm_90: one tile of h too many is awaited",
         &SHARED,
         always(H_READY),
         word(0, |items| items.saturating_sub(1)),
-        By::Deadlock,
+        Deadlock,
     ),
     // `FUSED_SHORT` has 12 tickets.
     faults(
@@ -362,146 +337,122 @@ pub(super) static FAULTS: &[Fault] = &[
         &FUSED_SHORT,
         &[always(FIRST_DRAW), always(NEXT_DRAW)],
         word(0, |ticket| 11 - ticket),
-        By::Deadlock,
+        Deadlock,
     ),
     faults(
         "sm_90: a ticket is drawn twice, another never",
         &FUSED_SHORT,
         &[always(FIRST_DRAW), always(NEXT_DRAW)],
         word(0, |ticket| ticket - ticket % 2),
-        By::Race,
+        Race,
     ),
     fault(
         "sm_90: the first ticket is not taken off the counter",
         &FUSED_SHORT,
         always(FIRST_DRAW),
         Drop,
-        By::Race,
+        Race,
     ),
-    fault("sm_90: tickets are not taken off the counter", &FUSED_SHORT, always(NEXT_DRAW), Drop, By::Race),
-    fault("sm_90: the count of finished tiles is not reset", &SHARED, always(RESET), Drop, By::Reference),
-    fault("sm_90: tiles of y do not count themselves", &SHARED, always(PASS), Drop, By::Reference),
+    fault("sm_90: tickets are not taken off the counter", &FUSED_SHORT, always(NEXT_DRAW), Drop, Race),
+    fault("sm_90: the count of finished tiles is not reset", &SHARED, always(RESET), Drop, Reference),
+    fault("sm_90: tiles of y do not count themselves", &SHARED, always(PASS), Drop, Reference),
     fault(
         "sm_90: padding of the rank is computed",
         &FUSED_SEGMENTS,
         always(ADAPTER),
         word(1, |rank| rank + 1),
-        By::Reference,
+        Reference,
     ),
-    rank("sm_90: the last column of h is not", &SHARED, -1, By::Reference),
+    rank("sm_90: the last column of h is not", &SHARED, -1, Reference),
     fault(
         "sm_90: a segment is a row too long",
         &FUSED_SEGMENTS,
         always(SEGMENT),
         word(1, |end| end + 1),
-        By::Reference,
+        Reference,
     ),
     fault(
         "sm_90: a segment is a row too short",
         &FUSED_SEGMENTS,
         always(SEGMENT),
         word(1, |end| end - 1),
-        By::Reference,
+        Reference,
     ),
-    fault("the expand's B is a granule off", &SHARED, always(EXPAND), DescriptorAdd { a: 0, b: 1 }, By::Race),
+    fault("the expand's B is a granule off", &SHARED, always(EXPAND), DescriptorAdd { a: 0, b: 1 }, Race),
     // h by way of the cluster.
-    fault("h is sent unfenced", &COOPERATIVE_PAIR, always(H_SENT_FENCE), Drop, By::Proxy),
-    fault("h is sent before all have rounded it", &COOPERATIVE_PAIR, always(H_ROUNDED), Drop, By::Race),
-    fault("the peer's h is overwritten in use", &COOPERATIVE_FOUR, always(H_EMPTY), Drop, By::Race),
-    fault("h is not awaited", &COOPERATIVE_PAIR, always(H_FULL), Drop, By::Race),
-    fault("h's wait is for the tile before", &COOPERATIVE_PAIR, always(H_FULL), ParityFlip, By::Deadlock),
-    fault("h's place is awaited full", &COOPERATIVE_PAIR, always(H_EMPTY), ParityFlip, By::Deadlock),
-    fault("too few bytes of h are sent", &COOPERATIVE_PAIR, always(H_SEND), ByteDelta(-16), By::Deadlock),
-    fault("too few bytes of h are awaited", &COOPERATIVE_PAIR, always(H_BYTES), ByteDelta(-16), By::Deadlock),
+    fault("h is sent unfenced", &COOPERATIVE_PAIR, always(H_SENT_FENCE), Drop, Proxy),
+    fault("h is sent before all have rounded it", &COOPERATIVE_PAIR, always(H_ROUNDED), Drop, Race),
+    fault("the peer's h is overwritten in use", &COOPERATIVE_FOUR, always(H_EMPTY), Drop, Race),
+    fault("h is not awaited", &COOPERATIVE_PAIR, always(H_FULL), Drop, Race),
+    fault("h's wait is for the tile before", &COOPERATIVE_PAIR, always(H_FULL), ParityFlip, Deadlock),
+    fault("h's place is awaited full", &COOPERATIVE_PAIR, always(H_EMPTY), ParityFlip, Deadlock),
+    fault("too few bytes of h are sent", &COOPERATIVE_PAIR, always(H_SEND), ByteDelta(-16), Deadlock),
+    fault("too few bytes of h are awaited", &COOPERATIVE_PAIR, always(H_BYTES), ByteDelta(-16), Deadlock),
     faults(
         "h stays in its CTA",
         &COOPERATIVE_PAIR,
         &[always(H_TO_PEER), always(H_BARRIER_OF_PEER)],
         Drop,
-        By::Race,
+        Race,
     ),
     fault(
         "h goes to another CTA than its barrier",
         &COOPERATIVE_PAIR,
         always(H_SEND),
         AddressXor(3 << 24),
-        By::Operand,
+        Operand,
     ),
-    fault("sm_90: h is swizzled on one side", &COOPERATIVE, always(H_ROUND), AddressXor(16), By::Reference),
-    fault(
-        "one CTA's h is not released to a peer",
-        &COOPERATIVE_FOUR,
-        by_lane(1, H_RELEASE),
-        Drop,
-        By::Deadlock,
-    ),
-    fault(
-        "h is released to the first CTA alone",
-        &COOPERATIVE_FOUR,
-        always(H_RELEASE),
-        Rank(0),
-        By::Deadlock,
-    ),
+    fault("sm_90: h is swizzled on one side", &COOPERATIVE, always(H_ROUND), AddressXor(16), Reference),
+    fault("one CTA's h is not released to a peer", &COOPERATIVE_FOUR, by_lane(1, H_RELEASE), Drop, Deadlock),
+    fault("h is released to the first CTA alone", &COOPERATIVE_FOUR, always(H_RELEASE), Rank(0), Deadlock),
     fault(
         "one CTA releases h to another peer",
         &COOPERATIVE_PAIR,
         once(0, 1, 0, H_RELEASE),
         Rank(0),
-        By::Deadlock,
+        Deadlock,
     ),
     faults(
         "h goes to the first CTA alone",
         &COOPERATIVE_FOUR,
         &[always(H_TO_PEER), always(H_BARRIER_OF_PEER)],
         Rank(0),
-        By::Race,
+        Race,
     ),
     fault(
         "sm_90: cooperative slots are released to the first CTA alone",
         &COOPERATIVE_PAIR,
         always(SLOT_RELEASE),
         Rank(0),
-        By::Race,
+        Race,
     ),
-    fault(
-        "h's panel is a granule off",
-        &COOPERATIVE,
-        always(EXPAND),
-        DescriptorAdd { a: 1, b: 0 },
-        By::Poison,
-    ),
-    rank("sm_90: padding of a cooperative rank is computed", &COOPERATIVE, 1, By::Reference),
+    fault("h's panel is a granule off", &COOPERATIVE, always(EXPAND), DescriptorAdd { a: 1, b: 0 }, Poison),
+    rank("sm_90: padding of a cooperative rank is computed", &COOPERATIVE, 1, Reference),
     fault(
         "sm_90: a cooperative segment is a row too long",
         &COOPERATIVE_SEGMENTS,
         always(SEGMENT),
         word(1, |end| end + 1),
-        By::Reference,
+        Reference,
     ),
     fault(
         "a slot is released while A's products run",
         &COOPERATIVE_WIDE,
         always(APART_WAIT),
         WaitGroup(1),
-        By::Race,
+        Race,
     ),
     // Parts of K.
-    fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, By::Proxy),
-    fault("partial sums are sent before all are written", &SPLIT_K, always(PARTS_WRITTEN), Drop, By::Race),
-    fault("partial sums are added before they are there", &SPLIT_K, always(PARTS_FULL), Drop, By::Race),
-    fault(
-        "a share's slots are released at the first CTA",
-        &SPLIT_K,
-        always(OWN_SLOT_RELEASE),
-        Rank(0),
-        By::Race,
-    ),
+    fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, Proxy),
+    fault("partial sums are sent before all are written", &SPLIT_K, always(PARTS_WRITTEN), Drop, Race),
+    fault("partial sums are added before they are there", &SPLIT_K, always(PARTS_FULL), Drop, Race),
+    fault("a share's slots are released at the first CTA", &SPLIT_K, always(OWN_SLOT_RELEASE), Rank(0), Race),
     faults(
         "partial sums go to the first CTA alone",
         &SPLIT_K,
         &[always(PARTS_TO_PEER), always(PARTS_BARRIER_OF_PEER)],
         Rank(0),
-        By::Race,
+        Race,
     ),
-    fault("too few partial sums are sent", &SPLIT_K, always(PARTS_SEND), ByteDelta(-16), By::Deadlock),
+    fault("too few partial sums are sent", &SPLIT_K, always(PARTS_SEND), ByteDelta(-16), Deadlock),
 ];

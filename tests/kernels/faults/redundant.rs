@@ -42,14 +42,16 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         &["fused_128", "fused_64", "expand_"],
         "bar.sync 1 in output_tile of sm80/output_tile.rs",
         GONE,
-        "with three slots or more the K loop reads the board before its last barrier, and the barrier behind the next \
+        "with three slots or more the K loop reads the board before its last barrier, and the barrier \
+            behind the next \
          part is before the ring",
     ),
     in_all(
         &["fused_recompute_", "expand_"],
         "bar.sync 0 in store_tile of sm80/store.rs",
         GONE,
-        "the ring was read before the barrier behind h, or behind the last part; without h, or with one part alone, \
+        "the ring was read before the barrier behind h, or behind the last part; without h, or with one \
+            part alone, \
          there is none",
     ),
     in_all(HOPPER, "bar.warp.sync 0 in run of sm90/cta.rs", GONE, ALIGNED),
@@ -76,7 +78,8 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         &["sm90_fused_"],
         "fence.proxy.async.global 0 in Producer::with_shared_h of sm90/producer.rs",
         GONE,
-        "who stored h has fenced it; the manual leaves open on which side the fence must be, so there is one on both",
+        "who stored h has fenced it; the manual leaves open on which side the fence must be, so there is \
+            one on both",
     ),
     in_all(
         HOPPER,
@@ -120,7 +123,8 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         &["sm90_fused_cooperative"],
         "wgmma.wait_group 0 in Cooperative::consume of sm90/fused_cooperative.rs",
         &["gone", "one group short"],
-        "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what lets one read \
+        "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what \
+            lets one read \
          them",
     ),
     Redundant {
@@ -145,6 +149,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         actions: &["gone", "an arrival too few", "an arrival too many"],
         classes: 1,
         alone: true,
-        reason: "all kernels make all barriers: those of h, and with one tile the second board's, have nobody who waits in some",
+        reason: "all kernels make all barriers: those of h, and with one tile the second board's, have \
+            nobody who waits in some",
     },
 ];

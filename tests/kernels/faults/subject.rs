@@ -160,8 +160,8 @@ impl Subject {
         }
     }
 
-    /// A case of an entry, clean under fewer schedules: other tests run it under many. Shrink and expand have their road's
-    /// other launches beside them.
+    /// A case of an entry, clean under fewer schedules: other tests run it under many. Shrink and expand have
+    /// their road's other launches beside them.
     pub(super) fn of_entry(name: String, kernel: &'static Kernel, case: Case) -> Self {
         let position = match kernel.operation {
             Operation::Shrink => 1,

@@ -13,7 +13,7 @@ use fused_lora::{
 use half::f16;
 use ndarray::Array2;
 
-use super::common::{GAP, Operands, Strided};
+use super::common::{Operands, Strided, is_poison, poison};
 
 /// Held by the one test that is on the device: while one captures a graph, no other can wait for all work.
 pub(crate) type Alone = MutexGuard<'static, ()>;
@@ -68,7 +68,7 @@ impl Placed {
     }
 
     pub(crate) fn poisoned(device: &Device, rows: usize, columns: usize, memory: Memory) -> Self {
-        Self::copy_of(device, &Array2::from_elem((rows, columns), GAP), memory)
+        Self::copy_of(device, &Array2::from_elem((rows, columns), poison()), memory)
     }
 
     /// Other values in the same place.
@@ -97,7 +97,7 @@ impl Placed {
 
     /// Whether nothing has been written at all.
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.buffer.to_vec().unwrap().iter().all(|v| v.to_bits() == GAP.to_bits())
+        self.buffer.to_vec().unwrap().iter().all(|v| is_poison(*v))
     }
 }
 

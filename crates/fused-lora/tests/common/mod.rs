@@ -51,7 +51,7 @@ impl<T: Element> Operands<T> {
 }
 
 /// A matrix in a larger piece of memory: `gap` elements between rows, `offset` before the first. What is not
-/// the matrix holds a value that no operand has.
+/// the matrix holds a NaN that no operand has.
 pub(crate) struct Strided<T = f16> {
     pub(crate) memory: Vec<T>,
     rows: usize,
@@ -60,9 +60,13 @@ pub(crate) struct Strided<T = f16> {
     offset: usize,
 }
 
-/// In gaps, and in what a call has to overwrite.
+/// In gaps, and in what a call has to overwrite: a NaN with a payload of its own.
 pub(crate) fn poison<T: Element>() -> T {
-    T::from_f32(-54321.0)
+    T::from_f32(f32::from_bits(0x7fda_0000))
+}
+
+pub(crate) fn is_poison<T: Element>(value: T) -> bool {
+    value.to_f32().to_bits() == poison::<T>().to_f32().to_bits()
 }
 
 impl<T: Element> Strided<T> {
@@ -92,7 +96,7 @@ impl<T: Element> Strided<T> {
     pub(crate) fn gaps_are_untouched(&self) -> bool {
         self.memory.iter().enumerate().all(|(i, value)| {
             let inside = i >= self.offset && (i - self.offset) % self.ld < self.columns;
-            inside || *value == poison()
+            inside || is_poison(*value)
         })
     }
 }

@@ -140,7 +140,8 @@ exports! {
         let rank = rank as usize;
         // SAFETY: the caller's: as many elements as dimensions, of strides one less.
         let (dims, strides, box_dims, element_strides) = unsafe {
-            (array(dims, rank)?, array(strides, rank - 1)?, array(box_dims, rank)?, array(element_strides, rank)?)
+            let (dims, strides) = (array(dims, rank)?, array(strides, rank - 1)?);
+            (dims, strides, array(box_dims, rank)?, array(element_strides, rank)?)
         };
         check_element_strides(&element_strides).map_err(reject)?;
         let map = Tensor { address, element, dims, strides, box_dims, swizzle };

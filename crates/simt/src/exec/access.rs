@@ -16,7 +16,7 @@ use crate::{
 impl Run {
     /// Finds global memory.
     pub(crate) fn locate(&mut self, site: u32, address: u64, bytes: usize, align: usize) -> Outcome<Place> {
-        let op = self.sites.get(site).info.op;
+        let op = self.op(site);
         let found = self.global.find(address);
         let limit = found.map_or(0, |(region, _)| self.global.region(region).len());
         match found {
@@ -34,21 +34,9 @@ impl Run {
         }
     }
 
-    /// Finds shared memory.
+    /// Finds shared memory of the current CTA, for an access of so many bytes that are aligned as one.
     pub(crate) fn locate_shared(&mut self, site: u32, address: u32, bytes: usize) -> Outcome<usize> {
-        let op = self.sites.get(site).info.op;
-        let limit = self.cta().shared.bytes().len();
-        let describe = || format!("shared address {address:#x}, which starts at {SHARED_BASE:#x}");
-        let offset = address.wrapping_sub(SHARED_BASE) as usize;
-        if address < SHARED_BASE || offset + bytes > limit {
-            return Err(
-                self.fail(site, Kind::OutOfBounds { op: op.to_string(), address: describe(), bytes, limit })
-            );
-        }
-        if !offset.is_multiple_of(bytes) {
-            return Err(self.fail(site, Kind::Misaligned { op, address: describe(), align: bytes }));
-        }
-        Ok(offset)
+        self.shared_offset(site, self.current.slot, address, bytes, bytes as u32)
     }
 
     /// Checks that `bytes` of shared memory are there and are no mbarrier.
@@ -60,20 +48,36 @@ impl Run {
         bytes: usize,
         align: u32,
     ) -> Outcome<usize> {
-        let op = self.sites.get(site).info.op;
-        let limit = self.slots[slot].as_ref().expect("it was found there").shared.bytes().len();
-        let describe = || format!("shared address {address:#x}, which starts at {SHARED_BASE:#x}");
-        let offset = address.wrapping_sub(SHARED_BASE) as usize;
-        if address < SHARED_BASE || offset + bytes > limit {
-            return Err(
-                self.fail(site, Kind::OutOfBounds { op: op.to_string(), address: describe(), bytes, limit })
-            );
-        }
-        if !address.is_multiple_of(align) {
-            return Err(self.fail(site, Kind::Misaligned { op, address: describe(), align: align as usize }));
-        }
+        let offset = self.shared_offset(site, slot, address, bytes, align)?;
         self.keeps_off_mbarriers(site, slot, offset, bytes)?;
         Ok(offset)
+    }
+
+    /// Where in shared memory of the CTA in this slot an address is, of which `bytes` must be there.
+    fn shared_offset(
+        &mut self,
+        site: u32,
+        slot: usize,
+        address: u32,
+        bytes: usize,
+        align: u32,
+    ) -> Outcome<usize> {
+        let limit = self.slots[slot].as_ref().expect("it was found there").shared.bytes().len();
+        let offset = address.wrapping_sub(SHARED_BASE) as usize;
+        let is_outside = address < SHARED_BASE || offset + bytes > limit;
+        if !is_outside && address.is_multiple_of(align) {
+            return Ok(offset);
+        }
+        let (op, align) = (self.op(site), align as usize);
+        let address = format!("shared address {address:#x}, which starts at {SHARED_BASE:#x}");
+        Err(self.fail(
+            site,
+            if is_outside {
+                Kind::OutOfBounds { op: op.to_string(), address, bytes, limit }
+            } else {
+                Kind::Misaligned { op, address, align }
+            },
+        ))
     }
 
     /// Whether ordinary data of `bytes` there would lie on an mbarrier of the CTA in this slot.
@@ -90,12 +94,11 @@ impl Run {
         };
         let Some(mbarrier) = cta.mbarriers.iter().find(hit) else { return Ok(()) };
         let reason = format!("touches the mbarrier at {}", shared_name(mbarrier.offset));
-        let op = self.sites.get(site).info.op;
-        Err(self.operand(op, site, reason))
+        Err(self.operand(site, reason))
     }
 
-    /// Checks an access to global memory for races and records it, by the current lane or, if given, by its group of
-    /// copies. Reads must find something written.
+    /// Checks an access to global memory for races and records it, by the current lane or, if given, by its
+    /// group of copies. Reads must find something written.
     pub(crate) fn touch(
         &mut self,
         site: u32,
@@ -106,13 +109,7 @@ impl Run {
     ) -> Outcome<()> {
         let Self { global, groups, snapshots, slots, current, .. } = self;
         let Content::Buffer(tracked) = &mut global.region_mut(region).content else {
-            return if how.is_write() {
-                let op = self.sites.get(site).info.op;
-                let address = self.global.describe(address(region, offset));
-                Err(self.fail(site, Kind::ReadOnly { op, address }))
-            } else {
-                Ok(())
-            };
+            return self.touch_input(site, address(region, offset), how);
         };
         let cta = slots[current.slot].as_ref().expect("the current lane's CTA is resident");
         let clock = &cta.clocks[current.lane];
@@ -125,13 +122,21 @@ impl Run {
         }
         if let Some(byte) = poisoned
             // A strong store reads nothing.
-            && !matches!(self.sites.get(site).info.op, Op::StRelaxed | Op::StRelease)
+            && !matches!(self.op(site), Op::StRelaxed | Op::StRelease)
         {
-            let (op, address) =
-                (self.sites.get(site).info.op.to_string(), self.global.describe(address(region, byte)));
-            return Err(self.fail(site, Kind::Poison { op, address }));
+            let address = self.global.describe(address(region, byte));
+            return Err(self.poisoned(site, address));
         }
         Ok(())
+    }
+
+    /// Likewise for an input, which is only read.
+    fn touch_input(&mut self, site: u32, address: u64, how: How) -> Outcome<()> {
+        if !how.is_write() {
+            return Ok(());
+        }
+        let (op, address) = (self.op(site), self.global.describe(address));
+        Err(self.fail(site, Kind::ReadOnly { op, address }))
     }
 
     /// Likewise for shared memory.
@@ -173,10 +178,9 @@ impl Run {
         }
         let poisoned = if how == How::Write { None } else { cta.shared.first_poisoned(offset, bytes) };
         if let Some(byte) = poisoned
-            && !matches!(self.sites.get(site).info.op, Op::StRelaxed | Op::StRelease)
+            && !matches!(self.op(site), Op::StRelaxed | Op::StRelease)
         {
-            let op = self.sites.get(site).info.op.to_string();
-            return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
+            return Err(self.poisoned(site, shared_name(byte)));
         }
         Ok(())
     }
@@ -206,10 +210,7 @@ impl Run {
             let current = std::mem::replace(&mut self.current.lane, warp * WARP as usize + row);
             let stop = match old {
                 Some(old) => self.race(site, how, shared_name(byte), &old),
-                None => {
-                    let op = self.sites.get(site).info.op.to_string();
-                    self.fail(site, Kind::Poison { op, address: shared_name(byte) })
-                }
+                None => self.poisoned(site, shared_name(byte)),
             };
             self.current.lane = current;
             return Err(stop);
@@ -251,7 +252,7 @@ impl Run {
     }
 
     pub(crate) fn race(&mut self, site: u32, how: How, address: String, old: &Access) -> Stop {
-        let op = self.sites.get(site).info.op;
+        let op = self.op(site);
         let other = self.party(old);
         let non_coherent = how == How::NonCoherentRead || old.kind() == How::NonCoherentRead;
         self.fail(
@@ -264,8 +265,8 @@ impl Run {
         )
     }
 
-    /// Checks an access of an asynchronous operation to shared memory of the CTA in this slot and records it. Reads
-    /// must find something written.
+    /// Checks an access of an asynchronous operation to shared memory of the CTA in this slot and records it.
+    /// Reads must find something written.
     pub(crate) fn touch_shared_async(
         &mut self,
         site: u32,
@@ -286,8 +287,7 @@ impl Run {
         if how == How::Read
             && let Some(byte) = shared.first_poisoned(offset, bytes)
         {
-            let op = self.sites.get(site).info.op.to_string();
-            return Err(self.fail(site, Kind::Poison { op, address: shared_name(byte) }));
+            return Err(self.poisoned(site, shared_name(byte)));
         }
         Ok(())
     }
@@ -303,13 +303,7 @@ impl Run {
     ) -> Outcome<()> {
         let Self { global, groups, snapshots, .. } = self;
         let Content::Buffer(tracked) = &mut global.region_mut(region).content else {
-            return if how.is_write() {
-                let op = self.sites.get(site).info.op;
-                let address = self.global.describe(address(region, offset));
-                Err(self.fail(site, Kind::ReadOnly { op, address }))
-            } else {
-                Ok(())
-            };
+            return self.touch_input(site, address(region, offset), how);
         };
         let order = Order { groups, snapshots, me: Observer::Async { issuers, space: Some(Space::Global) } };
         let access = Access::new(Who::group(actor), 0, how, site);
@@ -333,12 +327,12 @@ impl Run {
     /// Whether an access is of a tensor store that the current CTA issued.
     fn is_store_of_cta(&self, access: &Access) -> bool {
         let Actor::Group(number) = access.who.actor() else { return false };
-        self.sites.get(access.site()).info.op == Op::CpAsyncBulkTensor2dStore
+        self.op(access.site()) == Op::CpAsyncBulkTensor2dStore
             && self.groups[number as usize].cta == self.cta().number
     }
 
     fn race_of_async(&mut self, site: u32, address: String, old: &Access, fence: Option<Op>) -> Stop {
-        let op = self.sites.get(site).info.op;
+        let op = self.op(site);
         let other = self.party(old);
         self.fail(
             site,

@@ -5,14 +5,13 @@ use std::rc::Rc;
 use crate::{
     clock::{LaneClock, WARP, lanes},
     run::{Outcome, Run},
-    site::Op,
     state::{barrier::Named, lane::LaneRef},
 };
 
 impl Run {
     /// The current lane comes to bar.sync.
     pub(crate) fn bar_sync(&mut self, site: u32) -> Outcome<()> {
-        if self.arrive(Op::BarSync, site)? {
+        if self.arrive(site)? {
             let cta = self.cta_mut();
             let lanes = cta.clocks.len();
             LaneClock::barrier(&mut cta.clocks, std::iter::once(0..lanes));
@@ -26,7 +25,7 @@ impl Run {
 
     /// The current lane comes to bar.warp.sync.
     pub(crate) fn bar_warp_sync(&mut self, site: u32, mask: u32) -> Outcome<()> {
-        if self.arrive_masked(Op::BarWarpSync, site, mask)? {
+        if self.arrive_masked(site, mask)? {
             let warp = self.current.lane / WARP as usize;
             let cta = self.cta_mut();
             let taking = lanes(warp).filter(|lane| mask >> (lane % WARP as usize) & 1 == 1);
@@ -37,21 +36,20 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to `bar.sync id, threads`, or to `bar.arrive`, where it does not wait. Without a number of threads
-    /// all of the CTA take part.
+    /// The current lane comes to `bar.sync id, threads`, or to `bar.arrive`, where it does not wait. Without
+    /// a number of threads all of the CTA take part.
     pub(crate) fn bar_named(&mut self, site: u32, id: u32, threads: u32, waits: bool) -> Outcome<()> {
-        let op = if waits { Op::BarSyncNamed } else { Op::BarArrive };
         let block = self.cta().lanes.len() as u32;
         let threads = if threads == 0 && waits { block } else { threads };
         if id >= 16 {
-            return Err(self.operand(op, site, format!("barrier {id}, not one of 0 to 15")));
+            return Err(self.operand(site, format!("barrier {id}, not one of 0 to 15")));
         }
         if threads == 0 || !threads.is_multiple_of(WARP) || threads > block {
             let reason = format!("{threads} threads: not a multiple of {WARP} up to the {block} of the CTA");
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
-        self.agree(op, site, &[u64::from(id), u64::from(threads)])?;
-        if !self.gather(op, site)? {
+        self.agree(site, &[u64::from(id), u64::from(threads)])?;
+        if !self.gather(site)? {
             return Ok(());
         }
         let LaneRef { slot, lane } = self.current;
@@ -63,7 +61,7 @@ impl Run {
         } else if named.threads != threads {
             let reason =
                 format!("barrier {id} for {threads} threads, while others are at it for {}", named.threads);
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         named.arrived += WARP;
         if waits {

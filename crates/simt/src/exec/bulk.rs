@@ -8,10 +8,8 @@ use crate::{
     clock::Who,
     fault::Action,
     memory::{Content, SHARED_BASE, address},
-    report::Kind,
     run::{Outcome, Run},
     shadow::{Access, CELL, Completion, GroupKind, Kind as How},
-    site::Op,
     state::{
         bulk::Store,
         cta::Inbound,
@@ -27,18 +25,14 @@ const BOX_ALIGN: u32 = 128;
 impl Run {
     /// Takes a tensor map apart.
     pub(crate) fn tensor_map(&mut self, site: u32, map: &[u64; 16]) -> Outcome<Tensor> {
-        Tensor::decode(map).map_err(|reason| {
-            let op = self.sites.get(site).info.op;
-            self.operand(op, site, reason)
-        })
+        Tensor::decode(map).map_err(|reason| self.operand(site, reason))
     }
 
     /// The pieces of a box, each within memory.
     fn pieces(&mut self, site: u32, map: &Tensor, at: &[i32], shared: u32) -> Outcome<Vec<Piece>> {
         if at.len() != map.dims.len() {
-            let op = self.sites.get(site).info.op;
             let reason = format!("{} coordinates of a tensor of {} dimensions", at.len(), map.dims.len());
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         let align = map.element.bytes() as usize;
         map.chunks(at, shared)
@@ -69,14 +63,13 @@ impl Run {
         bar: u32,
         ctas: Option<u16>,
     ) -> Outcome<()> {
-        let op = self.sites.get(site).info.op;
         let map = self.tensor_map(site, map)?;
         let targets: SmallVec<[usize; 8]> = match ctas {
             None => SmallVec::from_slice(&[self.current.slot]),
-            Some(0) => return Err(self.operand(op, site, "an empty mask of CTAs")),
+            Some(0) => return Err(self.operand(site, "an empty mask of CTAs")),
             Some(mask) => (0..16)
                 .filter(|rank| mask >> rank & 1 == 1)
-                .map(|rank| self.peer(op, site, rank))
+                .map(|rank| self.peer(site, rank))
                 .collect::<Outcome<_>>()?,
         };
         // Its pieces lie at the same offsets in all of them.
@@ -105,8 +98,7 @@ impl Run {
     fn line(&mut self, site: u32, shared: u32, global: u64, bytes: u32) -> Outcome<Vec<Piece>> {
         let cell = CELL as u32;
         if bytes == 0 || !bytes.is_multiple_of(cell) {
-            let op = self.sites.get(site).info.op;
-            return Err(self.operand(op, site, format!("{bytes} bytes, not a multiple of {CELL}")));
+            return Err(self.operand(site, format!("{bytes} bytes, not a multiple of {CELL}")));
         }
         let first = self.shared_range(site, self.current.slot, shared, bytes as usize, cell)?;
         let (region, offset) = self.locate(site, global, bytes as usize, CELL)?;
@@ -151,9 +143,8 @@ impl Run {
 
     /// Checks where data arrives and whom it tells.
     fn receive(&mut self, site: u32, slot: usize, to: u32, bytes: u32, bar: u32) -> Outcome<Signalled> {
-        let op = self.sites.get(site).info.op;
         let signal = if slot == self.current.slot { Signal::Async } else { Signal::Remote };
-        let mbarrier = self.signalled_mbarrier(op, site, slot, bar, signal)?;
+        let mbarrier = self.signalled_mbarrier(site, slot, bar, signal)?;
         self.keeps_off_mbarriers(site, slot, (to - SHARED_BASE) as usize, bytes as usize)?;
         Ok(Signalled { slot, mbarrier, bytes })
     }
@@ -174,15 +165,14 @@ impl Run {
         bytes: u32,
         bar: u32,
     ) -> Outcome<()> {
-        let op = Op::CpAsyncBulkSharedCluster;
         if bytes == 0 || !bytes.is_multiple_of(CELL as u32) {
             let reason = format!("{bytes} bytes, not a multiple of {CELL}");
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
-        let (slot, to) = self.cluster_address(op, site, to)?;
-        let (slot_of_bar, bar) = self.cluster_address(op, site, bar)?;
+        let (slot, to) = self.cluster_address(site, to)?;
+        let (slot_of_bar, bar) = self.cluster_address(site, bar)?;
         if slot != slot_of_bar {
-            return Err(self.operand(op, site, "the mbarrier is in another CTA than the destination"));
+            return Err(self.operand(site, "the mbarrier is in another CTA than the destination"));
         }
         let own = self.current.slot;
         let length = bytes as usize;
@@ -251,9 +241,8 @@ impl Run {
                 && let Content::Buffer(tracked) = &self.global.region(place.0).content
                 && let Some(byte) = tracked.first_poisoned(place.1, *bytes)
             {
-                let op = self.sites.get(site).info.op.to_string();
                 let address = self.global.describe(address(place.0, byte));
-                return Err(self.fail(site, Kind::Poison { op, address }));
+                return Err(self.poisoned(site, address));
             }
         }
         self.lane_mut().bulk.open.push(Store { reads, writes, site });

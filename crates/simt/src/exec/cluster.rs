@@ -59,9 +59,8 @@ impl Run {
         action: Option<Action>,
         (relaxed, aligned): (bool, bool),
     ) -> Outcome<()> {
-        let op = Op::BarrierClusterArrive;
         self.weaken_warp(action);
-        if !self.gather_at(op, site, aligned)? {
+        if !self.gather_at(site, aligned)? {
             return Ok(());
         }
         let LaneRef { slot, lane } = self.current;
@@ -70,7 +69,7 @@ impl Run {
         let cta = self.cta_mut();
         let warp = &mut cta.warps[number];
         if warp.cluster_phase.is_some() {
-            return Err(self.operand(op, site, "the warp arrives again before it has waited"));
+            return Err(self.operand(site, "the warp arrives again before it has waited"));
         }
         warp.cluster_phase = Some(phase);
         let published = match (warp.weak, relaxed) {
@@ -105,15 +104,14 @@ impl Run {
 
     /// The current lane comes to barrier.cluster.wait.
     pub(crate) fn cluster_wait(&mut self, site: u32, action: Option<Action>, aligned: bool) -> Outcome<()> {
-        let op = Op::BarrierClusterWait;
         self.weaken_warp(action);
-        if !self.gather_at(op, site, aligned)? {
+        if !self.gather_at(site, aligned)? {
             return Ok(());
         }
         let LaneRef { slot, lane } = self.current;
         let number = lane / WARP as usize;
         let Some(arrived) = self.cta().warps[number].cluster_phase else {
-            return Err(self.operand(op, site, "the warp waits without having arrived"));
+            return Err(self.operand(site, "the warp waits without having arrived"));
         };
         let barrier = self.cluster_barrier();
         if arrived == barrier.phase {
@@ -141,8 +139,8 @@ impl Run {
         self.resume(slot, number);
     }
 
-    /// A warp has arrived at the barrier of the cluster with this first CTA, or has exited: perhaps that was the last
-    /// one.
+    /// A warp has arrived at the barrier of the cluster with this first CTA, or has exited: perhaps that was
+    /// the last one.
     pub(crate) fn cluster_progress(&mut self, leader: u32) {
         let Self { clusters, slots, stats, .. } = self;
         let Some(barrier) = clusters.get_mut(&leader) else { return };
@@ -173,42 +171,42 @@ impl Run {
     pub(crate) fn mapa(&mut self, site: u32, address: u32, rank: u32) -> Outcome<u32> {
         let (size, limit) = (self.cta().peers.len(), self.cta().shared.bytes().len());
         if rank as usize >= size {
-            return Err(self.operand(Op::Mapa, site, format!("rank {rank} in a cluster of {size}")));
+            return Err(self.operand(site, format!("rank {rank} in a cluster of {size}")));
         }
         if address.checked_sub(SHARED_BASE).is_none_or(|offset| offset as usize > limit) {
             let reason = format!("{address:#x} is no address of shared memory");
-            return Err(self.operand(Op::Mapa, site, reason));
+            return Err(self.operand(site, reason));
         }
         Ok(in_cta(address, rank))
     }
 
     /// Takes an address of the cluster apart: the slot of the CTA, and the address there.
-    pub(crate) fn cluster_address(&mut self, op: Op, site: u32, address: u32) -> Outcome<(usize, u32)> {
+    pub(crate) fn cluster_address(&mut self, site: u32, address: u32) -> Outcome<(usize, u32)> {
         let local = address & WINDOW;
         match address >> WINDOW_BITS {
-            0 if op == Op::MbarrierArriveCluster && self.allows(Allowed::FirstOfPair, site) => {
+            0 if self.op(site) == Op::MbarrierArriveCluster && self.allows(Allowed::FirstOfPair, site) => {
                 let pair = self.cta().rank() & !1;
-                Ok((self.peer(op, site, pair)?, local))
+                Ok((self.peer(site, pair)?, local))
             }
             0 => Ok((self.current.slot, local)),
-            window => Ok((self.peer(op, site, window - 1)?, local)),
+            window => Ok((self.peer(site, window - 1)?, local)),
         }
     }
 
     /// The slot of a CTA of the cluster, which must have started, and not ended.
-    pub(crate) fn peer(&mut self, op: Op, site: u32, rank: u32) -> Outcome<usize> {
+    pub(crate) fn peer(&mut self, site: u32, rank: u32) -> Outcome<usize> {
         let cta = self.cta();
         let (own, index) = (cta.rank(), cta.index - cta.rank() + rank);
         let Some(&slot) = cta.peers.get(rank as usize) else {
             let reason = format!("CTA of rank {rank} in a cluster of {}", cta.peers.len());
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         };
         if rank == own {
             return Ok(slot);
         }
         let number = cta.number - own + rank;
         if !cta.clocks[self.current.lane].view().has_heard_of(number) {
-            return Err(self.fail(site, Kind::NotStarted { op, peer: index }));
+            return Err(self.fail(site, Kind::NotStarted { op: self.op(site), peer: index }));
         }
         if self.slots[slot].as_ref().is_none_or(|cta| cta.number != number) {
             let clock = &self.cta().clocks[self.current.lane];
@@ -237,8 +235,7 @@ impl Run {
     /// Checks and records an access of the current lane to shared memory of a CTA of the cluster, which must
     /// not end before it: the slot, and where it is there.
     fn touch_cluster(&mut self, site: u32, address: u32, bytes: usize, how: How) -> Outcome<(usize, usize)> {
-        let op = self.sites.get(site).info.op;
-        let (slot, local) = self.cluster_address(op, site, address)?;
+        let (slot, local) = self.cluster_address(site, address)?;
         let offset = self.shared_range(site, slot, local, bytes, bytes as u32)?;
         let Self { groups, snapshots, slots, current, .. } = self;
         let own = slots[current.slot].as_ref().expect("the current lane's CTA is resident");
@@ -255,15 +252,13 @@ impl Run {
         }
         match (raced, poisoned) {
             (Err((byte, old)), _) => Err(self.race(site, how, shared_name(byte), &old)),
-            (_, Some(byte)) => {
-                Err(self.fail(site, Kind::Poison { op: op.to_string(), address: shared_name(byte) }))
-            }
+            (_, Some(byte)) => Err(self.poisoned(site, shared_name(byte))),
             _ => Ok((slot, offset)),
         }
     }
 
-    /// All lanes of the CTA in this slot have exited: whether every access to its shared memory by others than lanes
-    /// of its own is ordered before the end of one of these.
+    /// All lanes of the CTA in this slot have exited: whether every access to its shared memory by others
+    /// than lanes of its own is ordered before the end of one of these.
     pub(crate) fn may_end(&mut self, slot: usize) -> Outcome<()> {
         let Self { slots, groups, snapshots, .. } = self;
         let cta = slots[slot].as_mut().expect("the current lane's CTA is resident");

@@ -15,12 +15,12 @@ use crate::{
 const WARPS: usize = (WARPGROUP / WARP) as usize;
 
 impl Run {
-    /// The current lane comes to a collective instruction. True when all that take part have come; they are then
-    /// ready again. What they exchange is the caller's.
-    pub(crate) fn arrive(&mut self, op: Op, site: u32) -> Outcome<bool> {
-        let complete = self.gather(op, site)?;
+    /// The current lane comes to a collective instruction. True when all that take part have come; they are
+    /// then ready again. What they exchange is the caller's.
+    pub(crate) fn arrive(&mut self, site: u32) -> Outcome<bool> {
+        let complete = self.gather(site)?;
         let LaneRef { slot, lane } = self.current;
-        if op == Op::BarSync {
+        if self.op(site) == Op::BarSync {
             let cta = self.cta_mut();
             cta.at_barrier += 1;
             if (cta.at_barrier as usize) < cta.lanes.len() {
@@ -38,16 +38,17 @@ impl Run {
         Ok(complete)
     }
 
-    /// The current lane comes to an instruction of its warp and waits there. True when all lanes of the warp have
-    /// come; [`resume`](Self::resume) then lets them go on.
-    pub(crate) fn gather(&mut self, op: Op, site: u32) -> Outcome<bool> {
+    /// The current lane comes to an instruction of its warp and waits there. True when all lanes of the warp
+    /// have come; [`resume`](Self::resume) then lets them go on.
+    pub(crate) fn gather(&mut self, site: u32) -> Outcome<bool> {
         // bar.warp.sync need not be the same instruction for all (PTX ISA, "bar.warp.sync", from compute
         // capability 7.0 on): a compiler may copy it to both sides of a branch.
-        self.gather_at(op, site, op != Op::BarWarpSync)
+        self.gather_at(site, self.op(site) != Op::BarWarpSync)
     }
 
     /// Likewise, where all lanes must be at the same instruction or at any of its kind.
-    pub(crate) fn gather_at(&mut self, op: Op, site: u32, aligned: bool) -> Outcome<bool> {
+    pub(crate) fn gather_at(&mut self, site: u32, aligned: bool) -> Outcome<bool> {
+        let op = self.op(site);
         let LaneRef { slot, lane } = self.current;
         let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
         let warp_number = lane / WARP as usize;
@@ -71,16 +72,17 @@ impl Run {
         Ok(warp.arrived == WARP)
     }
 
-    /// The current lane comes to an instruction of the lanes of its warp that are in a mask, and waits there. True when all of
-    /// them have come; they are then ready again.
-    pub(crate) fn arrive_masked(&mut self, op: Op, site: u32, mask: u32) -> Outcome<bool> {
+    /// The current lane comes to an instruction of the lanes of its warp that are in a mask, and waits there.
+    /// True when all of them have come; they are then ready again.
+    pub(crate) fn arrive_masked(&mut self, site: u32, mask: u32) -> Outcome<bool> {
         if mask == u32::MAX {
-            return self.arrive(op, site);
+            return self.arrive(site);
         }
+        let op = self.op(site);
         let LaneRef { slot, lane } = self.current;
         let bit = 1 << (lane % WARP as usize);
         if mask & bit == 0 {
-            return Err(self.operand(op, site, format!("the mask {mask:#x}, which the lane is not in")));
+            return Err(self.operand(site, format!("the mask {mask:#x}, which the lane is not in")));
         }
         let cta = self.slots[slot].as_mut().expect("the current lane's CTA is resident");
         let number = lane / WARP as usize;
@@ -111,8 +113,8 @@ impl Run {
     }
 
     /// Before it comes there: checks that it has the operands that other lanes of its warp have there.
-    pub(crate) fn agree(&mut self, op: Op, site: u32, operands: &[u64]) -> Outcome<()> {
-        let lane = self.current.lane;
+    pub(crate) fn agree(&mut self, site: u32, operands: &[u64]) -> Outcome<()> {
+        let (op, lane) = (self.op(site), self.current.lane);
         let warp = &mut self.cta_mut().warps[lane / WARP as usize];
         if warp.at.is_some_and(|at| at != (op, site)) {
             // Not there at all, as is found when it comes.
@@ -121,7 +123,7 @@ impl Run {
         let first = warp.operands.get_or_insert_with(|| SmallVec::from_slice(operands));
         if **first != *operands {
             let reason = format!("operands {operands:x?}, while other lanes of the warp have {first:x?}");
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         Ok(())
     }
@@ -140,17 +142,18 @@ impl Run {
         warp.weak = false;
     }
 
-    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the number of
-    /// the warpgroup.
-    pub(crate) fn gather_warpgroup(&mut self, op: Op, site: u32, operands: &[u64]) -> Outcome<Option<usize>> {
+    /// The current lane comes to an instruction of its warpgroup and waits there. When all have come, the
+    /// number of the warpgroup.
+    pub(crate) fn gather_warpgroup(&mut self, site: u32, operands: &[u64]) -> Outcome<Option<usize>> {
         let number = self.current.lane / WARPGROUP as usize;
         if number >= self.cta().warpgroups.len() {
-            return Err(self.operand(op, site, "the lane is in no whole warpgroup of the CTA"));
+            return Err(self.operand(site, "the lane is in no whole warpgroup of the CTA"));
         }
-        self.agree(op, site, operands)?;
-        if !self.gather(op, site)? {
+        self.agree(site, operands)?;
+        if !self.gather(site)? {
             return Ok(None);
         }
+        let op = self.op(site);
         let first = self.cta_mut().warpgroups[number].at.take();
         if let Some((other, at, first)) = &first {
             let is_apart = *other == op && matches!(op, Op::SetmaxnregDec | Op::SetmaxnregInc);
@@ -162,7 +165,7 @@ impl Run {
             }
             if **first != *operands {
                 let reason = format!("operands {operands:x?}, while another warp has {first:x?}");
-                return Err(self.operand(op, site, reason));
+                return Err(self.operand(site, reason));
             }
         }
         let warpgroup = &mut self.cta_mut().warpgroups[number];

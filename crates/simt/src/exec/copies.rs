@@ -83,8 +83,7 @@ impl Run {
     /// arrival is for. Without
     /// `expected` the phase waits for one arrival more, which is this.
     pub(crate) fn cp_async_mbarrier_arrive(&mut self, site: u32, bar: u32, expected: bool) -> Outcome<()> {
-        let op = Op::CpAsyncMbarrierArrive;
-        let number = self.own_mbarrier(op, site, bar)?;
+        let number = self.own_mbarrier(site, bar)?;
         let current = self.current;
         let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         let told = cta.lane_of_mbarrier(number);
@@ -101,7 +100,7 @@ impl Run {
             self.stats.copies_at_wait += 1;
         }
         // What the lane did itself it does not publish.
-        self.arrive_at(op, site, current.slot, number, Arrive::ONE, true)
+        self.arrive_at(site, current.slot, number, Arrive::ONE, true)
     }
 
     pub(crate) fn cp_async_wait_group(&mut self, pending: u32) {

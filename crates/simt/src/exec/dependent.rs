@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Run {
-    /// Which of the clusters that wait is dispatched next. A dependent launch may begin when all CTAs before it have
-    /// begun, so that it does not take the room that these need.
+    /// Which of the clusters that wait is dispatched next. A dependent launch may begin when all CTAs before
+    /// it have begun, so that it does not take the room that these need.
     pub(crate) fn next_to_dispatch(&self) -> Option<usize> {
         let may_begin = |&(launch, _): &(usize, u32)| {
             !self.launches[launch].programmatic

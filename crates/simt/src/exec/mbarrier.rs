@@ -19,7 +19,7 @@ use crate::{
 
 impl Run {
     /// Finds an mbarrier of the CTA in this slot.
-    fn find_mbarrier(&mut self, op: Op, site: u32, slot: usize, bar: u32) -> Outcome<usize> {
+    fn find_mbarrier(&mut self, site: u32, slot: usize, bar: u32) -> Outcome<usize> {
         self.locate_shared(site, bar, MBARRIER)?;
         let offset = (bar - SHARED_BASE) as usize;
         let cta = self.slots[slot].as_ref().expect("whoever names its mbarrier knows it is there");
@@ -30,24 +30,19 @@ impl Run {
         }
         let poisoned = cta.shared.first_poisoned(offset, MBARRIER);
         Err(match poisoned {
-            Some(byte) => self.fail(site, Kind::Poison { op: op.to_string(), address: shared_name(byte) }),
-            None => self.operand(op, site, format!("no mbarrier was initialised at {}", shared_name(offset))),
+            Some(byte) => self.poisoned(site, shared_name(byte)),
+            None => self.operand(site, format!("no mbarrier was initialised at {}", shared_name(offset))),
         })
     }
 
     pub(crate) fn mbarrier_init(&mut self, site: u32, bar: u32, count: u32) -> Outcome<()> {
-        let op = Op::MbarrierInit;
         let offset = self.locate_shared(site, bar, MBARRIER)?;
         if !(1..=MAX_COUNT).contains(&i64::from(count)) {
-            return Err(self.operand(op, site, format!("a count of {count}, not one of 1 to {MAX_COUNT}")));
+            return Err(self.operand(site, format!("a count of {count}, not one of 1 to {MAX_COUNT}")));
         }
         let again = self.cta().mbarriers.iter().position(|mbarrier| mbarrier.offset == offset);
         if again.is_none() && self.cta().mbarriers.len() as u32 == MAX_MBARRIERS {
-            return Err(self.operand(
-                op,
-                site,
-                format!("the machine has {MAX_MBARRIERS} mbarriers for a CTA"),
-            ));
+            return Err(self.operand(site, format!("the machine has {MAX_MBARRIERS} mbarriers for a CTA")));
         }
         // An mbarrier that is there already is refused here, too.
         self.touch_shared(site, offset, MBARRIER, How::Write, None)?;
@@ -56,7 +51,8 @@ impl Run {
         cta.shared.write(offset, &[0; MBARRIER]);
         let clock = &cta.clocks[lane];
         let init = Access::new(clock.who(), clock.epoch(), How::Write, site);
-        // One that was there before counts its epochs on: what is known of them must not order what comes now.
+        // One that was there before counts its epochs on: what is known of them must not order what comes
+        // now.
         let epoch = again.map_or(0, |number| cta.mbarriers[number].epoch) + 1;
         let number = again.unwrap_or(cta.mbarriers.len());
         let done = View::new(cta.number, cta.lanes.len() as u32);
@@ -87,7 +83,7 @@ impl Run {
     pub(crate) fn mbarrier_inval(&mut self, site: u32, bar: u32) -> Outcome<()> {
         let op = Op::MbarrierInval;
         let LaneRef { slot, lane } = self.current;
-        let number = self.own_mbarrier(op, site, bar)?;
+        let number = self.own_mbarrier(site, bar)?;
         let Self { slots, groups, snapshots, .. } = self;
         let cta = slots[slot].as_ref().expect("the current lane's CTA is resident");
         let (mbarrier, clock) = (&cta.mbarriers[number], &cta.clocks[lane]);
@@ -114,19 +110,18 @@ impl Run {
 
     /// mbarrier.expect_tx.
     pub(crate) fn mbarrier_expect_tx(&mut self, site: u32, bar: u32, bytes: u32) -> Outcome<()> {
-        let number = self.own_mbarrier(Op::MbarrierExpectTx, site, bar)?;
+        let number = self.own_mbarrier(site, bar)?;
         self.expect(site, number, bytes)?;
         self.mbarrier_progress(self.current.slot, number);
         Ok(())
     }
 
     fn expect(&mut self, site: u32, number: usize, bytes: u32) -> Outcome<()> {
-        let op = self.sites.get(site).info.op;
         let mbarrier = &mut self.cta_mut().mbarriers[number];
         mbarrier.tx += i64::from(bytes);
         if mbarrier.tx > MAX_COUNT {
             let reason = format!("{} bytes expected, of at most {MAX_COUNT}", mbarrier.tx);
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         Ok(())
     }
@@ -167,16 +162,16 @@ impl Run {
     }
 
     /// Finds an mbarrier of the own CTA for a lane, whose initialisation must be ordered before.
-    pub(crate) fn own_mbarrier(&mut self, op: Op, site: u32, bar: u32) -> Outcome<usize> {
+    pub(crate) fn own_mbarrier(&mut self, site: u32, bar: u32) -> Outcome<usize> {
         let LaneRef { slot, lane } = self.current;
-        let number = self.find_mbarrier(op, site, slot, bar)?;
+        let number = self.find_mbarrier(site, slot, bar)?;
         let cta = self.cta();
         let (init, born) = (cta.mbarriers[number].init, cta.mbarriers[number].born);
         let clock = &cta.clocks[lane];
         let is_told = clock.view().knows(cta.number, cta.lane_of_mbarrier(number)) >= born;
         if !is_told && !is_after(clock, &init, init.clock) {
             let (address, other) = (shared_name(cta.mbarriers[number].offset), self.party(&init));
-            return Err(self.fail(site, Kind::Race { op, address, other }));
+            return Err(self.fail(site, Kind::Race { op: self.op(site), address, other }));
         }
         let cta = self.cta_mut();
         let epoch = cta.clocks[lane].epoch();
@@ -184,17 +179,16 @@ impl Run {
         Ok(number)
     }
 
-    /// Finds an mbarrier that the current lane, or an operation that it issues, signals from beyond its CTA or in the
-    /// asynchronous proxy.
+    /// Finds an mbarrier that the current lane, or an operation that it issues, signals from beyond its CTA
+    /// or in the asynchronous proxy.
     pub(crate) fn signalled_mbarrier(
         &mut self,
-        op: Op,
         site: u32,
         slot: usize,
         bar: u32,
         signal: Signal,
     ) -> Outcome<usize> {
-        let number = self.find_mbarrier(op, site, slot, bar)?;
+        let number = self.find_mbarrier(site, slot, bar)?;
         let clock = &self.cta().clocks[self.current.lane];
         let cta = self.slots[slot].as_ref().expect("it was found there");
         let mbarrier = &cta.mbarriers[number];
@@ -213,7 +207,7 @@ impl Run {
         }
         let mbarrier = &self.slots[slot].as_ref().expect("it was found there").mbarriers[number];
         let (address, other) = (shared_name(mbarrier.offset), self.party(&init));
-        let fence = Op::FenceMbarrierInit;
+        let (op, fence) = (self.op(site), Op::FenceMbarrierInit);
         Err(self.fail(
             site,
             if ordered {
@@ -232,12 +226,11 @@ impl Run {
         bar: u32,
         arrive: Arrive,
     ) -> Outcome<u64> {
-        let op = self.sites.get(site).info.op;
-        let number = self.own_mbarrier(op, site, bar)?;
+        let number = self.own_mbarrier(site, bar)?;
         let slot = self.current.slot;
         let state = state(&self.cta().mbarriers[number]);
         self.expect(site, number, arrive.bytes)?;
-        self.arrive_at(op, site, slot, number, arrive, matches!(action, Some(Action::Weaken)))?;
+        self.arrive_at(site, slot, number, arrive, matches!(action, Some(Action::Weaken)))?;
         Ok(state)
     }
 
@@ -249,15 +242,14 @@ impl Run {
         bar: u32,
         arrive: Arrive,
     ) -> Outcome<()> {
-        let op = self.sites.get(site).info.op;
-        let (slot, local) = self.cluster_address(op, site, bar)?;
+        let (slot, local) = self.cluster_address(site, bar)?;
         let weaken = matches!(action, Some(Action::Weaken));
         if slot == self.current.slot {
-            let number = self.own_mbarrier(op, site, local)?;
+            let number = self.own_mbarrier(site, local)?;
             self.expect(site, number, arrive.bytes)?;
-            return self.arrive_at(op, site, slot, number, arrive, weaken);
+            return self.arrive_at(site, slot, number, arrive, weaken);
         }
-        let number = self.signalled_mbarrier(op, site, slot, local, Signal::Remote)?;
+        let number = self.signalled_mbarrier(site, slot, local, Signal::Remote)?;
         let clock = &self.cta().clocks[self.current.lane];
         let access = Access::new(clock.who(), clock.epoch(), How::StrongWrite, site);
         let peer = self.slots[slot].as_mut().expect("it was found there");
@@ -268,15 +260,14 @@ impl Run {
         mbarrier.tx += i64::from(arrive.bytes);
         if mbarrier.tx > MAX_COUNT {
             let reason = format!("{} bytes expected, of at most {MAX_COUNT}", mbarrier.tx);
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
-        self.arrive_at(op, site, slot, number, arrive, weaken)
+        self.arrive_at(site, slot, number, arrive, weaken)
     }
 
     /// An arrival of the current lane.
     pub(crate) fn arrive_at(
         &mut self,
-        op: Op,
         site: u32,
         slot: usize,
         number: usize,
@@ -291,10 +282,10 @@ impl Run {
                 0 => format!("an arrival beyond the {} of the phase", mbarrier.count),
                 missing => format!("{count} arrivals, of the {missing} that the phase lacks"),
             };
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         if is_incomplete && mbarrier.pending == count {
-            return Err(self.operand(op, site, "an arrival that must not end the phase, and may"));
+            return Err(self.operand(site, "an arrival that must not end the phase, and may"));
         }
         let remote = slot != self.current.slot;
         let published = (!relaxed).then(|| {

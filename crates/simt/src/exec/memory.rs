@@ -118,7 +118,8 @@ impl Run {
         Ok(u64::from(changed(action, value as u32)) | value & !0xffff_ffff)
     }
 
-    /// What was published with the word that the current lane reads: ordered before at once, or by a fence that follows.
+    /// What was published with the word that the current lane reads: ordered before at once, or by a fence
+    /// that follows.
     fn observe(&mut self, view: &Rc<View>, acquires: bool) {
         let Self { slots, current, joins, .. } = self;
         let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
@@ -132,8 +133,8 @@ impl Run {
         }
     }
 
-    /// `fence.acq_rel`, `membar`: what strong reads before it have seen is ordered before what follows, and strong writes after it
-    /// publish what came before. PTX ISA, "Memory Consistency Model".
+    /// `fence.acq_rel`, `membar`: what strong reads before it have seen is ordered before what follows, and
+    /// strong writes after it publish what came before. PTX ISA, "Memory Consistency Model".
     pub(crate) fn fence(&mut self) {
         let Self { slots, current, joins, .. } = self;
         let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
@@ -170,8 +171,8 @@ impl Run {
         Some(Rc::new(cta.clocks[lane].release()))
     }
 
-    /// A read-modify-write: continues the release sequence of the word, and starts its own if it releases. Gives what
-    /// was there.
+    /// A read-modify-write: continues the release sequence of the word, and starts its own if it releases.
+    /// Gives what was there.
     pub(crate) fn atom(
         &mut self,
         site: u32,
@@ -239,7 +240,8 @@ impl Run {
         }
     }
 
-    /// A number for a word: its address, of shared memory with the CTA's number in the upper half, and bit 63.
+    /// A number for a word: its address, of shared memory with the CTA's number in the upper half, and bit
+    /// 63.
     fn key(&self, found: Found) -> u64 {
         match found {
             Found::Global((region, offset)) => address(region, offset),

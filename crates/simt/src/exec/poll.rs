@@ -6,7 +6,6 @@ use crate::{
     fault::Allowed,
     run::{Outcome, Run, Stop},
     schedule::Asynchrony,
-    site::Op,
     state::mbarrier::of_state,
 };
 
@@ -22,7 +21,8 @@ pub(crate) enum Phase {
 const IDLE_POLLS: u64 = 200_000;
 
 impl Run {
-    /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something must change.
+    /// Before an acquire: other lanes go first, and if it is the loop's last acquire once more, something
+    /// must change.
     pub(crate) fn before_poll(&mut self, site: u32, address: u64) -> Outcome<()> {
         let current = self.current;
         self.count_poll()?;
@@ -37,8 +37,8 @@ impl Run {
         Ok(())
     }
 
-    /// A read that a loop may repeat. So many in a row that nothing else happens are a deadlock; before that data
-    /// that is under way arrives.
+    /// A read that a loop may repeat. So many in a row that nothing else happens are a deadlock; before that
+    /// data that is under way arrives.
     pub(crate) fn count_poll(&mut self) -> Outcome<()> {
         self.idle_polls += 1;
         if self.idle_polls.is_multiple_of(IDLE_POLLS / 256) && self.perform_one() {
@@ -60,7 +60,7 @@ impl Run {
         phase: Phase,
         relaxed: bool,
     ) -> Outcome<bool> {
-        let (number, parity) = self.waited(Op::MbarrierTestWait, site, bar, phase)?;
+        let (number, parity) = self.waited(site, bar, phase)?;
         let Some(parity) = parity else { return Ok(self.pass_mbarrier(number, relaxed)) };
         if self.cta().mbarriers[number].phase & 1 != parity {
             return Ok(self.pass_mbarrier(number, relaxed));
@@ -82,12 +82,12 @@ impl Run {
     }
 
     /// The mbarrier of a wait, and the parity that it waits for; none if the phase of a state is complete.
-    fn waited(&mut self, op: Op, site: u32, bar: u32, phase: Phase) -> Outcome<(usize, Option<u32>)> {
-        let number = self.own_mbarrier(op, site, bar)?;
+    fn waited(&mut self, site: u32, bar: u32, phase: Phase) -> Outcome<(usize, Option<u32>)> {
+        let number = self.own_mbarrier(site, bar)?;
         let parity = match phase {
             Phase::Parity(parity) if parity > 1 && self.allows(Allowed::WideParity, site) => Some(parity & 1),
             Phase::Parity(parity) if parity > 1 => {
-                return Err(self.operand(op, site, format!("parity {parity}, which is 0 or 1")));
+                return Err(self.operand(site, format!("parity {parity}, which is 0 or 1")));
             }
             Phase::Parity(parity) => Some(parity),
             Phase::State(state) => {
@@ -99,7 +99,7 @@ impl Run {
                     _ => {
                         let reason =
                             format!("the state {state:#x} is of no current phase, nor of the one before");
-                        return Err(self.operand(op, site, reason));
+                        return Err(self.operand(site, reason));
                     }
                 }
             }
@@ -107,9 +107,9 @@ impl Run {
         Ok((number, parity))
     }
 
-    /// Whether the phase of `parity` is complete; now and then, under a random schedule, not even if it is: so that no loop
-    /// around a wait is there in vain. Nothing when the lane was set aside to wait for that, which it is only the `first`
-    /// time; it is then suspended by the caller.
+    /// Whether the phase of `parity` is complete; now and then, under a random schedule, not even if it is:
+    /// so that no loop around a wait is there in vain. Nothing when the lane was set aside to wait for that,
+    /// which it is only the `first` time; it is then suspended by the caller.
     pub(crate) fn mbarrier_try_wait(
         &mut self,
         site: u32,
@@ -118,8 +118,7 @@ impl Run {
         relaxed: bool,
         first: bool,
     ) -> Outcome<Option<bool>> {
-        let op = self.sites.get(site).info.op;
-        let (number, parity) = self.waited(op, site, bar, phase)?;
+        let (number, parity) = self.waited(site, bar, phase)?;
         let current = self.current;
         let cta = self.slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         let lane = &mut cta.lanes[current.lane];

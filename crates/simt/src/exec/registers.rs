@@ -11,24 +11,25 @@ const SM: u32 = 64 * 1024;
 
 impl Run {
     /// The current lane comes to setmaxnreg.
-    pub(crate) fn setmaxnreg(&mut self, op: Op, site: u32, registers: u32) -> Outcome<()> {
+    pub(crate) fn setmaxnreg(&mut self, site: u32, registers: u32) -> Outcome<()> {
         if !(24..=256).contains(&registers) || !registers.is_multiple_of(8) {
             let reason = format!("{registers} registers, not a multiple of 8 from 24 to 256");
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
-        let Some(warpgroup) = self.gather_warpgroup(op, site, &[u64::from(registers)])? else {
+        let Some(warpgroup) = self.gather_warpgroup(site, &[u64::from(registers)])? else {
             return Ok(());
         };
+        let is_dec = self.op(site) == Op::SetmaxnregDec;
         let held = &mut self.cta_mut().registers;
         if held.total > SM {
             let reason = format!("the CTA starts with {} registers, of {SM}", held.total);
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         let count = held.counts[warpgroup];
-        if op == Op::SetmaxnregDec {
+        if is_dec {
             if registers > count {
                 let reason = format!("{registers} registers, while a lane has {count}");
-                return Err(self.operand(op, site, reason));
+                return Err(self.operand(site, reason));
             }
             held.free += (count - registers) * WARPGROUP;
             held.counts[warpgroup] = registers;
@@ -37,7 +38,7 @@ impl Run {
         } else {
             if registers < count {
                 let reason = format!("{registers} registers, while a lane has {count}");
-                return Err(self.operand(op, site, reason));
+                return Err(self.operand(site, reason));
             }
             held.waiting.push_back((warpgroup, registers));
         }

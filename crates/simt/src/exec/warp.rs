@@ -26,7 +26,7 @@ impl Run {
         inbox.a[lane] = a;
         inbox.b[lane] = b;
         inbox.c[lane] = c;
-        if self.arrive(Op::Mma, site)? {
+        if self.arrive(site)? {
             let cta = self.cta_mut();
             let inbox = &mut *cta.warps[warp].inbox;
             match types {
@@ -41,19 +41,12 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to an exchange among the lanes of a mask, with what it brings; what it gets is its lane's
-    /// `result`. No memory is touched, and nothing ordered.
-    pub(crate) fn exchange(
-        &mut self,
-        op: Op,
-        site: u32,
-        kind: Exchange,
-        mask: u32,
-        given: [u32; 4],
-    ) -> Outcome<()> {
+    /// The current lane comes to an exchange among the lanes of a mask, with what it brings; what it gets is
+    /// its lane's `result`. No memory is touched, and nothing ordered.
+    pub(crate) fn exchange(&mut self, site: u32, kind: Exchange, mask: u32, given: [u32; 4]) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         self.cta_mut().warps[warp].inbox.a[lane] = given;
-        if !self.arrive_masked(op, site, mask)? {
+        if !self.arrive_masked(site, mask)? {
             return Ok(());
         }
         let cta = self.cta_mut();
@@ -65,15 +58,17 @@ impl Run {
                 }
                 Ok(())
             }
-            Err(reason) => Err(self.operand(op, site, reason)),
+            Err(reason) => Err(self.operand(site, reason)),
         }
     }
 
     /// The current lane comes to ldmatrix, `op` says which; what it gets is its lane's `result`.
     ///
-    /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its lanes.
+    /// The rows are read by the warp: what others do with them must be ordered before, or after, *all* of its
+    /// lanes.
     ///
-    /// Of fewer than four matrices the first lanes give the rows, eight for each; what others give is not looked at.
+    /// Of fewer than four matrices the first lanes give the rows, eight for each; what others give is not
+    /// looked at.
     pub(crate) fn ldmatrix(&mut self, site: u32, row: u32, op: Op, matrices: usize) -> Outcome<()> {
         let (warp, lane) = (self.current.lane / WARP as usize, self.current.lane % WARP as usize);
         let count = 8 * matrices;
@@ -82,7 +77,7 @@ impl Run {
             self.locate_row(site, row)?;
         }
         self.cta_mut().warps[warp].inbox.rows[lane] = row;
-        if !self.arrive(op, site)? {
+        if !self.arrive(site)? {
             return Ok(());
         }
         self.touch_rows(site, warp, None, count)?;
@@ -105,8 +100,8 @@ impl Run {
         Ok(())
     }
 
-    /// The current lane comes to stmatrix. The rows are written by the warp, as ldmatrix reads them: a lane that goes
-    /// on is ordered after its own part alone.
+    /// The current lane comes to stmatrix. The rows are written by the warp, as ldmatrix reads them: a lane
+    /// that goes on is ordered after its own part alone.
     pub(crate) fn stmatrix(
         &mut self,
         site: u32,
@@ -123,7 +118,7 @@ impl Run {
         let inbox = &mut self.cta_mut().warps[warp].inbox;
         inbox.rows[lane] = row;
         inbox.a[lane] = values;
-        if !self.arrive(Op::Stmatrix, site)? {
+        if !self.arrive(site)? {
             return Ok(());
         }
         let rows = self.cta().warps[warp].inbox.rows;
@@ -136,11 +131,7 @@ impl Run {
                 && !(rows[lane] == rows[other] && self.allows(Allowed::EqualStores, site))
             {
                 let name = shared_name((address - SHARED_BASE) as usize);
-                return Err(self.operand(
-                    Op::Stmatrix,
-                    site,
-                    format!("the row of lane {lane} goes to {name}, as another"),
-                ));
+                return Err(self.operand(site, format!("the row of lane {lane} goes to {name}, as another")));
             }
         }
         self.touch_rows(site, warp, Some(&rows), count)?;

@@ -10,7 +10,6 @@ use crate::{
     run::{Outcome, Run},
     schedule::Asynchrony,
     shadow::{CELL, Completion, GroupKind, Kind as How},
-    site::Op,
     state::{
         lane::LaneRef,
         warpgroup::{Group, NUMBERS, PENDING, Step, Sums, number_of},
@@ -35,19 +34,18 @@ pub(crate) type Part<'a> = (&'a [f32], &'a [LaneStep]);
 
 impl Run {
     /// Which pending sums accumulators stand for, 0 for none.
-    fn pending(&mut self, op: Op, site: u32, acc: &[f32]) -> Outcome<u32> {
+    fn pending(&mut self, site: u32, acc: &[f32]) -> Outcome<u32> {
         let first = acc.first().copied().and_then(number_of);
         if acc.iter().any(|&value| number_of(value) != first) {
             let reason = "some accumulators are changed, or of another wgmma, while others are under way";
-            return Err(self.operand(op, site, reason));
+            return Err(self.operand(site, reason));
         }
         Ok(first.unwrap_or(0))
     }
 
-    /// The current lane comes to a group of wgmma; the accumulators of each part then hold the bits of its lane's first
-    /// `result`, one more for each part.
+    /// The current lane comes to a group of wgmma; the accumulators of each part then hold the bits of its
+    /// lane's first `result`, one more for each part.
     pub(crate) fn wgmma(&mut self, site: u32, parts: &[Part<'_>]) -> Outcome<()> {
-        let op = Op::WgmmaF16;
         let lane = self.current.lane;
         let in_group = lane % WARPGROUP as usize;
         let (mut pending, mut operands) = (Vec::new(), SmallVec::<[u64; 32]>::new());
@@ -56,16 +54,12 @@ impl Run {
             if !(8..=256).contains(&n) || !n.is_multiple_of(8) {
                 let reason =
                     format!("{} accumulators, which is N = {n}, not a multiple of 8 to 256", acc.len());
-                return Err(self.operand(op, site, reason));
+                return Err(self.operand(site, reason));
             }
             if steps.iter().any(|step| step.product.types.columns(acc.len()) != n) {
-                return Err(self.operand(
-                    op,
-                    site,
-                    "products of several kinds that add to the same accumulators",
-                ));
+                return Err(self.operand(site, "products of several kinds that add to the same accumulators"));
             }
-            let number = self.pending(op, site, acc)?;
+            let number = self.pending(site, acc)?;
             pending.push(number);
             operands.extend([n as u64, u64::from(number)]);
             for step in *steps {
@@ -89,7 +83,7 @@ impl Run {
                 warpgroup.registers[number][in_group] = step.registers;
             }
         }
-        match self.gather_warpgroup(op, site, &operands)? {
+        match self.gather_warpgroup(site, &operands)? {
             Some(warpgroup) => {
                 // Reports name the warpgroup's first lane; the one that runs is the current one again.
                 let first = warpgroup * WARPGROUP as usize;
@@ -104,7 +98,6 @@ impl Run {
 
     /// All lanes of a warpgroup have come to wgmma.
     fn issue_wgmma(&mut self, site: u32, number: usize, parts: &[Part<'_>], pending: &[u32]) -> Outcome<()> {
-        let op = Op::WgmmaF16;
         let LaneRef { slot, .. } = self.current;
         let first = number * WARPGROUP as usize;
         let cta = self.cta_mut();
@@ -113,7 +106,7 @@ impl Run {
         let tag = warpgroup.numbered + 1;
         warpgroup.numbered += parts.len() as u32;
         if warpgroup.numbered > NUMBERS {
-            return Err(self.operand(op, site, "more groups than the machine can count"));
+            return Err(self.operand(site, "more groups than the machine can count"));
         }
         let registers = std::mem::take(&mut warpgroup.registers);
         let mut registers = registers.iter();
@@ -162,7 +155,7 @@ impl Run {
                     }
                     _ => {
                         let reason = "the accumulators stand for sums that were taken already, or for others";
-                        return Err(self.operand(op, site, reason));
+                        return Err(self.operand(site, reason));
                     }
                 }
             };
@@ -204,7 +197,7 @@ impl Run {
     ) -> Outcome<Matrix> {
         let descriptor = match Descriptor::decode(descriptor) {
             Ok(descriptor) => descriptor,
-            Err(reason) => return Err(self.operand(Op::WgmmaF16, site, reason)),
+            Err(reason) => return Err(self.operand(site, reason)),
         };
         let mut chunk = |address: u32| {
             let place = self.locate_shared(site, address, CELL)?;
@@ -223,15 +216,14 @@ impl Run {
 
     /// The current lane comes to wgmma.wait_group.
     pub(crate) fn wgmma_wait_group(&mut self, site: u32, pending: u32, acc: &[f32]) -> Outcome<()> {
-        let op = Op::WgmmaWaitGroup;
         let LaneRef { slot, lane } = self.current;
         let (number, warp) = (lane / WARPGROUP as usize, lane / WARP as usize);
         if number >= self.cta().warpgroups.len() {
-            return Err(self.operand(op, site, "the lane is in no whole warpgroup of the CTA"));
+            return Err(self.operand(site, "the lane is in no whole warpgroup of the CTA"));
         }
-        self.pending(op, site, acc)?;
-        self.agree(op, site, &[u64::from(pending)])?;
-        if !self.gather(op, site)? {
+        self.pending(site, acc)?;
+        self.agree(site, &[u64::from(pending)])?;
+        if !self.gather(site)? {
             return Ok(());
         }
         let cta = self.cta_mut();
@@ -256,11 +248,11 @@ impl Run {
         let warpgroup = &mut cta.warpgroups[lane / WARPGROUP as usize];
         let Some(sums) = warpgroup.sums.get_mut(&tag) else {
             let reason = "the accumulators stand for sums that were taken already";
-            return Err(self.operand(Op::WgmmaWaitGroup, site, reason));
+            return Err(self.operand(site, reason));
         };
         if sums.values.len() != WARPGROUP as usize * acc.len() {
             let reason = "the accumulators are only a part of those of their wgmma";
-            return Err(self.operand(Op::WgmmaWaitGroup, site, reason));
+            return Err(self.operand(site, reason));
         }
         let is_done = sums.group < waited;
         if is_done {

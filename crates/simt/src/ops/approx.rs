@@ -1,12 +1,13 @@
-//! Elementary functions, and the fused multiply-add.
+//! Elementary functions.
 
 use crate::{approx, scheduler::with};
 
 /// `ex2.approx.ftz.f32`: a value at most 2 ulp from the correctly rounded 2 to the power of x. PTX ISA,
 /// "ex2".
 ///
-/// Which one the [seed](crate::Schedule::seed) of the schedule says, modulo 4: the nearest for 0, the lowest for 1, the
-/// highest for 2, any for 3; in one run always the same for the same x. So it is for the other approximations.
+/// Which one the [seed](crate::Schedule::seed) of the schedule says, modulo 4: the nearest for 0, the lowest
+/// for 1, the highest for 2, any for 3; in one run always the same for the same x. So it is for the other
+/// approximations.
 #[must_use]
 pub fn ex2_approx(x: f32) -> f32 {
     ex2_approx_of(x, true)
@@ -22,12 +23,6 @@ pub fn rcp_approx(x: f32) -> f32 {
 #[must_use]
 pub fn rsqrt_approx(x: f32) -> f32 {
     rsqrt_approx_of(x, true)
-}
-
-/// `fma.rn.f32`: a · b + c, rounded once.
-#[must_use]
-pub fn fma(a: f32, b: f32, c: f32) -> f32 {
-    a.mul_add(b, c)
 }
 
 /// `ex2.approx.f32`, with `.ftz` or without.

@@ -15,8 +15,8 @@ fn more(action: Option<Action>) -> u32 {
     if let Some(Action::WaitGroup(more)) = action { more } else { 0 }
 }
 
-/// `cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes` into this CTA: the box whose
-/// first element is at column `at[0]`, row `at[1]`, which are signed.
+/// `cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes` into this CTA: the box
+/// whose first element is at column `at[0]`, row `at[1]`, which are signed.
 #[track_caller]
 pub fn cp_async_bulk_tensor_2d_load(to: u32, map: &[u64; 16], at: [u32; 2], bar: u32) {
     tensor_load(to, map, &at, bar);
@@ -30,8 +30,8 @@ pub(crate) fn tensor_load(to: u32, map: &[u64; 16], at: &[u32], bar: u32) {
     });
 }
 
-/// Likewise with `.multicast::cluster`: into each CTA of the cluster whose bit is set, at the same address, each
-/// time reported to that CTA's own mbarrier.
+/// Likewise with `.multicast::cluster`: into each CTA of the cluster whose bit is set, at the same address,
+/// each time reported to that CTA's own mbarrier.
 #[track_caller]
 pub fn cp_async_bulk_tensor_2d_load_multicast(to: u32, map: &[u64; 16], at: [u32; 2], bar: u32, ctas: u16) {
     tensor_load_multicast(to, map, &at, bar, ctas);
@@ -103,8 +103,8 @@ pub fn cp_async_bulk_wait_group_read(pending: u32) {
     });
 }
 
-/// `cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes`; `to` and `bar` are addresses of the
-/// cluster, in one CTA.
+/// `cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes`; `to` and `bar` are addresses of
+/// the cluster, in one CTA.
 #[track_caller]
 pub fn cp_async_bulk_shared_cluster(to: u32, from: u32, bytes: u32, bar: u32) {
     execute(Op::CpAsyncBulkSharedCluster, Location::caller(), (), |run, site, action| {

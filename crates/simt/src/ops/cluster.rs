@@ -91,7 +91,7 @@ pub(crate) fn bar_arrive(id: u32, threads: u32) {
 #[track_caller]
 pub fn setmaxnreg_dec(registers: u32) {
     execute_together(Op::SetmaxnregDec, Location::caller(), [0; 4], |run, site, _| {
-        run.setmaxnreg(Op::SetmaxnregDec, site, registers)
+        run.setmaxnreg(site, registers)
     });
 }
 
@@ -99,7 +99,7 @@ pub fn setmaxnreg_dec(registers: u32) {
 #[track_caller]
 pub fn setmaxnreg_inc(registers: u32) {
     execute_together(Op::SetmaxnregInc, Location::caller(), [0; 4], |run, site, _| {
-        run.setmaxnreg(Op::SetmaxnregInc, site, registers)
+        run.setmaxnreg(site, registers)
     });
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn refuse(op: Op, reason: &str) -> ! {
     let location = Location::caller();
     or_halt(with(|run| {
         let entered = run.enter(op, location, None)?;
-        Err::<(), _>(run.operand(op, entered.site, reason))
+        Err::<(), _>(run.operand(entered.site, reason))
     }));
     halt()
 }

@@ -87,9 +87,9 @@ fn changed_bytes(bytes: u32, action: Option<Action>) -> u32 {
     if let Some(Action::ByteDelta(delta)) = action { bytes.saturating_add_signed(delta) } else { bytes }
 }
 
-/// `mbarrier.arrive.shared::cluster.b64`, of an address of the cluster, with the scope that it has by default, the CTA.
-/// So in another CTA it tells only of asynchronous operations that the lane knows to be complete, of nothing that
-/// lanes did.
+/// `mbarrier.arrive.shared::cluster.b64`, of an address of the cluster, with the scope that it has by
+/// default, the CTA. So in another CTA it tells only of asynchronous operations that the lane knows to be
+/// complete, of nothing that lanes did.
 #[track_caller]
 pub fn mbarrier_arrive_cluster(bar: u32) {
     mbarrier_arrive_cluster_with(bar, Arrive::ONE);
@@ -101,8 +101,8 @@ pub fn mbarrier_arrive_expect_tx(bar: u32, bytes: u32) {
     mbarrier_arrive_with(bar, Arrive { bytes, ..Arrive::ONE }, true);
 }
 
-/// `mbarrier.try_wait.parity.acquire.cta.shared::cta.b64`: whether the phase of this parity is complete. It may be
-/// false though it is, or will be soon.
+/// `mbarrier.try_wait.parity.acquire.cta.shared::cta.b64`: whether the phase of this parity is complete. It
+/// may be false though it is, or will be soon.
 #[track_caller]
 #[must_use]
 pub fn mbarrier_try_wait_parity(bar: u32, parity: u32) -> bool {

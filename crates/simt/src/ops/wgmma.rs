@@ -12,11 +12,11 @@ use crate::{
     wgmma::Product,
 };
 
-/// `wgmma.fence`, then `wgmma.mma_async.sync.aligned.m64nNk16.f32.f16.f16` for each pair of matrix descriptors (of A
-/// and of B, both K-major), then `wgmma.commit_group`. N is `2 * acc.len()`.
+/// `wgmma.fence`, then `wgmma.mma_async.sync.aligned.m64nNk16.f32.f16.f16` for each pair of matrix
+/// descriptors (of A and of B, both K-major), then `wgmma.commit_group`. N is `2 * acc.len()`.
 ///
-/// Until [`wgmma_wait_group`] gives the sums, `acc` holds signalling NaNs that stand for them; passed on to a further
-/// wgmma they are what it adds to.
+/// Until [`wgmma_wait_group`] gives the sums, `acc` holds signalling NaNs that stand for them; passed on to a
+/// further wgmma they are what it adds to.
 #[track_caller]
 pub fn wgmma_f16(acc: &mut [f32], steps: &[[u64; 2]]) {
     let step =
@@ -49,8 +49,8 @@ pub(crate) fn wgmma_group(group: &mut [(Vec<f32>, Vec<LaneStep>)]) {
     }
 }
 
-/// `wgmma.wait_group.sync.aligned`: waits until at most the latest `pending` groups are under way. `acc` gets the
-/// sums if the wgmma that it stands for is among those that are done.
+/// `wgmma.wait_group.sync.aligned`: waits until at most the latest `pending` groups are under way. `acc` gets
+/// the sums if the wgmma that it stands for is among those that are done.
 #[track_caller]
 pub fn wgmma_wait_group(pending: u32, acc: &mut [f32]) {
     let present = execute(Op::WgmmaWaitGroup, Location::caller(), None, |run, site, action| {
@@ -78,7 +78,8 @@ pub(crate) fn stmatrix(row: u32, values: [u32; 4], matrices: usize, trans: bool)
     });
 }
 
-/// Likewise for several wgmma, whose accumulators get their sums if they are among those that are done: says which did.
+/// Likewise for several wgmma, whose accumulators get their sums if they are among those that are done: says
+/// which did.
 pub(crate) fn wgmma_wait_groups(pending: u32, accumulators: &mut [Vec<f32>]) -> Vec<bool> {
     let location = Location::caller();
     let present = execute(Op::WgmmaWaitGroup, location, None, |run, site, action| {

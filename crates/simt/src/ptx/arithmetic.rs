@@ -184,7 +184,8 @@ fn looked_up(table: u8, [a, b, c]: [u64; 3]) -> u64 {
     })
 }
 
-/// `setp` with two results or a third source: whether the comparison holds, and whether it does not, each combined.
+/// `setp` with two results or a third source: whether the comparison holds, and whether it does not, each
+/// combined.
 pub(super) fn compare_both(
     compare: Compare,
     ty: Type,

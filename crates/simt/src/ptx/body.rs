@@ -413,7 +413,8 @@ impl<'a, 't> Body<'a, 't> {
         Ok(())
     }
 
-    /// `brx.idx`, as one statement for each target: the index, the target's number, how many there are, and the target.
+    /// `brx.idx`, as one statement for each target: the index, the target's number, how many there are, and
+    /// the target.
     fn branch_by_index(
         &mut self,
         guard: Option<(u16, bool)>,

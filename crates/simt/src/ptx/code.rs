@@ -112,7 +112,8 @@ pub(crate) enum Operation {
     /// `ld.global.nc`
     LoadNonCoherent(u32),
     Store(Space, u32),
-    /// One word of so many bits, strongly; the order of a load is an acquire's or none, of a store a release's or none.
+    /// One word of so many bits, strongly; the order of a load is an acquire's or none, of a store a
+    /// release's or none.
     LoadStrong(Space, u32, Order),
     StoreStrong(Space, u32, Order),
     /// A read-modify-write; with a result it gives what was there. Without one its words may be several.

@@ -1,10 +1,9 @@
 //! What arithmetic instructions compute on floating-point numbers. PTX ISA, "Floating-Point Instructions" to
 //! "Half Precision Comparison Instructions".
 //!
-//! Numbers of 16 bits are computed in f32 and rounded once more: for sums and products that gives what one rounding
-//! gives, since 24 bits are more than twice 11 (Figueroa, 1995); fused products are rounded to odd in between.
-
-use std::cmp::Ordering;
+//! Numbers of 16 bits are computed in f32 and rounded once more: for sums and products that gives what one
+//! rounding gives, since 24 bits are more than twice 11 (Figueroa, 1995); fused products are rounded to odd
+//! in between.
 
 use half::{bf16, f16};
 
@@ -118,29 +117,6 @@ fn upper(value: f64) -> f64 {
 
 fn of_doubles(op: A, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 {
     let [x, y, z] = [a, b, c].map(f64::from_bits);
-    let number = |x: f64, y: f64, prefers: Ordering| match x.partial_cmp(&y) {
-        None => {
-            if x.is_nan() {
-                y
-            } else {
-                x
-            }
-        }
-        Some(Ordering::Equal) => {
-            if x.is_sign_negative() == prefers.is_lt() {
-                x
-            } else {
-                y
-            }
-        }
-        Some(order) => {
-            if order == prefers {
-                x
-            } else {
-                y
-            }
-        }
-    };
     let result = match op {
         A::Setp(compare) => return u64::from(holds(compare, x.partial_cmp(&y))),
         A::Add => x + y,
@@ -157,8 +133,8 @@ fn of_doubles(op: A, rounding: Rounding, [a, b, c]: [u64; 3]) -> u64 {
         A::Neg => -x,
         A::Abs => x.abs(),
         A::CopySign => y.copysign(x),
-        A::Min => number(x, y, Ordering::Less),
-        A::Max => number(x, y, Ordering::Greater),
+        A::Min => least(x, y),
+        A::Max => -least(-x, -y),
         _ => unreachable!("no such instruction is decoded for f64"),
     };
     result.to_bits()
@@ -197,31 +173,18 @@ fn extreme(op: A, rounding: Rounding, x: f32, y: f32) -> f32 {
         return NAN;
     }
     let [a, b] = if rounding.xorsign { [x.abs(), y.abs()] } else { [x, y] };
-    let result = if op == A::Min { least(a, b) } else { -least(-a, -b) };
+    if a.is_nan() && b.is_nan() {
+        return NAN;
+    }
+    let [a, b] = [a, b].map(f64::from);
+    let result = if op == A::Min { least(a, b) } else { -least(-a, -b) } as f32;
     if rounding.xorsign { result.copysign(x.signum() * y.signum()) } else { result }
 }
 
 /// The smaller one: of a NaN and a number the number, of zeros the negative one. PTX ISA, "min".
-fn least(x: f32, y: f32) -> f32 {
-    match x.partial_cmp(&y) {
-        Some(Ordering::Less) => x,
-        Some(Ordering::Greater) => y,
-        Some(Ordering::Equal) => {
-            if x.is_sign_negative() {
-                x
-            } else {
-                y
-            }
-        }
-        None if x.is_nan() && y.is_nan() => NAN,
-        None => {
-            if x.is_nan() {
-                y
-            } else {
-                x
-            }
-        }
-    }
+fn least(x: f64, y: f64) -> f64 {
+    let is_first = x < y || x == y && x.is_sign_negative() || y.is_nan() && !x.is_nan();
+    if is_first { x } else { y }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! PTX modules, as text: read, decoded, and run on the machine.
 //!
-//! [`Module::parse`] refuses what the machine does not know, by line, column and instruction. A [launch](Module::launch) of an entry
-//! runs as any other; reports name lines of the PTX.
+//! [`Module::parse`] refuses what the machine does not know, by line, column and instruction. A
+//! [launch](Module::launch) of an entry runs as any other; reports name lines of the PTX.
 
 mod arithmetic;
 mod blocks;
@@ -97,15 +97,15 @@ impl Module {
         })
     }
 
-    /// The same, with the lines of Rust that its own came from. Of those, `is_wrapper` says whether a place only wraps instructions:
-    /// reports and [sites](crate::Site) name the first place that does not.
+    /// The same, with the lines of Rust that its own came from. Of those, `is_wrapper` says whether a place
+    /// only wraps instructions: reports and [sites](crate::Site) name the first place that does not.
     #[must_use]
     pub fn with_lines(self, lines: Lines, is_wrapper: fn(&Place) -> bool) -> Self {
         Self { source: Arc::new(self.source.with_lines(lines, is_wrapper)), ..self }
     }
 
-    /// The instructions of an entry: whether each was executed, each backward branch taken, and each wait for an mbarrier made
-    /// for both parities.
+    /// The instructions of an entry: whether each was executed, each backward branch taken, and each wait for
+    /// an mbarrier made for both parities.
     #[must_use]
     pub fn covered(&self, entry: &Entry, coverage: &Coverage) -> Vec<Covered> {
         covered::covered(&entry.code(), &self.source, coverage.seen(entry.name()))
@@ -141,8 +141,9 @@ impl Module {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// A launch of an entry with these parameters: their bytes, one after another, each aligned as it is declared; of so many
-    /// bytes of dynamic shared memory beside what the entry declares. See [`Launch::dimensions`] for more than one.
+    /// A launch of an entry with these parameters: their bytes, one after another, each aligned as it is
+    /// declared; of so many bytes of dynamic shared memory beside what the entry declares. See
+    /// [`Launch::dimensions`] for more than one.
     ///
     /// # Panics
     ///

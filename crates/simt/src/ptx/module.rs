@@ -1,7 +1,8 @@
 //! Reads a PTX module: its entries, with the statements of their bodies.
 //!
-//! Read here is what every instruction has in common, guard, opcode and operands, with names resolved; what an opcode means is up to
-//! [`decode`](super::decode). PTX ISA, "Syntax", "State Spaces, Types, and Variables", "Directives".
+//! Read here is what every instruction has in common, guard, opcode and operands, with names resolved; what
+//! an opcode means is up to [`decode`](super::decode). PTX ISA, "Syntax", "State Spaces, Types, and
+//! Variables", "Directives".
 
 use std::collections::HashMap;
 

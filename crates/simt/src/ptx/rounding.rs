@@ -8,7 +8,8 @@ fn next(value: f64, up: bool) -> f64 {
     if up { value.next_up() } else { value.next_down() }
 }
 
-/// x + y, rounded to odd: where it is inexact its last bit is 1, so that any rounding to fewer bits is as if of the exact sum.
+/// x + y, rounded to odd: where it is inexact its last bit is 1, so that any rounding to fewer bits is as if
+/// of the exact sum.
 pub(super) fn odd_sum(x: f64, y: f64) -> f64 {
     let sum = x + y;
     // The error of the sum, exactly (Knuth's TwoSum).

@@ -19,7 +19,8 @@ pub(super) struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    /// `.extern .shared .align n .b8 name[];`, from behind `.extern`, or `.shared .align n .b8 name[m];`, from behind `.shared`.
+    /// `.extern .shared .align n .b8 name[];`, from behind `.extern`, or `.shared .align n .b8 name[m];`,
+    /// from behind `.shared`.
     pub(super) fn declare(&mut self, text: &mut Text<'a>, is_extern: bool) -> Result<(), Refused> {
         let before = text.clone();
         if is_extern && text.word("a declaration of shared memory")? != ".shared" {

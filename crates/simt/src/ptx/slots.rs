@@ -1,7 +1,7 @@
 //! Where a lane keeps its registers: a compiler's numbers are many, those that hold a value at one time few.
 //!
-//! Liveness by blocks (backwards, to a fixed point), then slots by linear scan (Poletto and Sarkar, 1999) over intervals that cover
-//! every place where the register is live.
+//! Liveness by blocks (backwards, to a fixed point), then slots by linear scan (Poletto and Sarkar, 1999)
+//! over intervals that cover every place where the register is live.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -132,7 +132,8 @@ fn intervals(code: &Code, blocks: &[Block]) -> Vec<Option<(usize, usize)>> {
             }
         }
     }
-    // Registers that a product reads are its own until a wait, which does not name them: nothing else gets their slots.
+    // Registers that a product reads are its own until a wait, which does not name them: nothing else gets
+    // their slots.
     for instruction in &code.instructions {
         if matches!(instruction.op, Operation::Wgmma(product) if product.in_registers) {
             let (first, _) = instruction.sources;

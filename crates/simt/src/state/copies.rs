@@ -9,7 +9,8 @@ use crate::memory::{Global, Tracked};
 pub(crate) struct Copies {
     /// Those that have moved no data yet, in order of issue.
     pub(crate) pending: Vec<Copy>,
-    /// The committed groups that are under way: their actors, none if empty, and the site of their first copy.
+    /// The committed groups that are under way: their actors, none if empty, and the site of their first
+    /// copy.
     pub(crate) groups: VecDeque<Option<Issued>>,
     /// Likewise the group that is not committed yet.
     pub(crate) open: Option<Issued>,

@@ -31,7 +31,8 @@ pub(crate) struct Lane {
     pub(crate) waits_for: Option<(usize, u32)>,
     /// Its latest acquire: site, address, and `Run::version` when it read.
     pub(crate) poll: Option<(u32, u64, u64)>,
-    /// What was published with the words that it has read relaxed, until a fence orders that before what follows.
+    /// What was published with the words that it has read relaxed, until a fence orders that before what
+    /// follows.
     pub(crate) observed: Option<View>,
     /// What its latest fence publishes with the words that it writes.
     pub(crate) fenced: Option<Rc<View>>,

@@ -4,7 +4,8 @@ use std::{rc::Rc, sync::Arc};
 
 use crate::{clock::View, source::Source, state::lane::LaneRef};
 
-/// The dimensions of a launch. CTAs are numbered cluster by cluster, x first; so are those of a cluster, and lanes.
+/// The dimensions of a launch. CTAs are numbered cluster by cluster, x first; so are those of a cluster, and
+/// lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) grid: [u32; 3],

@@ -10,8 +10,8 @@ pub(crate) const MBARRIER: usize = 8;
 /// mbarrier object").
 pub(crate) const MAX_COUNT: i64 = (1 << 20) - 1;
 
-/// An mbarrier, from its initialisation to the end of its CTA. One that was invalidated stays for its virtual lane, and may be
-/// initialised again.
+/// An mbarrier, from its initialisation to the end of its CTA. One that was invalidated stays for its virtual
+/// lane, and may be initialised again.
 pub(crate) struct Mbarrier {
     pub(crate) is_valid: bool,
     /// In shared memory.
@@ -24,7 +24,8 @@ pub(crate) struct Mbarrier {
     pub(crate) phase: u32,
     /// What its virtual lane counts: initialisations, and phases that are complete.
     pub(crate) epoch: u32,
-    /// The epoch that began when it was initialised: who knows that has seen a fence of the initialisation, or a phase.
+    /// The epoch that began when it was initialised: who knows that has seen a fence of the initialisation,
+    /// or a phase.
     pub(crate) born: u32,
     /// Of each lane of its CTA that used it, when and where it did so last.
     pub(crate) users: Vec<(u32, u32)>,
@@ -92,7 +93,8 @@ impl Arrive {
     pub(crate) const ONE: Self = Self { count: 1, bytes: 0, drops: false, is_incomplete: false };
 }
 
-/// The state that an arrival gives: the epoch before it, and the arrivals that were missing. Bit 63 tells it from other values.
+/// The state that an arrival gives: the epoch before it, and the arrivals that were missing. Bit 63 tells it
+/// from other values.
 pub(crate) fn state(mbarrier: &Mbarrier) -> u64 {
     1 << 63 | u64::from(mbarrier.pending) << 32 | u64::from(mbarrier.epoch)
 }

@@ -221,16 +221,3 @@ fn what_is_not_finite_stays_so() {
     assert_eq!(d[8 * 4], f32::MAX);
     assert_eq!(d[8 * 4 + 1], 65504.0);
 }
-
-/// Prints what a product takes: `cargo test -p fused-lora-simt wgmma -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time() {
-    let (a, b) = ([[0x3c; 32]; M], [[0x3c; 32]; 256]);
-    let mut d = vec![0f32; WARPGROUP * 128];
-    let start = std::time::Instant::now();
-    for _ in 0..1000 {
-        multiply(Types::F16, false, std::hint::black_box(&a), std::hint::black_box(&b), &mut d);
-    }
-    println!("{:?} for m64n256k16", start.elapsed() / 1000);
-}

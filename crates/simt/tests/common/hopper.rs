@@ -5,9 +5,8 @@ use fused_lora_simt::{Launch, Machine, Report, Schedule, Stats, Swizzle, TensorM
 use half::f16;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
-pub(crate) const SWIZZLES: [Swizzle; 4] = [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128];
-
-/// Runs one launch under 20 schedules and hands each outcome to `check`. `prepare` makes memory anew for each.
+/// Runs one launch under 20 schedules and hands each outcome to `check`. `prepare` makes memory anew for
+/// each.
 pub(crate) fn on_every_schedule<T>(
     prepare: impl Fn(&mut Machine) -> (T, Vec<Launch>),
     check: impl Fn(Result<Stats, Report>, &Machine, &T),
@@ -42,44 +41,15 @@ pub(crate) fn cluster_sync() {
     barrier_cluster_wait();
 }
 
-/// Which chunk of a line of 128 bytes lies at its eight places, line after line (the tables of PTX ISA,
-/// "Swizzling Modes").
-const LINES: [[u32; 8]; 8] = [
-    [0, 1, 2, 3, 4, 5, 6, 7],
-    [1, 0, 3, 2, 5, 4, 7, 6],
-    [2, 3, 0, 1, 6, 7, 4, 5],
-    [3, 2, 1, 0, 7, 6, 5, 4],
-    [4, 5, 6, 7, 0, 1, 2, 3],
-    [5, 4, 7, 6, 1, 0, 3, 2],
-    [6, 7, 4, 5, 2, 3, 0, 1],
-    [7, 6, 5, 4, 3, 2, 1, 0],
-];
-
-/// How many of [`LINES`] a swizzle repeats.
-fn lines(swizzle: Swizzle) -> u32 {
-    match swizzle {
-        Swizzle::None => 1,
-        Swizzle::B32 => 2,
-        Swizzle::B64 => 4,
-        Swizzle::B128 => 8,
-    }
+/// Row and column of accumulator `i` of this lane among its warpgroup's 64 rows (PTX ISA, "Register Fragments
+/// for wgmma.mma_async.m64nNk16", Figure 149).
+pub(crate) fn accumulator_place(i: usize) -> (u32, u32) {
+    let (warp, lane, i) = (thread_idx_x() / 32 % 4, thread_idx_x() % 32, i as u32);
+    (16 * warp + lane / 4 + if i % 4 < 2 { 0 } else { 8 }, i / 4 * 8 + lane % 4 * 2 + i % 2)
 }
 
-/// Where chunk `number` of a box lies from its beginning, which is a multiple of 1024.
-pub(crate) fn place(swizzle: Swizzle, number: u32) -> u32 {
-    let (line, chunk) = (number / 8, number % 8);
-    let places = LINES[(line % lines(swizzle)) as usize];
-    let place = places.iter().position(|&at| at == chunk).expect("each chunk has a place");
-    line * 128 + place as u32 * 16
-}
-
-/// Columns of a box whose rows are as long as the swizzle wants: 8 without one, for core matrices in one piece.
-pub(crate) fn columns(swizzle: Swizzle) -> u32 {
-    swizzle.span() / 2
-}
-
-/// The matrix descriptor of a K-major operand that tensor copies have placed in panels of [`columns`]: eight rows take
-/// eight spans.
+/// The matrix descriptor of a K-major operand that tensor copies have placed in panels as wide as the
+/// swizzle's span: eight rows take eight spans.
 pub(crate) fn descriptor(swizzle: Swizzle, start: u32, panel_bytes: u32) -> u64 {
     let mode = match swizzle {
         Swizzle::None => 0,

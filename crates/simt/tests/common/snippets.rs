@@ -27,12 +27,20 @@ const END: &str = "
     st.global.u32 [%at], %v;
     ret;";
 
-/// A module with one entry, which takes an address; `module` stands before it.
+/// The text of a module with one entry, which takes an address; `module` stands before it.
+fn text(module: &str, body: &str) -> String {
+    format!("{HEAD}{module}\n.visible .entry test(\n\t.param .u64 to\n)\n{{{BEGIN}{body}{END}\n}}\n")
+}
+
 pub(crate) fn parse(module: &str, body: &str) -> Result<Module, Refused> {
-    Module::parse(
-        "test.ptx",
-        &format!("{HEAD}{module}\n.visible .entry test(\n\t.param .u64 to\n)\n{{{BEGIN}{body}{END}\n}}\n"),
-    )
+    Module::parse("test.ptx", &text(module, body))
+}
+
+/// The line of a snippet's module that a part of its body begins in, from 1.
+pub(crate) fn line_of(body: &str, part: &str) -> u32 {
+    let text = text("", body);
+    let at = text.find(part).expect("it is there");
+    1 + text[..at].matches('\n').count() as u32
 }
 
 /// Runs a snippet on so many lanes under one schedule: the words that they leave.

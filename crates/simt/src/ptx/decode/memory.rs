@@ -21,7 +21,8 @@ struct Qualifiers<'a> {
     update: Option<Update>,
     vector: bool,
     non_coherent: bool,
-    /// Orders nothing, and says nothing of who sees it: a hint for caches, or what makes it an access like others.
+    /// Orders nothing, and says nothing of who sees it: a hint for caches, or what makes it an access like
+    /// others.
     is_weak: bool,
 }
 
@@ -86,7 +87,10 @@ pub(super) fn decode(name: &str, parts: &[&str], statement: &Statement<'_>) -> O
     let ty = Type::named(last).filter(|ty| ty.bits >= 8)?;
     let with = Qualifiers::read(qualifiers)?;
     let (space, bits) = (with.space(), ty.bits);
-    let is_vector = |operand: usize| matches!(statement.operands.get(operand), Some(Operand::List(list)) if list.len() > 1);
+    let is_vector = |operand: usize| {
+        let operand = statement.operands.get(operand);
+        matches!(operand, Some(Operand::List(list)) if list.len() > 1)
+    };
     // Parameters of calls are variables in local memory.
     let address = statement.operands.get(usize::from(name == "ld"));
     let is_of_call =

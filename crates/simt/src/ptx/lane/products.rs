@@ -10,8 +10,8 @@ use super::{
 use crate::{exec::wgmma::LaneStep, ops};
 
 impl Lane<'_> {
-    /// A register that a product under way adds to must not be touched before a wait covers it, one that it reads not be
-    /// written. PTX ISA, "Warpgroup".
+    /// A register that a product under way adds to must not be touched before a wait covers it, one that it
+    /// reads not be written. PTX ISA, "Warpgroup".
     pub(super) fn keep_off(&self, instruction: &Instruction) {
         let mark =
             |register: u16| if register == NONE { 0 } else { self.products.marks[usize::from(register)] };

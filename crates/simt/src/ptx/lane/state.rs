@@ -14,7 +14,8 @@ use crate::{coverage::Marks, ops, scheduler::with, site::Op as MachineOp};
 
 /// Where generic addresses of parameters start. Nothing else is there.
 pub(in crate::ptx) const PARAMETERS: u64 = 0x7000_0000_0000_0000;
-/// Where generic addresses of shared memory start. Not at a multiple of 2^32, so that one that is cut to 32 bits is nobody's.
+/// Where generic addresses of shared memory start. Not at a multiple of 2^32, so that one that is cut to 32
+/// bits is nobody's.
 pub(in crate::ptx) const GENERIC_SHARED: u64 = 0x6000_0000_4000_0000;
 /// Where generic addresses of local memory start, and those of the module's constants.
 pub(in crate::ptx) const GENERIC_LOCAL: u64 = 0x6400_0000_4000_0000;
