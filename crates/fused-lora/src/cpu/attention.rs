@@ -22,7 +22,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use super::{
     executor::{Executor, Rayon},
     kernel::{
-        Finish, Init, Input, Job, MicroKernel, Output, Pack, Segment, Storage, Tile, TileOf, Vector,
+        Ahead, Finish, Init, Input, Job, MicroKernel, Output, Pack, Segment, Storage, Tile, TileOf, Vector,
         exp::exp, levels::Level,
     },
     panels::Unit,
@@ -320,7 +320,7 @@ unsafe fn scores<K: Micro>(
         // SAFETY: a tile of keys that exist, and its rows of the scores.
         unsafe {
             let x = scratch.keys.as_ptr::<f32>().add((first_key + first) * head_dim);
-            let segment = Segment { x, w: scratch.queries.as_ptr(), steps: head_dim };
+            let segment = Segment { x, w: scratch.queries.as_ptr(), steps: head_dim, ahead: Ahead::NOTHING };
             let partial = scratch.scores.as_mut_ptr::<f32>().add(first * vectors * K::LANES);
             // All rows that the tile was packed with; what is beyond the last key is not read.
             let rows = (seq_len - first_key - first).min(K::MR);
@@ -348,7 +348,7 @@ unsafe fn weighted_values<K: Micro>(
         unsafe {
             let rows = (head_dim - first).min(K::MR);
             let x = scratch.values.as_ptr::<f32>().add(first * seq_len + first_key * rows);
-            let segment = Segment { x, w: scratch.weights.as_ptr(), steps: keys };
+            let segment = Segment { x, w: scratch.weights.as_ptr(), steps: keys, ahead: Ahead::NOTHING };
             let partial = scratch.out.as_mut_ptr::<f32>().add(first * vectors * K::LANES);
             K::run(rows, vectors, &sums::<K>(segment, init, partial));
         }

@@ -4,11 +4,6 @@ use std::ops::Range;
 
 use super::{kernel::MicroKernel, panels::steps};
 
-/// Bytes of packed x that a block of rows and K may have: with a panel of W, 96 KiB, they fit in an L2 of 512 KiB,
-/// and W is read from beyond it once in 64 rows (half a byte a cycle).
-const BLOCK_BYTES: usize = 256 << 10;
-/// Most rows of a block.
-const MC: usize = 64;
 /// A block of few rows is no longer than it has to be for its x to stay beside W in a small L2; a longer one saves
 /// f32 sums that go through memory between two.
 const FEW_ROWS_BYTES: usize = 64 << 10;
@@ -24,10 +19,10 @@ pub(crate) struct RowBlocks {
 }
 
 impl RowBlocks {
-    /// So many blocks, or as many more as keep each at [`MC`] rows, but no more than tiles.
+    /// So many blocks, or as many more as keep each at the kernel's most rows, but no more than tiles.
     pub(crate) fn new<M: MicroKernel>(rows: Range<usize>, at_least: usize) -> Self {
         let tiles = rows.len().div_ceil(M::MR);
-        let most = MC.div_ceil(M::MR);
+        let most = M::BLOCK[0].div_ceil(M::MR);
         let count = tiles.div_ceil(most).next_multiple_of(at_least.max(1)).min(tiles);
         Self { first: rows.start, end: rows.end, mr: M::MR, count }
     }
@@ -96,9 +91,8 @@ pub(crate) struct KBlock {
 impl KBlocks {
     /// For blocks of so many rows.
     pub(crate) fn new<M: MicroKernel>(k: usize, rows: usize) -> Self {
-        let unit = size_of::<M::X>();
-        let most = |bytes: usize, rows: usize| (bytes / unit / rows.max(1) * M::DEPTH).max(M::K_GRANULE);
-        let longest = most(BLOCK_BYTES, MC).max(most(FEW_ROWS_BYTES, rows));
+        let of_few_rows = FEW_ROWS_BYTES / size_of::<M::X>() / rows.max(1) * M::DEPTH;
+        let longest = M::BLOCK[1].max(of_few_rows);
         let size = k.div_ceil(k.div_ceil(longest)).next_multiple_of(M::K_GRANULE);
         Self { k, size, count: k.div_ceil(size) }
     }
@@ -158,7 +152,7 @@ mod tests {
                         assert!((range.start - blocks.first).is_multiple_of(mr), "{case}");
                         next = range.end;
                     }
-                    assert!(blocks.longest() < MC + mr && blocks.all().end == next, "{case}");
+                    assert!(blocks.longest() < L::Main::BLOCK[0] + mr && blocks.all().end == next, "{case}");
                 }
                 assert_eq!(next, rows, "{case}");
                 // The same number of whole tiles for each thread, and less than a tile more of them left over.

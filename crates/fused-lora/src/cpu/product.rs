@@ -109,7 +109,8 @@ impl<P: Kernels> Product<'_, P> {
             slot.block.reserve_h::<P>(rows.apart.longest(), self.lora);
         }
         // The blocks' own rows first, so that the odd ones' panels go with them.
-        let together = Together::new(self, rows.together, k_blocks, rows.apart.count, &mut workspace.shared);
+        let together =
+            Together::new(self, rows.together, k_blocks, rows.apart.count, threads, &mut workspace.shared);
         let failed = Failed::default();
         let stages = [together.packing(), together.shrinking(), rows.apart.count, together.panels_alone()];
         share(executor, slots, stages.iter().sum(), &failed, |ticket, slot| {
@@ -180,7 +181,7 @@ impl<P: Kernels> Product<'_, P> {
                 let to = h.target(lora.a, lora.scale);
                 let (k, rows) = (k.clone(), range.len());
                 let last = k.last;
-                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
+                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to, stride: 1 };
                 // SAFETY: h and its sums were reserved for these rows and A's panels, and are this slot's own.
                 unsafe {
                     (0..lora.a.count()).for_each(|p| sweep.run(p, at(h_sums, p)));
@@ -191,8 +192,15 @@ impl<P: Kernels> Product<'_, P> {
                 Expand { h: h.packed.cast_const(), b: lora.b }
             });
             let to = self.target().below(range.start);
-            let sweep =
-                Sweep::<P::Main> { rows: range.len(), x, k: k.clone(), panels: self.weight, expand, to };
+            let sweep = Sweep::<P::Main> {
+                rows: range.len(),
+                x,
+                k: k.clone(),
+                panels: self.weight,
+                expand,
+                to,
+                stride: 1,
+            };
             for p in 0..self.weight.count() {
                 // SAFETY: y has these rows, and only this ticket writes them; the sums are this slot's own.
                 unsafe {

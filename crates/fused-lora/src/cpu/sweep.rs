@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     blocks::{KBlock, KBlocks},
     kernel::{
-        Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Tile, levels::Kernels,
+        Ahead, Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Tile, levels::Kernels,
         store::Store,
     },
     panels::{Panels, steps},
@@ -23,6 +23,8 @@ pub(crate) struct Sweep<'a, M: MicroKernel> {
     pub(crate) expand: Option<Expand<'a, M::X>>,
     /// From the block's first row on.
     pub(crate) to: Target<M::Out>,
+    /// Which panel after this one comes next: it is fetched meanwhile.
+    pub(crate) stride: usize,
 }
 
 /// Where a sweep writes, from its first row and the weight's first row on.
@@ -107,15 +109,30 @@ impl<M: MicroKernel> Sweep<'_, M> {
         let (column, vectors) = (self.panels.first_column(p), self.panels.vectors(p));
         let (w, base_steps) = (self.panels.at::<M::W>(p, range.start / M::DEPTH), steps::<M>(range.len()));
         let store_by_kernel = to.finishing.is_none();
+        let tiles = self.rows.div_ceil(M::MR);
+        let step_bytes = vectors * M::LANES * size_of::<M::W>();
+        let next = p + self.stride;
+        let ahead = |t: usize| match tiles {
+            // Few rows: what this very loop is about to load.
+            1 => Ahead { from: w.cast::<u8>().wrapping_add(STREAM), stride: step_bytes },
+            // Each tile fetches its part of the next panel, as many bytes with each step.
+            _ if next < self.panels.count() => {
+                let from = self.panels.at::<M::W>(next, range.start / M::DEPTH).cast::<u8>();
+                let stride = step_bytes.div_ceil(tiles);
+                Ahead { from: from.wrapping_add(t * base_steps * stride), stride }
+            }
+            _ => Ahead::NOTHING,
+        };
         for (t, row) in (0..self.rows).step_by(M::MR).enumerate() {
             // SAFETY: the caller's contract; tile t of either packed block lies inside it.
             unsafe {
                 let tile = Tile {
-                    base: Segment { x: self.x.add(row * base_steps), w, steps: base_steps },
+                    base: Segment { x: self.x.add(row * base_steps), w, steps: base_steps, ahead: ahead(t) },
                     expand: expand.map_or(Segment::EMPTY, |(h, w, steps)| Segment {
                         x: h.add(row * steps),
                         w,
                         steps,
+                        ahead: Ahead::NOTHING,
                     }),
                     init: match (first, to.addend.is_none()) {
                         (true, true) => Init::Zero,
@@ -144,6 +161,9 @@ impl<M: MicroKernel> Sweep<'_, M> {
         }
     }
 }
+
+/// Bytes between what is loaded and what is prefetched where W comes from memory at its full rate.
+const STREAM: usize = 4096;
 
 /// Elements of a tile's f32 sums.
 pub(crate) const fn tile_len<M: MicroKernel>() -> usize {
@@ -221,5 +241,5 @@ pub(crate) fn expand_alone<'a, P: Kernels>(
     expand: Expand<'a, <P::Main as MicroKernel>::X>,
     to: Target<<P::Main as MicroKernel>::Out>,
 ) -> Sweep<'a, P::Expand> {
-    Sweep { rows, x: expand.h, k: KBlocks::rest(expand.b.k()), panels: expand.b, expand: None, to }
+    Sweep { rows, x: expand.h, k: KBlocks::rest(expand.b.k()), panels: expand.b, expand: None, to, stride: 1 }
 }

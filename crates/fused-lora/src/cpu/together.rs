@@ -22,6 +22,8 @@ pub(crate) struct Together<'a, P: Kernels> {
     k_blocks: KBlocks,
     /// Blocks of other rows that these are shared out to; 0 if there are none.
     hosts: usize,
+    /// They take panels in turn, more or less.
+    threads: usize,
     x: Shared<<P::Main as MicroKernel>::X>,
     h: HBlock<P>,
     packed: Gate,
@@ -37,6 +39,7 @@ impl<'a, P: Kernels> Together<'a, P> {
         rows: RowBlocks,
         k_blocks: KBlocks,
         hosts: usize,
+        threads: usize,
         memory: &mut Block,
     ) -> Self {
         let count = rows.all().len();
@@ -47,6 +50,7 @@ impl<'a, P: Kernels> Together<'a, P> {
             rows,
             k_blocks,
             hosts,
+            threads,
             x: Shared(memory.x.as_mut_ptr()),
             h: memory.h_block::<P>(),
             packed: Gate::new(0),
@@ -110,7 +114,7 @@ impl<'a, P: Kernels> Together<'a, P> {
             for k in self.k_blocks.iter() {
                 let to = self.h.target(lora.a, lora.scale).below(first);
                 let x = self.at(&k, first).cast_const();
-                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
+                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to, stride: 1 };
                 // SAFETY: x is packed; h was reserved for all rows, and this panel's columns are this ticket's.
                 unsafe { sweep.run(panel, partial) };
             }
@@ -176,7 +180,15 @@ impl<'a, P: Kernels> Together<'a, P> {
         let (first, rows) = self.block(block);
         let x = self.at(&k, first).cast_const();
         let expand = if k.last { self.expand(first) } else { None };
-        Sweep { rows, x, k, panels: self.product.weight, expand, to: self.target(block) }
+        Sweep {
+            rows,
+            x,
+            k,
+            panels: self.product.weight,
+            expand,
+            to: self.target(block),
+            stride: self.threads,
+        }
     }
 
     fn target(&self, block: usize) -> Target<OutOf<P>> {

@@ -23,6 +23,12 @@ impl Vector for Ymm {
     const LANES: usize = 8;
 
     #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        // SAFETY: a hint, for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the trait's contract.
         Self(unsafe { _mm256_set1_ps(value) })

@@ -24,6 +24,12 @@ impl Vector for Zmm {
     const LANES: usize = 16;
 
     #[inline(always)]
+    unsafe fn prefetch(from: *const u8) {
+        // SAFETY: a hint, for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the trait's contract.
         Self(unsafe { _mm512_set1_ps(value) })

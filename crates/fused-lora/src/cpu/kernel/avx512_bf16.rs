@@ -91,6 +91,7 @@ impl<Out: Storage> MicroKernel for Dot<Out> {
     const MR: usize = 8;
     const NV: usize = 3;
     const DEPTH: usize = 2;
+    const BLOCK: [usize; 2] = [64, 2048];
 
     #[inline]
     unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {

@@ -50,10 +50,26 @@ pub(crate) struct Segment<X, W> {
     pub(crate) w: *const W,
     /// Of [`MicroKernel::DEPTH`] elements of K each.
     pub(crate) steps: usize,
+    pub(crate) ahead: Ahead,
 }
 
 impl<X, W> Segment<X, W> {
-    pub(crate) const EMPTY: Self = Self { x: std::ptr::null(), w: std::ptr::null(), steps: 0 };
+    pub(crate) const EMPTY: Self =
+        Self { x: std::ptr::null(), w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
+}
+
+/// What is brought into the second-level cache meanwhile: a part of the panel that comes next. Without it the first
+/// tile of a panel waits for memory and the others do not use it.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// Any address; nothing is read there.
+    pub(crate) from: *const u8,
+    /// Bytes that go with a step.
+    pub(crate) stride: usize,
+}
+
+impl Ahead {
+    pub(crate) const NOTHING: Self = Self { from: std::ptr::null(), stride: 0 };
 }
 
 /// Where the accumulators start.
@@ -188,6 +204,9 @@ pub(crate) trait MicroKernel: 'static {
     const NV: usize;
     /// Elements of K in a step.
     const DEPTH: usize;
+    /// Most rows of a block of x, and the longest K block of such a block, in elements. Packed, it is read from the
+    /// second-level cache once for each panel, and W is read from beyond it once for each block.
+    const BLOCK: [usize; 2] = [64, 1024];
     /// K is padded with zeros to a multiple of so many elements.
     const K_GRANULE: usize = Self::DEPTH;
 
@@ -379,6 +398,10 @@ where
     }
 }
 
+/// Rows from which on a K loop has more to compute than to load, at every level. It then prefetches one line in a
+/// step; with fewer rows, all that a step loads.
+const FULL: usize = 6;
+
 /// The K loop over one segment.
 ///
 /// # Safety
@@ -394,6 +417,10 @@ unsafe fn steps<S: Step, const R: usize, const V: usize>(
         for k in 0..segment.steps {
             let x = segment.x.add(k * R);
             let w = segment.w.add(k * V * S::Vector::LANES);
+            let ahead = segment.ahead.from.wrapping_add(k * segment.ahead.stride);
+            unroll!(v < (if R < FULL { V } else { 1 }) => {
+                S::Vector::prefetch(ahead.wrapping_add(v * S::Vector::LANES * size_of::<S::W>()));
+            });
             let mut panel = [S::load(w); V];
             unroll!(v < V => {
                 panel[v] = S::load(w.add(v * S::Vector::LANES));

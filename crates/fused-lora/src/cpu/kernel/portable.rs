@@ -25,6 +25,9 @@ impl Vector for Lanes {
     const LANES: usize = LANES;
 
     #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([value; LANES])
     }

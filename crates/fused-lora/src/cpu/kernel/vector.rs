@@ -14,6 +14,8 @@ const MAX_LANES: usize = 16;
 #[allow(clippy::missing_safety_doc, missing_docs, reason = "one contract for all: the trait's")]
 pub(crate) trait Vector: Copy {
     const LANES: usize;
+    /// Of a line of memory into the second-level cache, if the CPU wants to. Any address will do.
+    unsafe fn prefetch(from: *const u8);
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
