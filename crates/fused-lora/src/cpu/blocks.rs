@@ -57,16 +57,13 @@ pub(crate) struct Rows {
     pub(crate) together: RowBlocks,
 }
 
-/// With fewer rows than this for each thread, threads do all rows together, and share columns.
-const MIN_ROWS_PER_THREAD: usize = 32;
-
 impl Rows {
     pub(crate) fn new<M: MicroKernel>(rows: usize, threads: usize) -> Self {
         let apart = if threads == 1 {
             rows
         } else {
             let each = rows / M::MR / threads * M::MR;
-            if each < MIN_ROWS_PER_THREAD { 0 } else { each * threads }
+            if each < M::APART { 0 } else { each * threads }
         };
         Self { apart: RowBlocks::new::<M>(0..apart, threads), together: RowBlocks::new::<M>(apart..rows, 1) }
     }
@@ -86,6 +83,12 @@ pub(crate) struct KBlock {
     pub(crate) range: Range<usize>,
     pub(crate) first: bool,
     pub(crate) last: bool,
+}
+
+/// The steps of a panel that a K block is.
+pub(crate) fn steps_of<M: MicroKernel>(k: &KBlock) -> Range<usize> {
+    let first = k.range.start / M::DEPTH;
+    first..first + steps::<M>(k.range.len())
 }
 
 impl KBlocks {

@@ -37,6 +37,8 @@ unsafe impl Plain for f16 {}
 unsafe impl Plain for bf16 {}
 // SAFETY: as above.
 unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl Plain for u8 {}
 
 impl Buffer {
     /// Room for an array of these dimensions.

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use half::{bf16, f16};
 use ndarray::ArrayView2;
 use rayon::prelude::*;
@@ -53,6 +55,15 @@ pub(crate) struct Panels {
     /// The most columns of a panel.
     nr: usize,
     lanes: usize,
+    /// Bytes of a unit.
+    unit: usize,
+}
+
+/// A run of steps of a panel, as memory to be fetched.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes {
+    pub(crate) from: *const u8,
+    pub(crate) len: usize,
 }
 
 impl Panels {
@@ -62,7 +73,8 @@ impl Panels {
         let (rows, k) = weight.dim();
         let (nr, steps) = (M::NV * M::LANES, steps::<M>(k));
         let mut data = Buffer::zeroed::<U>(&[rows.next_multiple_of(M::LANES), steps]);
-        let panels = Self { data: Buffer::default(), rows, k, steps, nr, lanes: M::LANES };
+        let panels =
+            Self { data: Buffer::default(), rows, k, steps, nr, lanes: M::LANES, unit: size_of::<U>() };
         if k > 0 {
             let slices = data.as_mut_slice::<U>().par_chunks_mut(nr * steps).take(panels.count());
             slices.enumerate().for_each(|(p, panel)| {
@@ -98,8 +110,18 @@ impl Panels {
         p * self.nr
     }
 
+    /// These steps of panel `p`; none if there is no such panel.
+    pub(crate) fn bytes(&self, p: usize, steps: Range<usize>) -> Option<Bytes> {
+        (p < self.count()).then(|| {
+            let width = self.vectors(p) * self.lanes * self.unit;
+            let before = p * self.nr * self.steps * self.unit + steps.start * width;
+            Bytes { from: self.data.as_ptr::<u8>().wrapping_add(before), len: steps.len() * width }
+        })
+    }
+
     /// Step `step` of panel `p`, whose units are U.
     pub(crate) fn at<U: Plain>(&self, p: usize, step: usize) -> *const U {
+        debug_assert_eq!(self.unit, size_of::<U>());
         let offset = p * self.nr * self.steps + step * self.vectors(p) * self.lanes;
         assert!(p < self.count() && step < self.steps && offset < self.data.len::<U>());
         // SAFETY: just checked.

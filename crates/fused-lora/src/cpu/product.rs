@@ -21,14 +21,14 @@
 
 use super::{
     adapter::Packed,
-    blocks::{KBlocks, Rows as RowShare},
+    blocks::{KBlock, KBlocks, Rows as RowShare, steps_of},
     buffer::Buffer,
     executor::{Executor, Serial},
     kernel::{
         Finishing, Input, MicroKernel,
         levels::{Alone, Kernels, OutOf},
     },
-    panels::Panels,
+    panels::{Bytes, Panels},
     parallel::{Failed, share},
     sweep::{Expand, Sweep, Target, pack_rows, sums_len},
     together::Together,
@@ -175,42 +175,47 @@ impl<P: Kernels> Product<'_, P> {
         for k in k_blocks.iter() {
             let only = k.first && k.last;
             let at = |sums: *mut f32, p: usize| if only { sums } else { sums.wrapping_add(p * one_panel) };
+            let steps = steps_of::<P::Main>(&k);
+            let first_of_w = self.weight.bytes(0, steps.clone());
+            let first = self.lora.map_or(first_of_w, |lora| lora.a.bytes(0, steps.clone()));
             // SAFETY: rows and k lie inside x, and the slot was reserved for that many rows and steps.
-            unsafe { pack_rows::<P::Main, P::In>(self.x, range.clone(), k.range.clone(), x) };
+            unsafe { pack_rows::<P::Main, P::In>(self.x, range.clone(), k.range.clone(), x, first) };
             let expand = self.lora.map(|lora| {
                 let to = h.target(lora.a, lora.scale);
                 let (k, rows) = (k.clone(), range.len());
                 let last = k.last;
-                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to, stride: 1 };
+                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
                 // SAFETY: h and its sums were reserved for these rows and A's panels, and are this slot's own.
                 unsafe {
-                    (0..lora.a.count()).for_each(|p| sweep.run(p, at(h_sums, p)));
+                    for p in 0..lora.a.count() {
+                        let next = lora.a.bytes(p + 1, steps.clone());
+                        sweep.run(p, at(h_sums, p), [next.or(first_of_w), None]);
+                    }
                     if last {
-                        h.pack(rows, lora.b);
+                        h.pack(0..rows, lora.b);
                     }
                 }
                 Expand { h: h.packed.cast_const(), b: lora.b }
             });
             let to = self.target().below(range.start);
-            let sweep = Sweep::<P::Main> {
-                rows: range.len(),
-                x,
-                k: k.clone(),
-                panels: self.weight,
-                expand,
-                to,
-                stride: 1,
-            };
+            let sweep =
+                Sweep::<P::Main> { rows: range.len(), x, k: k.clone(), panels: self.weight, expand, to };
             for p in 0..self.weight.count() {
                 // SAFETY: y has these rows, and only this ticket writes them; the sums are this slot's own.
                 unsafe {
-                    sweep.run(p, at(y_sums, p));
+                    sweep.run(p, at(y_sums, p), self.panel_bytes(p + 1, &k));
                     if guests.contains(&p) {
                         together.guest(p, &k, guest_sums, p - guests.start, failed);
                     }
                 }
             }
         }
+    }
+
+    /// Panel `p` of W in this K block, and of B if it goes with it, to be fetched.
+    pub(crate) fn panel_bytes(&self, p: usize, k: &KBlock) -> [Option<Bytes>; 2] {
+        let b = self.lora.filter(|_| k.last).and_then(|lora| lora.b.bytes(p, 0..lora.b.steps()));
+        [self.weight.bytes(p, steps_of::<P::Main>(k)), b]
     }
 
     /// All of y.

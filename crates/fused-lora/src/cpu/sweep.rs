@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::{
     blocks::{KBlock, KBlocks},
     kernel::{
-        Ahead, Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Tile, levels::Kernels,
-        store::Store,
+        Ahead, Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Tile, Vector,
+        levels::Kernels, store::Store,
     },
-    panels::{Panels, steps},
+    panels::{Bytes, Panels, steps},
     view::{Rows, RowsMut},
 };
 
@@ -23,8 +23,6 @@ pub(crate) struct Sweep<'a, M: MicroKernel> {
     pub(crate) expand: Option<Expand<'a, M::X>>,
     /// From the block's first row on.
     pub(crate) to: Target<M::Out>,
-    /// Which panel after this one comes next: it is fetched meanwhile.
-    pub(crate) stride: usize,
 }
 
 /// Where a sweep writes, from its first row and the weight's first row on.
@@ -92,7 +90,8 @@ impl<X> Clone for Expand<'_, X> {
 impl<X> Copy for Expand<'_, X> {}
 
 impl<M: MicroKernel> Sweep<'_, M> {
-    /// Takes the block through panel `p`.
+    /// Takes the block through panel `p`, and fetches what is needed `next` meanwhile: a panel, and B's that goes with
+    /// it.
     ///
     /// # Safety
     ///
@@ -102,28 +101,32 @@ impl<M: MicroKernel> Sweep<'_, M> {
     /// - `partial` has room for the f32 sums of the block's tiles, and nobody else touches it from the first K block
     ///   to the last.
     /// - Nobody else touches the panel's columns in `to.y` meanwhile.
-    pub(crate) unsafe fn run(&self, p: usize, partial: *mut f32) {
+    pub(crate) unsafe fn run(&self, p: usize, partial: *mut f32, next: [Option<Bytes>; 2]) {
         let KBlock { range, first, last } = &self.k;
         let to = &self.to;
         let expand = self.expand.filter(|_| *last).map(|Expand { h, b }| (h, b.at::<M::B>(p, 0), b.steps()));
         let (column, vectors) = (self.panels.first_column(p), self.panels.vectors(p));
         let (w, base_steps) = (self.panels.at::<M::W>(p, range.start / M::DEPTH), steps::<M>(range.len()));
         let store_by_kernel = to.finishing.is_none();
-        let tiles = self.rows.div_ceil(M::MR);
-        let step_bytes = vectors * M::LANES * size_of::<M::W>();
-        let next = p + self.stride;
-        let ahead = |t: usize| match tiles {
-            // Few rows: what this very loop is about to load.
-            1 => Ahead { from: w.cast::<u8>().wrapping_add(STREAM), stride: step_bytes },
-            // Each tile fetches its part of the next panel, as many bytes with each step.
-            _ if next < self.panels.count() => {
-                let from = self.panels.at::<M::W>(next, range.start / M::DEPTH).cast::<u8>();
-                let stride = step_bytes.div_ceil(tiles);
-                Ahead { from: from.wrapping_add(t * base_steps * stride), stride }
-            }
-            _ => Ahead::NOTHING,
+        let height = tile_height::<M>(self.rows);
+        let tiles = self.rows.div_ceil(height);
+        // Each tile fetches its part, as many bytes with each step.
+        let part = |bytes: Option<Bytes>, t: usize, steps: usize| {
+            bytes.map_or(Ahead::NOTHING, |Bytes { from, len }| {
+                let stride = len.div_ceil(tiles * steps.max(1));
+                Ahead { from: from.wrapping_add(t * steps * stride), stride }
+            })
         };
-        for (t, row) in (0..self.rows).step_by(M::MR).enumerate() {
+        // Of a panel that nothing has fetched, the first tile fetches what it is about to load itself.
+        let ahead = |t: usize| match next[0] {
+            Some(_) if tiles > 1 => part(next[0], t, base_steps),
+            _ if t > 0 => Ahead::NOTHING,
+            _ => Ahead {
+                from: w.cast::<u8>().wrapping_add(STREAM),
+                stride: vectors * M::LANES * size_of::<M::W>(),
+            },
+        };
+        for (t, row) in (0..self.rows).step_by(height).enumerate() {
             // SAFETY: the caller's contract; tile t of either packed block lies inside it.
             unsafe {
                 let tile = Tile {
@@ -132,7 +135,7 @@ impl<M: MicroKernel> Sweep<'_, M> {
                         x: h.add(row * steps),
                         w,
                         steps,
-                        ahead: Ahead::NOTHING,
+                        ahead: part(next[1], t, steps),
                     }),
                     init: match (first, to.addend.is_none()) {
                         (true, true) => Init::Zero,
@@ -150,7 +153,7 @@ impl<M: MicroKernel> Sweep<'_, M> {
                         bias: if to.bias.is_null() { to.bias } else { to.bias.add(column) },
                     },
                 };
-                let rows = (self.rows - row).min(M::MR);
+                let rows = (self.rows - row).min(height);
                 M::run(rows, vectors, &tile);
                 if *last && !store_by_kernel {
                     let finishing = &to.finishing.at(row, column);
@@ -165,6 +168,12 @@ impl<M: MicroKernel> Sweep<'_, M> {
 /// Bytes between what is loaded and what is prefetched where W comes from memory at its full rate.
 const STREAM: usize = 4096;
 
+/// Rows of a block's tiles: as many tiles as it needs, equally high but for the last one. A tile of few rows loads as
+/// much of W as one of many.
+pub(crate) fn tile_height<M: MicroKernel>(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(M::MR).max(1))
+}
+
 /// Elements of a tile's f32 sums.
 pub(crate) const fn tile_len<M: MicroKernel>() -> usize {
     M::MR * M::NV * M::LANES
@@ -175,7 +184,7 @@ pub(crate) const fn sums_len<M: MicroKernel>(rows: usize) -> usize {
     rows.div_ceil(M::MR) * tile_len::<M>()
 }
 
-/// Packs a block of rows, tile by tile: `[tile][step][rows of the tile]`.
+/// Packs a block of rows, these, tile by tile: `[tile][step][rows of the tile]`. Fetches what is needed next.
 ///
 /// # Safety
 ///
@@ -185,18 +194,27 @@ pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
     rows: Range<usize>,
     k: Range<usize>,
     packed: *mut M::X,
+    next: Option<Bytes>,
 ) {
     debug_assert!(rows.end <= x.rows && k.end <= x.columns);
     let steps = steps::<M>(k.len());
-    for row in rows.clone().step_by(M::MR) {
+    let height = tile_height::<M>(rows.len());
+    let part = next.map_or(0, |next| next.len.div_ceil(rows.len().div_ceil(height)));
+    for (t, row) in rows.clone().step_by(height).enumerate() {
         // SAFETY: the caller's contract; the level's instructions were found when the layer was made.
         unsafe {
+            for line in (t * part..(t + 1) * part).step_by(LINE) {
+                M::Vector::prefetch(next.map_or(std::ptr::null(), |next| next.from.wrapping_add(line)));
+            }
             let from = x.ptr.offset(row as isize * x.ld).add(k.start);
             let to = packed.add((row - rows.start) * steps);
-            M::pack(from, x.ld, (rows.end - row).min(M::MR), k.len(), to);
+            M::pack(from, x.ld, (rows.end - row).min(height), k.len(), to);
         }
     }
 }
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
 /// h of a block of rows, from the shrink's output to what the expand reads.
 pub(crate) struct HBlock<P: Kernels> {
@@ -209,23 +227,26 @@ pub(crate) struct HBlock<P: Kernels> {
 }
 
 impl<P: Kernels> HBlock<P> {
-    /// Packs `rows` rows of h for the expand.
+    /// Packs a block of h, these rows, for the expand.
     ///
     /// # Safety
     ///
     /// All three have room for so many rows, h has been written, and nobody else touches them.
-    pub(crate) unsafe fn pack(&self, rows: usize, b: &Panels) {
+    pub(crate) unsafe fn pack(&self, rows: Range<usize>, b: &Panels) {
         let columns = b.k();
         // SAFETY: the caller's contract.
         unsafe {
             let ptr = if P::SPLIT {
-                P::split_h(rows, columns / 3, self.h, self.split);
+                let rank = columns / 3;
+                let to = self.split.add(rows.start * columns);
+                P::split_h(rows.len(), rank, self.h.add(rows.start * 2 * rank), to);
                 self.split.cast_const()
             } else {
                 self.h.cast_const().cast()
             };
-            let h = Rows { ptr, ld: columns as isize, rows, columns };
-            pack_rows::<P::Main, P::Wide>(h, 0..rows, 0..columns, self.packed);
+            let h = Rows { ptr, ld: columns as isize, rows: rows.end, columns };
+            let to = self.packed.add(rows.start * b.steps());
+            pack_rows::<P::Main, P::Wide>(h, rows, 0..columns, to, None);
         }
     }
 
@@ -241,5 +262,5 @@ pub(crate) fn expand_alone<'a, P: Kernels>(
     expand: Expand<'a, <P::Main as MicroKernel>::X>,
     to: Target<<P::Main as MicroKernel>::Out>,
 ) -> Sweep<'a, P::Expand> {
-    Sweep { rows, x: expand.h, k: KBlocks::rest(expand.b.k()), panels: expand.b, expand: None, to, stride: 1 }
+    Sweep { rows, x: expand.h, k: KBlocks::rest(expand.b.k()), panels: expand.b, expand: None, to }
 }

@@ -11,7 +11,7 @@ use super::{
     panels::steps,
     parallel::{Failed, Gate, Shared},
     product::Product,
-    sweep::{Expand, HBlock, Sweep, Target, expand_alone, pack_rows, sums_len},
+    sweep::{Expand, HBlock, Sweep, Target, expand_alone, pack_rows, sums_len, tile_height},
     workspace::Block,
 };
 
@@ -22,7 +22,6 @@ pub(crate) struct Together<'a, P: Kernels> {
     k_blocks: KBlocks,
     /// Blocks of other rows that these are shared out to; 0 if there are none.
     hosts: usize,
-    /// They take panels in turn, more or less.
     threads: usize,
     x: Shared<<P::Main as MicroKernel>::X>,
     h: HBlock<P>,
@@ -62,7 +61,12 @@ impl<'a, P: Kernels> Together<'a, P> {
 
     /// Tickets that pack x: one for each tile and K block.
     pub(crate) fn packing(&self) -> usize {
-        self.rows.all().len().div_ceil(P::Main::MR) * self.k_blocks.count
+        self.rows.count * self.tiles() * self.k_blocks.count
+    }
+
+    /// Most tiles of a block.
+    fn tiles(&self) -> usize {
+        self.rows.longest().div_ceil(P::Main::MR)
     }
 
     /// Tickets that shrink: one for each panel of A.
@@ -94,13 +98,15 @@ impl<'a, P: Kernels> Together<'a, P> {
     ///
     /// As [`Product::run`]; each ticket once.
     pub(crate) unsafe fn pack(&self, ticket: usize) {
-        let all = self.rows.all();
-        let (tile, k) = (ticket / self.k_blocks.count, ticket % self.k_blocks.count);
-        let k = self.k_blocks.block(k);
-        let first = tile * P::Main::MR;
-        let rows = all.start + first..(all.start + first + P::Main::MR).min(all.end);
-        // SAFETY: rows and k lie inside x; no two tickets write the same tile of the same K block.
-        unsafe { pack_rows::<P::Main, P::In>(self.product.x, rows, k.range.clone(), self.at(&k, first)) };
+        let (tile, k) = (ticket / self.k_blocks.count, self.k_blocks.block(ticket % self.k_blocks.count));
+        let (block, tile) = (self.rows.range(tile / self.tiles()), tile % self.tiles());
+        let height = tile_height::<P::Main>(block.len());
+        let rows = block.start + tile * height..(block.start + (tile + 1) * height).min(block.end);
+        if !rows.is_empty() {
+            let to = self.at(&k, rows.start - self.rows.all().start);
+            // SAFETY: rows and k lie inside x; no two tickets write the same tile of the same K block.
+            unsafe { pack_rows::<P::Main, P::In>(self.product.x, rows, k.range, to, None) };
+        }
         self.packed.pass(|| ());
     }
 
@@ -114,13 +120,17 @@ impl<'a, P: Kernels> Together<'a, P> {
             for k in self.k_blocks.iter() {
                 let to = self.h.target(lora.a, lora.scale).below(first);
                 let x = self.at(&k, first).cast_const();
-                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to, stride: 1 };
+                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
                 // SAFETY: x is packed; h was reserved for all rows, and this panel's columns are this ticket's.
-                unsafe { sweep.run(panel, partial) };
+                unsafe { sweep.run(panel, partial, [None; 2]) };
             }
         }
-        // SAFETY: all of h has been written before the last ticket passes.
-        self.shrunk.pass(|| unsafe { self.h.pack(self.rows.all().len(), lora.b) });
+        self.shrunk.pass(|| {
+            for (first, rows) in (0..self.rows.count).map(|block| self.block(block)) {
+                // SAFETY: all of h has been written before the last ticket passes.
+                unsafe { self.h.pack(first..first + rows, lora.b) };
+            }
+        });
     }
 
     /// A ticket of one panel and one block of rows, neighbours of a panel following each other.
@@ -138,13 +148,17 @@ impl<'a, P: Kernels> Together<'a, P> {
         for k in self.k_blocks.iter() {
             let last = k.last && !late;
             // SAFETY: the caller's contract; these rows of this panel's columns are this ticket's own.
-            unsafe { self.sweep(block, KBlock { last, ..k }).run(panel, partial) };
+            unsafe {
+                // Threads take panels in turn, more or less.
+                let next = self.product.panel_bytes(panel + self.threads, &k);
+                self.sweep(block, KBlock { last, ..k }).run(panel, partial, next);
+            }
         }
         if late && self.shrunk.wait(failed) {
             let (first, rows) = self.block(block);
             let expand = self.expand(first).expect("what is late is an adapter");
             // SAFETY: as above; h is ready, and `partial` holds the base product's sums.
-            unsafe { expand_alone::<P>(rows, expand, self.target(block)).run(panel, partial) };
+            unsafe { expand_alone::<P>(rows, expand, self.target(block)).run(panel, partial, [None; 2]) };
         }
     }
 
@@ -164,8 +178,8 @@ impl<'a, P: Kernels> Together<'a, P> {
             partial = sums.wrapping_add(index * sums_len::<P::Main>(self.rows.all().len()));
         }
         for block in 0..self.rows.count {
-            // SAFETY: the caller's contract.
-            unsafe { self.sweep(block, k.clone()).run(p, partial) };
+            // SAFETY: the caller's contract. The host fetches panels for both.
+            unsafe { self.sweep(block, k.clone()).run(p, partial, [None; 2]) };
             partial = partial.wrapping_add(sums_len::<P::Main>(self.block(block).1));
         }
     }
@@ -180,15 +194,7 @@ impl<'a, P: Kernels> Together<'a, P> {
         let (first, rows) = self.block(block);
         let x = self.at(&k, first).cast_const();
         let expand = if k.last { self.expand(first) } else { None };
-        Sweep {
-            rows,
-            x,
-            k,
-            panels: self.product.weight,
-            expand,
-            to: self.target(block),
-            stride: self.threads,
-        }
+        Sweep { rows, x, k, panels: self.product.weight, expand, to: self.target(block) }
     }
 
     fn target(&self, block: usize) -> Target<OutOf<P>> {

@@ -26,7 +26,7 @@ use half::bf16;
 use ndarray::ArrayView2;
 
 use super::{
-    Ahead, Finish, Finishing, Init, Job, MicroKernel, Pack, Storage, TileOf, Vector,
+    Finish, Finishing, Init, Job, MicroKernel, Pack, Storage, TileOf, Vector,
     avx512::{self, Zmm},
     avx512_bf16::Pair,
     levels::{Kernels, Level, is_split, pack_bf16},
@@ -80,6 +80,7 @@ impl<Out: Storage> MicroKernel for Tiles<Out> {
     const K_GRANULE: usize = DEPTH;
     // Half a MiB: CPUs with AMX have 2 MiB of L2. Of 64 rows a panel of W would have to come from memory in 3 µs.
     const BLOCK: [usize; 2] = [256, 1024];
+    const APART: usize = 64;
 
     unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {
         let mut sums = Sums([0.0; 4 * TILE * TILE]);
@@ -97,8 +98,14 @@ impl<Out: Storage> MicroKernel for Tiles<Out> {
                     at.cast_const()
                 }
             };
-            let segments = [tile.base, tile.expand].map(|s| [s.x.addr(), s.w.addr(), s.steps * 2 / DEPTH]);
-            products(rows, vectors, segments, tile.base.ahead, from, at);
+            let segments = [tile.base, tile.expand].map(|segment| Run {
+                x: segment.x.addr(),
+                w: segment.w.addr(),
+                steps: segment.steps * 2 / DEPTH,
+                ahead: segment.ahead.from.addr(),
+                step_ahead: segment.ahead.stride * (DEPTH / 2),
+            });
+            products(rows, vectors, segments, from, at);
             if tile.finish == Finish::Output {
                 let finishing = &Finishing::NONE;
                 avx512::vectorize(Store { rows, vectors, sums: at, output: &tile.output, finishing });
@@ -157,8 +164,10 @@ struct Config {
 #[repr(C)]
 struct Arguments {
     config: Config,
+    /// Of the segment that runs.
+    step_ahead: usize,
     /// The expand; its steps are zeroed when it begins.
-    second: [usize; 3],
+    second: Run,
     /// Where sums start; null for zero.
     from: *const f32,
     to: *mut f32,
@@ -168,6 +177,17 @@ struct Arguments {
     /// From step to step.
     step_x: usize,
     step_w: usize,
+}
+
+/// A run of the loop: addresses, and steps of 32 elements of K.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Run {
+    x: usize,
+    w: usize,
+    steps: usize,
+    /// What is prefetched, and how many bytes further it is in each step.
+    ahead: usize,
     step_ahead: usize,
 }
 
@@ -175,12 +195,11 @@ struct Arguments {
 ///
 /// # Safety
 ///
-/// As [`MicroKernel::run`]; a segment is the addresses of x and w and the number of its steps.
+/// As [`MicroKernel::run`].
 unsafe fn products(
     rows: usize,
     vectors: usize,
-    [[x, w, steps], second]: [[usize; 3]; 2],
-    ahead: Ahead,
+    [Run { x, w, steps, ahead, step_ahead }, second]: [Run; 2],
     from: *const f32,
     to: *mut f32,
 ) {
@@ -196,6 +215,7 @@ unsafe fn products(
     let stride = vectors * ROW;
     let mut arguments = Arguments {
         config,
+        step_ahead,
         second,
         from,
         to,
@@ -203,7 +223,6 @@ unsafe fn products(
         half_sums: halves[0] * stride,
         step_x: rows * ROW,
         step_w: TILE * stride,
-        step_ahead: ahead.stride * (DEPTH / 2),
     };
     /// The loop for one number of tiles: `lower`, there is a second half of the rows; `right`, there is a second
     /// vector of columns.
@@ -244,10 +263,13 @@ unsafe fn products(
                 "jnz 3b",
                 "4:",
                 // The expand; then no more.
-                "mov {x}, [{args} + {SECOND}]",
-                "mov {w}, [{args} + {SECOND} + 8]",
-                "mov {steps}, [{args} + {SECOND} + 16]",
-                "mov qword ptr [{args} + {SECOND} + 16], 0",
+                "mov {x}, [{args} + {SECOND_X}]",
+                "mov {w}, [{args} + {SECOND_W}]",
+                "mov {ahead}, [{args} + {SECOND_AHEAD}]",
+                "mov {t}, [{args} + {SECOND_STEP_AHEAD}]",
+                "mov [{args} + {STEP_AHEAD}], {t}",
+                "mov {steps}, [{args} + {SECOND_STEPS}]",
+                "mov qword ptr [{args} + {SECOND_STEPS}], 0",
                 "test {steps}, {steps}",
                 "jnz 3b",
                 "mov {t}, [{args} + {TO}]",
@@ -266,8 +288,12 @@ unsafe fn products(
                 stride = in(reg) stride,
                 row = in(reg) ROW,
                 t = out(reg) _,
-                ahead = inout(reg) ahead.from => _,
-                SECOND = const offset_of!(Arguments, second),
+                ahead = inout(reg) ahead => _,
+                SECOND_X = const offset_of!(Arguments, second.x),
+                SECOND_W = const offset_of!(Arguments, second.w),
+                SECOND_STEPS = const offset_of!(Arguments, second.steps),
+                SECOND_AHEAD = const offset_of!(Arguments, second.ahead),
+                SECOND_STEP_AHEAD = const offset_of!(Arguments, second.step_ahead),
                 FROM = const offset_of!(Arguments, from),
                 TO = const offset_of!(Arguments, to),
                 HALF_X = const offset_of!(Arguments, half_x),

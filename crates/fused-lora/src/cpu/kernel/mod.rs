@@ -207,6 +207,9 @@ pub(crate) trait MicroKernel: 'static {
     /// Most rows of a block of x, and the longest K block of such a block, in elements. Packed, it is read from the
     /// second-level cache once for each panel, and W is read from beyond it once for each block.
     const BLOCK: [usize; 2] = [64, 1024];
+    /// With fewer rows than this for each thread, threads do all rows together: memory could not deliver W to all of
+    /// them in time.
+    const APART: usize = 32;
     /// K is padded with zeros to a multiple of so many elements.
     const K_GRANULE: usize = Self::DEPTH;
 
