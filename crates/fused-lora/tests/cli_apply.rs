@@ -5,8 +5,9 @@ mod support;
 
 use std::fs;
 
-use fused_lora::cpu::Simd;
+use fused_lora::{DType, cpu::Simd};
 use ndarray::{Array2, Axis};
+use safetensors::SafeTensors;
 use serde_json::json;
 use support::{
     A, B, CASES, Tensor,
@@ -25,21 +26,22 @@ fn base_product(case: &Case) -> Array2<f32> {
     read_matrix(&case.input, "x").dot(&read_matrix(&case.base, "proj.weight").t())
 }
 
+/// What each type promises for the PEFT cases, whose x and W are f16: rounded to bf16, or as they are.
+const TYPES: [(DType, f64); 3] =
+    [(DType::F16, TOLERANCE), (DType::Bf16, 8.0 * TOLERANCE), (DType::F32, 1e-6)];
+
 #[test]
-fn agrees_with_peft_at_every_simd_level() {
-    for name in CASES {
-        let expected = expected(name);
-        for simd in Simd::available() {
+fn agrees_with_peft_in_every_type_at_every_simd_level() {
+    for (name, simd) in
+        CASES.into_iter().flat_map(|name| Simd::available().into_iter().map(move |s| (name, s)))
+    {
+        for (dtype, tolerance) in TYPES {
             for strategy in ["fused", "unfused"] {
                 let case = Case::new(name);
-                let output = case
-                    .command(&["--strategy", strategy])
-                    .env("FUSED_LORA_SIMD", simd.name())
-                    .output()
-                    .unwrap();
-                assert_success(&output);
-                let error = relative_error(&read_matrix(&case.output, "y"), &expected);
-                assert!(error <= TOLERANCE, "{name}, {simd}, {strategy}: {error:e}");
+                let mut command = case.command(&["--strategy", strategy, "--dtype", dtype.name()]);
+                assert_success(&command.env("FUSED_LORA_SIMD", simd.name()).output().unwrap());
+                let error = relative_error(&read_matrix(&case.output, "y"), &expected(name));
+                assert!(error <= tolerance, "{name}, {dtype}, {simd}, {strategy}: {error:e}");
             }
         }
     }
@@ -86,19 +88,29 @@ fn data_may_begin_at_any_byte() {
     }
 }
 
+/// y is computed in the type of W, whatever x is, and written in it.
 #[test]
-fn base_and_input_may_be_f32_or_bf16() {
-    for convert in [Tensor::f32, Tensor::bf16] {
+fn the_type_is_that_of_the_base() {
+    for (convert, of_x, dtype, tolerance) in [
+        (Tensor::f32 as fn(&Array2<f32>) -> Tensor, Tensor::bf16 as fn(&Array2<f32>) -> Tensor, "F32", 1e-6),
+        (Tensor::bf16, Tensor::f32, "BF16", 8.0 * TOLERANCE),
+        (Tensor::f16, Tensor::f32, "F16", TOLERANCE),
+    ] {
         let case = Case::new("r10");
         let weight = read_matrix(&case.base, "proj.weight");
         // Few enough bits for bf16, so that the expected y is the same for both.
         let x = read_matrix(&case.input, "x").mapv(|v| (v * 4.0).round() / 4.0);
         let weight = weight.mapv(|v| (v * 64.0).round() / 64.0);
         fs::write(&case.base, safetensors_bytes(&[("proj.weight", convert(&weight))])).unwrap();
-        fs::write(&case.input, safetensors_bytes(&[("x", convert(&x))])).unwrap();
+        fs::write(&case.input, safetensors_bytes(&[("x", of_x(&x))])).unwrap();
         assert_success(&case.apply(&["--strategy", "base"]));
         let error = relative_error(&read_matrix(&case.output, "y"), &x.dot(&weight.t()));
-        assert!(error <= TOLERANCE, "{error:e}");
+        assert!(error <= tolerance, "{dtype}: {error:e}");
+        let bytes = fs::read(&case.output).unwrap();
+        assert_eq!(
+            format!("{:?}", SafeTensors::deserialize(&bytes).unwrap().tensor("y").unwrap().dtype()),
+            dtype
+        );
     }
 }
 

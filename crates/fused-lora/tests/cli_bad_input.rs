@@ -25,6 +25,12 @@ const OLD: &[u8] = b"what was there before";
 /// Spoils a case of rank 10 with `spoil` and expects the error to contain every one of `parts`.
 #[track_caller]
 fn refused(spoil: impl Fn(&mut Case), parts: &[&str]) {
+    refused_with(&[], spoil, parts);
+}
+
+/// As [`refused`], of a command with these options.
+#[track_caller]
+fn refused_with(options: &[&str], spoil: impl Fn(&mut Case), parts: &[&str]) {
     for old in [None, Some(OLD)] {
         let mut case = Case::new("r10");
         if let Some(old) = old {
@@ -33,7 +39,7 @@ fn refused(spoil: impl Fn(&mut Case), parts: &[&str]) {
         let first_output = case.output.clone();
         spoil(&mut case);
         let before = case.files();
-        let output = case.apply(&[]);
+        let output = case.apply(options);
         let error = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(output.stdout.is_empty());
@@ -88,7 +94,7 @@ fn refused_tensor(name: &str, tensor: impl Fn(&Case) -> Tensor, parts: &[&str]) 
         (_, tensor) => put(&file_of(case, name), &[(name, tensor)]),
     };
     let names = [file.file_name().unwrap().to_str().unwrap(), &format!("{name:?}")];
-    refused(spoil, &[&names[..], parts].concat());
+    refused_with(&["--dtype", "f16"], spoil, &[&names[..], parts].concat());
 }
 
 /// A tensor of the case with one value set.

@@ -16,6 +16,16 @@ fn missing() -> PathBuf {
     PathBuf::from("no-such-folder/libcuda.so.1")
 }
 
+/// What a GPU's kernels cannot compute is computed on the CPU, and said, or refused where a GPU was asked for.
+#[test]
+fn other_types_than_f16_are_computed_on_the_cpu() {
+    let case = Case::new("r10");
+    let output = case.command_anywhere(&["--dtype", "bf16"]).output().unwrap();
+    assert!(output.status.success() && stderr(&output).contains("compute in f16, not in bf16"), "{output:?}");
+    let output = case.command_anywhere(&["--dtype", "f32", "--device", "cuda"]).output().unwrap();
+    assert!(!output.status.success() && stderr(&output).contains("give --dtype f16"), "{output:?}");
+}
+
 #[test]
 fn auto_falls_back_to_the_cpu_and_says_so() {
     for more in [&[][..], &["--device", "auto"]] {

@@ -7,7 +7,7 @@
 //! let file = LoraFile::open("my-adapter".as_ref())?;
 //! for module in file.modules() {
 //!     let lora = file.load(module)?;
-//!     let adapter = Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?;
+//!     let adapter: Adapter = Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?;
 //!     println!("{module}: rank {}", adapter.rank());
 //! }
 //! # Ok(())
@@ -38,6 +38,9 @@ pub use tensors::{HeaderError, TensorError, TensorFile, TensorProblem};
 use config::Config;
 use modules::{Modules, bad};
 use normalise::Overflow;
+use tensors::Matrix;
+
+use crate::problem::DType;
 
 /// The configuration's file name in an adapter folder.
 pub const CONFIG_NAME: &str = "adapter_config.json";
@@ -92,7 +95,7 @@ impl LoraFile {
         [&self.config.file, self.tensors.path()]
     }
 
-    /// Reads the adapter of `module`.
+    /// Reads the adapter of `module` as f16.
     ///
     /// # Errors
     ///
@@ -100,6 +103,42 @@ impl LoraFile {
     /// tensors of another type than f16, bf16 or f32, with NaN or infinite elements, or with values that f16
     /// cannot represent.
     pub fn load(&self, module: &str) -> Result<LoraWeights, PeftError> {
+        let ([name_a, name_b], scale) = self.linear(module)?;
+        let a = self.tensors.matrix(&name_a)?;
+        let b = self.tensors.matrix(&name_b)?;
+        normalise::to_f16(a, b, scale).map_err(|Overflow { of_a, value, magnitude }| {
+            let problem = LoraProblem::Overflow { value, scale, magnitude };
+            bad(&self.tensors, if of_a { &name_a } else { &name_b }, problem)
+        })
+    }
+
+    /// Reads the adapter of `module` as f32, which holds every f16 and every bf16.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), but no value is too large.
+    pub fn load_f32(&self, module: &str) -> Result<LoraWeights<f32>, PeftError> {
+        let (names, scale) = self.linear(module)?;
+        let [a, b] = names.map(|name| match self.tensors.matrix(&name) {
+            Ok(Matrix::F16(matrix)) => Ok(matrix.mapv(f32::from)),
+            Ok(Matrix::F32(matrix)) => Ok(matrix),
+            Err(error) => Err(error),
+        });
+        Ok(LoraWeights { a: a?, b: b?, scale: scale as f32 })
+    }
+
+    /// The element types of A and B of `module` in the file.
+    ///
+    /// # Errors
+    ///
+    /// A module that is missing or is not a linear layer; tensors of another type than f16, bf16 or f32.
+    pub fn dtypes(&self, module: &str) -> Result<[DType; 2], PeftError> {
+        let [a, b] = self.modules.linear(module, &self.tensors)?.map(|name| self.tensors.dtype(&name));
+        Ok([a?, b?])
+    }
+
+    /// The names of A and B, whose shapes fit the configuration, and the scale.
+    fn linear(&self, module: &str) -> Result<([String; 2], f64), PeftError> {
         let [name_a, name_b] = self.modules.linear(module, &self.tensors)?;
         let a_shape = self.tensors.matrix_shape(&name_a)?;
         let b_shape = self.tensors.matrix_shape(&name_b)?;
@@ -111,12 +150,6 @@ impl LoraFile {
             }
         }
         let scale = self.config.scale(module)?;
-
-        let a = self.tensors.matrix(&name_a)?;
-        let b = self.tensors.matrix(&name_b)?;
-        normalise::to_f16(a, b, scale).map_err(|Overflow { of_a, value, magnitude }| {
-            let problem = LoraProblem::Overflow { value, scale, magnitude };
-            bad(&self.tensors, if of_a { &name_a } else { &name_b }, problem)
-        })
+        Ok(([name_a, name_b], scale))
     }
 }

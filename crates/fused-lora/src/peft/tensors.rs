@@ -15,6 +15,8 @@ use half::{bf16, f16};
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
+use crate::{element::Element, problem::DType};
+
 /// The safetensors format allows no longer header.
 const MAX_HEADER_LEN: u64 = 100_000_000;
 /// The header's length, a little-endian u64, opens the file.
@@ -105,9 +107,11 @@ pub enum TensorProblem {
         /// The element's index.
         index: Vec<usize>,
     },
-    /// A finite element is too large for f16.
-    #[error("overflows f16: it holds {value:e} at {index:?}")]
+    /// A finite element is too large for the type that it is read as.
+    #[error("overflows {to}: it holds {value:e} at {index:?}")]
     Overflow {
+        /// The type that it is read as.
+        to: DType,
         /// The first such element's value.
         value: f32,
         /// The element's index.
@@ -193,27 +197,42 @@ impl TensorFile {
         self.metadata.info(tensor).is_some()
     }
 
-    /// Reads a matrix. f16 is read unchanged, bf16 and f32 are rounded; a finite value that rounds to
-    /// infinity is an error.
+    /// The element type of a tensor.
     ///
     /// # Errors
     ///
-    /// The tensor is missing, does not have two dimensions, has a dimension of size 0, is of another type, or
-    /// overflows.
-    pub fn f16_matrix(&self, tensor: &str) -> Result<Array2<f16>, TensorError> {
+    /// The tensor is missing, or is of another type than f16, bf16 and f32.
+    pub fn dtype(&self, tensor: &str) -> Result<DType, TensorError> {
+        match self.info(tensor)?.dtype {
+            Dtype::F16 => Ok(DType::F16),
+            Dtype::BF16 => Ok(DType::Bf16),
+            Dtype::F32 => Ok(DType::F32),
+            // Derived from the format's own names, so `F8_E5M2` reads here as it does in the file.
+            other => Err(self.bad(tensor, TensorProblem::DType { dtype: format!("{other:?}") })),
+        }
+    }
+
+    /// Reads a matrix as `T`. What T cannot hold exactly is rounded; a finite value that rounds to infinity is an
+    /// error.
+    ///
+    /// # Errors
+    ///
+    /// The tensor is missing, does not have two dimensions, has a dimension of size 0, is of another type than f16,
+    /// bf16 and f32, or overflows.
+    pub fn read_matrix<T: Element>(&self, tensor: &str) -> Result<Array2<T>, TensorError> {
         let shape = self.matrix_shape(tensor)?;
-        let elements = self.f16_elements(tensor)?;
+        let elements = self.rounded(tensor)?;
         Ok(Array2::from_shape_vec(shape, elements).expect("the header was checked: shape and data agree"))
     }
 
-    /// Reads a vector, under the rules of [`f16_matrix`](Self::f16_matrix).
+    /// Reads a vector, under the rules of [`read_matrix`](Self::read_matrix).
     ///
     /// # Errors
     ///
-    /// The errors of [`f16_matrix`](Self::f16_matrix), for one dimension.
-    pub fn f16_vector(&self, tensor: &str) -> Result<Array1<f16>, TensorError> {
+    /// The errors of [`read_matrix`](Self::read_matrix), for one dimension.
+    pub fn read_vector<T: Element>(&self, tensor: &str) -> Result<Array1<T>, TensorError> {
         self.checked_shape(tensor, 1)?;
-        Ok(Array1::from_vec(self.f16_elements(tensor)?))
+        Ok(Array1::from_vec(self.rounded(tensor)?))
     }
 
     /// The shape of a matrix without a zero-sized dimension, without reading its data.
@@ -249,34 +268,27 @@ impl TensorFile {
         Err(self.bad(tensor, TensorProblem::NotFinite { value, index: self.index(tensor, flat) }))
     }
 
-    fn f16_elements(&self, tensor: &str) -> Result<Vec<f16>, TensorError> {
-        let wide = match self.elements(tensor)? {
-            Elements::F16(elements) => return Ok(elements),
-            Elements::F32(elements) => elements,
-        };
-        let mut rounded = Vec::with_capacity(wide.len());
-        for (flat, value) in wide.into_iter().enumerate() {
-            let narrow = f16::from_f32(value);
-            if narrow.is_infinite() && value.is_finite() {
+    fn rounded<T: Element>(&self, tensor: &str) -> Result<Vec<T>, TensorError> {
+        let round = |(flat, value): (usize, f32)| {
+            let narrow = T::from_f32(value);
+            if narrow.to_f32().is_infinite() && value.is_finite() {
                 let index = self.index(tensor, flat);
-                return Err(self.bad(tensor, TensorProblem::Overflow { value, index }));
+                return Err(self.bad(tensor, TensorProblem::Overflow { to: T::DTYPE, value, index }));
             }
-            rounded.push(narrow);
+            Ok(narrow)
+        };
+        match self.elements(tensor)? {
+            Elements::F16(elements) => elements.iter().map(|v| v.to_f32()).enumerate().map(round).collect(),
+            Elements::F32(elements) => elements.into_iter().enumerate().map(round).collect(),
         }
-        Ok(rounded)
     }
 
     fn elements(&self, tensor: &str) -> Result<Elements, TensorError> {
         let info = self.info(tensor)?;
-        match info.dtype {
-            Dtype::F16 => Ok(Elements::F16(decode(&self.bytes(info)?, f16::from_le_bytes))),
-            Dtype::BF16 => Ok(Elements::F32(decode(&self.bytes(info)?, |b| bf16::from_le_bytes(b).to_f32()))),
-            Dtype::F32 => Ok(Elements::F32(decode(&self.bytes(info)?, f32::from_le_bytes))),
-            _ => {
-                // Derived from the format's own names, so `F8_E5M2` reads here as it does in the file.
-                let dtype = format!("{:?}", info.dtype);
-                Err(self.bad(tensor, TensorProblem::DType { dtype }))
-            }
+        match self.dtype(tensor)? {
+            DType::F16 => Ok(Elements::F16(decode(&self.bytes(info)?, f16::from_le_bytes))),
+            DType::Bf16 => Ok(Elements::F32(decode(&self.bytes(info)?, |b| bf16::from_le_bytes(b).to_f32()))),
+            DType::F32 => Ok(Elements::F32(decode(&self.bytes(info)?, f32::from_le_bytes))),
         }
     }
 

@@ -89,7 +89,7 @@ pub(crate) fn shift_data(bytes: &[u8], pad: usize) -> Vec<u8> {
     shifted
 }
 
-/// A matrix of f16 or f32 out of a file.
+/// A matrix of f16, bf16 or f32 out of a file.
 pub(crate) fn read_matrix(path: &Path, name: &str) -> Array2<f32> {
     let bytes = fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -97,6 +97,9 @@ pub(crate) fn read_matrix(path: &Path, name: &str) -> Array2<f32> {
     let values: Vec<f32> = match view.dtype() {
         Dtype::F16 => {
             view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+        }
+        Dtype::BF16 => {
+            view.data().chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
         }
         Dtype::F32 => {
             view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()

@@ -6,15 +6,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fused_lora::{
-    Strategy,
-    peft::{CONFIG_NAME, LoraFile, LoraWeights, TensorFile, WEIGHTS_NAME},
+    DType, Element, Strategy,
+    peft::{CONFIG_NAME, LoraFile, PeftError, TensorFile, WEIGHTS_NAME},
 };
-use half::f16;
+use half::{bf16, f16};
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    device::{self, Choice, Job},
+    device::{self, Choice, Job, Lora, OnDevice},
     level::Level,
     output::Output,
 };
@@ -26,8 +26,8 @@ const OUTPUT: &str = "y";
 
 /// Apply one module of a PEFT adapter, with its base layer, to an input.
 ///
-/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias in f16 with f32 sums. bf16 and f32 tensors are converted to f16;
-/// values that f16 cannot hold are an error.
+/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums, in the element type of W unless told otherwise: x, W and the
+/// bias are converted to it, and values that it cannot hold are an error. An adapter in f32 stays f32, but for f16.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Safetensors file of the base model, with `<MODULE>.weight` [N, K] ([K, N] if the adapter says
@@ -43,14 +43,17 @@ pub(crate) struct Args {
     /// Safetensors file with the input `x` [M, K]
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Safetensors file to write `y` [M, N] to, as f16; it appears whole or not at all
+    /// Safetensors file to write `y` [M, N] to, in the type that it is computed in; it appears whole or not at all
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// How base and adapter are put together; `base` leaves the adapter out
     #[arg(long, default_value = Strategy::Fused.name(), value_parser = strategies())]
     strategy: Strategy,
+    /// Element type to compute in: f16, bf16 or f32 [default: that of `<MODULE>.weight`]
+    #[arg(long, value_name = "TYPE", value_parser = dtypes())]
+    dtype: Option<DType>,
     /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says),
-    /// `cpu`, `cuda:0`, `cuda:1`, ...
+    /// `cpu`, `cuda:0`, `cuda:1`, ...; GPUs compute in f16 alone
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
     #[command(flatten)]
@@ -59,6 +62,10 @@ pub(crate) struct Args {
 
 fn strategies() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).try_map(|name| name.parse::<Strategy>())
+}
+
+fn dtypes() -> impl TypedValueParser<Value = DType> {
+    PossibleValuesParser::new(DType::ALL.map(DType::name)).try_map(|name| name.parse::<DType>())
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -73,11 +80,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let output = Output::check(&args.output, &inputs)?;
 
     let lora_file = LoraFile::open(&args.adapter)?;
-    let lora = lora_file.load(&args.module)?;
-    let base = Base::read(args, &lora, lora_file.fan_in_fan_out())?;
-    let x = input(args, &base)?;
+    let base = TensorFile::open(&args.base)?;
+    let weight = format!("{}.weight", args.module);
+    // The adapter first: a module that it does not have is not looked for in the base.
+    lora_file.dtypes(&args.module)?;
+    match args.dtype.map_or_else(|| base.dtype(&weight), Ok)? {
+        DType::Bf16 => apply::<bf16>(args, &lora_file, &base, &output, Lora::unrounded),
+        DType::F32 => apply::<f32>(args, &lora_file, &base, &output, Lora::unrounded),
+        _ => apply::<f16>(args, &lora_file, &base, &output, Lora::of_f16),
+    }
+}
 
-    let Base { weight, bias } = base;
+fn apply<T: OnDevice>(
+    args: &Args,
+    lora_file: &LoraFile,
+    base: &TensorFile,
+    output: &Output,
+    load: impl Fn(&LoraFile, &str) -> Result<Lora<T>, PeftError>,
+) -> Result<()> {
+    let lora = load(lora_file, &args.module)?;
+    let Base { weight, bias } = Base::read(args, base, lora.sizes(), lora_file.fan_in_fan_out())?;
+    let x = input(args, &weight)?;
     let (strategy, level) = (args.strategy, &args.level);
     let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy, level };
     let outcome = device::run(&job, args.device)?;
@@ -87,11 +110,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     output.write(&serialise(&outcome.y)?)?;
     if io::stderr().is_terminal() {
-        let (m, n, k, rank) = (x.nrows(), outcome.y.ncols(), x.ncols(), lora.a.nrows());
-        let (strategy, by) = (args.strategy, &outcome.by);
+        let ([n, k, rank], m) = (lora.sizes(), x.nrows());
+        let (strategy, by, dtype) = (args.strategy, &outcome.by, T::DTYPE);
         let _ = writeln!(
             io::stderr(),
-            "{}: M {m}, N {n}, K {k}, rank {rank}, {strategy}, {by}: {OUTPUT} is in {}",
+            "{}: M {m}, N {n}, K {k}, rank {rank}, {dtype}, {strategy}, {by}: {OUTPUT} is in {}",
             args.module,
             args.output.display()
         );
@@ -100,19 +123,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// The layer as the base model has it.
-struct Base {
+struct Base<T> {
     /// `[N, K]`, whichever way round the file has it.
-    weight: Array2<f16>,
-    bias: Option<Array1<f16>>,
+    weight: Array2<T>,
+    bias: Option<Array1<T>>,
 }
 
-impl Base {
-    fn read(args: &Args, lora: &LoraWeights, fan_in_fan_out: bool) -> Result<Base> {
-        let file = TensorFile::open(&args.base)?;
+impl<T: Element> Base<T> {
+    fn read(args: &Args, file: &TensorFile, [n, k, _]: [usize; 3], fan_in_fan_out: bool) -> Result<Self> {
         let (weight_name, bias_name) = (format!("{}.weight", args.module), format!("{}.bias", args.module));
 
-        let stored = file.f16_matrix(&weight_name)?;
-        let (n, k) = (lora.b.nrows(), lora.a.ncols());
+        let stored = file.read_matrix(&weight_name)?;
         let expected = if fan_in_fan_out { (k, n) } else { (n, k) };
         if stored.dim() != expected {
             let hint = match (stored.dim() == (expected.1, expected.0), fan_in_fan_out) {
@@ -131,7 +152,7 @@ impl Base {
         }
         let weight = if fan_in_fan_out { stored.t().as_standard_layout().into_owned() } else { stored };
 
-        let bias = file.contains(&bias_name).then(|| file.f16_vector(&bias_name)).transpose()?;
+        let bias = file.contains(&bias_name).then(|| file.read_vector::<T>(&bias_name)).transpose()?;
         if let Some(bias) = bias.as_ref().filter(|bias| bias.len() != n) {
             bail!(
                 "{}: tensor {bias_name:?} has {} elements, but {weight_name:?} gives {n}",
@@ -143,9 +164,9 @@ impl Base {
     }
 }
 
-fn input(args: &Args, base: &Base) -> Result<Array2<f16>> {
-    let x = TensorFile::open(&args.input)?.f16_matrix(INPUT)?;
-    let k = base.weight.ncols();
+fn input<T: Element>(args: &Args, weight: &Array2<T>) -> Result<Array2<T>> {
+    let x = TensorFile::open(&args.input)?.read_matrix(INPUT)?;
+    let k = weight.ncols();
     if x.ncols() != k {
         bail!(
             "{}: tensor {INPUT:?} has {} columns, but module {:?} of {} takes {k}",
@@ -158,8 +179,13 @@ fn input(args: &Args, base: &Base) -> Result<Array2<f16>> {
     Ok(x)
 }
 
-fn serialise(y: &Array2<f16>) -> Result<Vec<u8>> {
-    let bytes: Vec<u8> = y.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let view = TensorView::new(Dtype::F16, y.shape().to_vec(), &bytes)?;
+fn serialise<T: Element>(y: &Array2<T>) -> Result<Vec<u8>> {
+    let values = y.iter().map(|v| v.to_f32());
+    let (dtype, bytes): (_, Vec<u8>) = match T::DTYPE {
+        DType::Bf16 => (Dtype::BF16, values.flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect()),
+        DType::F32 => (Dtype::F32, values.flat_map(f32::to_le_bytes).collect()),
+        _ => (Dtype::F16, values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect()),
+    };
+    let view = TensorView::new(dtype, y.shape().to_vec(), &bytes)?;
     safetensors::serialize([(OUTPUT, view)], None).context("cannot serialise y")
 }

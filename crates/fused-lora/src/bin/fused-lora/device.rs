@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use fused_lora::{AdapterElement, Element};
 use half::f16;
 use ndarray::Array2;
 
@@ -13,7 +14,7 @@ mod job;
 pub(crate) use cuda::facts;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::gpu;
-pub(crate) use job::Job;
+pub(crate) use job::{Job, Lora};
 
 /// `--device`
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,21 +26,38 @@ pub(crate) enum Choice {
 }
 
 /// What came of it.
-pub(crate) struct Outcome {
-    pub(crate) y: Array2<f16>,
+pub(crate) struct Outcome<T> {
+    pub(crate) y: Array2<T>,
     /// What computed it: `avx512`, `cuda:0, NVIDIA H100, fused_64x64 × …`.
     pub(crate) by: String,
     /// Why not a CUDA device, where one was to be tried.
     pub(crate) fell_back: Option<String>,
 }
 
+/// An element type, and how CUDA device number so and so computes a job of it: y, and what computed it.
+pub(crate) trait OnDevice: Element + AdapterElement<Self> {
+    fn on_device(job: &Job<'_, Self>, _: u32) -> Result<(Array2<Self>, String)> {
+        let _ = job;
+        bail!("the GPU's kernels compute in f16, not in {}: give --dtype f16, or --device cpu", Self::DTYPE)
+    }
+}
+
+impl OnDevice for f16 {
+    fn on_device(job: &Job<'_, f16>, ordinal: u32) -> Result<(Array2<f16>, String)> {
+        cuda::forward(job, ordinal)
+    }
+}
+
+impl OnDevice for half::bf16 {}
+impl OnDevice for f32 {}
+
 /// Computes y where `choice` says.
-pub(crate) fn run(job: &Job<'_>, choice: Choice) -> Result<Outcome> {
+pub(crate) fn run<T: OnDevice>(job: &Job<'_, T>, choice: Choice) -> Result<Outcome<T>> {
     let of = |(y, by)| Outcome { y, by, fell_back: None };
     match choice {
         Choice::Cpu => job.on_cpu().map(of),
-        Choice::Cuda(ordinal) => cuda::forward(job, ordinal).map(of),
-        Choice::Auto => match cuda::forward(job, 0) {
+        Choice::Cuda(ordinal) => T::on_device(job, ordinal).map(of),
+        Choice::Auto => match T::on_device(job, 0) {
             Ok(outcome) => Ok(of(outcome)),
             Err(reason) => Ok(Outcome { fell_back: Some(format!("{reason:#}")), ..job.on_cpu().map(of)? }),
         },

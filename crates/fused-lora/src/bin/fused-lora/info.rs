@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use fused_lora::cpu::Simd;
+use fused_lora::{DType, cpu::Simd};
 use serde_json::{Value, json};
 
 use crate::{device, level::Level, machine};
@@ -34,11 +34,16 @@ fn facts(level: &Level) -> Result<Vec<(String, Value)>> {
     let simd = level.simd()?;
     let chosen_by = level.asked()?.map_or("best available", |_| "--simd or FUSED_LORA_SIMD");
     let available: Vec<_> = Simd::available().into_iter().map(Simd::name).collect();
+    let serving: serde_json::Map<_, _> = DType::ALL
+        .into_iter()
+        .map(|dtype| (dtype.name().to_owned(), json!(simd.serving(dtype).name())))
+        .collect();
     let mut facts = vec![
         ("version", json!(env!("CARGO_PKG_VERSION"))),
         ("simd", json!(simd.name())),
         ("simd-chosen-by", json!(chosen_by)),
         ("simd-available", json!(available)),
+        ("simd-serving", json!(serving)),
         ("threads", json!(rayon::current_num_threads())),
     ];
     if let Some(model) = machine::cpu_model() {

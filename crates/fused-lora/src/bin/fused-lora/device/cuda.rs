@@ -1,4 +1,4 @@
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use fused_lora::cuda::{
     Adapter, Buffer, Device, Gpu, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
 };
@@ -6,13 +6,14 @@ use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::job::Job;
+use super::job::{Job, Lora};
 
 /// y, and what computed it.
-pub(super) fn forward(job: &Job<'_>, ordinal: u32) -> Result<(Array2<f16>, String)> {
+pub(super) fn forward(job: &Job<'_, f16>, ordinal: u32) -> Result<(Array2<f16>, String)> {
     let device = Device::open(ordinal)?;
     let stream = Stream::new(&device)?;
-    let adapter = Adapter::new(&device, job.lora.a.view(), job.lora.b.view(), job.lora.scale)?;
+    let Lora::Same(lora) = job.lora else { bail!("the GPU's kernels take adapters in f16") };
+    let adapter = Adapter::new(&device, lora.a.view(), lora.b.view(), lora.scale)?;
     let layer =
         Layer::new(&device, job.weight.view())?.with_adapter(adapter)?.with_epilogue(&job.epilogue())?;
     let (m, n, k) = (job.x.nrows(), layer.out_features(), layer.in_features());

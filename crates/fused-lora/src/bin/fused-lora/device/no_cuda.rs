@@ -13,7 +13,7 @@ const REASON: &str = if cfg!(feature = "cuda") {
     "built without the feature `cuda`"
 };
 
-pub(super) fn forward(_: &Job<'_>, _: u32) -> Result<(Array2<f16>, String)> {
+pub(super) fn forward(_: &Job<'_, f16>, _: u32) -> Result<(Array2<f16>, String)> {
     bail!("{REASON}")
 }
 
