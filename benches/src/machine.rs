@@ -48,7 +48,8 @@ impl Machine {
         Machine {
             device: device.unwrap_or_else(|| "unknown cpu".to_owned()),
             threads: Some(rayon::current_num_threads()),
-            simd: simd.to_string(),
+            // What computes, which is not what a machine has at best.
+            simd: simd.serving(DType::F16).to_string(),
             driver: String::new(),
             clock_mhz: cpuinfo_field(&cpuinfo, "cpu MHz").and_then(|text| text.parse().ok()),
             last_level_cache: cache.unwrap_or(ASSUMED_CACHE),
@@ -153,7 +154,8 @@ mod tests {
     fn this_host_has_threads_and_a_name() {
         let simd = Simd::detect().unwrap();
         let machine = Machine::cpu(simd);
-        assert_eq!((machine.simd.as_str(), machine.granule), (simd.name(), simd.granule(DType::F16)));
+        let serving = simd.serving(DType::F16);
+        assert_eq!((machine.simd.as_str(), machine.granule), (serving.name(), simd.granule(DType::F16)));
         assert!(machine.threads.is_some_and(|threads| threads >= 1), "{machine:?}");
         assert!(!machine.device.is_empty() && machine.driver.is_empty(), "{machine:?}");
         assert!(machine.last_level_cache >= 1 << 18, "{machine:?}");

@@ -120,7 +120,7 @@ pub struct Settings {
     /// says]
     #[arg(long, env = "FUSED_LORA_REVISION", value_name = "COMMIT")]
     pub revision: Option<String>,
-    /// `avx512`, `avx2` or `portable`; read by the library [default: the best there is]
+    /// `amx`, `avx512bf16`, `avx512`, `avx2` or `portable`; read by the library [default: the best there is]
     #[arg(long, env = SIMD_VARIABLE, value_name = "LEVEL")]
     pub simd: Option<String>,
     /// For `cuda`: `entry/cluster`, a kernel that is launched whatever the cost model says; or
