@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::problem::DType;
 
-/// An element type of x, W and y: [`f16`], [`bf16`] or `f32`. Sealed.
+/// An element type of x, W and y: [`struct@f16`], [`bf16`] or `f32`. Sealed.
 pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static {
     /// The type as a value.
     const DTYPE: DType;

@@ -22,10 +22,9 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use super::{
     executor::{Executor, Rayon},
     kernel::{
-        Ahead, Finish, Init, Input, Job, MicroKernel, Output, Pack, Segment, Storage, Tile, TileOf, Vector,
-        exp::exp, levels::Level,
+        Ahead, Finish, Init, Input, Job, MicroKernel, Output, Pack, Segment, Storage, Tile, TileOf, Unit,
+        Vector, exp::exp, levels::Level,
     },
-    panels::Unit,
     parallel::{Failed, share},
     simd::{Simd, dispatch},
     view::{Rows, RowsMut},

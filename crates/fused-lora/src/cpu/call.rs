@@ -6,8 +6,9 @@ use super::{
     buffer::Buffer,
     executor::Executor,
     kernel::{Finishing, Input, levels::Level},
+    operands::{Lora, Product},
     panels::Panels,
-    product::{Lora, Product, run_unfused},
+    product::run_unfused,
     simd::{Simd, dispatch},
     view::{Rows, RowsMut},
     workspace::Workspace,
@@ -103,7 +104,7 @@ struct Operands<T> {
 }
 
 /// L is the call's level, for its adapter.
-fn compute<L: Level>(
+fn compute<L: Level<In: Element>>(
     call: &Call<'_, L::In>,
     operands: &Operands<L::In>,
     workspace: &mut Workspace,

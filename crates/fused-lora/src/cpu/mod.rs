@@ -34,6 +34,7 @@ mod detect;
 mod executor;
 mod kernel;
 mod layer;
+mod operands;
 mod panels;
 mod parallel;
 mod product;

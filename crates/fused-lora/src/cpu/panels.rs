@@ -1,46 +1,12 @@
 use std::ops::Range;
 
-use half::{bf16, f16};
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::{
     buffer::{Buffer, Plain},
-    kernel::MicroKernel,
+    kernel::{MicroKernel, Storage, Unit},
 };
-use crate::element::Element;
-
-/// What a panel holds of a column in one step: a number of elements of T.
-pub(crate) trait Unit<T>: Plain + Default {
-    /// How many.
-    const DEPTH: usize;
-    /// From the elements `0..DEPTH`.
-    fn gather(values: impl Fn(usize) -> T) -> Self;
-}
-
-impl Unit<f16> for f16 {
-    const DEPTH: usize = 1;
-
-    fn gather(values: impl Fn(usize) -> f16) -> Self {
-        values(0)
-    }
-}
-
-impl Unit<bf16> for bf16 {
-    const DEPTH: usize = 1;
-
-    fn gather(values: impl Fn(usize) -> bf16) -> Self {
-        values(0)
-    }
-}
-
-impl<T: Element> Unit<T> for f32 {
-    const DEPTH: usize = 1;
-
-    fn gather(values: impl Fn(usize) -> T) -> Self {
-        values(0).to_f32()
-    }
-}
 
 /// A weight `[rows, k]`, packed as the micro-kernel streams it.
 ///
@@ -68,7 +34,7 @@ pub(crate) struct Bytes {
 
 impl Panels {
     /// Packs `weight: [rows, k]`, any strides, for the micro-kernel M, on the threads of the current rayon pool.
-    pub(crate) fn pack<M: MicroKernel, U: Unit<T>, T: Element>(weight: ArrayView2<'_, T>) -> Self {
+    pub(crate) fn pack<M: MicroKernel, U: Unit<T>, T: Storage>(weight: ArrayView2<'_, T>) -> Self {
         const { assert!(U::DEPTH == M::DEPTH) };
         let (rows, k) = weight.dim();
         let (nr, steps) = (M::NV * M::LANES, steps::<M>(k));
@@ -149,10 +115,14 @@ pub(crate) fn steps<M: MicroKernel>(k: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
     use ndarray::Array2;
 
     use super::*;
-    use crate::cpu::{Simd, kernel::levels::Level, simd::dispatch};
+    use crate::{
+        cpu::{Simd, kernel::levels::Level, simd::dispatch},
+        element::Element,
+    };
 
     #[test]
     fn a_panel_holds_columns_step_by_step_and_zeros_beyond() {
@@ -163,7 +133,7 @@ mod tests {
         }
     }
 
-    fn check_layout<L: Level>(simd: Simd)
+    fn check_layout<L: Level<In: Element>>(simd: Simd)
     where
         <L::Main as MicroKernel>::W: Unit<L::In> + PartialEq + std::fmt::Debug,
     {

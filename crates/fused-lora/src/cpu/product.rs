@@ -21,16 +21,15 @@
 
 use super::{
     adapter::Packed,
-    blocks::{KBlock, KBlocks, Rows as RowShare, steps_of},
-    buffer::Buffer,
+    blocks::{KBlocks, Rows as RowShare, steps_of},
     executor::{Executor, Serial},
     kernel::{
         Finishing, Input, MicroKernel,
         levels::{Alone, Kernels, OutOf},
     },
-    panels::{Bytes, Panels},
+    operands::Product,
     parallel::{Failed, share},
-    sweep::{Expand, Sweep, Target, pack_rows, sums_len},
+    sweep::{Expand, HBlock, Sweep, pack_rows, sums_len},
     together::Together,
     view::{Rows, RowsMut},
     workspace::{Slot, Workspace},
@@ -39,29 +38,6 @@ use crate::error::Error;
 
 /// Multiply-adds below which waking another thread costs more than it brings: some 10 µs of one.
 const MIN_PARALLEL_WORK: usize = 1 << 19;
-
-/// `y = round( activation(scale · (addend + x Wᵀ + h Bᵀ) + bias) + residuals )`, all in one pass over x and y.
-pub(crate) struct Product<'a, P: Kernels> {
-    pub(crate) x: Rows<P::In>,
-    pub(crate) weight: &'a Panels,
-    pub(crate) lora: Option<Lora<'a>>,
-    /// `[x.rows, weight.rows]`
-    pub(crate) y: RowsMut<OutOf<P>>,
-    pub(crate) scale: f32,
-    pub(crate) bias: Option<&'a Buffer>,
-    /// Where the sums start, `[x.rows, weight.rows]`; asks for scale 1. May be y itself.
-    pub(crate) addend: Input<OutOf<P>>,
-    /// Residuals are `[x.rows, weight.rows]`, and may be y itself.
-    pub(crate) finishing: Finishing<OutOf<P>>,
-}
-
-/// `h = round( scale · x Aᵀ )` and `B`.
-#[derive(Clone, Copy)]
-pub(crate) struct Lora<'a> {
-    pub(crate) a: &'a Panels,
-    pub(crate) b: &'a Panels,
-    pub(crate) scale: f32,
-}
 
 impl<P: Kernels> Product<'_, P> {
     /// # Safety
@@ -106,7 +82,7 @@ impl<P: Kernels> Product<'_, P> {
                 rows.apart.longest(),
                 k_blocks.longest::<P::Main>(),
             ]);
-            slot.block.reserve_h::<P>(rows.apart.longest(), self.lora);
+            HBlock::<P>::reserve(&mut slot.block, rows.apart.longest(), self.adapter());
         }
         // The blocks' own rows first, so that the odd ones' panels go with them.
         let together =
@@ -167,7 +143,7 @@ impl<P: Kernels> Product<'_, P> {
     ) {
         let range = rows.apart.range(block);
         let x = slot.block.x.as_mut_ptr::<<P::Main as MicroKernel>::X>();
-        let h = slot.block.h_block::<P>();
+        let h = HBlock::<P>::reserve(&mut slot.block, range.len(), self.adapter());
         let one_panel = sums_len::<P::Main>(range.len());
         let h_sums = slot.partial.as_mut_ptr::<f32>();
         let [y_sums, guest_sums] = [sums.h, sums.y].map(|before| h_sums.wrapping_add(before));
@@ -209,23 +185,6 @@ impl<P: Kernels> Product<'_, P> {
                     }
                 }
             }
-        }
-    }
-
-    /// Panel `p` of W in this K block, and of B if it goes with it, to be fetched.
-    pub(crate) fn panel_bytes(&self, p: usize, k: &KBlock) -> [Option<Bytes>; 2] {
-        let b = self.lora.filter(|_| k.last).and_then(|lora| lora.b.bytes(p, 0..lora.b.steps()));
-        [self.weight.bytes(p, steps_of::<P::Main>(k)), b]
-    }
-
-    /// All of y.
-    pub(crate) fn target(&self) -> Target<OutOf<P>> {
-        Target {
-            y: self.y,
-            scale: self.scale,
-            bias: self.bias.map_or(std::ptr::null(), Buffer::as_ptr),
-            addend: self.addend,
-            finishing: self.finishing,
         }
     }
 }
@@ -331,6 +290,7 @@ mod tests {
             Adapter, Simd,
             executor::Rayon,
             kernel::{levels::Level, portable::Portable},
+            operands::Lora,
         },
         error::Operand,
         reference::{self, Inputs, LoraView},

@@ -89,20 +89,20 @@ impl fmt::Display for Simd {
 /// of `$T` and an adapter of `$H`.
 macro_rules! dispatch {
     ($simd:expr, $T:ty, $H:ty => $($function:ident)::+ ($($argument:expr),* $(,)?)) => {{
-        use $crate::cpu::{kernel, simd::Simd};
+        use $crate::cpu::kernel;
         match $simd {
             #[cfg(target_arch = "x86_64")]
-            Simd::Amx => {
+            $crate::cpu::simd::Simd::Amx => {
                 $($function)::+::<<$T as kernel::levels::Compute>::Amx<$H>>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx512Bf16 => {
+            $crate::cpu::simd::Simd::Avx512Bf16 => {
                 $($function)::+::<<$T as kernel::levels::Compute>::Avx512Bf16<$H>>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*),
+            $crate::cpu::simd::Simd::Avx512 => $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx2 => $($function)::+::<kernel::avx2::Avx2<$T, $H>>($($argument),*),
+            $crate::cpu::simd::Simd::Avx2 => $($function)::+::<kernel::avx2::Avx2<$T, $H>>($($argument),*),
             _ => $($function)::+::<kernel::portable::Portable<$T, $H>>($($argument),*),
         }
     }};

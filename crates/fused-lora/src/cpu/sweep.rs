@@ -10,6 +10,7 @@ use super::{
     },
     panels::{Bytes, Panels, steps},
     view::{Rows, RowsMut},
+    workspace::Block,
 };
 
 /// A packed block of rows, the K block that it holds, and where its sums go.
@@ -227,6 +228,19 @@ pub(crate) struct HBlock<P: Kernels> {
 }
 
 impl<P: Kernels> HBlock<P> {
+    /// In this memory, with room for so many rows of the h of A and B; none is asked for where there is no adapter.
+    pub(crate) fn reserve(block: &mut Block, rows: usize, adapter: Option<[&Panels; 2]>) -> Self {
+        let [h, split, packed] = [&mut block.h, &mut block.split_h, &mut block.packed_h];
+        if let Some([a, b]) = adapter {
+            h.reserve::<P::H>(&[rows, a.rows()]);
+            if P::SPLIT {
+                split.reserve::<P::Wide>(&[rows, b.k()]);
+            }
+            packed.reserve::<<P::Main as MicroKernel>::X>(&[rows, b.steps()]);
+        }
+        Self { h: h.as_mut_ptr(), split: split.as_mut_ptr(), packed: packed.as_mut_ptr() }
+    }
+
     /// Packs a block of h, these rows, for the expand.
     ///
     /// # Safety

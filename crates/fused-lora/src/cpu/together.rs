@@ -8,9 +8,9 @@ use super::{
         MicroKernel,
         levels::{Kernels, OutOf},
     },
+    operands::Product,
     panels::steps,
     parallel::{Failed, Gate, Shared},
-    product::Product,
     sweep::{Expand, HBlock, Sweep, Target, expand_alone, pack_rows, sums_len, tile_height},
     workspace::Block,
 };
@@ -43,7 +43,7 @@ impl<'a, P: Kernels> Together<'a, P> {
     ) -> Self {
         let count = rows.all().len();
         memory.x.reserve::<<P::Main as MicroKernel>::X>(&[count, steps::<P::Main>(product.x.columns)]);
-        memory.reserve_h::<P>(count, product.lora);
+        let h = HBlock::reserve(memory, count, product.adapter());
         let mut together = Self {
             product,
             rows,
@@ -51,7 +51,7 @@ impl<'a, P: Kernels> Together<'a, P> {
             hosts,
             threads,
             x: Shared(memory.x.as_mut_ptr()),
-            h: memory.h_block::<P>(),
+            h,
             packed: Gate::new(0),
             shrunk: Gate::new(0),
         };

@@ -1,9 +1,4 @@
-use super::{
-    buffer::Buffer,
-    kernel::{MicroKernel, levels::Kernels},
-    product::Lora,
-    sweep::HBlock,
-};
+use super::buffer::Buffer;
 
 /// Scratch memory for [calls](super::Call) and
 /// [`CausalAttention::forward`](super::CausalAttention::forward): packed rows of x and h, and f32 sums
@@ -43,31 +38,17 @@ impl Slot {
     }
 }
 
-/// A block of rows, packed: what [`HBlock`] says of h.
+/// A block of rows, packed.
 #[derive(Default)]
 pub(crate) struct Block {
     /// x: `[tile][step][rows of the tile]`
     pub(crate) x: Buffer,
-    h: Buffer,
-    split_h: Buffer,
-    packed_h: Buffer,
-}
-
-impl Block {
-    /// Makes room for so many rows of the adapter's h.
-    pub(crate) fn reserve_h<P: Kernels>(&mut self, rows: usize, lora: Option<Lora<'_>>) {
-        let Some(Lora { a, b, .. }) = lora else { return };
-        self.h.reserve::<P::H>(&[rows, a.rows()]);
-        if P::SPLIT {
-            self.split_h.reserve::<P::Wide>(&[rows, b.k()]);
-        }
-        self.packed_h.reserve::<<P::Main as MicroKernel>::X>(&[rows, b.steps()]);
-    }
-
-    pub(crate) fn h_block<P: Kernels>(&mut self) -> HBlock<P> {
-        let [h, split, packed] = [&mut self.h, &mut self.split_h, &mut self.packed_h];
-        HBlock { h: h.as_mut_ptr(), split: split.as_mut_ptr(), packed: packed.as_mut_ptr() }
-    }
+    /// h as the shrink rounds it.
+    pub(crate) h: Buffer,
+    /// In parts, if the adapter is.
+    pub(crate) split_h: Buffer,
+    /// As the expand reads it.
+    pub(crate) packed_h: Buffer,
 }
 
 /// The memory of one task of attention.

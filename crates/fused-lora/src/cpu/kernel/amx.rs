@@ -29,10 +29,11 @@ use super::{
     Finish, Finishing, Init, Job, MicroKernel, Pack, Storage, TileOf, Vector,
     avx512::{self, Zmm},
     avx512_bf16::Pair,
-    levels::{Kernels, Level, is_split, pack_bf16},
+    levels::{Kernels, Level},
+    split::{self, is_split},
     store::Store,
 };
-use crate::{cpu::panels::Panels, element::Element};
+use crate::cpu::panels::Panels;
 
 /// Rows and columns of a tile of sums.
 const TILE: usize = 16;
@@ -341,7 +342,7 @@ impl<Out: Storage> Pack<bf16> for Tiles<Out> {
 /// A layer of bf16 with an adapter of `H`, which is split if it is f32.
 pub(crate) struct Amx<H>(std::marker::PhantomData<H>);
 
-impl<H: Element> Kernels for Amx<H> {
+impl<H: Storage> Kernels for Amx<H> {
     type In = bf16;
     type H = H;
     type Wide = bf16;
@@ -349,14 +350,19 @@ impl<H: Element> Kernels for Amx<H> {
     type Shrink = Tiles<H>;
     type Expand = Tiles<bf16>;
     const SPLIT: bool = is_split::<H>();
+
+    unsafe fn split_h(rows: usize, rank: usize, h: *const H, to: *mut bf16) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { split::split_h(rows, rank, h, to) }
+    }
 }
 
-impl<H: Element> Level for Amx<H> {
+impl<H: Storage> Level for Amx<H> {
     fn pack_weight(w: ArrayView2<'_, bf16>) -> Panels {
         Panels::pack::<Self::Main, Pair, bf16>(w)
     }
 
     fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
-        pack_bf16::<Self::Main, H>(a, b)
+        split::pack::<Self::Main, H>(a, b)
     }
 }

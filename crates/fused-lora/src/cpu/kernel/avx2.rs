@@ -10,10 +10,7 @@ use super::{
     levels::{Kernels, Level, pack_whole},
     table,
 };
-use crate::{
-    cpu::{buffer::Plain, panels::Panels},
-    element::Element,
-};
+use crate::cpu::{buffer::Plain, panels::Panels};
 
 /// A vector of 8 f32.
 #[derive(Clone, Copy)]
@@ -170,7 +167,7 @@ impl<T: Storage, W: Storage, B: Storage, Out: Storage> Pack<T> for Fma<W, B, Out
 /// A layer of `T` with an adapter of `H`, by FMAs on f32.
 pub(crate) struct Avx2<T, H>(std::marker::PhantomData<(T, H)>);
 
-impl<T: Element, H: Element> Kernels for Avx2<T, H> {
+impl<T: Storage, H: Storage> Kernels for Avx2<T, H> {
     type In = T;
     type H = H;
     type Wide = H;
@@ -180,7 +177,7 @@ impl<T: Element, H: Element> Kernels for Avx2<T, H> {
     const SPLIT: bool = false;
 }
 
-impl<T: Element, H: Element> Level for Avx2<T, H> {
+impl<T: Storage, H: Storage> Level for Avx2<T, H> {
     fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
         Panels::pack::<Self::Main, T, T>(w)
     }

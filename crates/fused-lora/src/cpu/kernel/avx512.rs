@@ -14,7 +14,7 @@ use super::{
     levels::{Kernels, Level, pack_whole},
     table,
 };
-use crate::{cpu::panels::Panels, element::Element};
+use crate::cpu::panels::Panels;
 
 /// A vector of 16 f32.
 #[derive(Clone, Copy)]
@@ -170,7 +170,7 @@ impl<T: Storage, W: Storage, B: Storage, Out: Storage> Pack<T> for Fma<W, B, Out
 /// A layer of `T` with an adapter of `H`, by FMAs on f32.
 pub(crate) struct Avx512<T, H>(std::marker::PhantomData<(T, H)>);
 
-impl<T: Element, H: Element> Kernels for Avx512<T, H> {
+impl<T: Storage, H: Storage> Kernels for Avx512<T, H> {
     type In = T;
     type H = H;
     type Wide = H;
@@ -180,7 +180,7 @@ impl<T: Element, H: Element> Kernels for Avx512<T, H> {
     const SPLIT: bool = false;
 }
 
-impl<T: Element, H: Element> Level for Avx512<T, H> {
+impl<T: Storage, H: Storage> Level for Avx512<T, H> {
     fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
         Panels::pack::<Self::Main, T, T>(w)
     }

@@ -15,18 +15,13 @@ use half::bf16;
 use ndarray::ArrayView2;
 
 use super::{
-    Job, MicroKernel, Pack, Run, Step, Storage, Tile, TileOf, avx2,
+    Job, MicroKernel, Pack, Run, Step, Storage, Tile, TileOf, Unit, avx2,
     avx512::{self, Zmm},
-    levels::{Kernels, Level, is_split, pack_bf16},
+    levels::{Kernels, Level},
+    split::{self, is_split},
     table,
 };
-use crate::{
-    cpu::{
-        buffer::Plain,
-        panels::{Panels, Unit},
-    },
-    element::Element,
-};
+use crate::cpu::{buffer::Plain, panels::Panels};
 
 /// Two elements of K, the even one in the lower half; of an odd K the last one is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -138,7 +133,7 @@ impl<Out: Storage> Pack<bf16> for Dot<Out> {
 /// A layer of bf16 with an adapter of `H`, which is split if it is f32.
 pub(crate) struct Avx512Bf16<H>(std::marker::PhantomData<H>);
 
-impl<H: Element> Kernels for Avx512Bf16<H> {
+impl<H: Storage> Kernels for Avx512Bf16<H> {
     type In = bf16;
     type H = H;
     type Wide = bf16;
@@ -146,15 +141,20 @@ impl<H: Element> Kernels for Avx512Bf16<H> {
     type Shrink = Dot<H>;
     type Expand = Dot<bf16>;
     const SPLIT: bool = is_split::<H>();
+
+    unsafe fn split_h(rows: usize, rank: usize, h: *const H, to: *mut bf16) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { split::split_h(rows, rank, h, to) }
+    }
 }
 
-impl<H: Element> Level for Avx512Bf16<H> {
+impl<H: Storage> Level for Avx512Bf16<H> {
     fn pack_weight(w: ArrayView2<'_, bf16>) -> Panels {
         Panels::pack::<Self::Main, Pair, bf16>(w)
     }
 
     fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
-        pack_bf16::<Self::Main, H>(a, b)
+        split::pack::<Self::Main, H>(a, b)
     }
 }
 

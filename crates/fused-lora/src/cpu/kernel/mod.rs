@@ -32,11 +32,14 @@ pub(crate) mod avx512;
 pub(crate) mod avx512_bf16;
 pub(crate) mod exp;
 pub(crate) mod levels;
+mod of_types;
 pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod split;
 pub(crate) mod store;
 pub(crate) mod vector;
 
-pub(crate) use vector::{Storage, Vector};
+pub(crate) use vector::{Storage, Unit, Vector};
 
 use super::buffer::Plain;
 use crate::epilogue::Activation;
@@ -457,14 +460,8 @@ mod tests {
     use half::{bf16, f16};
 
     use super::{levels::Level, *};
-    use crate::{
-        cpu::{
-            Simd,
-            panels::{Unit, steps},
-            simd::dispatch,
-        },
-        element::Element,
-    };
+    use crate::cpu::{Simd, panels::steps, simd::dispatch};
+    use crate::element::Element;
 
     /// The packing of every level against plain loops: all numbers of rows, K with and without a remainder.
     #[test]
@@ -476,7 +473,7 @@ mod tests {
         }
     }
 
-    fn check_packing<L: Level>(simd: Simd)
+    fn check_packing<L: Level<In: Element>>(simd: Simd)
     where
         <L::Main as MicroKernel>::X: Unit<L::In> + PartialEq + Debug,
     {

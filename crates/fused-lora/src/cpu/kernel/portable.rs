@@ -6,14 +6,11 @@ use half::{bf16, f16};
 use ndarray::ArrayView2;
 
 use super::{
-    Job, MicroKernel, Pack, Run, Storage, Tile, TileOf, Vector, Widen,
+    Job, MicroKernel, Pack, Run, Storage, Tile, TileOf, Unit, Vector, Widen,
     levels::{Kernels, Level, pack_whole},
     table,
 };
-use crate::{
-    cpu::panels::{Panels, Unit},
-    element::Element,
-};
+use crate::cpu::panels::Panels;
 
 const LANES: usize = 4;
 
@@ -146,12 +143,12 @@ impl<Out: Storage> MicroKernel for Fma<Out> {
     }
 }
 
-impl<T: Element, Out: Storage> Pack<T> for Fma<Out> {
+impl<T: Storage, Out: Storage> Pack<T> for Fma<Out> {
     unsafe fn pack(x: *const T, ld: isize, rows: usize, k: usize, packed: *mut f32) {
         for r in 0..rows {
             for i in 0..k {
                 // SAFETY: the row exists, and i < k.
-                unsafe { *packed.add(i * rows + r) = (*x.offset(r as isize * ld).add(i)).to_f32() };
+                unsafe { *packed.add(i * rows + r) = (*x.offset(r as isize * ld).add(i)).widen() };
             }
         }
     }
@@ -160,7 +157,7 @@ impl<T: Element, Out: Storage> Pack<T> for Fma<Out> {
 /// A layer of `T` with an adapter of `H`.
 pub(crate) struct Portable<T, H>(std::marker::PhantomData<(T, H)>);
 
-impl<T: Element, H: Element> Kernels for Portable<T, H>
+impl<T: Storage, H: Storage> Kernels for Portable<T, H>
 where
     f32: Unit<T> + Unit<H>,
 {
@@ -173,7 +170,7 @@ where
     const SPLIT: bool = false;
 }
 
-impl<T: Element, H: Element> Level for Portable<T, H>
+impl<T: Storage, H: Storage> Level for Portable<T, H>
 where
     f32: Unit<T> + Unit<H>,
 {

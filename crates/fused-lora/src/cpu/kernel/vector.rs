@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::cpu::buffer::Plain;
+
 /// The widest vector there is.
 const MAX_LANES: usize = 16;
 
@@ -43,7 +45,9 @@ pub(crate) trait Vector: Copy {
 ///
 /// All methods: as those of [`Vector`]; with an `n ≤ LANES`, pointers cover n elements.
 #[allow(clippy::missing_safety_doc, missing_docs, reason = "one contract for all: the trait's")]
-pub(crate) trait Storage: super::Plain + Default {
+pub(crate) trait Storage: Plain + Default + Unit<Self> {
+    /// Exactly.
+    fn widen(self) -> f32;
     unsafe fn load<V: Vector>(from: *const Self) -> V;
     /// Rounds to nearest, ties to even.
     unsafe fn store<V: Vector>(value: V, to: *mut Self);
@@ -79,8 +83,13 @@ pub(crate) trait Storage: super::Plain + Default {
 }
 
 macro_rules! storage {
-    ($type:ty, $load:ident, $store:ident) => {
+    ($type:ty, $load:ident, $store:ident, $widen:expr) => {
         impl Storage for $type {
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                $widen(self)
+            }
+
             #[inline(always)]
             unsafe fn load<V: Vector>(from: *const Self) -> V {
                 // SAFETY: the trait's contract.
@@ -95,6 +104,38 @@ macro_rules! storage {
         }
     };
 }
-storage!(f16, load_f16, store_f16);
-storage!(bf16, load_bf16, store_bf16);
-storage!(f32, load, store);
+storage!(f16, load_f16, store_f16, f16::to_f32);
+storage!(bf16, load_bf16, store_bf16, bf16::to_f32);
+storage!(f32, load, store, std::convert::identity);
+
+/// What a panel holds of a column in one step: a number of elements of T.
+pub(crate) trait Unit<T>: Plain + Default {
+    /// How many.
+    const DEPTH: usize;
+    /// From the elements `0..DEPTH`.
+    fn gather(values: impl Fn(usize) -> T) -> Self;
+}
+
+impl Unit<f16> for f16 {
+    const DEPTH: usize = 1;
+
+    fn gather(values: impl Fn(usize) -> f16) -> Self {
+        values(0)
+    }
+}
+
+impl Unit<bf16> for bf16 {
+    const DEPTH: usize = 1;
+
+    fn gather(values: impl Fn(usize) -> bf16) -> Self {
+        values(0)
+    }
+}
+
+impl<T: Storage> Unit<T> for f32 {
+    const DEPTH: usize = 1;
+
+    fn gather(values: impl Fn(usize) -> T) -> Self {
+        values(0).widen()
+    }
+}
