@@ -21,8 +21,8 @@ pub trait Element: sealed::Sealed + Copy + Default + PartialEq + fmt::Debug + Se
     }
 }
 
-/// What A and B of an adapter may be for a layer of `T`: the same type, or f32. With f32 h is not rounded; PEFT
-/// keeps A and B in f32 by default. Sealed.
+/// What A and B of an adapter may be for a layer of `T`: the same type, or f32. With f32 h is not rounded;
+/// PEFT keeps A and B in f32 by default. Sealed.
 pub trait AdapterElement<T: Element>: Element + sealed::Over<T> {}
 
 impl Element for f16 {

@@ -93,7 +93,8 @@ pub enum Error {
         /// The scale given.
         scale: f32,
     },
-    /// An executor returned before the tasks that it had started, or a task of it panicked unseen; y holds anything.
+    /// An executor returned before the tasks that it had started, or a task of it panicked unseen; y holds
+    /// anything.
     #[error("the executor returned before all of the work was done")]
     Executor,
     /// Layer and adapter are packed for different SIMD levels.

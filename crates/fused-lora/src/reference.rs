@@ -1,8 +1,8 @@
 //! The reference result in f64, computed by plain loops, and the error bound that every kernel must meet.
 //!
-//! With u, half a unit in the last place of x, W and y, relative (2⁻¹¹ for f16, 2⁻⁸ for bf16, 2⁻²⁴ for f32), u′ that
-//! of A, B and h (0 if they are f32), and t the smallest normal number of bf16 and f32, 2⁻¹²⁶, the smallest number at
-//! all of f16, 2⁻²⁴, every element must satisfy
+//! With u, half a unit in the last place of x, W and y, relative (2⁻¹¹ for f16, 2⁻⁸ for bf16, 2⁻²⁴ for f32),
+//! u′ that of A, B and h (0 if they are f32), and t the smallest normal number of bf16 and f32, 2⁻¹²⁶, the
+//! smallest number at all of f16, 2⁻²⁴, every element must satisfy
 //!
 //! ```text
 //! |y − ref| ≤ 2u·|ref| + t + Σ|B|·(2u′|h| + t′ + δ(s·|x||A|)) + δ(Σ|x||W| + Σ|h||B|)
@@ -13,8 +13,8 @@
 //! - `t`, `t′`: what y, or an h, may lose where it underflows;
 //! - `δ`: the f32 sums, as [`Sums`] says.
 //!
-//! [`Strategy::Unfused`] rounds `x Wᵀ + bias` when it stores it; this is part of the definition, so its bound has the
-//! additional term `u·|x Wᵀ + bias|`.
+//! [`Strategy::Unfused`] rounds `x Wᵀ + bias` when it stores it; this is part of the definition, so its bound
+//! has the additional term `u·|x Wᵀ + bias|`.
 //!
 //! With an activation g the bound δ of the sums t, all of the above but `2u·|ref| + t`, is carried through
 //! g: it becomes the larger of |g(t ± δ) − g(t)|. (GELU falls and then rises, once, so no point between
@@ -38,13 +38,13 @@ const FROBENIUS_MIN_ELEMENTS: usize = 256;
 /// How f32 sums are made, which decides what they may be off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sums {
-    /// Products of 16 elements are added at once, and truncated: `(K/16 + 32)·2⁻²³·Σ|x||W|`, and no more for h, whose
-    /// sum is as long. (Random data on a CPU is within it as well.)
+    /// Products of 16 elements are added at once, and truncated: `(K/16 + 32)·2⁻²³·Σ|x||W|`, and no more for
+    /// h, whose sum is as long. (Random data on a CPU is within it as well.)
     TensorCores,
-    /// One product is added after another, each sum rounded to nearest: `(K + r + 32)·2⁻²⁴` of all magnitudes in y's
-    /// sum, `(K + 32)·2⁻²⁴` of those in h's. For bf16, whose instructions take subnormal numbers for zero,
-    /// `(K + r + 2)·2⁻¹²⁶·(1 + max|x| + max|W|)` is added; for an f32 adapter of a bf16 layer, which may be computed in
-    /// two parts of bf16, `2⁻¹⁶·Σ|h||B| + Σ|B|·2⁻¹⁷·s·Σ|x||A|`.
+    /// One product is added after another, each sum rounded to nearest: `(K + r + 32)·2⁻²⁴` of all magnitudes
+    /// in y's sum, `(K + 32)·2⁻²⁴` of those in h's. For bf16, whose instructions take subnormal numbers for
+    /// zero, `(K + r + 2)·2⁻¹²⁶·(1 + max|x| + max|W|)` is added; for an f32 adapter of a bf16 layer, which
+    /// may be computed in two parts of bf16, `2⁻¹⁶·Σ|h||B| + Σ|B|·2⁻¹⁷·s·Σ|x||A|`.
     OneByOne,
 }
 
@@ -308,8 +308,8 @@ impl Format {
         }
     }
 
-    /// Rounds to the nearest value of the type, ties to even, directly from f64. (`f16::from_f64` may go through f32
-    /// and round twice.)
+    /// Rounds to the nearest value of the type, ties to even, directly from f64. (`f16::from_f64` may go
+    /// through f32 and round twice.)
     fn round(&self, value: f64) -> f64 {
         if value.abs() >= self.overflow {
             return f64::INFINITY.copysign(value);

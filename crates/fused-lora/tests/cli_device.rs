@@ -16,7 +16,8 @@ fn missing() -> PathBuf {
     PathBuf::from("no-such-folder/libcuda.so.1")
 }
 
-/// What a GPU's kernels cannot compute is computed on the CPU, and said, or refused where a GPU was asked for.
+/// What a GPU's kernels cannot compute is computed on the CPU, and said, or refused where a GPU was asked
+/// for.
 #[test]
 fn other_types_than_f16_are_computed_on_the_cpu() {
     let case = Case::new("r10");

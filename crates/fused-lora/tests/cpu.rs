@@ -134,8 +134,8 @@ fn agrees<T: Element, H: AdapterElement<T>>(seed: u64, [m, n, k, rank]: [usize; 
                 panic!("{}: {mismatch}", case());
             }
             assert!(y.gaps_are_untouched(), "{}: wrote between the rows of y", case());
-            // The second call finds a workspace in use, and y holding the first one's result. Whether h is ready
-            // when a panel of W comes to it is another matter in each call, and must not show.
+            // The second call finds a workspace in use, and y holding the first one's result. Whether h is
+            // ready when a panel of W comes to it is another matter in each call, and must not show.
             let first = y.view().to_owned();
             call(&mut y).unwrap();
             assert_eq!(y.view(), first, "{}: the second call differs", case());
@@ -146,7 +146,8 @@ fn agrees<T: Element, H: AdapterElement<T>>(seed: u64, [m, n, k, rank]: [usize; 
 fn edge() -> impl proptest::strategy::Strategy<Value = usize> {
     prop_oneof![
         3 => proptest::sample::select(vec![
-            1usize, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128, 129,
+            1usize, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128,
+            129,
         ]),
         1 => 1usize..200,
     ]

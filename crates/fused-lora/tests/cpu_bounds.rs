@@ -26,8 +26,8 @@ fn base<T: Element>(x: &Array2<T>, w: &Array2<T>, simd: Simd) -> f64 {
     part_of_bound(simd, &Inputs { x, w, adapter: None::<LoraView<'_, f32>>, epilogue })
 }
 
-/// A sum that starts at 1 and gets what is a little more than half of its last place again and again, which is rounded
-/// up each time; then 1 is taken away, so that y has no error of its own to hide it in.
+/// A sum that starts at 1 and gets what is a little more than half of its last place again and again, which
+/// is rounded up each time; then 1 is taken away, so that y has no error of its own to hide it in.
 fn rounded_up_each_time<T: Element>(k: usize) -> [Array2<T>; 2] {
     // 2⁻²⁴ (1 + 2⁻⁷), as a product of two numbers that every type has.
     let term = [2f32.powi(-12), 2f32.powi(-12) * (1.0 + 2f32.powi(-7))];
@@ -47,8 +47,8 @@ fn sums_reach_the_bound_in<T: Element>() {
         let [x, w] = rounded_up_each_time::<T>(k);
         for simd in Simd::available() {
             let part = base(&x, &w, simd);
-            // Products of pairs are added one by one as well; in tiles, and where there is no FMA instruction, sums are
-            // made in another order, which is allowed to be more exact.
+            // Products of pairs are added one by one as well; in tiles, and where there is no FMA
+            // instruction, sums are made in another order, which is allowed to be more exact.
             let in_order = matches!(simd.serving(T::DTYPE), Simd::Avx512 | Simd::Avx2 | Simd::Avx512Bf16);
             assert!(part <= 1.0, "{} {simd} K {k}: {part} of the bound", T::DTYPE);
             assert!(part >= 0.125 || !in_order, "{} {simd} K {k}: only {part} of the bound", T::DTYPE);

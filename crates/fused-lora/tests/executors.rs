@@ -42,7 +42,8 @@ impl Executor for Own {
     }
 }
 
-/// Few rows, many, and odd ones; every executor gives the same numbers, since a sum is made in the same order.
+/// Few rows, many, and odd ones; every executor gives the same numbers, since a sum is made in the same
+/// order.
 #[test]
 fn every_executor_gives_the_same() {
     let own = |threads, times, at_once| Own { threads, times, at_once, runs: AtomicUsize::new(0) };
@@ -71,7 +72,8 @@ fn every_executor_gives_the_same() {
     }
 }
 
-/// One pool for a whole program: calls from several threads, each with a workspace of its own, on one executor.
+/// One pool for a whole program: calls from several threads, each with a workspace of its own, on one
+/// executor.
 #[test]
 fn an_executor_serves_several_calls_at_once() {
     let operands = Operands::<f16>::random(2, 65, 300, 700, 20);

@@ -41,9 +41,9 @@ pub(crate) struct Packed {
 }
 
 impl<T: Element> Adapter<T> {
-    /// Packs `a: [r, K]` and `b: [N, r]` for this machine. They are of the layer's type, and h is rounded to it; or
-    /// they are f32, and h is not rounded. `scale` is `alpha / r`, or `alpha / sqrt(r)` for rsLoRA. r may be zero:
-    /// such an adapter adds nothing, and only the base product is computed.
+    /// Packs `a: [r, K]` and `b: [N, r]` for this machine. They are of the layer's type, and h is rounded to
+    /// it; or they are f32, and h is not rounded. `scale` is `alpha / r`, or `alpha / sqrt(r)` for rsLoRA. r
+    /// may be zero: such an adapter adds nothing, and only the base product is computed.
     ///
     /// # Errors
     ///

@@ -98,13 +98,13 @@ impl CausalAttention {
     }
 }
 
-/// What attention asks of a micro-kernel: packed x is f32, so that it can be written by other code, and so are panels,
-/// or they are a storage type.
+/// What attention asks of a micro-kernel: packed x is f32, so that it can be written by other code, and so
+/// are panels, or they are a storage type.
 trait Micro: MicroKernel<X = f32, W: Storage + Unit<f16>, B = <Self as MicroKernel>::W> + Pack<f16> {}
 impl<M: MicroKernel<X = f32, W: Storage + Unit<f16>, B = <M as MicroKernel>::W> + Pack<f16>> Micro for M {}
 
-/// The shapes of qkv and y have been checked, y is borrowed mutably until this returns, and L was required of this
-/// machine when the attention was made.
+/// The shapes of qkv and y have been checked, y is borrowed mutably until this returns, and L was required of
+/// this machine when the attention was made.
 fn compute<L: Level<In = f16, Main: Micro>>(heads: &Heads, workspace: &mut Workspace) -> Result<(), Error> {
     // SAFETY: as said above.
     unsafe { heads.run::<L::Main>(workspace) }

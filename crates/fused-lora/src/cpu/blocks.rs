@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{kernel::MicroKernel, panels::steps};
 
-/// A block of few rows is no longer than it has to be for its x to stay beside W in a small L2; a longer one saves
-/// f32 sums that go through memory between two.
+/// A block of few rows is no longer than it has to be for its x to stay beside W in a small L2; a longer one
+/// saves f32 sums that go through memory between two.
 const FEW_ROWS_BYTES: usize = 64 << 10;
 
 /// Nearly equal blocks of whole tiles, the larger ones first; the last tile may have fewer rows.
@@ -158,7 +158,8 @@ mod tests {
                     assert!(blocks.longest() < L::Main::BLOCK[0] + mr && blocks.all().end == next, "{case}");
                 }
                 assert_eq!(next, rows, "{case}");
-                // The same number of whole tiles for each thread, and less than a tile more of them left over.
+                // The same number of whole tiles for each thread, and less than a tile more of them left
+                // over.
                 let left = together.all().len();
                 let even = apart.all().len().is_multiple_of(mr * threads) && left < mr * threads;
                 assert!(apart.count == 0 || threads == 1 || even, "{case}");

@@ -11,9 +11,9 @@ const ZERO: Line = Line([0; 64]);
 const GUARD: Line = Line([0xff; 64]);
 const GUARDS: usize = if cfg!(debug_assertions) { 1 } else { 0 };
 
-/// Bytes of a huge page. A buffer that holds one begins at one, and asks the system for them: a weight is read from
-/// end to end at the speed of memory, and a translation every 4 KiB costs a tenth of that (measured on Zen 4, few rows,
-/// 4096 × 4096: 0.79 to 0.89 of the time).
+/// Bytes of a huge page. A buffer that holds one begins at one, and asks the system for them: a weight is
+/// read from end to end at the speed of memory, and a translation every 4 KiB costs a tenth of that (measured
+/// on Zen 4, few rows, 4096 × 4096: 0.79 to 0.89 of the time).
 const HUGE: usize = 2 << 20;
 
 /// Plain memory, aligned to a cache line, that only grows. Its content is whatever was last written, zero at

@@ -66,8 +66,8 @@ impl<'a, T: Element> Call<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] and [`Error::ColumnStride`]; y is then unchanged. [`Error::Executor`] if the executor breaks
-    /// its contract; y then holds anything.
+    /// [`Error::Shape`] and [`Error::ColumnStride`]; y is then unchanged. [`Error::Executor`] if the executor
+    /// breaks its contract; y then holds anything.
     pub fn run(self, mut y: ArrayViewMut2<'_, T>, workspace: &mut Workspace) -> Result<(), Error> {
         let shape = |view: &ArrayView2<'_, T>| view.dim().into();
         let residuals = self.residual.matrices();
@@ -112,9 +112,9 @@ fn compute<L: Level<In: Element>>(
     let Operands { x, y, finishing } = *operands;
     let (weight, bias) = (call.weight, call.bias);
     let base = Product::<L> { x, weight, lora: None, y, scale: 1.0, bias, addend: Input::NONE, finishing };
-    // SAFETY: `Operands` says that shapes fit and y is nobody else's; those of A, B and the bias were checked against W
-    // when they were set; a residual is y itself or shares nothing with it; layer and adapter are packed for the
-    // call's level, which was required of this machine when they were made.
+    // SAFETY: `Operands` says that shapes fit and y is nobody else's; those of A, B and the bias were checked
+    // against W when they were set; a residual is y itself or shares nothing with it; layer and adapter are
+    // packed for the call's level, which was required of this machine when they were made.
     unsafe {
         match (call.strategy, call.adapter) {
             (Strategy::Base, _) | (_, None) => base.run(call.executor, workspace),

@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
-/// Threads that a call may use: rayon's ([`Rayon`], what a call takes unless told otherwise), none but the caller's
-/// ([`Serial`]), or those of the program that calls, so that two pools do not compete for the same cores.
+/// Threads that a call may use: rayon's ([`Rayon`], what a call takes unless told otherwise), none but the
+/// caller's ([`Serial`]), or those of the program that calls, so that two pools do not compete for the same
+/// cores.
 ///
-/// A call hands over as many tasks as there are threads. Each task takes pieces of the work, by number from one
-/// counter, until there are none left; a piece waits only for pieces of smaller numbers. So tasks may run at the same
-/// time or one after another, late, or not all of them: the results are the same.
+/// A call hands over as many tasks as there are threads. Each task takes pieces of the work, by number from
+/// one counter, until there are none left; a piece waits only for pieces of smaller numbers. So tasks may run
+/// at the same time or one after another, late, or not all of them: the results are the same.
 pub trait Executor: Sync {
     /// How many tasks can run at the same time; 0 counts as 1.
     fn threads(&self) -> usize;
@@ -28,8 +29,8 @@ impl Executor for Rayon {
 
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let run = || (0..tasks).into_par_iter().with_max_len(1).for_each(task);
-        // From outside, entering the pool is the one thing in a call for which rayon may allocate (a block of its
-        // queue, once in 63 calls).
+        // From outside, entering the pool is the one thing in a call for which rayon may allocate (a block of
+        // its queue, once in 63 calls).
         if rayon::current_thread_index().is_some() { run() } else { rayon::join(run, || ()).0 }
     }
 }

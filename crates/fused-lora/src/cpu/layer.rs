@@ -20,8 +20,8 @@ use crate::{
     shape::{check_fit, require, require_nonzero},
 };
 
-/// A linear layer, W packed, optionally with an adapter and an epilogue. x, W and y are of type `T`: f16, bf16 or
-/// f32; sums are f32. Clones share the packed W, so that one weight can be used with many adapters:
+/// A linear layer, W packed, optionally with an adapter and an epilogue. x, W and y are of type `T`: f16,
+/// bf16 or f32; sums are f32. Clones share the packed W, so that one weight can be used with many adapters:
 ///
 /// ```
 /// use fused_lora::{Strategy, cpu::{Adapter, Layer, Workspace}};
@@ -32,7 +32,8 @@ use crate::{
 /// let one = f16::ONE;
 /// let layer = Layer::new(Array2::from_elem((2, 3), one).view())?; // W: [2, 3]
 /// let adapter = |scale| Adapter::new(array![[one, one, one]].view(), array![[one], [one]].view(), scale);
-/// let (english, french) = (layer.clone().with_adapter(adapter(1.0)?)?, layer.clone().with_adapter(adapter(2.0)?)?);
+/// let english = layer.clone().with_adapter(adapter(1.0)?)?;
+/// let french = layer.clone().with_adapter(adapter(2.0)?)?;
 ///
 /// let (x, mut y, mut workspace) = (Array2::from_elem((1, 3), one), Array2::zeros((1, 2)), Workspace::new());
 /// for (layer, expected) in [(layer, 3.0), (english, 6.0), (french, 9.0)] {

@@ -9,15 +9,15 @@
 //!
 //! # Types
 //!
-//! x, W and y are f16, bf16 or f32, an adapter is of the same type or f32; sums are always f32. Which SIMD level
-//! serves which type, [`Simd::serving`] says.
+//! x, W and y are f16, bf16 or f32, an adapter is of the same type or f32; sums are always f32. Which SIMD
+//! level serves which type, [`Simd::serving`] says.
 //!
 //! # Threads
 //!
 //! Work is shared by the threads of the current [rayon] pool ([`Rayon`]), or by others ([`Call::on`],
-//! [`Executor`]). A small product (2¹⁹ multiply-adds) runs on the calling thread alone. While a thread of a pool
-//! waits for the others to finish a call it may run other jobs of that pool, as always with rayon: do not hold a
-//! lock across a call that such a job may take.
+//! [`Executor`]). A small product (2¹⁹ multiply-adds) runs on the calling thread alone. While a thread of a
+//! pool waits for the others to finish a call it may run other jobs of that pool, as always with rayon: do
+//! not hold a lock across a call that such a job may take.
 //!
 //! # Memory
 //!

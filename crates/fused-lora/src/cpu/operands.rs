@@ -12,7 +12,8 @@ use super::{
     view::{Rows, RowsMut},
 };
 
-/// `y = round( activation(scale · (addend + x Wᵀ + h Bᵀ) + bias) + residuals )`, all in one pass over x and y.
+/// `y = round( activation(scale · (addend + x Wᵀ + h Bᵀ) + bias) + residuals )`, all in one pass over x and
+/// y.
 pub(crate) struct Product<'a, P: Kernels> {
     pub(crate) x: Rows<P::In>,
     pub(crate) weight: &'a Panels,

@@ -10,8 +10,9 @@ use super::{
 
 /// A weight `[rows, k]`, packed as the micro-kernel streams it.
 ///
-/// NR = NV · LANES rows of the weight, columns of the product, make a panel `[step][NR]`. The last panel is as
-/// many vectors wide as the remaining rows need; its places beyond them are zero, and so are those beyond k.
+/// NR = NV · LANES rows of the weight, columns of the product, make a panel `[step][NR]`. The last panel is
+/// as many vectors wide as the remaining rows need; its places beyond them are zero, and so are those beyond
+/// k.
 pub(crate) struct Panels {
     data: Buffer,
     rows: usize,
@@ -33,7 +34,8 @@ pub(crate) struct Bytes {
 }
 
 impl Panels {
-    /// Packs `weight: [rows, k]`, any strides, for the micro-kernel M, on the threads of the current rayon pool.
+    /// Packs `weight: [rows, k]`, any strides, for the micro-kernel M, on the threads of the current rayon
+    /// pool.
     pub(crate) fn pack<M: MicroKernel, U: Unit<T>, T: Storage>(weight: ArrayView2<'_, T>) -> Self {
         const { assert!(U::DEPTH == M::DEPTH) };
         let (rows, k) = weight.dim();

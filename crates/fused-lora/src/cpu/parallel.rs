@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::executor::Executor;
 use crate::error::Error;
 
-/// Runs `work(0..tickets)`, each once, with one of the slots; at most as many at a time as there are slots. Whoever
-/// is free draws the next number, so a ticket may wait for a smaller one ([`Gate`]): that has been drawn, and goes on.
+/// Runs `work(0..tickets)`, each once, with one of the slots; at most as many at a time as there are slots.
+/// Whoever is free draws the next number, so a ticket may wait for a smaller one ([`Gate`]): that has been
+/// drawn, and goes on.
 ///
 /// # Errors
 ///
@@ -30,7 +31,8 @@ pub(crate) fn share<S: Send>(
         if slot >= count {
             return;
         }
-        // SAFETY: there are `count` slots, borrowed until `share` returns, and this number was given out once.
+        // SAFETY: there are `count` slots, borrowed until `share` returns, and this number was given out
+        // once.
         let slot = unsafe { &mut *slots.get().add(slot) };
         let guard = Guard(failed);
         loop {
@@ -114,7 +116,8 @@ impl<T> Clone for Shared<T> {
 
 impl<T> Copy for Shared<T> {}
 
-// SAFETY: each ticket writes a part of its own, and reads what others wrote behind a gate (see where it is used).
+// SAFETY: each ticket writes a part of its own, and reads what others wrote behind a gate (see where it is
+// used).
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}

@@ -1,23 +1,23 @@
 //! One product, and how threads share it.
 //!
 //! ```text
-//! many rows: each ticket is a block of rows            few rows, and the odd ones of many: all threads together
+//! many rows: each ticket is a block of rows            few rows, and odd ones of many: all threads together
 //!   for each K block:                                    tickets: pack x, all of K          → gate
 //!     pack x                                             tickets: panels of A               → h, gate
 //!     sweep the panels of A   → h, at the end            tickets: panels of W               → y
 //!     sweep the panels of W   → y, at the end
 //! ```
 //!
-//! A *sweep* takes a packed block of rows through a panel of a weight, tile by tile. In the last K block of W each
-//! tile's K loop runs on over h and B: that is the whole of the fusion.
+//! A *sweep* takes a packed block of rows through a panel of a weight, tile by tile. In the last K block of W
+//! each tile's K loop runs on over h and B: that is the whole of the fusion.
 //!
-//! Rows that are a block's own are packed while they are in cache, and nothing is shared but W, A and B. Each thread
-//! gets the same number of whole tiles of them; the rows that are left over, fewer than a tile for each thread, are
-//! packed and shrunk by all, and each block takes its share of the panels of W through them while it has that panel in
-//! cache. So 65 rows cost a 64th more than 64, and not as much as 80.
+//! Rows that are a block's own are packed while they are in cache, and nothing is shared but W, A and B. Each
+//! thread gets the same number of whole tiles of them; the rows that are left over, fewer than a tile for
+//! each thread, are packed and shrunk by all, and each block takes its share of the panels of W through them
+//! while it has that panel in cache. So 65 rows cost a 64th more than 64, and not as much as 80.
 //!
-//! There is one fork and one join. A ticket of W that finds h not ready computes its base product, waits, and adds
-//! the expand to sums in memory: the same numbers, since f32 sums go through memory as they are.
+//! There is one fork and one join. A ticket of W that finds h not ready computes its base product, waits, and
+//! adds the expand to sums in memory: the same numbers, since f32 sums go through memory as they are.
 
 use super::{
     adapter::Packed,
@@ -43,8 +43,8 @@ impl<P: Kernels> Product<'_, P> {
     /// # Safety
     ///
     /// - x can be read, y can be read and written, and nobody else touches y until this returns.
-    /// - x has as many columns as the weight has elements in K, y as many rows as x and as many columns as the weight
-    ///   has rows.
+    /// - x has as many columns as the weight has elements in K, y as many rows as x and as many columns as
+    ///   the weight has rows.
     /// - Addend and residuals are none, or can be read and have y's rows and columns; what they share with y
     ///   lies in the same place in both.
     /// - The bias is as long as the weight has rows, padded to whole vectors; A and B fit x and y, and each
@@ -92,8 +92,8 @@ impl<P: Kernels> Product<'_, P> {
         share(executor, slots, stages.iter().sum(), &failed, |ticket, slot| {
             let [pack, shrink, apart, _] = stages;
             let partial = slot.partial.as_mut_ptr::<f32>();
-            // SAFETY: the caller's contract; x, sums and h are reserved for these rows, tickets write parts of their
-            // own, and a slot is the ticket's own.
+            // SAFETY: the caller's contract; x, sums and h are reserved for these rows, tickets write parts
+            // of their own, and a slot is the ticket's own.
             unsafe {
                 if let Some(block) = ticket.checked_sub(pack + shrink + apart) {
                     together.panel(block, partial, &failed);
@@ -112,7 +112,8 @@ impl<P: Kernels> Product<'_, P> {
     fn sums(&self, rows: &RowShare, k_blocks: &KBlocks) -> Sums {
         let (apart, together) = (rows.apart.longest(), rows.together.longest());
         let [w, a] = [self.weight.count(), self.lora.map_or(0, |lora| lora.a.count())];
-        // All of them between K blocks; else those of a panel on their way to a store, or to an expand that is late.
+        // All of them between K blocks; else those of a panel on their way to a store, or to an expand that
+        // is late.
         let panels = |of: usize| if k_blocks.count > 1 { of } else { 1 };
         let [apart, together] = [apart, together].map(sums_len::<P::Main>);
         let h = panels(a) * apart;
@@ -161,7 +162,8 @@ impl<P: Kernels> Product<'_, P> {
                 let (k, rows) = (k.clone(), range.len());
                 let last = k.last;
                 let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
-                // SAFETY: h and its sums were reserved for these rows and A's panels, and are this slot's own.
+                // SAFETY: h and its sums were reserved for these rows and A's panels, and are this slot's
+                // own.
                 unsafe {
                     for p in 0..lora.a.count() {
                         let next = lora.a.bytes(p + 1, steps.clone());
@@ -227,8 +229,8 @@ pub(crate) unsafe fn run_unfused<P: Kernels>(
         product.y
     };
     let Product { x, weight, scale, bias, addend, finishing, .. } = *product;
-    // SAFETY: the caller's contract; h has m rows of A's rows, the base's y is y or has its shape, and both are this
-    // call's own.
+    // SAFETY: the caller's contract; h has m rows of A's rows, the base's y is y or has its shape, and both
+    // are this call's own.
     let outcome = unsafe {
         let base = Product::<P> {
             x,
@@ -302,9 +304,10 @@ mod tests {
         })
     }
 
-    /// Rows apart and together on sizes that [`Product::run`] would run on one thread, small enough for Miri, which
-    /// knows no AVX. It takes minutes, so it is run by hand:
-    /// `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance" cargo +nightly miri test -p fused-lora --lib --no-default-features cpu::product`
+    /// Rows apart and together on sizes that [`Product::run`] would run on one thread, small enough for Miri,
+    /// which knows no AVX. It takes minutes, so it is run by hand: `MIRIFLAGS="-Zmiri-disable-isolation
+    /// -Zmiri-ignore-leaks -Zmiri-tree-borrows -Zmiri-permissive-provenance" cargo +nightly miri test -p
+    /// fused-lora --lib --no-default-features cpu::product`
     #[test]
     fn any_number_of_threads_at_any_size() {
         for [m, n, k, rank] in

@@ -46,8 +46,8 @@ impl Simd {
         }
     }
 
-    /// The level whose kernels compute with elements of this type where this level is asked for: itself, or the next
-    /// one that has kernels of its own for the type.
+    /// The level whose kernels compute with elements of this type where this level is asked for: itself, or
+    /// the next one that has kernels of its own for the type.
     pub fn serving(self, dtype: DType) -> Simd {
         match (self, dtype) {
             (Simd::Amx | Simd::Avx512Bf16, DType::F16 | DType::F32) => Simd::Avx512,
@@ -55,8 +55,8 @@ impl Simd {
         }
     }
 
-    /// The multiples of the rank that the kernels of this level compute: whole vectors of h in the shrink, whole
-    /// granules of K in the expand.
+    /// The multiples of the rank that the kernels of this level compute: whole vectors of h in the shrink,
+    /// whole granules of K in the expand.
     pub fn granule(self, dtype: DType) -> Granule {
         match self.serving(dtype) {
             Simd::Amx => Granule { shrink_n: 16, expand_k: 32 },
@@ -85,8 +85,8 @@ impl fmt::Display for Simd {
     }
 }
 
-/// Calls a function whose first type is [`Level`](super::kernel::levels::Level) with the kernels of `$simd` for a layer
-/// of `$T` and an adapter of `$H`.
+/// Calls a function whose first type is [`Level`](super::kernel::levels::Level) with the kernels of `$simd`
+/// for a layer of `$T` and an adapter of `$H`.
 macro_rules! dispatch {
     ($simd:expr, $T:ty, $H:ty => $($function:ident)::+ ($($argument:expr),* $(,)?)) => {{
         use $crate::cpu::kernel;
@@ -100,7 +100,9 @@ macro_rules! dispatch {
                 $($function)::+::<<$T as kernel::levels::Compute>::Avx512Bf16<$H>>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Avx512 => $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*),
+            $crate::cpu::simd::Simd::Avx512 => {
+                $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*)
+            }
             #[cfg(target_arch = "x86_64")]
             $crate::cpu::simd::Simd::Avx2 => $($function)::+::<kernel::avx2::Avx2<$T, $H>>($($argument),*),
             _ => $($function)::+::<kernel::portable::Portable<$T, $H>>($($argument),*),

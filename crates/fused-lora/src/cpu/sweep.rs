@@ -46,8 +46,8 @@ impl<T> Clone for Target<T> {
 
 impl<T> Copy for Target<T> {}
 
-// SAFETY: tickets write disjoint parts of it, and read bias, addend and residuals, of which what they share with y
-// is theirs.
+// SAFETY: tickets write disjoint parts of it, and read bias, addend and residuals, of which what they share
+// with y is theirs.
 unsafe impl<T: Sync> Sync for Target<T> {}
 
 impl<T> Target<T> {
@@ -91,16 +91,16 @@ impl<X> Clone for Expand<'_, X> {
 impl<X> Copy for Expand<'_, X> {}
 
 impl<M: MicroKernel> Sweep<'_, M> {
-    /// Takes the block through panel `p`, and fetches what is needed `next` meanwhile: a panel, and B's that goes with
-    /// it.
+    /// Takes the block through panel `p`, and fetches what is needed `next` meanwhile: a panel, and B's that
+    /// goes with it.
     ///
     /// # Safety
     ///
     /// - Packed x and h hold the block's rows; `panels` and B have the same rows, and units of M's.
     /// - `to.y` has these rows and as many columns as `panels` has rows, so do addend and residuals, and
     ///   `to.bias` likewise or null.
-    /// - `partial` has room for the f32 sums of the block's tiles, and nobody else touches it from the first K block
-    ///   to the last.
+    /// - `partial` has room for the f32 sums of the block's tiles, and nobody else touches it from the first
+    ///   K block to the last.
     /// - Nobody else touches the panel's columns in `to.y` meanwhile.
     pub(crate) unsafe fn run(&self, p: usize, partial: *mut f32, next: [Option<Bytes>; 2]) {
         let KBlock { range, first, last } = &self.k;
@@ -169,8 +169,8 @@ impl<M: MicroKernel> Sweep<'_, M> {
 /// Bytes between what is loaded and what is prefetched where W comes from memory at its full rate.
 const STREAM: usize = 4096;
 
-/// Rows of a block's tiles: as many tiles as it needs, equally high but for the last one. A tile of few rows loads as
-/// much of W as one of many.
+/// Rows of a block's tiles: as many tiles as it needs, equally high but for the last one. A tile of few rows
+/// loads as much of W as one of many.
 pub(crate) fn tile_height<M: MicroKernel>(rows: usize) -> usize {
     rows.div_ceil(rows.div_ceil(M::MR).max(1))
 }
@@ -189,7 +189,8 @@ pub(crate) const fn sums_len<M: MicroKernel>(rows: usize) -> usize {
 ///
 /// # Safety
 ///
-/// `rows` and `k` lie inside `x`; `packed` has room for `rows` units in each step, and nobody else touches it.
+/// `rows` and `k` lie inside `x`; `packed` has room for `rows` units in each step, and nobody else touches
+/// it.
 pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
     x: Rows<T>,
     rows: Range<usize>,
@@ -228,7 +229,8 @@ pub(crate) struct HBlock<P: Kernels> {
 }
 
 impl<P: Kernels> HBlock<P> {
-    /// In this memory, with room for so many rows of the h of A and B; none is asked for where there is no adapter.
+    /// In this memory, with room for so many rows of the h of A and B; none is asked for where there is no
+    /// adapter.
     pub(crate) fn reserve(block: &mut Block, rows: usize, adapter: Option<[&Panels; 2]>) -> Self {
         let [h, split, packed] = [&mut block.h, &mut block.split_h, &mut block.packed_h];
         if let Some([a, b]) = adapter {

@@ -29,7 +29,8 @@ pub(crate) struct Together<'a, P: Kernels> {
     shrunk: Gate,
 }
 
-// SAFETY: of what the pointers lead to, tickets write parts of their own, and read what others wrote behind a gate.
+// SAFETY: of what the pointers lead to, tickets write parts of their own, and read what others wrote behind a
+// gate.
 unsafe impl<P: Kernels> Sync for Together<'_, P> {}
 
 impl<'a, P: Kernels> Together<'a, P> {
@@ -121,7 +122,8 @@ impl<'a, P: Kernels> Together<'a, P> {
                 let to = self.h.target(lora.a, lora.scale).below(first);
                 let x = self.at(&k, first).cast_const();
                 let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
-                // SAFETY: x is packed; h was reserved for all rows, and this panel's columns are this ticket's.
+                // SAFETY: x is packed; h was reserved for all rows, and this panel's columns are this
+                // ticket's.
                 unsafe { sweep.run(panel, partial, [None; 2]) };
             }
         }
@@ -162,11 +164,13 @@ impl<'a, P: Kernels> Together<'a, P> {
         }
     }
 
-    /// All these rows through panel `p` and K block `k`, beside rows of another block, whose `index`th guest it is.
+    /// All these rows through panel `p` and K block `k`, beside rows of another block, whose `index`th guest
+    /// it is.
     ///
     /// # Safety
     ///
-    /// As [`Product::run`]; each panel in one block, K blocks in order; `sums` has room for all guests of a block.
+    /// As [`Product::run`]; each panel in one block, K blocks in order; `sums` has room for all guests of a
+    /// block.
     pub(crate) unsafe fn guest(&self, p: usize, k: &KBlock, sums: *mut f32, index: usize, failed: &Failed) {
         let ready = self.packed.wait(failed) && (!k.last || self.shrunk.wait(failed));
         if !ready {

@@ -20,7 +20,8 @@ impl<T> Clone for Rows<T> {
 
 impl<T> Copy for Rows<T> {}
 
-// SAFETY: a shared view of elements, which are Sync; whoever makes one sees to it that the memory outlives it.
+// SAFETY: a shared view of elements, which are Sync; whoever makes one sees to it that the memory outlives
+// it.
 unsafe impl<T: Sync> Send for Rows<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Rows<T> {}

@@ -41,10 +41,10 @@ const F16_MAX: f64 = 65504.0;
 
 /// The adapter of one module, ready for [`cpu::Adapter::new`](crate::cpu::Adapter::new).
 ///
-/// `scale · B A` is the adapter's contribution. In f32 ([`LoraFile::load_f32`](super::LoraFile::load_f32)) all of it is
-/// as in the file. In f16, if the file holds f16, `a` and `b` are bit-identical to its
-/// tensors and `scale` is PEFT's `alpha / r` (or `alpha / sqrt(r)`). If it holds f32 or bf16, `a` and `b` may
-/// be multiplied by powers of two, so that small values survive in f16; `scale` is divided by them.
+/// `scale · B A` is the adapter's contribution. In f32 ([`LoraFile::load_f32`](super::LoraFile::load_f32))
+/// all of it is as in the file. In f16, if the file holds f16, `a` and `b` are bit-identical to its tensors
+/// and `scale` is PEFT's `alpha / r` (or `alpha / sqrt(r)`). If it holds f32 or bf16, `a` and `b` may be
+/// multiplied by powers of two, so that small values survive in f16; `scale` is divided by them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraWeights<T = f16> {
     /// `[r, K]`

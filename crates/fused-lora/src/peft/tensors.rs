@@ -212,13 +212,13 @@ impl TensorFile {
         }
     }
 
-    /// Reads a matrix as `T`. What T cannot hold exactly is rounded; a finite value that rounds to infinity is an
-    /// error.
+    /// Reads a matrix as `T`. What T cannot hold exactly is rounded; a finite value that rounds to infinity
+    /// is an error.
     ///
     /// # Errors
     ///
-    /// The tensor is missing, does not have two dimensions, has a dimension of size 0, is of another type than f16,
-    /// bf16 and f32, or overflows.
+    /// The tensor is missing, does not have two dimensions, has a dimension of size 0, is of another type
+    /// than f16, bf16 and f32, or overflows.
     pub fn read_matrix<T: Element>(&self, tensor: &str) -> Result<Array2<T>, TensorError> {
         let shape = self.matrix_shape(tensor)?;
         let elements = self.rounded(tensor)?;

@@ -26,8 +26,9 @@ const OUTPUT: &str = "y";
 
 /// Apply one module of a PEFT adapter, with its base layer, to an input.
 ///
-/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums, in the element type of W unless told otherwise: x, W and the
-/// bias are converted to it, and values that it cannot hold are an error. An adapter in f32 stays f32, but for f16.
+/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums, in the element type of W unless told otherwise: x, W
+/// and the bias are converted to it, and values that it cannot hold are an error. An adapter in f32 stays
+/// f32, but for f16.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Safetensors file of the base model, with `<MODULE>.weight` [N, K] ([K, N] if the adapter says
@@ -43,7 +44,8 @@ pub(crate) struct Args {
     /// Safetensors file with the input `x` [M, K]
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Safetensors file to write `y` [M, N] to, in the type that it is computed in; it appears whole or not at all
+    /// Safetensors file to write `y` [M, N] to, in the type that it is computed in; it appears whole or not
+    /// at all
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// How base and adapter are put together; `base` leaves the adapter out

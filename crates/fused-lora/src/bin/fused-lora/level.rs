@@ -10,7 +10,8 @@ use fused_lora::{
 
 #[derive(clap::Args)]
 pub(crate) struct Level {
-    /// SIMD level on the CPU: amx, avx512bf16, avx512, avx2 or portable [default: the fastest that this machine has]
+    /// SIMD level on the CPU: amx, avx512bf16, avx512, avx2 or portable [default: the fastest that this
+    /// machine has]
     #[arg(long, value_name = "LEVEL", env = SIMD_VARIABLE)]
     simd: Option<OsString>,
 }

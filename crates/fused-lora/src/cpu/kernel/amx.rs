@@ -6,13 +6,13 @@
 //! x₁                         sums₁₀       sums₁₁      32 elements of K
 //! ```
 //!
-//! A product of tiles takes a cycle for each row of x, 16, and does 16 · 16 · 32 multiply-adds: 16 times the rate
-//! of two FMAs (Intel SDM, "TDPBF16PS"; Intel Optimization Reference Manual, "Intel AMX"). A step's four tiles are
-//! 4 KiB in 64 cycles. Rows of a tile that do not exist cost nothing: 20 rows are two tiles of 10.
+//! A product of tiles takes a cycle for each row of x, 16, and does 16 · 16 · 32 multiply-adds: 16 times the
+//! rate of two FMAs (Intel SDM, "TDPBF16PS"; Intel Optimization Reference Manual, "Intel AMX"). A step's four
+//! tiles are 4 KiB in 64 cycles. Rows of a tile that do not exist cost nothing: 20 rows are two tiles of 10.
 //!
-//! Panels of W are those of [`avx512_bf16`](super::avx512_bf16) but for their width, and K is padded to 32. Packed
-//! x holds, for each 32 elements of K, the rows one after another, 64 bytes each. Sums leave through memory, and
-//! [`store`](super::store) takes them to y.
+//! Panels of W are those of [`avx512_bf16`](super::avx512_bf16) but for their width, and K is padded to 32.
+//! Packed x holds, for each 32 elements of K, the rows one after another, 64 bytes each. Sums leave through
+//! memory, and [`store`](super::store) takes them to y.
 //!
 //! Numbers are as those of `vdpbf16ps`, subnormals are zero. A process must ask the system for the tiles once
 //! ([`permitted`]).
@@ -79,7 +79,8 @@ impl<Out: Storage> MicroKernel for Tiles<Out> {
     const NV: usize = 2;
     const DEPTH: usize = 2;
     const K_GRANULE: usize = DEPTH;
-    // Half a MiB: CPUs with AMX have 2 MiB of L2. Of 64 rows a panel of W would have to come from memory in 3 µs.
+    // Half a MiB: CPUs with AMX have 2 MiB of L2. Of 64 rows a panel of W would have to come from memory in 3
+    // µs.
     const BLOCK: [usize; 2] = [256, 1024];
     const APART: usize = 64;
 
@@ -225,8 +226,8 @@ unsafe fn products(
         step_x: rows * ROW,
         step_w: TILE * stride,
     };
-    /// The loop for one number of tiles: `lower`, there is a second half of the rows; `right`, there is a second
-    /// vector of columns.
+    /// The loop for one number of tiles: `lower`, there is a second half of the rows; `right`, there is a
+    /// second vector of columns.
     macro_rules! run {
         (lower: $lower:ident, right: $right:ident, both: $both:ident) => {
             asm!(
@@ -310,8 +311,8 @@ unsafe fn products(
         (@yes $line:literal) => { $line };
         (@no $line:literal) => { "" };
     }
-    // SAFETY: the caller's contract: AMX is there and permitted, tiles are loaded from and stored to rows that
-    // exist. The configuration names all tiles that are used.
+    // SAFETY: the caller's contract: AMX is there and permitted, tiles are loaded from and stored to rows
+    // that exist. The configuration names all tiles that are used.
     unsafe {
         match (halves[1] > 0, vectors > 1) {
             (true, true) => run!(lower: yes, right: yes, both: yes),

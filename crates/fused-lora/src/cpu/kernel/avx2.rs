@@ -246,8 +246,9 @@ impl<T: Storage> Units for Widened<T> {
     }
 }
 
-/// [`Pack::pack`] for up to 8 rows: blocks of 8 rows × 8 units are transposed in registers. Of fewer rows the last
-/// one is read again instead of those that are missing; what a store writes for them, the next one overwrites.
+/// [`Pack::pack`] for up to 8 rows: blocks of 8 rows × 8 units are transposed in registers. Of fewer rows the
+/// last one is read again instead of those that are missing; what a store writes for them, the next one
+/// overwrites.
 ///
 /// # Safety
 ///

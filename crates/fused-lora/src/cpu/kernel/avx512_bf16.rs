@@ -1,13 +1,13 @@
 //! AVX-512 with BF16: the tile of AVX-512, 8 × 3 vectors, over pairs of K.
 //!
-//! A step is two elements of K: 3 loads of 16 pairs of W, 8 broadcasts of a pair of x and 24 `vdpbf16ps`, each 32
-//! multiply-adds. On Zen 4 that is twice the rate of FMAs; measured there 0.99 of peak on resident data. On
-//! Sapphire Rapids `vdpbf16ps` runs on one port, as many multiply-adds a cycle as FMAs on two; [`amx`](super::amx)
-//! is the level that such a CPU takes.
+//! A step is two elements of K: 3 loads of 16 pairs of W, 8 broadcasts of a pair of x and 24 `vdpbf16ps`,
+//! each 32 multiply-adds. On Zen 4 that is twice the rate of FMAs; measured there 0.99 of peak on resident
+//! data. On Sapphire Rapids `vdpbf16ps` runs on one port, as many multiply-adds a cycle as FMAs on two;
+//! [`amx`](super::amx) is the level that such a CPU takes.
 //!
-//! The instruction (Intel SDM, "VDPBF16PS"; read off a CPU) adds the product of the odd element of a pair first,
-//! then that of the even one, each sum rounded to nearest even. Subnormal inputs, products and sums become zero:
-//! the bound of [`reference`](mod@crate::reference) has `2⁻¹²⁶` for each of them.
+//! The instruction (Intel SDM, "VDPBF16PS"; read off a CPU) adds the product of the odd element of a pair
+//! first, then that of the even one, each sum rounded to nearest even. Subnormal inputs, products and sums
+//! become zero: the bound of [`reference`](mod@crate::reference) has `2⁻¹²⁶` for each of them.
 
 use std::arch::x86_64::*;
 

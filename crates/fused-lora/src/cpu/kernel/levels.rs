@@ -6,16 +6,16 @@
 //! | AVX-512 with BF16 | as AVX-512 | `vdpbf16ps` | as AVX-512 |
 //! | AVX-512, AVX2, portable | widened to f32 | widened to f32 | f32 |
 //!
-//! An adapter is of the layer's type, and h is rounded to it; or it is f32, and h stays f32. Where products are of
-//! bf16 alone, an f32 adapter is packed in parts ([`split`](super::split)).
+//! An adapter is of the layer's type, and h is rounded to it; or it is f32, and h stays f32. Where products
+//! are of bf16 alone, an f32 adapter is packed in parts ([`split`](super::split)).
 
 use ndarray::ArrayView2;
 
 use super::{MicroKernel, Pack, Storage, Unit};
 use crate::cpu::panels::Panels;
 
-/// What the CPU's kernels ask of an element type: how vectors of it are loaded and stored, and the kernels of the
-/// levels that serve some types only.
+/// What the CPU's kernels ask of an element type: how vectors of it are loaded and stored, and the kernels of
+/// the levels that serve some types only.
 pub(crate) trait Compute: Storage {
     /// On a CPU with AMX.
     #[cfg(target_arch = "x86_64")]

@@ -8,9 +8,10 @@
 //! y = round(scale · acc + bias)        or acc, for the next K block or for `store`
 //! ```
 //!
-//! That body stands once, in [`tile`], over a [`Step`] (what is multiplied: f16, bf16 or f32 panels widened to
-//! f32, or pairs of bf16) and a [`Vector`] of a handful of operations. A SIMD level is a `Vector`, a tile size
-//! and a way to pack x, each in a file of its own. [`amx`] alone has another body: its sums are in tiles.
+//! That body stands once, in [`tile`], over a [`Step`] (what is multiplied: f16, bf16 or f32 panels widened
+//! to f32, or pairs of bf16) and a [`Vector`] of a handful of operations. A SIMD level is a `Vector`, a tile
+//! size and a way to pack x, each in a file of its own. [`amx`] alone has another body: its sums are in
+//! tiles.
 //!
 //! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which
 //! [`store`] takes through activation and residual into y while it is in the first-level cache. So the body
@@ -61,8 +62,8 @@ impl<X, W> Segment<X, W> {
         Self { x: std::ptr::null(), w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
 }
 
-/// What is brought into the second-level cache meanwhile: a part of the panel that comes next. Without it the first
-/// tile of a panel waits for memory and the others do not use it.
+/// What is brought into the second-level cache meanwhile: a part of the panel that comes next. Without it the
+/// first tile of a panel waits for memory and the others do not use it.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     /// Any address; nothing is read there.
@@ -110,8 +111,8 @@ impl<T> Clone for Input<T> {
 
 impl<T> Copy for Input<T> {}
 
-// SAFETY: a shared view of elements, which are Sync; whoever makes one sees to it that the memory outlives it,
-// and that where it is also an output only the task that writes a part reads that part.
+// SAFETY: a shared view of elements, which are Sync; whoever makes one sees to it that the memory outlives
+// it, and that where it is also an output only the task that writes a part reads that part.
 unsafe impl<T: Sync> Send for Input<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Input<T> {}
@@ -207,11 +208,11 @@ pub(crate) trait MicroKernel: 'static {
     const NV: usize;
     /// Elements of K in a step.
     const DEPTH: usize;
-    /// Most rows of a block of x, and the longest K block of such a block, in elements. Packed, it is read from the
-    /// second-level cache once for each panel, and W is read from beyond it once for each block.
+    /// Most rows of a block of x, and the longest K block of such a block, in elements. Packed, it is read
+    /// from the second-level cache once for each panel, and W is read from beyond it once for each block.
     const BLOCK: [usize; 2] = [64, 1024];
-    /// With fewer rows than this for each thread, threads do all rows together: memory could not deliver W to all of
-    /// them in time.
+    /// With fewer rows than this for each thread, threads do all rows together: memory could not deliver W to
+    /// all of them in time.
     const APART: usize = 32;
     /// K is padded with zeros to a multiple of so many elements.
     const K_GRANULE: usize = Self::DEPTH;
@@ -236,12 +237,14 @@ pub(crate) trait MicroKernel: 'static {
 
 /// A micro-kernel that takes x of type T.
 pub(crate) trait Pack<T>: MicroKernel {
-    /// Packs `rows` rows of `k` elements, `ld` apart, into `[step][rows]`, K padded with zeros to whole granules.
+    /// Packs `rows` rows of `k` elements, `ld` apart, into `[step][rows]`, K padded with zeros to whole
+    /// granules.
     ///
     /// # Safety
     ///
     /// - This CPU has the level's instructions.
-    /// - `1 ≤ rows ≤ MR`; each row can be read for `k` elements, `packed` written for `rows` units for each step.
+    /// - `1 ≤ rows ≤ MR`; each row can be read for `k` elements, `packed` written for `rows` units for each
+    ///   step.
     unsafe fn pack(x: *const T, ld: isize, rows: usize, k: usize, packed: *mut Self::X);
 }
 
@@ -357,8 +360,8 @@ where
     // one.
     let exist = |v: usize| columns.saturating_sub(v * lanes).min(lanes);
 
-    // SAFETY: `run`'s contract. Offsets stay inside R rows, V vectors and the segments' steps, and no column of
-    // y beyond `columns` is touched.
+    // SAFETY: `run`'s contract. Offsets stay inside R rows, V vectors and the segments' steps, and no column
+    // of y beyond `columns` is touched.
     unsafe {
         let mut acc = [[S::Vector::splat(0.0); V]; R];
         match t.init {
@@ -392,8 +395,11 @@ where
             Finish::Output => {
                 let scale = S::Vector::splat(scale);
                 unroll!(v < V => {
-                    let bias =
-                        if bias.is_null() { S::Vector::splat(0.0) } else { S::Vector::load(bias.add(v * lanes)) };
+                    let bias = if bias.is_null() {
+                        S::Vector::splat(0.0)
+                    } else {
+                        S::Vector::load(bias.add(v * lanes))
+                    };
                     unroll!(r < R => {
                         let to = y.offset(r as isize * ld).add(v * lanes);
                         T::store_first(acc[r][v].mul_add(scale, bias), to, exist(v));
@@ -404,8 +410,8 @@ where
     }
 }
 
-/// Rows from which on a K loop has more to compute than to load, at every level. It then prefetches one line in a
-/// step; with fewer rows, all that a step loads.
+/// Rows from which on a K loop has more to compute than to load, at every level. It then prefetches one line
+/// in a step; with fewer rows, all that a step loads.
 const FULL: usize = 6;
 
 /// The K loop over one segment.

@@ -1,8 +1,8 @@
 //! An f32 adapter in parts of bf16, for products of bf16.
 //!
-//! With `a₁ = bf16(a)` and `a₂ = bf16(a − a₁)`, a is `a₁ + a₂` to 2⁻¹⁸, so A becomes `[A₁; A₂]`, 2r columns of the
-//! shrink, whose f32 sums are added. h and B are cut likewise, and `h Bᵀ` is `[h₁ | h₂ | h₁] · [B₁ | B₁ | B₂]ᵀ`, 3r
-//! steps of the expand; what is left out, `h₂ B₂ᵀ`, is 2⁻¹⁸ of it.
+//! With `a₁ = bf16(a)` and `a₂ = bf16(a − a₁)`, a is `a₁ + a₂` to 2⁻¹⁸, so A becomes `[A₁; A₂]`, 2r columns
+//! of the shrink, whose f32 sums are added. h and B are cut likewise, and `h Bᵀ` is `[h₁ | h₂ | h₁] · [B₁ |
+//! B₁ | B₂]ᵀ`, 3r steps of the expand; what is left out, `h₂ B₂ᵀ`, is 2⁻¹⁸ of it.
 
 use half::bf16;
 use ndarray::{Array2, ArrayView2, Axis, concatenate};

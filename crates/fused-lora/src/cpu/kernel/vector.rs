@@ -11,8 +11,8 @@ const MAX_LANES: usize = 16;
 ///
 /// # Safety
 ///
-/// All methods: this CPU has the level's instructions, and pointers cover LANES elements. No alignment is asked
-/// for beyond the element's.
+/// All methods: this CPU has the level's instructions, and pointers cover LANES elements. No alignment is
+/// asked for beyond the element's.
 #[allow(clippy::missing_safety_doc, missing_docs, reason = "one contract for all: the trait's")]
 pub(crate) trait Vector: Copy {
     const LANES: usize;
@@ -35,7 +35,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn div(self, other: Self) -> Self;
     /// The larger one; `other` where either is NaN.
     unsafe fn max(self, other: Self) -> Self;
-    /// 2ⁿ, where a lane holds `n + `[`exp::ROUND`](super::exp::ROUND), −126 ≤ n ≤ 127; anything for other lanes.
+    /// 2ⁿ, where a lane holds `n + `[`exp::ROUND`](super::exp::ROUND), −126 ≤ n ≤ 127; anything for other
+    /// lanes.
     unsafe fn exp2_of_rounded(self) -> Self;
 }
 

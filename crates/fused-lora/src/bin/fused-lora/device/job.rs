@@ -26,7 +26,8 @@ pub(crate) enum Lora<T> {
 }
 
 impl Lora<f16> {
-    /// f16 as it is in the file, or rounded: with powers of two moved between A and B, so that no value is lost.
+    /// f16 as it is in the file, or rounded: with powers of two moved between A and B, so that no value is
+    /// lost.
     pub(crate) fn of_f16(file: &LoraFile, module: &str) -> Result<Self, PeftError> {
         Ok(Self::Same(file.load(module)?))
     }
