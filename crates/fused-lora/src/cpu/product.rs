@@ -84,10 +84,10 @@ impl<P: Kernels> Product<'_, P> {
             ]);
             HBlock::<P>::reserve(&mut slot.block, rows.apart.longest(), self.adapter());
         }
-        // The blocks' own rows first, so that the odd ones' panels go with them.
         let together =
             Together::new(self, rows.together, k_blocks, rows.apart.count, threads, &mut workspace.shared);
         let failed = Failed::default();
+        // In this order each ticket waits for smaller ones only.
         let stages = [together.packing(), together.shrinking(), rows.apart.count, together.panels_alone()];
         share(executor, slots, stages.iter().sum(), &failed, |ticket, slot| {
             let [pack, shrink, apart, _] = stages;
