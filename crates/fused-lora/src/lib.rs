@@ -1,8 +1,8 @@
 //! A linear layer with an un-merged LoRA adapter, computed in one pass.
 //!
 //! ```text
-//! h = f16( s · x Aᵀ )              x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
-//! y = f16( x Wᵀ + h Bᵀ + bias )    h: [M, r]   y: [M, N]
+//! h = round( s · x Aᵀ )            x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
+//! y = round( x Wᵀ + h Bᵀ + bias )  h: [M, r]   y: [M, N]
 //! ```
 //!
 //! These are three products: the *base* product `x Wᵀ`, the *shrink* `x Aᵀ` and the *expand* `h Bᵀ`. Here
@@ -10,7 +10,8 @@
 //! the same f32 sums. What remains of the adapter's cost is its arithmetic, `r/N + r/K` of the base product
 //! ([`Problem::floor_pct`]).
 //!
-//! Storage is f16, every sum is f32, and h is rounded to f16 exactly once, with the scale s in it.
+//! Storage is f16, on a CPU also bf16 or f32; every sum is f32, and h is rounded exactly once, with the scale
+//! s in it. An f32 adapter leaves h unrounded.
 //!
 //! - [`cpu`] computes on this machine's processor; `cuda` on an NVIDIA GPU (feature `cuda`, Linux).
 //! - [`peft`] reads adapters as Hugging Face PEFT saves them.

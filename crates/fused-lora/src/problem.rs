@@ -65,8 +65,8 @@ impl FromStr for DType {
 pub enum Strategy {
     /// `x Wᵀ` alone, the adapter ignored: what a merged adapter costs.
     Base,
-    /// Three products, one after another, as PEFT runs them: base, shrink, expand-and-add. y is rounded to
-    /// f16 twice, since it is stored in memory between base and expand.
+    /// Three products, one after another, as PEFT runs them: base, shrink, expand-and-add. y is rounded
+    /// twice, since it is stored in memory between base and expand.
     Unfused,
     /// All three products in one pass over x and y.
     Fused,

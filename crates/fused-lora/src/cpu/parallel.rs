@@ -92,14 +92,15 @@ impl Gate {
 
     /// Waits until it is open; false if it will never be.
     pub(crate) fn wait(&self, failed: &Failed) -> bool {
-        let mut rounds = 0;
+        let mut rounds = 0_u32;
         while !self.is_open() {
             if failed.0.load(Ordering::Acquire) {
                 return false;
             }
-            rounds += 1;
+            // A thread can be held up for as long as it takes.
+            rounds = rounds.wrapping_add(1);
             // The other one may wait for this very core.
-            if rounds % 1024 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if rounds.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         true
     }

@@ -1,6 +1,35 @@
 use std::fmt;
 
+use half::{bf16, f16};
+
+use super::kernel::{MicroKernel, levels::Level};
 use crate::problem::{DType, Granule};
+
+/// Calls a function whose first type is [`Level`](super::kernel::levels::Level) with the kernels of `$simd`
+/// for a layer of `$T` and an adapter of `$H`.
+macro_rules! dispatch {
+    ($simd:expr, $T:ty, $H:ty => $($function:ident)::+ ($($argument:expr),* $(,)?)) => {{
+        use $crate::cpu::kernel;
+        match $simd {
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::simd::Simd::Amx => {
+                $($function)::+::<<$T as kernel::levels::Compute>::Amx<$H>>($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::simd::Simd::Avx512Bf16 => {
+                $($function)::+::<<$T as kernel::levels::Compute>::Avx512Bf16<$H>>($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::simd::Simd::Avx512 => {
+                $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::simd::Simd::Avx2 => $($function)::+::<kernel::avx2::Avx2<$T, $H>>($($argument),*),
+            _ => $($function)::+::<kernel::portable::Portable<$T, $H>>($($argument),*),
+        }
+    }};
+}
+pub(crate) use dispatch;
 
 /// The environment variable that overrides the choice of [`Simd::detect`].
 pub const SIMD_VARIABLE: &str = "FUSED_LORA_SIMD";
@@ -58,12 +87,13 @@ impl Simd {
     /// The multiples of the rank that the kernels of this level compute: whole vectors of h in the shrink,
     /// whole granules of K in the expand.
     pub fn granule(self, dtype: DType) -> Granule {
-        match self.serving(dtype) {
-            Simd::Amx => Granule { shrink_n: 16, expand_k: 32 },
-            Simd::Avx512Bf16 => Granule { shrink_n: 16, expand_k: 2 },
-            Simd::Avx512 => Granule { shrink_n: 16, expand_k: 1 },
-            Simd::Avx2 => Granule { shrink_n: 8, expand_k: 1 },
-            Simd::Portable => Granule { shrink_n: 4, expand_k: 1 },
+        fn of<L: Level>() -> Granule {
+            Granule { shrink_n: L::Main::LANES, expand_k: L::Main::K_GRANULE }
+        }
+        match dtype {
+            DType::F16 => dispatch!(self, f16, f16 => of()),
+            DType::Bf16 => dispatch!(self, bf16, bf16 => of()),
+            DType::F32 => dispatch!(self, f32, f32 => of()),
         }
     }
 
@@ -84,32 +114,6 @@ impl fmt::Display for Simd {
         f.pad(self.name())
     }
 }
-
-/// Calls a function whose first type is [`Level`](super::kernel::levels::Level) with the kernels of `$simd`
-/// for a layer of `$T` and an adapter of `$H`.
-macro_rules! dispatch {
-    ($simd:expr, $T:ty, $H:ty => $($function:ident)::+ ($($argument:expr),* $(,)?)) => {{
-        use $crate::cpu::kernel;
-        match $simd {
-            #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Amx => {
-                $($function)::+::<<$T as kernel::levels::Compute>::Amx<$H>>($($argument),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Avx512Bf16 => {
-                $($function)::+::<<$T as kernel::levels::Compute>::Avx512Bf16<$H>>($($argument),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Avx512 => {
-                $($function)::+::<kernel::avx512::Avx512<$T, $H>>($($argument),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            $crate::cpu::simd::Simd::Avx2 => $($function)::+::<kernel::avx2::Avx2<$T, $H>>($($argument),*),
-            _ => $($function)::+::<kernel::portable::Portable<$T, $H>>($($argument),*),
-        }
-    }};
-}
-pub(crate) use dispatch;
 
 pub(crate) fn list(levels: &[Simd]) -> String {
     levels.iter().map(|simd| simd.name()).collect::<Vec<_>>().join(", ")

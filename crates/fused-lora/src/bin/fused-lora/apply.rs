@@ -89,7 +89,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.dtype.map_or_else(|| base.dtype(&weight), Ok)? {
         DType::Bf16 => apply::<bf16>(args, &lora_file, &base, &output, Lora::unrounded),
         DType::F32 => apply::<f32>(args, &lora_file, &base, &output, Lora::unrounded),
-        _ => apply::<f16>(args, &lora_file, &base, &output, Lora::of_f16),
+        DType::F16 => apply::<f16>(args, &lora_file, &base, &output, Lora::of_f16),
+        other => bail!("{other} is not implemented"),
     }
 }
 
@@ -186,7 +187,8 @@ fn serialise<T: Element>(y: &Array2<T>) -> Result<Vec<u8>> {
     let (dtype, bytes): (_, Vec<u8>) = match T::DTYPE {
         DType::Bf16 => (Dtype::BF16, values.flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect()),
         DType::F32 => (Dtype::F32, values.flat_map(f32::to_le_bytes).collect()),
-        _ => (Dtype::F16, values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect()),
+        DType::F16 => (Dtype::F16, values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect()),
+        other => bail!("{other} is not implemented"),
     };
     let view = TensorView::new(dtype, y.shape().to_vec(), &bytes)?;
     safetensors::serialize([(OUTPUT, view)], None).context("cannot serialise y")

@@ -19,7 +19,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-/// Linear layers with un-merged LoRA adapters, in f16.
+/// Linear layers with un-merged LoRA adapters.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {

@@ -34,7 +34,7 @@ pub(crate) trait Kernels: 'static {
     /// h as the expand takes it.
     type Wide: Storage;
     /// `x Wᵀ + h Bᵀ`
-    type Main: MicroKernel<Out: Storage> + Pack<Self::In> + Pack<Self::Wide>;
+    type Main: Pack<Self::In> + Pack<Self::Wide>;
     /// `x Aᵀ`
     type Shrink: MicroKernel<
             X = <Self::Main as MicroKernel>::X,
@@ -79,7 +79,7 @@ pub(crate) struct Alone<In, M>(std::marker::PhantomData<(In, M)>);
 
 impl<In: Storage, M> Kernels for Alone<In, M>
 where
-    M: MicroKernel<B = <M as MicroKernel>::W, Out: Storage> + Pack<In>,
+    M: MicroKernel<B = <M as MicroKernel>::W> + Pack<In>,
 {
     type In = In;
     type H = M::Out;
