@@ -11,7 +11,7 @@ use ndarray::ArrayView2;
 
 use super::{
     Job, MicroKernel, Pack, Run, Storage, Tile, TileOf, Vector, Widen, avx2,
-    levels::{Kernels, Level, pack_whole},
+    levels::{Kernels, Level, pack_whole, widening},
     table,
 };
 use crate::cpu::panels::Panels;
@@ -167,28 +167,7 @@ impl<T: Storage, W: Storage, B: Storage, Out: Storage> Pack<T> for Fma<W, B, Out
     }
 }
 
-/// A layer of `T` with an adapter of `H`, by FMAs on f32.
-pub(crate) struct Avx512<T, H>(std::marker::PhantomData<(T, H)>);
-
-impl<T: Storage, H: Storage> Kernels for Avx512<T, H> {
-    type In = T;
-    type H = H;
-    type Wide = H;
-    type Main = Fma<T, H, T>;
-    type Shrink = Fma<H, H, H>;
-    type Expand = Fma<H, H, T>;
-    const SPLIT: bool = false;
-}
-
-impl<T: Storage, H: Storage> Level for Avx512<T, H> {
-    fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
-        Panels::pack::<Self::Main, T, T>(w)
-    }
-
-    fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
-        pack_whole::<Self::Main, H>(a, b)
-    }
-}
+widening!(Avx512);
 
 /// # Safety
 ///

@@ -97,3 +97,34 @@ pub(crate) fn pack_whole<M: MicroKernel<B: Unit<H>>, H: Storage>(
 ) -> [Panels; 2] {
     [a, b].map(|view| Panels::pack::<M, M::B, H>(view))
 }
+
+/// A level whose kernels widen panels of the weight's own type: `Fma`, of the file where this stands.
+#[cfg(target_arch = "x86_64")]
+macro_rules! widening {
+    ($level:ident) => {
+        /// A layer of `T` with an adapter of `H`, by FMAs on f32.
+        pub(crate) struct $level<T, H>(std::marker::PhantomData<(T, H)>);
+
+        impl<T: Storage, H: Storage> Kernels for $level<T, H> {
+            type In = T;
+            type H = H;
+            type Wide = H;
+            type Main = Fma<T, H, T>;
+            type Shrink = Fma<H, H, H>;
+            type Expand = Fma<H, H, T>;
+            const SPLIT: bool = false;
+        }
+
+        impl<T: Storage, H: Storage> Level for $level<T, H> {
+            fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
+                Panels::pack::<Self::Main, T, T>(w)
+            }
+
+            fn pack_adapter(a: ArrayView2<'_, H>, b: ArrayView2<'_, H>) -> [Panels; 2] {
+                pack_whole::<Self::Main, H>(a, b)
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use widening;
