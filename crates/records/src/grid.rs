@@ -10,6 +10,11 @@ pub const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// Adapter ranks of the grid: the y axis of a panel.
 pub const RANKS: [usize; 4] = [0, 10, 100, 250];
 
+/// Sequences of which one token each is measured.
+pub const DECODE_BATCHES: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
+/// Adapter ranks beside few tokens.
+pub const DECODE_RANKS: [usize; 6] = [0, 10, 16, 64, 100, 250];
+
 /// One point of the grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cell {

@@ -62,7 +62,7 @@ mod workload;
 pub use error::{BadField, Fault, RecordError, VERSION_LINE};
 pub use field::Clock;
 pub use format::to_csv;
-pub use grid::{BATCHES, Cell, ParseShardError, RANKS, SEQ_LENS, Shard, grid};
+pub use grid::{BATCHES, Cell, DECODE_BATCHES, DECODE_RANKS, ParseShardError, RANKS, SEQ_LENS, Shard, grid};
 pub use newest::newest;
 pub use read::{Records, Warning, parse, read};
 pub use record::{COLUMNS, Record};

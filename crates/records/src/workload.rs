@@ -27,13 +27,20 @@ const fn projection(d_in: usize, d_out: usize) -> Projection {
 const GPT2_MEDIUM: &[Projection] =
     &[projection(1024, 3072), projection(1024, 1024), projection(1024, 4096), projection(4096, 1024)];
 
+const SQUARES: [Workload; 2] = [
+    Workload::of("linear-1024x1024", &[projection(1024, 1024)]),
+    Workload::of("linear-4096x4096", &[projection(4096, 4096)]),
+];
+
 impl Workload {
     /// Those of linear layers alone; the first is the default.
-    pub const LINEARS: &'static [Workload] = &[
-        Workload { name: "linear-1024x1024", projections: &[projection(1024, 1024)], layers: None },
-        Workload { name: "linear-4096x4096", projections: &[projection(4096, 4096)], layers: None },
-        Workload { name: "gpt2-medium-linears", projections: GPT2_MEDIUM, layers: None },
-    ];
+    pub const LINEARS: &'static [Workload] =
+        &[SQUARES[0], SQUARES[1], Workload::of("gpt2-medium-linears", GPT2_MEDIUM)];
+
+    /// Those on which few tokens are measured: two of [`LINEARS`](Self::LINEARS), and the first product of an
+    /// MLP of LLaMA 7B.
+    pub const DECODES: &'static [Workload] =
+        &[SQUARES[0], SQUARES[1], Workload::of("linear-4096x11008", &[projection(4096, 11008)])];
 
     /// Those with all of a transformer's layer around its products: LayerNorm, attention, residual sums. One
     /// layer, and the whole model of 24.
@@ -42,7 +49,7 @@ impl Workload {
         Workload { name: "gpt2-medium", projections: GPT2_MEDIUM, layers: Some(24) },
     ];
 
-    /// Linear layers of other widths, for tests: nothing is recorded of them.
+    /// Linear layers of any widths: those of other names than the above are for tests.
     #[must_use]
     pub const fn of(name: &'static str, projections: &'static [Projection]) -> Workload {
         Workload { name, projections, layers: None }
@@ -58,9 +65,10 @@ impl Workload {
         found.ok_or_else(|| UnknownWorkload(name.to_owned()))
     }
 
-    /// All of them: [`LINEARS`](Self::LINEARS), then [`LAYERS`](Self::LAYERS).
+    /// All of them: [`LINEARS`](Self::LINEARS), what of [`DECODES`](Self::DECODES) is not among these,
+    /// [`LAYERS`](Self::LAYERS).
     pub fn every() -> impl Iterator<Item = &'static Workload> {
-        Workload::LINEARS.iter().chain(Workload::LAYERS)
+        Workload::LINEARS.iter().chain(&Workload::DECODES[SQUARES.len()..]).chain(Workload::LAYERS)
     }
 
     /// The name that records carry.
@@ -168,6 +176,7 @@ mod tests {
             ("linear-1024x1024", [0.0, 2.0, 19.5, 48.8]),
             ("linear-4096x4096", [0.0, 0.5, 4.9, 12.2]),
             ("gpt2-medium-linears", [0.0, 1.3, 13.0, 32.6]),
+            ("linear-4096x11008", [0.0, 0.3, 3.3, 8.4]),
             ("gpt2-medium-layer", [0.0, 1.3, 13.0, 32.6]),
             ("gpt2-medium", [0.0, 1.3, 13.0, 32.6]),
         ];
