@@ -9,6 +9,8 @@
 //! An id is `<workload>/seq<seq_len>/batch<batch>/r<rank>/<strategy>`. The base does not depend on the rank
 //! and has one id a size, at r = 0.
 //!
+//! Elements are f16; `FUSED_LORA_DTYPE=bf16` or `f32` stands between workload and size in the ids.
+//!
 //! `docs/benchmarking.md` says how sizes are measured, and has all settings. On a GPU a call is one launch of
 //! a CUDA graph that holds at least 20 forward passes, and as many as take a millisecond; `cold` and `warm-w`
 //! mean the L2.
@@ -16,9 +18,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fused_lora_benches::linear::{Linears, ours, this_library};
+use fused_lora::DType;
+use fused_lora_benches::linear::{self, Linears, ours, this_library};
 use fused_lora_benches::method::Suite;
-use fused_lora_benches::processor::Processor;
 use fused_lora_benches::session::{self, Bench};
 use fused_lora_benches::settings::{Backend, Choices, GridPart, Settings};
 use fused_lora_benches::target::Target;
@@ -31,7 +33,9 @@ const GRID: Bench = Bench {
     choices: Choices {
         backends: &[Backend::Cpu, Backend::Cuda],
         workloads: Workload::LINEARS,
+        dtypes: &DType::ALL,
         grids: &[GridPart::Full, GridPart::Sizes, GridPart::Reduced],
+        in_turn: false,
     },
     tests_all_sizes: true,
     suite,
@@ -43,15 +47,11 @@ fn main() -> ExitCode {
 }
 
 fn suite(settings: &Settings, target: &Target, last_level_cache: usize) -> anyhow::Result<Box<dyn Suite>> {
-    let Settings { workload, cache, .. } = *settings;
     Ok(match target {
-        Target::Cpu(simd) => {
-            let processor = Processor::new(*simd, last_level_cache);
-            Box::new(Linears::new(processor, workload, cache, vec![this_library("", ours)], None))
-        }
+        Target::Cpu(simd) => linear::on_processor(settings, *simd, last_level_cache, ours)?,
         #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
         Target::Cuda(gpu) => {
-            Box::new(Linears::new(gpu.clone(), workload, cache, vec![this_library("", ours)], None))
+            Box::new(Linears::new(gpu.clone(), settings, vec![this_library("", ours)], None))
         }
     })
 }

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fused_lora::DType;
 use fused_lora_benches::layer::{Layers, conclusion, variant};
 use fused_lora_benches::method::Suite;
 use fused_lora_benches::processor::Processor;
@@ -43,7 +44,9 @@ const LAYER: Bench = Bench {
     choices: Choices {
         backends: &[Backend::Cpu, Backend::Cuda],
         workloads: Workload::LAYERS,
+        dtypes: &[DType::F16],
         grids: &[GridPart::Full, GridPart::Reduced, GridPart::Sizes],
+        in_turn: false,
     },
     tests_all_sizes: false,
     suite,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fused_lora::cpu::Simd;
+use fused_lora::{DType, cpu::Simd};
 use fused_lora_benches::{
     linear::{Linears, ours, this_library},
     machine::Machine,
@@ -11,11 +11,12 @@ use fused_lora_benches::{
     processor::Processor,
     records::RecordTemplate,
     revision::Revision,
-    settings::{Cache, Settings},
+    settings::Settings,
     size::Size,
 };
 use fused_lora_heatmap::{Colormap, Figure, Metric, Query, Source, Vmax, draw_svg, png_from_svg};
 use fused_lora_records::{Record, RunFile};
+use half::f16;
 
 const SIZE: Size = Size { seq_len: 128, batch: 1 };
 const RANKS: [usize; 2] = [0, 250];
@@ -26,7 +27,7 @@ fn from_the_kernels_to_the_picture() {
     let template = RecordTemplate {
         run: "road".to_owned(),
         settings: Settings::default(),
-        machine: Machine::cpu(simd),
+        machine: Machine::cpu(simd, DType::F16),
         revision: Revision::named("unknown"),
     };
     let folder = tempfile::tempdir().unwrap();
@@ -35,7 +36,7 @@ fn from_the_kernels_to_the_picture() {
 
     // Base, unfused and fused in the same rounds, checked first.
     let ours = vec![this_library("", ours)];
-    let mut cpu = Linears::new(Processor::new(simd, 0), template.settings.workload, Cache::Cold, ours, None);
+    let mut cpu = Linears::new(Processor::<f16>::new(simd, 0), &template.settings, ours, None);
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| RANKS.contains(&method.rank));
     let budget = Budget {

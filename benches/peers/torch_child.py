@@ -5,7 +5,7 @@ answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so
 
     (start)                             ok <SIMD level, or -> <methods, joined by commas> <versions>
     load <path>                         tensors of that safetensors file, beside those that there are         ok
-    prepare <slots> <passes> <seq_len>  what was made ready is gone; what will be has so many slots of f16    ok
+    prepare <slots> <passes> <seq_len>  what was made ready is gone; what will be has so many slots          ok
     ready <method> <rank>               makes a method ready          ok, or ok and why it cannot be had
     call <method> <rank>                `passes` forward passes       ok <wall ns of a pass> <cpu ns, on a CPU>
     output <path>                       y of the last pass, each product's, into that safetensors file        ok
@@ -13,7 +13,7 @@ answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so
 A method that needs an adapter, so that there is none at rank 0, has a + behind its name in the first answer. What is
 not installed is left out of it, and named on stderr. README.md beside this file says what each method computes.
 
-Calls of an element type take its slots in turn. Its ring is as long in bytes as one of f16 would be.
+Calls of an element type take its slots in turn. Its ring is as long in bytes as one of x's own type would be.
 
 Threads that wait for work sleep (the bench sets OMP_WAIT_POLICY and the like before PyTorch is loaded): one that spins
 would slow down the calls of others, which come next.

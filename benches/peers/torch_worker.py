@@ -132,8 +132,9 @@ class Slots:
         self._rings: dict[torch.dtype, Ring] = {}
 
     def ring(self, dtype: torch.dtype) -> Ring:
-        """With the bytes of so many slots of f16 between two uses of one."""
-        count = 1 + math.ceil((self.count - 1) * torch.float16.itemsize / dtype.itemsize)
+        """With the bytes of so many slots of the bench's own type between two uses of one."""
+        own = next(tensor.dtype for name, tensor in self.tensors.items() if name.startswith("x"))
+        count = 1 + math.ceil((self.count - 1) * own.itemsize / dtype.itemsize)
         return self._rings.setdefault(dtype, Ring(count))
 
     def copies(self, name: str, dtype: torch.dtype) -> list[Tensor]:

@@ -8,20 +8,15 @@ use fused_lora_transformer::{Backend, Model};
 use half::f16;
 
 use crate::layer::weights::Weights as LayerWeights;
-use crate::linear::weights::Weights as LinearWeights;
+use crate::linear::weights::{Packer, Weights as LinearWeights};
 use crate::method::{Call, Method, Probe, Ready};
-use crate::probes::{self, Memory};
+use crate::probes::Probes;
 use crate::settings::Cache;
 
 /// Who computes.
-pub trait Executor: Sized {
-    /// What products, and layers of a transformer, are made with.
-    type Backend: Backend;
+pub trait Executor: Packer + Sized {
     /// x and y of every slot.
     type Operands: Default;
-
-    /// Where weights are laid out.
-    fn backend(&self) -> &Self::Backend;
 
     /// What its kernels round a rank up to.
     fn granule(&self) -> Granule;
@@ -34,7 +29,7 @@ pub trait Executor: Sized {
         m: usize,
         widths: &[(usize, usize)],
         slots: usize,
-        fill: impl FnMut(&mut [f16]),
+        fill: impl FnMut(&mut [Self::Element]),
     ) -> anyhow::Result<()>;
 
     /// Forward passes of a call, each of so many operations.
@@ -55,6 +50,20 @@ pub trait Executor: Sized {
     /// This library's method of a strategy and a rank on the linear layers, ready.
     fn linears(setup: &LinearSetup<Self>, strategy: Strategy, rank: usize) -> anyhow::Result<Box<dyn Call>>;
 
+    /// What the machine could do at best; None where there are no probes.
+    fn probes(&self) -> Option<&Probes> {
+        None
+    }
+}
+
+/// Who computes a transformer's layer as well, which is of f16.
+pub trait LayerExecutor: Executor<Element = f16> {
+    /// What layers of a transformer are made with.
+    type Backend: Backend;
+
+    /// Where their weights are laid out.
+    fn backend(&self) -> &Self::Backend;
+
     /// A method of the transformer's layer, ready: a model for each slot of weights, with adapters of that
     /// rank.
     fn layers(
@@ -63,11 +72,6 @@ pub trait Executor: Sized {
         seq_len: usize,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>>;
-
-    /// What the probes read; None where there are no probes.
-    fn memory(&self) -> Option<&Memory> {
-        None
-    }
 }
 
 /// What the methods of a size compute on, with the weights `W` of a workload.
@@ -87,7 +91,7 @@ pub struct Setup<B: Executor, W> {
 }
 
 /// What the linear layers are computed on.
-pub type LinearSetup<E> = Setup<E, LinearWeights<<<E as Executor>::Backend as Backend>::Linear>>;
+pub type LinearSetup<E> = Setup<E, LinearWeights<E>>;
 /// What the transformer's layer is computed on.
 pub type LayerSetup<E> = Setup<E, LayerWeights>;
 
@@ -104,7 +108,7 @@ impl<B: Executor, W> Setup<B, W> {
         widths: &[(usize, usize)],
         slots: usize,
         flops: f64,
-        mut fill: impl FnMut(&W, &mut [f16]),
+        mut fill: impl FnMut(&W, &mut [B::Element]),
     ) -> anyhow::Result<()> {
         let Setup { backend, weights, operands, .. } = self;
         backend.resize(operands, m, widths, slots, |x| fill(weights, x))?;
@@ -115,10 +119,10 @@ impl<B: Executor, W> Setup<B, W> {
 
     /// The probes that run beside calls of so many operations.
     pub(crate) fn probes(&self, flops: f64) -> impl Iterator<Item = Method> {
-        self.backend.memory().into_iter().flat_map(move |_| probes::methods(flops))
+        self.backend.probes().into_iter().flat_map(move |probes| probes.methods(flops))
     }
 
     pub(crate) fn probe(&self, probe: Probe, flops: f64) -> anyhow::Result<Box<dyn Call>> {
-        Ok(self.backend.memory().context("this backend has no probes")?.probe(probe, flops))
+        Ok(self.backend.probes().context("this backend has no probes")?.ready(probe, flops))
     }
 }

@@ -15,7 +15,7 @@
 //! | a workload | `fused_lora_records::Workload` |
 //! | a backend | [`target::Target`]; its operands and its methods: [`executor`] |
 //! | a limit of the machine | [`method::Probe`] and [`probes`] |
-//! | an element type | [`settings`], the operands' element in [`operands`], and `dtype` of the methods |
+//! | an element type | [`number`] |
 //!
 //! | module | job |
 //! |---|---|
@@ -24,7 +24,8 @@
 //! | [`target`], [`machine`], [`revision`] | what is measured |
 //! | [`linear`], [`layer`], [`executor`], [`processor`], [`cuda`] | the suites, and their backends |
 //! | [`torch`] | PyTorch, as a process that computes when it is told to |
-//! | [`normals`], [`operands`], [`probes`] | operands that have left the caches; the machine's limits |
+//! | [`number`], [`normals`], [`operands`] | element types; operands that have left the caches |
+//! | [`probes`] | the machine's limits |
 //! | [`outcome`], [`time`], [`stats`] | one size and what was seen of it; medians and intervals |
 //! | [`run`], [`markdown`] | the file of records, and whether it can be resumed; tables |
 
@@ -43,6 +44,7 @@ pub mod markdown;
 pub mod measure;
 pub mod method;
 pub mod normals;
+pub mod number;
 pub mod operands;
 pub mod outcome;
 pub mod plan;

@@ -33,8 +33,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This host's processor, used with a SIMD level, as far as the system tells.
-    pub fn cpu(simd: Simd) -> Machine {
+    /// This host's processor, used with a SIMD level in a type, as far as the system tells.
+    pub fn cpu(simd: Simd, dtype: DType) -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let sysctl = |name: &str| output("sysctl", &["-n", name]);
         // Arm's /proc/cpuinfo has no model name; lscpu knows one.
@@ -49,11 +49,11 @@ impl Machine {
             device: device.unwrap_or_else(|| "unknown cpu".to_owned()),
             threads: Some(rayon::current_num_threads()),
             // What computes, which is not what a machine has at best.
-            simd: simd.serving(DType::F16).to_string(),
+            simd: simd.serving(dtype).to_string(),
             driver: String::new(),
             clock_mhz: cpuinfo_field(&cpuinfo, "cpu MHz").and_then(|text| text.parse().ok()),
             last_level_cache: cache.unwrap_or(ASSUMED_CACHE),
-            granule: simd.granule(DType::F16),
+            granule: simd.granule(dtype),
         }
     }
 }
@@ -153,9 +153,12 @@ mod tests {
     #[test]
     fn this_host_has_threads_and_a_name() {
         let simd = Simd::detect().unwrap();
-        let machine = Machine::cpu(simd);
-        let serving = simd.serving(DType::F16);
-        assert_eq!((machine.simd.as_str(), machine.granule), (serving.name(), simd.granule(DType::F16)));
+        for dtype in DType::ALL {
+            let machine = Machine::cpu(simd, dtype);
+            let serving = simd.serving(dtype);
+            assert_eq!((machine.simd.as_str(), machine.granule), (serving.name(), simd.granule(dtype)));
+        }
+        let machine = Machine::cpu(simd, DType::F16);
         assert!(machine.threads.is_some_and(|threads| threads >= 1), "{machine:?}");
         assert!(!machine.device.is_empty() && machine.driver.is_empty(), "{machine:?}");
         assert!(machine.last_level_cache >= 1 << 18, "{machine:?}");

@@ -59,7 +59,7 @@ pub enum Provider {
 /// A limit of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// f32 multiply-adds on all threads.
+    /// Multiply-adds on all threads, of those that the kernels are made of.
     Peak,
     /// Bytes read from memory by all threads.
     Bandwidth,

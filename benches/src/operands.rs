@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use fused_lora::Element;
 use half::f16;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
@@ -20,16 +21,16 @@ pub enum Layout {
 }
 
 /// Input and output of one product, of M tokens.
-pub struct Tokens<'a> {
+pub struct Tokens<'a, T = f16> {
     /// [M, K]
-    pub x: ArrayView2<'a, f16>,
+    pub x: ArrayView2<'a, T>,
     /// M · N elements, laid out as the method that writes them likes it.
-    pub y: &'a mut [f16],
+    pub y: &'a mut [T],
 }
 
-impl Tokens<'_> {
+impl<T> Tokens<'_, T> {
     /// y as the matrix [M, N], a row after the other.
-    pub fn y_rows(&mut self) -> ArrayViewMut2<'_, f16> {
+    pub fn y_rows(&mut self) -> ArrayViewMut2<'_, T> {
         let m = self.x.nrows();
         ArrayViewMut2::from_shape((m, self.y.len() / m), self.y).expect("y has M · N elements")
     }
@@ -38,31 +39,25 @@ impl Tokens<'_> {
 /// All slots, in memory that all sizes share: the large sizes' few slots take as much as the small ones'
 /// many.
 #[derive(Default)]
-pub struct Operands {
+pub struct Operands<T = f16> {
     m: usize,
     /// K and N of each product.
     widths: Vec<(usize, usize)>,
     slots: usize,
-    x: Vec<f16>,
-    y: Vec<f16>,
+    x: Vec<T>,
+    y: Vec<T>,
 }
 
-impl Operands {
+impl<T: Element> Operands<T> {
     /// Makes slots of M tokens; `fill` gets the x of one after another: all its products', in a row.
-    pub fn resize(
-        &mut self,
-        m: usize,
-        widths: &[(usize, usize)],
-        slots: usize,
-        fill: impl FnMut(&mut [f16]),
-    ) {
+    pub fn resize(&mut self, m: usize, widths: &[(usize, usize)], slots: usize, fill: impl FnMut(&mut [T])) {
         (self.m, self.slots) = (m, slots);
         self.widths = widths.to_vec();
         let (x, y) = self.lengths();
-        self.x.resize(self.x.len().max(slots * x), f16::ZERO);
+        self.x.resize(self.x.len().max(slots * x), T::default());
         self.x[..slots * x].chunks_exact_mut(x).for_each(fill);
         // Written, so that its pages are there.
-        self.y.resize(self.y.len().max(slots * y), f16::NAN);
+        self.y.resize(self.y.len().max(slots * y), T::from_f32(f32::NAN));
     }
 
     /// Elements of x and of y of a slot.
@@ -71,7 +66,7 @@ impl Operands {
     }
 
     /// Input and output of each product of a slot.
-    pub fn tokens(&mut self, slot: usize) -> Vec<Tokens<'_>> {
+    pub fn tokens(&mut self, slot: usize) -> Vec<Tokens<'_, T>> {
         assert!(slot < self.slots, "slot {slot} of {}", self.slots);
         let lengths = self.lengths();
         let (mut x, mut y) = (&self.x[slot * lengths.0..], &mut self.y[slot * lengths.1..]);
@@ -91,23 +86,30 @@ pub fn slot_bytes(m: usize, widths: &[(usize, usize)]) -> usize {
 }
 
 /// A method of this host: `run` gets the number of the weights' slot, and the tokens of each product.
-pub fn on_host<F>(operands: &Rc<RefCell<Operands>>, cache: Cache, layout: Layout, run: F) -> Box<dyn Call>
+pub fn on_host<T, F>(
+    operands: &Rc<RefCell<Operands<T>>>,
+    cache: Cache,
+    layout: Layout,
+    run: F,
+) -> Box<dyn Call>
 where
-    F: FnMut(usize, &mut [Tokens<'_>]) -> anyhow::Result<()> + 'static,
+    T: Element,
+    F: FnMut(usize, &mut [Tokens<'_, T>]) -> anyhow::Result<()> + 'static,
 {
     Box::new(OnHost { operands: Rc::clone(operands), cache, layout, run })
 }
 
-struct OnHost<F> {
-    operands: Rc<RefCell<Operands>>,
+struct OnHost<T, F> {
+    operands: Rc<RefCell<Operands<T>>>,
     cache: Cache,
     layout: Layout,
     run: F,
 }
 
-impl<F> Call for OnHost<F>
+impl<T, F> Call for OnHost<T, F>
 where
-    F: FnMut(usize, &mut [Tokens<'_>]) -> anyhow::Result<()>,
+    T: Element,
+    F: FnMut(usize, &mut [Tokens<'_, T>]) -> anyhow::Result<()>,
 {
     fn call(&mut self, slot: usize) -> anyhow::Result<Time> {
         let weights = match self.cache {
@@ -120,19 +122,20 @@ where
     }
 
     fn poison(&mut self) -> anyhow::Result<()> {
-        self.operands.borrow_mut().tokens(0).iter_mut().for_each(|tokens| tokens.y.fill(f16::NAN));
+        let nan = T::from_f32(f32::NAN);
+        self.operands.borrow_mut().tokens(0).iter_mut().for_each(|tokens| tokens.y.fill(nan));
         Ok(())
     }
 
     fn output(&mut self) -> anyhow::Result<Vec<Array2<f32>>> {
         let mut operands = self.operands.borrow_mut();
-        let of = |tokens: &Tokens<'_>| {
+        let of = |tokens: &Tokens<'_, T>| {
             let (m, n) = (tokens.x.nrows(), tokens.y.len() / tokens.x.nrows());
             let y = match self.layout {
                 Layout::RowMajor => ArrayView2::from_shape((m, n), tokens.y)?,
                 Layout::ColumnMajor => ArrayView2::from_shape((n, m), tokens.y)?.reversed_axes(),
             };
-            Ok(y.mapv(f16::to_f32))
+            Ok(y.mapv(T::to_f32))
         };
         operands.tokens(0).iter().map(of).collect()
     }

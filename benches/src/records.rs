@@ -44,7 +44,7 @@ impl RecordTemplate {
         let measured = outcome.samples.measured(place)?;
         let slowdown = measured.ratio.map(|ratio| ratio.map(|ratio| 100.0 * (ratio - 1.0)));
         let (time, workload) = (measured.time, settings.workload);
-        // The multiply-adds of the limit are f32: some processors have faster ones for PyTorch's 16 bits.
+        // The limit's multiply-adds are those of this library: PyTorch may use others for 16 bits.
         let is_limited = method.provider != Provider::Torch || method.dtype == "f32";
         let limits = outcome.limits().filter(|_| is_limited);
         let limit = limits.map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));

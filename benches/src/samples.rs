@@ -167,9 +167,10 @@ impl Samples {
         Median::of(&ratios)
     }
 
-    /// The fastest call of a method, in seconds: of a probe, the machine's limit.
-    pub fn fastest(&self, place: usize) -> Option<f64> {
-        self.calls[place].iter().map(|time| time.wall).min_by(f64::total_cmp)
+    /// The seconds that this share of a method's calls did not exceed; of 0, the fastest call.
+    pub fn fastest(&self, place: usize, share: f64) -> Option<f64> {
+        let seconds: Vec<f64> = self.calls[place].iter().map(|time| time.wall).collect();
+        quantile(&seconds, share)
     }
 
     /// The observations that count, and by which clock.
@@ -348,10 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_fastest_call() {
+    fn the_fastest_calls_are_the_limit() {
         let mut seen = seen();
-        assert_eq!(seen.fastest(PEAK), None);
+        assert_eq!(seen.fastest(PEAK, 0.0), None);
         [3.0, 2.0, 2.5].into_iter().for_each(|wall| seen.called(PEAK, time(wall, 0.0)));
-        assert_eq!(seen.fastest(PEAK), Some(2.0));
+        assert_eq!(seen.fastest(PEAK, 0.0), Some(2.0));
+        assert_eq!(seen.fastest(PEAK, 0.5), Some(2.5));
     }
 }

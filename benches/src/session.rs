@@ -1,10 +1,11 @@
-//! One run of a bench: what was asked for, the measurement, records and Criterion.
+//! The runs of a bench, one for most: what was asked for, the measurement, records and Criterion.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use criterion::Criterion;
+use fused_lora::DType;
 use fused_lora_records::{Record, Timestamp, workspace_root};
 
 use crate::arguments::{Arguments, Mode};
@@ -47,35 +48,71 @@ pub struct Bench {
 
 impl Bench {
     fn group(&self, settings: &Settings, size: Size) -> String {
-        format!("{}{}/{size}", self.prefix, settings.workload.name())
+        format!("{}{}/{size}", self.prefix, named(settings, '/'))
     }
 }
 
-/// Runs a bench.
+/// The workload, and the type behind it where that is not f16.
+fn named(settings: &Settings, separator: char) -> String {
+    match settings.dtype {
+        DType::F16 => settings.workload.name().to_owned(),
+        dtype => format!("{}{separator}{dtype}", settings.workload.name()),
+    }
+}
+
+/// Runs a bench, in the pool whose threads its methods use: a call from outside pays for waking it up, some
+/// 25 µs.
 pub fn main(bench: &Bench) -> ExitCode {
     let started = Instant::now();
-    // First: Criterion answers --help, and refuses flags that it does not know.
-    let mut criterion = Criterion::default().sample_size(ROUNDS).nresamples(RESAMPLES).configure_from_args();
-    match run(bench, started, &mut criterion) {
-        Ok(()) => {
-            criterion.final_summary();
-            ExitCode::SUCCESS
+    rayon::scope(|_| {
+        // First: Criterion answers --help, and refuses flags that it does not know.
+        let criterion = Criterion::default().sample_size(ROUNDS).nresamples(RESAMPLES);
+        let mut criterion = criterion.configure_from_args();
+        match all(bench, started, &mut criterion) {
+            Ok(()) => {
+                criterion.final_summary();
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            }
         }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
-        }
-    }
+    })
 }
 
-fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
-    let settings = Settings::from_env(&bench.choices)?;
+/// All runs. Each has its share of the time that those before it have left.
+fn all(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Result<()> {
+    let mut runs = Settings::from_env(&bench.choices)?;
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in settings::unknown(names) {
         eprintln!("warning: {name} is no setting of this bench");
     }
     let arguments = Arguments::from_env();
-    let target = match Target::open(&settings) {
+    if arguments.mode == Mode::Test {
+        // All types, but the largest workloads take long.
+        let first = runs[0].workload;
+        runs.retain(|settings| settings.workload == first);
+    }
+    let total = runs[0].budget.unwrap_or_else(|| (bench.budget)(&runs[0]));
+    let deadline = started + total;
+    for (number, settings) in runs.iter().enumerate() {
+        // The first has begun with this process.
+        let started = if number == 0 { started } else { Instant::now() };
+        let total = deadline.saturating_duration_since(started) / (runs.len() - number) as u32;
+        run(bench, settings, &arguments, (started, total), criterion)?;
+    }
+    Ok(())
+}
+
+fn run(
+    bench: &Bench,
+    settings: &Settings,
+    arguments: &Arguments,
+    (started, total): (Instant, Duration),
+    criterion: &mut Criterion,
+) -> anyhow::Result<()> {
+    let target = match Target::open(settings) {
         // A bench for GPUs alone, where there is none.
         Err(error) if !settings.backend_is_named && is_missing(&error) => {
             println!("{} skipped: {}", bench.name, error.root_cause());
@@ -83,12 +120,12 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
         }
         target => target?,
     };
-    let machine = target.machine();
+    let machine = target.machine(settings.dtype);
     let last_level_cache = if arguments.mode == Mode::Test { 0 } else { machine.last_level_cache };
-    let mut suite = (bench.suite)(&settings, &target, last_level_cache)?;
-    let sizes = sizes(&settings).into_iter().filter_map(|size| {
+    let mut suite = (bench.suite)(settings, &target, last_level_cache)?;
+    let sizes = sizes(settings).into_iter().filter_map(|size| {
         let methods = selected(suite.methods(size), |id| {
-            arguments.selects(&format!("{}/{id}", bench.group(&settings, size)))
+            arguments.selects(&format!("{}/{id}", bench.group(settings, size)))
         });
         (!methods.is_empty()).then_some((size, methods))
     });
@@ -100,14 +137,14 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
                 sizes.truncate(1);
             }
             for (size, methods) in &sizes {
-                live(criterion, &bench.group(&settings, *size), &mut *suite, *size, methods, distance)?;
+                live(criterion, &bench.group(settings, *size), &mut *suite, *size, methods, distance)?;
             }
             Ok(())
         }
         Mode::Measure => {
             let revision =
                 settings.revision.as_deref().map_or_else(|| Revision::of(workspace_root()), Revision::named);
-            let mut run = begin(bench, &settings, &machine, &revision)?;
+            let mut run = begin(bench, settings, &machine, &revision)?;
             sizes.retain(|(size, methods)| {
                 let mut records = methods.iter().flat_map(|m| m.names.iter().map(move |name| (m, name)));
                 records.any(|(m, name)| m.base.is_some() && !run.has(size.cell(m.rank), name))
@@ -115,7 +152,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             let samples = arguments.sample_size.unwrap_or(ROUNDS);
             let budget = Budget {
                 started,
-                total: settings.budget.unwrap_or_else(|| (bench.budget)(&settings)),
+                total,
                 least: settings.rounds.unwrap_or(ROUNDS).max(arguments.sample_size.unwrap_or(0)),
                 fixed: arguments.measurement_time,
                 threads: machine.threads.unwrap_or(1),
@@ -131,7 +168,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
             })?;
             let mut short = Vec::new();
             for outcome in &report.outcomes {
-                if replay(criterion, &bench.group(&settings, outcome.size), outcome, samples) > 0 {
+                if replay(criterion, &bench.group(settings, outcome.size), outcome, samples) > 0 {
                     short.push(outcome);
                 }
             }
@@ -148,7 +185,7 @@ fn run(bench: &Bench, started: Instant, criterion: &mut Criterion) -> anyhow::Re
 /// The run that the records go to: a new one, or the one that is resumed.
 fn begin(bench: &Bench, settings: &Settings, machine: &Machine, revision: &Revision) -> anyhow::Result<Run> {
     let folder = workspace_root().join(&settings.measurements);
-    let what = format!("{}-{}-{}", bench.name, settings.workload.name(), settings.backend.name());
+    let what = format!("{}-{}-{}", bench.name, named(settings, '-'), settings.backend.name());
     let fingerprint = fingerprint(settings, machine, revision);
     if settings.resume {
         if let Some(run) = Run::resume(&folder, &what, &fingerprint).context("FUSED_LORA_RESUME=1")? {
@@ -217,6 +254,7 @@ fn say(report: &Report, short: &[&Outcome], samples: usize, total: Duration) {
 fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> String {
     run::fingerprint([
         settings.workload.name(),
+        settings.dtype.name(),
         settings.backend.name(),
         // Two GPUs of one name are measured at the same time, each into a file of its own.
         &settings.device.to_string(),
@@ -257,6 +295,7 @@ mod tests {
             of(|settings, _, _| settings.workload = &Workload::LINEARS[1]),
             of(|settings, _, _| settings.workload = &Workload::LAYERS[0]),
             of(|settings, _, _| settings.workload = &Workload::LAYERS[1]),
+            of(|settings, _, _| settings.dtype = DType::F32),
             of(|settings, _, _| settings.cache = Cache::WarmW),
             of(|settings, _, _| settings.targets = Targets::QueryValue),
             of(|settings, _, _| settings.torch = Some("python".into())),

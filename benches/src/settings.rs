@@ -12,6 +12,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, TypedValueP
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use fused_lora::DType;
 use fused_lora::cpu::SIMD_VARIABLE;
 use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Shard, Workload};
 use fused_lora_transformer::Targets;
@@ -57,6 +58,8 @@ pub enum GridPart {
     Reduced,
     /// M = 128, 512, 4096 and 16384.
     Sizes,
+    /// One token of each of 1 to 64 sequences, at ranks of its own.
+    Decode,
 }
 
 /// Named in the errors of the PyTorch that runs in the rounds.
@@ -70,10 +73,15 @@ const SIMULATION: &str = "FUSED_LORA_SIMT_";
 #[derive(Clone, Debug, PartialEq, Parser)]
 pub struct Settings {
     /// The four projections of a layer of GPT-2 medium are `gpt2-medium-linears`; `gpt2-medium` is 24 layers
-    /// [default: the first that the bench measures]
+    /// [default: the first that the
+    /// bench measures; `decode` measures one after another]
     #[arg(long, env = "FUSED_LORA_WORKLOAD", default_value = "linear-1024x1024", hide_default_value = true)]
     #[arg(value_parser = one_of(Workload::every().map(Workload::name), Workload::by_name))]
     pub workload: &'static Workload,
+    /// Of x, W, A, B and y; on a GPU `f16` [default: f16; `decode` measures one type after another]
+    #[arg(long, env = "FUSED_LORA_DTYPE", default_value = "f16", hide_default_value = true)]
+    #[arg(value_parser = one_of(DType::ALL.map(DType::name), str::parse::<DType>))]
+    pub dtype: DType,
     /// `cuda` is an NVIDIA GPU [default: cpu; of `gpu_peers` cuda]
     #[arg(long, env = "FUSED_LORA_BACKEND", value_enum, default_value = "cpu", hide_default_value = true)]
     pub backend: Backend,
@@ -88,7 +96,7 @@ pub struct Settings {
     #[arg(long, env = "FUSED_LORA_CACHE", value_enum, default_value = "cold")]
     pub cache: Cache,
     /// Wall time for everything, Criterion's analysis included [default: `grid` 225; `layer` 1500, parts of
-    /// it 450, with PyTorch twice that; `peers` 170, with PyTorch 600; `gpu_peers` 120, with PyTorch 360]
+    /// it 450, with PyTorch twice that; `decode` 900; `peers` 170, with PyTorch 600; `gpu_peers` 120, with PyTorch 360]
     #[arg(long, env = "FUSED_LORA_BUDGET_S", value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<Duration>,
     /// Rounds of every size before any gets more, where they fit into the budget [default: 10]
@@ -101,8 +109,9 @@ pub struct Settings {
     /// This host's part of the sizes: every n-th, from the i-th
     #[arg(long, env = "FUSED_LORA_SHARD", default_value = "1/1", value_name = "I/N")]
     pub shard: Shard,
-    /// Which sizes: `full`; `reduced` to batches of 1, 4, 16; `sizes`: M = 128, 512, 4096, 16384 [default:
-    /// full; of `peers` and `gpu_peers` sizes]
+    /// Which sizes: `full`; `reduced` to batches of 1, 4, 16; `sizes`: M = 128, 512, 4096, 16384; `decode`:
+    /// M = 1 to 64, one token of each sequence, at ranks of 0 to 250 [default: full; of `peers` and
+    /// `gpu_peers` sizes; of `decode` decode]
     #[arg(long, env = "FUSED_LORA_GRID", value_enum, default_value = "full", hide_default_value = true)]
     pub grid: GridPart,
     /// For `layer`: the projections that LoRA is on, `all` or `q,v`
@@ -140,8 +149,12 @@ pub struct Choices {
     pub backends: &'static [Backend],
     /// What.
     pub workloads: &'static [Workload],
+    /// In which types.
+    pub dtypes: &'static [DType],
     /// At which sizes.
     pub grids: &'static [GridPart],
+    /// Whether, where no workload is named, all of them are measured one after another; and likewise types.
+    pub in_turn: bool,
 }
 
 /// An environment that means nothing: exit code 2, all else is 1.
@@ -158,9 +171,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the process's environment. Fails at the first variable whose value means nothing, or nothing to
-    /// the bench.
-    pub fn from_env(choices: &Choices) -> Result<Settings, Usage> {
+    /// Reads the process's environment: the settings of each run, by workload, then by type. Fails at the
+    /// first variable whose value means nothing, or nothing to the bench.
+    pub fn from_env(choices: &Choices) -> Result<Vec<Settings>, Usage> {
         let command = choices.command();
         for variable in command.get_arguments().filter_map(Arg::get_env) {
             if std::env::var_os(variable).is_some_and(|value| value.to_str().is_none()) {
@@ -168,16 +181,41 @@ impl Settings {
             }
         }
         let is_empty = |variable: &OsStr| std::env::var_os(variable).is_some_and(|value| value.is_empty());
-        Settings::parse_flags(without(command, is_empty), &[])
+        Settings::runs(without(command, is_empty), &[], choices)
     }
 
     /// The settings under their long names: tests do not change the environment of all.
     fn parse_flags(command: Command, flags: &[&str]) -> Result<Settings, Usage> {
+        Settings::parse(command, flags).map(|(settings, _)| settings)
+    }
+
+    /// The settings, and which of them are named.
+    fn parse(command: Command, flags: &[&str]) -> Result<(Settings, impl Fn(&str) -> bool), Usage> {
         let matches =
             command.no_binary_name(true).try_get_matches_from(flags).map_err(|error| usage(&error))?;
-        let backend_is_named = matches.value_source("backend") != Some(ValueSource::DefaultValue);
         let settings = Settings::from_arg_matches(&matches).map_err(|error| usage(&error))?;
-        Ok(Settings { backend_is_named, ..settings })
+        let is_named = move |id: &str| matches.value_source(id) != Some(ValueSource::DefaultValue);
+        if settings.backend == Backend::Cuda && settings.dtype != DType::F16 {
+            return Err(Usage(format!("FUSED_LORA_DTYPE={}: expected f16 on a GPU", settings.dtype)));
+        }
+        Ok((Settings { backend_is_named: is_named("backend"), ..settings }, is_named))
+    }
+
+    /// One after another: where they are not named, all workloads and types of a bench that measures them in
+    /// turn.
+    fn runs(command: Command, flags: &[&str], choices: &Choices) -> Result<Vec<Settings>, Usage> {
+        let (settings, is_named) = Settings::parse(command, flags)?;
+        let mut runs = vec![settings];
+        if choices.in_turn && !is_named("workload") {
+            let with = |workload| Settings { workload, ..runs[0].clone() };
+            runs = choices.workloads.iter().map(with).collect();
+        }
+        if choices.in_turn && !is_named("dtype") {
+            let with =
+                |run: Settings| choices.dtypes.iter().map(move |&dtype| Settings { dtype, ..run.clone() });
+            runs = runs.into_iter().flat_map(with).collect();
+        }
+        Ok(runs)
     }
 }
 
@@ -190,9 +228,11 @@ impl Choices {
                 .value_parser(one_of(values, |text| T::from_str(text, false)))
         }
         let workloads = one_of(self.workloads.iter().map(Workload::name), Workload::by_name);
+        let dtypes = one_of(self.dtypes.iter().map(|dtype| dtype.name()), str::parse::<DType>);
         Settings::command()
             .mut_arg("backend", |arg| some(arg, self.backends))
             .mut_arg("workload", |arg| arg.default_value(self.workloads[0].name()).value_parser(workloads))
+            .mut_arg("dtype", |arg| arg.default_value(self.dtypes[0].name()).value_parser(dtypes))
             .mut_arg("grid", |arg| some(arg, self.grids))
     }
 }
@@ -259,8 +299,13 @@ mod tests {
     use super::*;
     use crate::testing::{CHILD, run_in_child};
 
-    const GPU: Choices =
-        Choices { backends: &[Backend::Cuda], workloads: Workload::LAYERS, grids: &[GridPart::Reduced] };
+    const GPU: Choices = Choices {
+        backends: &[Backend::Cuda],
+        workloads: Workload::LAYERS,
+        dtypes: &[DType::F16],
+        grids: &[GridPart::Reduced],
+        in_turn: false,
+    };
 
     fn of(choices: &Choices, flags: &[&str]) -> Result<Settings, Usage> {
         Settings::parse_flags(without(choices.command(), |_| true), flags)
@@ -270,13 +315,16 @@ mod tests {
     #[test]
     fn every_variable_is_heard() {
         let all = Choices {
-            backends: &[Backend::Cpu, Backend::Cuda],
+            backends: &[Backend::Cuda, Backend::Cpu],
             workloads: Workload::LINEARS,
+            dtypes: &DType::ALL,
             grids: &[GridPart::Sizes, GridPart::Full],
+            in_turn: false,
         };
         let heard = Settings {
             workload: Workload::by_name("gpt2-medium-linears").unwrap(),
-            backend: Backend::Cuda,
+            dtype: DType::Bf16,
+            backend: Backend::Cpu,
             backend_is_named: true,
             device: 3,
             resume: true,
@@ -294,10 +342,11 @@ mod tests {
             libcuda: Some("libcuda.so".into()),
         };
         match std::env::var(CHILD).as_deref() {
-            Ok("full") => assert_eq!(Settings::from_env(&all), Ok(heard)),
+            Ok("full") => assert_eq!(Settings::from_env(&all), Ok(vec![heard])),
             Ok("empty") => {
-                let default = Settings { grid: GridPart::Sizes, ..Settings::default() };
-                assert_eq!(Settings::from_env(&all), Ok(default));
+                let (backend, grid) = (Backend::Cuda, GridPart::Sizes);
+                let default = Settings { backend, grid, ..Settings::default() };
+                assert_eq!(Settings::from_env(&all), Ok(vec![default]));
             }
             Ok(_) => {
                 let said = "FUSED_LORA_DEVICE=x: expected the number of a GPU, counted from 0";
@@ -306,8 +355,9 @@ mod tests {
             Err(_) => {
                 let values = [
                     ("FUSED_LORA_WORKLOAD", "gpt2-medium-linears"),
-                    ("FUSED_LORA_BACKEND", "cuda"),
+                    ("FUSED_LORA_BACKEND", "cpu"),
                     ("FUSED_LORA_DEVICE", "3"),
+                    ("FUSED_LORA_DTYPE", "bf16"),
                     ("FUSED_LORA_RESUME", "1"),
                     ("FUSED_LORA_SHARD", "2/3"),
                     ("FUSED_LORA_BUDGET_S", "12.5"),
@@ -344,10 +394,44 @@ mod tests {
         for (flag, value, said) in [
             ("--backend", "cpu", "FUSED_LORA_BACKEND=cpu: expected cuda"),
             ("--workload", "x", "FUSED_LORA_WORKLOAD=x: expected gpt2-medium-layer or gpt2-medium"),
+            ("--dtype", "f32", "FUSED_LORA_DTYPE=f32: expected f16"),
             ("--grid", "full", "FUSED_LORA_GRID=full: expected reduced"),
         ] {
             assert_eq!(of(&GPU, &[flag, value]), Err(Usage(said.to_owned())));
         }
+    }
+
+    #[test]
+    fn another_type_on_a_gpu_is_refused() {
+        let command = || without(Settings::command(), |_| true);
+        let error = Settings::parse_flags(command(), &["--backend", "cuda", "--dtype", "bf16"]);
+        assert_eq!(error, Err(Usage("FUSED_LORA_DTYPE=bf16: expected f16 on a GPU".to_owned())));
+        assert!(Settings::parse_flags(command(), &["--backend", "cuda", "--dtype", "f16"]).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_named_is_measured_in_turn() {
+        let choices = Choices {
+            backends: &[Backend::Cpu],
+            workloads: Workload::DECODES,
+            dtypes: &DType::ALL,
+            grids: &[GridPart::Decode],
+            in_turn: true,
+        };
+        let of = |choices: &Choices, flags: &[&str]| {
+            let runs = Settings::runs(without(choices.command(), |_| true), flags, choices).unwrap();
+            let named = |run: &Settings| format!("{} {}", run.workload.d_out(), run.dtype);
+            runs.iter().map(named).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(
+            of(&choices, &[]),
+            "1024 f16, 1024 bf16, 1024 f32, 4096 f16, 4096 bf16, 4096 f32, 11008 f16, 11008 bf16, 11008 f32"
+        );
+        assert_eq!(of(&choices, &["--dtype", "f32"]), "1024 f32, 4096 f32, 11008 f32");
+        let workload = ["--workload", "linear-4096x11008"];
+        assert_eq!(of(&choices, &workload), "11008 f16, 11008 bf16, 11008 f32");
+        assert_eq!(of(&choices, &[&workload[..], &["--dtype", "f16"]].concat()), "11008 f16");
+        assert_eq!(of(&Choices { in_turn: false, ..choices }, &[]), "1024 f16");
     }
 
     #[test]
@@ -367,6 +451,7 @@ mod tests {
     fn what_means_nothing_is_refused_by_name() {
         for (flag, variable, value, hint) in [
             ("workload", "WORKLOAD", "linear", "linear-4096x4096"),
+            ("dtype", "DTYPE", "f64", "f16 or bf16 or f32"),
             ("backend", "BACKEND", "auto", "cpu or cuda"),
             ("device", "DEVICE", "cuda:0", "number"),
             ("device", "DEVICE", "-1", "number"),
@@ -378,7 +463,7 @@ mod tests {
             ("budget", "BUDGET_S", "5 min", "seconds"),
             ("rounds", "ROUNDS", "0", "rounds"),
             ("cache", "CACHE", "hot", "cold or warm-w"),
-            ("grid", "GRID", "all", "full or reduced or sizes"),
+            ("grid", "GRID", "all", "full or reduced or sizes or decode"),
             ("targets", "TARGETS", "qv", "q,v"),
         ] {
             let command = without(Settings::command(), |_| true);

@@ -1,8 +1,8 @@
-//! The sizes of the grid: tokens, without a rank.
+//! The sizes of the grid: tokens, without a rank; and the ranks.
 
 use std::fmt;
 
-use fused_lora_records::{BATCHES, Cell, SEQ_LENS};
+use fused_lora_records::{BATCHES, Cell, DECODE_BATCHES, DECODE_RANKS, RANKS, SEQ_LENS};
 
 use crate::settings::{GridPart, Settings};
 
@@ -45,13 +45,20 @@ pub fn sizes(settings: &Settings) -> Vec<Size> {
     let selected = |size: &Size| match settings.grid {
         GridPart::Reduced => REDUCED.contains(&size.batch),
         GridPart::Sizes => SIZES.contains(&(size.seq_len, size.batch)),
-        GridPart::Full => true,
+        GridPart::Full | GridPart::Decode => true,
     };
-    let all = SEQ_LENS
-        .into_iter()
-        .flat_map(|seq_len| BATCHES.into_iter().map(move |batch| Size { seq_len, batch }));
+    let (seq_lens, batches) = match settings.grid {
+        GridPart::Decode => (&[1][..], &DECODE_BATCHES[..]),
+        _ => (&SEQ_LENS[..], &BATCHES[..]),
+    };
+    let all = seq_lens.iter().flat_map(|&seq_len| batches.iter().map(move |&batch| Size { seq_len, batch }));
     let numbered = all.filter(selected).enumerate();
     numbered.filter(|&(ordinal, _)| settings.shard.holds(ordinal)).map(|(_, size)| size).collect()
+}
+
+/// The ranks of adapters at these sizes.
+pub fn ranks(grid: GridPart) -> &'static [usize] {
+    if grid == GridPart::Decode { &DECODE_RANKS } else { &RANKS }
 }
 
 #[cfg(test)]
@@ -78,6 +85,10 @@ mod tests {
         assert_eq!(names[..4], ["seq128/batch1", "seq128/batch4", "seq128/batch16", "seq256/batch1"]);
         let ms: Vec<usize> = of(GridPart::Sizes, "1/1").iter().map(Size::m).collect();
         assert_eq!(ms, [128, 512, 4096, 16_384]);
+        let few = of(GridPart::Decode, "1/1");
+        assert_eq!(few.iter().map(Size::m).collect::<Vec<_>>(), DECODE_BATCHES);
+        assert!(few.iter().all(|size| size.seq_len == 1) && ranks(GridPart::Decode).contains(&16));
+        assert_eq!(ranks(GridPart::Full), RANKS);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The backend that the settings ask for, found on this machine.
 
 use anyhow::Context as _;
+use fused_lora::DType;
 use fused_lora::cpu::Simd;
 
 use crate::machine::Machine;
@@ -37,10 +38,10 @@ impl Target {
         }
     }
 
-    /// What records say of it.
-    pub fn machine(&self) -> Machine {
+    /// What records say of it where it computes in that type.
+    pub fn machine(&self, dtype: DType) -> Machine {
         match self {
-            Target::Cpu(simd) => Machine::cpu(*simd),
+            Target::Cpu(simd) => Machine::cpu(*simd, dtype),
             #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
             Target::Cuda(gpu) => gpu.machine(),
         }

@@ -1,6 +1,7 @@
 //! Libraries on the CPU: the base product, and base, shrink and expand as three calls.
 //!
-//! They get the operands as a user has them (W is [N, K], y is [M, N]) and all threads.
+//! They get the operands as a user has them (W is [N, K], y is [M, N]) and all threads, in f16, bf16 or f32 as
+//! far as they know these types.
 
 use std::rc::Rc;
 
@@ -8,49 +9,70 @@ use fused_lora::Strategy;
 use fused_lora_benches::executor::LinearSetup;
 use fused_lora_benches::linear::weights::SCALE;
 use fused_lora_benches::linear::{Library, theirs, this_library};
+use fused_lora_benches::number::Number;
 use fused_lora_benches::operands::{Layout, on_host};
 use fused_lora_benches::processor::Processor;
 use gemmkit::{
-    MatMut, MatRef, PackedRhs, Parallelism, Workspace, gemm_packed_b_with, gemm_with, prepack_rhs,
+    GemmScalar, MatMut, MatRef, PackedRhs, Parallelism, Workspace, gemm_packed_b_with, gemm_with, prepack_rhs,
 };
-use half::f16;
+use half::{bf16, f16};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder as _};
 
 use crate::weights::{Kept, Weights, weights};
 
-type In<'a> = ArrayView2<'a, f16>;
-type Out<'a> = ArrayViewMut2<'a, f16>;
-type Shared = Rc<Array2<f16>>;
+type In<'a, T> = ArrayView2<'a, T>;
+type Out<'a, T> = ArrayViewMut2<'a, T>;
+type Shared<T> = Rc<Array2<T>>;
+
+/// An element type that other libraries know: `gemmkit` each.
+pub trait Peer: Number + GemmScalar {
+    /// Whether `gemm` knows it.
+    const HAS_GEMM: bool;
+}
+
+impl Peer for f16 {
+    const HAS_GEMM: bool = true;
+}
+
+impl Peer for bf16 {
+    const HAS_GEMM: bool = false;
+}
+
+impl Peer for f32 {
+    const HAS_GEMM: bool = true;
+}
 
 /// out ← alpha · x · wᵀ + beta · out, with W, A or B as the library takes them; beta = 0 does not read `out`.
-type Product<W> = fn(&mut Workspace, f16, In<'_>, &W, f16, Out<'_>);
+type Product<T, W> = fn(&mut Workspace, T, In<'_, T>, &W, T, Out<'_, T>);
 
 /// All that run in `peers`, this library first.
 #[must_use]
-pub fn libraries() -> Vec<Library<Processor>> {
+pub fn libraries<T: Peer>() -> Vec<Library<Processor<T>>> {
     let fused = |rank| -> &'static [Strategy] { if rank == 0 { &[] } else { &[Strategy::Fused] } };
-    let packed = |w: &Shared| Rc::new(prepack_rhs(operand(w.t())));
-    vec![
-        this_library("fused-lora/", fused),
-        library("gemm-f16", Layout::RowMajor, Rc::clone, gemm),
-        library("gemmkit-f16", Layout::RowMajor, Rc::clone, gemmkit),
-        library("gemmkit-f16-packed", Layout::ColumnMajor, packed, gemmkit_packed),
-    ]
+    let packed = |w: &Shared<T>| Rc::new(prepack_rhs(operand(w.t())));
+    let mut libraries = vec![this_library("fused-lora/", fused)];
+    if T::HAS_GEMM {
+        libraries.push(library(format!("gemm-{}", T::DTYPE), Layout::RowMajor, Rc::clone, gemm));
+    }
+    let name = format!("gemmkit-{}", T::DTYPE);
+    libraries.push(library(name.clone(), Layout::RowMajor, Rc::clone, gemmkit));
+    libraries.push(library(format!("{name}-packed"), Layout::ColumnMajor, packed, gemmkit_packed));
+    libraries
 }
 
 /// The library of that name, which wants y and h to lie in memory so. Clones of its weights share the matrix.
-fn library<W: Clone + 'static>(
-    name: &'static str,
+fn library<T: Peer, W: Clone + 'static>(
+    name: String,
     layout: Layout,
-    take: fn(&Shared) -> W,
-    product: Product<W>,
-) -> Library<Processor> {
-    fn matrix(layout: Layout, rows: usize, columns: usize, elements: &mut [f16]) -> Out<'_> {
+    take: fn(&Shared<T>) -> W,
+    product: Product<T, W>,
+) -> Library<Processor<T>> {
+    fn matrix<T>(layout: Layout, rows: usize, columns: usize, elements: &mut [T]) -> Out<'_, T> {
         let shape = (rows, columns).set_f(layout == Layout::ColumnMajor);
         Out::from_shape(shape, elements).expect("as many elements as the matrix has")
     }
     let kept: Kept<W> = Kept::default();
-    let make = move |setup: &LinearSetup<Processor>, strategy, rank| {
+    let make = move |setup: &LinearSetup<Processor<T>>, strategy, rank| {
         let slots = weights(
             &kept,
             setup.weights.slots(setup.weight_slots),
@@ -59,13 +81,13 @@ fn library<W: Clone + 'static>(
             |lora| Ok((take(&lora.a), take(&lora.b))),
         )?;
         let (mut workspace, mut h) = (Workspace::new(), Vec::new());
-        let [zero, one, scale] = [0.0, 1.0, SCALE].map(f16::from_f32);
+        let [zero, one, scale] = [0.0, 1.0, SCALE].map(T::from_f32);
         Ok(on_host(&setup.operands, setup.cache, layout, move |slot, tokens| {
             for (Weights { n, w, adapter, .. }, tokens) in slots[slot].iter().zip(tokens) {
                 let (x, m) = (tokens.x, tokens.x.nrows());
                 product(&mut workspace, one, x, w, zero, matrix(layout, m, *n, tokens.y));
                 let Some((a, b)) = adapter else { continue };
-                h.resize(m * rank, f16::ZERO);
+                h.resize(m * rank, zero);
                 product(&mut workspace, scale, x, a, zero, matrix(layout, m, rank, &mut h));
                 let h = matrix(layout, m, rank, &mut h);
                 product(&mut workspace, one, h.view(), b, one, matrix(layout, m, *n, tokens.y));
@@ -80,8 +102,8 @@ fn library<W: Clone + 'static>(
     }
 }
 
-/// The crate `gemm`: f16 in and out, operands packed anew in each call.
-fn gemm(_: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f16, mut out: Out<'_>) {
+/// The crate `gemm`: operands packed anew in each call.
+fn gemm<T: Peer>(_: &mut Workspace, alpha: T, x: In<'_, T>, w: &Shared<T>, beta: T, mut out: Out<'_, T>) {
     let ((m, k), n) = (x.dim(), w.nrows());
     assert_eq!((out.dim(), w.ncols()), ((m, n), k));
     let [(out_rs, out_cs), (x_rs, x_cs), (w_rs, w_cs)] =
@@ -96,7 +118,7 @@ fn gemm(_: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f16, mut out
             out.as_mut_ptr(),
             out_cs,
             out_rs,
-            beta != f16::ZERO,
+            beta != T::from_f32(0.0),
             x.as_ptr(),
             x_cs,
             x_rs,
@@ -113,8 +135,15 @@ fn gemm(_: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f16, mut out
     }
 }
 
-/// The crate `gemmkit`: f16 in and out with f32 sums, operands packed anew in each call.
-fn gemmkit(workspace: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f16, out: Out<'_>) {
+/// The crate `gemmkit`: f32 sums, operands packed anew in each call.
+fn gemmkit<T: Peer>(
+    workspace: &mut Workspace,
+    alpha: T,
+    x: In<'_, T>,
+    w: &Shared<T>,
+    beta: T,
+    out: Out<'_, T>,
+) {
     let threads = Parallelism::Rayon(0);
     gemm_with(workspace, alpha, operand(x), operand(w.t()), beta, output(out), threads);
 }
@@ -123,25 +152,25 @@ fn gemmkit(workspace: &mut Workspace, alpha: f16, x: In<'_>, w: &Shared, beta: f
 ///
 /// Its prepacked right operand demands an output in column order, so y is written as [N, M] in memory: what a
 /// user of it would have to accept, and no disadvantage to it.
-fn gemmkit_packed(
+fn gemmkit_packed<T: Peer>(
     workspace: &mut Workspace,
-    alpha: f16,
-    x: In<'_>,
-    w: &Rc<PackedRhs<f16>>,
-    beta: f16,
-    out: Out<'_>,
+    alpha: T,
+    x: In<'_, T>,
+    w: &Rc<PackedRhs<T>>,
+    beta: T,
+    out: Out<'_, T>,
 ) {
     gemm_packed_b_with(workspace, alpha, operand(x), w, beta, output(out), Parallelism::Rayon(0));
 }
 
 /// An input of `gemmkit`, as it lies.
-fn operand(matrix: In<'_>) -> MatRef<'_, f16> {
+fn operand<T>(matrix: In<'_, T>) -> MatRef<'_, T> {
     let elements = matrix.to_slice_memory_order().expect("operands have no gaps");
     MatRef::new(elements, matrix.nrows(), matrix.ncols(), matrix.strides()[0], matrix.strides()[1])
 }
 
 /// Its output, as it lies.
-fn output(matrix: Out<'_>) -> MatMut<'_, f16> {
+fn output<T>(matrix: Out<'_, T>) -> MatMut<'_, T> {
     let ((rows, columns), row, column) = (matrix.dim(), matrix.strides()[0], matrix.strides()[1]);
     let elements = matrix.into_slice_memory_order().expect("outputs have no gaps");
     MatMut::new(elements, rows, columns, row, column)
@@ -153,7 +182,7 @@ mod tests {
     use fused_lora_benches::check::{Wrong, check};
     use fused_lora_benches::linear::Linears;
     use fused_lora_benches::method::{Suite as _, Task};
-    use fused_lora_benches::settings::Cache;
+    use fused_lora_benches::settings::Settings;
     use fused_lora_benches::size::Size;
     use fused_lora_records::Workload;
 
@@ -163,18 +192,25 @@ mod tests {
     /// a missing scale or a swapped stride is off by orders of magnitude.
     #[test]
     fn peers_compute_the_operation() {
+        of::<f16>("gemm-f16 gemmkit-f16 gemmkit-f16-packed");
+        of::<bf16>("gemmkit-bf16 gemmkit-bf16-packed");
+        of::<f32>("gemm-f32 gemmkit-f32 gemmkit-f32-packed");
+    }
+
+    fn of<T: Peer>(peers: &str) {
         let workload = Workload::by_name("gpt2-medium-linears").unwrap();
         let processor = Processor::new(Simd::detect().unwrap(), 0);
-        let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries(), None);
+        let settings = Settings { workload, dtype: T::DTYPE, ..Settings::default() };
+        let mut cpu = Linears::new(processor, &settings, libraries::<T>(), None);
         let size = Size { seq_len: 9, batch: 1 };
         let mut methods = cpu.methods(size);
         methods.retain(|method| method.rank <= 10 && matches!(method.task, Task::Linear(..)));
         let names: Vec<&str> = methods.iter().map(|method| method.names[0].as_str()).collect();
-        assert_eq!(
-            names.join(" "),
-            "fused-lora/base gemm-f16/base gemmkit-f16/base gemmkit-f16-packed/base \
-             fused-lora/fused gemm-f16/unfused gemmkit-f16/unfused gemmkit-f16-packed/unfused"
-        );
+        let all = |own: &str, theirs: &str| {
+            let theirs = peers.split(' ').map(|peer| format!("{peer}/{theirs}"));
+            [format!("fused-lora/{own}")].into_iter().chain(theirs).collect::<Vec<_>>()
+        };
+        assert_eq!(names, [all("base", "base"), all("fused", "unfused")].concat());
         let mut calls = cpu.prepare(size, 2, &methods).unwrap();
         for (method, call) in methods.iter().zip(&mut calls) {
             let call = call.as_mut().unwrap();

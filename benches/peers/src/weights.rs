@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use fused_lora_benches::linear::weights::{Linear, Lora};
-use half::f16;
+use fused_lora_benches::linear::weights::{Linear, Lora, Packer};
 use ndarray::Array2;
 
 /// One projection.
@@ -21,18 +20,18 @@ pub(crate) struct Weights<T> {
 pub(crate) type Kept<T> = RefCell<Vec<Vec<T>>>;
 
 /// By slot and projection, with an adapter of that rank if one is named. `w` makes what is not kept yet.
-pub(crate) fn weights<T: Clone, L>(
+pub(crate) fn weights<T: Clone, P: Packer>(
     kept: &Kept<T>,
-    slots: &[Vec<Linear<L>>],
+    slots: &[Vec<Linear<P>>],
     rank: Option<usize>,
-    w: impl Fn(&Rc<Array2<f16>>) -> anyhow::Result<T>,
-    adapter: impl Fn(&Lora<L>) -> anyhow::Result<(T, T)>,
+    w: impl Fn(&Rc<Array2<P::Element>>) -> anyhow::Result<T>,
+    adapter: impl Fn(&Lora<P>) -> anyhow::Result<(T, T)>,
 ) -> anyhow::Result<Vec<Vec<Weights<T>>>> {
     let mut kept = kept.borrow_mut();
     for slot in &slots[kept.len().min(slots.len())..] {
         kept.push(slot.iter().map(|linear| w(&linear.w)).collect::<Result<_, _>>()?);
     }
-    let of_projection = |(linear, w): (&Linear<L>, &T)| {
+    let of_projection = |(linear, w): (&Linear<P>, &T)| {
         let (n, k) = linear.w.dim();
         let adapter = rank.map(|rank| adapter(linear.adapter(rank))).transpose()?;
         Ok(Weights { n, k, w: w.clone(), adapter })

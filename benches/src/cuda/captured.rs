@@ -98,19 +98,23 @@ impl Call for Captured {
 
 #[cfg(test)]
 mod tests {
+    use fused_lora::DType;
     use fused_lora_records::{Workload, grid};
 
     use super::*;
-    use crate::linear::work;
+    use crate::linear::Alike;
     use crate::method::slots_apart;
     use crate::settings::Cache;
+    use crate::size::Size;
 
     const L2: usize = 50 << 20;
     /// Dense f16 on 132 SMs at 1.98 GHz.
     const PEAK: f64 = 535e12;
 
     fn span(workload: &Workload, m: usize, cache: Cache) -> (usize, usize) {
-        let slots = slots_apart(work(workload, cache, m, 0).bytes as usize, 3 * L2);
+        let size = Size { seq_len: 1, batch: m };
+        let like = Alike { workload, cache, dtype: DType::F16, ranks: &[0], size };
+        let slots = slots_apart(like.work(0).bytes as usize, 3 * L2);
         (slots, passes(slots, workload.flops_base(m), PEAK))
     }
 

@@ -2,24 +2,39 @@
 
 use std::rc::Rc;
 
-use fused_lora::cuda::{self, Device};
+use fused_lora::cuda::{self, Adapter, Device};
 use fused_lora::{Granule, Strategy};
 use fused_lora_transformer::cuda::{Model, Workspace};
 use half::f16;
+use ndarray::ArrayView2;
 
 use crate::cuda::captured::Captured;
 use crate::cuda::left_out::or_left_out;
 use crate::cuda::{Gpu, Operands, passes};
-use crate::executor::{Executor, LayerSetup, LinearSetup, Setup};
+use crate::executor::{Executor, LayerExecutor, LayerSetup, LinearSetup, Setup};
+use crate::linear::weights::Packer;
 use crate::method::{Call, Ready};
 
-impl Executor for Gpu {
-    type Backend = Device;
-    type Operands = Operands;
+impl Packer for Gpu {
+    type Element = f16;
+    type Linear = cuda::Layer;
 
-    fn backend(&self) -> &Device {
-        &self.device
+    fn linear(&self, w: ArrayView2<'_, f16>) -> anyhow::Result<cuda::Layer> {
+        Ok(cuda::Layer::new(&self.device, w)?)
     }
+
+    fn adapted(
+        linear: &cuda::Layer,
+        a: ArrayView2<'_, f16>,
+        b: ArrayView2<'_, f16>,
+        scale: f32,
+    ) -> anyhow::Result<cuda::Layer> {
+        Ok(linear.clone().with_adapter(Adapter::new(linear.device(), a, b, scale)?)?)
+    }
+}
+
+impl Executor for Gpu {
+    type Operands = Operands;
 
     fn granule(&self) -> Granule {
         self.machine().granule
@@ -72,6 +87,14 @@ impl Executor for Gpu {
         // SAFETY: the passes use the operands, the layers' weights, and the workspace, which is in no other
         // graph.
         Ok(Box::new(unsafe { Captured::new(gpu, operands, *passes, (layers, workspace), pass)? }))
+    }
+}
+
+impl LayerExecutor for Gpu {
+    type Backend = Device;
+
+    fn backend(&self) -> &Device {
+        &self.device
     }
 
     fn layers(

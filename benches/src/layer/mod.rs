@@ -14,7 +14,7 @@ use fused_lora_records::Record;
 use fused_lora_transformer::{Config, Error, Layer, Model, Targets};
 use ndarray::Array2;
 
-use crate::executor::{Executor, LayerSetup, Setup};
+use crate::executor::{LayerExecutor, LayerSetup, Setup};
 use crate::method::{Expected, Method, Provider, Ready, Suite, Task};
 use crate::settings::Cache;
 use crate::size::Size;
@@ -39,7 +39,7 @@ const TOLERANCE: f64 = 7e-4;
 const ELEMENT_TOLERANCE: f64 = 5e-3;
 
 /// The layer on a backend, and PyTorch's beside it.
-pub struct Layers<E: Executor> {
+pub struct Layers<E: LayerExecutor> {
     targets: Targets,
     setup: LayerSetup<E>,
     /// By slot. The bare model is always there.
@@ -50,7 +50,7 @@ pub struct Layers<E: Executor> {
     torch: Option<Torch>,
 }
 
-impl<E: Executor> Layers<E> {
+impl<E: LayerExecutor> Layers<E> {
     /// With LoRA on these projections. PyTorch joins the rounds where it is given. An error if there can be
     /// no such model.
     pub fn new(
@@ -86,7 +86,7 @@ impl<E: Executor> Layers<E> {
     }
 }
 
-impl<E: Executor> Suite for Layers<E> {
+impl<E: LayerExecutor> Suite for Layers<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
         let Layers { targets, setup, torch, .. } = self;
         let granule = setup.backend.granule();

@@ -1,27 +1,31 @@
 //! The linear layers of a workload, one after another, with an adapter on each.
 //!
 //! A method is a [`Library`] and a [`Strategy`]: to compare with another library is one more entry in a
-//! suite's list. PyTorch says itself which methods it has; each is compared with its own base of the same
-//! element type, and of the same kind: graphs with graphs.
+//! suite's list. PyTorch says itself which methods it has: those of the suite's element type run, each
+//! compared with its own base of the same kind: graphs with graphs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
+use fused_lora::cpu::Simd;
 use fused_lora::reference::{self, Inputs, LoraView};
-use fused_lora::{Epilogue, Granule, Strategy};
-use fused_lora_records::{RANKS, Record, Workload};
-use half::{bf16, f16};
-use ndarray::{ArrayView2, Axis, CowArray, Ix2};
+use fused_lora::{DType, Element as _, Epilogue, Granule, Strategy};
+use fused_lora_records::{Record, Workload};
+use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, seq};
+use rayon::prelude::*;
 
 use crate::executor::{Executor, LinearSetup, Setup};
 use crate::method::{Call, Expected, Floor, Method, Provider, Ready, Suite, Task, Work};
 use crate::normals::Normals;
-use crate::settings::Cache;
-use crate::size::Size;
+use crate::number::Number;
+use crate::processor::Processor;
+use crate::settings::{Cache, Settings};
+use crate::size::{Size, ranks};
 use crate::torch::{Tensors, Torch};
-use weights::{Linear, Lora, SCALE, Weights};
+use crate::with_number;
+use weights::{Linear, SCALE, Weights};
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +37,8 @@ const SEED: u64 = 2;
 const ROWS: [usize; 2] = [4, 16];
 /// Multiply-adds of the reference that are worth it: a tenth of a second.
 const REFERENCE: usize = 64 << 20;
+/// Columns of y that one call of the reference computes: their rows of W, widened, fit a cache.
+const COLUMNS: usize = 64;
 
 /// Makes a method ready: of a strategy, and the adapter's rank.
 pub type Make<E> = Box<dyn Fn(&LinearSetup<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
@@ -67,48 +73,71 @@ pub fn theirs(rank: usize) -> &'static [Strategy] {
     if rank == 0 { &[Strategy::Base] } else { &[Strategy::Unfused] }
 }
 
+/// The linear layers in the element type of the settings on this host's processor, for a last-level cache of
+/// so many bytes, computed by this library alone.
+pub fn on_processor(
+    settings: &Settings,
+    simd: Simd,
+    last_level_cache: usize,
+    strategies: fn(usize) -> &'static [Strategy],
+) -> anyhow::Result<Box<dyn Suite>> {
+    fn of<T: Number>(
+        settings: &Settings,
+        simd: Simd,
+        last_level_cache: usize,
+        strategies: fn(usize) -> &'static [Strategy],
+    ) -> anyhow::Result<Box<dyn Suite>> {
+        let processor = Processor::<T>::new(simd, last_level_cache);
+        Ok(Box::new(Linears::new(processor, settings, vec![this_library("", strategies)], None)))
+    }
+    with_number!(settings.dtype, of(settings, simd, last_level_cache, strategies))
+}
+
 /// The linear layers on a backend.
 pub struct Linears<E: Executor> {
     workload: &'static Workload,
+    ranks: &'static [usize],
     setup: LinearSetup<E>,
     libraries: Vec<Library<E>>,
     /// None where PyTorch does not run.
     torch: Option<Torch>,
     /// x of the first slot's products, one behind the other: what the reference sees.
-    first: Vec<f16>,
-    /// What y should be at one size, by strategy, rank, and whether it is bf16: many methods compute the
-    /// same.
-    known: HashMap<(Strategy, usize, bool), Rc<Vec<Expected>>>,
+    first: Vec<E::Element>,
+    /// What y should be at one size, by strategy and rank: many methods compute the same.
+    known: HashMap<(Strategy, usize), Rc<Vec<Expected>>>,
 }
 
 impl<E: Executor> Linears<E> {
-    /// A workload on a backend, computed by those libraries, the first of which is this one, and by PyTorch
-    /// where it is given.
+    /// The workload of the settings at the ranks of their sizes on a backend, computed by those libraries,
+    /// the first of which is this one, and by PyTorch where it is given.
     pub fn new(
         backend: E,
-        workload: &'static Workload,
-        cache: Cache,
+        settings: &Settings,
         libraries: Vec<Library<E>>,
         torch: Option<Torch>,
     ) -> Linears<E> {
+        let Settings { workload, cache, grid, .. } = *settings;
         let setup = Setup::new(backend, Weights::new(widths(workload)), cache);
-        Linears { workload, setup, libraries, torch, first: Vec::new(), known: HashMap::new() }
+        let ranks = ranks(grid);
+        Linears { workload, ranks, setup, libraries, torch, first: Vec::new(), known: HashMap::new() }
     }
 }
 
 impl<E: Executor> Suite for Linears<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Linears { workload, setup, libraries, torch, .. } = self;
-        let mut methods = methods(workload, setup.cache, setup.backend.granule(), libraries, size);
-        for (name, needs_adapter) in torch.iter().flat_map(|torch| &torch.methods) {
-            with_torch(&mut methods, workload, setup.cache, size, (name, *needs_adapter));
+        let Linears { workload, ranks, setup, libraries, torch, .. } = self;
+        let like = Alike { workload, cache: setup.cache, dtype: E::Element::DTYPE, ranks, size };
+        let mut methods = methods(&like, setup.backend.granule(), libraries);
+        let of_torch = torch.iter().flat_map(|torch| &torch.methods);
+        for (name, needs_adapter) in of_torch.filter(|(name, _)| name.starts_with(E::Element::TORCH)) {
+            with_torch(&mut methods, &like, (name, *needs_adapter));
         }
         methods.extend(setup.probes(workload.flops_base(size.m())));
         methods
     }
 
     fn prepare(&mut self, size: Size, slots: usize, methods: &[Method]) -> anyhow::Result<Vec<Ready>> {
-        let Linears { workload, setup, libraries, torch, first, known } = self;
+        let Linears { workload, setup, libraries, torch, first, known, .. } = self;
         let (flops, mut normals) = (workload.flops_base(size.m()), Normals::new(SEED));
         first.clear();
         known.clear();
@@ -120,7 +149,7 @@ impl<E: Executor> Suite for Linears<E> {
         })?;
         for rank in methods.iter().map(|method| method.rank).collect::<BTreeSet<_>>() {
             let Setup { backend, weights, weight_slots, .. } = &mut *setup;
-            weights.ensure(backend.backend(), *weight_slots, rank)?;
+            weights.ensure(backend, *weight_slots, rank)?;
         }
         let torch =
             torch.as_ref().filter(|_| methods.iter().any(|method| method.provider == Provider::Torch));
@@ -154,28 +183,19 @@ impl<E: Executor> Suite for Linears<E> {
 
     fn expected(&mut self, size: Size, method: &Method) -> anyhow::Result<Rc<Vec<Expected>>> {
         let Task::Linear(strategy) = method.task else { return Ok(Rc::default()) };
-        let is_bf16 = method.dtype == "bf16";
-        let key = (strategy, method.rank, is_bf16);
+        let key = (strategy, method.rank);
         if let Some(known) = self.known.get(&key) {
             return Ok(Rc::clone(known));
         }
-        // bf16's unit is eight of f16's, in which the tolerance is: of y, and of h.
-        let unit = if is_bf16 { 8.0 } else { 1.0 };
         let mut x = &self.first[..];
-        let of = |linear: &Linear<_>| {
+        let of = |linear: &Linear<E>| {
             let (own, rest) = x.split_at(size.m() * linear.w.ncols());
             x = rest;
             let rows = sampled_rows(size.m(), linear.w.len());
             let own = ArrayView2::from_shape((size.m(), linear.w.ncols()), own)?.select(Axis(0), &rows);
-            let Lora { a, b, .. } = linear.adapter(method.rank);
-            let [own, w, a, b] =
-                [own.view(), linear.w.view(), a.view(), b.view()].map(|matrix| operand(matrix, is_bf16));
-            let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: SCALE });
-            let inputs = Inputs { x: own.view(), w: w.view(), adapter, epilogue: Epilogue::NONE };
-            let reference::Expected { y, tolerance, .. } = reference::forward(&inputs, strategy)?;
+            let (y, tolerance) = reference(own.view(), linear, strategy, method.rank)?;
             let rows = rows.into_iter().enumerate().map(|(number, row)| (row, number)).collect();
-            // 2u = 2⁻¹⁰
-            Ok(Expected { rows, y, tolerance: unit * tolerance, norm_tolerance: unit / 1024.0 })
+            Ok(Expected { rows, y, tolerance, norm_tolerance: E::Element::NORM_TOLERANCE })
         };
         let expected = Rc::new(self.setup.weights.slots(1)[0].iter().map(of).collect::<anyhow::Result<_>>()?);
         self.known.insert(key, Rc::clone(&expected));
@@ -189,30 +209,63 @@ impl<E: Executor> Suite for Linears<E> {
     }
 }
 
+/// y of these rows of x with the adapter of a rank, and by how much each element may be off. Columns of y do
+/// not depend on each other: all threads compute some.
+fn reference<E: Executor>(
+    x: ArrayView2<'_, E::Element>,
+    linear: &Linear<E>,
+    strategy: Strategy,
+    rank: usize,
+) -> anyhow::Result<(Array2<f64>, Array2<f64>)> {
+    let (w, lora) = (linear.w.view(), linear.adapter(rank));
+    let (a, b) = (lora.a.view(), lora.b.view());
+    let part = |first: usize| {
+        let rows = s![first..(first + COLUMNS).min(w.nrows()), ..];
+        let adapter = Some(LoraView { a, b: b.slice(rows), scale: SCALE });
+        let inputs = Inputs { x, w: w.slice(rows), adapter, epilogue: Epilogue::NONE };
+        reference::forward_summed(&inputs, &[], strategy, E::Element::SUMS)
+    };
+    let firsts = (0..w.nrows()).step_by(COLUMNS).collect::<Vec<_>>();
+    let parts = firsts.into_par_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    let whole = |of: fn(&reference::Expected) -> ArrayView2<'_, f64>| {
+        concatenate(Axis(1), &parts.iter().map(of).collect::<Vec<_>>())
+    };
+    Ok((whole(|part| part.y.view())?, whole(|part| part.tolerance.view())?))
+}
+
+/// What all methods of a size have in common.
+pub struct Alike<'a> {
+    /// What they compute.
+    pub workload: &'a Workload,
+    /// Whether weights come from memory.
+    pub cache: Cache,
+    /// Of x, W, A, B and y.
+    pub dtype: DType,
+    /// The ranks of their adapters.
+    pub ranks: &'a [usize],
+    /// The tokens.
+    pub size: Size,
+}
+
 /// The methods of a size: the base of the first library, and all that the libraries compute at each rank,
 /// compared with that base.
-pub fn methods<E: Executor>(
-    workload: &Workload,
-    cache: Cache,
-    granule: Granule,
-    libraries: &[Library<E>],
-    size: Size,
-) -> Vec<Method> {
+pub fn methods<E: Executor>(like: &Alike<'_>, granule: Granule, libraries: &[Library<E>]) -> Vec<Method> {
     let method = |library: usize, strategy: Strategy, rank: usize| {
         let name = (libraries[library].name)(strategy);
         let is_base = library == 0 && strategy == Strategy::Base;
-        let pad = || workload.floor_pad_pct(rank, granule.shrink_n, granule.expand_k);
+        let pad = || like.workload.floor_pad_pct(rank, granule.shrink_n, granule.expand_k);
         Method {
             base: Some(0),
-            work: work(workload, cache, size.m(), if strategy == Strategy::Base { 0 } else { rank }),
+            work: like.work(if strategy == Strategy::Base { 0 } else { rank }),
             // How another library pads a rank is not known.
             floor: (!is_base)
-                .then(|| Floor { pct: workload.floor_pct(rank), pad_pct: (library == 0).then(pad) }),
+                .then(|| Floor { pct: like.workload.floor_pct(rank), pad_pct: (library == 0).then(pad) }),
+            dtype: like.dtype.name(),
             ..Method::new(&name, rank, Task::Linear(strategy), Provider::Library(library))
         }
     };
     let mut methods = vec![method(0, Strategy::Base, 0)];
-    for rank in RANKS {
+    for &rank in like.ranks {
         for (number, library) in libraries.iter().enumerate() {
             methods.extend((library.strategies)(rank).iter().map(|&strategy| method(number, strategy, rank)));
         }
@@ -220,54 +273,40 @@ pub fn methods<E: Executor>(
     methods
 }
 
-/// A matrix as PyTorch has it. Rounded to bf16, which has fewer bits, numbers of a usual size are f16 again.
-fn operand(matrix: ArrayView2<'_, f16>, is_bf16: bool) -> CowArray<'_, f16, Ix2> {
-    let rounded = |value: &f16| f16::from_f32(bf16::from_f32(value.to_f32()).to_f32());
-    if is_bf16 { matrix.map(rounded).into() } else { matrix.into() }
-}
-
 /// Appends a method of PyTorch's of that name, and whether it needs an adapter: a base once, all else at each
 /// rank. One that has no base to be compared with is left out.
-fn with_torch(
-    methods: &mut Vec<Method>,
-    workload: &Workload,
-    cache: Cache,
-    size: Size,
-    (name, needs_adapter): (&str, bool),
-) {
+fn with_torch(methods: &mut Vec<Method>, like: &Alike<'_>, (name, needs_adapter): (&str, bool)) {
     let (of_dtype, kind) = name.split_once('/').unwrap_or((name, ""));
-    let (dtype, widened) = match of_dtype {
-        "torch-fp32" => ("f32", 2.0),
-        "torch-bf16" => ("bf16", 1.0),
-        _ => ("f16", 1.0),
-    };
     let base = format!("{of_dtype}/base{}", if kind.ends_with("-graph") { "-graph" } else { "" });
     let is_base = name == base;
     let place = methods.iter().position(|method| method.names[0] == base);
     let Some(place) = place.or(is_base.then_some(methods.len())) else { return };
-    for rank in RANKS.into_iter().filter(|&rank| if is_base { rank == 0 } else { rank > 0 || !needs_adapter })
+    for &rank in
+        like.ranks.iter().filter(|&&rank| if is_base { rank == 0 } else { rank > 0 || !needs_adapter })
     {
         let strategy = if is_base { Strategy::Base } else { Strategy::Unfused };
-        let Work { flops, bytes } = work(workload, cache, size.m(), rank);
         methods.push(Method {
             base: Some(place),
-            work: Work { flops, bytes: widened * bytes },
+            work: like.work(rank),
             // How PyTorch pads a rank is not known.
-            floor: (!is_base).then(|| Floor { pct: workload.floor_pct(rank), pad_pct: None }),
-            dtype,
+            floor: (!is_base).then(|| Floor { pct: like.workload.floor_pct(rank), pad_pct: None }),
+            dtype: like.dtype.name(),
             ..Method::new(name, rank, Task::Linear(strategy), Provider::Torch)
         });
     }
 }
 
-/// Operations and bytes of a forward pass with adapters of that rank.
-pub(crate) fn work(workload: &Workload, cache: Cache, m: usize, rank: usize) -> Work {
-    let of = |p: &fused_lora_records::Projection| {
-        let weights = p.d_in * p.d_out + rank * (p.d_in + p.d_out);
-        m * (p.d_in + p.d_out) + if cache == Cache::Cold { weights } else { 0 }
-    };
-    let elements: usize = workload.projections().iter().map(of).sum();
-    Work { flops: workload.flops(m, rank), bytes: (elements * size_of::<f16>()) as f64 }
+impl Alike<'_> {
+    /// Operations and bytes of a forward pass with adapters of that rank.
+    pub(crate) fn work(&self, rank: usize) -> Work {
+        let m = self.size.m();
+        let of = |p: &fused_lora_records::Projection| {
+            let weights = p.d_in * p.d_out + rank * (p.d_in + p.d_out);
+            m * (p.d_in + p.d_out) + if self.cache == Cache::Cold { weights } else { 0 }
+        };
+        let elements: usize = self.workload.projections().iter().map(of).sum();
+        Work { flops: self.workload.flops(m, rank), bytes: (elements * self.dtype.size()) as f64 }
+    }
 }
 
 /// K and N of each product.

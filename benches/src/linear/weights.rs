@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use fused_lora::Epilogue;
-use fused_lora_transformer::{Backend, Error, LoraWeights};
-use half::f16;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::normals::Normals;
+use crate::number::Number;
 use crate::torch::Tensors;
 
 /// s. Not 1, which would hide a scale that is forgotten; exact in f16, which some peers take it as.
@@ -16,28 +14,48 @@ pub const SCALE: f32 = 1.5;
 
 const SEED: u64 = 1;
 
+/// Packs weights for a backend.
+pub trait Packer {
+    /// The type of x, W, A, B and y.
+    type Element: Number;
+    /// A product with its packed W, with or without an adapter. Clones share what is packed.
+    type Linear: Clone;
+
+    /// Packs W, `[N, K]`. An error if the library refuses it, or there is no memory for it.
+    fn linear(&self, w: ArrayView2<'_, Self::Element>) -> anyhow::Result<Self::Linear>;
+
+    /// A product with the adapter A, `[r, K]`, and B, `[N, r]`; shares its W. Errors as of
+    /// [`linear`](Self::linear).
+    fn adapted(
+        linear: &Self::Linear,
+        a: ArrayView2<'_, Self::Element>,
+        b: ArrayView2<'_, Self::Element>,
+        scale: f32,
+    ) -> anyhow::Result<Self::Linear>;
+}
+
 /// One projection.
-pub struct Linear<L> {
+pub struct Linear<P: Packer> {
     /// W, [N, K].
-    pub w: Rc<Array2<f16>>,
+    pub w: Rc<Array2<P::Element>>,
     /// W packed, without an adapter.
-    layer: L,
-    adapters: BTreeMap<usize, Lora<L>>,
+    layer: P::Linear,
+    adapters: BTreeMap<usize, Lora<P>>,
 }
 
 /// One adapter of a projection.
-pub struct Lora<L> {
+pub struct Lora<P: Packer> {
     /// [r, K]
-    pub a: Rc<Array2<f16>>,
+    pub a: Rc<Array2<P::Element>>,
     /// [N, r]
-    pub b: Rc<Array2<f16>>,
+    pub b: Rc<Array2<P::Element>>,
     /// The projection's layer with this adapter; shares the packed W.
-    pub layer: L,
+    pub layer: P::Linear,
 }
 
-impl<L> Linear<L> {
+impl<P: Packer> Linear<P> {
     /// The adapter of that rank. Panics if [`Weights::ensure`] was not asked for it.
-    pub fn adapter(&self, rank: usize) -> &Lora<L> {
+    pub fn adapter(&self, rank: usize) -> &Lora<P> {
         self.adapters.get(&rank).unwrap_or_else(|| panic!("no adapter of rank {rank} was made"))
     }
 
@@ -56,58 +74,52 @@ impl<L> Linear<L> {
     }
 }
 
-/// The same layers `L` again for each slot, with other numbers.
-pub struct Weights<L> {
+/// The same layers again for each slot, with other numbers.
+pub struct Weights<P: Packer> {
     /// K and N of each projection.
     widths: Vec<(usize, usize)>,
-    normals: Normals,
+    normals: Normals<P::Element>,
     /// By slot and projection.
-    slots: Vec<Vec<Linear<L>>>,
+    slots: Vec<Vec<Linear<P>>>,
 }
 
-impl<L: Clone> Weights<L> {
+impl<P: Packer> Weights<P> {
     /// None yet, for projections of these K and N.
-    pub fn new(widths: Vec<(usize, usize)>) -> Weights<L> {
+    pub fn new(widths: Vec<(usize, usize)>) -> Weights<P> {
         Weights { widths, normals: Normals::new(SEED), slots: Vec::new() }
     }
 
     /// Makes what is missing of the first `slots` slots, each with an adapter of that rank. An error if the
     /// library refuses the weights, or there is no memory for them.
-    pub fn ensure<B: Backend<Linear = L>>(
-        &mut self,
-        backend: &B,
-        slots: usize,
-        rank: usize,
-    ) -> Result<(), Error> {
+    pub fn ensure(&mut self, packer: &P, slots: usize, rank: usize) -> anyhow::Result<()> {
         let Weights { widths, normals, .. } = self;
         while self.slots.len() < slots {
             let mut projection = |&(k, n): &(usize, usize)| {
                 let w = normals.matrix(deviation(k), n, k);
-                let layer = backend.linear(w.view(), Epilogue::NONE)?;
+                let layer = packer.linear(w.view())?;
                 Ok(Linear { w: Rc::new(w), layer, adapters: BTreeMap::new() })
             };
-            self.slots.push(widths.iter().map(&mut projection).collect::<Result<_, Error>>()?);
+            self.slots.push(widths.iter().map(&mut projection).collect::<anyhow::Result<_>>()?);
         }
         for linear in self.slots[..slots].iter_mut().flatten() {
             if !linear.adapters.contains_key(&rank) {
                 let (n, k) = linear.w.dim();
                 let [a, b] = [(rank, k), (n, rank)].map(|(rows, k)| normals.matrix(deviation(k), rows, k));
-                let (lora, mut layer) = (LoraWeights { a, b, scale: SCALE }, linear.layer.clone());
-                B::set_adapter(&mut layer, Some(&lora))?;
-                linear.adapters.insert(rank, Lora { a: Rc::new(lora.a), b: Rc::new(lora.b), layer });
+                let layer = P::adapted(&linear.layer, a.view(), b.view(), SCALE)?;
+                linear.adapters.insert(rank, Lora { a: Rc::new(a), b: Rc::new(b), layer });
             }
         }
         Ok(())
     }
 
     /// The projections of each of the first `slots` slots.
-    pub fn slots(&self, slots: usize) -> &[Vec<Linear<L>>] {
+    pub fn slots(&self, slots: usize) -> &[Vec<Linear<P>>] {
         &self.slots[..slots]
     }
 
     /// The layers with an adapter of that rank, of each of the first `slots` slots.
-    pub fn layers(&self, slots: usize, rank: usize) -> Vec<Vec<L>> {
-        let layer = |linear: &Linear<L>| linear.adapter(rank).layer.clone();
+    pub fn layers(&self, slots: usize, rank: usize) -> Vec<Vec<P::Linear>> {
+        let layer = |linear: &Linear<P>| linear.adapter(rank).layer.clone();
         self.slots(slots).iter().map(|slot| slot.iter().map(layer).collect()).collect()
     }
 }
@@ -122,11 +134,12 @@ mod tests {
     use fused_lora::cpu::Simd;
 
     use super::*;
+    use crate::processor::Processor;
 
     #[test]
     fn slots_hold_the_same_shapes_and_other_numbers() {
-        let simd = Simd::detect().unwrap();
-        let ensure = |weights: &mut Weights<_>, slots, rank| weights.ensure(&simd, slots, rank).unwrap();
+        let cpu: Processor = Processor::new(Simd::detect().unwrap(), 0);
+        let ensure = |weights: &mut Weights<_>, slots, rank| weights.ensure(&cpu, slots, rank).unwrap();
         let mut weights = Weights::new(vec![(1024, 512)]);
         ensure(&mut weights, 2, 10);
         let [first, second] = [0, 1].map(|slot| &weights.slots(2)[slot][0]);

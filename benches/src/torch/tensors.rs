@@ -4,20 +4,21 @@
 use std::path::Path;
 
 use anyhow::{bail, ensure};
-use half::f16;
 use ndarray::{Array2, ArrayBase, Data, Dimension};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+
+use crate::number::Number;
 
 /// Name, type, shape and bytes of each.
 #[derive(Default)]
 pub struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Tensors {
-    /// Puts one of f16.
-    pub fn put<S: Data<Elem = f16>, D: Dimension>(&mut self, name: &str, values: &ArrayBase<S, D>) {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.0.push((name.to_owned(), Dtype::F16, values.shape().to_vec(), bytes));
+    /// Puts one.
+    pub fn put<S: Data<Elem: Number>, D: Dimension>(&mut self, name: &str, values: &ArrayBase<S, D>) {
+        let bytes = values.iter().flat_map(|value| value.to_bytes()).collect();
+        self.0.push((name.to_owned(), S::Elem::TENSOR, values.shape().to_vec(), bytes));
     }
 
     /// Puts one number, an f32.

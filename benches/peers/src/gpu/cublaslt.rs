@@ -83,7 +83,7 @@ impl CublasLt {
             (strategy != Strategy::Base).then_some(rank),
             |w| upload(w),
             |lora| {
-                let (a, b) = with_zeros(lora);
+                let (a, b) = with_zeros(&lora.a, &lora.b);
                 Ok((upload(&a)?, upload(&b)?))
             },
         )?;

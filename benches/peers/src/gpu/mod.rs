@@ -16,7 +16,7 @@ mod testing;
 use std::time::Duration;
 
 use cust::context::{Context, CurrentContext};
-use fused_lora::Strategy;
+use fused_lora::{DType, Strategy};
 use fused_lora_benches::cuda::Gpu;
 use fused_lora_benches::linear::{Library, Linears, this_library};
 use fused_lora_benches::session::Bench;
@@ -33,14 +33,16 @@ pub const GPU_PEERS: Bench = Bench {
     choices: Choices {
         backends: &[Backend::Cuda],
         workloads: Workload::LINEARS,
+        dtypes: &[DType::F16],
         grids: &[GridPart::Sizes, GridPart::Reduced, GridPart::Full],
+        in_turn: false,
     },
     tests_all_sizes: true,
     suite: |settings, target, _| {
         let Target::Cuda(gpu) = target else { anyhow::bail!("the peers of this bench run on a GPU") };
         let libraries = libraries(gpu)?;
         let torch = Torch::start(settings, &["linears"])?;
-        Ok(Box::new(Linears::new(gpu.clone(), settings.workload, settings.cache, libraries, torch)))
+        Ok(Box::new(Linears::new(gpu.clone(), settings, libraries, torch)))
     },
     conclude: |_, outcomes| crate::table::render(outcomes),
 };

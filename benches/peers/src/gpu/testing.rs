@@ -8,11 +8,12 @@ use fused_lora::Strategy;
 use fused_lora::cpu::Simd;
 use fused_lora_benches::check::{Wrong, check};
 use fused_lora_benches::executor::LinearSetup;
+use fused_lora_benches::linear::weights::Lora;
 use fused_lora_benches::linear::{Library, Linears, theirs, this_library};
 use fused_lora_benches::method::{Provider, Suite as _};
 use fused_lora_benches::operands::{Layout, on_host};
 use fused_lora_benches::processor::Processor;
-use fused_lora_benches::settings::Cache;
+use fused_lora_benches::settings::Settings;
 use fused_lora_benches::size::Size;
 use fused_lora_records::Workload;
 use half::f16;
@@ -57,8 +58,8 @@ fn on_the_double(test: &str, variables: &[(&str, &str)]) -> bool {
 fn double() -> Library<Processor> {
     let make = |setup: &LinearSetup<Processor>, strategy: Strategy, rank: usize| {
         let adapter_rank = (strategy != Strategy::Base).then_some(rank);
-        let adapter = |lora: &_| {
-            let (a, b) = with_zeros(lora);
+        let adapter = |lora: &Lora<_>| {
+            let (a, b) = with_zeros(&lora.a, &lora.b);
             Ok((Rc::new(a), Rc::new(b)))
         };
         let slots = setup.weights.slots(1);
@@ -101,7 +102,8 @@ fn what_is_asked_for_is_the_operation() {
     let workload = Workload::by_name("gpt2-medium-linears").unwrap();
     let libraries = vec![this_library("", |_| &[]), double()];
     let processor = Processor::new(Simd::detect().unwrap(), 0);
-    let mut cpu = Linears::new(processor, workload, Cache::Cold, libraries, None);
+    let settings = Settings { workload, ..Settings::default() };
+    let mut cpu = Linears::new(processor, &settings, libraries, None);
     let size = Size { seq_len: 3, batch: 1 };
     let mut methods = cpu.methods(size);
     methods.retain(|method| method.provider == Provider::Library(1) && method.rank <= 100);
