@@ -6,10 +6,11 @@ use fused_lora::Strategy;
 use fused_lora_benches::markdown::markdown;
 use fused_lora_benches::method::{Provider, Task};
 use fused_lora_benches::outcome::Outcome;
-use fused_lora_benches::stats::geometric_mean;
+use fused_lora_benches::stats::{Median, geometric_mean};
 
 /// The tables, in Markdown. Speeds are GFLOP/s of useful operations. Nothing of sizes in which no other
-/// library ran.
+/// library ran. Of PyTorch, whose calls stand apart from ours in a round, medians are compared, without an
+/// interval.
 #[must_use]
 pub fn render(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
@@ -25,11 +26,10 @@ pub fn render(outcomes: &[Outcome]) -> String {
 fn entries(outcome: &Outcome, ours: Strategy) -> Vec<Vec<usize>> {
     let is_measured = |place: &usize| outcome.samples.measured(*place).is_some();
     let rank = |place: usize| outcome.methods[place].rank;
-    // PyTorch's are compared with a base of their own.
     let computes = |place: usize| match (outcome.methods[place].task, outcome.methods[place].provider) {
         (Task::Linear(strategy), Provider::Library(0)) => (strategy == ours).then_some(0),
-        (Task::Linear(strategy), Provider::Library(library)) => {
-            ((strategy == Strategy::Base) == (ours == Strategy::Base)).then_some(library)
+        (Task::Linear(strategy), _) => {
+            ((strategy == Strategy::Base) == (ours == Strategy::Base)).then_some(1)
         }
         _ => None,
     };
@@ -59,7 +59,7 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
     if entries.is_empty() {
         return;
     }
-    let mut head = ["cell", "M", "fma-peak"].map(str::to_owned).to_vec();
+    let mut head = ["cell", "M", "peak"].map(str::to_owned).to_vec();
     head.extend(names.iter().map(|name| {
         let inexact = outcomes.iter().any(|outcome| outcome.inexact.iter().any(|other| other == name));
         format!("{name}{}", if inexact { " \\*" } else { "" })
@@ -72,12 +72,14 @@ fn table(text: &mut String, outcomes: &[Outcome], title: &str, ours: Strategy) {
     let mut speed_ups = Vec::new();
     for (outcome, places) in &entries {
         let (place, method) = (places[0], &outcome.methods[places[0]]);
-        let gflops = |place: usize| {
-            let nanos = outcome.samples.measured(place).map_or(f64::NAN, |measured| measured.time.median);
-            outcome.methods[place].work.flops / nanos
-        };
+        let nanos =
+            |place: usize| outcome.samples.measured(place).map_or(f64::NAN, |measured| measured.time.median);
+        let gflops = |place: usize| outcome.methods[place].work.flops / nanos(place);
         let best = places[1..].iter().copied().max_by(|&a, &b| gflops(a).total_cmp(&gflops(b)));
-        let speed_up = best.and_then(|best| outcome.samples.times_as_long(best, place));
+        let speed_up = best.and_then(|best| match outcome.methods[best].provider {
+            Provider::Library(_) => outcome.samples.times_as_long(best, place),
+            Provider::Torch => Some(Median { median: nanos(best) / nanos(place), interval: None }),
+        });
         let Some(speed_up) = speed_up else { continue };
         let cell = outcome.size.cell(method.rank);
         let peak = outcome.limits().map(|(flops, _)| flops * 1e-9);
@@ -133,7 +135,7 @@ mod tests {
             (Task::Linear(Strategy::Fused), 0, "ours/fused", 100),
             (Task::Linear(Strategy::Unfused), 1, "a/unfused", 100),
             (Task::Linear(Strategy::Unfused), 2, "b/unfused", 100),
-            (Task::Probe(Probe::Peak), 0, "fma-peak", 0),
+            (Task::Probe(Probe::Peak), 0, "peak", 0),
             (Task::Probe(Probe::Bandwidth), 0, "read-bandwidth", 0),
         ];
         let methods = methods.map(|(task, library, name, rank)| Method {
@@ -177,6 +179,16 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is not in {text}");
         }
+    }
+
+    /// PyTorch's base has no observation beside ours.
+    #[test]
+    fn pytorch_is_a_peer_by_its_medians() {
+        let mut outcome = outcome(4, [1000.0, 1000.0, 900.0, 1250.0, 1500.0, 1250.0, 500.0]);
+        outcome.methods[2].provider = Provider::Torch;
+        let text = render(&[outcome]).split_whitespace().collect::<Vec<_>>().join(" ");
+        let row = "| seq128/batch4/r0 | 512 | 200 | 97 | 97 | **107** | 48.3 % | 0.90 |";
+        assert!(text.contains(row), "{row} is not in {text}");
     }
 
     #[test]

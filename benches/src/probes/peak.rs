@@ -104,7 +104,8 @@ const TERM: f32 = 0.5;
 mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::{
-        _mm256_fmadd_ps, _mm256_set1_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_set1_epi32, _mm512_set1_ps,
+        __m512bh, __m512i, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+        _mm512_set1_epi32, _mm512_set1_ps,
     };
 
     use super::{FACTOR, MultiplyAdd, SUMS, TERM, black_box};
@@ -147,7 +148,7 @@ mod x86 {
     fn pairs(steps: usize) {
         let small = _mm512_set1_epi32(black_box(SMALL) as i32);
         // SAFETY: both are 64 bytes, and any bits are a vector of bf16.
-        let small = unsafe { std::mem::transmute::<_, std::arch::x86_64::__m512bh>(small) };
+        let small = unsafe { std::mem::transmute::<__m512i, __m512bh>(small) };
         let mut sums = [_mm512_set1_ps(black_box(TERM)); SUMS];
         for _ in 0..steps {
             for sum in &mut sums {
