@@ -1,4 +1,4 @@
-//! Few tokens, as in decoding: base and fused at one token of each of 1 to 64 sequences, in each element type.
+//! Few tokens, as in decoding: base and fused at one token of each of 1 to 64 sequences, in each type.
 //!
 //! ```text
 //! cargo bench --bench decode                                           # three workloads, three types

@@ -15,8 +15,8 @@ const STOCK: usize = 1 << 18;
 /// same place of a piece.
 const PIECE: usize = 1021;
 
-/// Normally distributed numbers. Pieces are cut from a stock of numbers at random places: drawing each element of
-/// a ring of gigabytes would take longer than the measurement. Zeros and ones test nothing.
+/// Normally distributed numbers. Pieces are cut from a stock of them at random places: drawing each element
+/// of a ring of gigabytes would take longer than the measurement. Zeros and ones test nothing.
 pub struct Normals<T = f16> {
     rng: Xoshiro256PlusPlus,
     /// By the bits of the standard deviation.

@@ -11,8 +11,8 @@ pub trait Number: AdapterElement<Self> {
     const TORCH: &'static str;
     /// The type in a safetensors file.
     const TENSOR: Dtype;
-    /// How the reference takes sums to be made. Of f16 the bound for tensor cores is the smaller one, and sums
-    /// on a CPU keep to it as well.
+    /// How the reference takes sums to be made. Of f16 the bound for tensor cores is the smaller one, and
+    /// sums on a CPU keep to it as well.
     const SUMS: Sums;
     /// By how much y may be off, all elements together: ‖y − ref‖ / ‖ref‖ ≤ 2u. In f32 that would say less
     /// than the bounds of the elements do.
@@ -60,8 +60,8 @@ impl Number for f32 {
     }
 }
 
-/// Calls a function of one type and no arguments but these with the element type of that [`DType`]. An error
-/// where it is none of those that are measured.
+/// Calls a function that is generic over a [`Number`](crate::number::Number) with the type that a `DType`
+/// names. The result is an error where it is none of those that are measured.
 #[macro_export]
 macro_rules! with_number {
     ($dtype:expr, $function:ident($($argument:expr),* $(,)?)) => {

@@ -46,9 +46,8 @@ impl Outcome {
     }
 
     /// Operations a second that the machine reached at best in these rounds, and bytes a second that it
-    /// reached in a tenth of them; None where it was not asked. (The fastest read of hundreds finds some of its
-    /// bytes in a cache, or its neighbours idle: a weight is not read like that, and the limit would depend on
-    /// the number of rounds.)
+    /// reached in a tenth of them; None where it was not asked. (The fastest of hundreds reads faster than a
+    /// weight ever is, and would make the limit depend on the number of rounds.)
     pub fn limits(&self) -> Option<(f64, f64)> {
         let of = |probe: Probe, work: fn(&Method) -> f64, share| {
             let place = self.methods.iter().position(|method| method.task == Task::Probe(probe))?;

@@ -1,7 +1,7 @@
 //! Libraries on the CPU: the base product, and base, shrink and expand as three calls.
 //!
-//! They get the operands as a user has them (W is [N, K], y is [M, N]) and all threads, in f16, bf16 or f32 as
-//! far as they know these types.
+//! They get the operands as a user has them (W is [N, K], y is [M, N]) and all threads, in f16, bf16 or f32,
+//! as far as they know these types.
 
 use std::rc::Rc;
 

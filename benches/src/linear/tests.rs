@@ -96,8 +96,8 @@ fn pytorchs_methods_are_compared_with_its_own_base_of_the_same_kind() {
     assert_eq!(peft.floor, Some(Floor { pct: workload.floor_pct(250), pad_pct: None }));
 }
 
-/// Each type has operands of its own, is right by its own bound, and is recorded as itself. Two sizes: what is
-/// known of the first is not taken for the second.
+/// Each type has operands of its own, is right by its own bound, and is recorded as itself. Two sizes: what
+/// is known of the first is not taken for the second.
 #[test]
 fn each_type_is_held_to_its_own_unit() {
     fn of<T: Number>(unit: f64) {
