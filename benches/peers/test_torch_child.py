@@ -293,6 +293,13 @@ class OfLinears(OnTensors):
     def worker(self, cache: str = "cold", passes: int = 1, on: object = None) -> Worker:
         return self.given(torch_linears, self.tensors(), f"{self.SLOTS} {passes} 24", cache, on)
 
+    def test_a_type_has_all_slots_of_operands_in_it(self) -> None:
+        for dtype, wider in ((torch.float16, 2), (torch.bfloat16, 2), (torch.float32, self.SLOTS)):
+            tensors = {name: tensor.to(dtype) for name, tensor in self.tensors().items()}
+            worker = self.given(torch_linears, tensors, f"{self.SLOTS} 1 24")
+            self.assertEqual(worker.slots.ring(dtype).count, self.SLOTS)
+            self.assertEqual(worker.slots.ring(torch.float32).count, wider)
+
     def assert_right(self, worker: Worker, method: str, rank: int) -> None:
         """A method: y, its type, and its memory, in every slot."""
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[method[6:10]]
