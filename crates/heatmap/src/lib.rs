@@ -20,6 +20,7 @@
 #![warn(missing_docs)]
 
 mod colormap;
+mod decode;
 mod draw;
 mod error;
 mod figure;
@@ -36,7 +37,8 @@ mod source;
 mod text;
 
 pub use colormap::{Colormap, Rgb};
-pub use draw::draw_svg;
+pub use decode::{DecodeFigure, DecodeSelection};
+pub use draw::{draw_decode_svg, draw_svg};
 pub use error::Error;
 pub use figure::{Figure, FigureRow};
 pub use metric::Metric;

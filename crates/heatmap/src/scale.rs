@@ -16,10 +16,7 @@ impl Vmax {
     /// different devices can be compared.
     #[must_use]
     pub fn default_of(metric: Metric) -> Vmax {
-        match metric {
-            Metric::Slowdown | Metric::OverFloor => Vmax::Fixed(35.0),
-            Metric::Time | Metric::Gflops => Vmax::Auto,
-        }
+        if metric.is_over_base() { Vmax::Fixed(35.0) } else { Vmax::Auto }
     }
 }
 
@@ -37,6 +34,7 @@ pub struct Scale {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Style {
     OneDecimal,
+    TwoDecimals,
     ThreeDigits,
 }
 
@@ -60,6 +58,7 @@ impl Scale {
                 let (unit, name) = choose(&[(1.0, "GFLOP/s"), (1e3, "TFLOP/s")]);
                 (unit, format!("useful {name}"), Style::ThreeDigits)
             }
+            Metric::OverLimit => (1.0, "time / limit".to_owned(), Style::TwoDecimals),
         };
         let vmax = match vmax {
             Vmax::Fixed(vmax) => vmax,
@@ -88,6 +87,7 @@ impl Scale {
     pub fn format(&self, value: f64) -> String {
         let decimals = match self.style {
             Style::OneDecimal => 1,
+            Style::TwoDecimals => 2,
             Style::ThreeDigits if value.abs() >= 99.95 => 0,
             Style::ThreeDigits if value.abs() >= 9.995 => 1,
             Style::ThreeDigits => 2,
@@ -101,14 +101,20 @@ impl Scale {
     /// The marks of the colour bar: round numbers from 0 to `vmax`, with their text.
     #[must_use]
     pub fn ticks(&self) -> Vec<(f64, String)> {
-        let rough = self.vmax / 8.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
-        let step = step.into_iter().find(|step| *step >= rough * (1.0 - 1e-9)).unwrap_or(10.0 * power);
-        let decimals = (-step.log10().floor()).max(0.0) as usize;
-        let count = (self.vmax / step * (1.0 + 1e-9)).floor() as usize;
-        (0..=count).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect()
+        ticks(0.0, self.vmax)
     }
+}
+
+/// The round numbers from `lo` to `hi`, which is above it, with their text: about eight.
+pub(crate) fn ticks(lo: f64, hi: f64) -> Vec<(f64, String)> {
+    let rough = (hi - lo) / 8.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
+    let step = step.into_iter().find(|step| *step >= rough * (1.0 - 1e-9)).unwrap_or(10.0 * power);
+    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    let first = (lo / step - 1e-9 * (lo / step).abs()).ceil() as i64;
+    let last = (hi / step + 1e-9 * (hi / step).abs()).floor() as i64;
+    (first..=last).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect()
 }
 
 #[cfg(test)]
