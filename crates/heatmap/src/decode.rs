@@ -11,7 +11,7 @@ mod line;
 mod select;
 
 pub use figure::DecodeFigure;
-pub(crate) use figure::{DecodePanel, DecodePoint};
+pub(crate) use figure::{DecodeLine, DecodePanel, DecodePoint};
 pub(crate) use layout::{DecodeLayout, INDENT};
 pub(crate) use line::Line;
 pub use select::DecodeSelection;

@@ -25,7 +25,7 @@ pub struct DecodeFigure {
     pub(crate) tokens: Vec<usize>,
     /// One per workload and element type that there are records of.
     pub(crate) panels: Vec<DecodePanel>,
-    /// Every line of the panels, in the order of the legend.
+    /// What the lines of all panels show, in the order of the legend.
     pub(crate) legend: Vec<Line>,
     /// The number that others are to be read against, and its name.
     pub(crate) reference: Option<(f64, &'static str)>,
@@ -43,12 +43,22 @@ pub struct DecodeFigure {
 pub(crate) struct DecodePanel {
     pub(crate) column: usize,
     pub(crate) row: usize,
-    pub(crate) lines: Vec<(Line, Vec<DecodePoint>)>,
+    pub(crate) lines: Vec<DecodeLine>,
     /// The ends of the y axis.
     pub(crate) range: (f64, f64),
 }
 
-/// A number, in the unit of the scale.
+/// The numbers of a line, in the unit of the scale.
+#[derive(Clone, Debug)]
+pub(crate) struct DecodeLine {
+    pub(crate) of: Line,
+    /// By number of tokens.
+    pub(crate) points: Vec<DecodePoint>,
+    /// The slow-down that the adapter's arithmetic alone costs, where slow-downs are drawn.
+    pub(crate) floor: Option<f64>,
+}
+
+/// A number of a line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecodePoint {
     pub(crate) tokens: usize,
@@ -57,16 +67,34 @@ pub(crate) struct DecodePoint {
     pub(crate) interval: Option<(f64, f64)>,
 }
 
-impl DecodePoint {
-    /// Its number, and the ends of its interval.
+impl DecodeLine {
+    fn new(records: &[Record], metric: Metric, scale: &Scale) -> DecodeLine {
+        let in_unit = |(lo, hi)| (scale.in_unit(lo), scale.in_unit(hi));
+        let point = |record: &Record| {
+            let value = scale.in_unit(metric.of(record)?);
+            Some(DecodePoint { tokens: record.batch, value, interval: metric.interval(record).map(in_unit) })
+        };
+        let has_floor = |record: &&Record| metric == Metric::Slowdown && record.floor_pct.is_some();
+        DecodeLine {
+            of: Line::of(&records[0]),
+            points: records.iter().filter_map(point).collect(),
+            floor: records.iter().find(has_floor).and_then(|record| record.floor_pct),
+        }
+    }
+
+    /// Every number that an axis has to hold.
     fn numbers(&self) -> impl Iterator<Item = f64> {
-        [self.value].into_iter().chain(self.interval.into_iter().flat_map(|(lo, hi)| [lo, hi]))
+        let of_point = |point: &DecodePoint| {
+            let (lo, hi) = point.interval.unwrap_or((point.value, point.value));
+            [point.value, lo, hi]
+        };
+        self.points.iter().flat_map(of_point).chain(self.floor)
     }
 }
 
 impl DecodeFigure {
     /// The figure of these records. The y axis ends at `vmax`; without one, where base and fused need it to,
-    /// and lines of peers that run higher are cut off there.
+    /// and what peers have above that is cut off.
     #[must_use]
     pub fn new(selection: &DecodeSelection, vmax: Option<Vmax>, colormap: Colormap) -> DecodeFigure {
         let DecodeSelection { records, metric, .. } = selection;
@@ -80,24 +108,18 @@ impl DecodeFigure {
         }
         let rows: BTreeSet<_> = records.iter().map(dtype_place).collect();
         let rows: Vec<String> = rows.into_iter().map(|(_, dtype)| dtype).collect();
-        let point = |record: &Record| {
-            let in_unit = |(lo, hi)| (scale.in_unit(lo), scale.in_unit(hi));
-            let value = scale.in_unit(metric.of(record)?);
-            Some(DecodePoint { tokens: record.batch, value, interval: metric.interval(record).map(in_unit) })
-        };
-        let line = |records: &[Record]| {
-            (Line::of(&records[0]), records.iter().filter_map(point).collect::<Vec<DecodePoint>>())
-        };
-        let panel = |records: &[Record]| DecodePanel {
-            column: columns.iter().position(|(name, _)| *name == records[0].workload).expect("it was added"),
-            row: rows.iter().position(|dtype| *dtype == records[0].dtype).expect("it was added"),
-            lines: records.chunk_by(|a, b| (&a.method, a.rank) == (&b.method, b.rank)).map(line).collect(),
-            range: (0.0, 0.0),
+        let panel = |records: &[Record]| {
+            let lines = records.chunk_by(|a, b| (&a.method, a.rank) == (&b.method, b.rank));
+            DecodePanel {
+                column: columns.iter().position(|(name, _)| *name == records[0].workload).expect("added"),
+                row: rows.iter().position(|dtype| *dtype == records[0].dtype).expect("added"),
+                lines: lines.map(|records| DecodeLine::new(records, *metric, &scale)).collect(),
+                range: (0.0, 0.0),
+            }
         };
         let same_panel = |a: &Record, b: &Record| (&a.workload, &a.dtype) == (&b.workload, &b.dtype);
         let panels: Vec<DecodePanel> = records.chunk_by(same_panel).map(panel).collect();
-        let lines = || panels.iter().flat_map(|panel| &panel.lines);
-        let legend: BTreeSet<Line> = lines().map(|(line, _)| line.clone()).collect();
+        let legend: BTreeSet<Line> = records.iter().map(Line::of).collect();
         let tokens: BTreeSet<usize> = records.iter().map(|record| record.batch).collect();
         let reference = match metric {
             Metric::OverLimit => Some((1.0, "limit")),
@@ -123,64 +145,50 @@ impl DecodeFigure {
         figure
     }
 
-    /// What was not measured or has no number: line, cell, workload and element type. Base and fused are
-    /// expected in every panel at each rank that one has, a peer in the panels where it was measured.
+    /// What was not measured or has no number: the method, and its cell, workload and element type. Base and
+    /// fused are expected in every panel at each rank that one has, a peer in the panels that it is in.
     #[must_use]
     pub fn missing(&self) -> &[(String, String)] {
         &self.missing
     }
 
-    /// The ends of the y axes. Panels of a workload have the same; where the numbers are over the limit, all
-    /// panels have.
+    /// Whether the floors of lines are drawn.
+    pub(crate) fn has_floors(&self) -> bool {
+        self.lines().any(|line| line.floor.is_some())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &DecodeLine> {
+        self.panels.iter().flat_map(|panel| &panel.lines)
+    }
+
+    /// The ends of the y axes. The panels of a workload have the same; where the numbers are over the limit,
+    /// all panels have.
     fn set_ranges(&mut self, metric: Metric, vmax: Option<Vmax>) {
-        let group = |panel: &DecodePanel| if metric == Metric::OverLimit { 0 } else { panel.column };
-        let groups: BTreeSet<usize> = self.panels.iter().map(group).collect();
-        let reference = self.reference.map_or(0.0, |(number, _)| number);
-        for own_group in groups {
-            let members = || self.panels.iter().filter(|panel| group(panel) == own_group);
-            let lines = || members().flat_map(|panel| &panel.lines);
-            let largest = |is_own: bool| {
-                let lines = lines().filter(move |(line, _)| line.is_own() == is_own);
-                lines.flat_map(|(_, points)| points).flat_map(DecodePoint::numbers).fold(reference, f64::max)
-            };
-            let numbers = lines().flat_map(|(_, points)| points).flat_map(DecodePoint::numbers);
-            let lo = numbers.fold(reference, f64::min);
-            let has_own = lines().any(|(line, _)| line.is_own());
-            let (own, others) = (largest(true), largest(false));
-            let hi = match vmax {
-                Some(Vmax::Fixed(vmax)) => vmax,
-                // Peers may take half of the panel.
-                None if has_own => own.max(others.min(reference + 2.0 * (own - reference))),
-                None | Some(Vmax::Auto) => own.max(others),
-            };
-            let lo = if hi > lo { lo } else { 0.0 };
-            let room = MARGIN * (hi - lo);
-            let has_zero = lo == 0.0 && reference == 0.0 && !metric.is_over_base();
-            let range = (
-                if has_zero { lo } else { lo - room },
-                if matches!(vmax, Some(Vmax::Fixed(_))) { hi } else { hi + room },
-            );
-            // All numbers are the reference's.
-            let range = if range.1 > range.0 { range } else { (range.0 - 0.5, range.1 + 0.5) };
-            for panel in self.panels.iter_mut().filter(|panel| group(panel) == own_group) {
-                panel.range = range;
-            }
+        let reference = self.reference.map(|(number, _)| number);
+        let ranges: Vec<(f64, f64)> = (0..self.columns.len())
+            .map(|column| {
+                let is_here = |panel: &&DecodePanel| metric == Metric::OverLimit || panel.column == column;
+                let lines = || self.panels.iter().filter(is_here).flat_map(|panel| &panel.lines);
+                range(&lines().collect::<Vec<_>>(), reference, vmax)
+            })
+            .collect();
+        for panel in &mut self.panels {
+            panel.range = ranges[panel.column];
         }
     }
 
     fn find_missing(&self) -> Vec<(String, String)> {
-        let own: Vec<&Line> = self.legend.iter().filter(|line| line.is_own()).collect();
         let mut missing = Vec::new();
         for panel in &self.panels {
-            let lines: BTreeSet<&Line> =
-                panel.lines.iter().map(|(line, _)| line).chain(own.iter().copied()).collect();
             let of = format!("of {} in {}", self.columns[panel.column].0, self.rows[panel.row]);
-            for line in lines {
-                let same = panel.lines.iter().filter(|(other, _)| other == line);
-                let measured: BTreeSet<usize> =
-                    same.flat_map(|(_, points)| points).map(|point| point.tokens).collect();
+            for line in &self.legend {
+                let here = || panel.lines.iter().filter(|other| other.of == *line);
+                if !line.is_own() && here().next().is_none() {
+                    continue;
+                }
+                let has = |tokens: usize| here().any(|line| line.points.iter().any(|p| p.tokens == tokens));
                 let (method, rank) = line.method_and_rank();
-                for &batch in self.tokens.iter().filter(|tokens| !measured.contains(tokens)) {
+                for &batch in self.tokens.iter().filter(|tokens| !has(**tokens)) {
                     missing.push((method.to_owned(), format!("{} {of}", Cell { seq_len: 1, batch, rank })));
                 }
             }
@@ -192,14 +200,15 @@ impl DecodeFigure {
         let DecodeSelection { metric, backend, cache, adapters, .. } = selection;
         let drawn: Vec<&Record> = selection.records.iter().collect();
         let circumstances = footer::circumstances(*adapters, cache, &drawn);
-        let mut lines = vec![footer::machine(backend, &drawn), circumstances];
         let mut notes = Vec::new();
         if *metric == Metric::OverLimit {
             notes.push("limit: the larger of bytes / bandwidth and operations / peak".to_owned());
             notes.push("both measured in the same rounds".to_owned());
         }
-        let points = || self.panels.iter().flat_map(|panel| &panel.lines).flat_map(|(_, points)| points);
-        if points().any(|point| point.interval.is_some()) {
+        if self.has_floors() || *metric == Metric::OverFloor {
+            notes.push("floor: the adapter's arithmetic alone".to_owned());
+        }
+        if self.lines().flat_map(|line| &line.points).any(|point| point.interval.is_some()) {
             notes.push("bars: 95 % intervals".to_owned());
         }
         if metric.is_over_base() {
@@ -210,8 +219,7 @@ impl DecodeFigure {
             let plural = if self.missing.len() == 1 { "" } else { "s" };
             notes.push(format!("{} point{plural} not measured", self.missing.len()));
         }
-        lines.push(notes);
-        lines.push(self.above_the_axes());
+        let mut lines = vec![footer::machine(backend, &drawn), circumstances, notes, self.above_the_axes()];
         lines.retain(|line| !line.is_empty());
         lines
     }
@@ -220,19 +228,43 @@ impl DecodeFigure {
     fn above_the_axes(&self) -> Vec<String> {
         let mut largest: BTreeMap<&Line, f64> = BTreeMap::new();
         for panel in &self.panels {
-            for (line, points) in &panel.lines {
-                for point in points.iter().filter(|point| point.value > panel.range.1) {
-                    let known = largest.entry(line).or_insert(point.value);
+            for line in &panel.lines {
+                for point in line.points.iter().filter(|point| point.value > panel.range.1) {
+                    let known = largest.entry(&line.of).or_insert(point.value);
                     *known = known.max(point.value);
                 }
             }
         }
-        let up_to =
-            |(line, value): (&Line, &f64)| format!("{} up to {}", line.label(), self.scale.format(*value));
-        let mut items: Vec<String> = largest.iter().map(|(line, value)| up_to((line, value))).collect();
-        if let Some(first) = items.first_mut() {
-            *first = format!("triangles: above the axis, {first}");
-        }
-        items
+        let item = |(i, (line, value)): (usize, (&Line, f64))| {
+            let head = if i == 0 { "triangles, above the axis: " } else { "" };
+            format!("{head}{} up to {}", line.label(), self.scale.format(value))
+        };
+        largest.into_iter().enumerate().map(item).collect()
     }
+}
+
+/// The ends of the axis for these lines. Without a reference it begins at 0.
+fn range(lines: &[&DecodeLine], reference: Option<f64>, vmax: Option<Vmax>) -> (f64, f64) {
+    let below = reference.map_or(0.0, |_| MARGIN);
+    let reference = reference.unwrap_or(0.0);
+    let largest = |is_meant: fn(&Line) -> bool| {
+        let lines = lines.iter().filter(|line| is_meant(&line.of));
+        lines.flat_map(|line| line.numbers()).fold(reference, f64::max)
+    };
+    let lo = lines.iter().flat_map(|line| line.numbers()).fold(reference, f64::min);
+    let (own, all) = (largest(Line::is_own), largest(|_| true));
+    let has_own = lines.iter().any(|line| line.of.is_own());
+    let (hi, above) = match vmax {
+        Some(Vmax::Fixed(vmax)) => (vmax, 0.0),
+        // Peers take half of a panel at most.
+        None if has_own => (all.min(reference + 2.0 * (own - reference)).max(own), MARGIN),
+        None | Some(Vmax::Auto) => (all, MARGIN),
+    };
+    // A fixed end below every number, or none above the reference.
+    let (lo, hi) = match lo < hi {
+        true => (lo, hi),
+        false if hi > 0.0 => (0.0, hi),
+        false => (lo, lo + 1.0),
+    };
+    (lo - below * (hi - lo), hi + above * (hi - lo))
 }

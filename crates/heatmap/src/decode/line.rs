@@ -52,7 +52,9 @@ impl Line {
 /// `torch-bf16/base` → `torch` in bf16, `gemmkit-f16-packed` → `gemmkit-packed` in f16: panels say the type,
 /// and a peer has one line of the legend for all of its types.
 fn without_dtype(method: &str, dtype: &str) -> String {
-    let is_dtype = |part: &&str| *part == dtype || part.strip_prefix("fp") == dtype.strip_prefix('f');
+    // PyTorch says fp16 and fp32.
+    let names = [dtype.to_owned(), dtype.replacen('f', "fp", 1)];
+    let is_dtype = |word: &&str| names.iter().any(|name| name == word);
     let part = |part: &str| part.split('-').filter(|word| !is_dtype(word)).collect::<Vec<_>>().join("-");
     let method = method.strip_suffix("/base").unwrap_or(method);
     method.split('/').map(part).collect::<Vec<_>>().join("/")

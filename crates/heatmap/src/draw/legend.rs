@@ -18,12 +18,15 @@ const SIZE: f64 = 14.0;
 const LONGEST: i32 = 260;
 /// The part of the map of colours that the ranks take, from the smallest: neither the base's black nor lost on
 /// white.
-const RANKS: (f64, f64) = (0.27, 0.78);
+const RANKS: (f64, f64) = (0.25, 0.8);
 /// Colours of peers, which no map of the ranks has together: blue, green, light blue and grey (Okabe and Ito's).
 const PEERS: [Rgb; 4] =
     [Rgb(0x00, 0x72, 0xB2), Rgb(0x00, 0x9E, 0x73), Rgb(0x56, 0xB4, 0xE9), Rgb(0x7A, 0x7A, 0x7A)];
 /// Dashes of peers and the gaps between them. There are as many as have no divisor in common with the colours.
-const DASHES: [(i32, i32); 5] = [(9, 4), (4, 3), (15, 4), (2, 3), (6, 8)];
+const DASHES: [(i32, i32); 5] = [(9, 4), (4, 3), (15, 4), (7, 7), (3, 6)];
+
+/// Dashes of a floor.
+const FLOOR: (i32, i32) = (2, 4);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,7 @@ pub(super) struct LineStyle {
     width: u32,
     dash: Option<(i32, i32)>,
     radius: i32,
+    is_hollow: bool,
 }
 
 impl LineStyle {
@@ -42,24 +46,30 @@ impl LineStyle {
             (alike().position(|other| other == line).unwrap_or(0), alike().count())
         };
         match line {
-            Line::Base => LineStyle { colour: INK, width: 2, dash: None, radius: 3 },
+            Line::Base => LineStyle { colour: INK, width: 2, dash: None, radius: 3, is_hollow: false },
             Line::Fused(_) => {
                 let (place, count) = place(|line| matches!(line, Line::Fused(_)));
                 let part = place as f64 / (count.max(2) - 1) as f64;
                 let colour = figure.colormap.at(RANKS.0 + part * (RANKS.1 - RANKS.0));
-                LineStyle { colour, width: 2, dash: None, radius: 3 }
+                // Neighbours differ by more than their colour.
+                LineStyle { colour, width: 2, dash: None, radius: 3, is_hollow: place % 2 == 1 }
             }
             Line::Other(..) => {
                 let (place, _) = place(|line| !line.is_own());
                 let (colour, dash) = (PEERS[place % PEERS.len()], DASHES[place % DASHES.len()]);
-                LineStyle { colour, width: 1, dash: Some(dash), radius: 2 }
+                LineStyle { colour, width: 1, dash: Some(dash), radius: 2, is_hollow: false }
             }
         }
     }
 
     /// The style of the line at the reference.
     pub(super) fn of_reference() -> LineStyle {
-        LineStyle { colour: OUTLINE, width: 1, dash: None, radius: 0 }
+        LineStyle { colour: OUTLINE, width: 1, dash: None, radius: 0, is_hollow: false }
+    }
+
+    /// The style of a line's floor.
+    pub(super) fn floor(self) -> LineStyle {
+        LineStyle { width: 1, dash: Some(FLOOR), radius: 0, ..self }
     }
 
     pub(super) fn draw_path(&self, canvas: &Canvas<'_>, points: Vec<(i32, i32)>) -> Result<(), Error> {
@@ -72,7 +82,14 @@ impl LineStyle {
     }
 
     pub(super) fn draw_point(&self, canvas: &Canvas<'_>, at: (i32, i32)) -> Result<(), Error> {
-        canvas.draw(&Circle::new(at, self.radius, filled(self.colour))).map_err(Error::draw)
+        if self.radius == 0 {
+            return Ok(());
+        }
+        canvas.draw(&Circle::new(at, self.radius, filled(self.colour))).map_err(Error::draw)?;
+        if self.is_hollow {
+            canvas.draw(&Circle::new(at, self.radius - 1, filled(Rgb::WHITE))).map_err(Error::draw)?;
+        }
+        Ok(())
     }
 }
 
@@ -84,7 +101,10 @@ fn groups(figure: &DecodeFigure) -> [Vec<Entry>; 2] {
     let entry = |line: &Line| (line.label(), LineStyle::of(figure, line));
     let (own, others): (Vec<&Line>, Vec<&Line>) = figure.legend.iter().partition(|line| line.is_own());
     let reference = figure.reference.map(|(_, name)| (name.to_owned(), LineStyle::of_reference()));
-    let own = reference.into_iter().chain(own.into_iter().map(entry)).collect();
+    let mut own: Vec<Entry> = reference.into_iter().chain(own.into_iter().map(entry)).collect();
+    if figure.has_floors() {
+        own.push(("floor".to_owned(), LineStyle::of_reference().floor()));
+    }
     [own, others.into_iter().map(entry).collect()]
 }
 

@@ -1,12 +1,14 @@
 //! Panels of lines over the number of tokens.
 
+use std::collections::HashMap;
+
 use plotters::element::{PathElement, Polygon};
 
 use super::legend::LineStyle;
 use super::style::{
     AXIS_LABEL, FAINT_INK, FOOTER, GRID, INK, OUTLINE, TICK, TITLE, fill, filled, line, tick,
 };
-use crate::decode::{DecodeFigure, DecodeLayout, DecodePanel, DecodePoint};
+use crate::decode::{DecodeFigure, DecodeLayout, DecodeLine, DecodePanel, DecodePoint};
 use crate::error::Error;
 use crate::layout::Rect;
 use crate::scale::ticks;
@@ -129,9 +131,13 @@ fn draw_panel(
             LineStyle::of_reference().draw_path(canvas, vec![(area.left, y), (area.right, y)])?;
         }
     }
+    let mut above: HashMap<usize, i32> = HashMap::new();
     // What comes first in the legend lies above the rest.
-    for (of, points) in panel.lines.iter().rev() {
+    for DecodeLine { of, points, floor } in panel.lines.iter().rev() {
         let style = LineStyle::of(figure, of);
+        if let Some(y) = floor.filter(|floor| !axes.is_above(*floor)).map(|floor| axes.y(floor)) {
+            style.floor().draw_path(canvas, vec![(area.left, y), (area.right, y)])?;
+        }
         for path in axes.paths(points) {
             style.draw_path(canvas, path)?;
         }
@@ -143,8 +149,11 @@ fn draw_panel(
             }
             if axes.is_above(point.value) {
                 let (half, height) = ABOVE;
-                let base = area.top + 2 + height;
-                let corners = vec![(x - half, base), (x, area.top + 2), (x + half, base)];
+                // One below the other.
+                let place = above.entry(point.tokens).or_default();
+                let tip = area.top + 2 + *place * (height + 2);
+                *place += 1;
+                let corners = vec![(x - half, tip + height), (x, tip), (x + half, tip + height)];
                 canvas.draw(&Polygon::new(corners, filled(style.colour))).map_err(Error::draw)?;
             } else {
                 style.draw_point(canvas, (x, y))?;
