@@ -1,9 +1,8 @@
 //! The figure of few tokens: what a call costs in which every sequence brings one token, as in decoding.
 //!
 //! A panel per workload and element type, the number of tokens M to the right on a logarithmic scale, a line
-//! per method and rank. The records are those with `seq_len` 1, of which M is the batch. The road is that of
-//! the other figure: [`Query::select_decode`](crate::Query::select_decode), [`DecodeFigure::new`],
-//! [`draw_decode_svg`](crate::draw_decode_svg).
+//! per method and rank. The records are those with `seq_len` 1, of which M is the batch. What is drawn is the
+//! time over the limit, or any other metric, such as the slow-down.
 
 mod figure;
 mod layout;

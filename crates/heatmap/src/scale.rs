@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn ticks_may_begin_anywhere() {
+        let texts = |lo, hi| ticks(lo, hi).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(0.93, 1.62), ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]);
+        assert_eq!(texts(-3.1, 8.0), ["-2", "0", "2", "4", "6", "8"]);
+        assert_eq!(texts(-0.2, 0.1), ["-0.20", "-0.15", "-0.10", "-0.05", "0.00", "0.05", "0.10"]);
+    }
+
+    #[test]
     fn numbers_have_one_decimal_and_keep_their_sign() {
         let scale = slowdown(35.0);
         let texts = [-0.44, -0.04, 0.0, 0.04, 2.25, 48.83, 123.4].map(|value| scale.format(value));
@@ -166,6 +174,13 @@ mod tests {
             (gpu.label.as_str(), gpu.format(gpu.in_unit(612_345.0)).as_str()),
             ("useful TFLOP/s", "612")
         );
+    }
+
+    #[test]
+    fn ratios_have_two_decimals() {
+        let scale = Scale::new(Metric::OverLimit, &[1.234], Vmax::Auto);
+        assert_eq!((scale.vmax, scale.format(1.234).as_str()), (1.234, "1.23"));
+        assert_eq!(Vmax::default_of(Metric::OverLimit), Vmax::Auto);
     }
 
     #[test]

@@ -16,13 +16,14 @@ const GAP: (i32, i32) = (8, 14);
 const SIZE: f64 = 14.0;
 /// No label is longer.
 const LONGEST: i32 = 260;
-/// The part of the map of colours that the ranks take, from the smallest: neither the base's black nor lost on
-/// white.
+/// The part of the map of colours that the ranks take, from the smallest: neither the base's black nor lost
+/// on white.
 const RANKS: (f64, f64) = (0.25, 0.8);
-/// Colours of peers, which no map of the ranks has together: blue, green, light blue and grey (Okabe and Ito's).
+/// Colours of peers: blue, green and light blue of Okabe and Ito's, which are told apart by the colour-blind,
+/// and grey.
 const PEERS: [Rgb; 4] =
     [Rgb(0x00, 0x72, 0xB2), Rgb(0x00, 0x9E, 0x73), Rgb(0x56, 0xB4, 0xE9), Rgb(0x7A, 0x7A, 0x7A)];
-/// Dashes of peers and the gaps between them. There are as many as have no divisor in common with the colours.
+/// Dashes of peers and the gaps between them. Five with four colours: 20 peers look different.
 const DASHES: [(i32, i32); 5] = [(9, 4), (4, 3), (15, 4), (7, 7), (3, 6)];
 
 /// Dashes of a floor.

@@ -101,7 +101,7 @@ pub(super) fn draw(canvas: &Canvas<'_>, layout: &DecodeLayout, figure: &DecodeFi
             let area = layout.panel(column, row);
             match figure.panels.iter().find(|panel| (panel.column, panel.row) == (column, row)) {
                 Some(panel) => {
-                    draw_panel(canvas, &Axes { panel: area, tokens, range: panel.range }, figure, panel)?
+                    draw_panel(canvas, &Axes { panel: area, tokens, range: panel.range }, figure, panel)?;
                 }
                 None => {
                     let label = Label { colour: FAINT_INK, ..centred(area.centre(), FOOTER, false) };
