@@ -539,11 +539,15 @@ fn other_records_and_other_ranks_of_peers_are_not_drawn() {
     }
     let all = [records(), others.clone()].concat();
     assert_eq!(select(&Query::default(), all.clone()), usual);
-    // Those that are named are, at every rank.
-    let named = select(&query(&["base", "unfused", "torch-bf16/peft"]), all);
+    // Those that are named are.
+    let named = select(&query(&["base", "unfused", "torch-bf16/peft"]), all.clone());
     let of = |method: &str| named.records.iter().filter(|record| record.method == method).count();
     assert_eq!(["base", "fused", "unfused", "torch-bf16/peft"].map(of), [108, 0, 24, 12]);
     assert_eq!(named.stem, "decode-cpu-base-unfused-torch-bf16-peft");
+    let own = select(&query(&["base", "fused"]), all);
+    assert_eq!(own.records.len(), 9 * 12 * 6);
+    let labels: Vec<String> = legend(&draw(own.records, Metric::OverLimit)).into_keys().collect();
+    assert!(!labels.contains(&"fused, r = 0".to_owned()), "{labels:?}");
     // Nor does the other figure show any of these.
     let heatmap = |records| Query::default().select(records, Metric::Slowdown).unwrap();
     assert_eq!(heatmap([fixture(), records()].concat()), heatmap(fixture()));

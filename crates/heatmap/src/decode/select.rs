@@ -38,7 +38,7 @@ pub struct DecodeSelection {
 
 impl Query {
     /// Picks the records with one token per sequence: base, fused at each rank above 0, and peers at rank 0;
-    /// of a metric that compares with the base, fused alone; or the methods that are named, at each rank.
+    /// of a metric that compares with the base, fused alone; or the methods that are named, peers at each rank.
     /// Workloads and element types are all drawn unless one is named. Devices are never mixed unless told to
     /// be, nor are SIMD levels of this library's methods within an element type.
     ///
@@ -82,9 +82,10 @@ impl Query {
     fn draws(&self, record: &Record, metric: Metric) -> bool {
         match Line::of(record) {
             Line::Base if metric.is_over_base() => false,
+            // It computes what the base computes.
+            Line::Fused(0) => false,
             _ if !self.rows.is_empty() => self.rows.contains(&record.method),
-            Line::Base => true,
-            Line::Fused(rank) => rank > 0,
+            Line::Base | Line::Fused(_) => true,
             // A peer's slow-down is over its own base.
             Line::Other(_, rank) => rank == 0 && !is_own(record) && !metric.is_over_base(),
         }
