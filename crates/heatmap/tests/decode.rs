@@ -228,7 +228,11 @@ fn check(drawing: &Drawing, records: &[Record], value: fn(&Record) -> Option<f64
     let circles: Vec<_> = drawing.circles.iter().filter(|circle| circle.2 != "#FFFFFF").collect();
     let samples = legend.values().filter(|(_, radius, _)| *radius > 0).count();
     assert_eq!(circles.len(), drawn + samples, "and nothing else");
-    assert_eq!(drawing.polygons.len(), above, "a triangle for each number above its axis");
+    let triangles: BTreeSet<&Vec<(i32, i32)>> = drawing.corners.iter().collect();
+    assert_eq!(triangles.len(), above, "a triangle of its own for each number above its axis");
+    let frames: Vec<Rect> = panels(drawing).into_iter().map(|axes| axes.frame).collect();
+    let is_inside = |corner: &(i32, i32)| frames.iter().any(|frame| frame.holds(*corner));
+    assert!(triangles.into_iter().flatten().all(is_inside));
     (drawn, above)
 }
 
@@ -371,7 +375,6 @@ fn peers_take_half_of_a_panel_and_are_named_where_they_run_higher() {
         largest("torch")
     );
     assert!(drawing.words().contains(&note), "{}", drawing.words());
-    // Of two above the same M both can be seen, so there are as many triangles as numbers: `check` counts.
     let all =
         DecodeFigure::new(&select(&Query::default(), records.clone()), Some(Vmax::Auto), Colormap::Rocket);
     let all = Drawing::parse(&draw_decode_svg(&all).unwrap());
@@ -424,6 +427,21 @@ fn slow_downs_have_their_floors_and_a_scale_per_workload() {
     assert!(words.contains(&format!("ratios of CPU time in {} cells", fused.len())), "{words}");
 }
 
+/// So that a height means the same everywhere, unless it is a workload's own.
+#[test]
+fn all_panels_have_the_same_limit() {
+    let mut records = records();
+    for record in records.iter_mut().filter(|record| record.workload == "linear-4096x4096") {
+        record.time_hi_ns = record.time_hi_ns.map(|time| 1.5 * time);
+        record.time_ns *= 1.5;
+    }
+    let tops = |metric| -> BTreeSet<i64> {
+        let drawing = draw(records.clone(), metric);
+        panels(&drawing).iter().map(|axes| (100.0 * axes.top()).round() as i64).collect()
+    };
+    assert_eq!((tops(Metric::OverLimit).len(), tops(Metric::Time).len()), (1, 3));
+}
+
 #[test]
 fn every_metric_can_be_drawn() {
     let value = |metric: Metric| -> fn(&Record) -> Option<f64> {
@@ -443,6 +461,11 @@ fn every_metric_can_be_drawn() {
         check(&drawing, &records(), value(metric));
         assert_eq!(drawing.texts_saying(text).len(), 3, "{metric:?}");
         drawing.check_texts();
+        // Times and rates begin at 0; what may be below has room.
+        for axes in panels(&drawing) {
+            let above = axes.frame.y + axes.frame.height - axes.at(1, 0.0).1;
+            assert_eq!(above == 0, metric != Metric::OverFloor, "{metric:?}: {above}");
+        }
     }
 }
 

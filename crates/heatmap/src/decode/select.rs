@@ -1,9 +1,8 @@
 //! Which records make the figure of few tokens.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fused_lora_records::{Record, Workload, newest};
+use fused_lora_records::{Record, Workload};
 
 use super::line::Line;
 use crate::error::Error;
@@ -60,23 +59,22 @@ impl Query {
         let wanted = Query { simd: None, ..self.clone() }.wanted(Wanted::All);
         let mut choice = self.choose(records, &decides, wanted)?;
         self.choose_levels(&mut choice)?;
-        let Choice { records, mut values, left_out } = choice;
-        let (mut drawn, mut others): (Vec<Record>, Vec<Record>) =
-            newest(records).into_iter().partition(|record| self.draws(record, metric));
+        let Choice { mut records, mut values, left_out } = choice;
+        // The last of a place stays, whichever run and device it is of.
+        records.sort_by_key(|record| record.measured_at);
+        let newest: BTreeMap<_, Record> =
+            records.into_iter().map(|record| (place(&record), record)).collect();
+        let (drawn, mut base): (Vec<Record>, Vec<Record>) =
+            newest.into_values().partition(|record| self.draws(record, metric));
+        base.retain(is_base);
         if !drawn.iter().any(|record| metric.of(record).is_some()) {
             return Err(Error::NoNumber(metric.name()));
-        }
-        others.retain(is_base);
-        for records in [&mut drawn, &mut others] {
-            records.sort_by_key(|record| (place(record), Reverse(record.measured_at)));
-            // Several devices may have measured the cell.
-            records.dedup_by_key(|record| place(record));
         }
         let mut value = |column| values.remove(column).expect("it is never left open");
         let (backend, cache, adapters) = (value("backend"), value("cache"), value(ADAPTERS));
         let adapters = adapters.parse().expect("it was a number");
         let stem = self.decode_stem(&backend, &cache, adapters, metric);
-        Ok(DecodeSelection { records: drawn, base: others, metric, backend, cache, adapters, left_out, stem })
+        Ok(DecodeSelection { records: drawn, base, metric, backend, cache, adapters, left_out, stem })
     }
 
     fn draws(&self, record: &Record, metric: Metric) -> bool {

@@ -109,6 +109,8 @@ pub(crate) struct Drawing {
     pub(crate) families: BTreeSet<String>,
     pub(crate) texts: Vec<Text>,
     pub(crate) polygons: Vec<String>,
+    /// Of each polygon its corners.
+    pub(crate) corners: Vec<Vec<(i32, i32)>>,
     pub(crate) polylines: Vec<Vec<(i32, i32)>>,
     /// Of each polyline its colour and width.
     pub(crate) strokes: Vec<(String, i32)>,
@@ -151,6 +153,7 @@ impl Drawing {
             size: (size.0.parse().unwrap(), size.1.parse().unwrap()),
             families: of("text").map(|node| node.attribute("font-family").unwrap().to_owned()).collect(),
             texts: of("text").map(text).collect(),
+            corners: of("polygon").map(points).collect(),
             polygons: of("polygon").map(|node| node.attribute("fill").unwrap().to_owned()).collect(),
             polylines: of("polyline").map(points).collect(),
             strokes: of("polyline")
