@@ -427,6 +427,20 @@ fn slow_downs_have_their_floors_and_a_scale_per_workload() {
     assert!(words.contains(&format!("ratios of CPU time in {} cells", fused.len())), "{words}");
 }
 
+#[test]
+fn a_floor_above_all_numbers_is_drawn_too() {
+    let mut records = records();
+    for record in &mut records {
+        record.floor_pct = record.floor_pct.map(|floor| 3.0 * floor + 10.0);
+    }
+    let drawing = draw(records.clone(), Metric::Slowdown);
+    for axes in panels(&drawing) {
+        let here = |record: &&Record| record.workload == axes.title && record.rank > 0;
+        let floors = records.iter().filter(here).filter_map(|record| record.floor_pct);
+        assert!(floors.fold(0.0, f64::max) < axes.top(), "{}", axes.title);
+    }
+}
+
 /// So that a height means the same everywhere, unless it is a workload's own.
 #[test]
 fn all_panels_have_the_same_limit() {
@@ -550,6 +564,9 @@ fn texts_keep_apart_whatever_they_say() {
     let drawing = draw(records, Metric::OverLimit);
     assert!(drawing.words().contains("a-peer-with-a-name-that-is-"), "{}", drawing.words());
     assert!(panels(&drawing)[0].x.len() < 40);
+    // One long name does not take a whole line of the legend for each.
+    let first = drawing.texts_saying("limit")[0].at.1;
+    assert_eq!(drawing.texts.iter().filter(|text| text.at.1 == first).count(), 3);
 }
 
 #[test]
