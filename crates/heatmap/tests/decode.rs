@@ -427,6 +427,39 @@ fn slow_downs_have_their_floors_and_a_scale_per_workload() {
     assert!(words.contains(&format!("ratios of CPU time in {} cells", fused.len())), "{words}");
 }
 
+/// The records of PyTorch in 16 bits have no limit: it may compute with other instructions.
+#[test]
+fn a_peer_without_a_limit_stands_over_the_bases() {
+    let note = "of a peer that has none, the base's";
+    assert!(!draw(records(), Metric::OverLimit).words().contains(note));
+    let mut records = records();
+    let limits: Vec<Option<f64>> = records.iter().map(|record| record.limit_ns).collect();
+    for record in records.iter_mut().filter(|record| record.method.starts_with("torch")) {
+        record.limit_ns = None;
+    }
+    let figure = figure(records.clone(), Metric::OverLimit);
+    assert_eq!(figure.missing(), []);
+    let alone = select(&query(&["torch-bf16/base"]), records.clone());
+    assert_eq!(DecodeFigure::new(&alone, None, Colormap::Rocket).missing(), []);
+    let drawing = Drawing::parse(&draw_decode_svg(&figure).unwrap());
+    for (record, limit) in records.iter_mut().zip(limits) {
+        record.limit_ns = limit;
+    }
+    let (drawn, above) = check(&drawing, &records, over_limit);
+    assert_eq!(drawn + above, records.len());
+    assert!(drawing.words().contains(note), "{}", drawing.words());
+    // That limit is in no record.
+    let bare: Vec<Record> = records.into_iter().map(|r| Record { limit_ns: None, ..r }).collect();
+    assert!(
+        Query::default()
+            .select_decode(bare, Metric::Time)
+            .unwrap()
+            .records
+            .iter()
+            .all(|r| r.limit_ns.is_none())
+    );
+}
+
 #[test]
 fn a_floor_above_all_numbers_is_drawn_too() {
     let mut records = records();
@@ -574,7 +607,14 @@ fn other_records_and_other_ranks_of_peers_are_not_drawn() {
     let usual = select(&Query::default(), records());
     assert_eq!(usual.records.len(), records().len());
     let mut others = fixture();
-    for (method, rank) in [("fused", 0), ("unfused", 0), ("unfused", 16), ("torch-bf16/peft", 16)] {
+    for (method, rank) in [
+        ("fused", 0),
+        ("unfused", 0),
+        ("unfused", 16),
+        ("fused-lora/base", 0),
+        ("fused-lora/fused", 16),
+        ("torch-bf16/peft", 16),
+    ] {
         others.extend(TOKENS.map(|batch| record(WORKLOADS[0], "bf16", method, batch, rank, 1.0)));
     }
     let all = [records(), others.clone()].concat();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fused_lora_records::{Cell, Record};
 
 use super::line::Line;
-use super::select::{DecodeSelection, dtype_place};
+use super::select::{DecodeSelection, dtype_place, lacks_limit, with_limits};
 use crate::colormap::Colormap;
 use crate::footer;
 use crate::metric::Metric;
@@ -97,7 +97,8 @@ impl DecodeFigure {
     /// and what peers have above that is cut off.
     #[must_use]
     pub fn new(selection: &DecodeSelection, vmax: Option<Vmax>, colormap: Colormap) -> DecodeFigure {
-        let DecodeSelection { records, metric, .. } = selection;
+        let DecodeSelection { metric, .. } = selection;
+        let records = &with_limits(&selection.records, &selection.base);
         let numbers: Vec<f64> = records.iter().filter_map(|record| metric.of(record)).collect();
         let scale = Scale::new(*metric, &numbers, Vmax::Auto);
         let mut columns: Vec<(String, String)> = Vec::new();
@@ -204,6 +205,9 @@ impl DecodeFigure {
         if *metric == Metric::OverLimit {
             notes.push("limit: the larger of bytes / bandwidth and operations / peak".to_owned());
             notes.push("both measured in the same rounds".to_owned());
+            if selection.records.iter().any(lacks_limit) {
+                notes.push("of a peer that has none, the base's".to_owned());
+            }
         }
         if self.has_floors() || *metric == Metric::OverFloor {
             notes.push("floor: the adapter's arithmetic alone".to_owned());

@@ -1,6 +1,6 @@
 //! Which records make the figure of few tokens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fused_lora_records::{Record, Workload};
 
@@ -11,6 +11,8 @@ use crate::select::{ADAPTERS, Choice, LINEAR_ROWS, PRIMARY_CACHE, Query, Wanted,
 
 /// The methods that are drawn at every rank unless told otherwise, beside peers at rank 0.
 const USUAL: [&str; 2] = ["base", "fused"];
+/// How this library's methods begin in the bench of its peers. They are drawn if they are named.
+const AMONG_PEERS: &str = "fused-lora/";
 /// Element types in the order of the rows of panels; others follow by name.
 const DTYPES: [&str; 3] = ["f16", "bf16", "f32"];
 
@@ -67,7 +69,7 @@ impl Query {
         let (drawn, mut base): (Vec<Record>, Vec<Record>) =
             newest.into_values().partition(|record| self.draws(record, metric));
         base.retain(is_base);
-        if !drawn.iter().any(|record| metric.of(record).is_some()) {
+        if !with_limits(&drawn, &base).iter().any(|record| metric.of(record).is_some()) {
             return Err(Error::NoNumber(metric.name()));
         }
         let mut value = |column| values.remove(column).expect("it is never left open");
@@ -131,7 +133,8 @@ impl Query {
 
 /// Whether this library computed it, whose SIMD level is then the record's.
 fn is_own(record: &Record) -> bool {
-    is_base(record) || LINEAR_ROWS.contains(&record.method.as_str())
+    let among_peers = record.method.starts_with(AMONG_PEERS);
+    is_base(record) || LINEAR_ROWS.contains(&record.method.as_str()) || among_peers
 }
 
 /// Where a record is drawn: its workload, its element type, its line, and its place on that.
@@ -145,4 +148,22 @@ fn place(record: &Record) -> ((usize, String), (usize, String), Line, String, us
 pub(super) fn dtype_place(record: &Record) -> (usize, String) {
     let known = DTYPES.iter().position(|dtype| *dtype == record.dtype);
     (known.unwrap_or(usize::MAX), record.dtype.clone())
+}
+
+/// The records drawn, of which a peer at rank 0 that has no limit gets the base's of the same cell: the
+/// reference is one for all lines.
+pub(super) fn with_limits(drawn: &[Record], base: &[Record]) -> Vec<Record> {
+    let cell = |record: &Record| (record.workload.clone(), record.dtype.clone(), record.batch);
+    let bases = drawn.iter().chain(base).filter(|record| is_base(record));
+    let limits: HashMap<_, f64> = bases.filter_map(|base| Some((cell(base), base.limit_ns?))).collect();
+    let limited = |record: &Record| {
+        let others = limits.get(&cell(record)).filter(|_| lacks_limit(record));
+        Record { limit_ns: record.limit_ns.or(others.copied()), ..record.clone() }
+    };
+    drawn.iter().map(limited).collect()
+}
+
+/// Whether it is a peer's without a limit of its own.
+pub(super) fn lacks_limit(record: &Record) -> bool {
+    record.limit_ns.is_none() && record.rank == 0 && !Line::of(record).is_own()
 }
