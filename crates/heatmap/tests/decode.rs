@@ -439,6 +439,10 @@ fn a_peer_without_a_limit_stands_over_the_bases() {
     }
     let figure = figure(records.clone(), Metric::OverLimit);
     assert_eq!(figure.missing(), []);
+    // The base's is not that of a layer with an adapter.
+    let mut fused = records.clone();
+    fused.iter_mut().find(|record| record.method == "fused").unwrap().limit_ns = None;
+    assert_eq!(self::figure(fused, Metric::OverLimit).missing().len(), 1);
     let alone = select(&query(&["torch-bf16/base"]), records.clone());
     assert_eq!(DecodeFigure::new(&alone, None, Colormap::Rocket).missing(), []);
     let drawing = Drawing::parse(&draw_decode_svg(&figure).unwrap());
