@@ -39,6 +39,15 @@ pub enum Error {
     /// There are records, but none of these rows in a cell of the grid that has a number to draw.
     #[error("no record of {} lies on the grid and has a number to draw", list(.0))]
     NothingToDraw(Vec<String>),
+    /// There are no records of few tokens.
+    #[error(
+        "no record of {} has one token per sequence (seq_len 1); `cargo bench --bench decode` measures them",
+        list(.0)
+    )]
+    NoFewTokens(Vec<String>),
+    /// No record of few tokens has a number to draw.
+    #[error("no record of few tokens has a number of the metric {0}")]
+    NoNumber(String),
     /// Plotters failed.
     #[error("the figure cannot be drawn: {0}")]
     Draw(String),

@@ -9,14 +9,15 @@ use crate::select::{Selection, SelectionRow};
 
 /// Lines of items; each line may be broken between its items.
 pub(crate) fn lines(selection: &Selection, metric: Metric, has_missing: bool) -> Vec<Vec<String>> {
-    let mut lines = vec![machine(selection), measurement(selection)];
+    let drawn: Vec<&Record> = selection.drawn().collect();
+    let mut lines = vec![machine(&selection.backend, &drawn), measurement(selection, &drawn)];
     let mut notes = Vec::new();
-    if matches!(metric, Metric::Slowdown | Metric::OverFloor) {
+    if metric.is_over_base() {
         lines.push(floors(selection));
-        notes.extend(intervals(selection));
-        notes.extend(cpu_ratios(selection));
+        notes.extend(intervals(&drawn));
+        notes.extend(cpu_ratios(&drawn));
     }
-    notes.extend(repeated(selection));
+    notes.extend(repeated(&drawn));
     if has_missing {
         notes.push("hatched: not measured".to_owned());
     }
@@ -25,15 +26,16 @@ pub(crate) fn lines(selection: &Selection, metric: Metric, has_missing: bool) ->
     lines
 }
 
-fn machine(selection: &Selection) -> Vec<String> {
-    let mut items = vec![selection.backend.clone()];
-    items.extend(distinct(selection, |record| Some(record.device.clone())));
-    let threads = distinct(selection, |record| record.threads.map(|threads| threads.to_string()));
+/// What the records were measured on.
+pub(crate) fn machine(backend: &str, drawn: &[&Record]) -> Vec<String> {
+    let mut items = vec![backend.to_owned()];
+    items.extend(distinct(drawn, |record| Some(record.device.clone())));
+    let threads = distinct(drawn, |record| record.threads.map(|threads| threads.to_string()));
     if !threads.is_empty() {
         let unit = if threads == ["1"] { "thread" } else { "threads" };
         items.push(format!("{} {unit}", threads.join(" or ")));
     }
-    for texts in [distinct(selection, |r| text(&r.simd)), distinct(selection, |r| text(&r.driver))] {
+    for texts in [distinct(drawn, |r| text(&r.simd)), distinct(drawn, |r| text(&r.driver))] {
         if !texts.is_empty() {
             items.push(texts.join(" or "));
         }
@@ -41,27 +43,34 @@ fn machine(selection: &Selection) -> Vec<String> {
     items
 }
 
-fn measurement(selection: &Selection) -> Vec<String> {
+fn measurement(selection: &Selection, drawn: &[&Record]) -> Vec<String> {
     let mut items = vec![selection.workload.clone()];
     for (name, widths) in [
-        ("K", distinct(selection, |record| text(&record.d_in))),
-        ("N", distinct(selection, |record| text(&record.d_out))),
+        ("K", distinct(drawn, |record| text(&record.d_in))),
+        ("N", distinct(drawn, |record| text(&record.d_out))),
     ] {
         items.push(format!("{name} = {}", widths.join(" or ")));
     }
     items.push(selection.dtype.clone());
-    if selection.adapters > 1 {
-        items.push(format!("{} adapters", selection.adapters));
+    items.extend(circumstances(selection.adapters, &selection.cache, drawn));
+    items
+}
+
+/// How the records were measured, of which code, and when.
+pub(crate) fn circumstances(adapters: usize, cache: &str, drawn: &[&Record]) -> Vec<String> {
+    let mut items = Vec::new();
+    if adapters > 1 {
+        items.push(format!("{adapters} adapters"));
     }
-    items.push(match selection.cache.as_str() {
+    items.push(match cache {
         "cold" => "cold caches".to_owned(),
         "warm-w" => "warm W".to_owned(),
         other => format!("cache: {other}"),
     });
-    let commits = distinct(selection, |record| Some(commit(record)));
+    let commits = distinct(drawn, |record| Some(commit(record)));
     let plural = if commits.len() == 1 { "" } else { "s" };
     items.push(format!("commit{plural} {}", commits.join(", ")));
-    let dates = distinct(selection, |record| Some(record.measured_at.date()));
+    let dates = distinct(drawn, |record| Some(record.measured_at.date()));
     match dates.as_slice() {
         [first, .., last] => items.push(format!("{first} to {last}")),
         dates => items.extend(dates.iter().cloned()),
@@ -105,12 +114,12 @@ fn floor(row: &SelectionRow, rank: usize) -> Option<String> {
 }
 
 /// How sure the slow-downs are: half of the width of their 95 % intervals, where there are any.
-fn intervals(selection: &Selection) -> Option<String> {
+fn intervals(drawn: &[&Record]) -> Option<String> {
     let half_width = |record: &Record| Some((record.slowdown_hi_pct? - record.slowdown_lo_pct?) / 2.0);
-    let mut widths: Vec<f64> = selection.drawn().filter_map(half_width).collect();
+    let mut widths: Vec<f64> = drawn.iter().filter_map(|record| half_width(record)).collect();
     widths.sort_by(f64::total_cmp);
     let (median, largest) = (widths.get(widths.len() / 2)?, widths.last()?);
-    let without = selection.drawn().filter(|r| r.slowdown_pct.is_some() && half_width(r).is_none()).count();
+    let without = drawn.iter().filter(|r| r.slowdown_pct.is_some() && half_width(r).is_none()).count();
     let without = if without > 0 { format!(", none in {}", cells(without)) } else { String::new() };
     Some(format!(
         "95 % intervals: ±{median:.1} points in the median cell, ±{largest:.1} in the widest{without}"
@@ -118,15 +127,15 @@ fn intervals(selection: &Selection) -> Option<String> {
 }
 
 /// How many slow-downs were not computed from wall times.
-fn cpu_ratios(selection: &Selection) -> Option<String> {
-    let by_cpu = |record: &&Record| record.slowdown_pct.is_some() && record.ratio_by == Clock::Cpu;
-    let count = selection.drawn().filter(by_cpu).count();
+pub(crate) fn cpu_ratios(drawn: &[&Record]) -> Option<String> {
+    let by_cpu = |record: &&&Record| record.slowdown_pct.is_some() && record.ratio_by == Clock::Cpu;
+    let count = drawn.iter().filter(by_cpu).count();
     (count > 0).then(|| format!("ratios of CPU time in {}", cells(count)))
 }
 
 /// How many of all rounds were disturbed, thrown away and run again.
-fn repeated(selection: &Selection) -> Option<String> {
-    let sum = |of: fn(&Record) -> usize| selection.drawn().map(|record| of(record) as f64).sum::<f64>();
+pub(crate) fn repeated(drawn: &[&Record]) -> Option<String> {
+    let sum = |of: fn(&Record) -> usize| drawn.iter().map(|record| of(record) as f64).sum::<f64>();
     let (samples, repeated) = (sum(|record| record.samples), sum(|record| record.repeated));
     let share = 100.0 * repeated / (samples + repeated);
     share.is_finite().then(|| format!("{share:.1} % of rounds repeated"))
@@ -145,6 +154,6 @@ fn text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn distinct(selection: &Selection, of: impl Fn(&Record) -> Option<String>) -> Vec<String> {
-    selection.drawn().filter_map(of).collect::<BTreeSet<String>>().into_iter().collect()
+fn distinct(drawn: &[&Record], of: impl Fn(&Record) -> Option<String>) -> Vec<String> {
+    drawn.iter().filter_map(|record| of(record)).collect::<BTreeSet<String>>().into_iter().collect()
 }

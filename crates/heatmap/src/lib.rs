@@ -11,7 +11,9 @@
 //! 5. [`png_from_svg`]: that SVG at twice its size.
 //! 6. [`Output::write`]: `.svg`, `.png` and `.csv`, all or none.
 //!
-//! Or all that can be drawn at once: [`Report::html`], written by [`write_report`].
+//! Or all that can be drawn at once: [`Report::html`], written by [`write_report`]. Or few tokens, one of
+//! each sequence, as lines over their number: [`Query::select_decode`], [`DecodeFigure::new`],
+//! [`draw_decode_svg`], and on from there.
 //!
 //! Plotters is built without its fonts. Its `ttf` feature needs fontconfig; its `ab_glyph` feature makes
 //! Criterion's own plots fail in the same workspace, and sets malformed text in bitmaps. An SVG needs no font
@@ -20,6 +22,7 @@
 #![warn(missing_docs)]
 
 mod colormap;
+mod decode;
 mod draw;
 mod error;
 mod figure;
@@ -36,7 +39,8 @@ mod source;
 mod text;
 
 pub use colormap::{Colormap, Rgb};
-pub use draw::draw_svg;
+pub use decode::{DecodeFigure, DecodeSelection};
+pub use draw::{draw_decode_svg, draw_svg};
 pub use error::Error;
 pub use figure::{Figure, FigureRow};
 pub use metric::Metric;

@@ -16,10 +16,7 @@ impl Vmax {
     /// different devices can be compared.
     #[must_use]
     pub fn default_of(metric: Metric) -> Vmax {
-        match metric {
-            Metric::Slowdown | Metric::OverFloor => Vmax::Fixed(35.0),
-            Metric::Time | Metric::Gflops => Vmax::Auto,
-        }
+        if metric.is_over_base() { Vmax::Fixed(35.0) } else { Vmax::Auto }
     }
 }
 
@@ -37,6 +34,7 @@ pub struct Scale {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Style {
     OneDecimal,
+    TwoDecimals,
     ThreeDigits,
 }
 
@@ -60,6 +58,7 @@ impl Scale {
                 let (unit, name) = choose(&[(1.0, "GFLOP/s"), (1e3, "TFLOP/s")]);
                 (unit, format!("useful {name}"), Style::ThreeDigits)
             }
+            Metric::OverLimit => (1.0, "time / limit".to_owned(), Style::TwoDecimals),
         };
         let vmax = match vmax {
             Vmax::Fixed(vmax) => vmax,
@@ -88,6 +87,7 @@ impl Scale {
     pub fn format(&self, value: f64) -> String {
         let decimals = match self.style {
             Style::OneDecimal => 1,
+            Style::TwoDecimals => 2,
             Style::ThreeDigits if value.abs() >= 99.95 => 0,
             Style::ThreeDigits if value.abs() >= 9.995 => 1,
             Style::ThreeDigits => 2,
@@ -101,14 +101,20 @@ impl Scale {
     /// The marks of the colour bar: round numbers from 0 to `vmax`, with their text.
     #[must_use]
     pub fn ticks(&self) -> Vec<(f64, String)> {
-        let rough = self.vmax / 8.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
-        let step = step.into_iter().find(|step| *step >= rough * (1.0 - 1e-9)).unwrap_or(10.0 * power);
-        let decimals = (-step.log10().floor()).max(0.0) as usize;
-        let count = (self.vmax / step * (1.0 + 1e-9)).floor() as usize;
-        (0..=count).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect()
+        ticks(0.0, self.vmax)
     }
+}
+
+/// The round numbers from `lo` to `hi`, which is above it, with their text: about eight.
+pub(crate) fn ticks(lo: f64, hi: f64) -> Vec<(f64, String)> {
+    let rough = (hi - lo) / 8.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power);
+    let step = step.into_iter().find(|step| *step >= rough * (1.0 - 1e-9)).unwrap_or(10.0 * power);
+    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    let first = (lo / step - 1e-9 * (lo / step).abs()).ceil() as i64;
+    let last = (hi / step + 1e-9 * (hi / step).abs()).floor() as i64;
+    (first..=last).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect()
 }
 
 #[cfg(test)]
@@ -139,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn ticks_may_begin_anywhere() {
+        let texts = |lo, hi| ticks(lo, hi).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(0.93, 1.62), ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]);
+        assert_eq!(texts(-3.1, 8.0), ["-2", "0", "2", "4", "6", "8"]);
+        assert_eq!(texts(-0.2, 0.1), ["-0.20", "-0.15", "-0.10", "-0.05", "0.00", "0.05", "0.10"]);
+    }
+
+    #[test]
     fn numbers_have_one_decimal_and_keep_their_sign() {
         let scale = slowdown(35.0);
         let texts = [-0.44, -0.04, 0.0, 0.04, 2.25, 48.83, 123.4].map(|value| scale.format(value));
@@ -160,6 +174,13 @@ mod tests {
             (gpu.label.as_str(), gpu.format(gpu.in_unit(612_345.0)).as_str()),
             ("useful TFLOP/s", "612")
         );
+    }
+
+    #[test]
+    fn ratios_have_two_decimals() {
+        let scale = Scale::new(Metric::OverLimit, &[1.234], Vmax::Auto);
+        assert_eq!((scale.vmax, scale.format(1.234).as_str()), (1.234, "1.23"));
+        assert_eq!(Vmax::default_of(Metric::OverLimit), Vmax::Auto);
     }
 
     #[test]

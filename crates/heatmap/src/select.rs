@@ -19,7 +19,7 @@ pub const MAX_ROWS: usize = 4;
 /// them: of linear layers, and of a transformer layer.
 pub(crate) const BASES: [&str; 2] = ["base", "none"];
 /// The state of the caches that is drawn if there is a choice.
-const PRIMARY_CACHE: &str = "cold";
+pub(crate) const PRIMARY_CACHE: &str = "cold";
 /// The element type that names of files leave out.
 const PRIMARY_DTYPE: &str = "f16";
 
@@ -51,6 +51,10 @@ pub struct Query {
     /// Number of adapters in a batch to draw [default: that of the newest record]
     #[arg(long, value_name = "NUMBER", value_parser = adapters)]
     pub adapters: Option<usize>,
+    /// SIMD level to draw, such as avx512 [default: all there are; with few tokens that of the newest record
+    /// of each element type]
+    #[arg(long, value_name = "LEVEL")]
+    pub simd: Option<String>,
 }
 
 fn adapters(text: &str) -> Result<usize, &'static str> {
@@ -93,7 +97,8 @@ struct Column {
     of: fn(&Record) -> String,
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
+    Column { name: "simd", of: |record| record.simd.clone() },
     Column { name: "workload", of: |record| record.workload.clone() },
     Column { name: "backend", of: |record| record.backend.clone() },
     Column { name: "device", of: |record| record.device.clone() },
@@ -101,7 +106,7 @@ const COLUMNS: [Column; 6] = [
     Column { name: "dtype", of: |record| record.dtype.clone() },
     Column { name: ADAPTERS, of: |record| record.adapters.to_string() },
 ];
-const ADAPTERS: &str = "adapters";
+pub(crate) const ADAPTERS: &str = "adapters";
 
 impl Query {
     /// Picks the records.
@@ -111,39 +116,10 @@ impl Query {
     /// If no record has what was asked for, or none has a number of the metric in a cell of the grid.
     pub fn select(&self, records: Vec<Record>, metric: Metric) -> Result<Selection, Error> {
         let candidates = self.candidates();
-        for method in &self.rows {
-            if !records.iter().any(|record| record.method == *method) {
-                let present = distinct(records.iter(), |record| record.method.clone());
-                return Err(Error::Absent { column: "method", wanted: method.clone(), present });
-            }
-        }
-        let mut records = newest(records);
-        let mut left_out = Vec::new();
-        let mut chosen = HashMap::new();
-        for (column, wanted) in COLUMNS.iter().zip(self.wanted()) {
-            let is_drawn = |record: &&Record| on_grid(record) && candidates.contains(&record.method);
-            let present = distinct(records.iter().filter(is_drawn), column.of);
-            let value = match wanted {
-                Wanted::All => continue,
-                Wanted::Exactly(value) if present.contains(&value) => value,
-                Wanted::Exactly(value) => {
-                    return Err(Error::Absent { column: column.name, wanted: value, present });
-                }
-                Wanted::Rather(value) if present.iter().any(|other| other == value) => value.to_owned(),
-                Wanted::Rather(_) | Wanted::Newest => {
-                    let newest = records.iter().filter(is_drawn).max_by_key(|record| record.measured_at);
-                    let newest = newest.ok_or_else(|| Error::NothingToDraw(candidates.clone()))?;
-                    (column.of)(newest)
-                }
-            };
-            let others = present.iter().filter(|other| **other != value);
-            left_out.extend(others.map(|other| format!("{} {other}", column.name)));
-            // The base uses no adapter, and is recorded once for every number of them.
-            let is_for_all =
-                |record: &Record| column.name == ADAPTERS && record.adapters == 1 && is_base(record);
-            records.retain(|record| (column.of)(record) == value || is_for_all(record));
-            chosen.insert(column.name, value);
-        }
+        let is_drawn = |record: &Record| on_grid(record) && candidates.contains(&record.method);
+        let wanted = self.wanted(Wanted::Newest);
+        let Choice { records, values: mut chosen, left_out } = self.choose(records, &is_drawn, wanted)?;
+        let records = newest(records);
         let mut chosen = |column| chosen.remove(column).expect("only devices may be mixed");
         let (workload, backend, cache) = (chosen("workload"), chosen("backend"), chosen("cache"));
         let (dtype, adapters) = (chosen("dtype"), chosen(ADAPTERS));
@@ -170,6 +146,48 @@ impl Query {
         })
     }
 
+    /// Narrows the records to one value of each of [`COLUMNS`], as is wanted. What is left open is decided
+    /// by those records that `is_drawn` says are to be drawn.
+    pub(crate) fn choose(
+        &self,
+        mut records: Vec<Record>,
+        is_drawn: &dyn Fn(&Record) -> bool,
+        wanted: [Wanted; COLUMNS.len()],
+    ) -> Result<Choice, Error> {
+        for method in &self.rows {
+            if !records.iter().any(|record| record.method == *method) {
+                let present = distinct(records.iter(), |record| record.method.clone());
+                return Err(Error::Absent { column: "method", wanted: method.clone(), present });
+            }
+        }
+        let mut left_out = Vec::new();
+        let mut values = HashMap::new();
+        for (column, wanted) in COLUMNS.iter().zip(wanted) {
+            let drawn = || records.iter().filter(|record| is_drawn(record));
+            let present = distinct(drawn(), column.of);
+            let value = match wanted {
+                Wanted::All => continue,
+                Wanted::Exactly(value) if present.contains(&value) => value,
+                Wanted::Exactly(value) => {
+                    return Err(Error::Absent { column: column.name, wanted: value, present });
+                }
+                Wanted::Rather(value) if present.iter().any(|other| other == value) => value.to_owned(),
+                Wanted::Rather(_) | Wanted::Newest => {
+                    let newest = drawn().max_by_key(|record| record.measured_at);
+                    (column.of)(newest.ok_or_else(|| Error::NothingToDraw(self.candidates()))?)
+                }
+            };
+            let others = present.iter().filter(|other| **other != value);
+            left_out.extend(others.map(|other| format!("{} {other}", column.name)));
+            // The base uses no adapter, and is recorded once for every number of them.
+            let is_for_all =
+                |record: &Record| column.name == ADAPTERS && record.adapters == 1 && is_base(record);
+            records.retain(|record| (column.of)(record) == value || is_for_all(record));
+            values.insert(column.name, value);
+        }
+        Ok(Choice { records, values, left_out })
+    }
+
     /// The methods whose records decide about a column that is left open.
     fn candidates(&self) -> Vec<String> {
         if self.rows.is_empty() {
@@ -179,25 +197,37 @@ impl Query {
         }
     }
 
-    /// What is wanted of each of [`COLUMNS`].
-    fn wanted(&self) -> [Wanted; 6] {
-        let wanted = |value: Option<String>| value.map_or(Wanted::Newest, Wanted::Exactly);
+    /// What is wanted of each of [`COLUMNS`]; `open` of a workload and an element type that are not named.
+    pub(crate) fn wanted(&self, open: Wanted) -> [Wanted; COLUMNS.len()] {
+        let wanted = |value: &Option<String>, open: Wanted| value.clone().map_or(open, Wanted::Exactly);
+        let adapters = self.adapters.map(|adapters| adapters.to_string());
         [
-            wanted(self.workload.clone()),
-            wanted(self.backend.clone()),
-            if self.mix_devices { Wanted::All } else { wanted(self.device.clone()) },
-            self.cache.clone().map_or(Wanted::Rather(PRIMARY_CACHE), Wanted::Exactly),
-            wanted(self.dtype.clone()),
-            wanted(self.adapters.map(|adapters| adapters.to_string())),
+            wanted(&self.simd, Wanted::All),
+            wanted(&self.workload, open.clone()),
+            wanted(&self.backend, Wanted::Newest),
+            if self.mix_devices { Wanted::All } else { wanted(&self.device, Wanted::Newest) },
+            wanted(&self.cache, Wanted::Rather(PRIMARY_CACHE)),
+            wanted(&self.dtype, open),
+            wanted(&adapters, Wanted::Newest),
         ]
     }
 }
 
-enum Wanted {
+/// What is wanted of a column.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
     Exactly(String),
     Rather(&'static str),
     Newest,
     All,
+}
+
+/// Records of one choice.
+pub(crate) struct Choice {
+    pub(crate) records: Vec<Record>,
+    /// The value of each column that has one.
+    pub(crate) values: HashMap<&'static str, String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Selection {
@@ -236,11 +266,16 @@ impl Selection {
         if metric != Metric::default() {
             parts.push(metric.name());
         }
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-        let plain: String = parts.join("-").chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
-        // A workload named ".." must not lead out of the folder.
-        plain.trim_start_matches('.').to_owned()
+        plain_stem(&parts)
     }
+}
+
+/// The parts joined to a file's name.
+pub(crate) fn plain_stem(parts: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    let plain: String = parts.join("-").chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    // A workload named ".." must not lead out of the folder.
+    plain.trim_start_matches('.').to_owned()
 }
 
 /// The rows that a workload is drawn in unless told otherwise. One that has no known name is taken for linear
@@ -262,7 +297,7 @@ fn row(method: &str, records: &[Record]) -> SelectionRow {
     SelectionRow { method: method.to_owned(), records: cells }
 }
 
-fn is_base(record: &Record) -> bool {
+pub(crate) fn is_base(record: &Record) -> bool {
     BASES.contains(&record.method.as_str())
 }
 

@@ -68,6 +68,11 @@ pub(crate) fn fitting_size(text: &str, size: f64, width: i32) -> f64 {
     size.min(f64::from(width) / (MEAN_WIDTH * characters))
 }
 
+/// How wide a text of that size is at most, in pixels.
+pub(crate) fn width(text: &str, size: f64) -> i32 {
+    (MEAN_WIDTH * size * text.chars().count() as f64).ceil() as i32
+}
+
 /// How many characters of that size a line of that width holds.
 fn capacity(size: f64, width: i32) -> usize {
     // A size that was fitted to the text must hold it, whatever the rounding.

@@ -72,7 +72,7 @@ fn the_csv_draws_the_same_figure_again_in_any_metric() {
         let of = |folder: &Path| fs::read(folder.join(format!("{STEM}.{extension}"))).unwrap();
         assert!(of(&first) == of(&second), "{extension}");
     }
-    for metric in ["time", "gflops", "over-floor"] {
+    for metric in ["time", "gflops", "over-floor", "over-limit"] {
         draw(&[&csv], &second, &["--metric", metric]);
         assert!(second.join(format!("{STEM}-{metric}.svg")).exists());
     }
@@ -176,7 +176,11 @@ fn mistakes_are_named_and_leave_the_files_alone() {
         (&["--data", g, "--out", o, "--workload", "linear-1x1"], 2, "linear-1024x1024, linear-4096x4096"),
         (&["--data", g, "--out", o, "--dtype", "bf16"], 1, "no record has dtype 'bf16'; there are f16"),
         (&["--data", g, "--out", o, "--adapters", "2"], 1, "no record has adapters '2'; there are 1"),
-        (&["--data", g, "--out", o, "--metric", "speed"], 2, "slowdown, time, gflops, over-floor"),
+        (
+            &["--data", g, "--out", o, "--metric", "speed"],
+            2,
+            "slowdown, time, gflops, over-floor, over-limit",
+        ),
         (&["--data", g, "--out", o, "--colormap", "jet"], 2, "rocket"),
         (&["--data", g, "--out", o, "--publish"], 2, "--publish"),
         (&["--data", g, "--device", "x", "--mix-devices"], 2, "--mix-devices"),

@@ -112,7 +112,8 @@ fn every_figure_and_every_record_is_in_the_file() {
     let sheets = data["sheets"].as_array().unwrap();
     // The layer with its rows and with LoRA on q and v; the linear layer, and five others of it.
     assert_eq!(sheets.len(), 2 + 6);
-    assert_eq!(figures(&html).len(), sheets.len() * Metric::value_variants().len());
+    // No limit was recorded of bf16.
+    assert_eq!(figures(&html).len(), sheets.len() * Metric::value_variants().len() - 1);
     let on_page: usize = sheets.iter().map(|sheet| sheet["records"].as_array().unwrap().len()).sum();
     // The bare layer's are on both of the layer's sheets, those of the base on the sheet of several adapters
     // too.

@@ -329,6 +329,7 @@ fn every_metric_draws_its_numbers() {
             format!("{:.1}", record.slowdown_pct.unwrap() - record.floor_pct.unwrap()),
             "slow-down over the floor (points)",
         ),
+        (Metric::OverLimit, format!("{:.2}", record.time_ns / record.limit_ns.unwrap()), "time / limit"),
     ];
     assert_eq!(expected.len(), Metric::value_variants().len());
     let selection = select(&[], records.clone());
@@ -403,23 +404,10 @@ fn all_rows_make_one_tall_sheet() {
     assert_eq!(sheet.texts.iter().filter(|text| text.text.starts_with("Seq Len")).count(), 3);
 }
 
-/// Boxes of all texts, from the bundled font's mean advance.
 #[test]
 fn no_two_texts_overlap() {
     for rows in [&[][..], &ADAPTERS, &LORA, &["lora-fused"]] {
-        let drawing = draw(rows, layer_fixture());
-        let boxes: Vec<_> = drawing.texts.iter().map(|text| (text.extent(0.56), &text.text)).collect();
-        for (i, (a, name)) in boxes.iter().enumerate() {
-            assert!(a[0] > 0.0 && a[1] > 0.0, "'{name}' runs out");
-            assert!(
-                a[2] < f64::from(drawing.size.0) && a[3] < f64::from(drawing.size.1),
-                "'{name}' runs out"
-            );
-            for (b, other) in &boxes[..i] {
-                let apart = a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
-                assert!(apart, "'{name}' overlaps '{other}'");
-            }
-        }
+        draw(rows, layer_fixture()).check_texts();
     }
 }
 

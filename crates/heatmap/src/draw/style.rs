@@ -22,13 +22,19 @@ pub(super) const TICK: i32 = 4;
 pub(super) const INK: Rgb = Rgb(0x1A, 0x1A, 0x1A);
 pub(super) const FAINT_INK: Rgb = Rgb(0x59, 0x59, 0x59);
 pub(super) const OUTLINE: Rgb = Rgb(0x8C, 0x8C, 0x8C);
+/// Lines across a panel at the marks of its axis.
+pub(super) const GRID: Rgb = Rgb(0xE8, 0xE8, 0xE8);
 
 pub(super) fn filled(colour: Rgb) -> ShapeStyle {
     RGBColor(colour.0, colour.1, colour.2).filled()
 }
 
 pub(super) fn line(colour: Rgb) -> ShapeStyle {
-    RGBColor(colour.0, colour.1, colour.2).stroke_width(1)
+    stroke(colour, 1)
+}
+
+pub(super) fn stroke(colour: Rgb, width: u32) -> ShapeStyle {
+    RGBColor(colour.0, colour.1, colour.2).stroke_width(width)
 }
 
 pub(super) fn fill(canvas: &Canvas<'_>, rect: Rect, colour: Rgb) -> Result<(), Error> {

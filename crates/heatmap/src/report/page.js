@@ -13,6 +13,7 @@
   };
   const METRICS = {
     "slowdown": "slow-down", "time": "time", "gflops": "GFLOP/s", "over-floor": "over the floor",
+    "over-limit": "over the limit",
   };
 
   const views = data.views.map((view, number) => {

@@ -46,6 +46,7 @@ impl Sheet {
                     cache: Some(cache.clone()),
                     dtype: Some(dtype.clone()),
                     adapters: Some(adapters),
+                    simd: None,
                 };
                 let mut selections = Vec::new();
                 for &metric in Metric::value_variants() {

@@ -109,7 +109,13 @@ pub(crate) struct Drawing {
     pub(crate) families: BTreeSet<String>,
     pub(crate) texts: Vec<Text>,
     pub(crate) polygons: Vec<String>,
+    /// Of each polygon its corners.
+    pub(crate) corners: Vec<Vec<(i32, i32)>>,
     pub(crate) polylines: Vec<Vec<(i32, i32)>>,
+    /// Of each polyline its colour and width.
+    pub(crate) strokes: Vec<(String, i32)>,
+    /// Each circle's centre, radius and fill.
+    pub(crate) circles: Vec<((i32, i32), i32, String)>,
     /// Left edges of the columns of cells, in groups that stand close together.
     pub(crate) columns: Vec<Vec<i32>>,
     /// Top edges of the rows of cells, likewise.
@@ -147,8 +153,18 @@ impl Drawing {
             size: (size.0.parse().unwrap(), size.1.parse().unwrap()),
             families: of("text").map(|node| node.attribute("font-family").unwrap().to_owned()).collect(),
             texts: of("text").map(text).collect(),
+            corners: of("polygon").map(points).collect(),
             polygons: of("polygon").map(|node| node.attribute("fill").unwrap().to_owned()).collect(),
             polylines: of("polyline").map(points).collect(),
+            strokes: of("polyline")
+                .map(|node| (attribute(node, "stroke"), number(node, "stroke-width")))
+                .collect(),
+            circles: of("circle")
+                .map(|node| {
+                    let of = |name| number(node, name);
+                    ((of("cx"), of("cy")), of("r"), attribute(node, "fill"))
+                })
+                .collect(),
             columns: groups(cells.iter().map(|(rect, _)| rect.x), width),
             rows: groups(cells.iter().map(|(rect, _)| rect.y), height),
             cells,
@@ -187,10 +203,27 @@ impl Drawing {
         self.texts.iter().filter(|text| text.text == wanted).collect()
     }
 
+    /// Every text is inside of the picture and none overlaps another, by the bundled font's mean advance.
+    pub(crate) fn check_texts(&self) {
+        let boxes: Vec<_> = self.texts.iter().map(|text| (text.extent(0.56), &text.text)).collect();
+        for (i, (a, name)) in boxes.iter().enumerate() {
+            assert!(a[0] > 0.0 && a[1] > 0.0, "'{name}' runs out");
+            assert!(a[2] < f64::from(self.size.0) && a[3] < f64::from(self.size.1), "'{name}' runs out");
+            for (b, other) in &boxes[..i] {
+                let apart = a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
+                assert!(apart, "'{name}' overlaps '{other}'");
+            }
+        }
+    }
+
     /// All text in one string.
     pub(crate) fn words(&self) -> String {
         self.texts.iter().map(|text| text.text.as_str()).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn attribute(node: roxmltree::Node<'_, '_>, name: &str) -> String {
+    node.attribute(name).unwrap().to_owned()
 }
 
 fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(node: roxmltree::Node<'_, '_>, name: &str) -> T {

@@ -2,12 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use fused_lora_heatmap::{Colormap, MAX_ROWS, Metric, Query, Vmax};
 use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE};
 
+/// What is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The six panels of a grid
+    Heatmap,
+    /// Few tokens, one of each sequence, as in decoding: a line per rank over the number of tokens
+    Decode,
+}
+
 /// Draws the six-panel figure of a measured grid: slow-down by batch size, rank, sequence length and
-/// strategy.
+/// strategy; or the figure of few tokens.
 ///
 /// Without options it draws the newest measurements of this workspace into figures/local/, or the published
 /// data if nothing was measured.
@@ -23,19 +32,25 @@ pub(crate) struct Cli {
     #[arg(help = MEASUREMENTS_HELP)]
     pub(crate) measurements: PathBuf,
 
+    /// Which figure
+    #[arg(long, value_enum, default_value = "heatmap")]
+    pub(crate) figure: Kind,
+
     /// Methods of the rows, top to bottom [default: unfused,fused; of a transformer layer
-    /// adapter-h,adapter-l,lora-unfused,lora-fused]
+    /// adapter-h,adapter-l,lora-unfused,lora-fused]. With few tokens, methods of the lines [default: base,
+    /// fused, and peers without an adapter]
     #[arg(long, value_name = "A,B", value_parser = rows)]
     rows: Option<Rows>,
 
     /// Number of the lightest colour, in the unit of the colour bar, or `auto` for the largest number drawn
-    /// [default: 35 for slowdown and over-floor, else auto]
+    /// [default: 35 for slowdown and over-floor, else auto]. With few tokens, the top of the y axis [default:
+    /// what base and fused need]
     #[arg(long, value_name = "NUMBER|auto", value_parser = vmax, allow_hyphen_values = true)]
-    vmax: Option<Vmax>,
+    pub(crate) vmax: Option<Vmax>,
 
-    /// What the cells show
-    #[arg(long, value_enum, default_value = "slowdown")]
-    pub(crate) metric: Metric,
+    /// What the cells show [default: slowdown; with few tokens over-limit]
+    #[arg(long, value_enum)]
+    metric: Option<Metric>,
 
     /// Map of colours
     #[arg(long, value_enum, default_value = "rocket")]
@@ -54,7 +69,7 @@ pub(crate) struct Cli {
 
     /// Write one page for a browser instead, report.html: every figure, and the numbers behind each cell.
     /// What is chosen by other options is shown first
-    #[arg(long, conflicts_with_all = ["publish", "mix_devices"])]
+    #[arg(long, conflicts_with_all = ["publish", "mix_devices", "figure", "simd"])]
     pub(crate) report: bool,
 }
 
@@ -64,8 +79,16 @@ impl Cli {
         Query { rows, ..self.query.clone() }
     }
 
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric.unwrap_or(match self.figure {
+            Kind::Heatmap => Metric::Slowdown,
+            Kind::Decode => Metric::OverLimit,
+        })
+    }
+
+    /// Of the heatmap.
     pub(crate) fn vmax(&self) -> Vmax {
-        self.vmax.unwrap_or_else(|| Vmax::default_of(self.metric))
+        self.vmax.unwrap_or_else(|| Vmax::default_of(self.metric()))
     }
 
     pub(crate) fn folder(&self, root: &Path) -> PathBuf {

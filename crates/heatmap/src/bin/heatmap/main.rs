@@ -1,4 +1,5 @@
-//! `heatmap`: draws the six-panel figure of a measured grid, or writes the reader's page of all of them.
+//! `heatmap`: draws the six-panel figure of a measured grid, or that of few tokens, or writes the reader's
+//! page of all grids.
 //! Plain `cargo run --release` is this program.
 //!
 //! The paths of the written files go to stdout, everything else to stderr. Exit code 2 is a mistake in the
@@ -13,11 +14,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use fused_lora_heatmap::{
-    Figure, Origin, Output, Report, Selection, Source, draw_svg, png_from_svg, write_report,
+    DecodeFigure, DecodeSelection, Figure, Origin, Output, Report, Selection, Source, draw_decode_svg,
+    draw_svg, png_from_svg, write_report,
 };
 use fused_lora_records::{to_csv, workspace_root};
 
-use cli::Cli;
+use cli::{Cli, Kind};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -37,35 +39,65 @@ fn run(cli: &Cli) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     if source.origin == Origin::Published {
+        let bench = match cli.figure {
+            Kind::Heatmap => "grid",
+            Kind::Decode => "decode",
+        };
         eprintln!(
             "note: no measurements in {}; this is the published data. \
-             `cargo bench --bench grid` measures here.",
+             `cargo bench --bench {bench}` measures here.",
             measurements.display()
         );
     }
     if cli.report {
-        let (query, metric, vmax, colormap) = (cli.query(), cli.metric, cli.vmax(), cli.colormap);
+        let (query, metric, vmax, colormap) = (cli.query(), cli.metric(), cli.vmax(), cli.colormap);
         let html = Report { query, metric, vmax, colormap }.html(source.records)?;
         return print(&write_report(&cli.folder(root), &html)?).context("stdout cannot be written");
     }
-    let read = source.records.len();
-    let selection = cli.query().select(source.records, cli.metric)?;
-    if io::stderr().is_terminal() {
-        report(&selection, &source.origin, read);
-    }
-    let figure = Figure::new(&selection, cli.metric, cli.vmax(), cli.colormap);
-    for (row, cell) in figure.missing() {
-        eprintln!("missing: {row} at {cell}");
-    }
-    let svg = draw_svg(&figure)?;
+    let (svg, csv, stem) = match cli.figure {
+        Kind::Heatmap => heatmap(cli, source)?,
+        Kind::Decode => decode(cli, source)?,
+    };
     let png = png_from_svg(&svg)?;
-    let csv = to_csv(selection.base.iter().chain(selection.drawn()))?;
-    let paths = Output { svg, png, csv }.write(&cli.folder(root), &selection.stem(cli.metric))?;
+    let paths = Output { svg, png, csv }.write(&cli.folder(root), &stem)?;
     print(&paths).context("stdout cannot be written")
 }
 
-/// What is drawn, and what could be drawn instead.
-fn report(selection: &Selection, origin: &Origin, read: usize) {
+/// The SVG, the records drawn as CSV, and the name of the files.
+type Drawn = (String, Vec<u8>, String);
+
+fn heatmap(cli: &Cli, source: Source) -> Result<Drawn> {
+    let (read, metric) = (source.records.len(), cli.metric());
+    let selection = cli.query().select(source.records, metric)?;
+    let Selection { workload, backend, cache, dtype, adapters, left_out, .. } = &selection;
+    let plural = if *adapters == 1 { "" } else { "s" };
+    let of = format!("{workload}, {backend}, {cache}, {dtype}, {adapters} adapter{plural}");
+    report(&of, selection.drawn().count(), read, &source.origin, left_out);
+    let figure = Figure::new(&selection, metric, cli.vmax(), cli.colormap);
+    for (row, cell) in figure.missing() {
+        eprintln!("missing: {row} at {cell}");
+    }
+    let csv = to_csv(selection.base.iter().chain(selection.drawn()))?;
+    Ok((draw_svg(&figure)?, csv, selection.stem(metric)))
+}
+
+fn decode(cli: &Cli, source: Source) -> Result<Drawn> {
+    let read = source.records.len();
+    let selection = cli.query().select_decode(source.records, cli.metric())?;
+    let DecodeSelection { records, base, backend, cache, left_out, .. } = &selection;
+    report(&format!("few tokens, {backend}, {cache}"), records.len(), read, &source.origin, left_out);
+    let figure = DecodeFigure::new(&selection, cli.vmax, cli.colormap);
+    for (method, cell) in figure.missing() {
+        eprintln!("missing: {method} at {cell}");
+    }
+    Ok((draw_decode_svg(&figure)?, to_csv(base.iter().chain(records))?, selection.stem))
+}
+
+/// What is drawn, and what could be drawn instead; for a terminal.
+fn report(of: &str, drawn: usize, read: usize, origin: &Origin, left_out: &[String]) {
+    if !io::stderr().is_terminal() {
+        return;
+    }
     let from = match origin {
         Origin::Named(files) | Origin::Measured(files) => match files.as_slice() {
             [file] => file.display().to_string(),
@@ -73,14 +105,8 @@ fn report(selection: &Selection, origin: &Origin, read: usize) {
         },
         Origin::Published => "the published data".to_owned(),
     };
-    let drawn = selection.drawn().count();
-    let Selection { workload, backend, cache, dtype, adapters, .. } = selection;
-    let plural = if *adapters == 1 { "" } else { "s" };
-    eprintln!(
-        "{workload}, {backend}, {cache}, {dtype}, {adapters} adapter{plural}: {drawn} of {read} records \
-         from {from}"
-    );
-    for other in &selection.left_out {
+    eprintln!("{of}: {drawn} of {read} records from {from}");
+    for other in left_out {
         eprintln!("not drawn, choose it by its option: {other}");
     }
 }
