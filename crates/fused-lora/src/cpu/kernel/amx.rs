@@ -102,6 +102,7 @@ impl<Out: Storage> MicroKernel for Tiles<Out> {
             };
             let segments = [tile.base, tile.expand].map(|segment| Run {
                 x: segment.x.addr(),
+                step_x: segment.x_rows * ROW,
                 w: segment.w.addr(),
                 steps: segment.steps * 2 / DEPTH,
                 ahead: segment.ahead.from.addr(),
@@ -166,8 +167,9 @@ struct Config {
 #[repr(C)]
 struct Arguments {
     config: Config,
-    /// Of the segment that runs.
+    /// Of the segment that runs: from step to step.
     step_ahead: usize,
+    step_x: usize,
     /// The expand; its steps are zeroed when it begins.
     second: Run,
     /// Where sums start; null for zero.
@@ -177,7 +179,6 @@ struct Arguments {
     half_x: usize,
     half_sums: usize,
     /// From step to step.
-    step_x: usize,
     step_w: usize,
 }
 
@@ -186,6 +187,8 @@ struct Arguments {
 #[repr(C)]
 struct Run {
     x: usize,
+    /// From step to step of x.
+    step_x: usize,
     w: usize,
     steps: usize,
     /// What is prefetched, and how many bytes further it is in each step.
@@ -201,7 +204,7 @@ struct Run {
 unsafe fn products(
     rows: usize,
     vectors: usize,
-    [Run { x, w, steps, ahead, step_ahead }, second]: [Run; 2],
+    [Run { x, step_x, w, steps, ahead, step_ahead }, second]: [Run; 2],
     from: *const f32,
     to: *mut f32,
 ) {
@@ -218,12 +221,12 @@ unsafe fn products(
     let mut arguments = Arguments {
         config,
         step_ahead,
+        step_x,
         second,
         from,
         to,
         half_x: halves[0] * ROW,
         half_sums: halves[0] * stride,
-        step_x: rows * ROW,
         step_w: TILE * stride,
     };
     /// The loop for one number of tiles: `lower`, there is a second half of the rows; `right`, there is a
@@ -270,6 +273,8 @@ unsafe fn products(
                 "mov {ahead}, [{args} + {SECOND_AHEAD}]",
                 "mov {t}, [{args} + {SECOND_STEP_AHEAD}]",
                 "mov [{args} + {STEP_AHEAD}], {t}",
+                "mov {t}, [{args} + {SECOND_STEP_X}]",
+                "mov [{args} + {STEP_X}], {t}",
                 "mov {steps}, [{args} + {SECOND_STEPS}]",
                 "mov qword ptr [{args} + {SECOND_STEPS}], 0",
                 "test {steps}, {steps}",
@@ -292,6 +297,7 @@ unsafe fn products(
                 t = out(reg) _,
                 ahead = inout(reg) ahead => _,
                 SECOND_X = const offset_of!(Arguments, second.x),
+                SECOND_STEP_X = const offset_of!(Arguments, second.step_x),
                 SECOND_W = const offset_of!(Arguments, second.w),
                 SECOND_STEPS = const offset_of!(Arguments, second.steps),
                 SECOND_AHEAD = const offset_of!(Arguments, second.ahead),

@@ -48,8 +48,9 @@ use crate::epilogue::Activation;
 /// A run of the K loop: `acc += x[k][0..R] ⊗ w[k][0..V·LANES]` for `steps` steps.
 #[derive(Clone, Copy)]
 pub(crate) struct Segment<X, W> {
-    /// `[k][R]`
+    /// The first R of the rows that were packed together: `[k][x_rows]`.
     pub(crate) x: *const X,
+    pub(crate) x_rows: usize,
     /// `[k][V·LANES]`
     pub(crate) w: *const W,
     /// Of [`MicroKernel::DEPTH`] elements of K each.
@@ -59,7 +60,7 @@ pub(crate) struct Segment<X, W> {
 
 impl<X, W> Segment<X, W> {
     pub(crate) const EMPTY: Self =
-        Self { x: std::ptr::null(), w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
+        Self { x: std::ptr::null(), x_rows: 0, w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
 }
 
 /// What is brought into the second-level cache meanwhile: a part of the panel that comes next. Without it the
@@ -427,7 +428,7 @@ unsafe fn steps<S: Step, const R: usize, const V: usize>(
     // SAFETY: `run`'s contract.
     unsafe {
         for k in 0..segment.steps {
-            let x = segment.x.add(k * R);
+            let x = segment.x.add(k * segment.x_rows);
             let w = segment.w.add(k * V * S::Vector::LANES);
             let ahead = segment.ahead.from.wrapping_add(k * segment.ahead.stride);
             unroll!(v < (if R < FULL { V } else { 1 }) => {
