@@ -76,7 +76,7 @@ fn several_adapters_in_one_batch() {
         for file in [case.config(), case.weights()] {
             fs::copy(&file, other.join(file.file_name().unwrap())).unwrap();
         }
-        edit_config(&other.join("adapter_config.json"), |config| config["lora_alpha"] = json!(3));
+        edit_config(&other, &[("lora_alpha", json!(3))]);
         let run = |options: &[&str]| {
             let options: Vec<_> = ["--dtype", dtype.name()].iter().chain(options).copied().collect();
             assert_success(&case.apply(&options));
