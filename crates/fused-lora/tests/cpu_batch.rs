@@ -231,7 +231,8 @@ fn decode_and_prefill() {
     }
 }
 
-/// Each row is, bit for bit, what a layer with its adapter alone computes, on whoever's threads.
+/// Each row is, bit for bit, what a layer with its adapter alone computes, on whoever's threads. (With AMX
+/// sums of few rows are made in another order: there, one is near the other.)
 #[test]
 fn a_batch_gives_what_clones_of_the_layer_give() {
     fn check<T: Element + AdapterElement<T>>() {
@@ -258,7 +259,13 @@ fn a_batch_gives_what_clones_of_the_layer_give() {
                 let (rows, x) = (s![rows.clone(), ..], case.x.slice(s![rows.clone(), ..]));
                 clone.call(x).run(expected.slice_mut(rows), &mut Workspace::new()).unwrap();
             }
-            assert_eq!(y, expected, "{simd} {}", T::DTYPE);
+            if (simd, T::DTYPE) == (Simd::Amx, DType::Bf16) {
+                let far =
+                    |(y, of): (&T, &T)| (y.to_f32() - of.to_f32()).abs() > 0.02 * of.to_f32().abs().max(1.0);
+                assert!(!y.iter().zip(&expected).any(far), "{simd}");
+            } else {
+                assert_eq!(y, expected, "{simd} {}", T::DTYPE);
+            }
         }
     }
     check::<f16>();

@@ -25,6 +25,7 @@ use super::{
 pub(crate) struct Hidden<'a, P: Kernels> {
     loras: &'a Loras,
     rows: Range<usize>,
+    tiles: Tiles,
     /// As the shrink rounds it: `[row][rows of A]`.
     h: *mut P::H,
     /// In parts, if the adapter is: `[row][K of B]`.
@@ -47,7 +48,8 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         memory.packed_h.reserve::<<P::Main as MicroKernel>::X>(&[count, most.steps]);
         let [h, split, packed] = [&mut memory.h, &mut memory.split_h, &mut memory.packed_h];
         let (h, split, packed) = (h.as_mut_ptr(), split.as_mut_ptr(), packed.as_mut_ptr());
-        Self { loras, rows, h, split, packed }
+        let tiles = Tiles::new::<P::Main>(count);
+        Self { loras, rows, tiles, h, split, packed }
     }
 
     /// Some of the rows, as a block of their own.
@@ -55,6 +57,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         let (before, most) = (rows.start - self.rows.start, self.loras.most);
         Self {
             loras: self.loras,
+            tiles: Tiles::new::<P::Main>(rows.len()),
             rows,
             h: self.h.wrapping_add(before * most.h),
             split: self.split.wrapping_add(before * most.wide),
@@ -64,6 +67,11 @@ impl<'a, P: Kernels> Hidden<'a, P> {
 
     pub(crate) fn rows(&self) -> &Range<usize> {
         &self.rows
+    }
+
+    /// How they are cut.
+    pub(crate) fn tiles(&self) -> Tiles {
+        self.tiles
     }
 
     /// The adapters of the block's rows.
@@ -97,7 +105,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         // Where the block's first row would be.
         let h = RowsMut { ptr: ptr.wrapping_sub(own.start * a.rows()), ld: a.rows() as isize };
         let columns = Columns { panels: a, to: Target::plain(h, lora.packed.scale) };
-        let sweep = Sweep::<P::Shrink> { tiles: self.tiles(), x, k, columns };
+        let sweep = Sweep::<P::Shrink> { tiles: self.tiles, x, k, columns };
         // SAFETY: the caller's contract.
         unsafe { sweep.run(p, own, sums, next, |_| Ending::Output(Segment::EMPTY)) };
     }
@@ -122,7 +130,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
                     h.cast()
                 };
                 let h = Rows { ptr, ld: columns as isize, rows: own.len(), columns };
-                for t in self.tiles().of(&own) {
+                for t in self.tiles.of(&own) {
                     let tile = self.in_tile(&own, t);
                     let from = h.ptr.add((tile.start - own.start) * columns);
                     let to = self.packed_of(lora, &own, &tile);
@@ -134,7 +142,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
 
     /// How tile `t` of the block ends in panel `p` of W; B's panel that goes with `next` is fetched.
     pub(crate) fn ending(&self, p: usize, t: usize, next: usize) -> EndingOf<P::Main> {
-        let tile = self.tiles().range(t);
+        let tile = self.tiles.range(t);
         let mut adapters = self.adapters_of(p, t);
         match (adapters.next(), adapters.next()) {
             (None, _) => Ending::Output(Segment::EMPTY),
@@ -161,11 +169,11 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         all: bool,
     ) {
         let width = y.panels.vectors(p) * P::Main::LANES;
-        for t in 0..self.tiles().count() {
+        for t in 0..self.tiles.count() {
             if !all && matches!(self.ending(p, t, next), Ending::Output(_)) {
                 continue;
             }
-            let tile = self.tiles().range(t);
+            let tile = self.tiles.range(t);
             let sums = sums.wrapping_add(t * tile_len::<P::Main>());
             // One that has the whole tile by itself stores it.
             let alone = self.adapters_of(p, t).nth(1).is_none();
@@ -179,7 +187,13 @@ impl<'a, P: Kernels> Hidden<'a, P> {
                 let sums = sums.wrapping_add((rows.start - tile.start) * width);
                 let expand = self.expand(lora, b, &own, t, next);
                 // SAFETY: the caller's contract; a panel of B is as wide as W's.
-                unsafe { of_b.tile::<P::Expand>(b, rows, expand, Init::Partial, ending, sums) };
+                unsafe {
+                    if is_stored {
+                        of_b.tile::<P::Expand>(b, rows, expand, Init::Partial, ending, sums);
+                    } else {
+                        of_b.tile::<P::Piece>(b, rows, expand, Init::Partial, ending, sums);
+                    }
+                }
             }
             if !is_stored {
                 let (nothing, ending) = (Segment::EMPTY, Ending::Output(Segment::EMPTY));
@@ -191,7 +205,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
 
     /// The adapters of tile `t` that add to panel `p` of W, with B's panel and their rows in the block.
     fn adapters_of(&self, p: usize, t: usize) -> impl Iterator<Item = (&'a Lora, usize, Range<usize>)> {
-        let tile = self.tiles().range(t);
+        let tile = self.tiles.range(t);
         let rows = tile.start + self.rows.start..tile.end + self.rows.start;
         let of = self.loras.on(&rows).iter();
         of.filter_map(move |lora| Some((lora, lora.packed.panel(p)?, self.own(lora))))
@@ -212,7 +226,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
             x_rows: rows.len(),
             w: lora.packed.b.at(b, 0),
             steps,
-            ahead: ahead(lora.packed.bytes(next), &self.tiles().of(own), t, steps),
+            ahead: ahead(lora.packed.bytes(next), &self.tiles.of(own), t, steps),
         }
     }
 
@@ -229,11 +243,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
 
     /// Those of these rows of the block that lie in tile `t`.
     fn in_tile(&self, rows: &Range<usize>, t: usize) -> Range<usize> {
-        let tile = self.tiles().range(t);
+        let tile = self.tiles.range(t);
         rows.start.max(tile.start)..rows.end.min(tile.end)
-    }
-
-    pub(crate) fn tiles(&self) -> Tiles {
-        Tiles::new::<P::Main>(self.rows.len())
     }
 }

@@ -274,3 +274,12 @@ pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
 
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
+
+/// Fetches as much of it as a sweep that loads it does not fetch itself in time.
+pub(crate) fn fetch<M: MicroKernel>(bytes: Option<Bytes>) {
+    let Some(Bytes { from, len }) = bytes else { return };
+    for line in (0..len.min(STREAM)).step_by(LINE) {
+        // SAFETY: a hint, for any address.
+        unsafe { M::Vector::prefetch(from.wrapping_add(line)) };
+    }
+}

@@ -6,10 +6,11 @@ use super::{
     blocks::{KBlock, KBlocks, RowBlocks},
     hidden::Hidden,
     kernel::{MicroKernel, levels::Kernels},
+    loras::Lora,
     operands::Product,
     panels::steps,
     parallel::{Failed, Gate, Shared},
-    sweep::{Ending, Sweep, Tiles, pack_rows, sums_len},
+    sweep::{Ending, Sweep, Tiles, fetch, pack_rows, sums_len},
     workspace::Block,
 };
 
@@ -117,16 +118,11 @@ impl<'a, P: Kernels> Together<'a, P> {
         if !self.packed.wait(failed) {
             return;
         }
-        let (mut adapters, mut panel) = (self.h.adapters().iter(), ticket);
-        let lora = adapters.find(|lora| {
-            let count = lora.packed.a.count();
-            let is_its = panel < count;
-            if !is_its {
-                panel -= count;
-            }
-            is_its
-        });
-        let lora = lora.expect("a ticket for each panel");
+        let (lora, panel) = self.panel_of_a(ticket).expect("a ticket for each panel");
+        // Panels are short, and each lies somewhere else: of the next one the beginning, of B the first panel.
+        let next = self.panel_of_a(ticket + self.threads);
+        fetch::<P::Shrink>(next.and_then(|(lora, p)| lora.packed.a.bytes(p, 0..lora.packed.a.steps())));
+        fetch::<P::Expand>(lora.packed.bytes(lora.packed.first_panel));
         for (first, h) in (0..self.rows.count).map(|block| self.block(block)) {
             if lora.within(h.rows()).is_empty() {
                 continue;
@@ -144,6 +140,16 @@ impl<'a, P: Kernels> Together<'a, P> {
                 unsafe { h.pack() };
             }
         });
+    }
+
+    /// The panel of an A that a ticket shrinks by.
+    fn panel_of_a(&self, ticket: usize) -> Option<(&'a Lora, usize)> {
+        let mut before = 0;
+        self.h.adapters().iter().find_map(|lora| {
+            let panel = ticket - before;
+            before += lora.packed.a.count();
+            (ticket < before).then_some((lora, panel))
+        })
     }
 
     /// A ticket of one panel and one block of rows, neighbours of a panel following each other.

@@ -26,12 +26,13 @@ use half::bf16;
 use ndarray::ArrayView2;
 
 use super::{
-    Finish, Finishing, Init, Job, MicroKernel, Pack, Storage, TileOf, Vector,
+    Finish, Finishing, Init, Job, MicroKernel, Pack, Run as Kernel, Storage, Tile, TileOf, Vector,
     avx512::{self, Zmm},
-    avx512_bf16::Pair,
+    avx512_bf16::{Pair, Pairs},
     levels::{Kernels, Level},
     split::{self, is_split},
     store::Store,
+    table,
 };
 use crate::cpu::panels::Panels;
 
@@ -329,6 +330,54 @@ unsafe fn products(
     }
 }
 
+/// As [`Tiles`], but small products by `vdpbf16ps`: to set up tiles takes as long as 256 of them.
+pub(crate) struct Pieces<Out>(std::marker::PhantomData<Out>);
+
+impl<Out: Storage> Pieces<Out> {
+    const TABLE: [[Kernel<Pair, Pair, Pair, Out>; 2]; 8] = table!(small [Out]; 1 2 3 4 5 6 7 8; [1 2]);
+    /// Rows times steps up to which a product is small.
+    const SMALL: usize = 128;
+}
+
+impl<Out: Storage> MicroKernel for Pieces<Out> {
+    type X = Pair;
+    type W = Pair;
+    type B = Pair;
+    type Out = Out;
+    type Vector = Zmm;
+    const MR: usize = Tiles::<Out>::MR;
+    const NV: usize = Tiles::<Out>::NV;
+    const DEPTH: usize = Tiles::<Out>::DEPTH;
+    const K_GRANULE: usize = Tiles::<Out>::K_GRANULE;
+
+    unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {
+        // SAFETY: the caller's contract is the same.
+        unsafe {
+            if rows <= Self::TABLE.len() && rows * (tile.base.steps + tile.expand.steps) <= Self::SMALL {
+                Self::TABLE[rows - 1][vectors - 1](tile);
+            } else {
+                Tiles::run(rows, vectors, tile);
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn vectorize<J: Job<Zmm>>(job: J) -> J::Output {
+        // SAFETY: the caller's contract is the same.
+        unsafe { avx512::vectorize(job) }
+    }
+}
+
+/// # Safety
+///
+/// As [`MicroKernel::run`].
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn small<Out: Storage, const R: usize, const V: usize>(t: &Tile<Pair, Pair, Pair, Out>) {
+    type Steps = Pairs<{ DEPTH / 2 }>;
+    // SAFETY: the caller's contract is the same.
+    unsafe { super::tile::<Steps, Steps, Out, R, V>(t) }
+}
+
 impl<Out: Storage> Pack<bf16> for Tiles<Out> {
     unsafe fn pack(x: *const bf16, ld: isize, rows: usize, k: usize, packed: *mut Pair) {
         let mut to = packed.cast::<bf16>();
@@ -356,6 +405,7 @@ impl<H: Storage> Kernels for Amx<H> {
     type Main = Tiles<bf16>;
     type Shrink = Tiles<H>;
     type Expand = Tiles<bf16>;
+    type Piece = Pieces<bf16>;
     const SPLIT: bool = is_split::<H>();
 
     unsafe fn split_h(rows: usize, rank: usize, h: *const H, to: *mut bf16) {
