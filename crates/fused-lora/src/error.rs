@@ -1,6 +1,9 @@
 use std::fmt;
 
-use crate::cpu::simd::{SIMD_VARIABLE, Simd, list};
+use crate::{
+    cpu::simd::{SIMD_VARIABLE, Simd, list},
+    problem::DType,
+};
 
 /// The matrices and vectors of the operation, as errors name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +95,72 @@ pub enum Error {
     Scale {
         /// The scale given.
         scale: f32,
+    },
+    /// An adapter's column range is empty or reaches beyond y.
+    #[error("the adapter adds to columns {} to {} of {out_features}", columns.0, columns.1)]
+    Columns {
+        /// First column and the one after the last.
+        columns: (usize, usize),
+        /// N
+        out_features: usize,
+    },
+    /// Two adapters of the same rows add to the same columns.
+    #[error(
+        "adapters beside each other add to columns {} to {} and {} to {}: they must not overlap",
+        one.0, one.1, other.0, other.1
+    )]
+    ColumnsOverlap {
+        /// First column of one and the one after its last.
+        one: (usize, usize),
+        /// The other's.
+        other: (usize, usize),
+    },
+    /// What is wrong with one entry of an adapter table.
+    #[error("entry {index} of the adapter table: {source}")]
+    Entry {
+        /// The entry's index.
+        index: usize,
+        /// What is wrong.
+        source: Box<Error>,
+    },
+    /// A slot that the adapter table neither has nor can be extended by.
+    #[error("there is no slot {slot} in an adapter table of {count}")]
+    Slot {
+        /// The slot asked for.
+        slot: usize,
+        /// The number of slots.
+        count: usize,
+    },
+    /// Adapters that are used together are of different element types.
+    #[error("the adapter is {found}, those beside it are {expected}")]
+    AdapterType {
+        /// The others' type.
+        expected: DType,
+        /// The adapter's.
+        found: DType,
+    },
+    /// A segment's rows are not rows of x, or come before the end of the segment before it.
+    #[error(
+        "segment {index} has rows {} to {}: they must lie in {} to {}",
+        rows.0, rows.1, allowed.0, allowed.1
+    )]
+    SegmentRows {
+        /// The segment's index.
+        index: usize,
+        /// First row and the one after the last.
+        rows: (usize, usize),
+        /// The allowed range: from the end of the previous segment to M.
+        allowed: (usize, usize),
+    },
+    /// A segment refers to an adapter that is not in the table.
+    #[error("segment {index} names adapter {adapter}, which a table of {count} does not hold")]
+    SegmentAdapter {
+        /// The segment's index.
+        index: usize,
+        /// The adapter's index.
+        adapter: usize,
+        /// The number of adapters in the table, with those that were taken out.
+        count: usize,
     },
     /// An executor returned before the tasks that it had started, or a task of it panicked unseen; y holds
     /// anything.

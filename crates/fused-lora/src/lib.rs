@@ -54,8 +54,10 @@ pub mod plan;
 mod problem;
 pub mod reference;
 mod shape;
+mod table_entry;
 
 pub use element::{AdapterElement, Element};
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Operand};
 pub use problem::{DType, Granule, Problem, Strategy, UnknownDType, UnknownStrategy};
+pub use table_entry::TableEntry;

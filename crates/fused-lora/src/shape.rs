@@ -1,5 +1,7 @@
 //! What every backend asks of the operands of layers, adapters and calls.
 
+use std::ops::Range;
+
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Operand};
@@ -36,6 +38,37 @@ pub(crate) fn check_fit([n, k]: [usize; 2], [adapter_n, adapter_k]: [usize; 2]) 
     require(Operand::B, "rows", n, adapter_n)
 }
 
+/// The columns of y, of N, that an adapter adds to.
+pub(crate) fn check_columns(columns: &Range<usize>, out_features: usize) -> Result<(), Error> {
+    if columns.is_empty() || columns.end > out_features {
+        return Err(Error::Columns { columns: (columns.start, columns.end), out_features });
+    }
+    Ok(())
+}
+
+/// The segments of a batch of `m` rows, in order and without overlap, and their adapters: each, with its
+/// index, as `adapter` finds it in a table of `count`.
+pub(crate) fn check_segments<A>(
+    m: usize,
+    segments: &[(Range<usize>, Option<usize>)],
+    count: usize,
+    adapter: impl Fn(usize) -> Option<A>,
+) -> Result<Vec<(Range<usize>, A)>, Error> {
+    let mut checked = Vec::with_capacity(segments.len());
+    let mut end = 0;
+    for (index, (rows, of)) in segments.iter().enumerate() {
+        if rows.start < end || rows.end < rows.start || rows.end > m {
+            return Err(Error::SegmentRows { index, rows: (rows.start, rows.end), allowed: (end, m) });
+        }
+        end = rows.end;
+        if let Some(of) = *of {
+            let found = adapter(of).ok_or(Error::SegmentAdapter { index, adapter: of, count })?;
+            checked.push((rows.clone(), found));
+        }
+    }
+    Ok(checked)
+}
+
 /// The matrices of a call: an input `[M, K]`, M and K at least 1, and y and what is added to it, `[M, N]`.
 pub(crate) fn check_call(
     weight: [usize; 2],
@@ -57,4 +90,29 @@ pub(crate) fn check_fits(
         require(operand, "rows", m, rows)?;
         require(operand, "columns", n, columns)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_in_disorder_are_refused_with_their_place() {
+        let check = |rows: &[(Range<usize>, Option<usize>)]| {
+            check_segments(40, rows, 2, |index| (index < 2).then_some(index))
+        };
+        let rows = |index, rows, allowed| Err(Error::SegmentRows { index, rows, allowed });
+        assert_eq!(check(&[(0..5, None), (4..9, Some(0))]), rows(1, (4, 9), (5, 40)));
+        assert_eq!(check(&[(0..41, None)]), rows(0, (0, 41), (0, 40)));
+        assert_eq!(check(&[(50..50, None)]), rows(0, (50, 50), (0, 40)));
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
+        let reversed = 9..4;
+        assert_eq!(check(&[(reversed, None)]), rows(0, (9, 4), (0, 40)));
+        assert_eq!(
+            check(&[(0..5, Some(1)), (5..6, Some(2))]),
+            Err(Error::SegmentAdapter { index: 1, adapter: 2, count: 2 })
+        );
+        let kept = check(&[(0..5, Some(1)), (5..9, None), (9..9, Some(0))]).unwrap();
+        assert_eq!(kept, [(0..5, 1), (9..9, 0)]);
+    }
 }

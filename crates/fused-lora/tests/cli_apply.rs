@@ -64,6 +64,46 @@ fn base_leaves_the_adapter_out() {
     }
 }
 
+/// Each row is what its adapter alone gives, and where there is none what the base gives; in any order, in
+/// every type.
+#[test]
+fn several_adapters_in_one_batch() {
+    for dtype in DType::ALL {
+        let case = Case::new("r10");
+        let m = read_matrix(&case.input, "x").nrows();
+        let other = case.folder().join("other");
+        fs::create_dir(&other).unwrap();
+        for file in [case.config(), case.weights()] {
+            fs::copy(&file, other.join(file.file_name().unwrap())).unwrap();
+        }
+        edit_config(&other, &[("lora_alpha", json!(3))]);
+        let run = |options: &[&str]| {
+            let options: Vec<_> = ["--dtype", dtype.name()].iter().chain(options).copied().collect();
+            assert_success(&case.apply(&options));
+            read_matrix(&case.output, "y")
+        };
+        let (one, base) = (run(&[]), run(&["--strategy", "base"]));
+        let other = other.to_str().unwrap();
+        // The first adapter is the case's own.
+        let (late, early) = (format!("{}..{m}", m - 2), format!("1..{}", m - 3));
+        let mixed = run(&["--rows", &late, "--adapter", other, "--rows", &early]);
+        let mut case_of_other = Case::new("r10");
+        case_of_other.adapter = other.into();
+        assert_success(&case_of_other.apply(&["--dtype", dtype.name()]));
+        let two = read_matrix(&case_of_other.output, "y");
+        assert_ne!(one, two);
+        for row in 0..m {
+            let expected = match row {
+                row if row >= m - 2 => &one,
+                row if row >= 1 && row < m - 3 => &two,
+                _ => &base,
+            };
+            assert_eq!(mixed.row(row), expected.row(row), "{dtype}, row {row}");
+        }
+        assert_eq!(run(&["--rows", &format!("0..{m}")]), one);
+    }
+}
+
 #[test]
 fn fused_is_the_default() {
     let case = Case::new("r10");

@@ -444,3 +444,39 @@ fn names_from_files_cannot_write_to_the_terminal() {
     );
     refused(|case| edit_config(&case.adapter, &[("\u{1b}[2J\n", Value::Bool(true))]), &[r#""\u{1b}[2J\n""#]);
 }
+
+#[test]
+fn rows_of_several_adapters() {
+    let case = Case::new("r10");
+    let m = read_matrix(&case.input, "x").nrows();
+    let folder = case.adapter.to_str().unwrap().to_owned();
+    let with = |rows: &[&str], parts: &[&str]| {
+        let mut options = vec!["--adapter", &folder];
+        rows.iter().for_each(|rows| options.extend(["--rows", rows]));
+        refused_with(&options, |_| (), parts);
+    };
+    with(&[], &["2 times --adapter", "0 times --rows"]);
+    with(&["0..1"], &["2 times --adapter", "1 times --rows"]);
+    with(&["0..1", "1..2", "2..3"], &["2 times --adapter", "3 times --rows"]);
+    with(&["2..4", "0..3"], &["--rows 0..3 and 2..4 overlap"]);
+    let end = format!("0..{}", m + 1);
+    with(&["0..1", &end], &[&format!("--rows {end} are no rows of x, which has {m}")]);
+    with(&["0..1", "2..2"], &["--rows 2..2 are no rows of x"]);
+    for rows in ["3", "a..b", "..", "1..-2", "0..=3"] {
+        let output = case.apply(&["--rows", rows]);
+        assert_eq!(output.status.code(), Some(2), "{rows}");
+        assert!(stderr(&output).contains("FIRST..END"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn adapters_of_different_modules() {
+    let other = Case::new("r10");
+    let a = Array2::<f32>::zeros((10, K + 1));
+    let b = Array2::<f32>::zeros((N, 10));
+    fs::write(other.weights(), safetensors_bytes(&[(A, Tensor::f32(&a)), (B, Tensor::f32(&b))])).unwrap();
+    let folder = other.adapter.to_str().unwrap();
+    let parts =
+        ["are not adapters of the same module", &format!("N {N}, K {K}"), &format!("N {N}, K {}", K + 1)];
+    refused_with(&["--rows", "0..1", "--adapter", folder, "--rows", "1..2"], |_| (), &parts);
+}

@@ -284,6 +284,6 @@ fn segments_that_do_not_fit_the_layer_or_x_are_refused() {
     assert!(y.is_poisoned());
     assert_eq!(
         Segments::new(&batch.table, 20, &[(0..21, Some(0))]).unwrap_err(),
-        plan::Error::SegmentRows { index: 0, rows: (0, 21), allowed: (0, 20) }.into()
+        fused_lora::Error::SegmentRows { index: 0, rows: (0, 21), allowed: (0, 20) }.into()
     );
 }

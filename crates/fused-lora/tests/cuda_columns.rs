@@ -9,7 +9,7 @@ mod on_device;
 use common::Operands;
 use fused_lora::{
     Strategy,
-    cuda::{Adapter, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Workspace},
+    cuda::{Adapter, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Workspace},
 };
 use ndarray::s;
 use on_device::{Memory, Placed, assert_agrees, device, expected, with_stream};
@@ -101,8 +101,8 @@ fn columns_that_are_not_there_are_refused() {
     };
     for (first, end) in [(9, 17), (3, 3), (16, 24)] {
         let error = on(first..end);
-        assert_eq!(error, Error::Columns { index: 0, columns: (first, end), out_features: 16 });
-        assert_eq!(error.to_string(), format!("adapter 0 adds to columns {first} to {end} of 16"));
+        assert_eq!(error, fused_lora::Error::Columns { columns: (first, end), out_features: 16 }.into());
+        assert_eq!(error.to_string(), format!("the adapter adds to columns {first} to {end} of 16"));
     }
     // Eight rows of B for nine columns.
     let error = on(0..9).to_string();

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::{
     error::Error,
-    weights::{LoraWeights, NormWeights},
+    weights::{LinearWeights, LoraWeights, NormWeights},
 };
 
 /// Where a layer runs: a CPU at a SIMD level, or a device. Its operations are called in the order of the
@@ -34,20 +34,23 @@ pub trait Backend: Clone + fmt::Debug {
 
     /// What the rank of a bottleneck is rounded up to, with zeros.
     const RANK_GRANULE: usize;
-    /// The products that compute q, k and v if LoRA is on q and v only: how many of the three each computes.
-    /// The adapter of q is on the first d columns of the first product, the adapter of v on all columns of
-    /// the last.
-    const QKV_PARTS: &'static [usize];
-
     /// A product with `weight: [N, K]`.
     fn linear(&self, weight: ArrayView2<'_, f16>, epilogue: &Epilogue) -> Result<Self::Linear, Error>;
 
     /// N: the number of output features.
     fn out_features(linear: &Self::Linear) -> usize;
 
-    /// Sets or replaces the adapter of a product. It adds to the first columns of y, as many as B has rows,
-    /// if the backend supports such adapters; otherwise to all columns.
+    /// Sets or replaces the adapter of a product, on all columns of y.
     fn set_adapter(linear: &mut Self::Linear, adapter: Option<&LoraWeights>) -> Result<(), Error>;
+
+    /// The products that compute q, k and v, side by side, with one adapter on q and one on v. `qkv` is the
+    /// product without an adapter, made from `weights`.
+    fn query_value(
+        &self,
+        qkv: &Self::Linear,
+        weights: &LinearWeights,
+        adapters: [&LoraWeights; 2],
+    ) -> Result<Vec<Self::Linear>, Error>;
 
     /// A LayerNorm with these weights, which have the same length.
     fn layer_norm(&self, weights: &NormWeights) -> Result<Self::LayerNorm, Error>;

@@ -14,7 +14,7 @@ use crate::{
     backend::Backend,
     error::Error,
     layer_norm::LayerNorm,
-    weights::{LoraWeights, NormWeights},
+    weights::{LinearWeights, LoraWeights, NormWeights},
     workspace::{Buffers, Scratch},
 };
 
@@ -62,8 +62,6 @@ impl Backend for Simd {
     type Stream = ();
 
     const RANK_GRANULE: usize = 1;
-    /// An adapter covers all columns of its product.
-    const QKV_PARTS: &'static [usize] = &[1, 1, 1];
 
     fn linear(&self, weight: ArrayView2<'_, f16>, epilogue: &Epilogue) -> Result<cpu::Layer, Error> {
         Ok(cpu::Layer::with_simd(*self, weight)?.with_epilogue(epilogue)?)
@@ -79,6 +77,22 @@ impl Backend for Simd {
             |lora: &LoraWeights| cpu::Adapter::with_simd(simd, lora.a.view(), lora.b.view(), lora.scale);
         linear.set_adapter(adapter.map(pack).transpose()?)?;
         Ok(())
+    }
+
+    /// One product, whose weight is that of `qkv`.
+    fn query_value(
+        &self,
+        qkv: &cpu::Layer,
+        _: &LinearWeights,
+        adapters: [&LoraWeights; 2],
+    ) -> Result<Vec<cpu::Layer>, Error> {
+        let (simd, n) = (qkv.simd(), qkv.out_features());
+        let on = |LoraWeights { a, b, scale }: &LoraWeights, columns| {
+            cpu::Adapter::on_columns(simd, a.view(), b.view(), *scale, columns, n)
+        };
+        let [query, value] = adapters;
+        let adapter = on(query, 0..n / 3)?.beside(&on(value, n - n / 3..n)?)?;
+        Ok(vec![qkv.clone().with_adapter(adapter)?])
     }
 
     fn layer_norm(&self, weights: &NormWeights) -> Result<LayerNorm, Error> {

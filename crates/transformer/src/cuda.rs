@@ -35,14 +35,14 @@ use fused_lora::{
     },
 };
 use half::f16;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 
 use crate::{
     backend::Backend,
     config::Config,
     error::Error,
     method::{Method, Targets},
-    weights::{LoraWeights, NormWeights},
+    weights::{LinearWeights, LoraWeights, NormWeights},
     workspace::{Buffers, Scratch},
 };
 
@@ -116,9 +116,6 @@ impl Backend for Device {
 
     /// Elements in 16 bytes: the fast kernels read x so, and columns of x have to be a multiple of it.
     const RANK_GRANULE: usize = 8;
-    /// A launch gives each row of x one adapter, which may add to some columns only. So q and k are one
-    /// product, v is another.
-    const QKV_PARTS: &'static [usize] = &[2, 1];
 
     fn linear(&self, weight: ArrayView2<'_, f16>, epilogue: &Epilogue) -> Result<cuda::Layer, Error> {
         Ok(cuda::Layer::new(self, weight)?.with_epilogue(epilogue)?)
@@ -129,13 +126,31 @@ impl Backend for Device {
     }
 
     fn set_adapter(linear: &mut cuda::Layer, adapter: Option<&LoraWeights>) -> Result<(), Error> {
-        let (device, n) = (linear.device(), linear.out_features());
-        let copy = |LoraWeights { a, b, scale }: &LoraWeights| {
-            Adapter::on_columns(device, a.view(), b.view(), *scale, 0..b.nrows(), n)
-        };
+        let device = linear.device();
+        let copy =
+            |LoraWeights { a, b, scale }: &LoraWeights| Adapter::new(device, a.view(), b.view(), *scale);
         let adapter = adapter.map(copy).transpose()?;
         linear.set_adapter(adapter)?;
         Ok(())
+    }
+
+    /// A launch gives each row of x one adapter, which may add to some columns only. So q and k are one
+    /// product, v is another, and both are copies of parts of `weights`.
+    fn query_value(
+        &self,
+        _: &cuda::Layer,
+        LinearWeights { weight, bias }: &LinearWeights,
+        [query, value]: [&LoraWeights; 2],
+    ) -> Result<Vec<cuda::Layer>, Error> {
+        let d = weight.nrows() / 3;
+        let part = |rows: Range<usize>, LoraWeights { a, b, scale }: &LoraWeights| {
+            let epilogue = Epilogue::bias(bias.slice(s![rows.clone()]).to_owned());
+            let n = rows.len();
+            let layer = self.linear(weight.slice(s![rows, ..]), &epilogue)?;
+            let adapter = Adapter::on_columns(self, a.view(), b.view(), *scale, 0..d, n)?;
+            Ok::<_, Error>(layer.with_adapter(adapter)?)
+        };
+        Ok(vec![part(0..2 * d, query)?, part(2 * d..3 * d, value)?])
     }
 
     fn layer_norm(&self, weights: &NormWeights) -> Result<LayerNorm, Error> {

@@ -90,8 +90,8 @@ impl<B: Backend> Layer<B> {
         })
     }
 
-    /// The same layer with these adapters in place of its own. Weights are shared, except those of q, k and v
-    /// if LoRA is on q and v only: these are laid out again.
+    /// The same layer with these adapters in place of its own. Weights are shared, except on a device those
+    /// of q, k and v if LoRA is on q and v only: these are laid out again.
     ///
     /// # Errors
     ///
@@ -126,27 +126,13 @@ impl<B: Backend> Layer<B> {
                 set_lora::<B>(&mut layer.down, d, down)?;
             }
             AdapterWeights::Lora { targets: LoraTargets::QueryValue { query, value }, .. } => {
-                let mut parts = self.split_qkv()?;
-                let [first, .., last] = &mut parts[..] else { unreachable!("two or three parts") };
-                set_lora::<B>(first, d, query)?;
-                set_lora::<B>(last, d, value)?;
-                layer.qkv_parts = parts;
+                for lora in [query, value] {
+                    expect_lora(d, lora)?;
+                }
+                layer.qkv_parts = backend.query_value(&layer.qkv, &self.qkv_weights, [query, value])?;
             }
         }
         Ok(layer)
-    }
-
-    /// The QKV product in parts, without adapters.
-    fn split_qkv(&self) -> Result<Vec<B::Linear>, Error> {
-        let LinearWeights { weight, bias } = &*self.qkv_weights;
-        let mut first = 0;
-        let parts = B::QKV_PARTS.iter().map(|thirds| {
-            let rows = first..first + thirds * self.config.d;
-            first = rows.end;
-            let epilogue = Epilogue::bias(bias.slice(s![rows.clone()]).to_owned());
-            self.backend.linear(weight.slice(s![rows, ..]), &epilogue)
-        });
-        parts.collect()
     }
 
     /// `x: [M, d]` → `y: [M, d]`, where the M rows are whole sequences of `seq_len` tokens, one after
@@ -334,6 +320,10 @@ fn layer_norm<B: Backend>(backend: &B, d: usize, weights: &NormWeights) -> Resul
 
 /// An adapter that adds to the first `columns` of a product.
 fn set_lora<B: Backend>(product: &mut B::Linear, columns: usize, lora: &LoraWeights) -> Result<(), Error> {
-    expect_shape("B of a LoRA", &[columns, lora.a.nrows()], lora.b.shape())?;
+    expect_lora(columns, lora)?;
     B::set_adapter(product, Some(lora))
+}
+
+fn expect_lora(columns: usize, lora: &LoraWeights) -> Result<(), Error> {
+    expect_shape("B of a LoRA", &[columns, lora.a.nrows()], lora.b.shape())
 }

@@ -319,10 +319,11 @@ unsafe fn scores<K: Micro>(
         // SAFETY: a tile of keys that exist, and its rows of the scores.
         unsafe {
             let x = scratch.keys.as_ptr::<f32>().add((first_key + first) * head_dim);
-            let segment = Segment { x, w: scratch.queries.as_ptr(), steps: head_dim, ahead: Ahead::NOTHING };
             let partial = scratch.scores.as_mut_ptr::<f32>().add(first * vectors * K::LANES);
-            // All rows that the tile was packed with; what is beyond the last key is not read.
-            let rows = (seq_len - first_key - first).min(K::MR);
+            let x_rows = (seq_len - first_key - first).min(K::MR);
+            let rows = x_rows.min(keys - first);
+            let (w, ahead) = (scratch.queries.as_ptr(), Ahead::NOTHING);
+            let segment = Segment { x, x_rows, w, steps: head_dim, ahead };
             K::run(rows, vectors, &sums::<K>(segment, Init::Zero, partial));
         }
     }
@@ -347,7 +348,8 @@ unsafe fn weighted_values<K: Micro>(
         unsafe {
             let rows = (head_dim - first).min(K::MR);
             let x = scratch.values.as_ptr::<f32>().add(first * seq_len + first_key * rows);
-            let segment = Segment { x, w: scratch.weights.as_ptr(), steps: keys, ahead: Ahead::NOTHING };
+            let (w, ahead) = (scratch.weights.as_ptr(), Ahead::NOTHING);
+            let segment = Segment { x, x_rows: rows, w, steps: keys, ahead };
             let partial = scratch.out.as_mut_ptr::<f32>().add(first * vectors * K::LANES);
             K::run(rows, vectors, &sums::<K>(segment, init, partial));
         }

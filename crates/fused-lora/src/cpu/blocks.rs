@@ -100,11 +100,6 @@ impl KBlocks {
         Self { k, size, count: k.div_ceil(size) }
     }
 
-    /// The whole of k, as the end of another sum.
-    pub(crate) fn rest(k: usize) -> KBlock {
-        KBlock { range: 0..k, first: false, last: true }
-    }
-
     /// Steps of the longest.
     pub(crate) fn longest<M: MicroKernel>(&self) -> usize {
         steps::<M>(self.size.min(self.k))

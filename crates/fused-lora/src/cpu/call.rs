@@ -2,13 +2,15 @@ use half::f16;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{
-    adapter::Packed,
+    adapter::Adapter,
     buffer::Buffer,
     executor::Executor,
     kernel::{Finishing, Input, levels::Level},
-    operands::{Lora, Product},
+    loras::Loras,
+    operands::Product,
     panels::Panels,
     product::run_unfused,
+    segments::Segments,
     simd::{Simd, dispatch},
     view::{Rows, RowsMut},
     workspace::Workspace,
@@ -17,8 +19,8 @@ use crate::{
     element::Element,
     epilogue::{Activation, Residual},
     error::{Error, Operand},
-    problem::Strategy,
-    shape::check_fits,
+    problem::{DType, Strategy},
+    shape::{check_fit, check_fits, require},
 };
 
 /// A call of a [`Layer`](super::Layer) with x and options. [`run`](Self::run) computes y.
@@ -28,8 +30,9 @@ pub struct Call<'a, T: Element = f16> {
     /// What all of the layer is packed for, required of this machine.
     pub(super) simd: Simd,
     pub(super) weight: &'a Panels,
-    /// Fits the weight; of a rank above 0.
-    pub(super) adapter: Option<&'a Packed>,
+    /// The layer's own, which fits the weight.
+    pub(super) adapter: Option<&'a Adapter<T>>,
+    pub(super) segments: Option<&'a Segments<T>>,
     /// As long as the weight has rows, padded to whole vectors.
     pub(super) bias: Option<&'a Buffer>,
     pub(super) activation: Option<Activation>,
@@ -40,6 +43,12 @@ pub struct Call<'a, T: Element = f16> {
 }
 
 impl<'a, T: Element> Call<'a, T> {
+    /// Uses the adapters that `segments` assign to the rows of x in place of the layer's own, still in one
+    /// pass; its cost follows the ranks that are present.
+    pub fn segments(self, segments: &'a Segments<T>) -> Self {
+        Self { segments: Some(segments), ..self }
+    }
+
     /// Adds `residual: [M, N]` in the same pass.
     pub fn residual(self, residual: Residual<ArrayView2<'a, T>>) -> Self {
         Self { residual, ..self }
@@ -66,14 +75,22 @@ impl<'a, T: Element> Call<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`] and [`Error::ColumnStride`]; y is then unchanged. [`Error::Executor`] if the executor
+    /// [`Error::Shape`], [`Error::ColumnStride`] and [`Error::SimdMismatch`]; y is then unchanged. [`Error::Executor`] if the executor
     /// breaks its contract; y then holds anything.
     pub fn run(self, mut y: ArrayViewMut2<'_, T>, workspace: &mut Workspace) -> Result<(), Error> {
+        let weight = [self.weight.rows(), self.weight.k()];
+        if let Some(segments) = self.segments {
+            check_fit(weight, segments.features())?;
+            require(Operand::X, "rows", segments.m(), self.x.nrows())?;
+            if segments.simd() != self.simd {
+                return Err(Error::SimdMismatch { layer: self.simd, adapter: segments.simd() });
+            }
+        }
         let shape = |view: &ArrayView2<'_, T>| view.dim().into();
         let residuals = self.residual.matrices();
         let added = residuals.into_iter().flatten().map(|residual| (Operand::Residual, shape(residual)));
         let outputs = [(Operand::Y, y.dim().into())].into_iter().chain(added);
-        check_fits([self.weight.rows(), self.weight.k()], (Operand::X, shape(&self.x)), outputs)?;
+        check_fits(weight, (Operand::X, shape(&self.x)), outputs)?;
 
         let output = RowsMut::new(Operand::Y, &mut y)?;
         let input = |residual: Option<&ArrayView2<'_, T>>| {
@@ -89,9 +106,20 @@ impl<'a, T: Element> Call<'a, T> {
         if self.x.nrows() == 0 {
             return Ok(());
         }
-        match self.adapter.filter(|adapter| adapter.dtype() != T::DTYPE) {
-            None => dispatch!(self.simd, T, T => compute(&self, &operands, workspace)),
-            Some(_) => dispatch!(self.simd, T, f32 => compute(&self, &operands, workspace)),
+        let (loras, dtype) = self.adapters();
+        if dtype == T::DTYPE {
+            dispatch!(self.simd, T, T => compute(&self, loras, &operands, workspace))
+        } else {
+            dispatch!(self.simd, T, f32 => compute(&self, loras, &operands, workspace))
+        }
+    }
+
+    /// The call's adapters, and the type of A and B.
+    fn adapters(&self) -> (&'a Loras, DType) {
+        match (self.strategy, self.segments, self.adapter) {
+            (Strategy::Base, ..) | (_, None, None) => (Loras::NONE, T::DTYPE),
+            (_, Some(segments), _) => (segments.loras(), segments.dtype()),
+            (_, None, Some(adapter)) => (adapter.loras(), adapter.dtype()),
         }
     }
 }
@@ -103,26 +131,25 @@ struct Operands<T> {
     finishing: Finishing<T>,
 }
 
-/// L is the call's level, for its adapter.
+/// L is the call's level, for its adapters.
 fn compute<L: Level<In: Element>>(
     call: &Call<'_, L::In>,
+    loras: &Loras,
     operands: &Operands<L::In>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
     let Operands { x, y, finishing } = *operands;
-    let (weight, bias) = (call.weight, call.bias);
-    let base = Product::<L> { x, weight, lora: None, y, scale: 1.0, bias, addend: Input::NONE, finishing };
-    // SAFETY: `Operands` says that shapes fit and y is nobody else's; those of A, B and the bias were checked
-    // against W when they were set; a residual is y itself or shares nothing with it; layer and adapter are
-    // packed for the call's level, which was required of this machine when they were made.
+    let (weight, bias, addend) = (call.weight, call.bias, Input::NONE);
+    let product = Product::<L> { x, weight, loras, base: true, y, scale: 1.0, bias, addend, finishing };
+    // SAFETY: `Operands` says that shapes fit and y is nobody else's; those of adapters and the bias were
+    // checked against W when they were set, those of segments by `run`; a residual is y itself or shares
+    // nothing with it; layer and adapters are packed for the call's level, which was required of this machine
+    // when they were made.
     unsafe {
-        match (call.strategy, call.adapter) {
-            (Strategy::Base, _) | (_, None) => base.run(call.executor, workspace),
-            (Strategy::Fused, Some(adapter)) => {
-                let lora = Lora { a: &adapter.a, b: &adapter.b, scale: adapter.scale };
-                Product { lora: Some(lora), ..base }.run(call.executor, workspace)
-            }
-            (Strategy::Unfused, Some(adapter)) => run_unfused(&base, adapter, call.executor, workspace),
+        if call.strategy == Strategy::Unfused && !loras.is_empty() {
+            run_unfused(&product, call.executor, workspace)
+        } else {
+            product.run(call.executor, workspace)
         }
     }
 }

@@ -183,7 +183,8 @@ impl<T: Element> Layer<T> {
         Call {
             simd: self.simd,
             weight: &self.weight,
-            adapter: self.adapter.as_ref().filter(|adapter| adapter.rank() > 0).map(Adapter::packed),
+            adapter: self.adapter.as_ref(),
+            segments: None,
             bias: self.bias.as_deref(),
             activation: self.activation,
             x,

@@ -7,8 +7,9 @@ use super::{
         Finishing, Input,
         levels::{Kernels, OutOf},
     },
+    loras::Loras,
     panels::{Bytes, Panels},
-    sweep::Target,
+    sweep::{Columns, Target},
     view::{Rows, RowsMut},
 };
 
@@ -17,7 +18,10 @@ use super::{
 pub(crate) struct Product<'a, P: Kernels> {
     pub(crate) x: Rows<P::In>,
     pub(crate) weight: &'a Panels,
-    pub(crate) lora: Option<Lora<'a>>,
+    /// Packed for P, and fitting x and W.
+    pub(crate) loras: &'a Loras,
+    /// Without it, only adapters are added to the addend.
+    pub(crate) base: bool,
     /// `[x.rows, weight.rows]`
     pub(crate) y: RowsMut<OutOf<P>>,
     pub(crate) scale: f32,
@@ -28,28 +32,28 @@ pub(crate) struct Product<'a, P: Kernels> {
     pub(crate) finishing: Finishing<OutOf<P>>,
 }
 
-/// `h = round( scale · x Aᵀ )` and `B`.
-#[derive(Clone, Copy)]
-pub(crate) struct Lora<'a> {
-    pub(crate) a: &'a Panels,
-    pub(crate) b: &'a Panels,
-    pub(crate) scale: f32,
-}
-
 impl<'a, P: Kernels> Product<'a, P> {
-    /// A and B, if there is an adapter.
-    pub(crate) fn adapter(&self) -> Option<[&'a Panels; 2]> {
-        self.lora.map(|lora| [lora.a, lora.b])
+    /// W in the K block of a sweep of x; none where there is nothing to do for W.
+    pub(crate) fn of_w(&self, k: &KBlock) -> Option<KBlock> {
+        match (self.base, k.last) {
+            (true, _) => Some(k.clone()),
+            (false, true) => Some(KBlock { range: 0..0, first: true, last: true }),
+            (false, false) => None,
+        }
     }
 
-    /// Panel `p` of W in this K block, and of B if it goes with it, to be fetched.
-    pub(crate) fn panel_bytes(&self, p: usize, k: &KBlock) -> [Option<Bytes>; 2] {
-        let b = self.lora.filter(|_| k.last).and_then(|lora| lora.b.bytes(p, 0..lora.b.steps()));
-        [self.weight.bytes(p, steps_of::<P::Main>(k)), b]
+    /// Panel `p` of W in this K block, to be fetched.
+    pub(crate) fn panel_bytes(&self, p: usize, k: &KBlock) -> Option<Bytes> {
+        self.weight.bytes(p, steps_of::<P::Main>(k))
+    }
+
+    /// W, and y from that row on.
+    pub(crate) fn columns(&self, row: usize) -> Columns<'a, OutOf<P>> {
+        Columns { panels: self.weight, to: self.target().at(row, 0) }
     }
 
     /// All of y.
-    pub(crate) fn target(&self) -> Target<OutOf<P>> {
+    fn target(&self) -> Target<OutOf<P>> {
         Target {
             y: self.y,
             scale: self.scale,

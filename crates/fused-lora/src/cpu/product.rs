@@ -20,16 +20,17 @@
 //! adds the expand to sums in memory: the same numbers, since f32 sums go through memory as they are.
 
 use super::{
-    adapter::Packed,
     blocks::{KBlocks, Rows as RowShare, steps_of},
     executor::{Executor, Serial},
+    hidden::Hidden,
     kernel::{
         Finishing, Input, MicroKernel,
         levels::{Alone, Kernels, OutOf},
     },
+    loras::{Lora, Loras, Packed},
     operands::Product,
     parallel::{Failed, share},
-    sweep::{Expand, HBlock, Sweep, pack_rows, sums_len},
+    sweep::{Sweep, pack_rows, sums_len},
     together::Together,
     view::{Rows, RowsMut},
     workspace::{Slot, Workspace},
@@ -82,7 +83,8 @@ impl<P: Kernels> Product<'_, P> {
                 rows.apart.longest(),
                 k_blocks.longest::<P::Main>(),
             ]);
-            HBlock::<P>::reserve(&mut slot.block, rows.apart.longest(), self.adapter());
+            // For any block; no other is longer than the first.
+            Hidden::<P>::reserve(&mut slot.block, self.loras, 0..rows.apart.longest());
         }
         let together =
             Together::new(self, rows.together, k_blocks, rows.apart.count, threads, &mut workspace.shared);
@@ -111,7 +113,7 @@ impl<P: Kernels> Product<'_, P> {
     /// The f32 sums that a slot needs room for.
     fn sums(&self, rows: &RowShare, k_blocks: &KBlocks) -> Sums {
         let (apart, together) = (rows.apart.longest(), rows.together.longest());
-        let [w, a] = [self.weight.count(), self.lora.map_or(0, |lora| lora.a.count())];
+        let [w, a] = [self.weight.count(), self.loras.most.panels];
         // All of them between K blocks; else those of a panel on their way to a store, or to an expand that
         // is late.
         let panels = |of: usize| if k_blocks.count > 1 { of } else { 1 };
@@ -144,44 +146,50 @@ impl<P: Kernels> Product<'_, P> {
     ) {
         let range = rows.apart.range(block);
         let x = slot.block.x.as_mut_ptr::<<P::Main as MicroKernel>::X>();
-        let h = HBlock::<P>::reserve(&mut slot.block, range.len(), self.adapter());
+        let h = Hidden::<P>::reserve(&mut slot.block, self.loras, range.clone());
         let one_panel = sums_len::<P::Main>(range.len());
         let h_sums = slot.partial.as_mut_ptr::<f32>();
         let [y_sums, guest_sums] = [sums.h, sums.y].map(|before| h_sums.wrapping_add(before));
         let guests = together.share_of(block);
+        let y = self.columns(range.start);
         for k in k_blocks.iter() {
             let only = k.first && k.last;
             let at = |sums: *mut f32, p: usize| if only { sums } else { sums.wrapping_add(p * one_panel) };
             let steps = steps_of::<P::Main>(&k);
-            let first_of_w = self.weight.bytes(0, steps.clone());
-            let first = self.lora.map_or(first_of_w, |lora| lora.a.bytes(0, steps.clone()));
+            let of_w = self.of_w(&k);
+            let next = of_w.as_ref().and_then(|of_w| self.panel_bytes(0, of_w));
+            let mut of_a = h
+                .adapters()
+                .iter()
+                .flat_map(|lora| (0..lora.packed.a.count()).map(move |p| (lora, p)))
+                .peekable();
+            let bytes = |of_a: Option<&(&Lora, usize)>| {
+                of_a.and_then(|(lora, p)| lora.packed.a.bytes(*p, steps.clone())).or(next)
+            };
             // SAFETY: rows and k lie inside x, and the slot was reserved for that many rows and steps.
-            unsafe { pack_rows::<P::Main, P::In>(self.x, range.clone(), k.range.clone(), x, first) };
-            let expand = self.lora.map(|lora| {
-                let to = h.target(lora.a, lora.scale);
-                let (k, rows) = (k.clone(), range.len());
-                let last = k.last;
-                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
-                // SAFETY: h and its sums were reserved for these rows and A's panels, and are this slot's
-                // own.
-                unsafe {
-                    for p in 0..lora.a.count() {
-                        let next = lora.a.bytes(p + 1, steps.clone());
-                        sweep.run(p, at(h_sums, p), [next.or(first_of_w), None]);
-                    }
-                    if last {
-                        h.pack(0..rows, lora.b);
-                    }
-                }
-                Expand { h: h.packed.cast_const(), b: lora.b }
-            });
-            let to = self.target().below(range.start);
-            let sweep =
-                Sweep::<P::Main> { rows: range.len(), x, k: k.clone(), panels: self.weight, expand, to };
+            unsafe {
+                pack_rows::<P::Main, P::In>(self.x, range.clone(), k.range.clone(), x, bytes(of_a.peek()));
+            };
+            while let Some((lora, p)) = of_a.next() {
+                let (sums, next) = (at(h_sums, lora.before.panels + p), bytes(of_a.peek()));
+                // SAFETY: h and its sums were reserved for these rows and the panels of every A, and are this slot's own.
+                unsafe { h.shrink(lora, p, (x, k.clone()), sums, next) };
+            }
+            if k.last {
+                // SAFETY: all of it was made.
+                unsafe { h.pack() };
+            }
             for p in 0..self.weight.count() {
                 // SAFETY: y has these rows, and only this ticket writes them; the sums are this slot's own.
                 unsafe {
-                    sweep.run(p, at(y_sums, p), self.panel_bytes(p + 1, &k));
+                    if let Some(of_w) = &of_w {
+                        let next = self.panel_bytes(p + 1, of_w);
+                        let sweep = Sweep::<P::Main> { tiles: h.tiles(), x, k: of_w.clone(), columns: y };
+                        sweep.run(p, 0..range.len(), at(y_sums, p), next, |t| h.ending(p, t, p + 1));
+                        if k.last {
+                            h.finish(y, p, p + 1, at(y_sums, p), false);
+                        }
+                    }
                     if guests.contains(&p) {
                         together.guest(p, &k, guest_sums, p - guests.start, failed);
                     }
@@ -198,27 +206,23 @@ struct Sums {
     total: usize,
 }
 
-/// The same as three separate products, as PEFT runs them. Activation and residuals belong to the last one.
+/// The same product by product, as PEFT runs them: base, shrink, expand. Activation and residuals belong to
+/// the last one. Adapters of some rows or columns are the base product and one more pass for all of them.
 ///
 /// # Safety
 ///
-/// As [`Product::run`], and the adapter's A and B fit x and y.
+/// As [`Product::run`].
 ///
 /// # Errors
 ///
 /// As [`Product::run`].
 pub(crate) unsafe fn run_unfused<P: Kernels>(
     product: &Product<'_, P>,
-    adapter: &Packed,
     executor: &dyn Executor,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
     let (m, n) = (product.x.rows, product.weight.rows());
-    let (a_rows, b_columns) = (adapter.a.rows(), adapter.b.k());
-    let [mut h, mut split, mut base] =
-        [&mut workspace.h, &mut workspace.split_h, &mut workspace.base].map(std::mem::take);
-    h.reserve::<P::H>(&[m, a_rows]);
-    let h_ptr = h.as_mut_ptr::<P::H>();
+    let mut base = std::mem::take(&mut workspace.base);
     // The base's y lies in y, unless that still holds a residual.
     let y_is_residual =
         product.finishing.residuals.iter().any(|residual| residual.ptr == product.y.ptr.cast_const());
@@ -228,31 +232,53 @@ pub(crate) unsafe fn run_unfused<P: Kernels>(
     } else {
         product.y
     };
-    let Product { x, weight, scale, bias, addend, finishing, .. } = *product;
-    // SAFETY: the caller's contract; h has m rows of A's rows, the base's y is y or has its shape, and both
-    // are this call's own.
+    let addend = Input { ptr: base_y.ptr.cast_const(), ld: base_y.ld };
+    // SAFETY: the caller's contract; the base's y is y or has its shape, and is this call's own.
     let outcome = unsafe {
-        let base = Product::<P> {
-            x,
-            weight,
-            lora: None,
-            y: base_y,
-            scale,
-            bias,
-            addend,
-            finishing: Finishing::NONE,
-        };
-        let shrink = Product::<Alone<P::In, P::Shrink>> {
-            x,
-            weight: &adapter.a,
-            lora: None,
-            y: RowsMut { ptr: h_ptr, ld: a_rows as isize },
-            scale: adapter.scale,
-            bias: None,
-            addend: Input::NONE,
-            finishing: Finishing::NONE,
-        };
-        let mut expand = |workspace: &mut Workspace| {
+        let alone = Product { loras: Loras::NONE, y: base_y, finishing: Finishing::NONE, ..*product };
+        alone.run(executor, workspace).and_then(|()| match product.loras.only(product.weight) {
+            Some(adapter) => shrink_and_expand(product, adapter, addend, executor, workspace),
+            None => Product { base: false, bias: None, addend, ..*product }.run(executor, workspace),
+        })
+    };
+    workspace.base = base;
+    outcome
+}
+
+/// `h = round( s · x Aᵀ )` and `y = round( activation(addend + h Bᵀ) + residuals )`.
+///
+/// # Safety
+///
+/// As [`Product::run`], for an adapter of all rows and columns; the addend has y's shape, or is y.
+///
+/// # Errors
+///
+/// As [`Product::run`].
+unsafe fn shrink_and_expand<P: Kernels>(
+    product: &Product<'_, P>,
+    adapter: &Packed,
+    addend: Input<OutOf<P>>,
+    executor: &dyn Executor,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    let (m, a_rows, b_columns) = (product.x.rows, adapter.a.rows(), adapter.b.k());
+    let [mut h, mut split] = [&mut workspace.h, &mut workspace.split_h].map(std::mem::take);
+    h.reserve::<P::H>(&[m, a_rows]);
+    let h_ptr = h.as_mut_ptr::<P::H>();
+    let shrink = Product::<Alone<P::In, P::Shrink>> {
+        x: product.x,
+        weight: &adapter.a,
+        loras: Loras::NONE,
+        base: true,
+        y: RowsMut { ptr: h_ptr, ld: a_rows as isize },
+        scale: adapter.scale,
+        bias: None,
+        addend: Input::NONE,
+        finishing: Finishing::NONE,
+    };
+    // SAFETY: the caller's contract; h has m rows of A's rows, and is this call's own.
+    let outcome = unsafe {
+        shrink.run(executor, workspace).and_then(|()| {
             let ptr = if P::SPLIT {
                 split.reserve::<P::Wide>(&[m, b_columns]);
                 P::split_h(m, b_columns / 3, h_ptr, split.as_mut_ptr());
@@ -263,20 +289,18 @@ pub(crate) unsafe fn run_unfused<P: Kernels>(
             let expand = Product::<Alone<P::Wide, P::Expand>> {
                 x: Rows { ptr, ld: b_columns as isize, rows: m, columns: b_columns },
                 weight: &adapter.b,
-                lora: None,
+                loras: Loras::NONE,
+                base: true,
                 y: product.y,
-                scale,
+                scale: product.scale,
                 bias: None,
-                addend: Input { ptr: base_y.ptr, ld: base_y.ld },
-                finishing,
+                addend,
+                finishing: product.finishing,
             };
             expand.run(executor, workspace)
-        };
-        base.run(executor, workspace)
-            .and_then(|()| shrink.run(executor, workspace))
-            .and_then(|()| expand(workspace))
+        })
     };
-    (workspace.h, workspace.split_h, workspace.base) = (h, split, base);
+    (workspace.h, workspace.split_h) = (h, split);
     outcome
 }
 
@@ -292,7 +316,6 @@ mod tests {
             Adapter, Simd,
             executor::Rayon,
             kernel::{levels::Level, portable::Portable},
-            operands::Lora,
         },
         error::Operand,
         reference::{self, Inputs, LoraView},
@@ -340,25 +363,24 @@ mod tests {
         type Kernels = Portable<f16, f16>;
         let weight = Kernels::pack_weight(w);
         let mut y = Array2::from_elem((x.nrows(), w.nrows()), f16::NAN);
-        let packed = adapter.packed();
-        let base = Product::<Kernels> {
+        let product = Product::<Kernels> {
             x: Rows::new(Operand::X, &x).unwrap(),
             weight: &weight,
-            lora: None,
+            loras: adapter.loras(),
+            base: true,
             y: RowsMut::new(Operand::Y, &mut y.view_mut()).unwrap(),
             scale: 1.0,
             bias: None,
             addend: Input::NONE,
             finishing: Finishing::NONE,
         };
-        let fused = Product { lora: Some(Lora { a: &packed.a, b: &packed.b, scale: packed.scale }), ..base };
         let workspace = &mut Workspace::new();
         // SAFETY: y has x's rows and w's; all is packed for Portable, which every CPU has; y lives to the
         // end.
         unsafe {
             match strategy {
-                Strategy::Unfused => run_unfused(&base, packed, &Rayon, workspace).unwrap(),
-                _ => fused.run_on(&Rayon, threads, workspace).unwrap(),
+                Strategy::Unfused => run_unfused(&product, &Rayon, workspace).unwrap(),
+                _ => product.run_on(&Rayon, threads, workspace).unwrap(),
             }
         }
         y

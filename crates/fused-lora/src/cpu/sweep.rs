@@ -3,27 +3,65 @@
 use std::ops::Range;
 
 use super::{
-    blocks::{KBlock, KBlocks},
+    blocks::KBlock,
     kernel::{
-        Ahead, Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Tile, Vector,
-        levels::Kernels, store::Store,
+        Ahead, Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Storage, Tile, Vector,
+        store::Store,
     },
     panels::{Bytes, Panels, steps},
     view::{Rows, RowsMut},
-    workspace::Block,
 };
+
+/// Rows of a block and how they are cut: tiles of the same height, but for the last one.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    rows: usize,
+    height: usize,
+}
+
+impl Tiles {
+    /// No more tiles than the kernel needs: a tile of few rows loads as much of W as one of many.
+    pub(crate) fn new<M: MicroKernel>(rows: usize) -> Self {
+        Self { rows, height: rows.div_ceil(rows.div_ceil(M::MR).max(1)).max(1) }
+    }
+
+    pub(crate) fn count(self) -> usize {
+        self.rows.div_ceil(self.height)
+    }
+
+    pub(crate) fn range(self, tile: usize) -> Range<usize> {
+        tile * self.height..((tile + 1) * self.height).min(self.rows)
+    }
+
+    /// The tiles that have rows of these.
+    pub(crate) fn of(self, rows: &Range<usize>) -> Range<usize> {
+        rows.start / self.height..rows.end.div_ceil(self.height)
+    }
+}
+
+/// The part that tile `t` fetches of what tiles `of` fetch all of, as many bytes with each step.
+pub(crate) fn ahead(bytes: Option<Bytes>, of: &Range<usize>, t: usize, steps: usize) -> Ahead {
+    bytes.map_or(Ahead::NOTHING, |Bytes { from, len }| {
+        let stride = len.div_ceil(of.len() * steps.max(1));
+        Ahead { from: from.wrapping_add((t - of.start) * steps * stride), stride }
+    })
+}
 
 /// A packed block of rows, the K block that it holds, and where its sums go.
 pub(crate) struct Sweep<'a, M: MicroKernel> {
-    pub(crate) rows: usize,
+    pub(crate) tiles: Tiles,
     /// `[tile][step][rows of the tile]`
     pub(crate) x: *const M::X,
     pub(crate) k: KBlock,
+    pub(crate) columns: Columns<'a, M::Out>,
+}
+
+/// The panels of a weight, and where their sums go.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a, T> {
     pub(crate) panels: &'a Panels,
-    /// Counts in the last K block only.
-    pub(crate) expand: Option<Expand<'a, M::X>>,
     /// From the block's first row on.
-    pub(crate) to: Target<M::Out>,
+    pub(crate) to: Target<T>,
 }
 
 /// Where a sweep writes, from its first row and the weight's first row on.
@@ -56,111 +94,131 @@ impl<T> Target<T> {
         Self { y, scale, bias: std::ptr::null(), addend: Input::NONE, finishing: Finishing::NONE }
     }
 
-    /// The same, `row` rows further down.
-    pub(crate) fn below(self, row: usize) -> Self {
-        let ptr = self.y.ptr.wrapping_offset(row as isize * self.y.ld);
+    /// The same, `row` rows further down and `column` columns to the right.
+    pub(crate) fn at(self, row: usize, column: usize) -> Self {
+        let ptr = self.y.ptr.wrapping_offset(row as isize * self.y.ld).wrapping_add(column);
         Self {
             y: RowsMut { ptr, ..self.y },
-            addend: self.addend.at(row, 0),
-            finishing: self.finishing.at(row, 0),
+            bias: if self.bias.is_null() { self.bias } else { self.bias.wrapping_add(column) },
+            addend: self.addend.at(row, column),
+            finishing: self.finishing.at(row, column),
             ..self
         }
     }
 }
 
 impl<T> Finishing<T> {
-    /// The same, for the tile that begins there.
+    /// The same, from there on.
     fn at(self, row: usize, column: usize) -> Self {
         Self { residuals: self.residuals.map(|residual| residual.at(row, column)), ..self }
     }
 }
 
-/// The end of the last K block's loop: h, packed, and B.
-pub(crate) struct Expand<'a, X> {
-    /// `[tile][step][rows of the tile]`
-    pub(crate) h: *const X,
-    pub(crate) b: &'a Panels,
+/// How a tile's last K block ends.
+pub(crate) enum Ending<X, B> {
+    /// In y, with this run of h and B before.
+    Output(Segment<X, B>),
+    /// In f32 sums, to which more is added.
+    Sums,
 }
-
-impl<X> Clone for Expand<'_, X> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<X> Copy for Expand<'_, X> {}
 
 impl<M: MicroKernel> Sweep<'_, M> {
-    /// Takes the block through panel `p`, and fetches what is needed `next` meanwhile: a panel, and B's that
-    /// goes with it.
+    /// Takes these rows of the block through panel `p`, and fetches panel `next` meanwhile. `end` says how
+    /// each tile ends in the last K block.
     ///
     /// # Safety
     ///
-    /// - Packed x and h hold the block's rows; `panels` and B have the same rows, and units of M's.
+    /// - Packed x holds the block's rows; `panels` has units of M's.
     /// - `to.y` has these rows and as many columns as `panels` has rows, so do addend and residuals, and
     ///   `to.bias` likewise or null.
-    /// - `partial` has room for the f32 sums of the block's tiles, and nobody else touches it from the first
-    ///   K block to the last.
-    /// - Nobody else touches the panel's columns in `to.y` meanwhile.
-    pub(crate) unsafe fn run(&self, p: usize, partial: *mut f32, next: [Option<Bytes>; 2]) {
+    /// - `sums` has room for the f32 sums of the block's tiles, and nobody else touches those of these rows
+    ///   from the first K block to the last.
+    /// - Nobody else touches the panel's columns of these rows in `to.y` meanwhile.
+    /// - A run that `end` returns has the rows of its tile, and as many vectors as the panel.
+    pub(crate) unsafe fn run(
+        &self,
+        p: usize,
+        rows: Range<usize>,
+        sums: *mut f32,
+        next: Option<Bytes>,
+        end: impl Fn(usize) -> Ending<M::X, M::B>,
+    ) {
         let KBlock { range, first, last } = &self.k;
-        let to = &self.to;
-        let expand = self.expand.filter(|_| *last).map(|Expand { h, b }| (h, b.at::<M::B>(p, 0), b.steps()));
-        let (column, vectors) = (self.panels.first_column(p), self.panels.vectors(p));
-        let (w, base_steps) = (self.panels.at::<M::W>(p, range.start / M::DEPTH), steps::<M>(range.len()));
-        let store_by_kernel = to.finishing.is_none();
-        let height = tile_height::<M>(self.rows);
-        let tiles = self.rows.div_ceil(height);
-        // Each tile fetches its part, as many bytes with each step.
-        let part = |bytes: Option<Bytes>, t: usize, steps: usize| {
-            bytes.map_or(Ahead::NOTHING, |Bytes { from, len }| {
-                let stride = len.div_ceil(tiles * steps.max(1));
-                Ahead { from: from.wrapping_add(t * steps * stride), stride }
-            })
+        let Columns { panels, to } = &self.columns;
+        let (w, steps) = (panels.at::<M::W>(p, range.start / M::DEPTH), steps::<M>(range.len()));
+        let width = panels.vectors(p) * M::LANES * size_of::<M::W>();
+        let init = match (first, to.addend.is_none()) {
+            (true, true) => Init::Zero,
+            (true, false) => Init::Addend,
+            (false, _) => Init::Partial,
         };
-        // Of a panel that nothing has fetched, the first tile fetches what it is about to load itself.
-        let ahead = |t: usize| match next[0] {
-            Some(_) if tiles > 1 => part(next[0], t, base_steps),
-            _ if t > 0 => Ahead::NOTHING,
-            _ => Ahead {
-                from: w.cast::<u8>().wrapping_add(STREAM),
-                stride: vectors * M::LANES * size_of::<M::W>(),
+        let tiles = self.tiles.of(&rows);
+        for t in tiles.clone() {
+            let tile = self.tiles.range(t);
+            let own = tile.start.max(rows.start)..tile.end.min(rows.end);
+            // Of a panel that nothing has fetched, the first tile fetches what it is about to load itself.
+            let ahead = match next {
+                Some(_) if tiles.len() > 1 => ahead(next, &tiles, t, steps),
+                _ if t > tiles.start => Ahead::NOTHING,
+                _ => Ahead { from: w.cast::<u8>().wrapping_add(STREAM), stride: width },
+            };
+            let ending = if *last { end(t) } else { Ending::Sums };
+            // SAFETY: the caller's contract; tile t of the packed block lies inside it, and the units of some
+            // of its rows are adjacent in each granule of K.
+            unsafe {
+                let x = self.x.add(tile.start * steps + (own.start - tile.start) * granule_steps::<M>());
+                let base = Segment { x, x_rows: tile.len(), w, steps, ahead };
+                let sums =
+                    sums.wrapping_add(t * tile_len::<M>() + (own.start - tile.start) * M::NV * M::LANES);
+                self.columns.tile::<M>(p, own, base, init, ending, sums);
+            }
+        }
+    }
+}
+
+impl<T: Storage> Columns<'_, T> {
+    /// One tile, or some rows of it: `base` and what `ending` has, from `init` on.
+    ///
+    /// # Safety
+    ///
+    /// As [`Sweep::run`], for these rows; `sums` are theirs.
+    pub(crate) unsafe fn tile<M: MicroKernel<Out = T>>(
+        &self,
+        p: usize,
+        rows: Range<usize>,
+        base: Segment<M::X, M::W>,
+        init: Init,
+        ending: Ending<M::X, M::B>,
+        sums: *mut f32,
+    ) {
+        let vectors = self.panels.vectors(p);
+        let to = self.to.at(rows.start, self.panels.first_column(p));
+        let (expand, is_output) = match ending {
+            Ending::Output(segment) => (segment, true),
+            Ending::Sums => (Segment::EMPTY, false),
+        };
+        let store_by_kernel = to.finishing.is_none();
+        let tile = Tile {
+            base,
+            expand,
+            init,
+            addend: to.addend,
+            finish: if is_output && store_by_kernel { Finish::Output } else { Finish::Partial },
+            partial: sums,
+            output: Output {
+                y: to.y.ptr,
+                ld: to.y.ld,
+                columns: self.panels.columns(p),
+                scale: to.scale,
+                bias: to.bias,
             },
         };
-        for (t, row) in (0..self.rows).step_by(height).enumerate() {
-            // SAFETY: the caller's contract; tile t of either packed block lies inside it.
-            unsafe {
-                let tile = Tile {
-                    base: Segment { x: self.x.add(row * base_steps), w, steps: base_steps, ahead: ahead(t) },
-                    expand: expand.map_or(Segment::EMPTY, |(h, w, steps)| Segment {
-                        x: h.add(row * steps),
-                        w,
-                        steps,
-                        ahead: part(next[1], t, steps),
-                    }),
-                    init: match (first, to.addend.is_none()) {
-                        (true, true) => Init::Zero,
-                        (true, false) => Init::Addend,
-                        (false, _) => Init::Partial,
-                    },
-                    addend: to.addend.at(row, column),
-                    finish: if *last && store_by_kernel { Finish::Output } else { Finish::Partial },
-                    partial: partial.wrapping_add(t * tile_len::<M>()),
-                    output: Output {
-                        y: to.y.ptr.offset(row as isize * to.y.ld).add(column),
-                        ld: to.y.ld,
-                        columns: self.panels.columns(p),
-                        scale: to.scale,
-                        bias: if to.bias.is_null() { to.bias } else { to.bias.add(column) },
-                    },
-                };
-                let rows = (self.rows - row).min(height);
-                M::run(rows, vectors, &tile);
-                if *last && !store_by_kernel {
-                    let finishing = &to.finishing.at(row, column);
-                    let (sums, output) = (tile.partial.cast_const(), &tile.output);
-                    M::vectorize(Store { rows, vectors, sums, output, finishing });
-                }
+        // SAFETY: the caller's contract.
+        unsafe {
+            M::run(rows.len(), vectors, &tile);
+            if is_output && !store_by_kernel {
+                let (sums, output, finishing) = (sums.cast_const(), &tile.output, &to.finishing);
+                M::vectorize(Store { rows: rows.len(), vectors, sums, output, finishing });
             }
         }
     }
@@ -169,10 +227,9 @@ impl<M: MicroKernel> Sweep<'_, M> {
 /// Bytes between what is loaded and what is prefetched where W comes from memory at its full rate.
 const STREAM: usize = 4096;
 
-/// Rows of a block's tiles: as many tiles as it needs, equally high but for the last one. A tile of few rows
-/// loads as much of W as one of many.
-pub(crate) fn tile_height<M: MicroKernel>(rows: usize) -> usize {
-    rows.div_ceil(rows.div_ceil(M::MR).max(1))
+/// Steps that lie beside each other in packed x, row by row.
+const fn granule_steps<M: MicroKernel>() -> usize {
+    M::K_GRANULE / M::DEPTH
 }
 
 /// Elements of a tile's f32 sums.
@@ -200,17 +257,17 @@ pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
 ) {
     debug_assert!(rows.end <= x.rows && k.end <= x.columns);
     let steps = steps::<M>(k.len());
-    let height = tile_height::<M>(rows.len());
-    let part = next.map_or(0, |next| next.len.div_ceil(rows.len().div_ceil(height)));
-    for (t, row) in rows.clone().step_by(height).enumerate() {
+    let tiles = Tiles::new::<M>(rows.len());
+    let part = next.map_or(0, |next| next.len.div_ceil(tiles.count()));
+    for t in 0..tiles.count() {
+        let tile = tiles.range(t);
         // SAFETY: the caller's contract; the level's instructions were found when the layer was made.
         unsafe {
             for line in (t * part..(t + 1) * part).step_by(LINE) {
                 M::Vector::prefetch(next.map_or(std::ptr::null(), |next| next.from.wrapping_add(line)));
             }
-            let from = x.ptr.offset(row as isize * x.ld).add(k.start);
-            let to = packed.add((row - rows.start) * steps);
-            M::pack(from, x.ld, (rows.end - row).min(height), k.len(), to);
+            let from = x.ptr.offset((rows.start + tile.start) as isize * x.ld).add(k.start);
+            M::pack(from, x.ld, tile.len(), k.len(), packed.add(tile.start * steps));
         }
     }
 }
@@ -218,65 +275,11 @@ pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
-/// h of a block of rows, from the shrink's output to what the expand reads.
-pub(crate) struct HBlock<P: Kernels> {
-    /// As the shrink rounds it: `[row][rows of A]`.
-    pub(crate) h: *mut P::H,
-    /// In parts, if the adapter is: `[row][columns of B]`.
-    pub(crate) split: *mut P::Wide,
-    /// `[tile][step][rows of the tile]`
-    pub(crate) packed: *mut <P::Main as MicroKernel>::X,
-}
-
-impl<P: Kernels> HBlock<P> {
-    /// In this memory, with room for so many rows of the h of A and B; none is asked for where there is no
-    /// adapter.
-    pub(crate) fn reserve(block: &mut Block, rows: usize, adapter: Option<[&Panels; 2]>) -> Self {
-        let [h, split, packed] = [&mut block.h, &mut block.split_h, &mut block.packed_h];
-        if let Some([a, b]) = adapter {
-            h.reserve::<P::H>(&[rows, a.rows()]);
-            if P::SPLIT {
-                split.reserve::<P::Wide>(&[rows, b.k()]);
-            }
-            packed.reserve::<<P::Main as MicroKernel>::X>(&[rows, b.steps()]);
-        }
-        Self { h: h.as_mut_ptr(), split: split.as_mut_ptr(), packed: packed.as_mut_ptr() }
+/// Fetches as much of it as a sweep that loads it does not fetch itself in time.
+pub(crate) fn fetch<M: MicroKernel>(bytes: Option<Bytes>) {
+    let Some(Bytes { from, len }) = bytes else { return };
+    for line in (0..len.min(STREAM)).step_by(LINE) {
+        // SAFETY: a hint, for any address.
+        unsafe { M::Vector::prefetch(from.wrapping_add(line)) };
     }
-
-    /// Packs a block of h, these rows, for the expand.
-    ///
-    /// # Safety
-    ///
-    /// All three have room for so many rows, h has been written, and nobody else touches them.
-    pub(crate) unsafe fn pack(&self, rows: Range<usize>, b: &Panels) {
-        let columns = b.k();
-        // SAFETY: the caller's contract.
-        unsafe {
-            let ptr = if P::SPLIT {
-                let rank = columns / 3;
-                let to = self.split.add(rows.start * columns);
-                P::split_h(rows.len(), rank, self.h.add(rows.start * 2 * rank), to);
-                self.split.cast_const()
-            } else {
-                self.h.cast_const().cast()
-            };
-            let h = Rows { ptr, ld: columns as isize, rows: rows.end, columns };
-            let to = self.packed.add(rows.start * b.steps());
-            pack_rows::<P::Main, P::Wide>(h, rows, 0..columns, to, None);
-        }
-    }
-
-    /// Where the shrink writes.
-    pub(crate) fn target(&self, a: &Panels, scale: f32) -> Target<P::H> {
-        Target::plain(RowsMut { ptr: self.h, ld: a.rows() as isize }, scale)
-    }
-}
-
-/// All of K of h, for an expand by itself.
-pub(crate) fn expand_alone<'a, P: Kernels>(
-    rows: usize,
-    expand: Expand<'a, <P::Main as MicroKernel>::X>,
-    to: Target<<P::Main as MicroKernel>::Out>,
-) -> Sweep<'a, P::Expand> {
-    Sweep { rows, x: expand.h, k: KBlocks::rest(expand.b.k()), panels: expand.b, expand: None, to }
 }

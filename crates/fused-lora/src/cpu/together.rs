@@ -4,14 +4,13 @@ use std::ops::Range;
 
 use super::{
     blocks::{KBlock, KBlocks, RowBlocks},
-    kernel::{
-        MicroKernel,
-        levels::{Kernels, OutOf},
-    },
+    hidden::Hidden,
+    kernel::{MicroKernel, levels::Kernels},
+    loras::Lora,
     operands::Product,
     panels::steps,
     parallel::{Failed, Gate, Shared},
-    sweep::{Expand, HBlock, Sweep, Target, expand_alone, pack_rows, sums_len, tile_height},
+    sweep::{Ending, Sweep, Tiles, fetch, pack_rows, sums_len},
     workspace::Block,
 };
 
@@ -24,7 +23,7 @@ pub(crate) struct Together<'a, P: Kernels> {
     hosts: usize,
     threads: usize,
     x: Shared<<P::Main as MicroKernel>::X>,
-    h: HBlock<P>,
+    h: Hidden<'a, P>,
     packed: Gate,
     shrunk: Gate,
 }
@@ -44,7 +43,7 @@ impl<'a, P: Kernels> Together<'a, P> {
     ) -> Self {
         let count = rows.all().len();
         memory.x.reserve::<<P::Main as MicroKernel>::X>(&[count, steps::<P::Main>(product.x.columns)]);
-        let h = HBlock::reserve(memory, count, product.adapter());
+        let h = Hidden::reserve(memory, product.loras, rows.all());
         let mut together = Self {
             product,
             rows,
@@ -70,9 +69,9 @@ impl<'a, P: Kernels> Together<'a, P> {
         self.rows.longest().div_ceil(P::Main::MR)
     }
 
-    /// Tickets that shrink: one for each panel of A.
+    /// Tickets that shrink: one for each panel of an A.
     pub(crate) fn shrinking(&self) -> usize {
-        self.product.lora.filter(|_| self.rows.count > 0).map_or(0, |lora| lora.a.count())
+        self.h.adapters().iter().map(|lora| lora.packed.a.count()).sum()
     }
 
     /// Tickets of panels of W, where there are no other rows.
@@ -101,9 +100,10 @@ impl<'a, P: Kernels> Together<'a, P> {
     pub(crate) unsafe fn pack(&self, ticket: usize) {
         let (tile, k) = (ticket / self.k_blocks.count, self.k_blocks.block(ticket % self.k_blocks.count));
         let (block, tile) = (self.rows.range(tile / self.tiles()), tile % self.tiles());
-        let height = tile_height::<P::Main>(block.len());
-        let rows = block.start + tile * height..(block.start + (tile + 1) * height).min(block.end);
-        if !rows.is_empty() {
+        let tiles = Tiles::new::<P::Main>(block.len());
+        if tile < tiles.count() {
+            let rows = tiles.range(tile);
+            let rows = block.start + rows.start..block.start + rows.end;
             let to = self.at(&k, rows.start - self.rows.all().start);
             // SAFETY: rows and k lie inside x; no two tickets write the same tile of the same K block.
             unsafe { pack_rows::<P::Main, P::In>(self.product.x, rows, k.range, to, None) };
@@ -113,26 +113,43 @@ impl<'a, P: Kernels> Together<'a, P> {
 
     /// # Safety
     ///
-    /// As [`Product::run`]; each panel once, `partial` has room for the rows' sums in a panel.
-    pub(crate) unsafe fn shrink(&self, panel: usize, partial: *mut f32, failed: &Failed) {
-        let Some(lora) = self.product.lora.filter(|_| self.packed.wait(failed)) else { return };
-        for block in 0..self.rows.count {
-            let (first, rows) = self.block(block);
+    /// As [`Product::run`]; each ticket once, `partial` has room for the rows' sums in a panel.
+    pub(crate) unsafe fn shrink(&self, ticket: usize, partial: *mut f32, failed: &Failed) {
+        if !self.packed.wait(failed) {
+            return;
+        }
+        let (lora, panel) = self.panel_of_a(ticket).expect("a ticket for each panel");
+        // Panels are short, and each lies somewhere else: of the next one the beginning, of B the first panel.
+        let next = self.panel_of_a(ticket + self.threads);
+        fetch::<P::Shrink>(next.and_then(|(lora, p)| lora.packed.a.bytes(p, 0..lora.packed.a.steps())));
+        fetch::<P::Expand>(lora.packed.bytes(lora.packed.first_panel));
+        for (first, h) in (0..self.rows.count).map(|block| self.block(block)) {
+            if lora.within(h.rows()).is_empty() {
+                continue;
+            }
             for k in self.k_blocks.iter() {
-                let to = self.h.target(lora.a, lora.scale).below(first);
                 let x = self.at(&k, first).cast_const();
-                let sweep = Sweep::<P::Shrink> { rows, x, k, panels: lora.a, expand: None, to };
                 // SAFETY: x is packed; h was reserved for all rows, and this panel's columns are this
                 // ticket's.
-                unsafe { sweep.run(panel, partial, [None; 2]) };
+                unsafe { h.shrink(lora, panel, (x, k), partial, None) };
             }
         }
         self.shrunk.pass(|| {
-            for (first, rows) in (0..self.rows.count).map(|block| self.block(block)) {
+            for (_, h) in (0..self.rows.count).map(|block| self.block(block)) {
                 // SAFETY: all of h has been written before the last ticket passes.
-                unsafe { self.h.pack(first..first + rows, lora.b) };
+                unsafe { h.pack() };
             }
         });
+    }
+
+    /// The panel of an A that a ticket shrinks by.
+    fn panel_of_a(&self, ticket: usize) -> Option<(&'a Lora, usize)> {
+        let mut before = 0;
+        self.h.adapters().iter().find_map(|lora| {
+            let panel = ticket - before;
+            before += lora.packed.a.count();
+            (ticket < before).then_some((lora, panel))
+        })
     }
 
     /// A ticket of one panel and one block of rows, neighbours of a panel following each other.
@@ -146,21 +163,18 @@ impl<'a, P: Kernels> Together<'a, P> {
             return;
         }
         // Of h that is not ready: the base product now, the expand later.
-        let late = self.product.lora.is_some() && !self.shrunk.is_open();
+        let late = !self.shrunk.is_open();
+        // Threads take panels in turn, more or less.
+        let next = panel + self.threads;
         for k in self.k_blocks.iter() {
-            let last = k.last && !late;
             // SAFETY: the caller's contract; these rows of this panel's columns are this ticket's own.
-            unsafe {
-                // Threads take panels in turn, more or less.
-                let next = self.product.panel_bytes(panel + self.threads, &k);
-                self.sweep(block, KBlock { last, ..k }).run(panel, partial, next);
-            }
+            unsafe { self.sweep(block, &k, [panel, next], partial, late) };
         }
         if late && self.shrunk.wait(failed) {
-            let (first, rows) = self.block(block);
-            let expand = self.expand(first).expect("what is late is an adapter");
+            let (_, h) = self.block(block);
+            let y = self.product.columns(h.rows().start);
             // SAFETY: as above; h is ready, and `partial` holds the base product's sums.
-            unsafe { expand_alone::<P>(rows, expand, self.target(block)).run(panel, partial, [None; 2]) };
+            unsafe { h.finish(y, panel, next, partial, true) };
         }
     }
 
@@ -183,33 +197,34 @@ impl<'a, P: Kernels> Together<'a, P> {
         }
         for block in 0..self.rows.count {
             // SAFETY: the caller's contract. The host fetches panels for both.
-            unsafe { self.sweep(block, k.clone()).run(p, partial, [None; 2]) };
-            partial = partial.wrapping_add(sums_len::<P::Main>(self.block(block).1));
+            unsafe { self.sweep(block, k, [p, usize::MAX], partial, false) };
+            partial = partial.wrapping_add(sums_len::<P::Main>(self.rows.range(block).len()));
         }
     }
 
-    /// The first row of a block, of these rows, and how many it has.
-    fn block(&self, block: usize) -> (usize, usize) {
+    /// The first row of a block, of these rows, and its h.
+    fn block(&self, block: usize) -> (usize, Hidden<'a, P>) {
         let range = self.rows.range(block);
-        (range.start - self.rows.all().start, range.len())
+        (range.start - self.rows.all().start, self.h.block(range))
     }
 
-    fn sweep(&self, block: usize, k: KBlock) -> Sweep<'_, P::Main> {
-        let (first, rows) = self.block(block);
-        let x = self.at(&k, first).cast_const();
-        let expand = if k.last { self.expand(first) } else { None };
-        Sweep { rows, x, k, panels: self.product.weight, expand, to: self.target(block) }
-    }
-
-    fn target(&self, block: usize) -> Target<OutOf<P>> {
-        self.product.target().below(self.rows.range(block).start)
-    }
-
-    /// From the tile on that starts at `row`.
-    fn expand(&self, row: usize) -> Option<Expand<'_, <P::Main as MicroKernel>::X>> {
-        self.product.lora.map(|lora| Expand {
-            h: self.h.packed.wrapping_add(row * lora.b.steps()).cast_const(),
-            b: lora.b,
-        })
+    /// A block through panel `p` and K block `k`; where h is late, no further than to sums.
+    ///
+    /// # Safety
+    ///
+    /// As [`panel`](Self::panel); unless h is late, it is ready in the last K block.
+    unsafe fn sweep(&self, block: usize, k: &KBlock, [p, next]: [usize; 2], sums: *mut f32, late: bool) {
+        let (first, h) = self.block(block);
+        let Some(of_w) = self.product.of_w(k) else { return };
+        let (x, columns) = (self.at(k, first).cast_const(), self.product.columns(h.rows().start));
+        let (rows, bytes) = (h.rows().len(), self.product.panel_bytes(next, &of_w));
+        let sweep = Sweep::<P::Main> { tiles: h.tiles(), x, k: of_w, columns };
+        // SAFETY: the caller's contract.
+        unsafe {
+            sweep.run(p, 0..rows, sums, bytes, |t| if late { Ending::Sums } else { h.ending(p, t, next) });
+            if k.last && !late {
+                h.finish(columns, p, next, sums, false);
+            }
+        }
     }
 }

@@ -4,12 +4,8 @@ use fused_lora_kernels::params;
 use half::f16;
 use ndarray::ArrayView2;
 
-use super::{
-    device::Device,
-    error::Error,
-    weights::{Slabs, TableEntry},
-};
-use crate::plan::adapters::Adapters;
+use super::{device::Device, error::Error, weights::Slabs};
+use crate::{TableEntry, plan::adapters::Adapters};
 
 /// A low-rank adapter on a device, for all rows of a call. Clones share the device memory.
 #[derive(Clone, Debug)]
@@ -50,7 +46,7 @@ impl Adapter {
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and [`Error::Columns`] if `columns` is empty or reaches beyond y.
+    /// As [`new`](Self::new), and [`Columns`](crate::Error::Columns) if `columns` is empty or reaches beyond y.
     pub fn on_columns(
         device: &Device,
         a: ArrayView2<'_, f16>,
@@ -62,7 +58,7 @@ impl Adapter {
         let in_features = a.ncols();
         let made = Slabs::new(device, in_features, out_features, &[TableEntry { a, b, scale, columns }]);
         let (slabs, table) = made.map_err(|error| match error {
-            Error::Entry { source, .. } => source.into(),
+            Error::Problem(crate::Error::Entry { source, .. }) => (*source).into(),
             error => error,
         })?;
         let inner = Inner { slabs, entry: table[0], in_features, out_features };

@@ -70,33 +70,12 @@ pub enum Error {
         /// The device that it is on.
         found: u32,
     },
-    /// Shapes that do not fit, or a scale that is not finite.
+    /// Shapes, columns or segments that do not fit, or a scale that is not finite.
     #[error(transparent)]
     Problem(#[from] crate::Error),
-    /// Shapes that do not fit, or a scale that is not finite, in one entry of an adapter table.
-    #[error("entry {index} of the adapter table: {source}")]
-    Entry {
-        /// The entry's index.
-        index: usize,
-        /// What is wrong with the entry.
-        source: crate::Error,
-    },
     /// Sizes or addresses that the kernels cannot handle, or no kernel for the call.
     #[error(transparent)]
     Plan(#[from] plan::Error),
-    /// An entry's column range is empty or reaches beyond y.
-    #[error(
-        "adapter {index} adds to columns {} to {} of {out_features}",
-        columns.0, columns.1
-    )]
-    Columns {
-        /// The entry's index.
-        index: usize,
-        /// First column and the one after the last.
-        columns: (usize, usize),
-        /// N
-        out_features: usize,
-    },
     /// Rows of an output would overlap.
     #[error("the rows of an output have {columns} elements and are {stride} apart")]
     RowsOverlap {

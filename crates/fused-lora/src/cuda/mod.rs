@@ -114,6 +114,7 @@ pub use crate::plan::{
     Gpu, KERNELS, Kernel, Launch, Operation, Plan, Properties, SM90_KERNELS, Target, workspace_size,
 };
 
+pub use crate::TableEntry;
 pub use adapter::Adapter;
 pub use attention::CausalAttention;
 pub use buffer::Buffer;
@@ -129,5 +130,4 @@ pub use matrix::{Matrix, MatrixMut};
 pub use segments::Segments;
 pub use stream::Stream;
 pub use table::AdapterTable;
-pub use weights::TableEntry;
 pub use workspace::Workspace;

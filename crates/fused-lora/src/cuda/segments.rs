@@ -3,7 +3,10 @@ use std::{ops::Range, sync::Arc};
 use fused_lora_kernels::{Global, params::Lora};
 
 use super::{error::Error, memory::Memory, table::AdapterTable};
-use crate::plan::{adapters::Adapters, assignment::Assignment};
+use crate::{
+    plan::{adapters::Adapters, assignment::Assignment},
+    shape::check_segments,
+};
 
 /// Which rows of a batch use which adapter of a table, stored on the device, for any number of calls with the
 /// same number of rows. Clones share the device memory.
@@ -27,15 +30,17 @@ impl Segments {
     ///
     /// # Errors
     ///
-    /// [`Error::Plan`] for a range that is not in order or not within `m`, and for an adapter that the table
-    /// has not; [`Error::OutOfMemory`], [`Error::Driver`].
+    /// [`SegmentRows`](crate::Error::SegmentRows) for a range that is not in order or not within `m`,
+    /// [`SegmentAdapter`](crate::Error::SegmentAdapter) for an adapter that the table has not;
+    /// [`Error::OutOfMemory`], [`Error::Plan`], [`Error::Driver`].
     pub fn new(
         table: &AdapterTable,
         m: usize,
         rows: &[(Range<usize>, Option<usize>)],
     ) -> Result<Self, Error> {
         let ranks: Vec<u32> = table.entries().iter().map(|entry| entry.rank).collect();
-        let assignment = Assignment::new(m, rows, &ranks)?;
+        let segments = check_segments(m, rows, ranks.len(), |index| (index < ranks.len()).then_some(index))?;
+        let assignment = Assignment::new(m, &segments, &ranks)?;
         let mut memory = Memory::allocate(table.device(), assignment.bytes)?;
         memory.write(0, &assignment.segments)?;
         for tiles in assignment.tables() {

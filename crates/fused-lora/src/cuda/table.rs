@@ -2,13 +2,8 @@ use std::sync::Arc;
 
 use fused_lora_kernels::{Global, params};
 
-use super::{
-    device::Device,
-    error::Error,
-    memory::Memory,
-    weights::{Slabs, TableEntry},
-};
-use crate::{error::Operand, shape::require_nonzero};
+use super::{device::Device, error::Error, memory::Memory, weights::Slabs};
+use crate::{TableEntry, error::Operand, shape::require_nonzero};
 
 /// Several adapters of one layer on a device, each with its own rank, scale and columns, for batches that mix
 /// them. Clones share the device memory.
@@ -33,9 +28,8 @@ impl AdapterTable {
     ///
     /// # Errors
     ///
-    /// [`Error::Entry`] for shapes that do not fit and scales that are not finite, [`Error::Columns`] for a
-    /// column range that is empty or reaches beyond y, [`Error::OutOfMemory`], [`Error::Plan`],
-    /// [`Error::Driver`].
+    /// [`Entry`](crate::Error::Entry) for shapes that do not fit, scales that are not finite, and a column
+    /// range that is empty or reaches beyond y; [`Error::OutOfMemory`], [`Error::Plan`], [`Error::Driver`].
     pub fn new(
         device: &Device,
         in_features: usize,

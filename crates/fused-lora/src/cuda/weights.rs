@@ -1,14 +1,13 @@
 //! W, A and B on a device as the kernels want them: without gaps, with zeros from the last column or row to
 //! the next granule.
 
-use std::ops::Range;
-
 use fused_lora_kernels::{Global, params};
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 
 use super::{device::Device, error::Error, memory::Memory};
 use crate::{
+    TableEntry,
     error::Operand,
     plan::sizes::{count, pitch, rank16},
     shape::{self, require_nonzero},
@@ -35,19 +34,6 @@ impl Weight {
         let memory = Memory::from_slice(device, elements(&padded(w, rows, pitch)))?;
         Ok(Self { memory, rows: rows_count, columns: columns_count, pitch: count("the pitch of W", pitch)? })
     }
-}
-
-/// One adapter of an [`AdapterTable`](super::AdapterTable).
-#[derive(Clone, Debug)]
-pub struct TableEntry<'a> {
-    /// `[r, K]`; r may be zero.
-    pub a: ArrayView2<'a, f16>,
-    /// `[columns, r]`
-    pub b: ArrayView2<'a, f16>,
-    /// s: the scale.
-    pub scale: f32,
-    /// The columns of y that it adds to: all of them, or those of one projection in a fused QKV.
-    pub columns: Range<usize>,
 }
 
 /// A `[R_total, K]` and B `[N, R_total]` on the device, of one adapter or of several.
@@ -117,12 +103,10 @@ fn lay_out(
     let mut table = Vec::with_capacity(entries.len());
     let mut offset = 0usize;
     for (index, TableEntry { a, b, scale, columns }) in entries.iter().enumerate() {
-        let of_entry = |source| Error::Entry { index, source };
-        shape::check_adapter(a, b, *scale).map_err(of_entry)?;
-        if columns.is_empty() || columns.end > out_features {
-            return Err(Error::Columns { index, columns: (columns.start, columns.end), out_features });
-        }
-        shape::check_fit([columns.len(), in_features], [b.nrows(), a.ncols()]).map_err(of_entry)?;
+        let checked = shape::check_adapter(a, b, *scale)
+            .and_then(|()| shape::check_columns(columns, out_features))
+            .and_then(|()| shape::check_fit([columns.len(), in_features], [b.nrows(), a.ncols()]));
+        checked.map_err(|source| crate::Error::Entry { index, source: Box::new(source) })?;
         let rank = count("r", a.nrows())?;
         table.push(params::Adapter {
             offset: count("the ranks of all adapters", offset)?,
@@ -152,6 +136,8 @@ fn elements(matrix: &Array2<f16>) -> &[f16] {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
     use ndarray::array;
 
@@ -192,27 +178,21 @@ mod tests {
         let (a, b) = (Array2::zeros((4, 24)), Array2::zeros((10, 4)));
         let good = entry(&a, &b, 1.0, 0..10);
         let refused = |entry| lay_out(24, 48, &[good.clone(), entry]).unwrap_err();
+        let problem = |source| Error::from(crate::Error::Entry { index: 1, source: Box::new(source) });
         #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
         for columns in [10..10, 39..49, 12..2] {
-            let expected =
-                Error::Columns { index: 1, columns: (columns.start, columns.end), out_features: 48 };
-            assert_eq!(refused(entry(&a, &b, 1.0, columns)), expected);
+            let expected = crate::Error::Columns { columns: (columns.start, columns.end), out_features: 48 };
+            assert_eq!(refused(entry(&a, &b, 1.0, columns)), problem(expected));
         }
-        let shape = |operand, axis, expected, found| Error::Entry {
-            index: 1,
-            source: crate::Error::Shape { operand, axis, expected, found },
-        };
+        let shape =
+            |operand, axis, expected, found| problem(crate::Error::Shape { operand, axis, expected, found });
         assert_eq!(refused(entry(&a, &b, 1.0, 0..11)), shape(Operand::B, "rows", 11, 10));
         let (a, b) = (Array2::zeros((4, 23)), Array2::zeros((10, 5)));
         assert_eq!(refused(entry(&a, &b, 1.0, 0..10)), shape(Operand::B, "columns", 4, 5));
         let b = Array2::zeros((10, 4));
         assert_eq!(refused(entry(&a, &b, 1.0, 0..10)), shape(Operand::A, "columns", 24, 23));
         let a = Array2::zeros((4, 24));
-        let Error::Entry { index: 1, source: crate::Error::Scale { scale } } =
-            refused(entry(&a, &b, f32::NAN, 0..10))
-        else {
-            panic!("the scale is NaN");
-        };
-        assert!(scale.is_nan());
+        let error = refused(entry(&a, &b, f32::NAN, 0..10)).to_string();
+        assert_eq!(error, "entry 1 of the adapter table: the adapter's scale is NaN: it must be finite");
     }
 }

@@ -56,15 +56,11 @@ pub(crate) struct TileTable {
 }
 
 impl Assignment {
-    /// The assignment of `m` rows to adapters; `ranks` are the ranks of the adapters.
-    pub(crate) fn new(
-        m: usize,
-        rows: &[(Range<usize>, Option<usize>)],
-        ranks: &[u32],
-    ) -> Result<Self, Error> {
+    /// The assignment of rows to adapters: ranges of `m` rows, in order and without overlap, and the index of
+    /// each one's adapter, whose ranks are `ranks`.
+    pub(crate) fn new(m: usize, rows: &[(Range<usize>, usize)], ranks: &[u32]) -> Result<Self, Error> {
         let m_count = count("M", m)?;
-        let segments = check(m, rows, ranks)?;
-        // `check` has seen that there is one.
+        let segments = kept(rows, ranks);
         let rank16_of = |segment: &Segment| rank16(ranks[segment.adapter as usize]);
         let mut bytes = size_of_val(&*segments);
         let mut tiles = Vec::new();
@@ -109,25 +105,15 @@ fn shapes() -> Vec<(u32, u32)> {
     shapes
 }
 
-/// Checks the ranges, and keeps those with something to add.
-fn check(m: usize, rows: &[(Range<usize>, Option<usize>)], ranks: &[u32]) -> Result<Vec<Segment>, Error> {
-    let mut segments = Vec::with_capacity(rows.len());
-    let mut end = 0;
-    for (index, (rows, adapter)) in rows.iter().enumerate() {
-        if rows.start < end || rows.end < rows.start || rows.end > m {
-            return Err(Error::SegmentRows { index, rows: (rows.start, rows.end), allowed: (end, m) });
-        }
-        end = rows.end;
-        let Some(adapter) = *adapter else { continue };
-        let none = Error::SegmentAdapter { index, adapter, count: ranks.len() };
-        let rank = *ranks.get(adapter).ok_or(none)?;
-        if rank > 0 && !rows.is_empty() {
-            // Not above M, and not above the table's length, which were counted.
-            let [first_row, last_row, adapter] = [rows.start, rows.end, adapter].map(|value| value as u32);
-            segments.push(Segment { first_row, last_row, adapter, reserved: 0 });
-        }
-    }
-    Ok(segments)
+/// The segments with something to add.
+fn kept(rows: &[(Range<usize>, usize)], ranks: &[u32]) -> Vec<Segment> {
+    let with_rank = rows.iter().filter(|(rows, adapter)| ranks[*adapter] > 0 && !rows.is_empty());
+    let segment = |(rows, adapter): &(Range<usize>, usize)| {
+        // Not above M, and not above the table's length, which were counted.
+        let [first_row, last_row, adapter] = [rows.start, rows.end, *adapter].map(|value| value as u32);
+        Segment { first_row, last_row, adapter, reserved: 0 }
+    };
+    with_rank.map(segment).collect()
 }
 
 /// The kernels' table of row tiles, with one entry more than there are, and its sums; its place is left open.
@@ -223,11 +209,11 @@ mod tests {
             let mut rows = Vec::new();
             let mut end = 0;
             for &(gap, length, adapter) in &parts {
-                rows.push((end + gap..end + gap + length, Some(adapter).filter(|&a| a != 3)));
+                rows.push((end + gap..end + gap + length, adapter));
                 end += gap + length;
             }
             let m = (end + tail).max(1);
-            let segments = check(m, &rows, &ranks).unwrap();
+            let segments = kept(&rows, &ranks);
             let rank16_of = |segment: &Segment| rank16(ranks[segment.adapter as usize]);
             let sums = row_tiles(&segments, rank16_of, m as u32, block_m, chunk).unwrap();
             let table = &sums.entries;
@@ -269,26 +255,9 @@ mod tests {
     #[test]
     fn only_segments_with_something_to_add_are_kept() {
         let ranks = [0, 10, 250];
-        let rows = [(0..5, Some(1)), (5..9, None), (9..9, Some(2)), (20..30, Some(0)), (30..40, Some(2))];
-        let kept = check(40, &rows, &ranks).unwrap();
+        let rows = [(0..5, 1), (9..9, 2), (20..30, 0), (30..40, 2)];
         let segment = |first_row, last_row, adapter| Segment { first_row, last_row, adapter, reserved: 0 };
-        assert_eq!(kept, [segment(0, 5, 1), segment(30, 40, 2)]);
-    }
-
-    #[test]
-    fn disorder_is_refused_with_its_place() {
-        let check = |rows: &[(Range<usize>, Option<usize>)]| check(40, rows, &[3, 3]);
-        let rows = |index, rows, allowed| Err(Error::SegmentRows { index, rows, allowed });
-        assert_eq!(check(&[(0..5, None), (4..9, Some(0))]), rows(1, (4, 9), (5, 40)));
-        assert_eq!(check(&[(0..41, None)]), rows(0, (0, 41), (0, 40)));
-        assert_eq!(check(&[(50..50, None)]), rows(0, (50, 50), (0, 40)));
-        #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
-        let reversed = 9..4;
-        assert_eq!(check(&[(reversed, None)]), rows(0, (9, 4), (0, 40)));
-        assert_eq!(
-            check(&[(0..5, Some(1)), (5..6, Some(2))]),
-            Err(Error::SegmentAdapter { index: 1, adapter: 2, count: 2 })
-        );
+        assert_eq!(kept(&rows, &ranks), [segment(0, 5, 1), segment(30, 40, 2)]);
     }
 
     #[test]
@@ -302,7 +271,7 @@ mod tests {
 
     #[test]
     fn tables_lie_behind_each_other() {
-        let rows = [(0..5, Some(1)), (60..70, Some(2)), (70..100, None)];
+        let rows = [(0..5, 1), (60..70, 2)];
         let assignment = Assignment::new(200, &rows, &[0, 10, 250]).unwrap();
         assert_eq!(assignment.max_rank16, 256);
         let mut end = 2 * 16;
@@ -319,7 +288,7 @@ mod tests {
         assert_eq!(assignment.bytes, end);
         assert_eq!(assignment.tables().len(), shapes().len());
 
-        let none = Assignment::new(7, &[(0..7, Some(0))], &[0]).unwrap();
+        let none = Assignment::new(7, &[(0..7, 0)], &[0]).unwrap();
         assert_eq!((none.max_rank16, none.segments.len()), (0, 0));
     }
 }

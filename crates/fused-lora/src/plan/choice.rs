@@ -390,7 +390,7 @@ mod tests {
         let [gpu, other] = ["h200", "a100"].map(|name| Gpu::from_data_sheet(name).unwrap());
         let base = Request::uniform(512, 1024, 2048, 100, Strategy::Fused);
         let lora = Lora::default();
-        let assignments = [100, 10].map(|rank| Assignment::new(512, &[(0..512, Some(0))], &[rank]).unwrap());
+        let assignments = [100, 10].map(|rank| Assignment::new(512, &[(0..512, 0)], &[rank]).unwrap());
         let [one, two] = assignments.each_ref().map(|of| Adapters::batch(lora, of));
         let requests = [
             base,

@@ -32,29 +32,6 @@ pub enum Error {
         /// Elements of the buffer.
         len: usize,
     },
-    /// A segment's rows are not rows of x, or come before the end of the segment before it.
-    #[error(
-        "segment {index} has rows {} to {}: they must lie in {} to {}",
-        rows.0, rows.1, allowed.0, allowed.1
-    )]
-    SegmentRows {
-        /// The segment's index.
-        index: usize,
-        /// First row and the one after the last.
-        rows: (usize, usize),
-        /// The allowed range: from the end of the previous segment to M.
-        allowed: (usize, usize),
-    },
-    /// A segment refers to an adapter that is not in the table.
-    #[error("segment {index} names adapter {adapter} of a table of {count}")]
-    SegmentAdapter {
-        /// The segment's index.
-        index: usize,
-        /// The adapter's index.
-        adapter: usize,
-        /// The number of adapters in the table.
-        count: usize,
-    },
     /// A matrix that can only be read 16 bytes at a time is not aligned for it.
     #[error(
         "{what} starts at {address:#x} with rows {stride} elements apart: multiples of 16 bytes and of 8 \

@@ -155,7 +155,7 @@ fn unfused_adds_the_bias_with_the_base_and_all_else_with_the_expand() {
 
 #[test]
 fn a_batch_gets_its_tables_for_the_kernels_own_tile() {
-    let rows = [(0..5, Some(1)), (5..70, Some(0)), (100..130, Some(2))];
+    let rows = [(0..5, 1), (5..70, 0), (100..130, 2)];
     let assignment = Assignment::new(130, &rows, &[0, 10, 250]).unwrap();
     let lora =
         Lora { segments: Global::from_address(0x8000), adapters: Global::from_address(0x9000), ..slabs() };
@@ -184,7 +184,7 @@ fn a_batch_gets_its_tables_for_the_kernels_own_tile() {
 #[test]
 fn h_of_a_row_tiles_segments_lies_side_by_side_on_9_0() {
     // 16 and 112 columns meet in rows 0 to 63.
-    let assignment = Assignment::new(130, &[(0..5, Some(0)), (5..30, Some(1))], &[10, 100]).unwrap();
+    let assignment = Assignment::new(130, &[(0..5, 0), (5..30, 1)], &[10, 100]).unwrap();
     let ldh = |name| operands(Adapters::batch(slabs(), &assignment)).params(kernel(name)).lora.ldh;
     assert_eq!([ldh("fused_64x64"), ldh("shrink_128x128")], [112, 112]);
     assert_eq!(

@@ -1,5 +1,6 @@
 use std::{
     io::{self, IsTerminal, Write},
+    ops::Range,
     path::PathBuf,
 };
 
@@ -14,7 +15,7 @@ use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    device::{self, Choice, Job, Lora, OnDevice},
+    device::{self, Choice, Job, Lora, OnDevice, Segment},
     level::Level,
     output::Output,
 };
@@ -35,9 +36,14 @@ pub(crate) struct Args {
     /// `fan_in_fan_out`) and, if the layer has one, `<MODULE>.bias` [N]
     #[arg(long, value_name = "FILE")]
     base: PathBuf,
-    /// Folder with `adapter_config.json` and `adapter_model.safetensors`
-    #[arg(long, value_name = "DIR")]
-    adapter: PathBuf,
+    /// Folder with `adapter_config.json` and `adapter_model.safetensors`; several times for a batch that mixes
+    /// adapters, which is still one pass over x
+    #[arg(long, value_name = "DIR", required = true)]
+    adapter: Vec<PathBuf>,
+    /// The rows of x that an adapter has, such as `0..8` (8 not included): as often as `--adapter`, in the same
+    /// order. Rows that none has get the base product [default, for one adapter: all rows]
+    #[arg(long, value_name = "FIRST..END", value_parser = rows)]
+    rows: Vec<Range<usize>>,
     /// The module's name in the base model, such as `model.layers.0.self_attn.q_proj`
     #[arg(long)]
     module: String,
@@ -62,6 +68,11 @@ pub(crate) struct Args {
     level: Level,
 }
 
+fn rows(text: &str) -> Result<Range<usize>, String> {
+    let range = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    range.ok_or_else(|| "rows are FIRST..END, such as 0..8".to_owned())
+}
+
 fn strategies() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).try_map(|name| name.parse::<Strategy>())
 }
@@ -71,41 +82,78 @@ fn dtypes() -> impl TypedValueParser<Value = DType> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let adapter_files = [CONFIG_NAME, WEIGHTS_NAME].map(|name| args.adapter.join(name));
-    let inputs = [
-        ("--base", args.base.as_path()),
-        ("--input", &args.input),
-        ("--adapter", &adapter_files[0]),
-        ("--adapter", &adapter_files[1]),
-    ];
+    let of_adapter = |folder: &PathBuf| [CONFIG_NAME, WEIGHTS_NAME].map(|name| folder.join(name));
+    let adapter_files: Vec<_> = args.adapter.iter().flat_map(of_adapter).collect();
+    let mut inputs = vec![("--base", args.base.as_path()), ("--input", &args.input)];
+    inputs.extend(adapter_files.iter().map(|file| ("--adapter", file.as_path())));
     // Before the work, not after it: a wrong output should not cost the time that y takes.
     let output = Output::check(&args.output, &inputs)?;
 
-    let lora_file = LoraFile::open(&args.adapter)?;
+    let (adapters, rows) = (args.adapter.len(), args.rows.len());
+    if rows != adapters && (adapters, rows) != (1, 0) {
+        bail!("{adapters} times --adapter and {rows} times --rows: each adapter needs its rows");
+    }
+    let lora_files =
+        args.adapter.iter().map(|folder| LoraFile::open(folder)).collect::<Result<Vec<_>, _>>()?;
     let base = TensorFile::open(&args.base)?;
     let weight = format!("{}.weight", args.module);
-    // The adapter first: a module that it does not have is not looked for in the base.
-    lora_file.dtypes(&args.module)?;
+    // The adapters first: a module that one does not have is not looked for in the base.
+    for file in &lora_files {
+        file.dtypes(&args.module)?;
+    }
     match args.dtype.map_or_else(|| base.dtype(&weight), Ok)? {
-        DType::Bf16 => apply::<bf16>(args, &lora_file, &base, &output, Lora::unrounded),
-        DType::F32 => apply::<f32>(args, &lora_file, &base, &output, Lora::unrounded),
-        DType::F16 => apply::<f16>(args, &lora_file, &base, &output, Lora::of_f16),
+        DType::Bf16 => apply::<bf16>(args, &lora_files, &base, &output, Lora::unrounded),
+        DType::F32 => apply::<f32>(args, &lora_files, &base, &output, Lora::unrounded),
+        DType::F16 => apply::<f16>(args, &lora_files, &base, &output, Lora::of_f16),
         other => bail!("{other} is not implemented"),
     }
 }
 
+/// The rows of x that each adapter has, in the order of the rows.
+fn segments(args: &Args, m: usize) -> Result<Option<Vec<Segment>>> {
+    if args.rows.is_empty() {
+        return Ok(None);
+    }
+    let mut segments: Vec<_> =
+        args.rows.iter().enumerate().map(|(adapter, rows)| (rows.clone(), Some(adapter))).collect();
+    segments.sort_by_key(|(rows, _)| (rows.start, rows.end));
+    for (rows, _) in &segments {
+        if rows.start >= rows.end || rows.end > m {
+            bail!("--rows {}..{} are no rows of x, which has {m}", rows.start, rows.end);
+        }
+    }
+    for ((one, _), (other, _)) in segments.iter().zip(&segments[1..]) {
+        if other.start < one.end {
+            bail!("--rows {}..{} and {}..{} overlap", one.start, one.end, other.start, other.end);
+        }
+    }
+    Ok(Some(segments))
+}
+
 fn apply<T: OnDevice>(
     args: &Args,
-    lora_file: &LoraFile,
+    lora_files: &[LoraFile],
     base: &TensorFile,
     output: &Output,
     load: impl Fn(&LoraFile, &str) -> Result<Lora<T>, PeftError>,
 ) -> Result<()> {
-    let lora = load(lora_file, &args.module)?;
-    let Base { weight, bias } = Base::read(args, base, lora.sizes(), lora_file.fan_in_fan_out())?;
+    let adapters = lora_files.iter().map(|file| load(file, &args.module)).collect::<Result<Vec<_>, _>>()?;
+    // What the base has to fit.
+    let of = |(lora, file): (&Lora<T>, &LoraFile)| (lora.sizes()[..2].to_vec(), file.fan_in_fan_out());
+    let shapes: Vec<_> = adapters.iter().zip(lora_files).map(of).collect();
+    if let Some(other) = shapes.iter().position(|shape| *shape != shapes[0]) {
+        let [one, other] = [0, other].map(|i| {
+            let ((sizes, transposed), folder) = (&shapes[i], args.adapter[i].display());
+            let way = if *transposed { ", fan_in_fan_out" } else { "" };
+            format!("{folder} (N {}, K {}{way})", sizes[0], sizes[1])
+        });
+        bail!("{one} and {other} are not adapters of the same module");
+    }
+    let Base { weight, bias } = Base::read(args, base, adapters[0].sizes(), lora_files[0].fan_in_fan_out())?;
     let x = input(args, &weight)?;
     let (strategy, level) = (args.strategy, &args.level);
-    let job = Job { x: &x, weight: &weight, bias, lora: &lora, strategy, level };
+    let segments = segments(args, x.nrows())?;
+    let job = Job { x: &x, weight: &weight, bias, adapters: &adapters, segments, strategy, level };
     let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
         let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");
@@ -113,7 +161,8 @@ fn apply<T: OnDevice>(
 
     output.write(&serialise(&outcome.y)?)?;
     if io::stderr().is_terminal() {
-        let ([n, k, rank], m) = (lora.sizes(), x.nrows());
+        let (ranks, m) = (adapters.iter().map(|lora| lora.sizes()[2].to_string()), x.nrows());
+        let ((n, k), rank) = (weight.dim(), ranks.collect::<Vec<_>>().join(", "));
         let (strategy, by, dtype) = (args.strategy, &outcome.by, T::DTYPE);
         let _ = writeln!(
             io::stderr(),
@@ -150,7 +199,7 @@ impl<T: Element> Base<T> {
                 "{}: tensor {weight_name:?} has shape {:?}, but {} adapts one of {expected:?}{hint}",
                 args.base.display(),
                 stored.dim(),
-                args.adapter.display(),
+                args.adapter[0].display(),
             );
         }
         let weight = if fan_in_fan_out { stored.t().as_standard_layout().into_owned() } else { stored };

@@ -14,7 +14,7 @@ mod job;
 pub(crate) use cuda::facts;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::gpu;
-pub(crate) use job::{Job, Lora};
+pub(crate) use job::{Job, Lora, Segment};
 
 /// `--device`
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -26,12 +26,13 @@ use half::bf16;
 use ndarray::ArrayView2;
 
 use super::{
-    Finish, Finishing, Init, Job, MicroKernel, Pack, Storage, TileOf, Vector,
+    Finish, Finishing, Init, Job, MicroKernel, Pack, Run as Kernel, Storage, Tile, TileOf, Vector,
     avx512::{self, Zmm},
-    avx512_bf16::Pair,
+    avx512_bf16::{Pair, Pairs},
     levels::{Kernels, Level},
     split::{self, is_split},
     store::Store,
+    table,
 };
 use crate::cpu::panels::Panels;
 
@@ -102,6 +103,7 @@ impl<Out: Storage> MicroKernel for Tiles<Out> {
             };
             let segments = [tile.base, tile.expand].map(|segment| Run {
                 x: segment.x.addr(),
+                step_x: segment.x_rows * ROW,
                 w: segment.w.addr(),
                 steps: segment.steps * 2 / DEPTH,
                 ahead: segment.ahead.from.addr(),
@@ -166,8 +168,9 @@ struct Config {
 #[repr(C)]
 struct Arguments {
     config: Config,
-    /// Of the segment that runs.
+    /// Of the segment that runs: from step to step.
     step_ahead: usize,
+    step_x: usize,
     /// The expand; its steps are zeroed when it begins.
     second: Run,
     /// Where sums start; null for zero.
@@ -177,7 +180,6 @@ struct Arguments {
     half_x: usize,
     half_sums: usize,
     /// From step to step.
-    step_x: usize,
     step_w: usize,
 }
 
@@ -186,6 +188,8 @@ struct Arguments {
 #[repr(C)]
 struct Run {
     x: usize,
+    /// From step to step of x.
+    step_x: usize,
     w: usize,
     steps: usize,
     /// What is prefetched, and how many bytes further it is in each step.
@@ -201,7 +205,7 @@ struct Run {
 unsafe fn products(
     rows: usize,
     vectors: usize,
-    [Run { x, w, steps, ahead, step_ahead }, second]: [Run; 2],
+    [Run { x, step_x, w, steps, ahead, step_ahead }, second]: [Run; 2],
     from: *const f32,
     to: *mut f32,
 ) {
@@ -218,12 +222,12 @@ unsafe fn products(
     let mut arguments = Arguments {
         config,
         step_ahead,
+        step_x,
         second,
         from,
         to,
         half_x: halves[0] * ROW,
         half_sums: halves[0] * stride,
-        step_x: rows * ROW,
         step_w: TILE * stride,
     };
     /// The loop for one number of tiles: `lower`, there is a second half of the rows; `right`, there is a
@@ -270,6 +274,8 @@ unsafe fn products(
                 "mov {ahead}, [{args} + {SECOND_AHEAD}]",
                 "mov {t}, [{args} + {SECOND_STEP_AHEAD}]",
                 "mov [{args} + {STEP_AHEAD}], {t}",
+                "mov {t}, [{args} + {SECOND_STEP_X}]",
+                "mov [{args} + {STEP_X}], {t}",
                 "mov {steps}, [{args} + {SECOND_STEPS}]",
                 "mov qword ptr [{args} + {SECOND_STEPS}], 0",
                 "test {steps}, {steps}",
@@ -292,6 +298,7 @@ unsafe fn products(
                 t = out(reg) _,
                 ahead = inout(reg) ahead => _,
                 SECOND_X = const offset_of!(Arguments, second.x),
+                SECOND_STEP_X = const offset_of!(Arguments, second.step_x),
                 SECOND_W = const offset_of!(Arguments, second.w),
                 SECOND_STEPS = const offset_of!(Arguments, second.steps),
                 SECOND_AHEAD = const offset_of!(Arguments, second.ahead),
@@ -323,6 +330,54 @@ unsafe fn products(
     }
 }
 
+/// As [`Tiles`], but small products by `vdpbf16ps`: to set up tiles takes as long as 256 of them.
+pub(crate) struct Pieces<Out>(std::marker::PhantomData<Out>);
+
+impl<Out: Storage> Pieces<Out> {
+    const TABLE: [[Kernel<Pair, Pair, Pair, Out>; 2]; 8] = table!(small [Out]; 1 2 3 4 5 6 7 8; [1 2]);
+    /// Rows times steps up to which a product is small.
+    const SMALL: usize = 128;
+}
+
+impl<Out: Storage> MicroKernel for Pieces<Out> {
+    type X = Pair;
+    type W = Pair;
+    type B = Pair;
+    type Out = Out;
+    type Vector = Zmm;
+    const MR: usize = Tiles::<Out>::MR;
+    const NV: usize = Tiles::<Out>::NV;
+    const DEPTH: usize = Tiles::<Out>::DEPTH;
+    const K_GRANULE: usize = Tiles::<Out>::K_GRANULE;
+
+    unsafe fn run(rows: usize, vectors: usize, tile: &TileOf<Self>) {
+        // SAFETY: the caller's contract is the same.
+        unsafe {
+            if rows <= Self::TABLE.len() && rows * (tile.base.steps + tile.expand.steps) <= Self::SMALL {
+                Self::TABLE[rows - 1][vectors - 1](tile);
+            } else {
+                Tiles::run(rows, vectors, tile);
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn vectorize<J: Job<Zmm>>(job: J) -> J::Output {
+        // SAFETY: the caller's contract is the same.
+        unsafe { avx512::vectorize(job) }
+    }
+}
+
+/// # Safety
+///
+/// As [`MicroKernel::run`].
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn small<Out: Storage, const R: usize, const V: usize>(t: &Tile<Pair, Pair, Pair, Out>) {
+    type Steps = Pairs<{ DEPTH / 2 }>;
+    // SAFETY: the caller's contract is the same.
+    unsafe { super::tile::<Steps, Steps, Out, R, V>(t) }
+}
+
 impl<Out: Storage> Pack<bf16> for Tiles<Out> {
     unsafe fn pack(x: *const bf16, ld: isize, rows: usize, k: usize, packed: *mut Pair) {
         let mut to = packed.cast::<bf16>();
@@ -350,6 +405,7 @@ impl<H: Storage> Kernels for Amx<H> {
     type Main = Tiles<bf16>;
     type Shrink = Tiles<H>;
     type Expand = Tiles<bf16>;
+    type Piece = Pieces<bf16>;
     const SPLIT: bool = is_split::<H>();
 
     unsafe fn split_h(rows: usize, rank: usize, h: *const H, to: *mut bf16) {

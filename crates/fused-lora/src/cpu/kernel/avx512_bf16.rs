@@ -39,14 +39,15 @@ impl Unit<bf16> for Pair {
     }
 }
 
-/// Products of pairs.
-pub(crate) struct Pairs;
+/// Products of pairs, so many steps beside each other in packed x.
+pub(crate) struct Pairs<const TOGETHER: usize>;
 
-impl Step for Pairs {
+impl<const TOGETHER: usize> Step for Pairs<TOGETHER> {
     type Vector = Zmm;
     type X = Pair;
     type W = Pair;
     type Wide = __m512i;
+    const TOGETHER: usize = TOGETHER;
 
     #[inline(always)]
     unsafe fn broadcast(x: Pair) -> __m512i {
@@ -140,6 +141,7 @@ impl<H: Storage> Kernels for Avx512Bf16<H> {
     type Main = Dot<bf16>;
     type Shrink = Dot<H>;
     type Expand = Dot<bf16>;
+    type Piece = Self::Expand;
     const SPLIT: bool = is_split::<H>();
 
     unsafe fn split_h(rows: usize, rank: usize, h: *const H, to: *mut bf16) {
@@ -164,5 +166,5 @@ impl<H: Storage> Level for Avx512Bf16<H> {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn run<Out: Storage, const R: usize, const V: usize>(t: &Tile<Pair, Pair, Pair, Out>) {
     // SAFETY: the caller's contract is the same.
-    unsafe { super::tile::<Pairs, Pairs, Out, R, V>(t) }
+    unsafe { super::tile::<Pairs<1>, Pairs<1>, Out, R, V>(t) }
 }

@@ -33,10 +33,10 @@ pub(crate) unsafe fn exp<X: Vector>(t: X) -> X {
     }
 }
 
-/// √(8/π) and 0.044715 times that: `gelu(t) = t · σ(GELU[0] t + GELU[1] t³)`.
-const GELU: [f32; 2] = [1.595_769, 0.071_354_814];
-/// Below it GELU is 10⁻³⁷ or less in magnitude.
-const GELU_MIN: f32 = -10.0;
+/// √(2/π) and 0.044715 times that: `gelu(t) = t · σ(2 (GELU[0] t + GELU[1] t³))`.
+const GELU: [f32; 2] = [0.797_884_6, 0.035_677_407];
+/// Below it GELU is no normal f32 any more.
+const GELU_MIN: f32 = -12.0;
 
 /// [`Activation::GeluTanh`](crate::Activation::GeluTanh). NaN stays NaN; the limits at ±∞ are ∞ and −0.
 ///
@@ -48,7 +48,9 @@ pub(crate) unsafe fn gelu_tanh<X: Vector>(t: X) -> X {
     unsafe {
         let t = X::splat(GELU_MIN).max(t);
         let minus_slope = t.mul(t).mul_add(X::splat(-GELU[1]), X::splat(-GELU[0]));
-        t.div(X::splat(1.0).add(exp(minus_slope.mul(t))))
+        // t / (1 + root²), both sides over 16: so the divisor becomes infinite only where GELU is subnormal.
+        let root = exp(minus_slope.mul(t)).mul(X::splat(0.25));
+        t.mul(X::splat(0.0625)).div(root.mul_add(root, X::splat(0.0625)))
     }
 }
 
@@ -123,9 +125,13 @@ mod tests {
                 let tolerance = expected.abs() * 2f64.powi(if t < -2.0 { -16 } else { -21 });
                 assert!((found - expected).abs() <= tolerance, "{simd} {t}: {found} {expected}");
             }
-            for t in [-10.5, -60000.0, f32::MIN, f32::NEG_INFINITY] {
-                assert!((-1e-35..=0.0).contains(&evaluate(simd, true, t)), "{simd} {t}");
+            for t in (0..=1000).map(|i| -10.0 - i as f32 / 100.0).chain([-60000.0, f32::MIN]) {
+                let (found, expected) = (evaluate(simd, true, t), gelu(f64::from(t)));
+                let subnormal = f64::from(f32::MIN_POSITIVE);
+                let tolerance = expected.abs() * 2f64.powi(-16) + subnormal;
+                assert!((found - expected).abs() <= tolerance, "{simd} {t}: {found} {expected}");
             }
+            assert_eq!(evaluate(simd, true, f32::NEG_INFINITY), 0.0);
             for t in [60000.0, f32::MAX, f32::INFINITY] {
                 assert_eq!(evaluate(simd, true, t), f64::from(t), "{simd}");
             }

@@ -49,6 +49,13 @@ pub(crate) trait Kernels: 'static {
             B = <Self::Main as MicroKernel>::B,
             Out = <Self::Main as MicroKernel>::Out,
         > + Pack<Self::Wide>;
+    /// `h Bᵀ` of some of a tile's rows.
+    type Piece: MicroKernel<
+            X = <Self::Main as MicroKernel>::X,
+            W = <Self::Main as MicroKernel>::B,
+            B = <Self::Main as MicroKernel>::B,
+            Out = <Self::Main as MicroKernel>::Out,
+        >;
     /// A, B and h are in parts: A has 2r rows, B 3r columns.
     const SPLIT: bool;
 
@@ -87,6 +94,7 @@ where
     type Main = M;
     type Shrink = M;
     type Expand = M;
+    type Piece = M;
     const SPLIT: bool = false;
 }
 
@@ -112,6 +120,7 @@ macro_rules! widening {
             type Main = Fma<T, H, T>;
             type Shrink = Fma<H, H, H>;
             type Expand = Fma<H, H, T>;
+            type Piece = Self::Expand;
             const SPLIT: bool = false;
         }
 

@@ -10,8 +10,8 @@
 //!
 //! That body stands once, in [`tile`], over a [`Step`] (what is multiplied: f16, bf16 or f32 panels widened
 //! to f32, or pairs of bf16) and a [`Vector`] of a handful of operations. A SIMD level is a `Vector`, a tile
-//! size and a way to pack x, each in a file of its own. [`amx`] alone has another body: its sums are in
-//! tiles.
+//! size and a way to pack x, each in a file of its own. [`amx`] has another body for all but small products: its sums
+//! are in tiles.
 //!
 //! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which
 //! [`store`] takes through activation and residual into y while it is in the first-level cache. So the body
@@ -48,8 +48,9 @@ use crate::epilogue::Activation;
 /// A run of the K loop: `acc += x[k][0..R] ⊗ w[k][0..V·LANES]` for `steps` steps.
 #[derive(Clone, Copy)]
 pub(crate) struct Segment<X, W> {
-    /// `[k][R]`
+    /// The first R of the rows that were packed together: `[k][x_rows]`.
     pub(crate) x: *const X,
+    pub(crate) x_rows: usize,
     /// `[k][V·LANES]`
     pub(crate) w: *const W,
     /// Of [`MicroKernel::DEPTH`] elements of K each.
@@ -59,7 +60,7 @@ pub(crate) struct Segment<X, W> {
 
 impl<X, W> Segment<X, W> {
     pub(crate) const EMPTY: Self =
-        Self { x: std::ptr::null(), w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
+        Self { x: std::ptr::null(), x_rows: 0, w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
 }
 
 /// What is brought into the second-level cache meanwhile: a part of the panel that comes next. Without it the
@@ -275,6 +276,8 @@ pub(crate) trait Step {
     type W: Plain;
     /// Either of them in a register.
     type Wide: Copy;
+    /// Steps that lie beside each other in packed x, row by row.
+    const TOGETHER: usize = 1;
     /// A unit of x in every lane.
     ///
     /// # Safety
@@ -340,7 +343,7 @@ macro_rules! unroll {
     };
 }
 
-/// The body of every micro-kernel but that of AMX.
+/// The body of every micro-kernel but the main one of AMX.
 ///
 /// # Safety
 ///
@@ -427,7 +430,7 @@ unsafe fn steps<S: Step, const R: usize, const V: usize>(
     // SAFETY: `run`'s contract.
     unsafe {
         for k in 0..segment.steps {
-            let x = segment.x.add(k * R);
+            let x = segment.x.add(k / S::TOGETHER * S::TOGETHER * segment.x_rows + k % S::TOGETHER);
             let w = segment.w.add(k * V * S::Vector::LANES);
             let ahead = segment.ahead.from.wrapping_add(k * segment.ahead.stride);
             unroll!(v < (if R < FULL { V } else { 1 }) => {
@@ -438,7 +441,7 @@ unsafe fn steps<S: Step, const R: usize, const V: usize>(
                 panel[v] = S::load(w.add(v * S::Vector::LANES));
             });
             unroll!(r < R => {
-                let broadcast = S::broadcast(*x.add(r));
+                let broadcast = S::broadcast(*x.add(r * S::TOGETHER));
                 unroll!(v < V => {
                     acc[r][v] = S::multiply_add(broadcast, panel[v], acc[r][v]);
                 });

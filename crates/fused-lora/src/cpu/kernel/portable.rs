@@ -167,6 +167,7 @@ where
     type Main = Fma<T>;
     type Shrink = Fma<H>;
     type Expand = Fma<T>;
+    type Piece = Self::Expand;
     const SPLIT: bool = false;
 }
 

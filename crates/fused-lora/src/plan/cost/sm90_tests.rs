@@ -158,7 +158,7 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
     };
     let none = Error::NoKernel { strategy: Strategy::Fused, operation: Operation::Fused };
     // Three of 112 in 64 rows, and in 256.
-    let rows = [(0..20, Some(0)), (20..40, Some(0)), (50..64, Some(0))];
+    let rows = [(0..20, 0), (20..40, 0), (50..64, 0)];
     let (least, enough) = (workspace_size(256, 100), workspace_size(256, 3 * 112));
     for (workspace, found) in [(least, false), (enough - 1, false), (enough, true)] {
         let launch = chosen(&rows, 256, &[100], workspace, "sm90_fused_64x64");
@@ -176,7 +176,7 @@ fn adapters_that_meet_in_a_row_tile_need_room_together() {
     assert!(chosen(&rows[..2], 256, &[100], 0, "sm90_fused_cooperative_64x64_h16").is_err());
     // 70 segments of one row are 70 steps of the expand, of which a kernel keeps 64; spread over two tiles of
     // 64 rows they are less.
-    let single: Vec<_> = (0..70).map(|row| (row..row + 1, Some(0))).collect();
+    let single: Vec<_> = (0..70).map(|row| (row..row + 1, 0)).collect();
     let room = workspace_size(128, 70 * 16);
     assert_eq!(chosen(&single, 128, &[1], room, "sm90_fused_128x128").unwrap_err(), none);
     assert!(chosen(&single, 128, &[1], room, "sm90_fused_64x64").is_ok());

@@ -296,12 +296,12 @@ fn recomputed_h_is_for_one_small_adapter_in_a_row_tile() {
     };
     let block_m = |rows: &[_], m| recompute(rows, m).map(|kernel| kernel.block_m);
     // One a row tile of 64, two in one of 128.
-    assert_eq!(block_m(&[(0..64, Some(0)), (64..128, Some(1))], 128), Some(64));
-    assert_eq!(block_m(&[(0..64, Some(0)), (64..64, Some(1)), (64..128, None)], 8192), Some(128));
+    assert_eq!(block_m(&[(0..64, 0), (64..128, 1)], 128), Some(64));
+    assert_eq!(block_m(&[(0..64, 0), (64..64, 1)], 8192), Some(128));
     // Two meet.
-    assert!(recompute(&[(0..63, Some(0)), (63..128, Some(1))], 128).is_none());
-    assert!(recompute(&[(0..10, Some(0)), (20..30, Some(0))], 128).is_none());
+    assert!(recompute(&[(0..63, 0), (63..128, 1)], 128).is_none());
+    assert!(recompute(&[(0..10, 0), (20..30, 0)], 128).is_none());
     // Too large a rank, even if it is elsewhere.
-    assert_eq!(recompute(&[(0..64, Some(0)), (64..128, Some(2))], 128).map(|kernel| kernel.h), Some(32));
-    assert!(recompute(&[(0..64, Some(0)), (640..650, Some(3))], 1280).is_none());
+    assert_eq!(recompute(&[(0..64, 0), (64..128, 2)], 128).map(|kernel| kernel.h), Some(32));
+    assert!(recompute(&[(0..64, 0), (640..650, 3)], 1280).is_none());
 }

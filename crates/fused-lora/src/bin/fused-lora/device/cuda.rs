@@ -1,34 +1,51 @@
 use anyhow::{Result, anyhow, bail};
 use fused_lora::cuda::{
-    Adapter, Buffer, Device, Gpu, Layer, Matrix, MatrixMut, Properties, Stream, Target, Workspace,
+    Adapter, AdapterTable, Buffer, Device, Gpu, Layer, Matrix, MatrixMut, Properties, Segments, Stream,
+    Target, Workspace, workspace_size,
 };
 use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::job::{Job, Lora};
+use super::job::{Job, Lora, entry};
 
 /// y, and what computed it.
 pub(super) fn forward(job: &Job<'_, f16>, ordinal: u32) -> Result<(Array2<f16>, String)> {
     let device = Device::open(ordinal)?;
     let stream = Stream::new(&device)?;
-    let Lora::Same(lora) = job.lora else { bail!("the GPU's kernels take adapters in f16") };
-    let adapter = Adapter::new(&device, lora.a.view(), lora.b.view(), lora.scale)?;
-    let layer =
-        Layer::new(&device, job.weight.view())?.with_adapter(adapter)?.with_epilogue(&job.epilogue())?;
+    let same = job.adapters.iter().map(|lora| match lora {
+        Lora::Same(lora) => Ok(lora),
+        Lora::Wide(_) => bail!("the GPU's kernels take adapters in f16"),
+    });
+    let adapters = same.collect::<Result<Vec<_>>>()?;
+    let mut layer = Layer::new(&device, job.weight.view())?.with_epilogue(&job.epilogue())?;
     let (m, n, k) = (job.x.nrows(), layer.out_features(), layer.in_features());
-    let mut workspace = Workspace::new(&device, layer.workspace_size(m))?;
+    let (rank, segments) = match (&job.segments, &*adapters) {
+        (None, [lora]) => {
+            let adapter = Adapter::new(&device, lora.a.view(), lora.b.view(), lora.scale)?;
+            let rank = adapter.rank();
+            layer = layer.with_adapter(adapter)?;
+            (rank, None)
+        }
+        (rows, adapters) => {
+            let entries: Vec<_> = adapters.iter().map(|lora| entry(lora)).collect();
+            let table = AdapterTable::new(&device, k, n, &entries)?;
+            let segments = Segments::new(&table, m, rows.as_deref().unwrap_or_default())?;
+            (table.max_rank(), Some(segments))
+        }
+    };
+    let mut workspace = Workspace::new(&device, workspace_size(m, rank))?;
 
     let x = Buffer::from_slice(&device, &job.x.iter().copied().collect::<Vec<_>>())?;
     let mut y = Buffer::zeroed(&device, m * n)?;
     let x = Matrix::new(&x, m, k)?;
-    layer.call(x).strategy(job.strategy).run(MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
+    let mut call = layer.call(x).strategy(job.strategy);
+    if let Some(segments) = &segments {
+        call = call.segments(segments);
+    }
+    call.run(MatrixMut::new(&mut y, m, n)?, &mut workspace, &stream)?;
     stream.synchronize()?;
-    let by = format!(
-        "cuda:{ordinal}, {}, {}",
-        device.properties().name,
-        layer.call(x).strategy(job.strategy).plan()?
-    );
+    let by = format!("cuda:{ordinal}, {}, {}", device.properties().name, call.plan()?);
     let y = Array2::from_shape_vec((m, n), y.to_vec()?).map_err(|error| anyhow!("cannot read y: {error}"))?;
     Ok((y, by))
 }
