@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::{
     blocks::KBlock,
     kernel::{
-        Init, MicroKernel, Pack, Segment,
+        Ahead, Init, MicroKernel, Pack, Segment,
         levels::{Kernels, OutOf},
     },
     loras::{Lora, Loras},
@@ -26,6 +26,10 @@ pub(crate) struct Hidden<'a, P: Kernels> {
     loras: &'a Loras,
     rows: Range<usize>,
     tiles: Tiles,
+    /// Those of these rows.
+    adapters: &'a [Lora],
+    /// Whether all rows have the same adapter, or none: no tile is left in sums.
+    is_whole: bool,
     /// As the shrink rounds it: `[row][rows of A]`.
     h: *mut P::H,
     /// In parts, if the adapter is: `[row][K of B]`.
@@ -48,21 +52,30 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         memory.packed_h.reserve::<<P::Main as MicroKernel>::X>(&[count, most.steps]);
         let [h, split, packed] = [&mut memory.h, &mut memory.split_h, &mut memory.packed_h];
         let (h, split, packed) = (h.as_mut_ptr(), split.as_mut_ptr(), packed.as_mut_ptr());
-        let tiles = Tiles::new::<P::Main>(count);
-        Self { loras, rows, tiles, h, split, packed }
+        Self::at(loras, rows, (h, split, packed))
+    }
+
+    fn at(
+        loras: &'a Loras,
+        rows: Range<usize>,
+        (h, split, packed): (*mut P::H, *mut P::Wide, *mut <P::Main as MicroKernel>::X),
+    ) -> Self {
+        let (tiles, adapters) = (Tiles::new::<P::Main>(rows.len()), loras.on(&rows));
+        let is_whole = match adapters {
+            [] => true,
+            [lora] => lora.within(&rows) == rows,
+            _ => false,
+        };
+        Self { loras, rows, tiles, adapters, is_whole, h, split, packed }
     }
 
     /// Some of the rows, as a block of their own.
     pub(crate) fn block(&self, rows: Range<usize>) -> Self {
         let (before, most) = (rows.start - self.rows.start, self.loras.most);
-        Self {
-            loras: self.loras,
-            tiles: Tiles::new::<P::Main>(rows.len()),
-            rows,
-            h: self.h.wrapping_add(before * most.h),
-            split: self.split.wrapping_add(before * most.wide),
-            packed: self.packed.wrapping_add(before * most.steps),
-        }
+        let h = self.h.wrapping_add(before * most.h);
+        let split = self.split.wrapping_add(before * most.wide);
+        let packed = self.packed.wrapping_add(before * most.steps);
+        Self::at(self.loras, rows, (h, split, packed))
     }
 
     pub(crate) fn rows(&self) -> &Range<usize> {
@@ -76,7 +89,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
 
     /// The adapters of the block's rows.
     pub(crate) fn adapters(&self) -> &'a [Lora] {
-        self.loras.on(&self.rows)
+        self.adapters
     }
 
     /// An adapter's rows, counted from the block's first.
@@ -140,8 +153,31 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         }
     }
 
-    /// How tile `t` of the block ends in panel `p` of W; B's panel that goes with `next` is fetched.
-    pub(crate) fn ending(&self, p: usize, t: usize, next: usize) -> EndingOf<P::Main> {
+    /// How each tile of the block ends in panel `p` of W; B's panel that goes with `next` is fetched.
+    pub(crate) fn endings(&self, p: usize, next: usize) -> impl Fn(usize) -> EndingOf<P::Main> {
+        // Of one adapter for all rows: all that takes a division, once.
+        let first = self.adapters.first().filter(|_| self.is_whole);
+        let first = first.and_then(|lora| Some((lora, lora.packed.panel(p)?)));
+        let first = first.map(|(lora, b)| self.expand(lora, b, &(0..self.rows.len()), 0, next));
+        move |t| match first {
+            Some(Segment { x, w, steps, ahead: Ahead { from, stride }, .. }) => {
+                let tile = self.tiles.range(t);
+                let (x, ahead) = (x.wrapping_add(tile.start * steps), from.wrapping_add(t * steps * stride));
+                Ending::Output(Segment {
+                    x,
+                    x_rows: tile.len(),
+                    w,
+                    steps,
+                    ahead: Ahead { from: ahead, stride },
+                })
+            }
+            None if self.is_whole => Ending::Output(Segment::EMPTY),
+            None => self.ending(p, t, next),
+        }
+    }
+
+    /// How tile `t` ends.
+    fn ending(&self, p: usize, t: usize, next: usize) -> EndingOf<P::Main> {
         let tile = self.tiles.range(t);
         let mut adapters = self.adapters_of(p, t);
         match (adapters.next(), adapters.next()) {
@@ -154,7 +190,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
     }
 
     /// Adds h Bᵀ in panel `p` of W to tiles whose base product lies in `sums`, and stores them: all tiles, or
-    /// those that [`ending`](Self::ending) leaves there.
+    /// those that [`endings`](Self::endings) leave there.
     ///
     /// # Safety
     ///
@@ -168,6 +204,9 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         sums: *mut f32,
         all: bool,
     ) {
+        if !all && self.is_whole {
+            return;
+        }
         let width = y.panels.vectors(p) * P::Main::LANES;
         for t in 0..self.tiles.count() {
             if !all && matches!(self.ending(p, t, next), Ending::Output(_)) {
@@ -207,8 +246,8 @@ impl<'a, P: Kernels> Hidden<'a, P> {
     fn adapters_of(&self, p: usize, t: usize) -> impl Iterator<Item = (&'a Lora, usize, Range<usize>)> {
         let tile = self.tiles.range(t);
         let rows = tile.start + self.rows.start..tile.end + self.rows.start;
-        let of = self.loras.on(&rows).iter();
-        of.filter_map(move |lora| Some((lora, lora.packed.panel(p)?, self.own(lora))))
+        let of = if self.is_whole { self.adapters } else { self.loras.on(&rows) };
+        of.iter().filter_map(move |lora| Some((lora, lora.packed.panel(p)?, self.own(lora))))
     }
 
     /// An adapter's part of tile `t`, through panel `b` of its B.

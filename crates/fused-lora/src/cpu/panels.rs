@@ -40,7 +40,7 @@ impl Panels {
         const { assert!(U::DEPTH == M::DEPTH) };
         let (rows, k) = weight.dim();
         let (nr, steps) = (M::NV * M::LANES, steps::<M>(k));
-        let mut data = Buffer::zeroed::<U>(&[rows.next_multiple_of(M::LANES), steps]);
+        let mut data = Buffer::zeroed_in_chunk::<U>(&[rows.next_multiple_of(M::LANES), steps]);
         let panels =
             Self { data: Buffer::default(), rows, k, steps, nr, lanes: M::LANES, unit: size_of::<U>() };
         if k > 0 {

@@ -185,7 +185,7 @@ impl<P: Kernels> Product<'_, P> {
                     if let Some(of_w) = &of_w {
                         let next = self.panel_bytes(p + 1, of_w);
                         let sweep = Sweep::<P::Main> { tiles: h.tiles(), x, k: of_w.clone(), columns: y };
-                        sweep.run(p, 0..range.len(), at(y_sums, p), next, |t| h.ending(p, t, p + 1));
+                        sweep.run(p, 0..range.len(), at(y_sums, p), next, h.endings(p, p + 1));
                         if k.last {
                             h.finish(y, p, p + 1, at(y_sums, p), false);
                         }
