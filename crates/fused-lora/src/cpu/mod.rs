@@ -12,6 +12,33 @@
 //! x, W and y are f16, bf16 or f32, an adapter is of the same type or f32; sums are always f32. Which SIMD
 //! level serves which type, [`Simd::serving`] says.
 //!
+//! # Many adapters
+//!
+//! A batch may mix adapters: an [`AdapterTable`] holds them, [`Segments`] say which rows use which. W is read
+//! once, x and y are passed once, and each adapter costs what its own rows and rank cost.
+//!
+//! ```
+//! use fused_lora::cpu::{AdapterTable, Layer, Segments, TableEntry, Workspace};
+//! use half::f16;
+//! use ndarray::Array2;
+//!
+//! # fn main() -> Result<(), fused_lora::Error> {
+//! let (n, k) = (64, 32);
+//! let one = |rows, columns| Array2::from_elem((rows, columns), f16::ONE);
+//! let layer = Layer::new(one(n, k).view())?;
+//! let (a, b) = (one(4, k), one(n, 4));
+//! let entry = |scale| TableEntry { a: a.view(), b: b.view(), scale, columns: 0..n };
+//! let table = AdapterTable::new(k, n, &[entry(1.0), entry(2.0)])?;
+//! // Tokens 0 and 1 use the second adapter, token 4 the first, the others none.
+//! let segments = Segments::new(&table, 5, &[(0..2, Some(1)), (4..5, Some(0))])?;
+//! let (x, mut y) = (one(5, k), Array2::zeros((5, n)));
+//! layer.call(x.view()).segments(&segments).run(y.view_mut(), &mut Workspace::new())?;
+//! // base: 32; adapters: 1.0 · 32 · 4 and 2.0 · 32 · 4
+//! assert_eq!([0, 1, 2, 3, 4].map(|row| y[[row, 7]].to_f32()), [288.0, 288.0, 32.0, 32.0, 160.0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Threads
 //!
 //! Work is shared by the threads of the current [rayon] pool ([`Rayon`]), or by others ([`Call::on`],
