@@ -33,6 +33,7 @@ const DECODE: Bench = Bench {
         workloads: Workload::DECODES,
         dtypes: &DType::ALL,
         grids: &[GridPart::Decode],
+        mixes: true,
         in_turn: true,
     },
     tests_all_sizes: true,

@@ -35,6 +35,7 @@ const GRID: Bench = Bench {
         workloads: Workload::LINEARS,
         dtypes: &DType::ALL,
         grids: &[GridPart::Full, GridPart::Sizes, GridPart::Reduced],
+        mixes: true,
         in_turn: false,
     },
     tests_all_sizes: true,

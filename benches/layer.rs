@@ -46,6 +46,7 @@ const LAYER: Bench = Bench {
         workloads: Workload::LAYERS,
         dtypes: &[DType::F16],
         grids: &[GridPart::Full, GridPart::Reduced, GridPart::Sizes],
+        mixes: false,
         in_turn: false,
     },
     tests_all_sizes: false,

@@ -55,6 +55,7 @@ const PEERS: Bench = Bench {
         workloads: WORKLOADS,
         dtypes: &DType::ALL,
         grids: &[GridPart::Sizes, GridPart::Reduced, GridPart::Full, GridPart::Decode],
+        mixes: false,
         in_turn: false,
     },
     tests_all_sizes: true,

@@ -60,6 +60,11 @@ impl<T: Element> Operands<T> {
         self.y.resize(self.y.len().max(slots * y), T::from_f32(f32::NAN));
     }
 
+    /// Tokens of a slot.
+    pub(crate) fn m(&self) -> usize {
+        self.m
+    }
+
     /// Elements of x and of y of a slot.
     fn lengths(&self) -> (usize, usize) {
         self.widths.iter().fold((0, 0), |(x, y), (k, n)| (x + self.m * k, y + self.m * n))

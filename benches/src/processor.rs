@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::rc::Rc;
 
-use fused_lora::cpu::{self, Adapter, Simd};
+use anyhow::Context as _;
+use fused_lora::cpu::{self, Adapter, AdapterTable, Segments, Simd};
 use fused_lora::{Granule, Strategy};
 use fused_lora_transformer::cpu::{Model, Workspace};
 use half::f16;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, s};
 
 use crate::executor::{Executor, LayerExecutor, LayerSetup, LinearSetup};
-use crate::linear::weights::Packer;
+use crate::linear::weights::{Linear, Lora, Packer};
 use crate::method::Call;
 use crate::number::Number;
 use crate::operands::{Layout, Operands, on_host};
@@ -83,15 +85,67 @@ impl<T: Number> Executor for Processor<T> {
         strategy: Strategy,
         rank: usize,
     ) -> anyhow::Result<Box<dyn Call>> {
-        let layers = setup.weights.layers(setup.weight_slots, rank);
+        let m = setup.operands.borrow().m();
+        let of = |linear: &Linear<Self>| match linear.adapters(rank) {
+            [lora] => Ok((lora.layer.clone(), None)),
+            loras => Ok((loras[0].layer.clone(), Some(segments(loras, setup.weights.share(m), m)?))),
+        };
+        let slots = setup.weights.slots(setup.weight_slots).iter();
+        let layers: Vec<Vec<_>> =
+            slots.map(|slot| slot.iter().map(of).collect()).collect::<anyhow::Result<_>>()?;
         let mut workspace = cpu::Workspace::new();
         Ok(on_host(&setup.operands, setup.cache, Layout::RowMajor, move |slot, tokens| {
-            for (layer, tokens) in layers[slot].iter().zip(tokens) {
-                layer.call(tokens.x).strategy(strategy).run(tokens.y_rows(), &mut workspace)?;
+            for ((layer, segments), tokens) in layers[slot].iter().zip(tokens) {
+                let mut call = layer.call(tokens.x).strategy(strategy);
+                if let Some(segments) = segments {
+                    call = call.segments(segments);
+                }
+                call.run(tokens.y_rows(), &mut workspace)?;
             }
             Ok(())
         }))
     }
+}
+
+impl<T: Number> Processor<T> {
+    /// A call for each adapter of a batch, on its rows.
+    pub fn clones(setup: &LinearSetup<Processor<T>>, rank: usize) -> Box<dyn Call> {
+        let share: Vec<_> = setup.weights.share(setup.operands.borrow().m()).collect();
+        let of = |linear: &Linear<Self>| -> Vec<_> {
+            linear.adapters(rank).iter().map(|lora| lora.layer.clone()).collect()
+        };
+        let slots = setup.weights.slots(setup.weight_slots).iter();
+        let layers: Vec<Vec<_>> = slots.map(|slot| slot.iter().map(of).collect()).collect();
+        let mut workspace = cpu::Workspace::new();
+        on_host(&setup.operands, setup.cache, Layout::RowMajor, move |slot, tokens| {
+            for (layers, tokens) in layers[slot].iter().zip(tokens) {
+                for (layer, rows) in layers.iter().zip(&share) {
+                    let rows = s![rows.clone(), ..];
+                    let x = tokens.x;
+                    let mut y = tokens.y_rows();
+                    layer.call(x.slice(rows)).run(y.slice_mut(rows), &mut workspace)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A table of these adapters, and which rows each has.
+fn segments<T: Number>(
+    loras: &[Lora<Processor<T>>],
+    share: impl Iterator<Item = Range<usize>>,
+    m: usize,
+) -> anyhow::Result<Segments<T>> {
+    let layer = &loras[0].layer;
+    let (k, n) = (layer.in_features(), layer.out_features());
+    let mut table = AdapterTable::with_simd::<T>(layer.simd(), k, n, &[])?;
+    for (i, lora) in loras.iter().enumerate() {
+        let adapter = lora.layer.adapter().context("a layer without its adapter")?;
+        table = table.with(i, adapter.clone())?;
+    }
+    let rows: Vec<_> = share.enumerate().map(|(i, rows)| (rows, Some(i))).collect();
+    Ok(Segments::new(&table, m, &rows)?)
 }
 
 impl LayerExecutor for Processor {

@@ -65,7 +65,8 @@ impl RecordTemplate {
             seq_len: size.seq_len,
             batch: size.batch,
             rank: method.rank,
-            adapters: 1,
+            // The base uses none.
+            adapters: if method.base == Some(place) { 1 } else { settings.mix.min(size.m()) },
             time_ns: rounded(time.median, 0),
             time_lo_ns: time.interval.map(|(lo, _)| rounded(lo, 0)),
             time_hi_ns: time.interval.map(|(_, hi)| rounded(hi, 0)),

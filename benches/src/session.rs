@@ -52,12 +52,17 @@ impl Bench {
     }
 }
 
-/// The workload, and the type behind it where that is not f16.
+/// The workload, and behind it the type where that is not f16, and the adapters in a batch where these are
+/// several.
 fn named(settings: &Settings, separator: char) -> String {
-    match settings.dtype {
-        DType::F16 => settings.workload.name().to_owned(),
-        dtype => format!("{}{separator}{dtype}", settings.workload.name()),
+    let mut name = settings.workload.name().to_owned();
+    if settings.dtype != DType::F16 {
+        name += &format!("{separator}{}", settings.dtype);
     }
+    if settings.mix > 1 {
+        name += &format!("{separator}mix{}", settings.mix);
+    }
+    name
 }
 
 /// Runs a bench, in the pool whose threads its methods use: a call from outside pays for waking it up, some
@@ -260,6 +265,7 @@ fn fingerprint(settings: &Settings, machine: &Machine, revision: &Revision) -> S
         &settings.device.to_string(),
         &settings.shard.to_string(),
         settings.cache.name(),
+        &settings.mix.to_string(),
         settings.targets.name(),
         // What else runs in a round is in the caches and on the cores, too.
         &settings.torch.as_ref().map_or_else(String::new, |python| python.display().to_string()),
@@ -297,6 +303,7 @@ mod tests {
             of(|settings, _, _| settings.workload = &Workload::LAYERS[1]),
             of(|settings, _, _| settings.dtype = DType::F32),
             of(|settings, _, _| settings.cache = Cache::WarmW),
+            of(|settings, _, _| settings.mix = 8),
             of(|settings, _, _| settings.targets = Targets::QueryValue),
             of(|settings, _, _| settings.torch = Some("python".into())),
             of(|settings, _, _| settings.backend = Backend::Cuda),

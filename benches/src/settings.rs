@@ -114,6 +114,10 @@ pub struct Settings {
     /// `gpu_peers` sizes; of `decode` decode]
     #[arg(long, env = "FUSED_LORA_GRID", value_enum, default_value = "full", hide_default_value = true)]
     pub grid: GridPart,
+    /// For `grid` and `decode` on a CPU: adapters in a batch, each of which has as many of its rows. Beside
+    /// `unfused` and `fused`, which take all of them in a call, `clones` is a call for each
+    #[arg(long, env = "FUSED_LORA_MIX", default_value = "1", value_name = "NUMBER", value_parser = count)]
+    pub mix: usize,
     /// For `layer`: the projections that LoRA is on, `all` or `q,v`
     #[arg(long, env = "FUSED_LORA_TARGETS", default_value = "all", value_name = "PROJECTIONS")]
     pub targets: Targets,
@@ -153,6 +157,8 @@ pub struct Choices {
     pub dtypes: &'static [DType],
     /// At which sizes.
     pub grids: &'static [GridPart],
+    /// Whether a batch may have several adapters.
+    pub mixes: bool,
     /// Whether, where no workload is named, all of them are measured one after another; and likewise types.
     pub in_turn: bool,
 }
@@ -195,6 +201,9 @@ impl Settings {
             command.no_binary_name(true).try_get_matches_from(flags).map_err(|error| usage(&error))?;
         let settings = Settings::from_arg_matches(&matches).map_err(|error| usage(&error))?;
         let is_named = move |id: &str| matches.value_source(id) != Some(ValueSource::DefaultValue);
+        if settings.backend == Backend::Cuda && settings.mix != 1 {
+            return Err(Usage(format!("FUSED_LORA_MIX={}: expected 1 on a GPU", settings.mix)));
+        }
         if settings.backend == Backend::Cuda && settings.dtype != DType::F16 {
             return Err(Usage(format!("FUSED_LORA_DTYPE={}: expected f16 on a GPU", settings.dtype)));
         }
@@ -234,6 +243,10 @@ impl Choices {
             .mut_arg("workload", |arg| arg.default_value(self.workloads[0].name()).value_parser(workloads))
             .mut_arg("dtype", |arg| arg.default_value(self.dtypes[0].name()).value_parser(dtypes))
             .mut_arg("grid", |arg| some(arg, self.grids))
+            .mut_arg("mix", |arg| match self.mixes {
+                true => arg,
+                false => arg.value_parser(one_of(["1"], str::parse::<usize>)),
+            })
     }
 }
 
@@ -291,7 +304,7 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
 }
 
 fn count(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|&count| count > 0).ok_or("expected a number of rounds above 0")
+    text.parse().ok().filter(|&count| count > 0).ok_or("expected a number above 0")
 }
 
 #[cfg(test)]
@@ -304,6 +317,7 @@ mod tests {
         workloads: Workload::LAYERS,
         dtypes: &[DType::F16],
         grids: &[GridPart::Reduced],
+        mixes: false,
         in_turn: false,
     };
 
@@ -319,6 +333,7 @@ mod tests {
             workloads: Workload::LINEARS,
             dtypes: &DType::ALL,
             grids: &[GridPart::Sizes, GridPart::Full],
+            mixes: true,
             in_turn: false,
         };
         let heard = Settings {
@@ -333,6 +348,7 @@ mod tests {
             rounds: Some(40),
             cache: Cache::WarmW,
             grid: GridPart::Full,
+            mix: 8,
             targets: Targets::QueryValue,
             torch: Some("venv/bin/python".into()),
             measurements: "elsewhere".into(),
@@ -364,6 +380,7 @@ mod tests {
                     ("FUSED_LORA_ROUNDS", "40"),
                     ("FUSED_LORA_CACHE", "warm-w"),
                     ("FUSED_LORA_GRID", "full"),
+                    ("FUSED_LORA_MIX", "8"),
                     ("FUSED_LORA_TARGETS", "q,v"),
                     ("FUSED_LORA_TORCH", "venv/bin/python"),
                     ("FUSED_LORA_MEASUREMENTS", "elsewhere"),
@@ -416,6 +433,7 @@ mod tests {
             workloads: Workload::DECODES,
             dtypes: &DType::ALL,
             grids: &[GridPart::Decode],
+            mixes: true,
             in_turn: true,
         };
         let of = |choices: &Choices, flags: &[&str]| {
@@ -461,7 +479,8 @@ mod tests {
             ("budget", "BUDGET_S", "0", "seconds"),
             ("budget", "BUDGET_S", "nan", "seconds"),
             ("budget", "BUDGET_S", "5 min", "seconds"),
-            ("rounds", "ROUNDS", "0", "rounds"),
+            ("rounds", "ROUNDS", "0", "number"),
+            ("mix", "MIX", "0", "number"),
             ("cache", "CACHE", "hot", "cold or warm-w"),
             ("grid", "GRID", "all", "full or reduced or sizes or decode"),
             ("targets", "TARGETS", "qv", "q,v"),

@@ -113,7 +113,7 @@ mod tests {
 
     fn span(workload: &Workload, m: usize, cache: Cache) -> (usize, usize) {
         let size = Size { seq_len: 1, batch: m };
-        let like = Alike { workload, cache, dtype: DType::F16, ranks: &[0], size };
+        let like = Alike { workload, cache, dtype: DType::F16, ranks: &[0], mix: 1, size };
         let slots = slots_apart(like.work(0).bytes as usize, 3 * L2);
         (slots, passes(slots, workload.flops_base(m), PEAK))
     }

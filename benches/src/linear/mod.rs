@@ -25,7 +25,7 @@ use crate::settings::{Cache, Settings};
 use crate::size::{Size, ranks};
 use crate::torch::{Tensors, Torch};
 use crate::with_number;
-use weights::{Linear, SCALE, Weights};
+use weights::{Linear, Lora, SCALE, Weights};
 
 #[cfg(test)]
 mod tests;
@@ -68,6 +68,15 @@ pub fn ours(_: usize) -> &'static [Strategy] {
     &[Strategy::Unfused, Strategy::Fused]
 }
 
+/// A layer for each adapter of a batch, called on the adapter's rows, one after another.
+fn clones<T: Number>() -> Library<Processor<T>> {
+    Library {
+        name: Box::new(|_| "clones".to_owned()),
+        strategies: |rank| if rank == 0 { &[] } else { &[Strategy::Fused] },
+        make: Box::new(|setup, _, rank| Ok(Processor::clones(setup, rank))),
+    }
+}
+
 /// What another library computes: its base product, and at a rank its three calls.
 pub fn theirs(rank: usize) -> &'static [Strategy] {
     if rank == 0 { &[Strategy::Base] } else { &[Strategy::Unfused] }
@@ -88,7 +97,11 @@ pub fn on_processor(
         strategies: fn(usize) -> &'static [Strategy],
     ) -> anyhow::Result<Box<dyn Suite>> {
         let processor = Processor::<T>::new(simd, last_level_cache);
-        Ok(Box::new(Linears::new(processor, settings, vec![this_library("", strategies)], None)))
+        let mut libraries = vec![this_library("", strategies)];
+        if settings.mix > 1 {
+            libraries.push(clones());
+        }
+        Ok(Box::new(Linears::new(processor, settings, libraries, None)))
     }
     with_number!(settings.dtype, of(settings, simd, last_level_cache, strategies))
 }
@@ -97,6 +110,8 @@ pub fn on_processor(
 pub struct Linears<E: Executor> {
     workload: &'static Workload,
     ranks: &'static [usize],
+    /// Adapters in a batch.
+    mix: usize,
     setup: LinearSetup<E>,
     libraries: Vec<Library<E>>,
     /// None where PyTorch does not run.
@@ -116,17 +131,17 @@ impl<E: Executor> Linears<E> {
         libraries: Vec<Library<E>>,
         torch: Option<Torch>,
     ) -> Linears<E> {
-        let Settings { workload, cache, grid, .. } = *settings;
-        let setup = Setup::new(backend, Weights::new(widths(workload)), cache);
+        let Settings { workload, cache, grid, mix, .. } = *settings;
+        let setup = Setup::new(backend, Weights::new(widths(workload), mix), cache);
         let ranks = ranks(grid);
-        Linears { workload, ranks, setup, libraries, torch, first: Vec::new(), known: HashMap::new() }
+        Linears { workload, ranks, mix, setup, libraries, torch, first: Vec::new(), known: HashMap::new() }
     }
 }
 
 impl<E: Executor> Suite for Linears<E> {
     fn methods(&self, size: Size) -> Vec<Method> {
-        let Linears { workload, ranks, setup, libraries, torch, .. } = self;
-        let like = Alike { workload, cache: setup.cache, dtype: E::Element::DTYPE, ranks, size };
+        let Linears { workload, ranks, mix, setup, libraries, torch, .. } = self;
+        let like = Alike { workload, cache: setup.cache, dtype: E::Element::DTYPE, ranks, mix: *mix, size };
         let mut methods = methods(&like, setup.backend.granule(), libraries);
         let of_torch = torch.iter().flat_map(|torch| &torch.methods);
         for (name, needs_adapter) in of_torch.filter(|(name, _)| name.starts_with(E::Element::TORCH)) {
@@ -188,12 +203,26 @@ impl<E: Executor> Suite for Linears<E> {
             return Ok(Rc::clone(known));
         }
         let mut x = &self.first[..];
+        let weights = &self.setup.weights;
+        // Where the rows of each adapter end; of rank 0 there is one for all.
+        let ends = |rank: usize| -> Vec<usize> {
+            let all = std::iter::once(size.m());
+            if rank == 0 { all.collect() } else { weights.share(size.m()).map(|rows| rows.end).collect() }
+        };
         let of = |linear: &Linear<E>| {
             let (own, rest) = x.split_at(size.m() * linear.w.ncols());
             x = rest;
             let rows = sampled_rows(size.m(), linear.w.len());
             let own = ArrayView2::from_shape((size.m(), linear.w.ncols()), own)?.select(Axis(0), &rows);
-            let (y, tolerance) = reference(own.view(), linear, strategy, method.rank)?;
+            let (mut parts, mut first) = (Vec::new(), 0);
+            for (lora, end) in linear.adapters(method.rank).iter().zip(ends(method.rank)) {
+                let next = rows.partition_point(|&row| row < end);
+                parts.push(reference::<E>(own.slice(s![first..next, ..]), linear, lora, strategy)?);
+                first = next;
+            }
+            let [y, tolerance] = [0, 1]
+                .map(|i| concatenate(Axis(0), &parts.iter().map(|part| part[i].view()).collect::<Vec<_>>()));
+            let (y, tolerance) = (y?, tolerance?);
             let rows = rows.into_iter().enumerate().map(|(number, row)| (row, number)).collect();
             Ok(Expected { rows, y, tolerance, norm_tolerance: E::Element::NORM_TOLERANCE })
         };
@@ -209,15 +238,18 @@ impl<E: Executor> Suite for Linears<E> {
     }
 }
 
-/// y of these rows of x with the adapter of a rank, and by how much each element may be off. Columns of y do
+/// y of these rows of x with an adapter, and by how much each element may be off. Columns of y do
 /// not depend on each other: all threads compute some.
 fn reference<E: Executor>(
     x: ArrayView2<'_, E::Element>,
     linear: &Linear<E>,
+    lora: &Lora<E>,
     strategy: Strategy,
-    rank: usize,
-) -> anyhow::Result<(Array2<f64>, Array2<f64>)> {
-    let (w, lora) = (linear.w.view(), linear.adapter(rank));
+) -> anyhow::Result<[Array2<f64>; 2]> {
+    let w = linear.w.view();
+    if x.nrows() == 0 {
+        return Ok([(); 2].map(|()| Array2::zeros((0, w.nrows()))));
+    }
     let (a, b) = (lora.a.view(), lora.b.view());
     let part = |first: usize| {
         let rows = s![first..(first + COLUMNS).min(w.nrows()), ..];
@@ -230,7 +262,7 @@ fn reference<E: Executor>(
     let whole = |of: fn(&reference::Expected) -> ArrayView2<'_, f64>| {
         concatenate(Axis(1), &parts.iter().map(of).collect::<Vec<_>>())
     };
-    Ok((whole(|part| part.y.view())?, whole(|part| part.tolerance.view())?))
+    Ok([whole(|part| part.y.view())?, whole(|part| part.tolerance.view())?])
 }
 
 /// What all methods of a size have in common.
@@ -243,6 +275,8 @@ pub struct Alike<'a> {
     pub dtype: DType,
     /// The ranks of their adapters.
     pub ranks: &'a [usize],
+    /// Adapters in a batch.
+    pub mix: usize,
     /// The tokens.
     pub size: Size,
 }
@@ -301,7 +335,7 @@ impl Alike<'_> {
     pub(crate) fn work(&self, rank: usize) -> Work {
         let m = self.size.m();
         let of = |p: &fused_lora_records::Projection| {
-            let weights = p.d_in * p.d_out + rank * (p.d_in + p.d_out);
+            let weights = p.d_in * p.d_out + self.mix.min(m) * rank * (p.d_in + p.d_out);
             m * (p.d_in + p.d_out) + if self.cache == Cache::Cold { weights } else { 0 }
         };
         let elements: usize = self.workload.projections().iter().map(of).sum();

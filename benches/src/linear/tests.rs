@@ -5,7 +5,6 @@ use fused_lora_records::RANKS;
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 
-use super::weights::Lora;
 use super::*;
 use crate::check::{Wrong, check};
 use crate::processor::Processor;
@@ -22,7 +21,7 @@ fn library(prefix: &'static str, strategies: fn(usize) -> &'static [Strategy]) -
 }
 
 fn alike(workload: &Workload, size: Size) -> Alike<'_> {
-    Alike { workload, cache: Cache::Cold, dtype: DType::F16, ranks: &RANKS, size }
+    Alike { workload, cache: Cache::Cold, dtype: DType::F16, ranks: &RANKS, mix: 1, size }
 }
 
 #[test]
@@ -125,6 +124,28 @@ fn each_type_is_held_to_its_own_unit() {
     of::<f32>(2f64.powi(-12));
 }
 
+/// A batch of several adapters, at sizes with more tokens than adapters and with fewer: each method is right,
+/// and moves the bytes of the adapters that it has.
+#[test]
+fn a_batch_mixes_adapters() {
+    let settings = Settings { mix: 3, grid: GridPart::Decode, ..Settings::default() };
+    let processor = Processor::<f16>::new(Simd::detect().unwrap(), 0);
+    let mut cpu = Linears::new(processor, &settings, vec![this_library("", ours), clones()], None);
+    for (batch, adapters) in [(7, 3), (2, 2)] {
+        let size = Size { seq_len: 1, batch };
+        let methods = cpu.methods(size);
+        let named = |name: &str| methods.iter().filter(|method| method.names[0] == name).collect::<Vec<_>>();
+        assert_eq!((named("clones").len(), named("fused").len()), (5, 6));
+        for method in named("clones") {
+            let own = adapters * method.rank * 2 * 2048;
+            assert_eq!(method.work.bytes, methods[0].work.bytes + own as f64);
+        }
+        drop(checked(&mut cpu, size, 1, &methods));
+    }
+    let share: Vec<_> = cpu.setup.weights.share(7).collect();
+    assert_eq!(share, [0..2, 2..4, 4..7]);
+}
+
 /// The reference in parts is the reference.
 #[test]
 fn all_columns_of_the_reference_are_there() {
@@ -134,7 +155,7 @@ fn all_columns_of_the_reference_are_there() {
     let linear = &cpu.setup.weights.slots(1)[0][0];
     let x = ArrayView2::from_shape((SIZE.m(), 1024), &cpu.first[..SIZE.m() * 1024]).unwrap();
     let x = x.slice(s![..2, ..]);
-    let (y, tolerance) = reference(x, linear, Strategy::Fused, 10).unwrap();
+    let [y, tolerance] = reference(x, linear, linear.adapter(10), Strategy::Fused).unwrap();
     let Lora { a, b, .. } = linear.adapter(10);
     let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: SCALE });
     let inputs = Inputs { x, w: linear.w.view(), adapter, epilogue: Epilogue::NONE };

@@ -1,6 +1,7 @@
 //! The weights of a workload, once for each slot of the ring: as a user has them, and as layers of a backend.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use ndarray::{Array2, ArrayView2};
@@ -40,7 +41,8 @@ pub struct Linear<P: Packer> {
     pub w: Rc<Array2<P::Element>>,
     /// W packed, without an adapter.
     layer: P::Linear,
-    adapters: BTreeMap<usize, Lora<P>>,
+    /// By rank, as many of each as a batch mixes.
+    adapters: BTreeMap<usize, Vec<Lora<P>>>,
 }
 
 /// One adapter of a projection.
@@ -54,8 +56,13 @@ pub struct Lora<P: Packer> {
 }
 
 impl<P: Packer> Linear<P> {
-    /// The adapter of that rank. Panics if [`Weights::ensure`] was not asked for it.
+    /// The first adapter of that rank. Panics if [`Weights::ensure`] was not asked for it.
     pub fn adapter(&self, rank: usize) -> &Lora<P> {
+        &self.adapters(rank)[0]
+    }
+
+    /// The adapters of that rank, all that a batch mixes. Panics as [`adapter`](Self::adapter).
+    pub fn adapters(&self, rank: usize) -> &[Lora<P>] {
         self.adapters.get(&rank).unwrap_or_else(|| panic!("no adapter of rank {rank} was made"))
     }
 
@@ -67,7 +74,8 @@ impl<P: Packer> Linear<P> {
     /// Puts the matrices of the i-th projection, as PyTorch knows them.
     pub(super) fn put(&self, i: usize, tensors: &mut Tensors) {
         tensors.put(&format!("w.{i}"), &*self.w);
-        for (rank, Lora { a, b, .. }) in self.adapters.iter().filter(|&(&rank, _)| rank > 0) {
+        let adapters = self.adapters.iter().filter(|&(&rank, _)| rank > 0);
+        for (rank, Lora { a, b, .. }) in adapters.map(|(rank, adapters)| (rank, &adapters[0])) {
             tensors.put(&format!("a.{rank}.{i}"), &**a);
             tensors.put(&format!("b.{rank}.{i}"), &**b);
         }
@@ -78,21 +86,30 @@ impl<P: Packer> Linear<P> {
 pub struct Weights<P: Packer> {
     /// K and N of each projection.
     widths: Vec<(usize, usize)>,
+    /// Adapters of each rank.
+    mix: usize,
     normals: Normals<P::Element>,
     /// By slot and projection.
     slots: Vec<Vec<Linear<P>>>,
 }
 
 impl<P: Packer> Weights<P> {
-    /// None yet, for projections of these K and N.
-    pub fn new(widths: Vec<(usize, usize)>) -> Weights<P> {
-        Weights { widths, normals: Normals::new(SEED), slots: Vec::new() }
+    /// None yet, for projections of these K and N, with so many adapters of each rank.
+    pub fn new(widths: Vec<(usize, usize)>, mix: usize) -> Weights<P> {
+        Weights { widths, mix, normals: Normals::new(SEED), slots: Vec::new() }
+    }
+
+    /// The rows of a batch of `m` that each adapter has, as many or one more; none for some, where `m` is
+    /// less than they are.
+    pub fn share(&self, m: usize) -> impl Iterator<Item = Range<usize>> + use<P> {
+        let mix = self.mix;
+        (0..mix).map(move |i| i * m / mix..(i + 1) * m / mix)
     }
 
     /// Makes what is missing of the first `slots` slots, each with an adapter of that rank. An error if the
     /// library refuses the weights, or there is no memory for them.
     pub fn ensure(&mut self, packer: &P, slots: usize, rank: usize) -> anyhow::Result<()> {
-        let Weights { widths, normals, .. } = self;
+        let Weights { widths, normals, mix, .. } = self;
         while self.slots.len() < slots {
             let mut projection = |&(k, n): &(usize, usize)| {
                 let w = normals.matrix(deviation(k), n, k);
@@ -104,9 +121,16 @@ impl<P: Packer> Weights<P> {
         for linear in self.slots[..slots].iter_mut().flatten() {
             if !linear.adapters.contains_key(&rank) {
                 let (n, k) = linear.w.dim();
-                let [a, b] = [(rank, k), (n, rank)].map(|(rows, k)| normals.matrix(deviation(k), rows, k));
-                let layer = P::adapted(&linear.layer, a.view(), b.view(), SCALE)?;
-                linear.adapters.insert(rank, Lora { a: Rc::new(a), b: Rc::new(b), layer });
+                let mut lora = || {
+                    let [a, b] =
+                        [(rank, k), (n, rank)].map(|(rows, k)| normals.matrix(deviation(k), rows, k));
+                    let layer = P::adapted(&linear.layer, a.view(), b.view(), SCALE)?;
+                    Ok(Lora { a: Rc::new(a), b: Rc::new(b), layer })
+                };
+                // Of rank 0 they are all the same.
+                let count = if rank == 0 { 1 } else { *mix };
+                let adapters = (0..count).map(|_| lora()).collect::<anyhow::Result<_>>()?;
+                linear.adapters.insert(rank, adapters);
             }
         }
         Ok(())
@@ -140,7 +164,7 @@ mod tests {
     fn slots_hold_the_same_shapes_and_other_numbers() {
         let cpu: Processor = Processor::new(Simd::detect().unwrap(), 0);
         let ensure = |weights: &mut Weights<_>, slots, rank| weights.ensure(&cpu, slots, rank).unwrap();
-        let mut weights = Weights::new(vec![(1024, 512)]);
+        let mut weights = Weights::new(vec![(1024, 512)], 1);
         ensure(&mut weights, 2, 10);
         let [first, second] = [0, 1].map(|slot| &weights.slots(2)[slot][0]);
         assert_eq!(first.w.dim(), (512, 1024));

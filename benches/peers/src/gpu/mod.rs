@@ -35,6 +35,7 @@ pub const GPU_PEERS: Bench = Bench {
         workloads: Workload::LINEARS,
         dtypes: &[DType::F16],
         grids: &[GridPart::Sizes, GridPart::Reduced, GridPart::Full],
+        mixes: false,
         in_turn: false,
     },
     tests_all_sizes: true,
