@@ -16,8 +16,11 @@ macro_rules! published {
 }
 
 /// What was published with this repository, for whoever has not measured yet.
-const PUBLISHED: [(&str, &str); 2] =
-    [published!("linear-1024x1024-cpu.csv"), published!("gpt2-medium-layer-cpu.csv")];
+const PUBLISHED: [(&str, &str); 3] = [
+    published!("linear-1024x1024-cpu.csv"),
+    published!("gpt2-medium-layer-cpu.csv"),
+    published!("decode-cpu.csv"),
+];
 
 /// Records, and where they come from.
 #[derive(Clone, Debug)]
