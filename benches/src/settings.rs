@@ -96,7 +96,8 @@ pub struct Settings {
     #[arg(long, env = "FUSED_LORA_CACHE", value_enum, default_value = "cold")]
     pub cache: Cache,
     /// Wall time for everything, Criterion's analysis included [default: `grid` 225; `layer` 1500, parts of
-    /// it 450, with PyTorch twice that; `decode` 900; `peers` 170, with PyTorch 600; `gpu_peers` 120, with PyTorch 360]
+    /// it 450, with PyTorch twice that; `decode` 900; `peers` 170, with PyTorch 600; `gpu_peers` 120, with
+    /// PyTorch 360]
     #[arg(long, env = "FUSED_LORA_BUDGET_S", value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<Duration>,
     /// Rounds of every size before any gets more, where they fit into the budget [default: 10]

@@ -1,5 +1,5 @@
-//! What this machine could do at best, timed in the same rounds: multiply-adds of the kind that the kernels of
-//! an element type are made of, and bytes read from memory.
+//! What this machine could do at best, timed in the same rounds: multiply-adds of the kind that the kernels
+//! of an element type are made of, and bytes read from memory.
 
 use fused_lora::DType;
 use fused_lora::cpu::Simd;

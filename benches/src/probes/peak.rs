@@ -1,8 +1,8 @@
 //! Multiply-adds on all threads, of the kind that the kernels of an element type are made of: f32 ones, which
 //! f16, f32 and, where there is nothing better, bf16 are widened for; or those of bf16, in vectors or tiles.
 //!
-//! Every product that is timed beside them sums in f32, so none can be faster. The loops touch no memory: each
-//! thread keeps more independent sums in registers than the units have stages, and adds to them in turn.
+//! Every product that is timed beside them sums in f32, so none can be faster. The loops touch no memory:
+//! each thread keeps more independent sums in registers than the units have stages, and adds to them in turn.
 
 use std::hint::black_box;
 
@@ -17,8 +17,8 @@ use crate::time::Time;
 /// aarch64 cores have four units of four stages, and 32 registers. (Where there is neither, the rate has not
 /// been compared with a data sheet.)
 const SUMS: usize = if cfg!(target_arch = "aarch64") { 24 } else { 12 };
-/// Operations of one call of f32, bounded: long enough to time, short enough to repeat. Faster instructions do
-/// as many more.
+/// Operations of one call of f32, bounded: long enough to time, short enough to repeat. Faster instructions
+/// do as many more.
 const FEWEST: f64 = 0.4e9;
 const MOST: f64 = 2e9;
 
@@ -178,8 +178,8 @@ mod x86 {
         config.columns[..8].fill(64);
         config.rows[..8].fill(16);
         let factors = [SMALL; 16 * 16];
-        // SAFETY: AMX is there and permitted, as `TILES` says. Two tiles are loaded, from 16 rows of 64 bytes;
-        // the configuration zeroes the others. Nothing is stored.
+        // SAFETY: AMX is there and permitted, as `TILES` says. Two tiles are loaded, from 16 rows of 64
+        // bytes; the configuration zeroes the others. Nothing is stored.
         unsafe {
             asm!(
                 "ldtilecfg [{config}]",

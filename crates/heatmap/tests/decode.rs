@@ -28,8 +28,8 @@ const PEERS: [(&str, &str, f64); 5] = [
     ("f32", "gemm-f32/base", 1.4),
 ];
 
-/// A record of one token of each of `batch` sequences, made up: the base takes 1.1 to 1.6 times the limit, and
-/// an adapter costs a little more than its floor.
+/// A record of one token of each of `batch` sequences, made up: the base takes 1.1 to 1.6 times the limit,
+/// and an adapter costs a little more than its floor.
 fn record(
     (workload, k, n): (&str, usize, usize),
     dtype: &str,
@@ -168,7 +168,8 @@ fn panels(drawing: &Drawing) -> Vec<Axes> {
     frames.into_iter().map(axes).collect()
 }
 
-/// Each entry of the legend: the colour, radius and stroke width of its sample. What has no point has radius 0.
+/// Each entry of the legend: the colour, radius and stroke width of its sample. What has no point has radius
+/// 0.
 fn legend(drawing: &Drawing) -> BTreeMap<String, (String, i32, i32)> {
     let top = panels(drawing)[0].frame.y - 60;
     let entries = drawing.texts.iter().filter(|text| text.at.1 < top);
@@ -199,8 +200,8 @@ fn label(record: &Record) -> String {
     }
 }
 
-/// Every number of the records stands in its panel, over its number of tokens, at its height, in the colour of
-/// its line; what is above the axis does not. Returns how many are drawn and how many are not.
+/// Every number of the records stands in its panel, over its number of tokens, at its height, in the colour
+/// of its line; what is above the axis does not. Returns how many are drawn and how many are not.
 fn check(drawing: &Drawing, records: &[Record], value: fn(&Record) -> Option<f64>) -> (usize, usize) {
     let legend = legend(drawing);
     let (mut drawn, mut above) = (0, 0);

@@ -211,7 +211,8 @@ mod tests {
         assert_eq!(buffer.len::<f16>(), 3 << 20);
     }
 
-    /// Buffers of one chunk, and more than it holds: each is its own, wherever the others are made and dropped.
+    /// Buffers of one chunk, and more than it holds: each is its own, wherever the others are made and
+    /// dropped.
     #[test]
     fn buffers_share_chunks_and_nothing_else() {
         let mut buffers: Vec<Buffer> = Vec::new();

@@ -75,8 +75,8 @@ impl<'a, T: Element> Call<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Shape`], [`Error::ColumnStride`] and [`Error::SimdMismatch`]; y is then unchanged. [`Error::Executor`] if the executor
-    /// breaks its contract; y then holds anything.
+    /// [`Error::Shape`], [`Error::ColumnStride`] and [`Error::SimdMismatch`]; y is then unchanged.
+    /// [`Error::Executor`] if the executor breaks its contract; y then holds anything.
     pub fn run(self, mut y: ArrayViewMut2<'_, T>, workspace: &mut Workspace) -> Result<(), Error> {
         let weight = [self.weight.rows(), self.weight.k()];
         if let Some(segments) = self.segments {

@@ -172,7 +172,8 @@ impl<P: Kernels> Product<'_, P> {
             };
             while let Some((lora, p)) = of_a.next() {
                 let (sums, next) = (at(h_sums, lora.before.panels + p), bytes(of_a.peek()));
-                // SAFETY: h and its sums were reserved for these rows and the panels of every A, and are this slot's own.
+                // SAFETY: h and its sums were reserved for these rows and the panels of every A, and are this
+                // slot's own.
                 unsafe { h.shrink(lora, p, (x, k.clone()), sums, next) };
             }
             if k.last {

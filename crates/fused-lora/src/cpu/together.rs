@@ -119,7 +119,8 @@ impl<'a, P: Kernels> Together<'a, P> {
             return;
         }
         let (lora, panel) = self.panel_of_a(ticket).expect("a ticket for each panel");
-        // Panels are short, and each lies somewhere else: of the next one the beginning, of B the first panel.
+        // Panels are short, and each lies somewhere else: of the next one the beginning, of B the first
+        // panel.
         let next = self.panel_of_a(ticket + self.threads);
         fetch::<P::Shrink>(next.and_then(|(lora, p)| lora.packed.a.bytes(p, 0..lora.packed.a.steps())));
         fetch::<P::Expand>(lora.packed.bytes(lora.packed.first_panel));

@@ -46,7 +46,8 @@ impl Adapter {
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new), and [`Columns`](crate::Error::Columns) if `columns` is empty or reaches beyond y.
+    /// As [`new`](Self::new), and [`Columns`](crate::Error::Columns) if `columns` is empty or reaches beyond
+    /// y.
     pub fn on_columns(
         device: &Device,
         a: ArrayView2<'_, f16>,

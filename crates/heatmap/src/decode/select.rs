@@ -39,9 +39,9 @@ pub struct DecodeSelection {
 
 impl Query {
     /// Picks the records with one token per sequence: base, fused at each rank above 0, and peers at rank 0;
-    /// of a metric that compares with the base, fused alone; or the methods that are named, peers at each rank.
-    /// Workloads and element types are all drawn unless one is named. Devices are never mixed unless told to
-    /// be, nor are SIMD levels of this library's methods within an element type.
+    /// of a metric that compares with the base, fused alone; or the methods that are named, peers at each
+    /// rank. Workloads and element types are all drawn unless one is named. Devices are never mixed unless
+    /// told to be, nor are SIMD levels of this library's methods within an element type.
     ///
     /// # Errors
     ///

@@ -36,12 +36,12 @@ pub(crate) struct Args {
     /// `fan_in_fan_out`) and, if the layer has one, `<MODULE>.bias` [N]
     #[arg(long, value_name = "FILE")]
     base: PathBuf,
-    /// Folder with `adapter_config.json` and `adapter_model.safetensors`; several times for a batch that mixes
-    /// adapters, which is still one pass over x
+    /// Folder with `adapter_config.json` and `adapter_model.safetensors`; several times for a batch that
+    /// mixes adapters, which is still one pass over x
     #[arg(long, value_name = "DIR", required = true)]
     adapter: Vec<PathBuf>,
-    /// The rows of x that an adapter has, such as `0..8` (8 not included): as often as `--adapter`, in the same
-    /// order. Rows that none has get the base product [default, for one adapter: all rows]
+    /// The rows of x that an adapter has, such as `0..8` (8 not included): as often as `--adapter`, in the
+    /// same order. Rows that none has get the base product [default, for one adapter: all rows]
     #[arg(long, value_name = "FIRST..END", value_parser = rows)]
     rows: Vec<Range<usize>>,
     /// The module's name in the base model, such as `model.layers.0.self_attn.q_proj`

@@ -10,8 +10,8 @@
 //!
 //! That body stands once, in [`tile`], over a [`Step`] (what is multiplied: f16, bf16 or f32 panels widened
 //! to f32, or pairs of bf16) and a [`Vector`] of a handful of operations. A SIMD level is a `Vector`, a tile
-//! size and a way to pack x, each in a file of its own. [`amx`] has another body for all but small products: its sums
-//! are in tiles.
+//! size and a way to pack x, each in a file of its own. [`amx`] has another body for all but small products:
+//! its sums are in tiles.
 //!
 //! An epilogue beyond a bias is no part of it: the sums stay in a tile of memory, 12 KiB at most, which
 //! [`store`] takes through activation and residual into y while it is in the first-level cache. So the body
