@@ -163,6 +163,18 @@ mod tests {
         );
     }
 
+    /// No more adapters than rows, and none for the base.
+    #[test]
+    fn a_mix_says_how_many_adapters_there_are() {
+        for (mix, expected) in [(8, [1, 8, 8, 8]), (1000, [1, 256, 256, 256])] {
+            let mut template = template();
+            template.settings.mix = mix;
+            let suite = MadeSuite(|_: Size, _: usize, _: &Method| -> MadeCall { unreachable!("it has run") });
+            let records = template.records(&suite, &outcome(8), None);
+            assert_eq!(records.iter().map(|record| record.adapters).collect::<Vec<_>>(), expected);
+        }
+    }
+
     #[test]
     fn few_rounds_have_a_median_and_no_interval() {
         let records = records_of(&outcome(5));

@@ -166,10 +166,11 @@ pub enum Error {
     /// anything.
     #[error("the executor returned before all of the work was done")]
     Executor,
-    /// Layer and adapter are packed for different SIMD levels.
-    #[error("the adapter is packed for {adapter}, the layer for {layer}")]
+    /// An adapter is packed for another SIMD level than what it is used with: a layer, a table, or another
+    /// adapter.
+    #[error("the adapter is packed for {adapter}, what it is used with for {layer}")]
     SimdMismatch {
-        /// The layer's level.
+        /// The level of the layer, of the table, or of the other adapter.
         layer: Simd,
         /// The adapter's level.
         adapter: Simd,

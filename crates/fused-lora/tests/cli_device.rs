@@ -95,6 +95,7 @@ fn info_says_in_one_line_why_there_is_no_device() {
 mod with_cuda {
     use super::*;
     use fused_lora::cuda::Device;
+    use ndarray::s;
 
     use super::support::{CASES, fixture, read_matrix, relative_error};
 
@@ -155,6 +156,30 @@ mod with_cuda {
                 let mut command = case.command_anywhere(&["--device", device, "--strategy", strategy]);
                 assert_success(&command.env(LIBRARY, &library).output().unwrap());
                 assert_peft(&case, name, &format!("{strategy}, {device}"));
+            }
+        }
+    }
+
+    /// Each row as its adapter alone gives it, or the base: near, since a batch may be summed in another order.
+    #[test]
+    fn a_device_computes_a_batch_of_several_adapters() {
+        let Some(library) = library() else { return };
+        let case = Case::new("r10");
+        let folder = case.adapter.to_str().unwrap();
+        let run = |options: &[&str]| {
+            let mut command = case.command_anywhere(&[&["--device", "cuda:0"], options].concat());
+            assert_success(&command.env(LIBRARY, &library).output().unwrap());
+            read_matrix(&case.output, "y")
+        };
+        let (fused, base) = (run(&[]), run(&["--strategy", "base"]));
+        for strategy in ["fused", "unfused"] {
+            let rows = ["--rows", "0..1", "--adapter", folder, "--rows", "2..4", "--strategy", strategy];
+            let mixed = run(&rows);
+            for row in 0..mixed.nrows() {
+                let expected = if [0, 2, 3].contains(&row) { &fused } else { &base };
+                let [found, expected] = [&mixed, expected].map(|y| y.slice(s![row..=row, ..]).to_owned());
+                let error = relative_error(&found, &expected);
+                assert!(error <= 1e-3, "{strategy}, row {row}: {error:e}");
             }
         }
     }

@@ -128,7 +128,8 @@ const HUGE: usize = 2 << 20;
 /// Bytes of a chunk that buffers share; those of a huge page and more have one of their own.
 const SHARED: usize = 4 * HUGE;
 
-/// Memory of one buffer or several, of huge pages where the system gives them.
+/// Memory of one buffer or several, of huge pages where the system gives them. It is freed with its last
+/// buffer: one adapter that stays may keep what others have left. The chunk that is being filled stays.
 struct Chunk {
     memory: NonNull<Line>,
     layout: Layout,
@@ -148,7 +149,7 @@ impl Chunk {
             return (Arc::new(Self::new(bytes)), 0);
         }
         let lines = bytes / size_of::<Line>();
-        // A panic while it was locked, out of memory, leaves it as it was.
+        // Whoever panicked while it was locked has left no chunk, and a new one is made.
         let mut shared = SHARED_CHUNK.lock().unwrap_or_else(PoisonError::into_inner);
         let room = SHARED / size_of::<Line>();
         let (chunk, taken) = match shared.take() {

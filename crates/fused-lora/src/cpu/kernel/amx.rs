@@ -330,7 +330,9 @@ unsafe fn products(
     }
 }
 
-/// As [`Tiles`], but small products by `vdpbf16ps`: to set up tiles takes as long as 256 of them.
+/// As [`Tiles`], but small products by `vdpbf16ps`, which need no tiles to be set up. Measured with 64
+/// adapters of r = 16, one row each, K = N = 1024, everything in cache: twice the base less (from 205 to
+/// 108 % over it, single looks).
 pub(crate) struct Pieces<Out>(std::marker::PhantomData<Out>);
 
 impl<Out: Storage> Pieces<Out> {

@@ -27,7 +27,6 @@ pub(crate) struct Job<'a, T> {
 }
 
 /// An adapter, in the layer's type or in f32.
-#[derive(Clone)]
 pub(crate) enum Lora<T> {
     Same(LoraWeights<T>),
     Wide(LoraWeights<f32>),
