@@ -1,4 +1,4 @@
-//! In place of the GPU, where this build has none.
+//! In place of the GPU, where the library has no side for it.
 
 use anyhow::{Result, bail};
 use half::f16;
@@ -7,17 +7,12 @@ use serde_json::{Value, json};
 
 use super::job::Job;
 
-const REASON: &str = if cfg!(feature = "cuda") {
-    "CUDA is supported on Linux with x86-64 or aarch64 alone"
-} else {
-    "built without the feature `cuda`"
-};
+const REASON: &str = "CUDA is supported on Linux with x86-64 or aarch64 alone";
 
 pub(super) fn forward(_: &Job<'_, f16>, _: u32) -> Result<(Array2<f16>, String)> {
     bail!("{REASON}")
 }
 
-#[cfg(feature = "cuda")]
 pub(crate) fn gpu(_: u32) -> Result<fused_lora::plan::Gpu> {
     bail!("{REASON}")
 }

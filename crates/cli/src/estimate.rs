@@ -6,11 +6,10 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 use fused_lora_records::Workload;
 
-#[cfg_attr(not(feature = "cuda"), path = "estimate/no_model.rs")]
 mod model;
 mod table;
 
-/// For builds without the model, too: a wrong name is a wrong command line everywhere.
+/// The data sheets that the library has.
 const GPUS: [&str; 5] = ["h100", "h200", "a100", "l4", "rtx4090"];
 
 /// Estimate the time and the slow-down of every cell of the benches' grid on a GPU, which need not be there.

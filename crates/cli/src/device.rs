@@ -7,13 +7,14 @@ use fused_lora::{AdapterElement, Element};
 use half::f16;
 use ndarray::Array2;
 
-#[cfg_attr(not(gpu), path = "device/no_cuda.rs")]
+#[cfg_attr(
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "device/no_cuda.rs"
+)]
 mod cuda;
 mod job;
 
-pub(crate) use cuda::facts;
-#[cfg(feature = "cuda")]
-pub(crate) use cuda::gpu;
+pub(crate) use cuda::{facts, gpu};
 pub(crate) use job::{Job, Lora, Segment};
 
 /// `--device`

@@ -1,5 +1,4 @@
 //! `fused-lora info`, and what holds for every command: exit codes, streams, colour.
-#![cfg(feature = "cli")]
 
 mod support;
 

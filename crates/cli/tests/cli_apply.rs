@@ -1,5 +1,4 @@
 //! `fused-lora apply` on what PEFT computed, and on variants of its files.
-#![cfg(feature = "cli")]
 
 mod support;
 

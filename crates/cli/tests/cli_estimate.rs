@@ -1,5 +1,4 @@
 //! `fused-lora estimate`: its table and its CSV, and what it refuses.
-#![cfg(feature = "cli")]
 
 mod support;
 
@@ -30,7 +29,6 @@ fn a_wrong_command_line_lists_what_there_is() {
     }
 }
 
-#[cfg(gpu)]
 mod with_the_model {
     use super::*;
     use std::{fs, path::Path};
@@ -93,7 +91,7 @@ mod with_the_model {
             let published = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             let now = stdout(&["--gpu", "h200", "--csv"]);
             let line = now.lines().zip(published.lines()).position(|(now, then)| now != then);
-            let mend = "`cargo run -p fused-lora -- estimate --gpu h200 --csv` writes it";
+            let mend = "`cargo run -p fused-lora-cli -- estimate --gpu h200 --csv` writes it";
             assert!(
                 now == published,
                 "{} differs from line {:?} on: {mend}",

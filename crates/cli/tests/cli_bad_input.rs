@@ -1,6 +1,5 @@
 //! Every bad input of `fused-lora apply` gets one line that names what and where, exit code 1, and no
 //! output: what was there before is untouched.
-#![cfg(feature = "cli")]
 
 mod support;
 

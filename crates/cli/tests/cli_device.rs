@@ -1,6 +1,5 @@
 //! `--device` and what `info` says of CUDA devices: with no driver, with a library that is none, and, where
 //! there is a device, on it.
-#![cfg(feature = "cli")]
 
 mod support;
 
@@ -91,7 +90,7 @@ fn info_says_in_one_line_why_there_is_no_device() {
     assert_eq!(format!("cuda: {}", object["cuda"].as_str().unwrap()), line);
 }
 
-#[cfg(gpu)]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod with_cuda {
     use super::*;
     use fused_lora::cuda::Device;
