@@ -8,14 +8,15 @@ use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fused_lora::{
     DType, Element, Strategy,
-    peft::{CONFIG_NAME, LoraFile, PeftError, TensorFile, WEIGHTS_NAME},
+    peft::{BaseModel, Choices, Layout, LoraFile, PeftError, TensorFile},
 };
 use half::{bf16, f16};
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
     device::{self, Choice, Job, Lora, OnDevice, Segment},
+    layer::BaseLayer,
     level::Level,
     output::Output,
 };
@@ -32,12 +33,19 @@ const OUTPUT: &str = "y";
 /// f32, but for f16.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Safetensors file of the base model, with `<MODULE>.weight` [N, K] ([K, N] if the adapter says
-    /// `fan_in_fan_out`) and, if the layer has one, `<MODULE>.bias` [N]
-    #[arg(long, value_name = "FILE")]
+    /// The base model: a safetensors file, a folder, or `model.safetensors.index.json`; it has the module's
+    /// weight [N, K] (Conv1D of GPT-2: [K, N]) and, if the layer has one, its bias [N]
+    #[arg(long, value_name = "PATH")]
     base: PathBuf,
-    /// Folder with `adapter_config.json` and `adapter_model.safetensors`; several times for a batch that
-    /// mixes adapters, which is still one pass over x
+    /// The module's name in the base model, where it is not found by `--module` and the known prefixes
+    #[arg(long, value_name = "NAME")]
+    base_module: Option<String>,
+    /// Which way round the weight lies, where its shape and what is beside it do not say: out-in (nn.Linear) or
+    /// in-out (Conv1D of GPT-2)
+    #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
+    layout: Option<Layout>,
+    /// Folder with `adapter_config.json` and `adapter_model.safetensors`, or one of the two; several times for
+    /// a batch that mixes adapters, which is still one pass over x
     #[arg(long, value_name = "DIR", required = true)]
     adapter: Vec<PathBuf>,
     /// The rows of x that an adapter has, such as `0..8` (8 not included): as often as `--adapter`, in the
@@ -77,45 +85,51 @@ fn strategies() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).try_map(|name| name.parse::<Strategy>())
 }
 
+fn layouts() -> impl TypedValueParser<Value = Layout> {
+    PossibleValuesParser::new(Layout::ALL.map(Layout::name)).try_map(|name| name.parse::<Layout>())
+}
+
 fn dtypes() -> impl TypedValueParser<Value = DType> {
     PossibleValuesParser::new(DType::ALL.map(DType::name)).try_map(|name| name.parse::<DType>())
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let of_adapter = |folder: &PathBuf| [CONFIG_NAME, WEIGHTS_NAME].map(|name| folder.join(name));
-    let adapter_files: Vec<_> = args.adapter.iter().flat_map(of_adapter).collect();
-    let mut inputs = vec![("--base", args.base.as_path()), ("--input", &args.input)];
-    inputs.extend(adapter_files.iter().map(|file| ("--adapter", file.as_path())));
-    // Before the work, not after it: a wrong output should not cost the time that y takes.
-    let output = Output::check(&args.output, &inputs)?;
-
     let (adapters, rows) = (args.adapter.len(), args.rows.len());
     if rows != adapters && (adapters, rows) != (1, 0) {
         bail!("{adapters} times --adapter and {rows} times --rows: each adapter needs its rows");
     }
     let lora_files =
         args.adapter.iter().map(|folder| LoraFile::open(folder)).collect::<Result<Vec<_>, _>>()?;
-    let base = TensorFile::open(&args.base)?;
-    let weight = format!("{}.weight", args.module);
     // The adapters first: a module that one does not have is not looked for in the base.
     for file in &lora_files {
-        file.dtypes(&args.module)?;
+        file.module(&args.module)?;
     }
-    match args.dtype.map_or_else(|| base.dtype(&weight), Ok)? {
-        DType::Bf16 => apply::<bf16>(args, &lora_files, &base, &output, Lora::unrounded),
-        DType::F32 => apply::<f32>(args, &lora_files, &base, &output, Lora::unrounded),
-        DType::F16 => apply::<f16>(args, &lora_files, &base, &output, Lora::of_f16),
+    let base = BaseModel::open(&args.base)?;
+    let mut inputs: Vec<_> = base.files().map(|file| ("--base", file)).collect();
+    inputs.push(("--input", &args.input));
+    inputs.extend(lora_files.iter().flat_map(LoraFile::paths).map(|file| ("--adapter", file)));
+    // Before the work, not after it: a wrong output should not cost the time that y takes.
+    let output = Output::check(&args.output, &inputs)?;
+
+    let choices = Choices { base_module: args.base_module.as_deref(), layout: args.layout };
+    let modules = lora_files.iter().map(|file| base.resolve(file, &args.module, choices));
+    let layer = BaseLayer::new(&base, &lora_files, modules.collect::<Result<_, _>>()?)?;
+    match args.dtype.map_or_else(|| layer.dtype(), Ok)? {
+        DType::Bf16 => apply::<bf16>(args, &lora_files, &layer, &output, Lora::unrounded),
+        DType::F32 => apply::<f32>(args, &lora_files, &layer, &output, Lora::unrounded),
+        DType::F16 => apply::<f16>(args, &lora_files, &layer, &output, Lora::of_f16),
         other => bail!("{other} is not implemented"),
     }
 }
 
 /// The rows of x that each adapter has, in the order of the rows.
-fn segments(args: &Args, m: usize) -> Result<Option<Vec<Segment>>> {
+fn segments(args: &Args, layer: &BaseLayer<'_>, m: usize) -> Result<Option<Vec<Segment>>> {
     if args.rows.is_empty() {
         return Ok(None);
     }
-    let mut segments: Vec<_> =
-        args.rows.iter().enumerate().map(|(adapter, rows)| (rows.clone(), Some(adapter))).collect();
+    // Where a configuration leaves the module out, its rows have no adapter.
+    let of = |(i, rows): (usize, &Range<usize>)| (rows.clone(), (!layer.is_excluded(i)).then_some(i));
+    let mut segments: Vec<_> = args.rows.iter().enumerate().map(of).collect();
     segments.sort_by_key(|(rows, _)| (rows.start, rows.end));
     for (rows, _) in &segments {
         if rows.start >= rows.end || rows.end > m {
@@ -133,26 +147,22 @@ fn segments(args: &Args, m: usize) -> Result<Option<Vec<Segment>>> {
 fn apply<T: OnDevice>(
     args: &Args,
     lora_files: &[LoraFile],
-    base: &TensorFile,
+    layer: &BaseLayer<'_>,
     output: &Output,
     load: impl Fn(&LoraFile, &str) -> Result<Lora<T>, PeftError>,
 ) -> Result<()> {
     let adapters = lora_files.iter().map(|file| load(file, &args.module)).collect::<Result<Vec<_>, _>>()?;
-    // What the base has to fit.
-    let of = |(lora, file): (&Lora<T>, &LoraFile)| (lora.sizes()[..2].to_vec(), file.fan_in_fan_out());
-    let shapes: Vec<_> = adapters.iter().zip(lora_files).map(of).collect();
-    if let Some(other) = shapes.iter().position(|shape| *shape != shapes[0]) {
-        let [one, other] = [0, other].map(|i| {
-            let ((sizes, transposed), folder) = (&shapes[i], args.adapter[i].display());
-            let way = if *transposed { ", fan_in_fan_out" } else { "" };
-            format!("{folder} (N {}, K {}{way})", sizes[0], sizes[1])
-        });
+    let sizes = |i: usize| (&args.adapter[i], adapters[i].sizes());
+    if let Some(other) = (1..adapters.len()).find(|i| sizes(*i).1[..2] != sizes(0).1[..2]) {
+        let [one, other] =
+            [0, other].map(sizes).map(|(folder, [n, k, _])| format!("{} (N {n}, K {k})", folder.display()));
         bail!("{one} and {other} are not adapters of the same module");
     }
-    let Base { weight, bias } = Base::read(args, base, adapters[0].sizes(), lora_files[0].fan_in_fan_out())?;
+    let (weight, bias) = (layer.weight()?, layer.bias()?);
     let x = input(args, &weight)?;
-    let (strategy, level) = (args.strategy, &args.level);
-    let segments = segments(args, x.nrows())?;
+    let segments = segments(args, layer, x.nrows())?;
+    let strategy = if segments.is_none() && layer.is_excluded(0) { Strategy::Base } else { args.strategy };
+    let level = &args.level;
     let job = Job { x: &x, weight: &weight, bias, adapters: &adapters, segments, strategy, level };
     let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
@@ -160,10 +170,13 @@ fn apply<T: OnDevice>(
     }
 
     output.write(&serialise(&outcome.y)?)?;
+    for note in layer.notes() {
+        let _ = writeln!(io::stderr(), "{note}");
+    }
     if io::stderr().is_terminal() {
         let (ranks, m) = (adapters.iter().map(|lora| lora.sizes()[2].to_string()), x.nrows());
         let ((n, k), rank) = (weight.dim(), ranks.collect::<Vec<_>>().join(", "));
-        let (strategy, by, dtype) = (args.strategy, &outcome.by, T::DTYPE);
+        let (strategy, by, dtype) = (strategy, &outcome.by, T::DTYPE);
         let _ = writeln!(
             io::stderr(),
             "{}: M {m}, N {n}, K {k}, rank {rank}, {dtype}, {strategy}, {by}: {OUTPUT} is in {}",
@@ -172,48 +185,6 @@ fn apply<T: OnDevice>(
         );
     }
     Ok(())
-}
-
-/// The layer as the base model has it.
-struct Base<T> {
-    /// `[N, K]`, whichever way round the file has it.
-    weight: Array2<T>,
-    bias: Option<Array1<T>>,
-}
-
-impl<T: Element> Base<T> {
-    fn read(args: &Args, file: &TensorFile, [n, k, _]: [usize; 3], fan_in_fan_out: bool) -> Result<Self> {
-        let (weight_name, bias_name) = (format!("{}.weight", args.module), format!("{}.bias", args.module));
-
-        let stored = file.read_matrix(&weight_name)?;
-        let expected = if fan_in_fan_out { (k, n) } else { (n, k) };
-        if stored.dim() != expected {
-            let hint = match (stored.dim() == (expected.1, expected.0), fan_in_fan_out) {
-                (false, _) => "",
-                (true, true) => " (it lies the other way round, but the adapter says fan_in_fan_out)",
-                (true, false) => {
-                    " (it lies the other way round, but the adapter does not say fan_in_fan_out)"
-                }
-            };
-            bail!(
-                "{}: tensor {weight_name:?} has shape {:?}, but {} adapts one of {expected:?}{hint}",
-                args.base.display(),
-                stored.dim(),
-                args.adapter[0].display(),
-            );
-        }
-        let weight = if fan_in_fan_out { stored.t().as_standard_layout().into_owned() } else { stored };
-
-        let bias = file.contains(&bias_name).then(|| file.read_vector::<T>(&bias_name)).transpose()?;
-        if let Some(bias) = bias.as_ref().filter(|bias| bias.len() != n) {
-            bail!(
-                "{}: tensor {bias_name:?} has {} elements, but {weight_name:?} gives {n}",
-                args.base.display(),
-                bias.len(),
-            );
-        }
-        Ok(Base { weight, bias })
-    }
 }
 
 fn input<T: Element>(args: &Args, weight: &Array2<T>) -> Result<Array2<T>> {

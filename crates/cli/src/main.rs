@@ -8,6 +8,7 @@ mod apply;
 mod device;
 mod estimate;
 mod info;
+mod layer;
 mod level;
 mod machine;
 mod output;
