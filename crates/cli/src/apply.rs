@@ -152,12 +152,6 @@ fn apply<T: OnDevice>(
     load: impl Fn(&LoraFile, &str) -> Result<Lora<T>, PeftError>,
 ) -> Result<()> {
     let adapters = lora_files.iter().map(|file| load(file, &args.module)).collect::<Result<Vec<_>, _>>()?;
-    let sizes = |i: usize| (&args.adapter[i], adapters[i].sizes());
-    if let Some(other) = (1..adapters.len()).find(|i| sizes(*i).1[..2] != sizes(0).1[..2]) {
-        let [one, other] =
-            [0, other].map(sizes).map(|(folder, [n, k, _])| format!("{} (N {n}, K {k})", folder.display()));
-        bail!("{one} and {other} are not adapters of the same module");
-    }
     let (weight, bias) = (layer.weight()?, layer.bias()?);
     let x = input(args, &weight)?;
     let segments = segments(args, layer, x.nrows())?;

@@ -173,23 +173,24 @@ fn the_bias_of_the_base_is_added() {
     }
 }
 
+/// The shapes of A and B decide, whatever `fan_in_fan_out` says.
 #[test]
-fn fan_in_fan_out_transposes_the_base_and_nothing_else() {
-    let case = Case::new("r10");
-    let weight = read_matrix(&case.base, "proj.weight");
-    let transposed = weight.t().as_standard_layout().into_owned();
-    fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&transposed))])).unwrap();
-    let refused = stderr(&case.apply(&[]));
-    assert!(refused.contains("does not say fan_in_fan_out"), "{refused}");
-
-    edit_config(&case.adapter, &[("fan_in_fan_out", json!(true))]);
-    assert_success(&case.apply(&[]));
-    let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
-    assert!(error <= TOLERANCE, "{error:e}");
-
-    fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
-    let refused = stderr(&case.apply(&[]));
-    assert!(refused.contains("but the adapter says fan_in_fan_out"), "{refused}");
+fn a_base_that_lies_the_other_way_round() {
+    for says in [false, true] {
+        for transposed in [false, true] {
+            let case = Case::new("r10");
+            edit_config(&case.adapter, &[("fan_in_fan_out", json!(says))]);
+            if transposed {
+                let weight = read_matrix(&case.base, "proj.weight").t().as_standard_layout().into_owned();
+                fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
+            }
+            assert_success(&case.apply(&[]));
+            let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
+            assert!(error <= TOLERANCE, "{says}, {transposed}: {error:e}");
+            let refused = stderr(&case.apply(&["--layout", if transposed { "out-in" } else { "in-out" }]));
+            assert!(refused.contains("was asked for"), "{refused}");
+        }
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ const LORA_B: &str = "lora_B.weight";
 /// The adapted module's own weight and bias, where the adapter brings them.
 pub(super) const BASE_WEIGHT: &str = "base_layer.weight";
 pub(super) const BASE_BIAS: &str = "base_layer.bias";
+/// The same of a module that is saved as a whole, by `modules_to_save`.
+pub(super) const WEIGHT: &str = "weight";
+pub(super) const BIAS: &str = "bias";
 /// The name that PEFT gives an adapter. Whoever saves a model's own state writes it into the keys.
 const ADAPTER: &str = ".default";
 
@@ -105,14 +108,21 @@ impl Modules {
         }
     }
 
-    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood.
-    pub(super) fn linear(&self, module: &str, tensors: &TensorFile) -> Result<[String; 2], PeftError> {
+    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood. One
+    /// that is `saved` as a whole has its own weight beside them.
+    pub(super) fn linear(
+        &self,
+        module: &str,
+        tensors: &TensorFile,
+        saved: bool,
+    ) -> Result<[String; 2], PeftError> {
+        let owned: &[_] = if saved { &[WEIGHT, BIAS] } else { &[BASE_WEIGHT, BASE_BIAS] };
         let parts = &self.parts[self.find(module, tensors)?];
         for (part, names) in parts {
             if let [one, other, ..] = &names[..] {
                 return Err(bad(tensors, other, LoraProblem::Twice { other: one.clone() }));
             }
-            if ![LORA_A, LORA_B, BASE_WEIGHT, BASE_BIAS].contains(&part.as_str()) {
+            if ![LORA_A, LORA_B].contains(&part.as_str()) && !owned.contains(&part.as_str()) {
                 let why = UNSUPPORTED.iter().find(|(start, _)| part.starts_with(start));
                 let why = why.map_or("it is not part of a linear layer's LoRA", |(_, why)| why);
                 return Err(bad(tensors, &names[0], LoraProblem::Unsupported { why }));
