@@ -67,6 +67,7 @@ impl Wild {
     /// Runs it, and expects one line with these parts, and no output.
     #[track_caller]
     fn is_refused(&self, more: &[&str], parts: &[&str]) {
+        let _ = fs::remove_file(self.path("y"));
         let output = self.apply(more);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -130,7 +131,7 @@ fn the_cases_are_right_or_refused_as_they_must_be() {
         ("gpt2_hub_names", ""),
         ("lm_head_target_q", ""),
         ("old_config_merge_weights", "merge_weights = true is ignored"),
-        ("orig_mod_outside", ""),
+        ("orig_mod_outside", "which PEFT would not load"),
         ("seq_cls_modules_to_save", ""),
         ("sharded_base_directory", ""),
         ("sharded_bias_in_other_shard", ""),
@@ -263,8 +264,13 @@ fn a_square_weight_whose_layout_is_not_known() {
     case.is_right(&["--layout", "in-out"], "");
     edit_config(&case.adapter, &[("fan_in_fan_out", json!(true))]);
     case.is_right(&[], "");
+    edit_config(&case.adapter, &[("fan_in_fan_out", json!(false))]);
+    fs::write(case.path("config.json"), r#"{"model_type": "gpt2"}"#).unwrap();
+    case.is_right(&[], "");
+    // Evidence that contradicts itself.
+    let case = Wild::new("gpt2_fan_false_square");
     fs::write(case.path("config.json"), r#"{"model_type": "gpt_bigcode"}"#).unwrap();
-    case.is_refused(&["--layout", "out"], &[]);
+    case.is_refused(&[], &["c_proj.weight", "gpt_bigcode", "says out-in, but tensor"]);
 }
 
 /// What changes other modules does not matter; what changes this one is an error that names it.
@@ -329,7 +335,10 @@ fn files_of_other_formats() {
         ("model.layers.0.self_attn.q_proj.weight.absmax", Tensor::zeros("F32", 4, &[8])),
     ];
     fs::write(&case.base, safetensors_bytes(&tensors)).unwrap();
-    case.is_refused(&["--layout", "out-in"], &["base.safetensors", name]);
+    case.is_refused(&[], &["base.safetensors", name, "quantised", "absmax"]);
+    let case = Wild::new("lm_head_target_q");
+    case.rename(&case.base, |key| Some(key.replace("proj.weight", "proj.qweight")));
+    case.is_refused(&[], &["base.safetensors", name, "quantised", "GPTQ"]);
 }
 
 /// A model of 100 GB, of which one layer is needed. The file is sparse: it has no data but that layer's.

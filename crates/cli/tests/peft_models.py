@@ -61,6 +61,15 @@ MODELS = {
                                                           vocab_size=64)),
     "bigcode": lambda: T.GPTBigCodeForCausalLM(T.GPTBigCodeConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=64)),
     "bloom": lambda: T.BloomForCausalLM(T.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64)),
+    "openai": lambda: T.OpenAIGPTLMHeadModel(T.OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, vocab_size=64)),
+    "bart": lambda: T.BartForConditionalGeneration(T.BartConfig(d_model=32, encoder_layers=2, decoder_layers=2,
+                                                                encoder_ffn_dim=48, decoder_ffn_dim=48, vocab_size=64,
+                                                                encoder_attention_heads=4, decoder_attention_heads=4)),
+    "neox": lambda: T.GPTNeoXForCausalLM(T.GPTNeoXConfig(**SMALL)),
+    "llava": lambda: T.LlavaForConditionalGeneration(T.LlavaConfig(
+        text_config=T.LlamaConfig(**SMALL), image_token_index=3,
+        vision_config=T.CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, image_size=8,
+                                         num_attention_heads=4, patch_size=4, projection_dim=32))),
     "mixtral": lambda: T.MixtralForCausalLM(T.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=2)),
 }
 
@@ -69,21 +78,24 @@ CONV = ["c_attn", "c_proj", "c_fc"]
 CASES = []
 
 
-def case(name, model, edit=None, refused=(), save={}, adapters=None, rename=None, base=None, unadapted=0, **config):
+def case(name, model, edit=None, refused=(), save={}, adapters=None, rename=None, base=None, unadapted=0, dtype=None,
+         **config):
     """A case: a model, the keys of its LoraConfig, and what is done to the files.
 
-    `edit` changes the saved configuration, `rename` a key of the adapter, `base` a key of the base, both after
+    `dtype` is that of the files. `edit` changes the saved configuration, `rename` a key of the adapter, `base` a key of the base, both after
     saving. `refused`: modules that must be refused, by the ends of their names. `adapters` makes one adapter of
     several. `unadapted`: how many modules must be said to be the base product alone.
     """
     CASES.append(dict(name=name, model=model, edit=edit, refused=tuple(refused), save=save, adapters=adapters,
-                      rename=rename, base=base, unadapted=unadapted,
+                      rename=rename, base=base, unadapted=unadapted, dtype=dtype,
                       config=dict(r=4, lora_alpha=10, **config) if "r" not in config else config))
 
 
 for name, targets in [("gpt2", CONV), ("llama", ALL), ("llama-bias", ALL), ("llama-square", ALL), ("qwen2", ALL),
                       ("opt", ["q_proj", "v_proj", "out_proj", "fc1", "fc2"]), ("t5", ["q", "v", "o", "wi", "wo"]),
                       ("bert", ["query", "value", "dense"]), ("bigcode", CONV), ("mixtral", ALL[:4]),
+                      ("openai", CONV), ("bart", ["q_proj", "out_proj", "fc1", "fc2"]),
+                      ("neox", ["query_key_value", "dense", "embed_out"]),
                       ("bloom", ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"])]:
     case(f"{name} plain", name, target_modules=targets)
 case("gpt2 both kinds", "gpt2", target_modules=["attn.c_proj", "lm_head"])
@@ -140,6 +152,17 @@ case("trained tokens", "llama", target_modules=["q_proj", "lm_head"], trainable_
      save=dict(save_embedding_layers=False))
 case("tied, ensure_weight_tying", "llama-tied", target_modules=["lm_head", "q_proj"], ensure_weight_tying=True,
      refused=["lm_head", "embed_tokens"], save=dict(save_embedding_layers=False))
+case("bart lm_head", "bart", target_modules=["fc1", "lm_head"], save=dict(save_embedding_layers=False))
+case("openai without config.json", "openai", target_modules=["attn.c_proj"], edit={"fan_in_fan_out": False},
+     base="no config")
+case("llava", "llava", target_modules=["q_proj", "o_proj", "linear_1", "fc1", "lm_head"],
+     save=dict(save_embedding_layers=False))
+case("llava, language model alone", "llava", target_modules=r".*language_model.*\.(q|v)_proj")
+case("target_parameters", "mixtral", target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj"],
+     refused=["experts"])
+case("whole embeddings beside", "llama", target_modules=["q_proj"], save=dict(save_embedding_layers=True))
+case("bf16", "llama", target_modules=ALL, dtype=torch.bfloat16)
+case("f16", "gpt2", target_modules=CONV, dtype=torch.float16)
 case("dora", "llama", target_modules=["q_proj"], use_dora=True, refused=["q_proj"])
 case("lora_bias", "llama", target_modules=["q_proj"], lora_bias=True, refused=["q_proj"])
 case("pissa", "llama", target_modules=["q_proj"], init_lora_weights="pissa", refused=["q_proj"])
@@ -238,6 +261,8 @@ def run(test, number, binary, folder):
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.data.normal_(0, 0.1)
+    if test["dtype"]:
+        model = model.to(test["dtype"])
     config = LoraConfig(**test["config"])
     adapter = make_adapter(test, copy.deepcopy(model), config, folder + "/adapter")
     if not isinstance(adapter, str):
@@ -247,7 +272,7 @@ def run(test, number, binary, folder):
                                folder + "/second")
     edit_adapter(test, adapter, model)
     base = save_base(test, number, model, folder + "/base")
-    truth = PeftModel.from_pretrained(copy.deepcopy(model), adapter).eval()
+    truth = PeftModel.from_pretrained(copy.deepcopy(model).float(), adapter).eval()
 
     keys = load_file(f"{adapter}/adapter_model.safetensors")
     modules = sorted({m[1] for key in keys if (m := re.match(r"base_model\.model\.(.*)\.lora_(?:embedding_)?A", key))})

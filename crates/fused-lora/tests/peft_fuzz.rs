@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// The memory that may be used beside the files' sizes: regular expressions, names, messages.
-const FIXED: usize = 16 << 20;
+const FIXED: usize = 4 << 20;
 /// A run that takes longer hangs. The machine may be loaded.
 const LONGEST: Duration = Duration::from_secs(20);
 

@@ -87,10 +87,13 @@ impl LoraFile {
         self.modules.names()
     }
 
-    /// What is ignored, as PEFT does, for which reason: to be shown to the user.
+    /// What is ignored, as PEFT does, or read although PEFT would not: to be shown to the user.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let file = self.config.file.display();
-        self.config.warnings.iter().map(move |warning| format!("{file}: {warning}"))
+        let [config, tensors] = self.paths().map(Path::display);
+        let respelled = self.modules.respelled.iter().map(move |[name, usual]| {
+            format!("{tensors}: names such as {name:?}, which PEFT would not load, are read as {usual:?}")
+        });
+        self.config.warnings.iter().map(move |warning| format!("{config}: {warning}")).chain(respelled)
     }
 
     /// `fan_in_fan_out` of the configuration: whether most of the adapted weights are stored as `[in, out]`

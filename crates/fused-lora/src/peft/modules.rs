@@ -46,16 +46,22 @@ pub(super) struct Modules {
     parts: BTreeMap<String, Parts>,
     /// Tensors of no LoRA module, such as whole weights, by their name in the model.
     others: BTreeMap<String, String>,
+    /// A tensor whose name is not as PEFT writes it, and how it is read.
+    pub(super) respelled: Option<[String; 2]>,
 }
 
 impl Modules {
     /// Assigns each tensor to its module, by name.
     pub(super) fn sort(tensors: &TensorFile) -> Modules {
         let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
-        let mut others = BTreeMap::new();
+        let (mut others, mut respelled) = (BTreeMap::new(), None);
         for name in tensors.names() {
             match split(&name) {
                 (module, Some(part)) => {
+                    let usual = format!("base_model.model.{module}.{part}");
+                    if respelled.is_none() && usual != name {
+                        respelled = Some([name.clone(), usual]);
+                    }
                     parts.entry(module).or_default().entry(part).or_default().push(name);
                 }
                 (whole, None) => {
@@ -72,7 +78,7 @@ impl Modules {
             parts.entry(part[1..].to_owned()).or_default().push(name.clone());
             false
         });
-        Modules { parts, others }
+        Modules { parts, others, respelled }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {

@@ -11,7 +11,7 @@ use super::{
     error::PeftError,
     layout::{self, Layout},
     names::{leaf, nearest},
-    tensors::TensorFile,
+    tensors::{TensorError, TensorFile, TensorProblem},
 };
 use crate::element::Element;
 
@@ -100,7 +100,7 @@ impl BaseModel {
         let layout = self.layout(adapter, &lora, &module, &weight, choices.layout)?;
         let bias = self.bias(adapter, &lora, &module, &from_base)?;
         if let Some(bias) = &bias {
-            let found = self.shape_at(adapter, bias)?;
+            let found = bias.file(self, adapter)?.shape(&bias.tensor)?;
             if found != [lora.n] {
                 let (file, tensor) = (bias.file.clone(), bias.tensor.clone());
                 let (found, weight, n) = (found.to_vec(), weight.tensor, lora.n);
@@ -120,6 +120,12 @@ impl BaseModel {
     }
 
     fn no_weight(&self, module: &str) -> BaseError {
+        let packed = format!("{module}.qweight");
+        if self.contains(&packed) {
+            let problem = TensorProblem::Quantised { dtype: "GPTQ or AWQ".to_owned(), beside: packed };
+            let (file, tensor) = (self.path().to_owned(), format!("{module}.weight"));
+            return TensorError::Tensor { file, tensor, problem }.into();
+        }
         let weights = self.names().filter_map(|name| name.strip_suffix(".weight"));
         let nearest = nearest(module, weights).into_iter().map(|name| name + ".weight").collect();
         BaseError::NoWeight { path: self.path().to_owned(), module: module.to_owned(), nearest }
@@ -304,13 +310,10 @@ impl BaseModel {
     }
 
     fn matrix_at(&self, adapter: &LoraFile, at: &Location) -> Result<[usize; 2], PeftError> {
-        let file = if at.from_adapter { adapter.tensors() } else { self.file_of(&at.tensor)? };
+        let file = at.file(self, adapter)?;
+        // A quantised weight is not known by its shape.
+        file.dtype(&at.tensor)?;
         Ok(file.matrix_shape(&at.tensor)?)
-    }
-
-    fn shape_at<'a>(&'a self, adapter: &'a LoraFile, at: &Location) -> Result<&'a [usize], PeftError> {
-        let file = if at.from_adapter { adapter.tensors() } else { self.file_of(&at.tensor)? };
-        Ok(file.shape(&at.tensor)?)
     }
 }
 
