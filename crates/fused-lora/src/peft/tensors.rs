@@ -160,6 +160,15 @@ pub(super) enum Matrix {
     F32(Array2<f32>),
 }
 
+impl Matrix {
+    pub(super) fn into_f32(self) -> Array2<f32> {
+        match self {
+            Matrix::F16(matrix) => matrix.mapv(f32::from),
+            Matrix::F32(matrix) => matrix,
+        }
+    }
+}
+
 /// The elements of a tensor, in the file's order.
 enum Elements {
     F16(Vec<f16>),
