@@ -252,6 +252,33 @@ fn an_existing_output_is_replaced_whole() {
     assert_eq!(case.files(), before, "nothing is left beside it");
 }
 
+/// Killed at any time, the command leaves the whole output or none, and nothing else.
+#[test]
+fn a_killed_run_leaves_nothing_half_written() {
+    let case = Case::new("r10");
+    let x = read_matrix(&case.input, "x");
+    let many = Array2::from_shape_fn((30_000, x.ncols()), |(i, j)| x[[i % x.nrows(), j]]);
+    fs::write(&case.input, safetensors_bytes(&[("x", Tensor::f16(&many))])).unwrap();
+    let before = case.files();
+    let start = std::time::Instant::now();
+    assert_success(&case.apply(&[]));
+    let (whole, y) = (start.elapsed(), fs::read(&case.output).unwrap());
+    let mut killed = 0;
+    for part in 1..20 {
+        fs::remove_file(&case.output).unwrap_or_default();
+        let mut child = case.command(&[]).spawn().unwrap();
+        std::thread::sleep(whole * part / 16);
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+        if case.output.exists() {
+            assert!(fs::read(&case.output).unwrap() == y);
+            fs::remove_file(&case.output).unwrap();
+        }
+        assert_eq!(case.files(), before);
+    }
+    assert!(killed > 0);
+}
+
 #[test]
 fn a_bare_name_is_a_file_in_the_current_folder() {
     let mut case = Case::new("r10");

@@ -157,11 +157,7 @@ impl LoraFile {
     /// As [`load`](Self::load), but no value is too large.
     pub fn load_f32(&self, module: &str) -> Result<LoraWeights<f32>, PeftError> {
         let LoraModule { tensors, scale, .. } = self.module(module)?;
-        let [a, b] = tensors.map(|name| match self.tensors.matrix(&name) {
-            Ok(Matrix::F16(matrix)) => Ok(matrix.mapv(f32::from)),
-            Ok(Matrix::F32(matrix)) => Ok(matrix),
-            Err(error) => Err(error),
-        });
+        let [a, b] = tensors.map(|name| self.tensors.matrix(&name).map(Matrix::into_f32));
         Ok(LoraWeights { a: a?, b: b?, scale: scale as f32 })
     }
 
