@@ -40,12 +40,12 @@ pub(crate) struct Args {
     /// The module's name in the base model, where it is not found by `--module` and the known prefixes
     #[arg(long, value_name = "NAME")]
     base_module: Option<String>,
-    /// Which way round the weight lies, where its shape and what is beside it do not say: out-in (nn.Linear) or
-    /// in-out (Conv1D of GPT-2)
+    /// Which way round the weight lies, where its shape and what is beside it do not say: out-in (nn.Linear)
+    /// or in-out (Conv1D of GPT-2)
     #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
     layout: Option<Layout>,
-    /// Folder with `adapter_config.json` and `adapter_model.safetensors`, or one of the two; several times for
-    /// a batch that mixes adapters, which is still one pass over x
+    /// Folder with `adapter_config.json` and `adapter_model.safetensors`, or one of the two; several times
+    /// for a batch that mixes adapters, which is still one pass over x
     #[arg(long, value_name = "DIR", required = true)]
     adapter: Vec<PathBuf>,
     /// The rows of x that an adapter has, such as `0..8` (8 not included): as often as `--adapter`, in the

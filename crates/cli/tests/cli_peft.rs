@@ -1,5 +1,5 @@
-//! `peft_models.py`: tiny models and adapters of many kinds, every module as PEFT itself computes it. Runs where
-//! `FUSED_LORA_TORCH` names a Python interpreter that has PyTorch, transformers and PEFT.
+//! `peft_models.py`: tiny models and adapters of many kinds, every module as PEFT itself computes it. Runs
+//! where `FUSED_LORA_TORCH` names a Python interpreter that has PyTorch, transformers and PEFT.
 
 use std::{env, path::Path, process::Command};
 

@@ -60,7 +60,7 @@ impl LoraFile {
     /// # Errors
     ///
     /// A file that is missing, malformed or of another format; a value of the configuration that has the
-    /// wrong type. What an adapter asks for and is not implemented is an error of the modules that it changes.
+    /// wrong type. What is not implemented is an error of the modules that it changes.
     pub fn open(path: &Path) -> Result<LoraFile, PeftError> {
         let folder = adapter_folder(path)?;
         let config_file = folder.join(CONFIG_NAME);

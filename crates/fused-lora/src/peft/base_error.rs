@@ -123,8 +123,8 @@ pub enum BaseError {
     /// The base has a weight for an output layer and says that the embedding's is used, which the adapter
     /// replaces.
     #[error(
-        "{}: config.json ties {module:?} to {embedding:?}, which the adapter replaces, but {module:?} has a weight \
-         of its own: name it with --base-module to use that",
+        "{}: config.json ties {module:?} to {embedding:?}, which the adapter replaces, but {module:?} has a \
+         weight of its own: name it with --base-module to use that",
         path.display()
     )]
     Tied {

@@ -200,8 +200,8 @@ fn config(text: &[u8]) -> Result<Config, ConfigProblem> {
 }
 
 /// Another program's configuration under PEFT's file name.
-const MLX: &str = "the configuration of an adapter of MLX, not of PEFT: its lora_a and lora_b lie the other way \
-                   round and its scale is not alpha / r; convert it to PEFT's format";
+const MLX: &str = "the configuration of an adapter of MLX, not of PEFT: its lora_a and lora_b lie the other \
+                   way round and its scale is not alpha / r; convert it to PEFT's format";
 
 /// The modules that a key changes while it is on.
 fn changes(key: &str, value: &Json) -> Result<Vec<Changes>, ConfigProblem> {

@@ -3,8 +3,8 @@
 /// The bytes of a file's beginning that [`recognise`] needs.
 pub(super) const HEAD: usize = 64;
 
-const PICKLE: &str = "a pickle of PyTorch (.bin, .pt), which is not read since it could run code: load it with \
-                      transformers and save it with save_pretrained(..., safe_serialization=True)";
+const PICKLE: &str = "a pickle of PyTorch (.bin, .pt), which is not read since it could run code: load it \
+                      with transformers and save it with save_pretrained(..., safe_serialization=True)";
 const HTML: &str = "an HTML page, not weights: a download saved the page of the file; fetch the file itself";
 const JSON: &str = "JSON text, not weights: give the .safetensors file, or the folder of the model";
 

@@ -37,7 +37,7 @@ pub(super) fn files(path: &Path) -> Result<Files, BaseError> {
     }
     if !path.exists() {
         let hint = if foreign::is_hub_name(path) {
-            "there is no such file or folder; a model of a hub must be downloaded first: give its local folder"
+            "there is no such file or folder; download a model of a hub first, and give its local folder"
         } else {
             "there is no such file or folder"
         };

@@ -1,6 +1,6 @@
 //! Which way round a base weight lies: `[out, in]` as `nn.Linear` keeps it, or `[in, out]` as the `Conv1D` of
-//! GPT-2. `fan_in_fan_out` is only a hint: PEFT corrects it from each module's class, and writes one value for
-//! modules of both classes.
+//! GPT-2. `fan_in_fan_out` is only a hint: PEFT corrects it from each module's class, and writes one value
+//! for modules of both classes.
 
 use std::{fmt, str::FromStr};
 

@@ -114,8 +114,8 @@ impl Modules {
         }
     }
 
-    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood. One
-    /// that is `saved` as a whole has its own weight beside them.
+    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood.
+    /// One that is `saved` as a whole has its own weight beside them.
     pub(super) fn linear(
         &self,
         module: &str,

@@ -37,7 +37,7 @@ impl<T: Copy> Patterns<T> {
                 return Ok(Some(entry.value));
             }
         }
-        // This rule is PEFT's, too: without a match it looks the module's own name up in the table, and a name
+        // This rule is PEFT's, too: without a match it looks the module's own name up in the table, and one
         // such as `w[0]` does not match itself as an expression.
         Ok(self.entries.iter().find(|entry| entry.key == module).map(|entry| entry.value))
     }

@@ -106,8 +106,8 @@ pub enum TensorProblem {
     },
     /// It was saved without its values.
     #[error(
-        "has shape [0], so the file holds no weights: DeepSpeed ZeRO-3 or FSDP saved it before the parts were \
-         gathered; gather them (zero_to_fp32.py) and save it again"
+        "has shape [0], so the file holds no weights: DeepSpeed ZeRO-3 or FSDP saved it before the parts \
+         were gathered; gather them (zero_to_fp32.py) and save it again"
     )]
     Hollow,
     /// It does not have the expected number of dimensions.
@@ -294,7 +294,8 @@ impl TensorFile {
         let (leading, columns) = (shape[..shape.len() - 1].to_vec(), shape[shape.len() - 1]);
         let rows = (leading.iter().product(), columns);
         let elements = self.rounded(tensor)?;
-        let matrix = Array2::from_shape_vec(rows, elements).expect("the header was checked: shape and data agree");
+        let matrix =
+            Array2::from_shape_vec(rows, elements).expect("the header was checked: shape and data agree");
         Ok((leading, matrix))
     }
 
