@@ -92,7 +92,10 @@ fn f16_is_moved_by_powers_of_two_alone() {
         let [a, b] = [A, B].map(|name| read_matrix(&weights, name).mapv(|v| v * 1e-5));
         put(folder.path(), &[(A, Tensor::f16(&a)), (B, Tensor::f16(&b))]);
         let lora = LoraFile::open(folder.path()).unwrap().load("proj").unwrap();
-        assert_eq!(delta(&lora), delta(&LoraWeights { a: to_f16(&a), b: to_f16(&b), scale: alpha_over as f32 }));
+        assert_eq!(
+            delta(&lora),
+            delta(&LoraWeights { a: to_f16(&a), b: to_f16(&b), scale: alpha_over as f32 })
+        );
     }
 }
 

@@ -294,7 +294,8 @@ impl TensorFile {
         let (leading, columns) = (shape[..shape.len() - 1].to_vec(), shape[shape.len() - 1]);
         let rows = (leading.iter().product(), columns);
         let elements = self.rounded(tensor)?;
-        let matrix = Array2::from_shape_vec(rows, elements).expect("the header was checked: shape and data agree");
+        let matrix =
+            Array2::from_shape_vec(rows, elements).expect("the header was checked: shape and data agree");
         Ok((leading, matrix))
     }
 
