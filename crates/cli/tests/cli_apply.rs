@@ -291,18 +291,22 @@ fn the_bias_of_the_base_is_added() {
     }
 }
 
-/// Whatever the configuration says, the shapes of A and B decide.
+/// The shapes of A and B decide, whatever `fan_in_fan_out` says.
 #[test]
-fn shapes_say_which_way_round_the_base_lies() {
-    let weight = read_matrix(&Case::new("r10").base, "proj.weight");
-    for weight in [weight.t().as_standard_layout().into_owned(), weight] {
-        for hint in [false, true] {
+fn a_base_that_lies_the_other_way_round() {
+    for says in [false, true] {
+        for transposed in [false, true] {
             let case = Case::new("r10");
-            fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
-            edit_config(&case.adapter, &[("fan_in_fan_out", json!(hint))]);
+            edit_config(&case.adapter, &[("fan_in_fan_out", json!(says))]);
+            if transposed {
+                let weight = read_matrix(&case.base, "proj.weight").t().as_standard_layout().into_owned();
+                fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
+            }
             assert_success(&case.apply(&[]));
             let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
-            assert!(error <= TOLERANCE, "{error:e}");
+            assert!(error <= TOLERANCE, "{says}, {transposed}: {error:e}");
+            let refused = stderr(&case.apply(&["--layout", if transposed { "out-in" } else { "in-out" }]));
+            assert!(refused.contains("was asked for"), "{refused}");
         }
     }
 }
