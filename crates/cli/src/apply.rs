@@ -4,33 +4,31 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fused_lora::{
-    DType, Element, Strategy,
-    peft::{BaseModel, Choices, Layout, LoraFile, PeftError, TensorFile},
+    DType, Error, Strategy,
+    peft::{BaseModel, Choices, Layout, LoraFile},
 };
 use half::{bf16, f16};
-use ndarray::Array2;
-use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    device::{self, Choice, Job, Lora, OnDevice, Segment},
+    device::{self, Choice, Job, OnDevice, Segment},
+    encoded::Encoded,
+    input::{Input, Rows},
     layer::BaseLayer,
     level::Level,
+    modules::Selection,
     output::Output,
 };
 
-/// The tensor read from `--input`.
-const INPUT: &str = "x";
-/// The tensor written to `--output`.
+/// What y is called where there is one module.
 const OUTPUT: &str = "y";
 
-/// Apply one module of a PEFT adapter, with its base layer, to an input.
+/// Apply modules of a PEFT adapter, with their base layers, to inputs.
 ///
-/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums, in the element type of W unless told otherwise: x, W
-/// and the bias are converted to it, and values that it cannot hold are an error. An adapter in f32 stays
-/// f32, but for f16.
+/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums: in the type of W if x and y have it, otherwise in f32.
+/// A value that a type cannot hold is an error, and so is a row of y that is not finite though that row of x is.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The base model: a safetensors file, a folder, or `model.safetensors.index.json`; it has the module's
@@ -52,20 +50,25 @@ pub(crate) struct Args {
     /// same order. Rows that none has get the base product [default, for one adapter: all rows]
     #[arg(long, value_name = "FIRST..END", value_parser = rows)]
     rows: Vec<Range<usize>>,
-    /// The module's name in the base model, such as `model.layers.0.self_attn.q_proj`
-    #[arg(long)]
-    module: String,
-    /// Safetensors file with the input `x` [M, K]
+    /// The module's name in the base model, such as `model.layers.0.self_attn.q_proj`; several times, or as a
+    /// pattern such as `*.q_proj`, for modules that each have a tensor of their name in the input
+    #[arg(long, value_name = "NAME", required = true)]
+    module: Vec<String>,
+    /// Safetensors file with the input as a hook on the module gives it, [K], [M, K] or [batch, seq, K]: `x`,
+    /// the tensor of the module's name, or the only one
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Safetensors file to write `y` [M, N] to, in the type that it is computed in; it appears whole or not
-    /// at all
+    /// Safetensors file to write `y` to, or tensors of the modules' names, in the shape of the input with N in
+    /// the place of K; it appears whole or not at all
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// Element type of y: f16, bf16 or f32 [default: that of the input]
+    #[arg(long, value_name = "TYPE", value_parser = dtypes())]
+    output_dtype: Option<DType>,
     /// How base and adapter are put together; `base` leaves the adapter out
     #[arg(long, default_value = Strategy::Fused.name(), value_parser = strategies())]
     strategy: Strategy,
-    /// Element type to compute in: f16, bf16 or f32 [default: that of `<MODULE>.weight`]
+    /// Element type to compute in: f16, bf16 or f32 [default: that of W, if x and y have it too; otherwise f32]
     #[arg(long, value_name = "TYPE", value_parser = dtypes())]
     dtype: Option<DType>,
     /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says),
@@ -98,26 +101,51 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if rows != adapters && (adapters, rows) != (1, 0) {
         bail!("{adapters} times --adapter and {rows} times --rows: each adapter needs its rows");
     }
-    let lora_files =
-        args.adapter.iter().map(|folder| LoraFile::open(folder)).collect::<Result<Vec<_>, _>>()?;
+    let adapters = args.adapter.iter().map(|path| LoraFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     // The adapters first: a module that one does not have is not looked for in the base.
-    for file in &lora_files {
-        file.module(&args.module)?;
+    let Selection { modules, by_name } = Selection::new(&args.module, &adapters[0])?;
+    for (adapter, module) in adapters.iter().flat_map(|adapter| modules.iter().map(move |m| (adapter, m))) {
+        adapter.module(module)?;
+    }
+    if let (Some(name), true) = (&args.base_module, by_name) {
+        bail!("--base-module {name:?} is the name of one module, but --module names {}", modules.len());
     }
     let base = BaseModel::open(&args.base)?;
+    let input = Input::open(&args.input)?;
     let mut inputs: Vec<_> = base.files().map(|file| ("--base", file)).collect();
     inputs.push(("--input", &args.input));
-    inputs.extend(lora_files.iter().flat_map(LoraFile::paths).map(|file| ("--adapter", file)));
+    inputs.extend(adapters.iter().flat_map(LoraFile::paths).map(|file| ("--adapter", file)));
     // Before the work, not after it: a wrong output should not cost the time that y takes.
     let output = Output::check(&args.output, &inputs)?;
 
+    for warning in adapters.iter().flat_map(LoraFile::warnings) {
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
     let choices = Choices { base_module: args.base_module.as_deref(), layout: args.layout };
-    let modules = lora_files.iter().map(|file| base.resolve(file, &args.module, choices));
-    let layer = BaseLayer::new(&base, &lora_files, modules.collect::<Result<_, _>>()?)?;
-    match args.dtype.map_or_else(|| layer.dtype(), Ok)? {
-        DType::Bf16 => apply::<bf16>(args, &lora_files, &layer, &output, Lora::unrounded),
-        DType::F32 => apply::<f32>(args, &lora_files, &layer, &output, Lora::unrounded),
-        DType::F16 => apply::<f16>(args, &lora_files, &layer, &output, Lora::of_f16),
+    let mut results = Vec::with_capacity(modules.len());
+    for module in &modules {
+        let found = adapters.iter().map(|adapter| base.resolve(adapter, module, choices));
+        let layer = BaseLayer::new(&base, &adapters, found.collect::<Result<_, _>>()?)?;
+        let tensor = if by_name { input.named(module) } else { input.only(module) }?;
+        let name = if by_name { module } else { OUTPUT };
+        results.push((name, one(args, &layer, &input, &tensor)?));
+        for note in layer.notes() {
+            let _ = writeln!(io::stderr(), "{note}");
+        }
+    }
+    output.write(&safetensors::serialize(results, None).context("cannot serialise y")?)
+}
+
+/// y of one module, in the types that are asked for or that input and base have.
+fn one(args: &Args, layer: &BaseLayer<'_>, input: &Input, tensor: &str) -> Result<Encoded> {
+    let (of_x, of_weight) = (input.dtype(tensor)?, layer.dtype()?);
+    let of_y = args.output_dtype.unwrap_or(of_x);
+    // f32 holds the numbers of all types, and y is then rounded once.
+    let in_between = if [of_x, of_y] == [of_weight; 2] { of_weight } else { DType::F32 };
+    match args.dtype.unwrap_or(in_between) {
+        DType::Bf16 => apply::<bf16>(args, layer, input, tensor, of_y),
+        DType::F32 => apply::<f32>(args, layer, input, tensor, of_y),
+        DType::F16 => apply::<f16>(args, layer, input, tensor, of_y),
         other => bail!("{other} is not implemented"),
     }
 }
@@ -127,8 +155,7 @@ fn segments(args: &Args, layer: &BaseLayer<'_>, m: usize) -> Result<Option<Vec<S
     if args.rows.is_empty() {
         return Ok(None);
     }
-    // Where a configuration leaves the module out, its rows have no adapter.
-    let of = |(i, rows): (usize, &Range<usize>)| (rows.clone(), (!layer.is_excluded(i)).then_some(i));
+    let of = |(i, rows): (usize, &Range<usize>)| (rows.clone(), layer.number(i));
     let mut segments: Vec<_> = args.rows.iter().enumerate().map(of).collect();
     segments.sort_by_key(|(rows, _)| (rows.start, rows.end));
     for (rows, _) in &segments {
@@ -146,64 +173,37 @@ fn segments(args: &Args, layer: &BaseLayer<'_>, m: usize) -> Result<Option<Vec<S
 
 fn apply<T: OnDevice>(
     args: &Args,
-    lora_files: &[LoraFile],
     layer: &BaseLayer<'_>,
-    output: &Output,
-    load: impl Fn(&LoraFile, &str) -> Result<Lora<T>, PeftError>,
-) -> Result<()> {
-    let adapters = lora_files.iter().map(|file| load(file, &args.module)).collect::<Result<Vec<_>, _>>()?;
-    let (weight, bias) = (layer.weight()?, layer.bias()?);
-    let x = input(args, &weight)?;
+    input: &Input,
+    tensor: &str,
+    of_y: DType,
+) -> Result<Encoded> {
+    let module = &layer.modules[0].lora;
+    let Rows { x, leading } = input.read::<T>(tensor, &module.name, module.k)?;
     let segments = segments(args, layer, x.nrows())?;
     let strategy = if segments.is_none() && layer.is_excluded(0) { Strategy::Base } else { args.strategy };
-    let level = &args.level;
-    let job = Job { x: &x, weight: &weight, bias, adapters: &adapters, segments, strategy, level };
+    let (weight, bias, loras, level) = (layer.weight()?, layer.bias()?, layer.loras(), &args.level);
+    let job = Job { x: &x, weight: &weight, bias, loras: &loras, segments, strategy, level };
     let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
         let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");
     }
-
-    output.write(&serialise(&outcome.y)?)?;
-    for note in layer.notes() {
-        let _ = writeln!(io::stderr(), "{note}");
-    }
+    let y = Encoded::new(of_y, &x, &outcome.y, &leading).map_err(|error| {
+        let beyond_f16 = matches!(error.downcast_ref(), Some(Error::NotFinite { dtype: DType::F16, .. }));
+        let hint = match (args.dtype, of_y) {
+            _ if !beyond_f16 => "",
+            (Some(DType::F16), DType::F16) => "; give --dtype and --output-dtype f32 or bf16",
+            (Some(DType::F16), _) => "; give --dtype f32 or bf16",
+            _ => "; give --output-dtype f32 or bf16",
+        };
+        anyhow!("module {:?}: {error:#}{hint}", module.name)
+    })?;
     if io::stderr().is_terminal() {
-        let (ranks, m) = (adapters.iter().map(|lora| lora.sizes()[2].to_string()), x.nrows());
+        let (ranks, m) = (layer.modules.iter().map(|found| found.lora.rank.to_string()), x.nrows());
         let ((n, k), rank) = (weight.dim(), ranks.collect::<Vec<_>>().join(", "));
-        let (strategy, by, dtype) = (strategy, &outcome.by, T::DTYPE);
-        let _ = writeln!(
-            io::stderr(),
-            "{}: M {m}, N {n}, K {k}, rank {rank}, {dtype}, {strategy}, {by}: {OUTPUT} is in {}",
-            args.module,
-            args.output.display()
-        );
+        let (by, dtype, module) = (&outcome.by, T::DTYPE, &module.name);
+        let _ =
+            writeln!(io::stderr(), "{module}: M {m}, N {n}, K {k}, rank {rank}, {dtype}, {strategy}, {by}");
     }
-    Ok(())
-}
-
-fn input<T: Element>(args: &Args, weight: &Array2<T>) -> Result<Array2<T>> {
-    let x = TensorFile::open(&args.input)?.read_matrix(INPUT)?;
-    let k = weight.ncols();
-    if x.ncols() != k {
-        bail!(
-            "{}: tensor {INPUT:?} has {} columns, but module {:?} of {} takes {k}",
-            args.input.display(),
-            x.ncols(),
-            args.module,
-            args.base.display(),
-        );
-    }
-    Ok(x)
-}
-
-fn serialise<T: Element>(y: &Array2<T>) -> Result<Vec<u8>> {
-    let values = y.iter().map(|v| v.to_f32());
-    let (dtype, bytes): (_, Vec<u8>) = match T::DTYPE {
-        DType::Bf16 => (Dtype::BF16, values.flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect()),
-        DType::F32 => (Dtype::F32, values.flat_map(f32::to_le_bytes).collect()),
-        DType::F16 => (Dtype::F16, values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect()),
-        other => bail!("{other} is not implemented"),
-    };
-    let view = TensorView::new(dtype, y.shape().to_vec(), &bytes)?;
-    safetensors::serialize([(OUTPUT, view)], None).context("cannot serialise y")
+    Ok(y)
 }

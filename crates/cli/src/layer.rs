@@ -7,6 +7,8 @@ use fused_lora::{
 };
 use ndarray::{Array1, Array2};
 
+use crate::device::Source;
+
 /// One module of a base model, as each of some adapters needs it.
 pub(crate) struct BaseLayer<'a> {
     base: &'a BaseModel,
@@ -34,6 +36,19 @@ impl<'a> BaseLayer<'a> {
             );
         }
         Ok(Self { base, adapters, modules })
+    }
+
+    /// The adapters of those that are not excluded, in their order.
+    pub(crate) fn loras(&self) -> Vec<Source<'a>> {
+        let adapted =
+            self.modules.iter().zip(self.adapters).filter(|(module, _)| module.lora.excluded.is_none());
+        adapted.map(|(module, file)| Source { file, module: module.lora.clone() }).collect()
+    }
+
+    /// The number of an adapter among those that are not excluded.
+    pub(crate) fn number(&self, adapter: usize) -> Option<usize> {
+        let before = (0..adapter).filter(|other| !self.is_excluded(*other)).count();
+        (!self.is_excluded(adapter)).then_some(before)
     }
 
     /// The element type of W in its file.

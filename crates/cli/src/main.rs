@@ -6,11 +6,14 @@
 
 mod apply;
 mod device;
+mod encoded;
 mod estimate;
 mod info;
+mod input;
 mod layer;
 mod level;
 mod machine;
+mod modules;
 mod output;
 
 use std::{

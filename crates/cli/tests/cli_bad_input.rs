@@ -114,9 +114,8 @@ fn shapes_and_types_that_do_not_fit() {
         ("proj.weight", f16(&[N + 1, K]), "has shape"),
         ("proj.weight", f16(&[N, K, 1]), "2 dimension(s)"),
         ("proj.weight", f16(&[N, 0]), ", 0]"),
-        ("x", f16(&[4, K - 1]), "columns, but module \"proj\" of "),
-        ("x", f16(&[K]), "2 dimension(s)"),
-        ("x", f16(&[2, 2, K]), "2 dimension(s)"),
+        ("x", f16(&[4, K - 1]), "columns, but module \"proj\" takes "),
+        ("x", f16(&[]), "1 dimension(s)"),
         ("x", f16(&[0, K]), "[0, "),
         (A, f32(&[10]), "2 dimension(s)"),
         (A, f32(&[0, K]), "[0, "),
@@ -184,8 +183,8 @@ fn missing_files_modules_and_tensors() {
         &["base.safetensors", "\"proj.weight\"", "--base-module"],
     );
     refused(
-        |case| put(&case.input, &[("input", f16(&[1, 1]))]),
-        &["input.safetensors", "\"x\"", "there is \"input\""],
+        |case| put(&case.input, &[("input", f16(&[1, 1])), ("other", f16(&[1, 1]))]),
+        &["input.safetensors", "\"x\"", "there is \"input\", \"other\""],
     );
     for (kept, missing) in [(A, B), (B, A)] {
         refused(
@@ -318,8 +317,6 @@ fn values_that_f16_cannot_hold() {
     for (name, at, value, convert, parts) in [
         ("proj.weight", [2, 3], 1e6, Tensor::f32 as Convert, &["overflows f16", "1e6", "[2, 3]"][..]),
         ("x", [1, 0], -70000.0, Tensor::bf16, &["overflows f16", "[1, 0]"]),
-        (A, [4, 5], -1e30, Tensor::f32, &["overflows f16", "1e30"]),
-        (B, [4, 5], 1e30, Tensor::f32, &["overflows f16", "1e30"]),
     ] {
         refused_tensor(name, |case| convert(&with_value(case, name, at, value)), parts);
     }

@@ -46,7 +46,8 @@ impl Wild {
 
     fn apply(&self, more: &[&str]) -> Output {
         let mut command = fused_lora();
-        command.args(["apply", "--device", "cpu", "--dtype", "f32", "--module", &self.module]);
+        command.args(["apply", "--device", "cpu", "--dtype", "f32", "--output-dtype", "f32"]);
+        command.args(["--module", &self.module]);
         command.arg("--base").arg(&self.base).arg("--adapter").arg(&self.adapter);
         command.arg("--input").arg(self.path("x.safetensors")).arg("--output").arg(self.path("y"));
         command.args(more).current_dir(self.folder.path()).output().unwrap()
@@ -371,11 +372,44 @@ fn of_a_large_base_one_layer_is_read() {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -v 1048576; exec \"$0\" \"$@\""]).env("RAYON_NUM_THREADS", "1");
     command.arg(fused_lora().get_program());
-    command.args(["apply", "--device", "cpu", "--dtype", "f32", "--module", &case.module]);
+    command.args(["apply", "--device", "cpu", "--dtype", "f32", "--output-dtype", "f32"]);
+    command.args(["--module", &case.module]);
     command.arg("--base").arg(&case.base).arg("--adapter").arg(&case.adapter);
     command.arg("--input").arg(case.path("x.safetensors")).arg("--output").arg(case.path("y"));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let expected: Array2<f32> = read_matrix(&case.path("expected.safetensors"), "y");
     assert!(relative_error(&read_matrix(&case.path("y"), "y"), &expected) <= TOLERANCE);
+}
+
+/// x as a hook gives it, y in its shape and type, and finite where f16 would not be.
+#[test]
+fn inputs_as_hooks_give_them() {
+    for case in ["x_batch_seq_hidden_bf16", "x_one_token_1d", "y_overflows_f16"] {
+        let case = Wild::new(case);
+        let mut command = fused_lora();
+        command.args(["apply", "--device", "cpu", "--module", &case.module]);
+        command.arg("--base").arg(&case.base).arg("--adapter").arg(&case.adapter);
+        command.arg("--input").arg(case.path("x.safetensors")).arg("--output").arg(case.path("y"));
+        let output = command.output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+        let [y, expected] = ["y", "expected.safetensors"].map(|file| {
+            let (mut header, data) = case.header(&case.path(file));
+            let tensor = header["y"].take();
+            let of_dtype: fn(&[u8]) -> f32 = match tensor["dtype"].as_str().unwrap() {
+                "BF16" => |bytes| f32::from_bits(u32::from_le_bytes([0, 0, bytes[0], bytes[1]])),
+                _ => |bytes| f32::from_le_bytes(bytes.try_into().unwrap()),
+            };
+            let size = if tensor["dtype"] == "BF16" { 2 } else { 4 };
+            let values: Vec<f32> = data.chunks_exact(size).map(of_dtype).collect();
+            (
+                tensor["shape"].clone(),
+                tensor["dtype"].clone(),
+                Array2::from_shape_vec((1, values.len()), values),
+            )
+        });
+        assert_eq!((y.0, y.1.as_str()), (expected.0, Some("BF16")));
+        let error = relative_error(&y.2.unwrap(), &expected.2.unwrap());
+        assert!(error <= 4e-3, "{error:e}");
+    }
 }
