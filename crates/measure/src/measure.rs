@@ -8,16 +8,15 @@ use crate::outcome::Outcome;
 use crate::plan::{Cost, Pilot, allot, first};
 use crate::size::Size;
 
-/// Seconds of Criterion's analysis and plots of an id.
-const ANALYSIS: f64 = 0.28;
-
 /// How long, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// When the time began.
     pub started: Instant,
-    /// All of it, Criterion's analysis included.
+    /// All of it.
     pub total: Duration,
+    /// The part of it that is not for measuring: what is done with the times afterwards.
+    pub reserved: Duration,
     /// Rounds that every size gets before any gets more, where they fit.
     pub least: usize,
     /// Seconds that each method is to be timed for, whatever the total is; what `--measurement-time` sets.
@@ -43,10 +42,7 @@ pub fn measure(
     budget: &Budget,
     put: &mut dyn FnMut(&dyn Suite, &Outcome) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
-    let ids =
-        sizes.iter().flat_map(|(_, methods)| methods).filter(|method| method.is_for_criterion()).count();
-    let deadline =
-        budget.started + budget.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
+    let deadline = budget.started + budget.total.saturating_sub(budget.reserved);
     let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
     let mut outcomes: Vec<Outcome> =
         sizes.into_iter().map(|(size, methods)| Outcome::new(size, methods, budget.threads)).collect();
@@ -60,7 +56,8 @@ pub fn measure(
         if let Some(round) = round.filter(|&round| round > budget.total.as_secs_f64()) {
             let size = outcomes.remove(place).size;
             eprintln!(
-                "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
+                "dropped {}: one round of it takes {round:.0} s, which is more than all the time there is",
+                suite.label(size)
             );
             dropped.push((size, round));
             continue;
@@ -70,7 +67,7 @@ pub fn measure(
             costs.map(|costs| costs.iter().map(|cost| cost.round * rounds as f64 + cost.setup).sum());
         let count = outcomes.len();
         let outcome = &mut outcomes[place];
-        announce((place + 1, count), outcome, planned);
+        announce((place + 1, count), &suite.label(outcome.size), planned);
         outcome.run(suite, rounds, budget.distance, Some(deadline))?;
         put(suite, outcome)?;
         place += 1;
@@ -90,7 +87,7 @@ pub fn measure(
     let count = outcomes.len();
     for (place, (outcome, rounds)) in outcomes.iter_mut().zip(rounds).enumerate() {
         if rounds > outcome.rounds && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            announce((place + 1, count), outcome, deadline.map(|_| left()));
+            announce((place + 1, count), &suite.label(outcome.size), deadline.map(|_| left()));
             outcome.run(suite, rounds, budget.distance, deadline)?;
             put(suite, outcome)?;
         }
@@ -99,9 +96,9 @@ pub fn measure(
 }
 
 /// Says at a terminal which size is measured, and how many seconds the rest will take.
-fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
+fn announce(position: (usize, usize), size: &str, left: Option<f64>) {
     if stderr().is_terminal() {
-        eprintln!("{}", progress(position, &outcome.size.to_string(), left));
+        eprintln!("{}", progress(position, size, left));
     }
 }
 
@@ -178,8 +175,15 @@ mod tests {
         batches: &[usize],
         total: Duration,
     ) -> (Report, Vec<(usize, usize)>) {
-        let budget =
-            Budget { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
+        let budget = Budget {
+            started: Instant::now(),
+            total,
+            least: 10,
+            fixed: None,
+            reserved: Duration::ZERO,
+            threads: 2,
+            distance: 0,
+        };
         let mut puts = Vec::new();
         let report = measure(&mut suite(time, sleep), sizes(batches), &budget, &mut |_, outcome| {
             puts.push((outcome.size.batch, outcome.rounds));
@@ -251,8 +255,15 @@ mod tests {
     fn what_the_user_fixes_is_kept_to() {
         let mut suite = suite(quiet, |_| Duration::from_millis(1));
         let (started, fixed) = (Instant::now(), Some(Duration::from_millis(60)));
-        let budget =
-            Budget { started, total: Duration::from_millis(1), least: 2, fixed, threads: 2, distance: 0 };
+        let budget = Budget {
+            started,
+            total: Duration::from_millis(1),
+            least: 2,
+            fixed,
+            reserved: Duration::ZERO,
+            threads: 2,
+            distance: 0,
+        };
         let report = measure(&mut suite, sizes(&[1]), &budget, &mut |_, _| Ok(())).unwrap();
         // Three methods of 1 ms, the base twice: a round is some 4.5 ms, so 60 ms for each are 40 rounds or
         // somewhat fewer.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::check::Wrong;
-use crate::method::{Method, Probe, Suite, Task};
+use crate::method::{Method, Probe, Suite, Task, Work};
 use crate::plan::{Cost, Pilot};
 use crate::rounds::Runner;
 use crate::samples::Samples;
@@ -55,6 +55,13 @@ impl Outcome {
         };
         let peak = of(Probe::Peak, |method| method.work.flops, 0.0)?;
         Some((peak, of(Probe::Bandwidth, |method| method.work.bytes, 0.1)?))
+    }
+
+    /// The nanoseconds that the machine cannot beat with so much work: the larger of its operations at the
+    /// peak and its bytes at the bandwidth; None where the machine was not asked.
+    pub fn limit_ns(&self, work: Work) -> Option<f64> {
+        let (flops, bytes) = self.limits()?;
+        Some(1e9 * (work.flops / flops).max(work.bytes / bytes))
     }
 
     /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of
