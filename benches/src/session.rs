@@ -177,6 +177,11 @@ fn run(
             let report = measure(&mut *suite, sizes, &budget, &mut |suite, outcome| {
                 Ok(run.put(&template.records(suite, outcome, target.clock_mhz()))?)
             })?;
+            for (size, round) in &report.dropped {
+                eprintln!(
+                    "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
+                );
+            }
             let mut short = Vec::new();
             for outcome in &report.outcomes {
                 if replay(criterion, &bench.group(settings, outcome.size), outcome, samples) > 0 {

@@ -16,6 +16,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
     device::{self, Choice, Job, Lora, OnDevice, Segment},
+    dtype::dtypes,
     level::Level,
     output::Output,
 };
@@ -75,10 +76,6 @@ fn rows(text: &str) -> Result<Range<usize>, String> {
 
 fn strategies() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).try_map(|name| name.parse::<Strategy>())
-}
-
-fn dtypes() -> impl TypedValueParser<Value = DType> {
-    PossibleValuesParser::new(DType::ALL.map(DType::name)).try_map(|name| name.parse::<DType>())
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

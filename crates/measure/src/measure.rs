@@ -55,10 +55,6 @@ pub fn measure(
         let round = costs.as_ref().map(|costs| costs[0].round);
         if let Some(round) = round.filter(|&round| round > budget.total.as_secs_f64()) {
             let size = outcomes.remove(place).size;
-            eprintln!(
-                "dropped {}: one round of it takes {round:.0} s, which is more than all the time there is",
-                suite.label(size)
-            );
             dropped.push((size, round));
             continue;
         }
@@ -108,13 +104,14 @@ fn progress((number, count): (usize, usize), size: &str, left: Option<f64>) -> S
     format!("[{number}/{count}] {size}{left}")
 }
 
-/// What a size takes, if its operations take as long as those of the largest size so far; None before the
+/// What a size takes, if it is as far from the machine's limits as the largest size so far; None before the
 /// first.
 fn estimate(outcomes: &[Outcome], size: usize, measured: usize) -> Option<Cost> {
     let largest = outcomes[..measured].iter().filter(|outcome| outcome.cost.is_some());
     let largest = largest.max_by(|a, b| a.flops().total_cmp(&b.flops()))?;
     let cost = largest.cost?;
-    let round = cost.round * outcomes[size].flops() / largest.flops();
+    let limits = largest.limits();
+    let round = cost.round * outcomes[size].load(limits) / largest.load(limits);
     // The first size makes weights that the others share, so its set-up is none of theirs. One calls each
     // method about once.
     Some(Cost { round, setup: round })
@@ -129,7 +126,7 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
-    use crate::method::Probe;
+    use crate::method::{Probe, Work};
     use crate::testing::{MadeCall, MadeSuite, method, probe};
     use crate::time::Time;
     use fused_lora_records::Clock;
@@ -281,6 +278,38 @@ mod tests {
         assert_eq!(report.outcomes.iter().map(|outcome| outcome.size.batch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(report.dropped[0].0.batch, 32);
         assert!(report.dropped[0].1 > 0.06);
+    }
+
+    /// One token reads as many bytes as eight, which have eight times the operations: by these alone the
+    /// larger size would take eight times as long.
+    #[test]
+    fn few_tokens_are_estimated_by_their_bytes() {
+        let mut outcomes: Vec<Outcome> = [1, 8, 1024]
+            .into_iter()
+            .map(|tokens| {
+                let (mut base, [mut peak, mut bandwidth]) =
+                    (method("base", 0, Some(0)), [Probe::Peak, Probe::Bandwidth].map(probe));
+                base.work = Work { flops: 1e6 * f64::from(tokens), bytes: 1e6 };
+                peak.work = Work { flops: 1e8, bytes: 0.0 };
+                bandwidth.work = Work { flops: 0.0, bytes: 1e6 };
+                Outcome::new(Size { seq_len: 1, batch: tokens as usize }, vec![base, peak, bandwidth], 2)
+            })
+            .collect();
+        outcomes[0].cost = Some(Cost { round: 3.0, setup: 0.0 });
+        let rounds = |outcomes: &[Outcome]| [1, 2].map(|size| estimate(outcomes, size, 1).unwrap().round);
+        assert_eq!(
+            rounds(&outcomes).map(f64::round),
+            [3.0 * 108.0 / 101.0, 3.0 * 1124.0 / 101.0].map(f64::round)
+        );
+        // 1e10 operations and 1e8 bytes a second: each takes 10 ms, but for the operations of 1024 tokens.
+        for place in [1, 2] {
+            outcomes[0].samples.called(place, Time { wall: 0.01, cpu: None });
+        }
+        let [eight, many] = rounds(&outcomes);
+        assert!(
+            (eight - 3.0).abs() < 1e-9 && (many - 3.0 * (102.4 + 20.0) / 30.0).abs() < 1e-9,
+            "{eight} {many}"
+        );
     }
 
     #[test]

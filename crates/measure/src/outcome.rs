@@ -32,9 +32,16 @@ impl Outcome {
         Outcome { size, methods, samples, inexact: Vec::new(), rounds: 0, cost: None }
     }
 
-    /// Operations of one round, as far as they tell how long it takes.
+    /// Operations of one round.
     pub fn flops(&self) -> f64 {
         self.methods.iter().map(|method| method.work.flops).sum()
+    }
+
+    /// How long one round takes, but for a factor that sizes have in common: at those [limits](Self::limits),
+    /// or by its operations alone. Of few tokens the bytes decide.
+    pub fn load(&self, limits: Option<(f64, f64)>) -> f64 {
+        let Some((flops, bytes)) = limits else { return self.flops() };
+        self.methods.iter().map(|method| (method.work.flops / flops).max(method.work.bytes / bytes)).sum()
     }
 
     /// What the plan needs to know; None before the first round.
