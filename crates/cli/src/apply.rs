@@ -4,61 +4,72 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fused_lora::{
-    DType, Element, Strategy,
-    peft::{CONFIG_NAME, LoraFile, PeftError, TensorFile, WEIGHTS_NAME},
+    DType, Error, Strategy,
+    peft::{BaseModel, Choices, Layout, LoraFile},
 };
 use half::{bf16, f16};
-use ndarray::{Array1, Array2};
-use safetensors::tensor::{Dtype, TensorView};
 
 use crate::{
-    device::{self, Choice, Job, Lora, OnDevice, Segment},
+    device::{self, Choice, Job, OnDevice, Segment},
     dtype::dtypes,
+    encoded::Encoded,
+    input::{Input, Rows},
+    layer::BaseLayer,
     level::Level,
+    modules::Selection,
     output::Output,
 };
 
-/// The tensor read from `--input`.
-const INPUT: &str = "x";
-/// The tensor written to `--output`.
+/// What y is called where there is one module.
 const OUTPUT: &str = "y";
 
-/// Apply one module of a PEFT adapter, with its base layer, to an input.
+/// Apply modules of a PEFT adapter, with their base layers, to inputs.
 ///
-/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums, in the element type of W unless told otherwise: x, W
-/// and the bias are converted to it, and values that it cannot hold are an error. An adapter in f32 stays
-/// f32, but for f16.
+/// Computes y = x Wᵀ + s (x Aᵀ) Bᵀ + bias with f32 sums: in the type of W if x and y have it, otherwise in f32.
+/// A value that a type cannot hold is an error, and so is a row of y that is not finite though that row of x is.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Safetensors file of the base model, with `<MODULE>.weight` [N, K] ([K, N] if the adapter says
-    /// `fan_in_fan_out`) and, if the layer has one, `<MODULE>.bias` [N]
-    #[arg(long, value_name = "FILE")]
+    /// The base model: a safetensors file, a folder, or `model.safetensors.index.json`; it has the module's
+    /// weight [N, K] (Conv1D of GPT-2: [K, N]) and, if the layer has one, its bias [N]
+    #[arg(long, value_name = "PATH")]
     base: PathBuf,
-    /// Folder with `adapter_config.json` and `adapter_model.safetensors`; several times for a batch that
-    /// mixes adapters, which is still one pass over x
+    /// The module's name in the base model, where it is not found by `--module` and the known prefixes
+    #[arg(long, value_name = "NAME")]
+    base_module: Option<String>,
+    /// Which way round the weight lies, where its shape and what is beside it do not say: out-in (nn.Linear) or
+    /// in-out (Conv1D of GPT-2)
+    #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
+    layout: Option<Layout>,
+    /// Folder with `adapter_config.json` and `adapter_model.safetensors`, or one of the two; several times for
+    /// a batch that mixes adapters, which is still one pass over x
     #[arg(long, value_name = "DIR", required = true)]
     adapter: Vec<PathBuf>,
     /// The rows of x that an adapter has, such as `0..8` (8 not included): as often as `--adapter`, in the
     /// same order. Rows that none has get the base product [default, for one adapter: all rows]
     #[arg(long, value_name = "FIRST..END", value_parser = rows)]
     rows: Vec<Range<usize>>,
-    /// The module's name in the base model, such as `model.layers.0.self_attn.q_proj`
-    #[arg(long)]
-    module: String,
-    /// Safetensors file with the input `x` [M, K]
+    /// The module's name in the base model, such as `model.layers.0.self_attn.q_proj`; several times, or as a
+    /// pattern such as `*.q_proj`, for modules that each have a tensor of their name in the input
+    #[arg(long, value_name = "NAME", required = true)]
+    module: Vec<String>,
+    /// Safetensors file with the input as a hook on the module gives it, [K], [M, K] or [batch, seq, K]: `x`,
+    /// the tensor of the module's name, or the only one
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Safetensors file to write `y` [M, N] to, in the type that it is computed in; it appears whole or not
-    /// at all
+    /// Safetensors file to write `y` to, or tensors of the modules' names, in the shape of the input with N in
+    /// the place of K; it appears whole or not at all
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    /// Element type of y: f16, bf16 or f32 [default: that of the input]
+    #[arg(long, value_name = "TYPE", value_parser = dtypes())]
+    output_dtype: Option<DType>,
     /// How base and adapter are put together; `base` leaves the adapter out
     #[arg(long, default_value = Strategy::Fused.name(), value_parser = strategies())]
     strategy: Strategy,
-    /// Element type to compute in: f16, bf16 or f32 [default: that of `<MODULE>.weight`]
+    /// Element type to compute in: f16, bf16 or f32 [default: that of W, if x and y have it too; otherwise f32]
     #[arg(long, value_name = "TYPE", value_parser = dtypes())]
     dtype: Option<DType>,
     /// Where to compute: `auto` (the first CUDA device, or the CPU if that cannot be had, which it says),
@@ -78,41 +89,71 @@ fn strategies() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).try_map(|name| name.parse::<Strategy>())
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let of_adapter = |folder: &PathBuf| [CONFIG_NAME, WEIGHTS_NAME].map(|name| folder.join(name));
-    let adapter_files: Vec<_> = args.adapter.iter().flat_map(of_adapter).collect();
-    let mut inputs = vec![("--base", args.base.as_path()), ("--input", &args.input)];
-    inputs.extend(adapter_files.iter().map(|file| ("--adapter", file.as_path())));
-    // Before the work, not after it: a wrong output should not cost the time that y takes.
-    let output = Output::check(&args.output, &inputs)?;
+fn layouts() -> impl TypedValueParser<Value = Layout> {
+    PossibleValuesParser::new(Layout::ALL.map(Layout::name)).try_map(|name| name.parse::<Layout>())
+}
 
+pub(crate) fn run(args: &Args) -> Result<()> {
     let (adapters, rows) = (args.adapter.len(), args.rows.len());
     if rows != adapters && (adapters, rows) != (1, 0) {
         bail!("{adapters} times --adapter and {rows} times --rows: each adapter needs its rows");
     }
-    let lora_files =
-        args.adapter.iter().map(|folder| LoraFile::open(folder)).collect::<Result<Vec<_>, _>>()?;
-    let base = TensorFile::open(&args.base)?;
-    let weight = format!("{}.weight", args.module);
+    let adapters = args.adapter.iter().map(|path| LoraFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     // The adapters first: a module that one does not have is not looked for in the base.
-    for file in &lora_files {
-        file.dtypes(&args.module)?;
+    let Selection { modules, by_name } = Selection::new(&args.module, &adapters[0])?;
+    for (adapter, module) in adapters.iter().flat_map(|adapter| modules.iter().map(move |m| (adapter, m))) {
+        adapter.module(module)?;
     }
-    match args.dtype.map_or_else(|| base.dtype(&weight), Ok)? {
-        DType::Bf16 => apply::<bf16>(args, &lora_files, &base, &output, Lora::unrounded),
-        DType::F32 => apply::<f32>(args, &lora_files, &base, &output, Lora::unrounded),
-        DType::F16 => apply::<f16>(args, &lora_files, &base, &output, Lora::of_f16),
+    if let (Some(name), true) = (&args.base_module, by_name) {
+        bail!("--base-module {name:?} is the name of one module, but --module names {}", modules.len());
+    }
+    let base = BaseModel::open(&args.base)?;
+    let input = Input::open(&args.input)?;
+    let mut inputs: Vec<_> = base.files().map(|file| ("--base", file)).collect();
+    inputs.push(("--input", &args.input));
+    inputs.extend(adapters.iter().flat_map(LoraFile::paths).map(|file| ("--adapter", file)));
+    // Before the work, not after it: a wrong output should not cost the time that y takes.
+    let output = Output::check(&args.output, &inputs)?;
+
+    for warning in adapters.iter().flat_map(LoraFile::warnings) {
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
+    let choices = Choices { base_module: args.base_module.as_deref(), layout: args.layout };
+    let mut results = Vec::with_capacity(modules.len());
+    for module in &modules {
+        let found = adapters.iter().map(|adapter| base.resolve(adapter, module, choices));
+        let layer = BaseLayer::new(&base, &adapters, found.collect::<Result<_, _>>()?)?;
+        let tensor = if by_name { input.named(module) } else { input.only(module) }?;
+        let name = if by_name { module } else { OUTPUT };
+        results.push((name, one(args, &layer, &input, &tensor)?));
+        for note in layer.notes() {
+            let _ = writeln!(io::stderr(), "{note}");
+        }
+    }
+    output.write(&safetensors::serialize(results, None).context("cannot serialise y")?)
+}
+
+/// y of one module, in the types that are asked for or that input and base have.
+fn one(args: &Args, layer: &BaseLayer<'_>, input: &Input, tensor: &str) -> Result<Encoded> {
+    let (of_x, of_weight) = (input.dtype(tensor)?, layer.dtype()?);
+    let of_y = args.output_dtype.unwrap_or(of_x);
+    // f32 holds the numbers of all types, and y is then rounded once.
+    let in_between = if [of_x, of_y] == [of_weight; 2] { of_weight } else { DType::F32 };
+    match args.dtype.unwrap_or(in_between) {
+        DType::Bf16 => apply::<bf16>(args, layer, input, tensor, of_y),
+        DType::F32 => apply::<f32>(args, layer, input, tensor, of_y),
+        DType::F16 => apply::<f16>(args, layer, input, tensor, of_y),
         other => bail!("{other} is not implemented"),
     }
 }
 
 /// The rows of x that each adapter has, in the order of the rows.
-fn segments(args: &Args, m: usize) -> Result<Option<Vec<Segment>>> {
+fn segments(args: &Args, layer: &BaseLayer<'_>, m: usize) -> Result<Option<Vec<Segment>>> {
     if args.rows.is_empty() {
         return Ok(None);
     }
-    let mut segments: Vec<_> =
-        args.rows.iter().enumerate().map(|(adapter, rows)| (rows.clone(), Some(adapter))).collect();
+    let of = |(i, rows): (usize, &Range<usize>)| (rows.clone(), layer.number(i));
+    let mut segments: Vec<_> = args.rows.iter().enumerate().map(of).collect();
     segments.sort_by_key(|(rows, _)| (rows.start, rows.end));
     for (rows, _) in &segments {
         if rows.start >= rows.end || rows.end > m {
@@ -129,113 +170,37 @@ fn segments(args: &Args, m: usize) -> Result<Option<Vec<Segment>>> {
 
 fn apply<T: OnDevice>(
     args: &Args,
-    lora_files: &[LoraFile],
-    base: &TensorFile,
-    output: &Output,
-    load: impl Fn(&LoraFile, &str) -> Result<Lora<T>, PeftError>,
-) -> Result<()> {
-    let adapters = lora_files.iter().map(|file| load(file, &args.module)).collect::<Result<Vec<_>, _>>()?;
-    // What the base has to fit.
-    let of = |(lora, file): (&Lora<T>, &LoraFile)| (lora.sizes()[..2].to_vec(), file.fan_in_fan_out());
-    let shapes: Vec<_> = adapters.iter().zip(lora_files).map(of).collect();
-    if let Some(other) = shapes.iter().position(|shape| *shape != shapes[0]) {
-        let [one, other] = [0, other].map(|i| {
-            let ((sizes, transposed), folder) = (&shapes[i], args.adapter[i].display());
-            let way = if *transposed { ", fan_in_fan_out" } else { "" };
-            format!("{folder} (N {}, K {}{way})", sizes[0], sizes[1])
-        });
-        bail!("{one} and {other} are not adapters of the same module");
-    }
-    let Base { weight, bias } = Base::read(args, base, adapters[0].sizes(), lora_files[0].fan_in_fan_out())?;
-    let x = input(args, &weight)?;
-    let (strategy, level) = (args.strategy, &args.level);
-    let segments = segments(args, x.nrows())?;
-    let job = Job { x: &x, weight: &weight, bias, adapters: &adapters, segments, strategy, level };
+    layer: &BaseLayer<'_>,
+    input: &Input,
+    tensor: &str,
+    of_y: DType,
+) -> Result<Encoded> {
+    let module = &layer.modules[0].lora;
+    let Rows { x, leading } = input.read::<T>(tensor, &module.name, module.k)?;
+    let segments = segments(args, layer, x.nrows())?;
+    let strategy = if segments.is_none() && layer.is_excluded(0) { Strategy::Base } else { args.strategy };
+    let (weight, bias, loras, level) = (layer.weight()?, layer.bias()?, layer.loras(), &args.level);
+    let job = Job { x: &x, weight: &weight, bias, loras: &loras, segments, strategy, level };
     let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
         let _ = writeln!(io::stderr(), "computed on the CPU: {reason}");
     }
-
-    output.write(&serialise(&outcome.y)?)?;
+    let y = Encoded::new(of_y, &x, &outcome.y, &leading).map_err(|error| {
+        let beyond_f16 = matches!(error.downcast_ref(), Some(Error::NotFinite { dtype: DType::F16, .. }));
+        let hint = match (args.dtype, of_y) {
+            _ if !beyond_f16 => "",
+            (Some(DType::F16), DType::F16) => "; give --dtype and --output-dtype f32 or bf16",
+            (Some(DType::F16), _) => "; give --dtype f32 or bf16",
+            _ => "; give --output-dtype f32 or bf16",
+        };
+        anyhow!("module {:?}: {error:#}{hint}", module.name)
+    })?;
     if io::stderr().is_terminal() {
-        let (ranks, m) = (adapters.iter().map(|lora| lora.sizes()[2].to_string()), x.nrows());
+        let (ranks, m) = (layer.modules.iter().map(|found| found.lora.rank.to_string()), x.nrows());
         let ((n, k), rank) = (weight.dim(), ranks.collect::<Vec<_>>().join(", "));
-        let (strategy, by, dtype) = (args.strategy, &outcome.by, T::DTYPE);
-        let _ = writeln!(
-            io::stderr(),
-            "{}: M {m}, N {n}, K {k}, rank {rank}, {dtype}, {strategy}, {by}: {OUTPUT} is in {}",
-            args.module,
-            args.output.display()
-        );
+        let (by, dtype, module) = (&outcome.by, T::DTYPE, &module.name);
+        let _ =
+            writeln!(io::stderr(), "{module}: M {m}, N {n}, K {k}, rank {rank}, {dtype}, {strategy}, {by}");
     }
-    Ok(())
-}
-
-/// The layer as the base model has it.
-struct Base<T> {
-    /// `[N, K]`, whichever way round the file has it.
-    weight: Array2<T>,
-    bias: Option<Array1<T>>,
-}
-
-impl<T: Element> Base<T> {
-    fn read(args: &Args, file: &TensorFile, [n, k, _]: [usize; 3], fan_in_fan_out: bool) -> Result<Self> {
-        let (weight_name, bias_name) = (format!("{}.weight", args.module), format!("{}.bias", args.module));
-
-        let stored = file.read_matrix(&weight_name)?;
-        let expected = if fan_in_fan_out { (k, n) } else { (n, k) };
-        if stored.dim() != expected {
-            let hint = match (stored.dim() == (expected.1, expected.0), fan_in_fan_out) {
-                (false, _) => "",
-                (true, true) => " (it lies the other way round, but the adapter says fan_in_fan_out)",
-                (true, false) => {
-                    " (it lies the other way round, but the adapter does not say fan_in_fan_out)"
-                }
-            };
-            bail!(
-                "{}: tensor {weight_name:?} has shape {:?}, but {} adapts one of {expected:?}{hint}",
-                args.base.display(),
-                stored.dim(),
-                args.adapter[0].display(),
-            );
-        }
-        let weight = if fan_in_fan_out { stored.t().as_standard_layout().into_owned() } else { stored };
-
-        let bias = file.contains(&bias_name).then(|| file.read_vector::<T>(&bias_name)).transpose()?;
-        if let Some(bias) = bias.as_ref().filter(|bias| bias.len() != n) {
-            bail!(
-                "{}: tensor {bias_name:?} has {} elements, but {weight_name:?} gives {n}",
-                args.base.display(),
-                bias.len(),
-            );
-        }
-        Ok(Base { weight, bias })
-    }
-}
-
-fn input<T: Element>(args: &Args, weight: &Array2<T>) -> Result<Array2<T>> {
-    let x = TensorFile::open(&args.input)?.read_matrix(INPUT)?;
-    let k = weight.ncols();
-    if x.ncols() != k {
-        bail!(
-            "{}: tensor {INPUT:?} has {} columns, but module {:?} of {} takes {k}",
-            args.input.display(),
-            x.ncols(),
-            args.module,
-            args.base.display(),
-        );
-    }
-    Ok(x)
-}
-
-fn serialise<T: Element>(y: &Array2<T>) -> Result<Vec<u8>> {
-    let values = y.iter().map(|v| v.to_f32());
-    let (dtype, bytes): (_, Vec<u8>) = match T::DTYPE {
-        DType::Bf16 => (Dtype::BF16, values.flat_map(|v| bf16::from_f32(v).to_le_bytes()).collect()),
-        DType::F32 => (Dtype::F32, values.flat_map(f32::to_le_bytes).collect()),
-        DType::F16 => (Dtype::F16, values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect()),
-        other => bail!("{other} is not implemented"),
-    };
-    let view = TensorView::new(dtype, y.shape().to_vec(), &bytes)?;
-    safetensors::serialize([(OUTPUT, view)], None).context("cannot serialise y")
+    Ok(y)
 }

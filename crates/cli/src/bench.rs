@@ -206,7 +206,8 @@ impl Job<'_> {
     /// A line for each size that fits into time and memory; of others, why they do not.
     fn measure(&self, left_out: &mut Vec<String>) -> Result<Vec<Line>> {
         match (self.shape.dtype, self.shape.wide) {
-            (DType::F16, _) => self.measure_in::<f16, f16>(left_out),
+            (DType::F16, false) => self.measure_in::<f16, f16>(left_out),
+            (DType::F16, true) => self.measure_in::<f16, f32>(left_out),
             (DType::Bf16, false) => self.measure_in::<bf16, bf16>(left_out),
             (DType::Bf16, true) => self.measure_in::<bf16, f32>(left_out),
             (DType::F32, _) => self.measure_in::<f32, f32>(left_out),

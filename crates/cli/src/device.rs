@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use anyhow::{Result, bail};
-use fused_lora::{AdapterElement, Element};
+use fused_lora::{AdapterElement, Element, check_finite};
 use half::f16;
 use ndarray::Array2;
 
@@ -15,7 +15,7 @@ mod cuda;
 mod job;
 
 pub(crate) use cuda::{facts, gpu};
-pub(crate) use job::{Job, Lora, Segment};
+pub(crate) use job::{Job, Segment, Source};
 
 /// `--device`
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +58,11 @@ pub(crate) fn run<T: OnDevice>(job: &Job<'_, T>, choice: Choice) -> Result<Outco
     match choice {
         Choice::Cpu => job.on_cpu().map(of),
         Choice::Cuda(ordinal) => T::on_device(job, ordinal).map(of),
-        Choice::Auto => match T::on_device(job, 0) {
+        Choice::Auto => match T::on_device(job, 0).and_then(|(y, by)| {
+            // On a GPU h is f16, which may be too narrow where a CPU's f32 is not.
+            check_finite(job.x.view(), y.view())?;
+            Ok((y, by))
+        }) {
             Ok(outcome) => Ok(of(outcome)),
             Err(reason) => Ok(Outcome { fell_back: Some(format!("{reason:#}")), ..job.on_cpu().map(of)? }),
         },

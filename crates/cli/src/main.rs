@@ -9,11 +9,15 @@ mod bench;
 mod columns;
 mod device;
 mod dtype;
+mod encoded;
 mod estimate;
 mod info;
+mod input;
 mod inspect;
+mod layer;
 mod level;
 mod machine;
+mod modules;
 mod output;
 mod survey;
 

@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+/// How the names of temporary files begin.
+const PREFIX: &str = ".fused-lora-";
+
 /// Where to write, checked.
 pub(crate) struct Output {
     /// As the user spelled it, for messages.
@@ -63,14 +66,52 @@ impl Output {
         }
     }
 
-    /// Writes a temporary file beside it and renames that. On failure what was there is as it was.
+    /// Writes a file without a name, or a temporary one, and puts that in its place. On failure, and where the
+    /// process is killed, what was there is as it was.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<()> {
-        self.replace(bytes).with_context(|| format!("cannot write {}", self.shown.display()))
+        let unnamed = || {
+            #[cfg(target_os = "linux")]
+            return self.write_unnamed(bytes);
+            #[cfg(not(target_os = "linux"))]
+            Ok(false)
+        };
+        unnamed()
+            .and_then(|is_done| if is_done { Ok(()) } else { self.write_temporary(bytes) })
+            .with_context(|| format!("cannot write {}", self.shown.display()))
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Through a file that has no name until it is whole; false where the file system has no such files.
+    #[cfg(target_os = "linux")]
+    fn write_unnamed(&self, bytes: &[u8]) -> io::Result<bool> {
+        use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+        use std::os::fd::AsRawFd;
+
+        let (folder, mode) = (folder(&self.path), Mode::from_raw_mode(0o666));
+        let Ok(file) = open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) else {
+            return Ok(false);
+        };
+        let mut file = fs::File::from(file);
+        if let Some(existing) = &self.existing {
+            file.set_permissions(existing.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = |to: &Path| linkat(CWD, &unnamed, CWD, to, AtFlags::SYMLINK_FOLLOW);
+        if self.existing.is_none() && link(&self.path).is_ok() {
+            return Ok(true);
+        }
+        // A link replaces nothing, so by way of a name beside it.
+        let made = tempfile::Builder::new().prefix(PREFIX).make_in(folder, |path| Ok(link(path)?));
+        match made {
+            Ok(named) => named.persist(&self.path).map(|()| true).map_err(|error| error.error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> io::Result<()> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".fused-lora-");
+        builder.prefix(PREFIX);
         // tempfile's own choice is 0600; this is what any other new file gets, less the umask.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

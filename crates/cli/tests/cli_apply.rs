@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 
 use fused_lora::{DType, cpu::Simd};
+use half::f16;
 use ndarray::{Array2, Axis};
 use safetensors::SafeTensors;
 use serde_json::json;
@@ -37,7 +38,9 @@ fn agrees_with_peft_in_every_type_at_every_simd_level() {
         for (dtype, tolerance) in TYPES {
             for strategy in ["fused", "unfused"] {
                 let case = Case::new(name);
-                let mut command = case.command(&["--strategy", strategy, "--dtype", dtype.name()]);
+                let dtype_name = dtype.name();
+                let types = ["--dtype", dtype_name, "--output-dtype", dtype_name];
+                let mut command = case.command(&[&["--strategy", strategy][..], &types].concat());
                 assert_success(&command.env("FUSED_LORA_SIMD", simd.name()).output().unwrap());
                 let error = relative_error(&read_matrix(&case.output, "y"), &expected(name));
                 assert!(error <= tolerance, "{name}, {dtype}, {simd}, {strategy}: {error:e}");
@@ -127,29 +130,144 @@ fn data_may_begin_at_any_byte() {
     }
 }
 
-/// y is computed in the type of W, whatever x is, and written in it.
+/// y is written in the type of x, or in the one that is asked for, and rounded to it once.
 #[test]
-fn the_type_is_that_of_the_base() {
-    for (convert, of_x, dtype, tolerance) in [
-        (Tensor::f32 as fn(&Array2<f32>) -> Tensor, Tensor::bf16 as fn(&Array2<f32>) -> Tensor, "F32", 1e-6),
-        (Tensor::bf16, Tensor::f32, "BF16", 8.0 * TOLERANCE),
-        (Tensor::f16, Tensor::f32, "F16", TOLERANCE),
+fn the_types_of_x_and_y() {
+    type Convert = fn(&Array2<f32>) -> Tensor;
+    let (f16, bf16, f32): (Convert, Convert, Convert) = (Tensor::f16, Tensor::bf16, Tensor::f32);
+    for (of_weight, of_x, options, dtype, tolerance) in [
+        (f32, bf16, &[][..], "BF16", 4.0 * TOLERANCE),
+        (bf16, f32, &[], "F32", 1e-6),
+        (f16, bf16, &["--output-dtype", "f32"], "F32", 1e-6),
+        (f16, f16, &[], "F16", TOLERANCE),
+        (f16, f16, &["--dtype", "bf16", "--output-dtype", "f32"], "F32", 8.0 * TOLERANCE),
+        (f16, f32, &["--dtype", "f16"], "F32", TOLERANCE),
     ] {
         let case = Case::new("r10");
         let weight = read_matrix(&case.base, "proj.weight");
         // Few enough bits for bf16, so that the expected y is the same for both.
         let x = read_matrix(&case.input, "x").mapv(|v| (v * 4.0).round() / 4.0);
         let weight = weight.mapv(|v| (v * 64.0).round() / 64.0);
-        fs::write(&case.base, safetensors_bytes(&[("proj.weight", convert(&weight))])).unwrap();
+        fs::write(&case.base, safetensors_bytes(&[("proj.weight", of_weight(&weight))])).unwrap();
         fs::write(&case.input, safetensors_bytes(&[("x", of_x(&x))])).unwrap();
-        assert_success(&case.apply(&["--strategy", "base"]));
+        assert_success(&case.apply(&[options, &["--strategy", "base"]].concat()));
         let error = relative_error(&read_matrix(&case.output, "y"), &x.dot(&weight.t()));
-        assert!(error <= tolerance, "{dtype}: {error:e}");
-        let bytes = fs::read(&case.output).unwrap();
-        assert_eq!(
-            format!("{:?}", SafeTensors::deserialize(&bytes).unwrap().tensor("y").unwrap().dtype()),
-            dtype
-        );
+        assert!(error <= tolerance, "{dtype}, {options:?}: {error:e}");
+        assert_eq!(shape_of(&case, "y"), (dtype.to_owned(), vec![x.nrows(), weight.nrows()]));
+    }
+}
+
+/// Type and shape of a tensor of the output.
+fn shape_of(case: &Case, tensor: &str) -> (String, Vec<usize>) {
+    let bytes = fs::read(&case.output).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let view = tensors.tensor(tensor).unwrap();
+    (format!("{:?}", view.dtype()), view.shape().to_vec())
+}
+
+/// y has the dimensions of x, whatever x is called if it is alone.
+#[test]
+fn x_as_a_hook_gives_it() {
+    let case = Case::new("r10");
+    let x = read_matrix(&case.input, "x");
+    assert_success(&case.apply(&[]));
+    let y = fs::read(&case.output).unwrap();
+    let (n, k) = (read_matrix(&case.output, "y").ncols(), x.ncols());
+    let data = |file: &[u8]| SafeTensors::deserialize(file).unwrap().tensor("y").unwrap().data().to_vec();
+    for (name, rows, leading) in
+        [("hidden_states", 4, &[2, 2, 1][..]), ("proj", 1, &[]), ("x", 4, &[4]), ("x", 3, &[1, 3])]
+    {
+        let part = x.slice(ndarray::s![..rows, ..]).to_owned();
+        let tensor = Tensor { shape: [leading, &[k]].concat(), ..Tensor::f16(&part) };
+        fs::write(&case.input, safetensors_bytes(&[(name, tensor)])).unwrap();
+        assert_success(&case.apply(&[]));
+        assert_eq!(shape_of(&case, "y"), ("F16".to_owned(), [leading, &[n]].concat()));
+        assert_eq!(data(&fs::read(&case.output).unwrap()), data(&y)[..rows * n * 2]);
+    }
+}
+
+/// Each module with a tensor of its name, in one file; names and patterns.
+#[test]
+fn several_modules() {
+    let case = Case::new("r10");
+    let [a, b] = [A, B].map(|name| Tensor::f32(&read_matrix(&case.weights(), name)));
+    let (x, weight) = (read_matrix(&case.input, "x"), read_matrix(&case.base, "proj.weight"));
+    let modules = ["h.0.q_proj", "h.0.v_proj", "h.1.q_proj"];
+    let prefix = "base_model.model.";
+    let names: Vec<_> = modules
+        .iter()
+        .flat_map(|m| [("A", &a), ("B", &b)].map(|(part, t)| (format!("{prefix}{m}.lora_{part}.weight"), t)))
+        .collect();
+    let tensors: Vec<_> = names.iter().map(|(name, tensor)| (name.as_str(), (*tensor).clone())).collect();
+    fs::write(case.weights(), safetensors_bytes(&tensors)).unwrap();
+    edit_config(&case.adapter, &[("target_modules", json!(["q_proj", "v_proj"]))]);
+    let scaled = |matrix: &Array2<f32>, i: usize| Tensor::f16(&matrix.mapv(|v| v * (1 << i) as f32));
+    let weights: Vec<_> = modules.iter().enumerate().map(|(i, m)| (format!("{m}.weight"), i)).collect();
+    let weights: Vec<_> = weights.iter().map(|(name, i)| (name.as_str(), scaled(&weight, *i))).collect();
+    fs::write(&case.base, safetensors_bytes(&weights)).unwrap();
+    let inputs: Vec<_> = modules[..2].iter().map(|m| (*m, Tensor::f16(&x))).collect();
+    fs::write(&case.input, safetensors_bytes(&inputs)).unwrap();
+
+    let run = |modules: &[&str]| {
+        let mut command = case.command_of(modules, &["--strategy", "base", "--output-dtype", "f32"]);
+        command.output().unwrap()
+    };
+    for modules in [&["h.0.*"][..], &["h.0.v_proj", "h.0.q_proj"], &["h.[0].*", "h.0.q_proj"]] {
+        assert_success(&run(modules));
+        for (i, module) in ["h.0.q_proj", "h.0.v_proj"].into_iter().enumerate() {
+            let expected = x.dot(&weight.t()).mapv(|v| v * (1 << i) as f32);
+            assert!(relative_error(&read_matrix(&case.output, module), &expected) <= 1e-6, "{module}");
+        }
+    }
+    // One module is `y`, from a tensor of its name among others.
+    assert_success(&run(&["h.0.v_proj"]));
+    assert_eq!(shape_of(&case, "y").1, [x.nrows(), weight.nrows()]);
+    for (modules, part) in [
+        (&["*.q_proj"][..], "no tensor \"h.1.q_proj\""),
+        (&["*.k_proj"], "matches none of the 3 modules"),
+        (&["h.0.q_proj", "h.[0.v_proj"], "is no pattern"),
+    ] {
+        let error = stderr(&run(modules));
+        assert!(error.contains(part) && error.lines().count() == 1, "{error}");
+    }
+}
+
+/// What f16 cannot hold is an error with its place, and the way that it names works; h may be beyond f16.
+#[test]
+fn y_is_finite_or_an_error() {
+    let case = Case::new("r10");
+    let (x, weight) = (read_matrix(&case.input, "x"), read_matrix(&case.base, "proj.weight"));
+    let expected = expected("r10");
+    let mut large = x.clone();
+    large.row_mut(2).mapv_inplace(|v| v * 6e4);
+    large[[1, 0]] = f32::NAN;
+    fs::write(&case.input, safetensors_bytes(&[("x", Tensor::f16(&large))])).unwrap();
+    for (options, way) in [
+        (&[][..], "; give --output-dtype f32 or bf16"),
+        (&["--dtype", "f16"], "; give --dtype and --output-dtype f32 or bf16"),
+        (&["--dtype", "f16", "--output-dtype", "f32"], "; give --dtype f32 or bf16"),
+        (&["--dtype", "bf16"], "; give --output-dtype f32 or bf16"),
+    ] {
+        let error = stderr(&case.apply(options));
+        assert!(error.contains("module \"proj\": y[2, ") && error.contains("though row 2 of x"), "{error}");
+        assert!(error.ends_with(&format!("f16 cannot hold it{way}\n")), "{error}");
+        assert!(!case.output.exists());
+    }
+    assert_success(&case.apply(&["--output-dtype", "f32"]));
+    let row = read_matrix(&case.output, "y").row(2).mapv(|v| v / 6e4).insert_axis(Axis(0));
+    assert!(relative_error(&row, &expected.row(2).insert_axis(Axis(0)).to_owned()) <= TOLERANCE);
+
+    // A is 2¹⁸ times as large, B as small, so that h is beyond f16: as f16 tensors, B's are subnormal.
+    let case = Case::new("r10");
+    let shift = 2f32.powi(18);
+    let a = read_matrix(&case.weights(), A).mapv(|v| v * shift);
+    let b = read_matrix(&case.weights(), B).mapv(|v| f16::from_f32(v / shift).to_f32());
+    let exact = x.dot(&weight.t()) + x.dot(&a.t()).dot(&b.t()) * 1.6;
+    let [a, b] = [Tensor::f16(&a), Tensor::f16(&b)];
+    fs::write(case.weights(), safetensors_bytes(&[(A, a), (B, b)])).unwrap();
+    for strategy in ["fused", "unfused"] {
+        assert_success(&case.apply(&["--strategy", strategy]));
+        assert!(relative_error(&read_matrix(&case.output, "y"), &exact) <= TOLERANCE);
     }
 }
 
@@ -173,23 +291,24 @@ fn the_bias_of_the_base_is_added() {
     }
 }
 
+/// The shapes of A and B decide, whatever `fan_in_fan_out` says.
 #[test]
-fn fan_in_fan_out_transposes_the_base_and_nothing_else() {
-    let case = Case::new("r10");
-    let weight = read_matrix(&case.base, "proj.weight");
-    let transposed = weight.t().as_standard_layout().into_owned();
-    fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&transposed))])).unwrap();
-    let refused = stderr(&case.apply(&[]));
-    assert!(refused.contains("does not say fan_in_fan_out"), "{refused}");
-
-    edit_config(&case.adapter, &[("fan_in_fan_out", json!(true))]);
-    assert_success(&case.apply(&[]));
-    let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
-    assert!(error <= TOLERANCE, "{error:e}");
-
-    fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
-    let refused = stderr(&case.apply(&[]));
-    assert!(refused.contains("but the adapter says fan_in_fan_out"), "{refused}");
+fn a_base_that_lies_the_other_way_round() {
+    for says in [false, true] {
+        for transposed in [false, true] {
+            let case = Case::new("r10");
+            edit_config(&case.adapter, &[("fan_in_fan_out", json!(says))]);
+            if transposed {
+                let weight = read_matrix(&case.base, "proj.weight").t().as_standard_layout().into_owned();
+                fs::write(&case.base, safetensors_bytes(&[("proj.weight", Tensor::f16(&weight))])).unwrap();
+            }
+            assert_success(&case.apply(&[]));
+            let error = relative_error(&read_matrix(&case.output, "y"), &expected("r10"));
+            assert!(error <= TOLERANCE, "{says}, {transposed}: {error:e}");
+            let refused = stderr(&case.apply(&["--layout", if transposed { "out-in" } else { "in-out" }]));
+            assert!(refused.contains("was asked for"), "{refused}");
+        }
+    }
 }
 
 #[test]
@@ -249,6 +368,33 @@ fn an_existing_output_is_replaced_whole() {
     assert_success(&case.apply(&[]));
     assert_eq!(fs::read(&case.output).unwrap(), y);
     assert_eq!(case.files(), before, "nothing is left beside it");
+}
+
+/// Killed at any time, the command leaves the whole output or none, and nothing else.
+#[test]
+fn a_killed_run_leaves_nothing_half_written() {
+    let case = Case::new("r10");
+    let x = read_matrix(&case.input, "x");
+    let many = Array2::from_shape_fn((30_000, x.ncols()), |(i, j)| x[[i % x.nrows(), j]]);
+    fs::write(&case.input, safetensors_bytes(&[("x", Tensor::f16(&many))])).unwrap();
+    let before = case.files();
+    let start = std::time::Instant::now();
+    assert_success(&case.apply(&[]));
+    let (whole, y) = (start.elapsed(), fs::read(&case.output).unwrap());
+    let mut killed = 0;
+    for part in 1..20 {
+        fs::remove_file(&case.output).unwrap_or_default();
+        let mut child = case.command(&[]).spawn().unwrap();
+        std::thread::sleep(whole * part / 16);
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+        if case.output.exists() {
+            assert!(fs::read(&case.output).unwrap() == y);
+            fs::remove_file(&case.output).unwrap();
+        }
+        assert_eq!(case.files(), before);
+    }
+    assert!(killed > 0);
 }
 
 #[test]

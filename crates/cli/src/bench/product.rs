@@ -225,6 +225,7 @@ mod tests {
     #[test]
     fn every_method_is_right_in_all_types() {
         every_method_is_right::<f16, f16>();
+        every_method_is_right::<f16, f32>();
         every_method_is_right::<bf16, bf16>();
         every_method_is_right::<bf16, f32>();
         every_method_is_right::<f32, f32>();

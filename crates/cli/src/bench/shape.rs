@@ -22,11 +22,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Of a module that is computed in its own type, or in `dtype`: as `apply` would.
+    /// Of a module that is computed in its own type, or in `dtype`. As in `apply`, A and B of another type are
+    /// widened to f32.
     fn of(lora: &LoraModule, base: &OfBase, dtype: Option<DType>) -> Shape {
         let dtype = dtype.unwrap_or(base.dtype);
-        // f16 adapters are rounded, all others stay as they are.
-        let wide = dtype != DType::F16 && dtype != DType::F32 && lora.dtypes != [dtype; 2];
+        let wide = dtype != DType::F32 && lora.dtypes != [dtype; 2];
         let LoraModule { n, k, rank, .. } = *lora;
         Shape { n, k, rank, bias: base.bias.is_some(), dtype, wide }
     }

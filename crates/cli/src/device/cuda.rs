@@ -1,4 +1,4 @@
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use fused_lora::cuda::{
     Adapter, AdapterTable, Buffer, Device, Gpu, Layer, Matrix, MatrixMut, Properties, Segments, Stream,
     Target, Workspace, workspace_size,
@@ -7,20 +7,18 @@ use half::f16;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::job::{Job, Lora, entry};
+use super::job::{Job, Source, entry};
 
 /// y, and what computed it.
 pub(super) fn forward(job: &Job<'_, f16>, ordinal: u32) -> Result<(Array2<f16>, String)> {
     let device = Device::open(ordinal)?;
     let stream = Stream::new(&device)?;
-    let same = job.adapters.iter().map(|lora| match lora {
-        Lora::Same(lora) => Ok(lora),
-        Lora::Wide(_) => bail!("the GPU's kernels take adapters in f16"),
-    });
-    let adapters = same.collect::<Result<Vec<_>>>()?;
+    let load = |source: &Source<'_>| source.file.load(&source.module.name);
+    let adapters = job.loras.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     let mut layer = Layer::new(&device, job.weight.view())?.with_epilogue(&job.epilogue())?;
     let (m, n, k) = (job.x.nrows(), layer.out_features(), layer.in_features());
     let (rank, segments) = match (&job.segments, &*adapters) {
+        (_, []) => (0, None),
         (None, [lora]) => {
             let adapter = Adapter::new(&device, lora.a.view(), lora.b.view(), lora.scale)?;
             let rank = adapter.rank();
@@ -28,7 +26,7 @@ pub(super) fn forward(job: &Job<'_, f16>, ordinal: u32) -> Result<(Array2<f16>, 
             (rank, None)
         }
         (rows, adapters) => {
-            let entries: Vec<_> = adapters.iter().map(|lora| entry(lora)).collect();
+            let entries: Vec<_> = adapters.iter().map(entry).collect();
             let table = AdapterTable::new(&device, k, n, &entries)?;
             let segments = Segments::new(&table, m, rows.as_deref().unwrap_or_default())?;
             (table.max_rank(), Some(segments))

@@ -4,9 +4,8 @@ use anyhow::Result;
 use fused_lora::{
     AdapterElement, Element, Epilogue, Strategy,
     cpu::{Adapter, AdapterTable, Layer, Segments, Simd, TableEntry, Workspace},
-    peft::{LoraFile, LoraWeights, PeftError},
+    peft::{LoraFile, LoraModule, LoraWeights, PeftError},
 };
-use half::f16;
 use ndarray::{Array1, Array2};
 
 use crate::level::Level;
@@ -19,32 +18,30 @@ pub(crate) struct Job<'a, T> {
     pub(crate) x: &'a Array2<T>,
     pub(crate) weight: &'a Array2<T>,
     pub(crate) bias: Option<Array1<T>>,
-    pub(crate) adapters: &'a [Lora<T>],
-    /// The rows of x that each adapter has; none where there is one adapter, for all rows.
+    pub(crate) loras: &'a [Source<'a>],
+    /// The rows of x that each adapter has; none where there is at most one adapter, for all rows.
     pub(crate) segments: Option<Vec<Segment>>,
     pub(crate) strategy: Strategy,
     pub(crate) level: &'a Level,
 }
 
+/// A module of an adapter: each device reads it in a type of its own.
+pub(crate) struct Source<'a> {
+    pub(crate) file: &'a LoraFile,
+    pub(crate) module: LoraModule,
+}
+
 /// An adapter, in the layer's type or in f32.
-pub(crate) enum Lora<T> {
+enum Lora<T> {
     Same(LoraWeights<T>),
     Wide(LoraWeights<f32>),
 }
 
-impl Lora<f16> {
-    /// f16 as it is in the file, or rounded: with powers of two moved between A and B, so that no value is
-    /// lost.
-    pub(crate) fn of_f16(file: &LoraFile, module: &str) -> Result<Self, PeftError> {
-        Ok(Self::Same(file.load(module)?))
-    }
-}
-
 impl<T: Element> Lora<T> {
     /// As it is in the file, if that is T; in f32 otherwise.
-    pub(crate) fn unrounded(file: &LoraFile, module: &str) -> Result<Self, PeftError> {
-        let LoraWeights { a, b, scale } = file.load_f32(module)?;
-        Ok(if file.dtypes(module)? == [T::DTYPE; 2] {
+    fn unrounded(Source { file, module }: &Source<'_>) -> Result<Self, PeftError> {
+        let LoraWeights { a, b, scale } = file.load_f32(&module.name)?;
+        Ok(if module.dtypes == [T::DTYPE; 2] {
             let [a, b] = [a, b].map(|matrix| matrix.mapv(T::from_f32));
             Self::Same(LoraWeights { a, b, scale })
         } else {
@@ -62,15 +59,6 @@ impl<T: Element> Lora<T> {
             }
         }
     }
-
-    /// N, K and r.
-    pub(crate) fn sizes(&self) -> [usize; 3] {
-        let ((rank, k), n) = match self {
-            Self::Same(lora) => (lora.a.dim(), lora.b.nrows()),
-            Self::Wide(lora) => (lora.a.dim(), lora.b.nrows()),
-        };
-        [n, k, rank]
-    }
 }
 
 impl<T: Element + AdapterElement<T>> Job<'_, T> {
@@ -79,7 +67,9 @@ impl<T: Element + AdapterElement<T>> Job<'_, T> {
         let simd = self.level.simd()?;
         let mut layer = Layer::with_simd(simd, self.weight.view())?.with_epilogue(&self.epilogue())?;
         let mut segments = None;
-        match (&self.segments, self.adapters) {
+        let loras = self.loras.iter().map(Lora::<T>::unrounded).collect::<Result<Vec<_>, _>>()?;
+        match (&self.segments, &*loras) {
+            (_, []) => {}
             (None, [Lora::Same(lora)]) => {
                 layer = layer.with_adapter(pack(simd, lora)?)?;
             }

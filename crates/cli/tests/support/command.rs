@@ -74,8 +74,14 @@ impl Case {
 
     /// `apply` where it likes, with `more` options.
     pub(crate) fn command_anywhere(&self, more: &[&str]) -> Command {
+        self.command_of(&[&self.module], more)
+    }
+
+    /// `apply` where it likes, of these modules, with `more` options.
+    pub(crate) fn command_of(&self, modules: &[&str], more: &[&str]) -> Command {
         let mut command = fused_lora();
-        command.arg("apply").arg("--module").arg(&self.module);
+        command.arg("apply");
+        modules.iter().for_each(|module| _ = command.arg("--module").arg(module));
         for (option, path) in [
             ("--base", &self.base),
             ("--adapter", &self.adapter),

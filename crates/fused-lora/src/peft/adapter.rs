@@ -87,10 +87,13 @@ impl LoraFile {
         self.modules.names()
     }
 
-    /// What is ignored, as PEFT does, for which reason: to be shown to the user.
+    /// What is ignored, as PEFT does, or read although PEFT would not: to be shown to the user.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        let file = self.config.file.display();
-        self.config.warnings.iter().map(move |warning| format!("{file}: {warning}"))
+        let [config, tensors] = self.paths().map(Path::display);
+        let respelled = self.modules.respelled.iter().map(move |[name, usual]| {
+            format!("{tensors}: names such as {name:?}, which PEFT would not load, are read as {usual:?}")
+        });
+        self.config.warnings.iter().map(move |warning| format!("{config}: {warning}")).chain(respelled)
     }
 
     /// `fan_in_fan_out` of the configuration: whether most of the adapted weights are stored as `[in, out]`
@@ -117,7 +120,7 @@ impl LoraFile {
         let name = self.modules.find(name, &self.tensors)?;
         self.config.check(name, false)?;
         let excluded = self.config.exclusion(name)?;
-        let tensors = self.modules.linear(name, &self.tensors)?;
+        let tensors = self.modules.linear(name, &self.tensors, excluded == Some(Exclusion::Saved))?;
         let [a, b] = &tensors;
         let ([rank, k], [n, columns]) = (self.tensors.matrix_shape(a)?, self.tensors.matrix_shape(b)?);
         // A configuration that leaves a module out need not have its rank.
@@ -154,11 +157,7 @@ impl LoraFile {
     /// As [`load`](Self::load), but no value is too large.
     pub fn load_f32(&self, module: &str) -> Result<LoraWeights<f32>, PeftError> {
         let LoraModule { tensors, scale, .. } = self.module(module)?;
-        let [a, b] = tensors.map(|name| match self.tensors.matrix(&name) {
-            Ok(Matrix::F16(matrix)) => Ok(matrix.mapv(f32::from)),
-            Ok(Matrix::F32(matrix)) => Ok(matrix),
-            Err(error) => Err(error),
-        });
+        let [a, b] = tensors.map(|name| self.tensors.matrix(&name).map(Matrix::into_f32));
         Ok(LoraWeights { a: a?, b: b?, scale: scale as f32 })
     }
 
@@ -175,14 +174,23 @@ impl LoraFile {
         &self.tensors
     }
 
-    /// The tensor of an adapted module's own weight, where the adapter brings it.
-    pub(super) fn base_weight(&self, module: &str) -> Option<&str> {
-        self.modules.part(module, modules::BASE_WEIGHT)
+    /// The tensor that replaces the weight of a module, where the adapter brings one.
+    pub(super) fn own_weight(&self, module: &LoraModule) -> Option<&str> {
+        self.own(module, [modules::BASE_WEIGHT, modules::WEIGHT])
     }
 
-    /// The tensor of an adapted module's own bias, which was trained along.
-    pub(super) fn base_bias(&self, module: &str) -> Option<&str> {
-        self.modules.part(module, modules::BASE_BIAS)
+    /// The tensor that replaces the bias of a module, where the adapter brings one.
+    pub(super) fn own_bias(&self, module: &LoraModule) -> Option<&str> {
+        self.own(module, [modules::BASE_BIAS, modules::BIAS])
+    }
+
+    /// The part of an adapted module, or of one that is saved as a whole. Of others PEFT loads neither.
+    fn own(&self, module: &LoraModule, [adapted, saved]: [&str; 2]) -> Option<&str> {
+        match module.excluded {
+            None => self.modules.part(&module.name, adapted),
+            Some(Exclusion::Saved) => self.modules.part(&module.name, saved),
+            Some(_) => None,
+        }
     }
 
     /// The tensor that the adapter puts in the place of the weight of `embedding`, which a module shares.
@@ -199,7 +207,7 @@ impl LoraFile {
 
     /// N and K of another module whose tensors are matrices, whatever else is the matter with it.
     pub(super) fn sizes(&self, module: &str) -> Option<[usize; 2]> {
-        let [a, b] = self.modules.linear(module, &self.tensors).ok()?;
+        let [a, b] = self.modules.linear(module, &self.tensors, false).ok()?;
         let ([_, k], [n, _]) = (self.tensors.matrix_shape(&a).ok()?, self.tensors.matrix_shape(&b).ok()?);
         Some([n, k])
     }

@@ -120,6 +120,21 @@ pub enum BaseError {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// The base has a weight for an output layer and says that the embedding's is used, which the adapter
+    /// replaces.
+    #[error(
+        "{}: config.json ties {module:?} to {embedding:?}, which the adapter replaces, but {module:?} has a weight \
+         of its own: name it with --base-module to use that",
+        path.display()
+    )]
+    Tied {
+        /// The base model.
+        path: PathBuf,
+        /// The output layer.
+        module: String,
+        /// The embedding.
+        embedding: String,
+    },
     /// The bias does not fit the weight.
     #[error("{}: tensor {bias:?} has shape {found:?}, but {weight:?} gives {n} columns of y", file.display())]
     BiasShape {

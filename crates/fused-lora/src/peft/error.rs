@@ -117,14 +117,14 @@ pub enum LoraProblem {
         config: usize,
     },
     /// f32 or bf16 values that f16 cannot represent, whatever power of two they are multiplied by: a single
-    /// input of 1 overflows h or y. The tensor is the one with the larger value.
+    /// input of 1 overflows y. The tensor is the one with the larger value.
     #[error("overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}")]
     Overflow {
         /// The value.
         value: f32,
         /// `alpha / r` or `alpha / sqrt(r)`.
         scale: f64,
-        /// The magnitude in h or y that an input of 1 gives.
+        /// The magnitude in y that an input of 1 gives.
         magnitude: f64,
     },
 }

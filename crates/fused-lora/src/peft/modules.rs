@@ -15,6 +15,9 @@ const LORA_B: &str = "lora_B.weight";
 /// The adapted module's own weight and bias, where the adapter brings them.
 pub(super) const BASE_WEIGHT: &str = "base_layer.weight";
 pub(super) const BASE_BIAS: &str = "base_layer.bias";
+/// The same of a module that is saved as a whole, by `modules_to_save`.
+pub(super) const WEIGHT: &str = "weight";
+pub(super) const BIAS: &str = "bias";
 /// The name that PEFT gives an adapter. Whoever saves a model's own state writes it into the keys.
 const ADAPTER: &str = ".default";
 
@@ -43,16 +46,22 @@ pub(super) struct Modules {
     parts: BTreeMap<String, Parts>,
     /// Tensors of no LoRA module, such as whole weights, by their name in the model.
     others: BTreeMap<String, String>,
+    /// A tensor whose name is not as PEFT writes it, and how it is read.
+    pub(super) respelled: Option<[String; 2]>,
 }
 
 impl Modules {
     /// Assigns each tensor to its module, by name.
     pub(super) fn sort(tensors: &TensorFile) -> Modules {
         let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
-        let mut others = BTreeMap::new();
+        let (mut others, mut respelled) = (BTreeMap::new(), None);
         for name in tensors.names() {
             match split(&name) {
                 (module, Some(part)) => {
+                    let usual = format!("base_model.model.{module}.{part}");
+                    if respelled.is_none() && usual != name {
+                        respelled = Some([name.clone(), usual]);
+                    }
                     parts.entry(module).or_default().entry(part).or_default().push(name);
                 }
                 (whole, None) => {
@@ -69,7 +78,7 @@ impl Modules {
             parts.entry(part[1..].to_owned()).or_default().push(name.clone());
             false
         });
-        Modules { parts, others }
+        Modules { parts, others, respelled }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -105,14 +114,21 @@ impl Modules {
         }
     }
 
-    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood.
-    pub(super) fn linear(&self, module: &str, tensors: &TensorFile) -> Result<[String; 2], PeftError> {
+    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood. One
+    /// that is `saved` as a whole has its own weight beside them.
+    pub(super) fn linear(
+        &self,
+        module: &str,
+        tensors: &TensorFile,
+        saved: bool,
+    ) -> Result<[String; 2], PeftError> {
+        let owned: &[_] = if saved { &[WEIGHT, BIAS] } else { &[BASE_WEIGHT, BASE_BIAS] };
         let parts = &self.parts[self.find(module, tensors)?];
         for (part, names) in parts {
             if let [one, other, ..] = &names[..] {
                 return Err(bad(tensors, other, LoraProblem::Twice { other: one.clone() }));
             }
-            if ![LORA_A, LORA_B, BASE_WEIGHT, BASE_BIAS].contains(&part.as_str()) {
+            if ![LORA_A, LORA_B].contains(&part.as_str()) && !owned.contains(&part.as_str()) {
                 let why = UNSUPPORTED.iter().find(|(start, _)| part.starts_with(start));
                 let why = why.map_or("it is not part of a linear layer's LoRA", |(_, why)| why);
                 return Err(bad(tensors, &names[0], LoraProblem::Unsupported { why }));

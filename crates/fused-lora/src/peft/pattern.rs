@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn bad_expressions_are_refused_in_one_line() {
-        for key in ["(", "a{99999999}", r"\q"] {
+        for key in ["(", "[a", r"\q"] {
             let error = Patterns::new().push(key, 0).unwrap_err();
             assert!(!error.is_empty() && !error.contains('\n'), "{key}: {error}");
         }

@@ -212,7 +212,7 @@ mod tests {
             (r".*\.q_proj", "layers.0.q_proj", true),
             (r"(?!.*vision).*\.(q|k)_proj", "text.0.k_proj", true),
             (r"(?!.*vision).*\.(q|k)_proj", "vision.0.k_proj", false),
-            (r"(?<=x)?x|y\Z", "y", true),
+            (r"(?<!x)y\Z", "y", true),
             (r"a$", "a", true),
             (r"[[]a\]", "[a]", true),
             (r"[a&&b]+", "a&b", true),

@@ -11,7 +11,7 @@ use super::{
     error::PeftError,
     layout::{self, Layout},
     names::{leaf, nearest},
-    tensors::TensorFile,
+    tensors::{TensorError, TensorFile, TensorProblem},
 };
 use crate::element::Element;
 
@@ -72,25 +72,27 @@ impl BaseModel {
         choices: Choices<'_>,
     ) -> Result<Resolved, PeftError> {
         let lora = adapter.module(module)?;
+        let own = adapter.own_weight(&lora);
         let (module, tied_to) = match choices.base_module {
             Some(name) => (self.named(name)?, None),
             None => match self.module(&lora.name)? {
                 Some(module) => (module.to_owned(), None),
-                None => (lora.name.clone(), Some(self.embedding(&lora)?)),
+                None if own.is_some() => (lora.name.clone(), None),
+                None => (lora.name.clone(), Some(self.embedding(adapter, &lora)?)),
             },
         };
-        let from_base = format!("{}.weight", tied_to.as_ref().unwrap_or(&module));
+        let says_tied =
+            leaf(&lora.name) == HEAD && self.config().and_then(|config| config.tied) == Some(true);
+        if tied_to.is_some() || says_tied {
+            adapter.check_tied(&lora.name)?;
+        }
         let replaced = match &tied_to {
-            _ if lora.excluded.is_some() && tied_to.is_none() => None,
-            None => adapter.base_weight(&lora.name),
-            Some(embedding) => {
-                adapter.check_tied(&lora.name)?;
-                match adapter.base_weight(&lora.name) {
-                    Some(tensor) => Some(tensor),
-                    None => adapter.shared_weight(embedding)?,
-                }
-            }
+            _ if own.is_some() => own,
+            Some(embedding) => adapter.shared_weight(embedding)?,
+            None if says_tied && choices.base_module.is_none() => self.check_embeddings(adapter, &lora)?,
+            None => None,
         };
+        let from_base = format!("{}.weight", tied_to.as_ref().unwrap_or(&module));
         let weight = match replaced {
             Some(tensor) => Location::of(adapter.tensors(), tensor, true),
             None => Location::of(self.file_of(&from_base)?, &from_base, false),
@@ -98,7 +100,7 @@ impl BaseModel {
         let layout = self.layout(adapter, &lora, &module, &weight, choices.layout)?;
         let bias = self.bias(adapter, &lora, &module, &from_base)?;
         if let Some(bias) = &bias {
-            let found = self.shape_at(adapter, bias)?;
+            let found = bias.file(self, adapter)?.shape(&bias.tensor)?;
             if found != [lora.n] {
                 let (file, tensor) = (bias.file.clone(), bias.tensor.clone());
                 let (found, weight, n) = (found.to_vec(), weight.tensor, lora.n);
@@ -118,33 +120,64 @@ impl BaseModel {
     }
 
     fn no_weight(&self, module: &str) -> BaseError {
+        let packed = format!("{module}.qweight");
+        if self.contains(&packed) {
+            let problem = TensorProblem::Quantised { dtype: "GPTQ or AWQ".to_owned(), beside: packed };
+            let (file, tensor) = (self.path().to_owned(), format!("{module}.weight"));
+            return TensorError::Tensor { file, tensor, problem }.into();
+        }
         let weights = self.names().filter_map(|name| name.strip_suffix(".weight"));
         let nearest = nearest(module, weights).into_iter().map(|name| name + ".weight").collect();
         BaseError::NoWeight { path: self.path().to_owned(), module: module.to_owned(), nearest }
     }
 
+    /// The names of the embeddings.
+    fn embeddings(&self) -> impl Iterator<Item = &str> {
+        let modules = self.names().filter_map(|name| name.strip_suffix(".weight"));
+        modules.filter(|module| EMBEDDINGS.contains(&leaf(module)))
+    }
+
+    /// Fails where an output layer has a weight of its own although it is said to be tied, and the adapter
+    /// replaces the embedding's: whether they are tied depends on their values.
+    fn check_embeddings(
+        &self,
+        adapter: &LoraFile,
+        lora: &LoraModule,
+    ) -> Result<Option<&'static str>, PeftError> {
+        for embedding in self.embeddings() {
+            if adapter.shared_weight(embedding)?.is_some() {
+                let (path, module) = (self.path().to_owned(), lora.name.clone());
+                return Err(BaseError::Tied { path, module, embedding: embedding.to_owned() }.into());
+            }
+        }
+        Ok(None)
+    }
+
     /// The embedding that an output layer without a weight of its own shares.
-    fn embedding(&self, lora: &LoraModule) -> Result<String, BaseError> {
+    fn embedding(&self, adapter: &LoraFile, lora: &LoraModule) -> Result<String, PeftError> {
         let untied = self.config().and_then(|config| config.tied) == Some(false);
         if leaf(&lora.name) != HEAD || untied || self.missing().is_some() {
-            return Err(self.no_weight(&lora.name));
+            return Err(self.no_weight(&lora.name).into());
         }
         let mut found: Vec<&str> = Vec::new();
-        for module in self.names().filter_map(|name| name.strip_suffix(".weight")) {
-            if EMBEDDINGS.contains(&leaf(module))
-                && self.shape(&format!("{module}.weight"))? == [lora.n, lora.k]
-            {
+        for module in self.embeddings() {
+            let shape = match adapter.shared_weight(module)? {
+                Some(tensor) => adapter.tensors().shape(tensor)?,
+                None => self.shape(&format!("{module}.weight"))?,
+            };
+            if shape == [lora.n, lora.k] {
                 found.push(module);
             }
         }
         match found[..] {
             [one] => Ok(one.to_owned()),
-            [] => Err(self.no_weight(&lora.name)),
+            [] => Err(self.no_weight(&lora.name).into()),
             [one, other, ..] => Err(BaseError::TwoWeights {
                 path: self.path().to_owned(),
                 module: lora.name.clone(),
                 tensors: [one, other].map(|module| format!("{module}.weight")),
-            }),
+            }
+            .into()),
         }
     }
 
@@ -237,13 +270,11 @@ impl BaseModel {
 
     /// The hidden size: the columns of the embedding.
     fn hidden(&self) -> Option<usize> {
-        let embeddings = self.names().filter_map(|name| name.strip_suffix(".weight"));
-        let mut sizes = embeddings.filter(|module| EMBEDDINGS.contains(&leaf(module))).filter_map(|module| {
-            match self.shape(&format!("{module}.weight")) {
+        let mut sizes =
+            self.embeddings().filter_map(|module| match self.shape(&format!("{module}.weight")) {
                 Ok([_, hidden]) => Some(*hidden),
                 _ => None,
-            }
-        });
+            });
         let first = sizes.next()?;
         sizes.all(|size| size == first).then_some(first)
     }
@@ -256,7 +287,7 @@ impl BaseModel {
         module: &str,
         weight: &str,
     ) -> Result<Option<Location>, PeftError> {
-        if let (Some(tensor), None) = (adapter.base_bias(&lora.name), &lora.excluded) {
+        if let Some(tensor) = adapter.own_bias(lora) {
             return Ok(Some(Location::of(adapter.tensors(), tensor, true)));
         }
         let bias = format!("{module}.bias");
@@ -279,13 +310,10 @@ impl BaseModel {
     }
 
     fn matrix_at(&self, adapter: &LoraFile, at: &Location) -> Result<[usize; 2], PeftError> {
-        let file = if at.from_adapter { adapter.tensors() } else { self.file_of(&at.tensor)? };
+        let file = at.file(self, adapter)?;
+        // A quantised weight is not known by its shape.
+        file.dtype(&at.tensor)?;
         Ok(file.matrix_shape(&at.tensor)?)
-    }
-
-    fn shape_at<'a>(&'a self, adapter: &'a LoraFile, at: &Location) -> Result<&'a [usize], PeftError> {
-        let file = if at.from_adapter { adapter.tensors() } else { self.file_of(&at.tensor)? };
-        Ok(file.shape(&at.tensor)?)
     }
 }
 

@@ -225,3 +225,42 @@ fn regex_as(
 fn wrong(key: &str, expected: &'static str, value: &Json) -> ConfigProblem {
     ConfigProblem::Value { key: key.to_owned(), expected, found: value.excerpt() }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What PEFT says of each pair, by `tests/fixtures/peft_targets.py`.
+    const ROWS: &str = include_str!("../../tests/fixtures/peft_targets.json");
+
+    fn names(value: &Value) -> Vec<String> {
+        value.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn decides_as_peft_does() {
+        let table: Value = serde_json::from_str(ROWS).unwrap();
+        let mut pairs = 0;
+        for row in table["rows"].as_array().unwrap() {
+            let Json::Object(entries) = Json::parse(row["config"].to_string().as_bytes()).unwrap() else {
+                panic!("{row}")
+            };
+            let targets = Targets::read(&entries).unwrap_or_else(|e| panic!("{row}: {e}"));
+            let names = names(row.get("names").unwrap_or(&table["names"]));
+            let answers = row["answers"].as_str().unwrap();
+            assert_eq!(answers.len(), names.len());
+            for (name, expected) in names.iter().zip(answers.chars()) {
+                let found = match targets.exclusion(name).unwrap() {
+                    None => 't',
+                    Some(Exclusion::Excluded | Exclusion::Saved) => 'x',
+                    Some(Exclusion::NotTargeted | Exclusion::Layer) => 'f',
+                };
+                assert_eq!(found, expected, "{name} under {}", row["config"]);
+                pairs += 1;
+            }
+        }
+        assert!(pairs >= 2000, "{pairs}");
+    }
+}

@@ -185,6 +185,15 @@ pub(super) enum Matrix {
     F32(Array2<f32>),
 }
 
+impl Matrix {
+    pub(super) fn into_f32(self) -> Array2<f32> {
+        match self {
+            Matrix::F16(matrix) => matrix.mapv(f32::from),
+            Matrix::F32(matrix) => matrix,
+        }
+    }
+}
+
 impl TensorFile {
     /// Opens a file and reads its header.
     ///
@@ -271,6 +280,23 @@ impl TensorFile {
         let shape = self.matrix_shape(tensor)?;
         let elements = self.rounded(tensor)?;
         Ok(Array2::from_shape_vec(shape, elements).expect("the header was checked: shape and data agree"))
+    }
+
+    /// Reads a tensor of any dimensions but none as rows of its last one, `[M, K]`, under the rules of
+    /// [`read_matrix`](Self::read_matrix): `[K]` is one row, `[batch, seq, K]` are `batch · seq`. Returns its
+    /// leading dimensions as well.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`read_matrix`](Self::read_matrix), for one dimension or more.
+    pub fn read_rows<T: Element>(&self, tensor: &str) -> Result<(Vec<usize>, Array2<T>), TensorError> {
+        let shape = self.checked_shape(tensor, self.shape(tensor)?.len().max(1))?;
+        let (leading, columns) = (shape[..shape.len() - 1].to_vec(), shape[shape.len() - 1]);
+        let rows = (leading.iter().product(), columns);
+        let elements = self.rounded(tensor)?;
+        let matrix =
+            Array2::from_shape_vec(rows, elements).expect("the header was checked: shape and data agree");
+        Ok((leading, matrix))
     }
 
     /// Reads a vector, under the rules of [`read_matrix`](Self::read_matrix).
