@@ -46,8 +46,7 @@ impl RecordTemplate {
         let (time, workload) = (measured.time, settings.workload);
         // The limit's multiply-adds are those of this library: PyTorch may use others for 16 bits.
         let is_limited = method.provider != Provider::Torch || method.dtype == "f32";
-        let limits = outcome.limits().filter(|_| is_limited);
-        let limit = limits.map(|(flops, bytes)| 1e9 * (work.flops / flops).max(work.bytes / bytes));
+        let limit = outcome.limit_ns(*work).filter(|_| is_limited);
         Some(Record {
             run: run.clone(),
             workload: workload.name().to_owned(),

@@ -27,6 +27,9 @@ const ROUNDS: usize = 10;
 /// With Criterion's 100,000 its analysis and plots take 1.9 s an id, with these 0.25 s.
 const RESAMPLES: usize = 2000;
 
+/// Criterion's analysis and plots of an id.
+const ANALYSIS: Duration = Duration::from_millis(280);
+
 /// A bench, as `cargo bench` knows it.
 #[derive(Clone, Copy)]
 pub struct Bench {
@@ -155,9 +158,12 @@ fn run(
                 records.any(|(m, name)| m.base.is_some() && !run.has(size.cell(m.rank), name))
             });
             let samples = arguments.sample_size.unwrap_or(ROUNDS);
+            let ids =
+                sizes.iter().flat_map(|(_, methods)| methods).filter(|method| method.is_for_criterion());
             let budget = Budget {
                 started,
                 total,
+                reserved: ANALYSIS * ids.count() as u32,
                 least: settings.rounds.unwrap_or(ROUNDS).max(arguments.sample_size.unwrap_or(0)),
                 fixed: arguments.measurement_time,
                 threads: machine.threads.unwrap_or(1),
@@ -171,6 +177,11 @@ fn run(
             let report = measure(&mut *suite, sizes, &budget, &mut |suite, outcome| {
                 Ok(run.put(&template.records(suite, outcome, target.clock_mhz()))?)
             })?;
+            for (size, round) in &report.dropped {
+                eprintln!(
+                    "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
+                );
+            }
             let mut short = Vec::new();
             for outcome in &report.outcomes {
                 if replay(criterion, &bench.group(settings, outcome.size), outcome, samples) > 0 {

@@ -14,6 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use fused_lora::DType;
 use fused_lora::cpu::SIMD_VARIABLE;
+pub use fused_lora_measure::operands::Cache;
 use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Shard, Workload};
 use fused_lora_transformer::Targets;
 
@@ -30,22 +31,6 @@ impl Backend {
     /// The name in the records.
     pub fn name(self) -> &'static str {
         if self == Backend::Cpu { "cpu" } else { "cuda" }
-    }
-}
-
-/// State of the caches when a call begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Cache {
-    /// W, A, B, x and y all come from buffers that have left the caches.
-    Cold,
-    /// One W, A and B for all calls; x and y come from buffers that have left the caches.
-    WarmW,
-}
-
-impl Cache {
-    /// The name in the records.
-    pub fn name(self) -> &'static str {
-        if self == Cache::Cold { "cold" } else { "warm-w" }
     }
 }
 

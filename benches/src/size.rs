@@ -1,8 +1,7 @@
 //! The sizes of the grid: tokens, without a rank; and the ranks.
 
-use std::fmt;
-
-use fused_lora_records::{BATCHES, Cell, DECODE_BATCHES, DECODE_RANKS, RANKS, SEQ_LENS};
+pub use fused_lora_measure::size::Size;
+use fused_lora_records::{BATCHES, DECODE_BATCHES, DECODE_RANKS, RANKS, SEQ_LENS};
 
 use crate::settings::{GridPart, Settings};
 
@@ -10,34 +9,6 @@ use crate::settings::{GridPart, Settings};
 const REDUCED: [usize; 3] = [1, 4, 16];
 /// The sizes of [`GridPart::Sizes`]: M = 128, 512, 4096 and 16384.
 const SIZES: [(usize, usize); 4] = [(128, 1), (128, 4), (128, 32), (512, 32)];
-
-/// Sequences, and tokens of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Size {
-    /// Tokens per sequence.
-    pub seq_len: usize,
-    /// Sequences.
-    pub batch: usize,
-}
-
-impl Size {
-    /// M: the rows of x.
-    pub fn m(&self) -> usize {
-        self.batch * self.seq_len
-    }
-
-    /// The grid's cell of that size and rank.
-    pub fn cell(&self, rank: usize) -> Cell {
-        Cell { seq_len: self.seq_len, batch: self.batch, rank }
-    }
-}
-
-/// `seq128/batch4`
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seq{}/batch{}", self.seq_len, self.batch)
-    }
-}
 
 /// The sizes of this host's shard, in the grid's order. A shard is made of whole sizes: all ranks of one are
 /// measured in the same rounds.
@@ -63,7 +34,7 @@ pub fn ranks(grid: GridPart) -> &'static [usize] {
 
 #[cfg(test)]
 mod tests {
-    use fused_lora_records::grid;
+    use fused_lora_records::{Cell, grid};
 
     use super::*;
 

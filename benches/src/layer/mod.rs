@@ -29,7 +29,7 @@ pub mod methods;
 mod reference;
 #[cfg(test)]
 mod tests;
-pub mod variant;
+pub use fused_lora_measure::variant;
 pub mod weights;
 
 /// ‖y − reference‖ / ‖reference‖ of one layer, as `crates/transformer/tests/pytorch.rs` has it: one rounding

@@ -8,13 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use fused_lora::cpu::Simd;
-use fused_lora::reference::{self, Inputs, LoraView};
+use fused_lora::reference::{Inputs, LoraView};
 use fused_lora::{DType, Element as _, Epilogue, Granule, Strategy};
+use fused_lora_measure::expected::{expected, sampled_rows};
 use fused_lora_records::{Record, Workload};
-use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{SeedableRng, seq};
-use rayon::prelude::*;
+use ndarray::{ArrayView2, Axis, concatenate, s};
 
 use crate::executor::{Executor, LinearSetup, Setup};
 use crate::method::{Call, Expected, Floor, Method, Provider, Ready, Suite, Task, Work};
@@ -25,7 +23,7 @@ use crate::settings::{Cache, Settings};
 use crate::size::{Size, ranks};
 use crate::torch::{Tensors, Torch};
 use crate::with_number;
-use weights::{Linear, Lora, SCALE, Weights};
+use weights::{Linear, SCALE, Weights};
 
 #[cfg(test)]
 mod tests;
@@ -33,13 +31,6 @@ pub mod weights;
 
 /// Of x.
 const SEED: u64 = 2;
-/// Rows that are compared, in every column. The f64 reference of all of them would take minutes at M = 16384.
-const ROWS: [usize; 2] = [4, 16];
-/// Multiply-adds of the reference that are worth it: a tenth of a second.
-const REFERENCE: usize = 64 << 20;
-/// Columns of y that one call of the reference computes: their rows of W, widened, fit a cache.
-const COLUMNS: usize = 64;
-
 /// Makes a method ready: of a strategy, and the adapter's rank.
 pub type Make<E> = Box<dyn Fn(&LinearSetup<E>, Strategy, usize) -> anyhow::Result<Box<dyn Call>>>;
 
@@ -217,7 +208,14 @@ impl<E: Executor> Suite for Linears<E> {
             let (mut parts, mut first) = (Vec::new(), 0);
             for (lora, end) in linear.adapters(method.rank).iter().zip(ends(method.rank)) {
                 let next = rows.partition_point(|&row| row < end);
-                parts.push(reference::<E>(own.slice(s![first..next, ..]), linear, lora, strategy)?);
+                let (a, b) = (lora.a.view(), lora.b.view());
+                let inputs = Inputs {
+                    x: own.slice(s![first..next, ..]),
+                    w: linear.w.view(),
+                    adapter: Some(LoraView { a, b, scale: SCALE }),
+                    epilogue: Epilogue::NONE,
+                };
+                parts.push(expected(&inputs, strategy)?);
                 first = next;
             }
             let [y, tolerance] = [0, 1]
@@ -236,33 +234,6 @@ impl<E: Executor> Suite for Linears<E> {
             torch.describe(record);
         }
     }
-}
-
-/// y of these rows of x with an adapter, and by how much each element may be off. Columns of y do
-/// not depend on each other: all threads compute some.
-fn reference<E: Executor>(
-    x: ArrayView2<'_, E::Element>,
-    linear: &Linear<E>,
-    lora: &Lora<E>,
-    strategy: Strategy,
-) -> anyhow::Result<[Array2<f64>; 2]> {
-    let w = linear.w.view();
-    if x.nrows() == 0 {
-        return Ok([(); 2].map(|()| Array2::zeros((0, w.nrows()))));
-    }
-    let (a, b) = (lora.a.view(), lora.b.view());
-    let part = |first: usize| {
-        let rows = s![first..(first + COLUMNS).min(w.nrows()), ..];
-        let adapter = Some(LoraView { a, b: b.slice(rows), scale: SCALE });
-        let inputs = Inputs { x, w: w.slice(rows), adapter, epilogue: Epilogue::NONE };
-        reference::forward_summed(&inputs, &[], strategy, E::Element::SUMS)
-    };
-    let firsts = (0..w.nrows()).step_by(COLUMNS).collect::<Vec<_>>();
-    let parts = firsts.into_par_iter().map(part).collect::<Result<Vec<_>, _>>()?;
-    let whole = |of: fn(&reference::Expected) -> ArrayView2<'_, f64>| {
-        concatenate(Axis(1), &parts.iter().map(of).collect::<Vec<_>>())
-    };
-    Ok([whole(|part| part.y.view())?, whole(|part| part.tolerance.view())?])
 }
 
 /// What all methods of a size have in common.
@@ -346,17 +317,4 @@ impl Alike<'_> {
 /// K and N of each product.
 fn widths(workload: &Workload) -> Vec<(usize, usize)> {
     workload.projections().iter().map(|p| (p.d_in, p.d_out)).collect()
-}
-
-/// First, last, and others drawn at random; in order.
-fn sampled_rows(m: usize, weights: usize) -> Vec<usize> {
-    let count = (REFERENCE / weights.max(1)).clamp(ROWS[0], ROWS[1]);
-    if m <= count {
-        return (0..m).collect();
-    }
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(m as u64);
-    let inner = seq::index::sample(&mut rng, m - 2, count - 2).into_iter().map(|i| i + 1);
-    let mut rows: Vec<usize> = inner.chain([0, m - 1]).collect();
-    rows.sort_unstable();
-    rows
 }

@@ -3,8 +3,10 @@
 use fused_lora::cpu::Simd;
 use fused_lora_records::RANKS;
 use half::{bf16, f16};
+use ndarray::Array2;
 use safetensors::SafeTensors;
 
+use super::weights::Lora;
 use super::*;
 use crate::check::{Wrong, check};
 use crate::processor::Processor;
@@ -146,23 +148,6 @@ fn a_batch_mixes_adapters() {
     assert_eq!(share, [0..2, 2..4, 4..7]);
 }
 
-/// The reference in parts is the reference.
-#[test]
-fn all_columns_of_the_reference_are_there() {
-    let mut cpu = cpu(Cache::Cold);
-    let method = cpu.methods(SIZE).remove(3);
-    drop(prepared(&mut cpu, SIZE, 1, std::slice::from_ref(&method)));
-    let linear = &cpu.setup.weights.slots(1)[0][0];
-    let x = ArrayView2::from_shape((SIZE.m(), 1024), &cpu.first[..SIZE.m() * 1024]).unwrap();
-    let x = x.slice(s![..2, ..]);
-    let [y, tolerance] = reference(x, linear, linear.adapter(10), Strategy::Fused).unwrap();
-    let Lora { a, b, .. } = linear.adapter(10);
-    let adapter = Some(LoraView { a: a.view(), b: b.view(), scale: SCALE });
-    let inputs = Inputs { x, w: linear.w.view(), adapter, epilogue: Epilogue::NONE };
-    let whole = reference::forward(&inputs, Strategy::Fused).unwrap();
-    assert_eq!((y, tolerance), (whole.y, whole.tolerance));
-}
-
 /// A shell in PyTorch's place keeps what it is given.
 #[cfg(unix)]
 #[test]
@@ -201,17 +186,6 @@ fn pytorch_gets_the_operands_of_the_first_slot() {
         (second.shape(), second.data()),
         (&[40, 1024][..], &bytes(&cpu.first[40 * 1024..][..40 * 1024])[..])
     );
-}
-
-#[test]
-fn rows_hold_both_ends_and_repeat_none() {
-    let small = 1 << 20;
-    assert_eq!(sampled_rows(3, small), [0, 1, 2]);
-    for (m, weights, count) in [(16, small, 16), (17, small, 16), (16_384, small, 16), (128, 16 << 20, 4)] {
-        let rows = sampled_rows(m, weights);
-        assert_eq!((rows.len(), rows[0], rows[count - 1]), (count, 0, m - 1));
-        assert!(rows.is_sorted_by(|a, b| a < b), "{m}: {rows:?}");
-    }
 }
 
 fn cpu(cache: Cache) -> Linears<Processor> {

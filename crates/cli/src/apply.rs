@@ -14,6 +14,7 @@ use half::{bf16, f16};
 
 use crate::{
     device::{self, Choice, Job, OnDevice, Segment},
+    dtype::dtypes,
     encoded::Encoded,
     input::{Input, Rows},
     layer::BaseLayer,
@@ -90,10 +91,6 @@ fn strategies() -> impl TypedValueParser<Value = Strategy> {
 
 fn layouts() -> impl TypedValueParser<Value = Layout> {
     PossibleValuesParser::new(Layout::ALL.map(Layout::name)).try_map(|name| name.parse::<Layout>())
-}
-
-fn dtypes() -> impl TypedValueParser<Value = DType> {
-    PossibleValuesParser::new(DType::ALL.map(DType::name)).try_map(|name| name.parse::<DType>())
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

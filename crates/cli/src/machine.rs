@@ -10,6 +10,13 @@ pub(crate) fn cpu_model() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// Bytes that programs can have without swapping.
+pub(crate) fn available_memory() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Name and size of the first core's caches: `("L1d", "32K")`.
 pub(crate) fn caches() -> Vec<(String, String)> {
     caches_in(Path::new("/sys/devices/system/cpu/cpu0/cache"))

@@ -1,20 +1,25 @@
-//! The command `fused-lora`: applies an adapter as PEFT saved it, says what this machine offers, and
-//! estimates what a GPU would take.
+//! The command `fused-lora`: applies an adapter as PEFT saved it, lists its modules, measures what it costs,
+//! says what this machine offers, and estimates what a GPU would take.
 //!
 //! Exit codes: 2 for a wrong command line, 1 for a failure. Data goes to stdout or `--output`, everything
 //! else to stderr. Only clap colours anything, and it honours NO_COLOR.
 
 mod apply;
+mod bench;
+mod columns;
 mod device;
+mod dtype;
 mod encoded;
 mod estimate;
 mod info;
 mod input;
+mod inspect;
 mod layer;
 mod level;
 mod machine;
 mod modules;
 mod output;
+mod survey;
 
 use std::{
     io::{self, Write},
@@ -34,15 +39,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Apply(apply::Args),
+    Bench(bench::Args),
     Estimate(estimate::Args),
     Info(info::Args),
+    Inspect(inspect::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Apply(args) => apply::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

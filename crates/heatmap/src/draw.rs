@@ -1,6 +1,7 @@
 //! The figure as an SVG, drawn with plotters.
 
 mod bar;
+mod bars;
 mod hatch;
 mod legend;
 mod lines;
@@ -12,12 +13,14 @@ use plotters::backend::SVGBackend;
 use plotters::drawing::IntoDrawingArea as _;
 use plotters::style::RGBColor;
 
+use crate::bars::BarFigure;
 use crate::decode::{DecodeFigure, INDENT};
 use crate::error::Error;
 use crate::figure::Figure;
 use crate::label::RowLabel;
 use crate::layout::{Layout, Rect};
 use crate::text::{Align, Canvas, Label, wrap};
+use bars::BarLayout;
 use style::{FAINT_INK, FOOTER};
 
 /// Draws the figure.
@@ -50,6 +53,21 @@ pub fn draw_decode_svg(figure: &DecodeFigure) -> Result<String, Error> {
     draw(layout.size(), |canvas| {
         legend::draw(canvas, &layout, figure)?;
         lines::draw(canvas, &layout, figure)?;
+        draw_footer(canvas, &footer, |line| layout.footer_line(line))
+    })
+}
+
+/// Draws slow-downs as bars.
+///
+/// # Errors
+///
+/// If plotters fails.
+pub fn draw_bars_svg(figure: &BarFigure) -> Result<String, Error> {
+    let layout = BarLayout::new(figure);
+    let footer = wrap(&figure.footer, FOOTER, layout.footer_width());
+    let layout = layout.with_footer(footer.len());
+    draw(layout.size(), |canvas| {
+        bars::draw(canvas, &layout, figure)?;
         draw_footer(canvas, &footer, |line| layout.footer_line(line))
     })
 }

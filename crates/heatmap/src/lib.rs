@@ -13,7 +13,7 @@
 //!
 //! Or all that can be drawn at once: [`Report::html`], written by [`write_report`]. Or few tokens, one of
 //! each sequence, as lines over their number: [`Query::select_decode`], [`DecodeFigure::new`],
-//! [`draw_decode_svg`], and on from there.
+//! [`draw_decode_svg`], and on from there. [`draw_bars_svg`] draws what the command `fused-lora bench` measured.
 //!
 //! Plotters is built without its fonts. Its `ttf` feature needs fontconfig; its `ab_glyph` feature makes
 //! Criterion's own plots fail in the same workspace, and sets malformed text in bitmaps. An SVG needs no font
@@ -21,6 +21,7 @@
 
 #![warn(missing_docs)]
 
+mod bars;
 mod colormap;
 mod decode;
 mod draw;
@@ -38,9 +39,10 @@ mod select;
 mod source;
 mod text;
 
+pub use bars::{Bar, BarFigure, BarGroup, BarPanel};
 pub use colormap::{Colormap, Rgb};
 pub use decode::{DecodeFigure, DecodeSelection};
-pub use draw::{draw_decode_svg, draw_svg};
+pub use draw::{draw_bars_svg, draw_decode_svg, draw_svg};
 pub use error::Error;
 pub use figure::{Figure, FigureRow};
 pub use metric::Metric;

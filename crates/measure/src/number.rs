@@ -69,7 +69,7 @@ macro_rules! with_number {
             fused_lora::DType::F16 => $function::<half::f16>($($argument),*),
             fused_lora::DType::Bf16 => $function::<half::bf16>($($argument),*),
             fused_lora::DType::F32 => $function::<f32>($($argument),*),
-            dtype => Err(anyhow::anyhow!("the benches know no {dtype}")),
+            dtype => Err(anyhow::anyhow!("{dtype} is not measured")),
         }
     };
 }

@@ -50,14 +50,14 @@ impl Runner {
         inexact: &mut dyn FnMut(&Method, &Wrong),
     ) -> anyhow::Result<Runner> {
         let slots = suite.slots(size, distance);
-        let mut calls = suite.prepare(size, slots, methods).with_context(|| size.to_string())?;
+        let mut calls = suite.prepare(size, slots, methods).with_context(|| suite.label(size))?;
         for (method, call) in methods.iter().zip(&mut calls) {
             let Some(call) = call.as_mut().filter(|_| !method.is_probe()) else { continue };
             let expected = suite.expected(size, method)?;
             match check(method, &mut **call, &expected) {
                 Ok(()) => (),
                 Err(wrong @ Wrong::Mismatch { .. }) if !method.is_ours() => inexact(method, &wrong),
-                Err(wrong) => return Err(anyhow::Error::new(wrong).context(size.to_string())),
+                Err(wrong) => return Err(anyhow::Error::new(wrong).context(suite.label(size))),
             }
         }
         let rng = Xoshiro256PlusPlus::seed_from_u64(size.m() as u64);

@@ -8,9 +8,9 @@ use fused_lora::Strategy;
 use fused_lora_records::Record;
 use ndarray::Array2;
 
-use crate::layer::variant::Variant;
 use crate::size::Size;
 use crate::time::Time;
+use crate::variant::Variant;
 
 /// A method of one size, as the harness, the records and Criterion see it.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +168,11 @@ pub fn slots_apart(slot_bytes: usize, distance: usize) -> usize {
 pub trait Suite {
     /// All methods of a size: each base before what is compared with it.
     fn methods(&self, size: Size) -> Vec<Method>;
+
+    /// How a size is called where its progress is told.
+    fn label(&self, size: Size) -> String {
+        size.to_string()
+    }
 
     /// Slots of operands, so that between two uses of one `distance` bytes of others are touched: those that
     /// the first base takes from memory. Adapters rotate too, but not every call has any.

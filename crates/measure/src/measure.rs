@@ -8,16 +8,15 @@ use crate::outcome::Outcome;
 use crate::plan::{Cost, Pilot, allot, first};
 use crate::size::Size;
 
-/// Seconds of Criterion's analysis and plots of an id.
-const ANALYSIS: f64 = 0.28;
-
 /// How long, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// When the time began.
     pub started: Instant,
-    /// All of it, Criterion's analysis included.
+    /// All of it.
     pub total: Duration,
+    /// The part of it that is not for measuring: what is done with the times afterwards.
+    pub reserved: Duration,
     /// Rounds that every size gets before any gets more, where they fit.
     pub least: usize,
     /// Seconds that each method is to be timed for, whatever the total is; what `--measurement-time` sets.
@@ -43,10 +42,7 @@ pub fn measure(
     budget: &Budget,
     put: &mut dyn FnMut(&dyn Suite, &Outcome) -> anyhow::Result<()>,
 ) -> anyhow::Result<Report> {
-    let ids =
-        sizes.iter().flat_map(|(_, methods)| methods).filter(|method| method.is_for_criterion()).count();
-    let deadline =
-        budget.started + budget.total.saturating_sub(Duration::from_secs_f64(ANALYSIS * ids as f64));
+    let deadline = budget.started + budget.total.saturating_sub(budget.reserved);
     let left = || deadline.saturating_duration_since(Instant::now()).as_secs_f64();
     let mut outcomes: Vec<Outcome> =
         sizes.into_iter().map(|(size, methods)| Outcome::new(size, methods, budget.threads)).collect();
@@ -59,9 +55,6 @@ pub fn measure(
         let round = costs.as_ref().map(|costs| costs[0].round);
         if let Some(round) = round.filter(|&round| round > budget.total.as_secs_f64()) {
             let size = outcomes.remove(place).size;
-            eprintln!(
-                "dropped {size}: one round of it takes {round:.0} s, which is more than all the time there is"
-            );
             dropped.push((size, round));
             continue;
         }
@@ -70,7 +63,7 @@ pub fn measure(
             costs.map(|costs| costs.iter().map(|cost| cost.round * rounds as f64 + cost.setup).sum());
         let count = outcomes.len();
         let outcome = &mut outcomes[place];
-        announce((place + 1, count), outcome, planned);
+        announce((place + 1, count), &suite.label(outcome.size), planned);
         outcome.run(suite, rounds, budget.distance, Some(deadline))?;
         put(suite, outcome)?;
         place += 1;
@@ -90,7 +83,7 @@ pub fn measure(
     let count = outcomes.len();
     for (place, (outcome, rounds)) in outcomes.iter_mut().zip(rounds).enumerate() {
         if rounds > outcome.rounds && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            announce((place + 1, count), outcome, deadline.map(|_| left()));
+            announce((place + 1, count), &suite.label(outcome.size), deadline.map(|_| left()));
             outcome.run(suite, rounds, budget.distance, deadline)?;
             put(suite, outcome)?;
         }
@@ -99,9 +92,9 @@ pub fn measure(
 }
 
 /// Says at a terminal which size is measured, and how many seconds the rest will take.
-fn announce(position: (usize, usize), outcome: &Outcome, left: Option<f64>) {
+fn announce(position: (usize, usize), size: &str, left: Option<f64>) {
     if stderr().is_terminal() {
-        eprintln!("{}", progress(position, &outcome.size.to_string(), left));
+        eprintln!("{}", progress(position, size, left));
     }
 }
 
@@ -111,13 +104,14 @@ fn progress((number, count): (usize, usize), size: &str, left: Option<f64>) -> S
     format!("[{number}/{count}] {size}{left}")
 }
 
-/// What a size takes, if its operations take as long as those of the largest size so far; None before the
+/// What a size takes, if it is as far from the machine's limits as the largest size so far; None before the
 /// first.
 fn estimate(outcomes: &[Outcome], size: usize, measured: usize) -> Option<Cost> {
     let largest = outcomes[..measured].iter().filter(|outcome| outcome.cost.is_some());
     let largest = largest.max_by(|a, b| a.flops().total_cmp(&b.flops()))?;
     let cost = largest.cost?;
-    let round = cost.round * outcomes[size].flops() / largest.flops();
+    let limits = largest.limits();
+    let round = cost.round * outcomes[size].load(limits) / largest.load(limits);
     // The first size makes weights that the others share, so its set-up is none of theirs. One calls each
     // method about once.
     Some(Cost { round, setup: round })
@@ -132,7 +126,7 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
-    use crate::method::Probe;
+    use crate::method::{Probe, Work};
     use crate::testing::{MadeCall, MadeSuite, method, probe};
     use crate::time::Time;
     use fused_lora_records::Clock;
@@ -178,8 +172,15 @@ mod tests {
         batches: &[usize],
         total: Duration,
     ) -> (Report, Vec<(usize, usize)>) {
-        let budget =
-            Budget { started: Instant::now(), total, least: 10, fixed: None, threads: 2, distance: 0 };
+        let budget = Budget {
+            started: Instant::now(),
+            total,
+            least: 10,
+            fixed: None,
+            reserved: Duration::ZERO,
+            threads: 2,
+            distance: 0,
+        };
         let mut puts = Vec::new();
         let report = measure(&mut suite(time, sleep), sizes(batches), &budget, &mut |_, outcome| {
             puts.push((outcome.size.batch, outcome.rounds));
@@ -251,8 +252,15 @@ mod tests {
     fn what_the_user_fixes_is_kept_to() {
         let mut suite = suite(quiet, |_| Duration::from_millis(1));
         let (started, fixed) = (Instant::now(), Some(Duration::from_millis(60)));
-        let budget =
-            Budget { started, total: Duration::from_millis(1), least: 2, fixed, threads: 2, distance: 0 };
+        let budget = Budget {
+            started,
+            total: Duration::from_millis(1),
+            least: 2,
+            fixed,
+            reserved: Duration::ZERO,
+            threads: 2,
+            distance: 0,
+        };
         let report = measure(&mut suite, sizes(&[1]), &budget, &mut |_, _| Ok(())).unwrap();
         // Three methods of 1 ms, the base twice: a round is some 4.5 ms, so 60 ms for each are 40 rounds or
         // somewhat fewer.
@@ -270,6 +278,38 @@ mod tests {
         assert_eq!(report.outcomes.iter().map(|outcome| outcome.size.batch).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(report.dropped[0].0.batch, 32);
         assert!(report.dropped[0].1 > 0.06);
+    }
+
+    /// One token reads as many bytes as eight, which have eight times the operations: by these alone the
+    /// larger size would take eight times as long.
+    #[test]
+    fn few_tokens_are_estimated_by_their_bytes() {
+        let mut outcomes: Vec<Outcome> = [1, 8, 1024]
+            .into_iter()
+            .map(|tokens| {
+                let (mut base, [mut peak, mut bandwidth]) =
+                    (method("base", 0, Some(0)), [Probe::Peak, Probe::Bandwidth].map(probe));
+                base.work = Work { flops: 1e6 * f64::from(tokens), bytes: 1e6 };
+                peak.work = Work { flops: 1e8, bytes: 0.0 };
+                bandwidth.work = Work { flops: 0.0, bytes: 1e6 };
+                Outcome::new(Size { seq_len: 1, batch: tokens as usize }, vec![base, peak, bandwidth], 2)
+            })
+            .collect();
+        outcomes[0].cost = Some(Cost { round: 3.0, setup: 0.0 });
+        let rounds = |outcomes: &[Outcome]| [1, 2].map(|size| estimate(outcomes, size, 1).unwrap().round);
+        assert_eq!(
+            rounds(&outcomes).map(f64::round),
+            [3.0 * 108.0 / 101.0, 3.0 * 1124.0 / 101.0].map(f64::round)
+        );
+        // 1e10 operations and 1e8 bytes a second: each takes 10 ms, but for the operations of 1024 tokens.
+        for place in [1, 2] {
+            outcomes[0].samples.called(place, Time { wall: 0.01, cpu: None });
+        }
+        let [eight, many] = rounds(&outcomes);
+        assert!(
+            (eight - 3.0).abs() < 1e-9 && (many - 3.0 * (102.4 + 20.0) / 30.0).abs() < 1e-9,
+            "{eight} {many}"
+        );
     }
 
     #[test]

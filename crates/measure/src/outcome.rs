@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::check::Wrong;
-use crate::method::{Method, Probe, Suite, Task};
+use crate::method::{Method, Probe, Suite, Task, Work};
 use crate::plan::{Cost, Pilot};
 use crate::rounds::Runner;
 use crate::samples::Samples;
@@ -32,9 +32,16 @@ impl Outcome {
         Outcome { size, methods, samples, inexact: Vec::new(), rounds: 0, cost: None }
     }
 
-    /// Operations of one round, as far as they tell how long it takes.
+    /// Operations of one round.
     pub fn flops(&self) -> f64 {
         self.methods.iter().map(|method| method.work.flops).sum()
+    }
+
+    /// How long one round takes, but for a factor that sizes have in common: at those [limits](Self::limits),
+    /// or by its operations alone. Of few tokens the bytes decide.
+    pub fn load(&self, limits: Option<(f64, f64)>) -> f64 {
+        let Some((flops, bytes)) = limits else { return self.flops() };
+        self.methods.iter().map(|method| (method.work.flops / flops).max(method.work.bytes / bytes)).sum()
     }
 
     /// What the plan needs to know; None before the first round.
@@ -55,6 +62,13 @@ impl Outcome {
         };
         let peak = of(Probe::Peak, |method| method.work.flops, 0.0)?;
         Some((peak, of(Probe::Bandwidth, |method| method.work.bytes, 0.1)?))
+    }
+
+    /// The nanoseconds that the machine cannot beat with so much work: the larger of its operations at the
+    /// peak and its bytes at the bandwidth; None where the machine was not asked.
+    pub fn limit_ns(&self, work: Work) -> Option<f64> {
+        let (flops, bytes) = self.limits()?;
+        Some(1e9 * (work.flops / flops).max(work.bytes / bytes))
     }
 
     /// Runs rounds until there were `rounds` of them, and repeats what was disturbed. Between two uses of

@@ -3,13 +3,29 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use clap::ValueEnum;
 use fused_lora::Element;
 use half::f16;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use crate::method::Call;
-use crate::settings::Cache;
 use crate::time::Time;
+
+/// State of the caches when a call begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Cache {
+    /// W, A, B, x and y all come from buffers that have left the caches.
+    Cold,
+    /// One W, A and B for all calls; x and y come from buffers that have left the caches.
+    WarmW,
+}
+
+impl Cache {
+    /// The name in the records.
+    pub fn name(self) -> &'static str {
+        if self == Cache::Cold { "cold" } else { "warm-w" }
+    }
+}
 
 /// How a method wants y to lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +77,7 @@ impl<T: Element> Operands<T> {
     }
 
     /// Tokens of a slot.
-    pub(crate) fn m(&self) -> usize {
+    pub fn m(&self) -> usize {
         self.m
     }
 
