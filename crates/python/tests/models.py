@@ -18,7 +18,12 @@ logging.getLogger("transformers").setLevel(logging.ERROR)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 VOCABULARY = 96
 _SIZES = dict(
-    hidden_size=64, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4, vocab_size=VOCABULARY
+    hidden_size=64,
+    intermediate_size=112,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=VOCABULARY,
 )
 KINDS = {
     "llama": (lambda: LlamaForCausalLM(LlamaConfig(**_SIZES)), ["q_proj", "o_proj", "up_proj", "down_proj"]),

@@ -394,35 +394,8 @@ where
                 });
             }
         }
-        // Sums of f32 are cut into chunks, each added to those before it.
-        let is_cut = size_of::<T>() == size_of::<f32>();
-        let mut before = [[S::Vector::splat(0.0); V]; R];
-        if is_cut {
-            std::mem::swap(&mut before, &mut acc);
-        }
-        let mut rest = t.base;
-        loop {
-            let (chunk, next) = rest.split(if is_cut { CHUNK } else { rest.steps }, V * lanes);
-            acc = steps::<S, R, V>(chunk, acc);
-            rest = next;
-            if rest.steps == 0 {
-                break;
-            }
-            unroll!(r < R => {
-                unroll!(v < V => {
-                    before[r][v] = acc[r][v].mul_add(S::Vector::splat(1.0), before[r][v]);
-                    acc[r][v] = S::Vector::splat(0.0);
-                });
-            });
-        }
-        if is_cut {
-            unroll!(r < R => {
-                unroll!(v < V => {
-                    acc[r][v] = acc[r][v].mul_add(S::Vector::splat(1.0), before[r][v]);
-                });
-            });
-        }
-        acc = steps::<B, R, V>(t.expand, acc);
+        acc = segment::<S, T, R, V>(t.base, acc);
+        acc = segment::<B, T, R, V>(t.expand, acc);
         match t.finish {
             Finish::Partial => {
                 unroll!(r < R => {
@@ -449,10 +422,39 @@ where
     }
 }
 
-/// Steps after which an f32 sum starts anew. The error of one long sum grows with the square root of its
-/// length, and no rounding of y hides it: with 512 steps it was 1.6 × that of a BLAS, which cuts K as well. K
-/// blocks are whole chunks, so that the sums of a row do not depend on how many rows there are.
-pub(crate) const CHUNK: usize = 128;
+/// Steps after which a sum for an f32 y starts anew. The error of one long sum grows with the square root of
+/// its length, and no rounding of y hides it: with 512 steps it was 1.6 × that of a BLAS, which cuts K as
+/// well. K blocks are whole chunks, so that the sums of a row do not depend on how many rows there are.
+pub(crate) const CHUNK: usize = 64;
+
+/// `acc + segment`, for an f32 y chunk by chunk.
+///
+/// # Safety
+///
+/// As [`tile`].
+#[inline(always)]
+unsafe fn segment<S: Step, T, const R: usize, const V: usize>(
+    mut rest: Segment<S::X, S::W>,
+    mut acc: [[S::Vector; V]; R],
+) -> [[S::Vector; V]; R] {
+    // SAFETY: the caller's contract; chunks are parts of the segment.
+    unsafe {
+        if size_of::<T>() < size_of::<f32>() {
+            return steps::<S, R, V>(rest, acc);
+        }
+        while rest.steps > 0 {
+            let (chunk, next) = rest.split(CHUNK, V * S::Vector::LANES);
+            let sums = steps::<S, R, V>(chunk, [[S::Vector::splat(0.0); V]; R]);
+            unroll!(r < R => {
+                unroll!(v < V => {
+                    acc[r][v] = sums[r][v].mul_add(S::Vector::splat(1.0), acc[r][v]);
+                });
+            });
+            rest = next;
+        }
+    }
+    acc
+}
 
 /// Rows from which on a K loop has more to compute than to load, at every level. It then prefetches one line
 /// in a step; with fewer rows, all that a step loads.
