@@ -42,7 +42,8 @@ impl fmt::Display for Operand {
     }
 }
 
-/// Why a layer, an adapter or a call was rejected. Nothing has been computed or written.
+/// Why a layer, an adapter or a call was rejected. Nothing has been computed or written, unless a variant says
+/// otherwise.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -161,6 +162,18 @@ pub enum Error {
         adapter: usize,
         /// The number of adapters in the table, with those that were taken out.
         count: usize,
+    },
+    /// The result of a checked call is not finite where its inputs are; y holds it.
+    #[error("y[{row}, {column}] is {value} though row {row} of x is finite: {dtype} cannot hold it")]
+    NotFinite {
+        /// Row of y, and of x.
+        row: usize,
+        /// Column of the first such element in the row.
+        column: usize,
+        /// Infinite or NaN.
+        value: f32,
+        /// y's type.
+        dtype: DType,
     },
     /// An executor returned before the tasks that it had started, or a task of it panicked unseen; y holds
     /// anything.

@@ -10,8 +10,8 @@
 //! the same f32 sums. What remains of the adapter's cost is its arithmetic, `r/N + r/K` of the base product
 //! ([`Problem::floor_pct`]).
 //!
-//! Storage is f16, on a CPU also bf16 or f32; every sum is f32, and h is rounded exactly once, with the scale
-//! s in it. An f32 adapter leaves h unrounded.
+//! Storage is f16, on a CPU also bf16 or f32; every sum is f32, and h is rounded once at most, with the scale s
+//! in it: to f16 on a GPU, to bf16 where a CPU multiplies bf16.
 //!
 //! - [`cpu`] computes on this machine's processor; `cuda` on an NVIDIA GPU (feature `cuda`, Linux).
 //! - [`peft`] reads adapters as Hugging Face PEFT saves them.
@@ -47,6 +47,7 @@ pub mod cuda;
 mod element;
 mod epilogue;
 mod error;
+mod finite;
 pub mod peft;
 #[cfg(feature = "cuda")]
 #[cfg_attr(not(gpu), allow(dead_code, unused_imports, reason = "only `cuda` uses all of it"))]
@@ -59,5 +60,6 @@ mod table_entry;
 pub use element::{AdapterElement, Element};
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::{Error, Operand};
+pub use finite::check_finite;
 pub use problem::{DType, Granule, Problem, Strategy, UnknownDType, UnknownStrategy};
 pub use table_entry::TableEntry;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Operands, Strided, normal, rng};
 use fused_lora::{
-    Activation, AdapterElement, DType, Element, Epilogue, Residual, Strategy,
+    Activation, AdapterElement, DType, Element, Epilogue, Error, Residual, Strategy,
     cpu::{Adapter, Layer, Simd, Workspace},
     reference::{self, Inputs, LoraView, Sums},
 };
@@ -326,11 +326,11 @@ fn nan_stays_in_its_row() {
 }
 
 #[test]
-fn overflow_is_infinity_in_y_and_in_h() {
+fn y_overflows_to_infinity_and_h_does_not() {
     // y: 2 · 60000 overflows; -2 · 60000 to the other side; 60000 does not.
     let (x, w) = (array![[1.0f32, 1.0]], array![[60000.0, 60000.0], [-60000.0, -60000.0], [60000.0, 0.0]]);
-    // h: 2 · 60000 overflows, and B's sign decides the infinity; inf · 0 is NaN.
-    let (a, b) = (array![[60000.0, 60000.0]], array![[1.0], [-1.0], [0.0]]);
+    // h: 2 · 60000 is beyond f16; two of the three sums come back from beyond it.
+    let (a, b) = (array![[60000.0, 60000.0]], array![[1.0], [0.75], [-1.0]]);
     let [x, w, a, b] = [x, w, a, b].map(|m| m.mapv(f16::from_f32));
     for simd in Simd::available() {
         let mut layer = Layer::with_simd(simd, w.view()).unwrap();
@@ -339,13 +339,34 @@ fn overflow_is_infinity_in_y_and_in_h() {
         layer.set_adapter(Some(Adapter::with_simd(simd, a.view(), b.view(), 1.0).unwrap())).unwrap();
         for strategy in [Strategy::Fused, Strategy::Unfused] {
             let y = run(&layer, strategy, x.view());
-            assert_eq!((y[[0, 0]], y[[0, 1]]), (f16::INFINITY, f16::NEG_INFINITY), "{simd} {strategy}");
-            assert!(y[[0, 2]].is_nan(), "{simd} {strategy}");
+            // `unfused` stores y between the products.
+            let second = if strategy == Strategy::Fused { -30000.0 } else { f32::NEG_INFINITY };
+            let expected = [f32::INFINITY, second, -60000.0].map(f16::from_f32);
+            assert_eq!(y.row(0).to_vec(), expected, "{simd} {strategy}");
         }
-        // The scale is in h before it is rounded: half of 120000 is no overflow.
-        layer.set_adapter(Some(Adapter::with_simd(simd, a.view(), b.view(), 0.5).unwrap())).unwrap();
-        assert_eq!(run(&layer, Strategy::Fused, x.view())[[0, 2]], f16::from_f32(60000.0), "{simd}");
     }
+}
+
+/// Only rows whose inputs are finite are judged, and the first of them is named.
+#[test]
+fn a_checked_call_names_what_overflows() {
+    let [one, inf, large] = [f16::ONE, f16::INFINITY, f16::from_f32(40000.0)];
+    let (x, w) = (array![[inf], [one], [one]], array![[one], [large]]);
+    let layer: Layer = Layer::new(w.view()).unwrap();
+    let residual = |rows: [f16; 3]| Array2::from_shape_fn((3, 2), |(i, _)| rows[i]);
+    let error = Error::NotFinite { row: 1, column: 1, value: f32::INFINITY, dtype: DType::F16 };
+    for (rows, expected) in
+        [([one, one, one], Ok(())), ([inf, inf, one], Ok(())), ([one, large, large], Err(error))]
+    {
+        let (matrix, mut y) = (residual(rows), residual(rows));
+        let workspace = &mut Workspace::new();
+        let output = layer.call(x.view()).residual(Residual::Output).run_checked(y.view_mut(), workspace);
+        assert_eq!(output, expected);
+        let call = layer.call(x.view()).residual(Residual::Matrix(matrix.view()));
+        assert_eq!(call.run_checked(y.view_mut(), workspace), expected);
+    }
+    let shape = layer.call(x.view()).run_checked(Array2::zeros((2, 2)).view_mut(), &mut Workspace::new());
+    assert!(matches!(shape, Err(Error::Shape { .. })));
 }
 
 /// Bias, activation, residual, in this order, and one rounding: on numbers that tell each of it from the
@@ -411,7 +432,7 @@ fn small_values_survive_as_subnormals() {
 
 #[test]
 fn exact_sums_give_the_rounded_reference_bit_for_bit() {
-    // Small integers: every sum is exact in f32, so only the roundings of h and y are left.
+    // Small integers: every sum is exact in f32, so only the rounding of y is left.
     let int = |rows, columns, seed: usize| {
         Array2::from_shape_fn((rows, columns), |(i, j)| {
             f16::from_f32(((i * 7 + j * 3 + seed) % 9) as f32 - 4.0)
@@ -420,7 +441,8 @@ fn exact_sums_give_the_rounded_reference_bit_for_bit() {
     let (x, w, a, b) = (int(67, 130, 1), int(101, 130, 2), int(19, 130, 3), int(101, 19, 4));
     let lora = LoraView { a: a.view(), b: b.view(), scale: 0.25 };
     let inputs = Inputs { x: x.view(), w: w.view(), adapter: Some(lora), epilogue: Epilogue::NONE };
-    let exact = reference::forward(&inputs, Strategy::Fused).unwrap().y.mapv(f16::from_f64);
+    let exact = reference::forward_summed(&inputs, &[], Strategy::Fused, Sums::OneByOne);
+    let exact = exact.unwrap().y.mapv(f16::from_f64);
     for simd in Simd::available() {
         let adapter = Adapter::with_simd(simd, a.view(), b.view(), 0.25).unwrap();
         let layer = Layer::with_simd(simd, w.view()).unwrap().with_adapter(adapter).unwrap();

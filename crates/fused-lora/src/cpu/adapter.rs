@@ -41,8 +41,8 @@ struct Inner {
 }
 
 impl<T: Element> Adapter<T> {
-    /// Packs `a: [r, K]` and `b: [N, r]` for this machine. They are of the layer's type, and h is rounded to
-    /// it; or they are f32, and h is not rounded. `scale` is `alpha / r`, or `alpha / sqrt(r)` for rsLoRA. r
+    /// Packs `a: [r, K]` and `b: [N, r]` for this machine. They are of the layer's type or f32. h stays f32,
+    /// but for bf16 on AMX and AVX512-BF16, where an adapter of bf16 has it rounded to bf16. `scale` is `alpha / r`, or `alpha / sqrt(r)` for rsLoRA. r
     /// may be zero: such an adapter adds nothing, and only the base product is computed.
     ///
     /// # Errors
@@ -177,8 +177,8 @@ fn on_all_rows(parts: &[Arc<Packed>]) -> Loras {
 
 /// B is packed for whole panels of W, with zeros beside its columns.
 fn pack<L: Level>(
-    a: ArrayView2<'_, L::H>,
-    b: ArrayView2<'_, L::H>,
+    a: ArrayView2<'_, L::Lora>,
+    b: ArrayView2<'_, L::Lora>,
     scale: f32,
     columns: Range<usize>,
     out_features: usize,
@@ -186,7 +186,7 @@ fn pack<L: Level>(
     let width = L::Main::NV * L::Main::LANES;
     let first = columns.start / width * width;
     let end = columns.end.next_multiple_of(width).min(out_features);
-    let mut b: CowArray<'_, L::H, Ix2> = b.into();
+    let mut b: CowArray<'_, L::Lora, Ix2> = b.into();
     if (first, end) != (columns.start, columns.end) {
         let mut padded = Array2::default((end - first, b.ncols()));
         padded.slice_mut(s![columns.start - first..columns.end - first, ..]).assign(&b);

@@ -19,6 +19,7 @@ use crate::{
     element::Element,
     epilogue::{Activation, Residual},
     error::{Error, Operand},
+    finite::{check_rows, finite_rows},
     problem::{DType, Strategy},
     shape::{check_fit, check_fits, require},
 };
@@ -112,6 +113,29 @@ impl<'a, T: Element> Call<'a, T> {
         } else {
             dispatch!(self.simd, T, f32 => compute(&self, loras, &operands, workspace))
         }
+    }
+
+    /// As [`run`](Self::run); then checks that y is finite in every row in which x and residuals are. Use it
+    /// where f16 may be too narrow: models trained in bf16, massive activations, an adapter with a large scale.
+    /// It reads x, residuals and y once more, which costs little beside the product unless tokens are few.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and [`Error::NotFinite`] with the first such element; y holds the result.
+    pub fn run_checked(self, mut y: ArrayViewMut2<'_, T>, workspace: &mut Workspace) -> Result<(), Error> {
+        let m = self.x.nrows();
+        let residuals = match self.residual {
+            // It will be overwritten.
+            Residual::Output => [Some(y.view()), None],
+            _ => self.residual.matrices().map(|residual| residual.copied()),
+        };
+        let inputs: Vec<_> = [Some(self.x)].into_iter().chain(residuals).flatten().collect();
+        let fits = inputs.iter().all(|input| input.nrows() == m);
+        // What does not fit is `run`'s to refuse.
+        let rows = if fits { finite_rows(m, &inputs) } else { Vec::new() };
+        drop(inputs);
+        self.run(y.view_mut(), workspace)?;
+        check_rows(&rows, y.view())
     }
 
     /// The call's adapters, and the type of A and B.

@@ -1,6 +1,13 @@
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use super::tensors::{TensorError, list};
+use super::{
+    base_error::BaseError,
+    foreign,
+    tensors::{TensorError, list},
+};
 
 /// Why an adapter folder, or a module of it, was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +35,45 @@ pub enum PeftError {
         /// The modules in the file.
         modules: Vec<String>,
     },
+    /// Two modules of the file are the module asked for, but for prefixes.
+    #[error(
+        "{}: module {module:?} may be {:?} or {:?}: give one of these names",
+        file.display(), modules[0], modules[1]
+    )]
+    TwoModules {
+        /// The weights.
+        file: PathBuf,
+        /// The module asked for.
+        module: String,
+        /// Two that fit.
+        modules: [String; 2],
+    },
+    /// What was given is not there.
+    #[error("there is no folder {}{}", path.display(), hub(path))]
+    NotThere {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A safetensors file that is not an adapter's.
+    #[error(
+        "{} is not an adapter: give its folder, with adapter_config.json and adapter_model.safetensors",
+        file.display()
+    )]
+    NotAnAdapter {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The folder of an adapter holds none, or something else.
+    #[error("{} holds no adapter_config.json{hint}", folder.display())]
+    NoAdapter {
+        /// The folder.
+        folder: PathBuf,
+        /// What there is instead, and what to do.
+        hint: String,
+    },
+    /// The base model cannot be used, or does not fit the adapter.
+    #[error(transparent)]
+    Base(#[from] BaseError),
     /// A tensor of the weights is not as required.
     #[error("{}: tensor {tensor:?} {problem}", file.display())]
     Lora {
@@ -44,10 +90,15 @@ pub enum PeftError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoraProblem {
-    /// It belongs to no LoRA module: a whole weight that was saved with the adapter, or a name in another
-    /// scheme.
-    #[error("is no LoRA tensor of a module (base_model.model.<module>.lora_…)")]
-    Foreign,
+    /// It is the module's whole weight, saved with the adapter: the module has no LoRA.
+    #[error("replaces the module as a whole: there is no LoRA to apply")]
+    Whole,
+    /// Two tensors of the file are the same part of the same module.
+    #[error("is the same part of the module as {other:?}: one of them must go")]
+    Twice {
+        /// The other tensor.
+        other: String,
+    },
     /// It is not understood, so its module's adapter is not a plain linear LoRA.
     #[error("is not supported: {why}")]
     Unsupported {
@@ -66,14 +117,14 @@ pub enum LoraProblem {
         config: usize,
     },
     /// f32 or bf16 values that f16 cannot represent, whatever power of two they are multiplied by: a single
-    /// input of 1 overflows h or y. The tensor is the one with the larger value.
+    /// input of 1 overflows y. The tensor is the one with the larger value.
     #[error("overflows f16: its value {value:e} makes {magnitude:e} of an input of 1 at scale {scale:e}")]
     Overflow {
         /// The value.
         value: f32,
         /// `alpha / r` or `alpha / sqrt(r)`.
         scale: f64,
-        /// The magnitude in h or y that an input of 1 gives.
+        /// The magnitude in y that an input of 1 gives.
         magnitude: f64,
     },
 }
@@ -126,15 +177,28 @@ pub enum ConfigProblem {
         /// The value found.
         found: String,
     },
-    /// A key of a `*_pattern` table is not a valid regular expression (of the `regex` crate: no look-around,
-    /// no back-references).
+    /// The file is something else, which is known.
+    #[error("{0}")]
+    Foreign(
+        /// What it is, and what to do.
+        &'static str,
+    ),
+    /// A regular expression is not valid, is not supported, or takes too long.
     #[error("{key} holds {pattern:?}, which is not a supported regular expression: {reason}")]
     Pattern {
-        /// `rank_pattern` or `alpha_pattern`.
+        /// The key that holds it.
         key: &'static str,
         /// The expression.
         pattern: String,
         /// What is wrong with the expression.
+        reason: String,
+    },
+    /// An expression takes too many steps on a module's name.
+    #[error("an expression of {key} takes too long: {reason}")]
+    TooLong {
+        /// The key that holds it.
+        key: &'static str,
+        /// What the engine says.
         reason: String,
     },
     /// The adapter uses something that is not implemented and would change the result.
@@ -167,4 +231,13 @@ pub enum ConfigProblem {
         /// The scale.
         scale: f64,
     },
+}
+
+/// What to do about a name on a hub.
+fn hub(path: &Path) -> &'static str {
+    if foreign::is_hub_name(path) {
+        "; an adapter of a hub must be downloaded first: give its local folder"
+    } else {
+        ""
+    }
 }

@@ -1,7 +1,7 @@
 //! JSON as Python writes and reads it: objects keep their order (the first pattern that matches wins), and
 //! `NaN` and `Infinity` are words of the language.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -153,9 +153,10 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut entries: Vec<(String, Json)> = Vec::new();
+        let mut known = HashSet::new();
         while let Some((key, value)) = map.next_entry::<String, Json>()? {
             // Which of the two should count? The writer was broken.
-            if entries.iter().any(|(known, _)| *known == key) {
+            if !known.insert(key.clone()) {
                 return Err(A::Error::custom(format_args!("duplicate key {key:?}")));
             }
             entries.push((key, value));

@@ -1,155 +1,62 @@
-//! Adapters as Hugging Face PEFT saves them: `adapter_config.json` beside `adapter_model.safetensors`.
+//! Adapters as Hugging Face PEFT saves them, and the base models that they belong to.
 //!
 //! ```no_run
-//! use fused_lora::{cpu::Adapter, peft::LoraFile};
+//! use fused_lora::{
+//!     cpu::{Adapter, Layer},
+//!     peft::{BaseModel, Choices, LoraFile},
+//! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let file = LoraFile::open("my-adapter".as_ref())?;
-//! for module in file.modules() {
-//!     let lora = file.load(module)?;
-//!     let adapter: Adapter = Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?;
-//!     println!("{module}: rank {}", adapter.rank());
+//! let adapter = LoraFile::open("my-adapter".as_ref())?; // the folder, or a file in it
+//! let base = BaseModel::open("my-model".as_ref())?; // a folder, an index, a file
+//! for module in adapter.modules() {
+//!     let found = base.resolve(&adapter, module, Choices::default())?;
+//!     println!("{module}: rank {}, W is {}", found.lora.rank, found.weight.tensor);
+//!     let layer = Layer::new(found.read_weight::<f32>(&base, &adapter)?.view())?;
+//!     if found.lora.excluded.is_none() {
+//!         let lora = adapter.load_f32(module)?;
+//!         layer.with_adapter(Adapter::new(lora.a.view(), lora.b.view(), lora.scale)?)?;
+//!     }
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! What is read: linear layers with tensors of f16, bf16 or f32; `r` and `lora_alpha` with their
-//! `rank_pattern` and `alpha_pattern`; `use_rslora`; `fan_in_fan_out` ([`LoraFile::fan_in_fan_out`]).
-//! Anything that would change the result and is not implemented is an error that names it: see
-//! [`ConfigError`] and [`PeftError`]. That holds for every key of the configuration, also for keys of future
-//! versions of PEFT, and for every tensor.
+//! `rank_pattern` and `alpha_pattern`; `use_rslora`; biases and base weights that the adapter brings. Which
+//! modules a configuration leaves out is decided as PEFT does ([`LoraModule::excluded`]), which way round a
+//! weight lies by shapes and by what stands beside it ([`Layout`]).
+//!
+//! What would change the result and is not implemented is an error of the modules that it changes, and names
+//! it: see [`ConfigError`] and [`PeftError`]. That holds for every key of the configuration, also for keys of
+//! future versions of PEFT, and for every tensor of a module.
 
+mod adapter;
+mod base;
+mod base_error;
 mod config;
 mod error;
+mod files;
+mod foreign;
+mod index;
 mod json;
 mod keys;
+mod layout;
 mod modules;
+mod names;
 mod normalise;
 mod pattern;
+mod python_regex;
+mod resolve;
+mod targets;
 mod tensors;
 
-use std::path::Path;
-
+pub use adapter::{CONFIG_NAME, LoraFile, LoraModule, WEIGHTS_NAME};
+pub use base::BaseModel;
+pub use base_error::BaseError;
 pub use error::{ConfigError, ConfigProblem, LoraProblem, PeftError};
+pub use layout::Layout;
 pub use normalise::LoraWeights;
+pub use resolve::{Choices, Location, Resolved};
+pub use targets::Exclusion;
 pub use tensors::{HeaderError, TensorError, TensorFile, TensorProblem};
-
-use config::Config;
-use modules::{Modules, bad};
-use normalise::Overflow;
-use tensors::Matrix;
-
-use crate::problem::DType;
-
-/// The configuration's file name in an adapter folder.
-pub const CONFIG_NAME: &str = "adapter_config.json";
-/// The weights' file name in an adapter folder.
-pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
-/// What older PEFT versions wrote instead; a pickle, so it is never opened.
-const PICKLE_NAME: &str = "adapter_model.bin";
-
-/// An adapter folder, opened: the configuration is checked, the tensors are read by [`load`](Self::load).
-#[derive(Debug)]
-pub struct LoraFile {
-    config: Config,
-    tensors: TensorFile,
-    modules: Modules,
-}
-
-impl LoraFile {
-    /// Opens the adapter folder `dir`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is missing or malformed; a configuration that asks for something that is not implemented;
-    /// a tensor that belongs to no LoRA module.
-    pub fn open(dir: &Path) -> Result<LoraFile, PeftError> {
-        let config = Config::read(dir.join(CONFIG_NAME))?;
-        let weights = dir.join(WEIGHTS_NAME);
-        let pickle = dir.join(PICKLE_NAME);
-        if !weights.exists() && pickle.exists() {
-            return Err(PeftError::Pickle { file: pickle });
-        }
-        let tensors = TensorFile::open(&weights)?;
-        let modules = Modules::sort(&tensors)?;
-        Ok(LoraFile { config, tensors, modules })
-    }
-
-    /// The modules for which the file holds LoRA tensors, by their names in the base model, sorted.
-    ///
-    /// Embeddings and convolutions are included; [`load`](Self::load) rejects them.
-    pub fn modules(&self) -> impl Iterator<Item = &str> {
-        self.modules.names()
-    }
-
-    /// Whether the base model stores the adapted weights as `[in, out]` (GPT-2's `Conv1D`) instead of
-    /// `[out, in]`: the base weight must then be transposed before it becomes a layer. A and B are not
-    /// affected.
-    pub fn fan_in_fan_out(&self) -> bool {
-        self.config.fan_in_fan_out
-    }
-
-    /// The two files of the folder: configuration and weights.
-    pub fn paths(&self) -> [&Path; 2] {
-        [&self.config.file, self.tensors.path()]
-    }
-
-    /// Reads the adapter of `module` as f16.
-    ///
-    /// # Errors
-    ///
-    /// A module that is missing or is not a linear layer; a rank that differs from the configuration's;
-    /// tensors of another type than f16, bf16 or f32, with NaN or infinite elements, or with values that f16
-    /// cannot represent.
-    pub fn load(&self, module: &str) -> Result<LoraWeights, PeftError> {
-        let ([name_a, name_b], scale) = self.linear(module)?;
-        let a = self.tensors.matrix(&name_a)?;
-        let b = self.tensors.matrix(&name_b)?;
-        normalise::to_f16(a, b, scale).map_err(|Overflow { of_a, value, magnitude }| {
-            let problem = LoraProblem::Overflow { value, scale, magnitude };
-            bad(&self.tensors, if of_a { &name_a } else { &name_b }, problem)
-        })
-    }
-
-    /// Reads the adapter of `module` as f32, which holds every f16 and every bf16.
-    ///
-    /// # Errors
-    ///
-    /// As [`load`](Self::load), but no value is too large.
-    pub fn load_f32(&self, module: &str) -> Result<LoraWeights<f32>, PeftError> {
-        let (names, scale) = self.linear(module)?;
-        let [a, b] = names.map(|name| match self.tensors.matrix(&name) {
-            Ok(Matrix::F16(matrix)) => Ok(matrix.mapv(f32::from)),
-            Ok(Matrix::F32(matrix)) => Ok(matrix),
-            Err(error) => Err(error),
-        });
-        Ok(LoraWeights { a: a?, b: b?, scale: scale as f32 })
-    }
-
-    /// The element types of A and B of `module` in the file.
-    ///
-    /// # Errors
-    ///
-    /// A module that is missing or is not a linear layer; tensors of another type than f16, bf16 or f32.
-    pub fn dtypes(&self, module: &str) -> Result<[DType; 2], PeftError> {
-        let [a, b] = self.modules.linear(module, &self.tensors)?.map(|name| self.tensors.dtype(&name));
-        Ok([a?, b?])
-    }
-
-    /// The names of A and B, whose shapes fit the configuration, and the scale.
-    fn linear(&self, module: &str) -> Result<([String; 2], f64), PeftError> {
-        let [name_a, name_b] = self.modules.linear(module, &self.tensors)?;
-        let a_shape = self.tensors.matrix_shape(&name_a)?;
-        let b_shape = self.tensors.matrix_shape(&name_b)?;
-
-        let rank = self.config.rank(module);
-        for (tensor, found) in [(&name_a, a_shape[0]), (&name_b, b_shape[1])] {
-            if found != rank {
-                return Err(bad(&self.tensors, tensor, LoraProblem::Rank { found, config: rank }));
-            }
-        }
-        let scale = self.config.scale(module)?;
-        Ok(([name_a, name_b], scale))
-    }
-}

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 
 use super::{
     error::{LoraProblem, PeftError},
+    names::{core, nearest, uncompiled, without_peft},
     tensors::TensorFile,
 };
 
-/// What `PeftModel` puts before a module's name.
-const PREFIX: &str = "base_model.model.";
 /// `[r, K]`
 const LORA_A: &str = "lora_A.weight";
 /// `[N, r]`
 const LORA_B: &str = "lora_B.weight";
+/// The adapted module's own weight and bias, where the adapter brings them.
+pub(super) const BASE_WEIGHT: &str = "base_layer.weight";
+pub(super) const BASE_BIAS: &str = "base_layer.bias";
+/// The same of a module that is saved as a whole, by `modules_to_save`.
+pub(super) const WEIGHT: &str = "weight";
+pub(super) const BIAS: &str = "bias";
+/// The name that PEFT gives an adapter. Whoever saves a model's own state writes it into the keys.
+const ADAPTER: &str = ".default";
 
 /// Parts of a module's LoRA that are not implemented, by the beginning of their name.
 const UNSUPPORTED: &[(&str, &str)] = &[
@@ -21,73 +28,146 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("lora_A.bias", "only weights are read"),
     ("lora_B.bias", "it is a bias of lora_B"),
     ("lora_diag", "it is KaSA's diagonal"),
+    ("lora_a", "it is in MLX's format, not in PEFT's"),
+    ("lora_b", "it is in MLX's format, not in PEFT's"),
+    ("lora_down", "it is in kohya's format, not in PEFT's"),
+    ("lora_up", "it is in kohya's format, not in PEFT's"),
+    ("weight", "PEFT saves an adapted module's own weight as base_layer.weight, and ignores this"),
+    ("bias", "PEFT saves an adapted module's own bias as base_layer.bias, and ignores this"),
 ];
 
-/// The modules of a file, each with the parts it has: `lora_A.weight`, `lora_B.weight` and what else there
-/// is behind its name.
+/// The tensors of a module by their part: `lora_A.weight`, `lora_B.weight` and what else there is behind its
+/// name. More than one tensor of a part is an error of the module.
+type Parts = BTreeMap<String, Vec<String>>;
+
+/// The modules of a file.
 #[derive(Debug)]
 pub(super) struct Modules {
-    parts: BTreeMap<String, Vec<String>>,
+    parts: BTreeMap<String, Parts>,
+    /// Tensors of no LoRA module, such as whole weights, by their name in the model.
+    others: BTreeMap<String, String>,
+    /// A tensor whose name is not as PEFT writes it, and how it is read.
+    pub(super) respelled: Option<[String; 2]>,
 }
 
 impl Modules {
-    /// Assigns each tensor to its module, by name. A tensor that belongs to none is an error: it would
-    /// otherwise be ignored, whichever modules are loaded.
-    pub(super) fn sort(tensors: &TensorFile) -> Result<Modules, PeftError> {
-        let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut others = Vec::new();
+    /// Assigns each tensor to its module, by name.
+    pub(super) fn sort(tensors: &TensorFile) -> Modules {
+        let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
+        let (mut others, mut respelled) = (BTreeMap::new(), None);
         for name in tensors.names() {
             match split(&name) {
-                Some((module, part)) => parts.entry(module.to_owned()).or_default().push(part.to_owned()),
-                None => others.push(name),
+                (module, Some(part)) => {
+                    let usual = format!("base_model.model.{module}.{part}");
+                    if respelled.is_none() && usual != name {
+                        respelled = Some([name.clone(), usual]);
+                    }
+                    parts.entry(module).or_default().entry(part).or_default().push(name);
+                }
+                (whole, None) => {
+                    others.insert(whole, name);
+                }
             }
         }
-        for name in others {
-            // `proj.weight` or `proj.base_layer.weight` beside `proj.lora_A.weight`: judged with `proj`.
-            let owner = name.strip_prefix(PREFIX).and_then(|rest| {
-                rest.match_indices('.').rev().find_map(|(dot, _)| {
-                    parts
-                        .contains_key(&rest[..dot])
-                        .then(|| (rest[..dot].to_owned(), rest[dot + 1..].to_owned()))
-                })
-            });
-            match owner {
-                Some((module, part)) => parts.entry(module).or_default().push(part),
-                None => return Err(bad(tensors, &name, LoraProblem::Foreign)),
-            }
-        }
-        Ok(Modules { parts })
+        // `proj.weight` or `proj.base_layer.weight` beside `proj.lora_A.weight`: judged with `proj`.
+        others.retain(|whole, name| {
+            let dots = whole.match_indices('.').rev();
+            let owner = dots.map(|(dot, _)| whole.split_at(dot)).find(|(m, _)| parts.contains_key(*m));
+            let Some((module, part)) = owner else { return true };
+            let parts = parts.get_mut(module).expect("it was found");
+            parts.entry(part[1..].to_owned()).or_default().push(name.clone());
+            false
+        });
+        Modules { parts, others, respelled }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.keys().map(String::as_str)
     }
 
-    /// The names of A and B of a module that has exactly these two, as matrices.
-    pub(super) fn linear(&self, module: &str, tensors: &TensorFile) -> Result<[String; 2], PeftError> {
-        let Some(parts) = self.parts.get(module) else {
-            let (file, modules) = (tensors.path().to_owned(), self.names().map(str::to_owned).collect());
-            return Err(PeftError::NoSuchModule { file, module: module.to_owned(), modules });
-        };
-        let name = |part: &str| format!("{PREFIX}{module}.{part}");
-        for part in parts {
-            if part != LORA_A && part != LORA_B {
+    /// The file's own name of a module that may be spelled with other prefixes.
+    pub(super) fn find(&self, module: &str, tensors: &TensorFile) -> Result<&str, PeftError> {
+        if let Some((name, _)) = self.parts.get_key_value(module) {
+            return Ok(name);
+        }
+        let wanted = core(module);
+        let same: Vec<_> = self.names().filter(|name| core(name) == wanted).collect();
+        match same[..] {
+            [name] => Ok(name),
+            [] => {
+                let whole = ["weight", "bias"].map(|part| format!("{}.{part}", without_peft(module)));
+                if let Some(name) = whole.iter().find_map(|whole| self.others.get(whole)) {
+                    return Err(bad(tensors, name, LoraProblem::Whole));
+                }
+                let (file, module) = (tensors.path().to_owned(), module.to_owned());
+                let mut modules = nearest(&module, self.names());
+                if modules.is_empty() {
+                    modules = self.names().map(str::to_owned).collect();
+                }
+                Err(PeftError::NoSuchModule { file, module, modules })
+            }
+            [one, other, ..] => Err(PeftError::TwoModules {
+                file: tensors.path().to_owned(),
+                module: module.to_owned(),
+                modules: [one.to_owned(), other.to_owned()],
+            }),
+        }
+    }
+
+    /// The names of A and B of a module that has these two, as matrices, and nothing that is not understood. One
+    /// that is `saved` as a whole has its own weight beside them.
+    pub(super) fn linear(
+        &self,
+        module: &str,
+        tensors: &TensorFile,
+        saved: bool,
+    ) -> Result<[String; 2], PeftError> {
+        let owned: &[_] = if saved { &[WEIGHT, BIAS] } else { &[BASE_WEIGHT, BASE_BIAS] };
+        let parts = &self.parts[self.find(module, tensors)?];
+        for (part, names) in parts {
+            if let [one, other, ..] = &names[..] {
+                return Err(bad(tensors, other, LoraProblem::Twice { other: one.clone() }));
+            }
+            if ![LORA_A, LORA_B].contains(&part.as_str()) && !owned.contains(&part.as_str()) {
                 let why = UNSUPPORTED.iter().find(|(start, _)| part.starts_with(start));
                 let why = why.map_or("it is not part of a linear layer's LoRA", |(_, why)| why);
-                return Err(bad(tensors, &name(part), LoraProblem::Unsupported { why }));
+                return Err(bad(tensors, &names[0], LoraProblem::Unsupported { why }));
             }
         }
-        let names = [LORA_A, LORA_B].map(name);
-        for tensor in &names {
-            if !tensors.contains(tensor) {
-                return Err(bad(tensors, tensor, LoraProblem::Missing));
+        let found = [LORA_A, LORA_B].map(|part| parts.get(part).map(|names| names[0].clone()));
+        let names = match found {
+            [Some(a), Some(b)] => [a, b],
+            [Some(a), None] => {
+                return Err(bad(tensors, &a.replace("lora_A", "lora_B"), LoraProblem::Missing));
             }
+            [None, Some(b)] => {
+                return Err(bad(tensors, &b.replace("lora_B", "lora_A"), LoraProblem::Missing));
+            }
+            [None, None] => {
+                let name = format!("base_model.model.{module}.{LORA_A}");
+                return Err(bad(tensors, &name, LoraProblem::Missing));
+            }
+        };
+        for tensor in &names {
             if tensors.info(tensor)?.shape.len() > 2 {
                 let why = "the module is a convolution";
                 return Err(bad(tensors, tensor, LoraProblem::Unsupported { why }));
             }
         }
         Ok(names)
+    }
+
+    /// The tensor that the adapter brings for a part of a LoRA module, such as its own bias.
+    pub(super) fn part(&self, module: &str, part: &str) -> Option<&str> {
+        Some(self.parts.get(module)?.get(part)?[0].as_str())
+    }
+
+    /// The tensor that replaces the weight of `module`, whether that is adapted or not.
+    pub(super) fn weight_of(&self, module: &str) -> Option<&str> {
+        let wanted = core(module);
+        let is_it = |name: &str| name.strip_suffix(".weight").is_some_and(|owner| core(owner) == wanted);
+        let whole = self.others.iter().find(|(name, _)| is_it(name)).map(|(_, tensor)| tensor.as_str());
+        whole.or_else(|| self.part(self.names().find(|name| core(name) == wanted)?, BASE_WEIGHT))
     }
 }
 
@@ -97,11 +177,14 @@ pub(super) fn bad(tensors: &TensorFile, tensor: &str, problem: LoraProblem) -> P
 }
 
 /// Module and part of a LoRA tensor's name: `base_model.model.layers.0.q.lora_A.weight` gives `layers.0.q`
-/// and `lora_A.weight`.
-fn split(name: &str) -> Option<(&str, &str)> {
-    let rest = name.strip_prefix(PREFIX)?;
-    let dot = rest.rfind(".lora_")?;
-    Some((&rest[..dot], &rest[dot + 1..]))
+/// and `lora_A.weight`. The name alone if it is none.
+fn split(name: &str) -> (String, Option<String>) {
+    let name = uncompiled(name);
+    let rest = without_peft(&name);
+    match rest.rfind(".lora_") {
+        Some(dot) => (rest[..dot].to_owned(), Some(rest[dot + 1..].replacen(ADAPTER, "", 1))),
+        None => (rest.to_owned(), None),
+    }
 }
 
 #[cfg(test)]
@@ -110,16 +193,20 @@ mod tests {
 
     #[test]
     fn names_split_at_the_last_lora_part() {
-        for (name, expected) in [
-            ("base_model.model.proj.lora_A.weight", Some(("proj", "lora_A.weight"))),
-            ("base_model.model.layers.0.q.lora_B.weight", Some(("layers.0.q", "lora_B.weight"))),
-            ("base_model.model.a.lora_net.q.lora_A.weight", Some(("a.lora_net.q", "lora_A.weight"))),
-            ("base_model.model.emb.lora_embedding_A", Some(("emb", "lora_embedding_A"))),
-            ("base_model.model.lora_A.weight", None),
-            ("base_model.model.lm_head.weight", None),
-            ("model.proj.lora_A.weight", None),
+        for (name, module, part) in [
+            ("base_model.model.proj.lora_A.weight", "proj", Some("lora_A.weight")),
+            ("base_model.model.layers.0.q.lora_B.weight", "layers.0.q", Some("lora_B.weight")),
+            ("base_model.model.a.lora_net.q.lora_A.weight", "a.lora_net.q", Some("lora_A.weight")),
+            ("base_model.model.emb.lora_embedding_A", "emb", Some("lora_embedding_A")),
+            ("_orig_mod.base_model.model.model.q.lora_A.weight", "model.q", Some("lora_A.weight")),
+            ("base_model.model.base_model.model.q.lora_A.weight", "q", Some("lora_A.weight")),
+            ("model.proj.lora_A.weight", "model.proj", Some("lora_A.weight")),
+            ("base_model.model.q.lora_A.default.weight", "q", Some("lora_A.weight")),
+            ("base_model.model.default.q.lora_A.weight", "default.q", Some("lora_A.weight")),
+            ("base_model.model.lora_A.weight", "lora_A.weight", None),
+            ("base_model.model.lm_head.weight", "lm_head.weight", None),
         ] {
-            assert_eq!(split(name), expected, "{name}");
+            assert_eq!(split(name), (module.to_owned(), part.map(str::to_owned)), "{name}");
         }
     }
 }

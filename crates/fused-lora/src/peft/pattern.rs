@@ -1,6 +1,6 @@
 //! `rank_pattern` and `alpha_pattern`: which entry of a table counts for a module.
 
-use regex::Regex;
+use super::python_regex::PythonRegex;
 
 /// A table from expressions to values, in the file's order.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Patterns<T> {
 #[derive(Debug)]
 struct Entry<T> {
     key: String,
-    regex: Regex,
+    regex: PythonRegex,
     value: T,
 }
 
@@ -22,31 +22,25 @@ impl<T: Copy> Patterns<T> {
 
     /// Adds an entry; on failure says what is wrong with the expression.
     pub(super) fn push(&mut self, key: &str, value: T) -> Result<(), String> {
-        // The expression must end where the name ends and begin at the name's start or behind a dot: PEFT
-        // matches `(.*\.)?(key)$` from the start. The groups are put as there, so that a key with an
-        // alternation, or with its own `^`, means the same.
-        let regex = Regex::new(&format!(r"\A(?:(.*\.)?({key})$)")).map_err(|e| reason(&e))?;
+        // The expression must end where the name ends and begin at the name's start or behind a dot, as in
+        // PEFT's `get_pattern_key`.
+        let regex = PythonRegex::prefix(&format!(r"(.*\.)?({key})$"))?;
         self.entries.push(Entry { key: key.to_owned(), regex, value });
         Ok(())
     }
 
-    /// The first entry that matches `module`; if none does, one that is spelled exactly like it.
-    pub(super) fn get(&self, module: &str) -> Option<T> {
-        // The second rule is PEFT's, too: without a match it looks the module's own name up in the table, and
-        // a name such as `w[0]` does not match itself as an expression.
-        self.entries
-            .iter()
-            .find(|entry| entry.regex.is_match(module))
-            .or_else(|| self.entries.iter().find(|entry| entry.key == module))
-            .map(|entry| entry.value)
+    /// The first entry that matches `module`; if none does, one that is spelled exactly like it. The error is
+    /// an expression that takes too long, and why.
+    pub(super) fn get(&self, module: &str) -> Result<Option<T>, (String, String)> {
+        for entry in &self.entries {
+            if entry.regex.is_match(module).map_err(|reason| (entry.key.clone(), reason))? {
+                return Ok(Some(entry.value));
+            }
+        }
+        // This rule is PEFT's, too: without a match it looks the module's own name up in the table, and a name
+        // such as `w[0]` does not match itself as an expression.
+        Ok(self.entries.iter().find(|entry| entry.key == module).map(|entry| entry.value))
     }
-}
-
-/// The error without the drawing of where in the expression it is: one line.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default().trim();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 #[cfg(test)]
@@ -85,22 +79,19 @@ mod tests {
             (&["a)|(b"], "x.a", Some(0)),
             (&["a)|(b"], "b", Some(0)),
             (&["a)|(b"], "x.b", None),
+            (&["(?!0).*_proj"], "0.q_proj", Some(0)),
+            (&["^(?!0).*_proj"], "0.q_proj", None),
             (&[], "q_proj", None),
         ] {
-            assert_eq!(patterns(keys).get(module), expected, "{keys:?} on {module}");
+            assert_eq!(patterns(keys).get(module), Ok(expected), "{keys:?} on {module}");
         }
     }
 
     #[test]
     fn bad_expressions_are_refused_in_one_line() {
-        for (key, expected) in [
-            ("(", "unclosed group"),
-            ("(?=a)b", "look-around"),
-            (r"(a)\1", "backreferences"),
-            ("a{99999999}", "size limit"),
-        ] {
+        for key in ["(", "[a", r"\q"] {
             let error = Patterns::new().push(key, 0).unwrap_err();
-            assert!(error.contains(expected) && !error.contains('\n'), "{key}: {error}");
+            assert!(!error.is_empty() && !error.contains('\n'), "{key}: {error}");
         }
     }
 }

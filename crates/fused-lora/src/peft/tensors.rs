@@ -1,12 +1,12 @@
 //! Safetensors files: matrices and vectors of f16, bf16 or f32, read one at a time.
 //!
 //! The header is parsed by the `safetensors` crate, the data is read from the file where it is: a base
-//! model's file may be larger than the memory. Bytes become numbers one element at a time, so it does not
-//! matter at which offset they lie.
+//! model's file may be larger than the memory. Bytes become numbers chunk by chunk, so a tensor takes the
+//! memory of its result alone, and it does not matter at which offset its bytes lie.
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -15,12 +15,15 @@ use half::{bf16, f16};
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
+use super::foreign;
 use crate::{element::Element, problem::DType};
 
 /// The safetensors format allows no longer header.
 const MAX_HEADER_LEN: u64 = 100_000_000;
 /// The header's length, a little-endian u64, opens the file.
 const LENGTH_LEN: u64 = 8;
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 16;
 
 /// A safetensors file whose header has been read and checked.
 #[derive(Debug)]
@@ -52,6 +55,14 @@ pub enum TensorError {
         file: PathBuf,
         /// What is wrong.
         source: HeaderError,
+    },
+    /// The file is of another format, which is known.
+    #[error("{} is {what}", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// What it is, and what to do.
+        what: &'static str,
     },
     /// There is no such tensor.
     #[error("{}: no tensor {tensor:?}; there is {}", file.display(), list(tensors))]
@@ -85,6 +96,20 @@ pub enum TensorProblem {
         /// The tensor's type, as the file spells it.
         dtype: String,
     },
+    /// Its values are quantised: other tensors beside it say how they are to be read.
+    #[error("is quantised ({dtype}, with {beside:?} beside it): give the model's unquantised weights")]
+    Quantised {
+        /// The tensor's type, as the file spells it.
+        dtype: String,
+        /// A tensor that says so.
+        beside: String,
+    },
+    /// It was saved without its values.
+    #[error(
+        "has shape [0], so the file holds no weights: DeepSpeed ZeRO-3 or FSDP saved it before the parts were \
+         gathered; gather them (zero_to_fp32.py) and save it again"
+    )]
+    Hollow,
     /// It does not have the expected number of dimensions.
     #[error("has shape {shape:?}, expected {expected} dimension(s)")]
     Dimensions {
@@ -160,10 +185,13 @@ pub(super) enum Matrix {
     F32(Array2<f32>),
 }
 
-/// The elements of a tensor, in the file's order.
-enum Elements {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
+impl Matrix {
+    pub(super) fn into_f32(self) -> Array2<f32> {
+        match self {
+            Matrix::F16(matrix) => matrix.mapv(f32::from),
+            Matrix::F32(matrix) => matrix,
+        }
+    }
 }
 
 impl TensorFile {
@@ -176,7 +204,11 @@ impl TensorFile {
         let io_error = |source| TensorError::Io { file: path.to_owned(), source };
         let mut file = File::open(path).map_err(io_error)?;
         let len = file.metadata().map_err(io_error)?.len();
-        let (metadata, data) = read_header(path, &mut file, len)?;
+        let header = read_header(path, &mut file, len);
+        let (metadata, data) = header.map_err(|error| match (&error, known(&mut file)) {
+            (TensorError::Header { .. }, Some(what)) => TensorError::Foreign { file: path.to_owned(), what },
+            _ => error,
+        })?;
         Ok(TensorFile { path: path.to_owned(), metadata, data, file: Mutex::new(file) })
     }
 
@@ -208,8 +240,33 @@ impl TensorFile {
             Dtype::BF16 => Ok(DType::Bf16),
             Dtype::F32 => Ok(DType::F32),
             // Derived from the format's own names, so `F8_E5M2` reads here as it does in the file.
-            other => Err(self.bad(tensor, TensorProblem::DType { dtype: format!("{other:?}") })),
+            other => {
+                let dtype = format!("{other:?}");
+                let problem = match self.quantised(tensor) {
+                    Some(beside) => TensorProblem::Quantised { dtype, beside },
+                    None => TensorProblem::DType { dtype },
+                };
+                Err(self.bad(tensor, problem))
+            }
         }
+    }
+
+    /// A tensor that bitsandbytes, MLX, or a format of 8 bits put beside a quantised weight.
+    fn quantised(&self, tensor: &str) -> Option<String> {
+        let module = tensor.strip_suffix(".weight")?;
+        ["weight.absmax", "weight.SCB", "SCB", "scales", "weight_scale", "weight_scale_inv"]
+            .into_iter()
+            .map(|part| format!("{module}.{part}"))
+            .find(|name| self.contains(name))
+    }
+
+    /// The shape of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// The tensor is missing.
+    pub fn shape(&self, tensor: &str) -> Result<&[usize], TensorError> {
+        Ok(&self.info(tensor)?.shape)
     }
 
     /// Reads a matrix as `T`. What T cannot hold exactly is rounded; a finite value that rounds to infinity
@@ -223,6 +280,23 @@ impl TensorFile {
         let shape = self.matrix_shape(tensor)?;
         let elements = self.rounded(tensor)?;
         Ok(Array2::from_shape_vec(shape, elements).expect("the header was checked: shape and data agree"))
+    }
+
+    /// Reads a tensor of any dimensions but none as rows of its last one, `[M, K]`, under the rules of
+    /// [`read_matrix`](Self::read_matrix): `[K]` is one row, `[batch, seq, K]` are `batch · seq`. Returns its
+    /// leading dimensions as well.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`read_matrix`](Self::read_matrix), for one dimension or more.
+    pub fn read_rows<T: Element>(&self, tensor: &str) -> Result<(Vec<usize>, Array2<T>), TensorError> {
+        let shape = self.checked_shape(tensor, self.shape(tensor)?.len().max(1))?;
+        let (leading, columns) = (shape[..shape.len() - 1].to_vec(), shape[shape.len() - 1]);
+        let rows = (leading.iter().product(), columns);
+        let elements = self.rounded(tensor)?;
+        let matrix =
+            Array2::from_shape_vec(rows, elements).expect("the header was checked: shape and data agree");
+        Ok((leading, matrix))
     }
 
     /// Reads a vector, under the rules of [`read_matrix`](Self::read_matrix).
@@ -244,74 +318,93 @@ impl TensorFile {
     /// Reads a matrix of finite elements, not rounded.
     pub(super) fn matrix(&self, tensor: &str) -> Result<Matrix, TensorError> {
         let shape = self.matrix_shape(tensor)?;
+        let mut first = First::default();
         const AGREE: &str = "the header was checked: shape and data agree";
-        match self.elements(tensor)? {
-            Elements::F16(elements) => {
-                self.check_finite(tensor, elements.iter().map(|v| v.to_f32()))?;
-                Ok(Matrix::F16(Array2::from_shape_vec(shape, elements).expect(AGREE)))
+        let matrix = match self.dtype(tensor)? {
+            DType::F16 => {
+                let elements = self.read(tensor, |bytes| {
+                    let value = f16::from_le_bytes(bytes);
+                    first.note(value.to_f32(), !value.is_finite());
+                    value
+                })?;
+                Matrix::F16(Array2::from_shape_vec(shape, elements).expect(AGREE))
             }
-            Elements::F32(elements) => {
-                self.check_finite(tensor, elements.iter().copied())?;
-                Ok(Matrix::F32(Array2::from_shape_vec(shape, elements).expect(AGREE)))
+            _ => {
+                let elements = self.floats(tensor, |value| {
+                    first.note(value, !value.is_finite());
+                    value
+                })?;
+                Matrix::F32(Array2::from_shape_vec(shape, elements).expect(AGREE))
             }
+        };
+        match first.found {
+            Some((flat, value)) => {
+                let index = self.index(tensor, flat);
+                Err(self.bad(tensor, TensorProblem::NotFinite { value, index }))
+            }
+            None => Ok(matrix),
         }
-    }
-
-    fn check_finite(&self, tensor: &str, mut elements: impl Iterator<Item = f32>) -> Result<(), TensorError> {
-        // Only the failing case needs the index, hence a second look at the value.
-        let mut value = 0.0;
-        let position = elements.position(|v| {
-            value = v;
-            !v.is_finite()
-        });
-        let Some(flat) = position else { return Ok(()) };
-        Err(self.bad(tensor, TensorProblem::NotFinite { value, index: self.index(tensor, flat) }))
     }
 
     fn rounded<T: Element>(&self, tensor: &str) -> Result<Vec<T>, TensorError> {
-        let round = |(flat, value): (usize, f32)| {
+        let mut first = First::default();
+        let elements = self.floats(tensor, |value| {
             let narrow = T::from_f32(value);
-            if narrow.to_f32().is_infinite() && value.is_finite() {
+            first.note(value, narrow.to_f32().is_infinite() && value.is_finite());
+            narrow
+        })?;
+        match first.found {
+            Some((flat, value)) => {
                 let index = self.index(tensor, flat);
-                return Err(self.bad(tensor, TensorProblem::Overflow { to: T::DTYPE, value, index }));
+                Err(self.bad(tensor, TensorProblem::Overflow { to: T::DTYPE, value, index }))
             }
-            Ok(narrow)
-        };
-        match self.elements(tensor)? {
-            Elements::F16(elements) => elements.iter().map(|v| v.to_f32()).enumerate().map(round).collect(),
-            Elements::F32(elements) => elements.into_iter().enumerate().map(round).collect(),
+            None => Ok(elements),
         }
     }
 
-    fn elements(&self, tensor: &str) -> Result<Elements, TensorError> {
-        let info = self.info(tensor)?;
+    /// Reads the elements of a tensor, each by way of f32.
+    fn floats<T>(&self, tensor: &str, mut element: impl FnMut(f32) -> T) -> Result<Vec<T>, TensorError> {
         match self.dtype(tensor)? {
-            DType::F16 => Ok(Elements::F16(decode(&self.bytes(info)?, f16::from_le_bytes))),
-            DType::Bf16 => Ok(Elements::F32(decode(&self.bytes(info)?, |b| bf16::from_le_bytes(b).to_f32()))),
-            DType::F32 => Ok(Elements::F32(decode(&self.bytes(info)?, f32::from_le_bytes))),
+            DType::F16 => self.read(tensor, |b| element(f16::from_le_bytes(b).to_f32())),
+            DType::Bf16 => self.read(tensor, |b| element(bf16::from_le_bytes(b).to_f32())),
+            DType::F32 => self.read(tensor, |b| element(f32::from_le_bytes(b))),
         }
     }
 
-    fn bytes(&self, info: &TensorInfo) -> Result<Vec<u8>, TensorError> {
-        let (start, end) = info.data_offsets;
-        let mut bytes = Vec::new();
-        let mut read = || -> io::Result<()> {
+    /// Reads the elements of a tensor, of `SIZE` bytes each.
+    fn read<const SIZE: usize, T>(
+        &self,
+        tensor: &str,
+        mut element: impl FnMut([u8; SIZE]) -> T,
+    ) -> Result<Vec<T>, TensorError> {
+        let (start, end) = self.info(tensor)?.data_offsets;
+        let mut read = || -> io::Result<Vec<T>> {
+            let mut elements = Vec::new();
             // The length is the file's word, and a sparse file can be longer than any memory.
-            bytes.try_reserve_exact(end - start)?;
-            bytes.resize(end - start, 0);
+            elements.try_reserve_exact((end - start) / SIZE)?;
             // A panic while it was locked leaves nothing behind that the seek does not set right.
             let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             file.seek(SeekFrom::Start(self.data + start as u64))?;
-            file.read_exact(&mut bytes)
+            let mut chunk = vec![0; CHUNK.min(end - start)];
+            let mut left = end - start;
+            while left > 0 {
+                let bytes = &mut chunk[..left.min(CHUNK)];
+                file.read_exact(bytes)?;
+                let (whole, rest) = bytes.as_chunks::<SIZE>();
+                debug_assert!(rest.is_empty(), "the header was checked: whole elements");
+                elements.extend(whole.iter().map(|bytes| element(*bytes)));
+                left -= bytes.len();
+            }
+            Ok(elements)
         };
-        match read() {
-            Ok(()) => Ok(bytes),
-            Err(source) => Err(TensorError::Io { file: self.path.clone(), source }),
-        }
+        read().map_err(|source| TensorError::Io { file: self.path.clone(), source })
     }
 
     fn checked_shape(&self, tensor: &str, dimensions: usize) -> Result<&[usize], TensorError> {
         let shape = &self.info(tensor)?.shape;
+        if *shape == [0] {
+            return Err(self.bad(tensor, TensorProblem::Hollow));
+        }
         if shape.len() != dimensions {
             let (shape, expected) = (shape.clone(), dimensions);
             return Err(self.bad(tensor, TensorProblem::Dimensions { shape, expected }));
@@ -366,13 +459,12 @@ fn read_header(path: &Path, file: &mut File, len: u64) -> Result<(Metadata, u64)
     if len < data {
         return fail(HeaderError::Truncated { needed: data, found: len });
     }
-    let mut header = vec![0; header_len as usize];
-    file.read_exact(&mut header).map_err(io_error)?;
-
     // Deserialising checks that the tensors lie one behind the other without gap or overlap, and that shape
-    // and type of each give its length.
-    let metadata: Metadata = match serde_json::from_slice(&header) {
+    // and type of each give its length. The text is not read at once: a file may announce a long header and
+    // hold none.
+    let metadata: Metadata = match serde_json::from_reader(BufReader::new(file.take(header_len))) {
         Ok(metadata) => metadata,
+        Err(error) if error.is_io() => return Err(io_error(error.into())),
         Err(error) => return fail(HeaderError::Invalid { reason: error.to_string() }),
     };
     match data.checked_add(metadata.data_len() as u64) {
@@ -382,10 +474,28 @@ fn read_header(path: &Path, file: &mut File, len: u64) -> Result<(Metadata, u64)
     }
 }
 
-fn decode<const SIZE: usize, T>(bytes: &[u8], element: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
-    let (elements, rest) = bytes.as_chunks::<SIZE>();
-    debug_assert!(rest.is_empty(), "the header was checked: whole elements");
-    elements.iter().map(|bytes| element(*bytes)).collect()
+/// What the file is, if that is known.
+fn known(file: &mut File) -> Option<&'static str> {
+    let mut head = Vec::new();
+    file.rewind().ok()?;
+    file.take(foreign::HEAD as u64).read_to_end(&mut head).ok()?;
+    foreign::recognise(&head)
+}
+
+/// The first element that is not as it must be.
+#[derive(Default)]
+struct First {
+    seen: usize,
+    found: Option<(usize, f32)>,
+}
+
+impl First {
+    fn note(&mut self, value: f32, bad: bool) {
+        if bad && self.found.is_none() {
+            self.found = Some((self.seen, value));
+        }
+        self.seen += 1;
+    }
 }
 
 /// Names for an error message: in quotes (they come out of files), and not thousands of them.

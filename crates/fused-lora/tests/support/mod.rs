@@ -1,10 +1,8 @@
-//! What the tests of adapters and of the command share: the PEFT cases, and files made by hand.
+//! What the tests of adapters share, and those of the command in `crates/cli`: the PEFT cases, and files made
+//! by hand.
 
 // Each test crate uses its own part of this.
 #![allow(dead_code)]
-
-#[cfg(feature = "cli")]
-pub(crate) mod command;
 
 use std::{
     fs,
@@ -23,7 +21,8 @@ pub(crate) const B: &str = "base_model.model.proj.lora_B.weight";
 
 /// The folder of a case.
 pub(crate) fn fixture(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft").join(case)
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("fused-lora");
+    library.join("tests/fixtures/peft").join(case)
 }
 
 /// A tensor of a file made by hand: its type as the header spells it, and its bytes.

@@ -417,6 +417,8 @@ impl<H: Storage> Kernels for Amx<H> {
 }
 
 impl<H: Storage> Level for Amx<H> {
+    type Lora = H;
+
     fn pack_weight(w: ArrayView2<'_, bf16>) -> Panels {
         Panels::pack::<Self::Main, Pair, bf16>(w)
     }

@@ -151,6 +151,8 @@ impl<H: Storage> Kernels for Avx512Bf16<H> {
 }
 
 impl<H: Storage> Level for Avx512Bf16<H> {
+    type Lora = H;
+
     fn pack_weight(w: ArrayView2<'_, bf16>) -> Panels {
         Panels::pack::<Self::Main, Pair, bf16>(w)
     }

@@ -6,8 +6,9 @@
 //! | AVX-512 with BF16 | as AVX-512 | `vdpbf16ps` | as AVX-512 |
 //! | AVX-512, AVX2, portable | widened to f32 | widened to f32 | f32 |
 //!
-//! An adapter is of the layer's type, and h is rounded to it; or it is f32, and h stays f32. Where products
-//! are of bf16 alone, an f32 adapter is packed in parts ([`split`](super::split)).
+//! An adapter is of the layer's type or f32. Kernels that widen to f32 leave h in f32: it costs nothing, and h
+//! does not overflow where y does not. Where products are of bf16 alone, h is rounded to it, and an f32
+//! adapter is packed in parts ([`split`](super::split)).
 
 use ndarray::ArrayView2;
 
@@ -19,10 +20,10 @@ use crate::cpu::panels::Panels;
 pub(crate) trait Compute: Storage {
     /// On a CPU with AMX.
     #[cfg(target_arch = "x86_64")]
-    type Amx<H: Storage>: Level<In = Self, H = H>;
+    type Amx<H: Storage>: Level<In = Self, Lora = H>;
     /// On a CPU with AVX512-BF16.
     #[cfg(target_arch = "x86_64")]
-    type Avx512Bf16<H: Storage>: Level<In = Self, H = H>;
+    type Avx512Bf16<H: Storage>: Level<In = Self, Lora = H>;
 }
 
 /// The micro-kernels of one pass over x and y.
@@ -74,11 +75,14 @@ pub(crate) type OutOf<P> = <<P as Kernels>::Main as MicroKernel>::Out;
 
 /// The kernels of a SIMD level for a layer of `In` with an adapter of `H`.
 pub(crate) trait Level: Kernels<Main: MicroKernel<Out = Self::In>> {
+    /// Elements of A and B.
+    type Lora: Storage;
+
     /// `w: [N, K]`, packed.
     fn pack_weight(w: ArrayView2<'_, Self::In>) -> Panels;
 
     /// `a: [r, K]` and `b: [N, r]`, packed.
-    fn pack_adapter(a: ArrayView2<'_, Self::H>, b: ArrayView2<'_, Self::H>) -> [Panels; 2];
+    fn pack_adapter(a: ArrayView2<'_, Self::Lora>, b: ArrayView2<'_, Self::Lora>) -> [Panels; 2];
 }
 
 /// A product without an adapter, for any micro-kernel whose W and B are of one type.
@@ -115,16 +119,18 @@ macro_rules! widening {
 
         impl<T: Storage, H: Storage> Kernels for $level<T, H> {
             type In = T;
-            type H = H;
-            type Wide = H;
+            type H = f32;
+            type Wide = f32;
             type Main = Fma<T, H, T>;
-            type Shrink = Fma<H, H, H>;
+            type Shrink = Fma<H, H, f32>;
             type Expand = Fma<H, H, T>;
             type Piece = Self::Expand;
             const SPLIT: bool = false;
         }
 
         impl<T: Storage, H: Storage> Level for $level<T, H> {
+            type Lora = H;
+
             fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
                 Panels::pack::<Self::Main, T, T>(w)
             }

@@ -162,10 +162,10 @@ where
     f32: Unit<T> + Unit<H>,
 {
     type In = T;
-    type H = H;
-    type Wide = H;
+    type H = f32;
+    type Wide = f32;
     type Main = Fma<T>;
-    type Shrink = Fma<H>;
+    type Shrink = Fma<f32>;
     type Expand = Fma<T>;
     type Piece = Self::Expand;
     const SPLIT: bool = false;
@@ -175,6 +175,8 @@ impl<T: Storage, H: Storage> Level for Portable<T, H>
 where
     f32: Unit<T> + Unit<H>,
 {
+    type Lora = H;
+
     fn pack_weight(w: ArrayView2<'_, T>) -> Panels {
         Panels::pack::<Self::Main, f32, T>(w)
     }
