@@ -113,7 +113,8 @@ def _parts(layer, args, kwargs):
     for name in active:
         if name not in of_a:
             continue
-        if name in state["lora_variant"]:
+        # Before peft 0.16 there were no variants but DoRA.
+        if name in state.get("lora_variant", ()) or state["use_dora"].get(name, False):
             return "a variant of LoRA"
         a, b, dropout = of_a[name], of_b[name], of_dropout[name]
         if not (_is_exactly(a, nn.Linear) and _is_exactly(b, nn.Linear)):
@@ -139,6 +140,7 @@ def _fused(layer, x, args, kwargs):
     if mode is not None:
         return mode
     base, adapters, names = parts
+    state = layer.__dict__
     sequences = None
     if names is not None:
         index = {name: i for i, (name, *_) in enumerate(adapters)}
@@ -151,7 +153,7 @@ def _fused(layer, x, args, kwargs):
         sequences,
         type(base) is Conv1D,
         # Batches of several adapters are always cast.
-        layer.cast_input_dtype_enabled or names is not None,
+        state.get("cast_input_dtype_enabled", True) or names is not None,
         torch.is_grad_enabled(),
     )
 
@@ -172,7 +174,7 @@ def _compiled(layer, x, args, kwargs):
     narrow = weight.dtype
     if any(not tensor.is_cpu for tensor in tensors) or x.dtype is not narrow or narrow not in DTYPES:
         return "x or the weight"
-    types = (narrow, torch.float32) if layer.cast_input_dtype_enabled else (narrow,)
+    types = (narrow, torch.float32) if getattr(layer, "cast_input_dtype_enabled", True) else (narrow,)
     if any(a.dtype is not b.dtype or a.dtype not in types for a, b in zip(of_a, of_b, strict=True)):
         return "the types of W, A and B"
     scales = [scale for *_, scale in adapters]
