@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::{kernel::MicroKernel, panels::steps};
+use super::{
+    kernel::{CHUNK, MicroKernel},
+    panels::steps,
+};
 
 /// A block of few rows is no longer than it has to be for its x to stay beside W in a small L2; a longer one
 /// saves f32 sums that go through memory between two.
@@ -69,7 +72,7 @@ impl Rows {
     }
 }
 
-/// Nearly equal blocks of K, of whole granules but for the last one.
+/// Blocks of K, of equally many whole chunks but for the last one.
 #[derive(Clone, Copy)]
 pub(crate) struct KBlocks {
     k: usize,
@@ -96,7 +99,7 @@ impl KBlocks {
     pub(crate) fn new<M: MicroKernel>(k: usize, rows: usize) -> Self {
         let of_few_rows = FEW_ROWS_BYTES / size_of::<M::X>() / rows.max(1) * M::DEPTH;
         let longest = M::BLOCK[1].max(of_few_rows);
-        let size = k.div_ceil(k.div_ceil(longest)).next_multiple_of(M::K_GRANULE);
+        let size = k.div_ceil(k.div_ceil(longest)).next_multiple_of(CHUNK * M::DEPTH);
         Self { k, size, count: k.div_ceil(size) }
     }
 

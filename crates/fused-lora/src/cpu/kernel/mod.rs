@@ -59,6 +59,15 @@ pub(crate) struct Segment<X, W> {
 }
 
 impl<X, W> Segment<X, W> {
+    /// The first `steps`, of `width` units of the panel each, or all if there are no more; and the others.
+    fn split(self, steps: usize, width: usize) -> (Self, Self) {
+        let steps = steps.min(self.steps);
+        let (x, w) = (self.x.wrapping_add(steps * self.x_rows), self.w.wrapping_add(steps * width));
+        let from = self.ahead.from.wrapping_add(steps * self.ahead.stride);
+        let ahead = Ahead { from, ..self.ahead };
+        (Self { steps, ..self }, Self { x, w, steps: self.steps - steps, ahead, ..self })
+    }
+
     pub(crate) const EMPTY: Self =
         Self { x: std::ptr::null(), x_rows: 0, w: std::ptr::null(), steps: 0, ahead: Ahead::NOTHING };
 }
@@ -385,8 +394,8 @@ where
                 });
             }
         }
-        acc = steps::<S, R, V>(t.base, acc);
-        acc = steps::<B, R, V>(t.expand, acc);
+        acc = segment::<S, T, R, V>(t.base, acc);
+        acc = segment::<B, T, R, V>(t.expand, acc);
         match t.finish {
             Finish::Partial => {
                 unroll!(r < R => {
@@ -411,6 +420,40 @@ where
             }
         }
     }
+}
+
+/// Steps after which a sum for an f32 y starts anew. The error of one long sum grows with the square root of
+/// its length, and no rounding of y hides it: with 512 steps it was 1.6 × that of a BLAS, which cuts K as
+/// well. K blocks are whole chunks, so that the sums of a row do not depend on how many rows there are.
+pub(crate) const CHUNK: usize = 64;
+
+/// `acc + segment`, for an f32 y chunk by chunk.
+///
+/// # Safety
+///
+/// As [`tile`].
+#[inline(always)]
+unsafe fn segment<S: Step, T, const R: usize, const V: usize>(
+    mut rest: Segment<S::X, S::W>,
+    mut acc: [[S::Vector; V]; R],
+) -> [[S::Vector; V]; R] {
+    // SAFETY: the caller's contract; chunks are parts of the segment.
+    unsafe {
+        if size_of::<T>() < size_of::<f32>() {
+            return steps::<S, R, V>(rest, acc);
+        }
+        while rest.steps > 0 {
+            let (chunk, next) = rest.split(CHUNK, V * S::Vector::LANES);
+            let sums = steps::<S, R, V>(chunk, [[S::Vector::splat(0.0); V]; R]);
+            unroll!(r < R => {
+                unroll!(v < V => {
+                    acc[r][v] = sums[r][v].mul_add(S::Vector::splat(1.0), acc[r][v]);
+                });
+            });
+            rest = next;
+        }
+    }
+    acc
 }
 
 /// Rows from which on a K loop has more to compute than to load, at every level. It then prefetches one line
