@@ -73,7 +73,6 @@ impl<'a> BaseLayer<'a> {
 
     /// What the user should know, a line each.
     pub(crate) fn notes(&self) -> impl Iterator<Item = String> {
-        let of_modules = self.modules.iter().flat_map(Resolved::notes);
-        self.adapters.iter().flat_map(LoraFile::warnings).chain(of_modules)
+        self.modules.iter().flat_map(Resolved::notes)
     }
 }
