@@ -145,9 +145,15 @@ class OnTensors(unittest.TestCase):
         self.addCleanup(inference.__exit__, None, None, None)
 
     def given(
-        self, workload: ModuleType, tensors: dict, prepare: str, cache: str = "cold", on: object = None
+        self,
+        workload: ModuleType,
+        tensors: dict,
+        prepare: str,
+        cache: str = "cold",
+        on: object = None,
+        adapters: int = 1,
     ) -> Worker:
-        worker = Worker(workload, on or Cpu(1), cache, HEADS)
+        worker = Worker(workload, on or Cpu(1), cache, HEADS, adapters)
         save_file(tensors, self.path)
         self.assertEqual(worker.answer(f"load {self.path}"), "ok")
         self.assertEqual(worker.answer(f"prepare {prepare}"), "ok")
@@ -342,6 +348,31 @@ class OfLinears(OnTensors):
         for path, clears, arguments in itertools.product(torch_linears.VLLM_MODULES, (False, True), (1, 2)):
             with with_vllm(vllm_double(clears, arguments), path):
                 self.assert_right(self.worker(), "torch-fp16/vllm", 10)
+
+    @unittest.skipUnless(HAS_PEFT, "needs peft")
+    def test_peft_mixes_adapters_row_by_row(self) -> None:
+        for adapters in (3, 30):
+            tensors = self.tensors()
+            for name in [name for name in tensors if name[0] in "ab"]:
+                for j in range(1, adapters):
+                    tensors[f"{name}.{j}"] = tensors[name].roll(j, 1).contiguous()
+            worker = self.given(torch_linears, tensors, f"{self.SLOTS} 1 24", adapters=adapters)
+            names = [name for name, _ in torch_linears.methods("cpu", adapters)]
+            self.assertEqual({name.partition("/")[2] for name in names}, {"base", "peft", "peft-f32"})
+            for name in names:
+                if name.endswith("/base"):
+                    continue
+                dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[name[6:10]]
+                self.assertEqual(worker.answer(f"ready {name} 10"), "ok")
+                for i, y in enumerate(self.ys(worker, f"{name} 10")):
+                    x, w = (worker.tensors[f"{part}.{i}"].to(dtype).double() for part in "xw")
+                    expected = x @ w.t()
+                    for j in range(adapters):
+                        rows = slice(j * self.M // adapters, (j + 1) * self.M // adapters)
+                        a, b = (tensors[f"{part}.10.{i}" + f".{j}" * (j > 0)].to(dtype).double() for part in "ab")
+                        expected[rows] += 1.5 * (x[rows] @ a.t()) @ b.t()
+                    u = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-11
+                    self.assertLess((y.double() - expected).norm() / expected.norm(), 3 * u, (name, adapters))
 
     def test_weights_stay_where_they_are_to_stay_warm(self) -> None:
         for cache, places in (("cold", 3), ("warm-w", 1)):

@@ -1,4 +1,4 @@
-"""PyTorch as a child process of the benches `peers`, `gpu_peers` and `layer`, which computes when it is told to.
+"""PyTorch as a child process of the benches, which computes when it is told to.
 
 `FUSED_LORA_TORCH=<this interpreter> cargo bench --bench peers` starts it. It reads a request a line from stdin and
 answers each with a line on stdout, `ok …` or `error …`; when stdin ends, so does it.
@@ -38,6 +38,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, required=True, help="PyTorch's threads on a CPU")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda:<number>")
     parser.add_argument("--cache", choices=("cold", "warm-w"), default="cold", help="whether the weights rotate")
+    parser.add_argument("--adapters", type=int, default=1, help="adapters that the rows of a batch have, in turn")
     parser.add_argument("--heads", type=int, default=16, help="heads of attention")
     return parser.parse_args(argv)
 
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     workload = importlib.import_module(f"torch_{args.workload}")
     try:
-        worker = torch_worker.Worker(workload, torch_worker.device(args.device, args.threads), args.cache, args.heads)
+        device = torch_worker.device(args.device, args.threads)
+        worker = torch_worker.Worker(workload, device, args.cache, args.heads, args.adapters)
     except torch_worker.NoDevice as error:
         answer(f"error {error}")
         return 3

@@ -16,7 +16,7 @@ METHODS = ("none", "adapter-h", "adapter-l", "lora", "lora-qv")
 PREFIX = "torch-fp32/"
 
 
-def methods(device: str) -> list[tuple[str, bool]]:
+def methods(device: str, adapters: int) -> list[tuple[str, bool]]:
     """The names, and whether there is none at rank 0."""
     return [(PREFIX + method, method != "none") for method in METHODS]
 

@@ -3,7 +3,8 @@
     h = s · x Aᵀ            x: [M, K]   W: [N, K]   A: [r, K]   B: [N, r]
     y = x Wᵀ + h Bᵀ
 
-The bench's tensors are `x.<i>`, `w.<i>`, `a.<rank>.<i>`, `b.<rank>.<i>` of the i-th layer, and `scale`.
+The bench's tensors are `x.<i>`, `w.<i>`, `a.<rank>.<i>`, `b.<rank>.<i>` of the i-th layer, and `scale`. Where the rows of
+a batch have several adapters, those after the first are `a.<rank>.<i>.<j>`, `b.<rank>.<i>.<j>`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,12 +36,13 @@ VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class Layer(NamedTuple):
-    """One projection: W [N, K], A [r, K], B [N, r], s."""
+    """One projection: W [N, K], A [r, K], B [N, r], s; A and B of the batch's other adapters."""
 
     w: Tensor
     a: Tensor
     b: Tensor
     scale: float
+    others: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 Module = Callable[[Tensor], Tensor]
@@ -73,14 +76,15 @@ def compiled(rank: int, _: Tensor, backend: str = "inductor") -> Wrap:
     # A size has a shape for each rank and projection; PyTorch stops to compile a function after eight.
     torch._dynamo.config.recompile_limit = 64
     function = torch.compile(forward, dynamic=False, backend=backend)
-    return lambda layer: lambda x: function(x, *layer)
+    return lambda layer: lambda x: function(x, layer.w, layer.a, layer.b, layer.scale)
 
 
-def peft(rank: int, _: Tensor, autocast: bool) -> Wrap:
+def peft(rank: int, x: Tensor, autocast: bool) -> Wrap:
     """PEFT's own lora.Linear, eager, around the layer's weights, shared and not copied.
 
     `autocast` is PEFT's `autocast_adapter_dtype`: its default, True, keeps A and B in f32. PEFT refuses rank 0;
-    there the layer has an adapter of rank 1 that is switched off, which takes PEFT's base path."""
+    there the layer has an adapter of rank 1 that is switched off, which takes PEFT's base path. Several adapters are
+    PEFT's mixed batch: `adapter_names` says for each row of x which it has, as many rows each."""
     from peft import LoraConfig, get_peft_model
 
     r = max(rank, 1)
@@ -94,14 +98,23 @@ def peft(rank: int, _: Tensor, autocast: bool) -> Wrap:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the model has no `config`, as a bare nn.Module has not
-            model: Any = get_peft_model(nn.ModuleDict({"layer": plain}), config, autocast_adapter_dtype=autocast)
+            model: Any = get_peft_model(nn.ModuleDict({"layer": plain}), config, "0", autocast_adapter_dtype=autocast)
+            for number in range(1, 1 + len(layer.others)):
+                model.add_adapter(str(number), config, autocast_adapter_dtype=autocast)
         module = model.eval().base_model.model["layer"]
         if rank == 0:
             module.enable_adapters(False)
             return module
-        for part, value in ((module.lora_A, layer.a), (module.lora_B, layer.b)):
-            part["default"].weight = nn.Parameter(value.float() if autocast else value, requires_grad=False)
-        return module
+        loras = ((layer.a, layer.b), *layer.others)
+        for number, lora in enumerate(loras):
+            for part, value in zip((module.lora_A, module.lora_B), lora, strict=True):
+                value = value.float() if autocast else value
+                part[str(number)].weight = nn.Parameter(value, requires_grad=False)
+        if len(loras) == 1:
+            return module
+        ends = [number * x.shape[0] // len(loras) for number in range(1 + len(loras))]
+        names = [str(i) for i, (first, end) in enumerate(pairwise(ends)) for _ in range(first, end)]
+        return partial(module, adapter_names=names)
 
     return wrap
 
@@ -166,33 +179,36 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Method:
-    """`make(rank, x)` gives what wraps the layers, for inputs like x."""
+    """`make(rank, x)` gives what wraps the layers, for inputs like x. `mixes`: whose rows may have several adapters."""
 
     make: Callable[[int, Tensor], Wrap]
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[str, ...] = tuple(DTYPES)
     needs_adapter: bool = False
+    mixes: bool = False
     package: str = "torch"
 
 
 # The first is what the others are compared with. At rank 0 they take its path, or are left out.
 METHODS = {
-    "base": Method(lambda rank, x: base),
+    "base": Method(lambda rank, x: base, mixes=True),
     "unfused": Method(lambda rank, x: unfused if rank > 0 else base),
     "compiled": Method(compiled, devices=("cuda",), needs_adapter=True),
-    "peft": Method(partial(peft, autocast=False), package="peft"),
-    "peft-f32": Method(partial(peft, autocast=True), dtypes=("fp16", "bf16"), package="peft"),
+    "peft": Method(partial(peft, autocast=False), mixes=True, package="peft"),
+    "peft-f32": Method(partial(peft, autocast=True), dtypes=("fp16", "bf16"), mixes=True, package="peft"),
     "vllm": Method(vllm, devices=("cuda",), needs_adapter=True, package="vllm"),
 }
 
 
-def methods(device: str) -> list[tuple[str, bool]]:
-    """The names that there are on the device, and whether there is none at rank 0. What is not installed is named on
+def methods(device: str, adapters: int = 1) -> list[tuple[str, bool]]:
+    """The names that there are on the device for batches of so many adapters, and whether there is none at rank 0. What is not installed is named on
     stderr."""
     found = []
     for dtype, (_, devices) in DTYPES.items():
         for name, method in METHODS.items():
             if device not in devices or device not in method.devices or dtype not in method.dtypes:
+                continue
+            if adapters > 1 and not method.mixes:
                 continue
             if importlib.util.find_spec(method.package) is None:
                 print(f"skipped: torch-{dtype}/{name}: the package {method.package} is missing", file=sys.stderr)
@@ -209,20 +225,25 @@ def forward(worker: Worker, name: str, rank: int) -> tuple[Forward, Ring]:
     products = range(sum(name.startswith("w.") for name in slots.tensors))
     scale = slots.tensors["scale"].item()
 
-    def copies(part: str) -> list[list[Tensor]]:
+    def copies(part: str, adapter: int = 0) -> list[list[Tensor]]:
         """By product and slot."""
-        return [slots.copies(f"{part}.{i}", element) for i in products]
+        return [slots.copies(f"{part}.{i}" + f".{adapter}" * (adapter > 0), element) for i in products]
 
     xs, ws = copies("x"), copies("w")
     if rank > 0:
-        a, b = copies(f"a.{rank}"), copies(f"b.{rank}")
+        loras = [(copies(f"a.{rank}", j), copies(f"b.{rank}", j)) for j in range(worker.adapters)]
     else:
         a = [[w.new_empty(0, w.shape[1]) for w in product] for product in ws]
-        b = [[w.new_empty(w.shape[0], 0) for w in product] for product in ws]
+        loras = [(a, [[w.new_empty(w.shape[0], 0) for w in product] for product in ws])]
     wrap = METHODS[method].make(rank, xs[0][0])
     # Slots that share their weights share the functions, too: some make copies of their own.
     own = 1 if slots.warm else ring.count
-    modules = [[wrap(Layer(ws[i][slot], a[i][slot], b[i][slot], scale)) for i in products] for slot in range(own)]
+
+    def layer(i: int, slot: int) -> Layer:
+        first, *others = ((a[i][slot], b[i][slot]) for a, b in loras)
+        return Layer(ws[i][slot], *first, scale, tuple(others))
+
+    modules = [[wrap(layer(i, slot)) for i in products] for slot in range(own)]
 
     def run(slot: int) -> list[Tensor]:
         return [module(xs[i][slot]) for i, module in enumerate(modules[slot % own])]

@@ -151,8 +151,9 @@ class Slots:
 class Worker:
     """What requests are about: the tensors, the slots, and the methods on them."""
 
-    def __init__(self, workload: ModuleType, device: Any, cache: str, heads: int) -> None:
-        self.workload, self.device, self.cache, self.heads = workload, device, cache, heads
+    def __init__(self, workload: ModuleType, device: Any, cache: str, heads: int, adapters: int = 1) -> None:
+        self.workload, self.device, self.cache = workload, device, cache
+        self.heads, self.adapters = heads, adapters
         self.tensors: dict[str, Tensor] = {}
         self._reset(0, 0, 0)
 
@@ -166,7 +167,7 @@ class Worker:
     def greeting(self) -> str:
         """The first line: what there is."""
         names = []
-        for name, needs_adapter in self.workload.methods(self.device.name):
+        for name, needs_adapter in self.workload.methods(self.device.name, self.adapters):
             names += [name + graph + "+" * needs_adapter for graph in ("", "-graph")[: 1 + self.device.graphs]]
         return f"ok {self.device.simd} {','.join(names)} {self.device.versions}"
 

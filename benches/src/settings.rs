@@ -101,14 +101,16 @@ pub struct Settings {
     #[arg(long, env = "FUSED_LORA_GRID", value_enum, default_value = "full", hide_default_value = true)]
     pub grid: GridPart,
     /// For `grid` and `decode` on a CPU: adapters in a batch, each of which has as many of its rows. Beside
-    /// `unfused` and `fused`, which take all of them in a call, `clones` is a call for each
+    /// `unfused` and `fused`, which take all of them in a call, `clones` is a call for each, and PEFT's mixed
+    /// batch joins with `FUSED_LORA_TORCH`
     #[arg(long, env = "FUSED_LORA_MIX", default_value = "1", value_name = "NUMBER", value_parser = count)]
     pub mix: usize,
     /// For `layer`: the projections that LoRA is on, `all` or `q,v`
     #[arg(long, env = "FUSED_LORA_TARGETS", default_value = "all", value_name = "PROJECTIONS")]
     pub targets: Targets,
-    /// For `peers`, `gpu_peers` and `layer`: a Python with PyTorch, NumPy and safetensors, whose
-    /// [methods](../benches/peers/README.md) join the rounds; a relative path is below the workspace
+    /// For `peers`, `gpu_peers` and `layer`, and where adapters are mixed: a Python with PyTorch, NumPy and
+    /// safetensors, whose [methods](../benches/peers/README.md) join the rounds; a relative path is below the
+    /// workspace
     #[arg(long, env = TORCH, value_name = "PROGRAM")]
     pub torch: Option<PathBuf>,
     /// The folder of the records; if relative, below the workspace.

@@ -74,7 +74,8 @@ pub fn theirs(rank: usize) -> &'static [Strategy] {
 }
 
 /// The linear layers in the element type of the settings on this host's processor, for a last-level cache of
-/// so many bytes, computed by this library alone.
+/// so many bytes, computed by this library; where adapters are mixed, also by a call for each, and by PyTorch
+/// if that is asked for.
 pub fn on_processor(
     settings: &Settings,
     simd: Simd,
@@ -89,10 +90,12 @@ pub fn on_processor(
     ) -> anyhow::Result<Box<dyn Suite>> {
         let processor = Processor::<T>::new(simd, last_level_cache);
         let mut libraries = vec![this_library("", strategies)];
+        let mut torch = None;
         if settings.mix > 1 {
             libraries.push(clones());
+            torch = Torch::start(settings, &["linears"])?;
         }
-        Ok(Box::new(Linears::new(processor, settings, libraries, None)))
+        Ok(Box::new(Linears::new(processor, settings, libraries, torch)))
     }
     with_number!(settings.dtype, of(settings, simd, last_level_cache, strategies))
 }

@@ -165,18 +165,21 @@ fn pytorch_gets_the_operands_of_the_first_slot() {
         folder.path().display()
     );
     let torch = Torch::start_script("sh".as_ref(), &[("child.sh", &script)], &[]).unwrap();
-    let mut cpu = Linears { torch: Some(torch), ..cpu(Cache::Cold) };
+    let mut cpu = Linears { torch: Some(torch), ..cpu(Cache::Cold, 2) };
     let mut methods = cpu.methods(SIZE);
     methods.retain(|method| method.provider == Provider::Torch && method.rank <= 10);
     let calls = cpu.prepare(SIZE, 2, &methods).unwrap();
     assert_eq!(calls.iter().map(|call| call.is_some()).collect::<Vec<_>>(), [true, false]);
     let [weights, x] = ["1", "2"].map(|file| std::fs::read(folder.path().join(file)).unwrap());
     let [weights, x] = [&weights, &x].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
-    assert_eq!((weights.len(), x.len()), (4 * 3 + 1, 4));
+    assert_eq!((weights.len(), x.len()), (4 * 5 + 1, 4));
     let bytes = |values: &[f16]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let Linear { w, .. } = &cpu.setup.weights.slots(1)[0][1];
-    let Lora { a, b, .. } = cpu.setup.weights.slots(1)[0][1].adapter(10);
-    for (name, matrix) in [("w.1", w), ("a.10.1", a), ("b.10.1", b)] {
+    let [first, second] = cpu.setup.weights.slots(1)[0][1].adapters(10) else { panic!("there are two") };
+    let of_second = [("a.10.1.1", &second.a), ("b.10.1.1", &second.b)];
+    for (name, matrix) in
+        [("w.1", w), ("a.10.1", &first.a), ("b.10.1", &first.b)].into_iter().chain(of_second)
+    {
         let tensor = weights.tensor(name).unwrap();
         assert_eq!((tensor.shape(), tensor.data()), (matrix.shape(), &bytes(matrix.as_slice().unwrap())[..]));
     }
@@ -188,16 +191,16 @@ fn pytorch_gets_the_operands_of_the_first_slot() {
     );
 }
 
-fn cpu(cache: Cache) -> Linears<Processor> {
+fn cpu(cache: Cache, mix: usize) -> Linears<Processor> {
     let workload = Workload::by_name("gpt2-medium-linears").unwrap();
     let processor = Processor::new(Simd::detect().unwrap(), 0);
-    let settings = Settings { workload, cache, ..Settings::default() };
+    let settings = Settings { workload, cache, mix, ..Settings::default() };
     Linears::new(processor, &settings, vec![this_library("", ours)], None)
 }
 
 #[test]
 fn every_method_is_right_on_its_own_operands_alone() {
-    let mut cpu = cpu(Cache::Cold);
+    let mut cpu = cpu(Cache::Cold, 1);
     let methods = cpu.methods(SIZE);
     let mut calls = checked(&mut cpu, SIZE, 2, &methods);
     for (call, _) in calls.iter_mut().zip(&methods).filter(|(_, method)| !method.is_probe()) {
@@ -218,9 +221,9 @@ fn every_method_is_right_on_its_own_operands_alone() {
 
 #[test]
 fn warm_weights_are_those_of_one_slot() {
-    let mut cpu = cpu(Cache::WarmW);
+    let mut cpu = cpu(Cache::WarmW, 1);
     let methods = cpu.methods(SIZE);
-    let (warm, cold) = (cpu.slots(SIZE, 32 << 20), self::cpu(Cache::Cold).slots(SIZE, 32 << 20));
+    let (warm, cold) = (cpu.slots(SIZE, 32 << 20), self::cpu(Cache::Cold, 1).slots(SIZE, 32 << 20));
     assert!(warm > 20 && cold < 4, "{warm} {cold}");
     let mut calls = prepared(&mut cpu, SIZE, 3, &methods[..1]);
     assert_eq!(cpu.setup.weight_slots, 1);

@@ -74,10 +74,12 @@ impl<P: Packer> Linear<P> {
     /// Puts the matrices of the i-th projection, as PyTorch knows them.
     pub(super) fn put(&self, i: usize, tensors: &mut Tensors) {
         tensors.put(&format!("w.{i}"), &*self.w);
-        let adapters = self.adapters.iter().filter(|&(&rank, _)| rank > 0);
-        for (rank, Lora { a, b, .. }) in adapters.map(|(rank, adapters)| (rank, &adapters[0])) {
-            tensors.put(&format!("a.{rank}.{i}"), &**a);
-            tensors.put(&format!("b.{rank}.{i}"), &**b);
+        for (rank, adapters) in self.adapters.iter().filter(|&(&rank, _)| rank > 0) {
+            for (number, Lora { a, b, .. }) in adapters.iter().enumerate() {
+                let behind = if number == 0 { String::new() } else { format!(".{number}") };
+                tensors.put(&format!("a.{rank}.{i}{behind}"), &**a);
+                tensors.put(&format!("b.{rank}.{i}{behind}"), &**b);
+            }
         }
     }
 }

@@ -61,7 +61,9 @@ impl Torch {
             Backend::Cpu => "cpu".to_owned(),
             Backend::Cuda => format!("cuda:{}", settings.device),
         };
-        let arguments = [workload, &["--cache", settings.cache.name(), "--device", &device]].concat();
+        let adapters = settings.mix.to_string();
+        let of_all = ["--cache", settings.cache.name(), "--device", &device, "--adapters", &adapters];
+        let arguments = [workload, &of_all].concat();
         let Some(python) = &settings.torch else { return Ok(None) };
         // A name is looked for in PATH; a path is the workspace's, not that of the package whose bench runs.
         let is_path = python.components().count() > 1;

@@ -10,7 +10,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     sync::{
-        Barrier,
+        Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use std::{
 use common::{Operands, Strided};
 use fused_lora::{
     Activation, AdapterElement, Element, Epilogue, Problem, Residual, Strategy,
-    cpu::{Adapter, Layer, Simd, Workspace},
+    cpu::{Adapter, AdapterTable, Executor, Layer, Rayon, Segments, Serial, Simd, Workspace},
 };
 use half::{bf16, f16};
 
@@ -88,6 +88,50 @@ fn have_both_threads_steal() {
     rayon::join(|| barrier.wait(), second);
 }
 
+/// A program's own threads, two of them: the caller, and one that waits for tasks in [`serve`](Self::serve).
+struct Own {
+    task: Mutex<Option<&'static (dyn Fn(usize) + Sync)>>,
+    begin: Barrier,
+    end: Barrier,
+}
+
+impl Own {
+    fn new() -> Self {
+        Self { task: Mutex::new(None), begin: Barrier::new(2), end: Barrier::new(2) }
+    }
+
+    fn serve(&self) {
+        loop {
+            self.begin.wait();
+            let Some(task) = *self.task.lock().unwrap() else { return };
+            task(1);
+            self.end.wait();
+        }
+    }
+
+    fn finish(&self) {
+        *self.task.lock().unwrap() = None;
+        self.begin.wait();
+    }
+}
+
+impl Executor for Own {
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        assert_eq!(tasks, 2);
+        // SAFETY: the other thread calls it before `end`, which this function waits for.
+        let forever =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task) };
+        *self.task.lock().unwrap() = Some(forever);
+        self.begin.wait();
+        task(0);
+        self.end.wait();
+    }
+}
+
 fn main() {
     IS_MAIN.set(true);
     let allocate = || drop(std::hint::black_box(vec![1u8; 10]));
@@ -120,19 +164,39 @@ fn calls<T: Element + AdapterElement<T>>() {
             let layer = layer.with_epilogue(&epilogue).unwrap();
             let x = Strided::copy_of(&operands.x, 3, 1);
             let mut y = Strided::poisoned(m, 150, 3, 1);
+            // Cuts inside of row tiles, and rows without an adapter.
+            let table = AdapterTable::<T>::with_simd::<T>(simd, k, 150, &[]).unwrap();
+            let table = table.with(0, layer.adapter().unwrap().clone()).unwrap();
+            let rows = [(0..m / 2, Some(0)), (m - m / 3..m, Some(0))];
+            let segments = Segments::new(&table, m, &rows).unwrap();
             for strategy in Strategy::ALL {
                 let case = format!("{} {simd} {strategy} m {m} k {k}", T::DTYPE);
                 let mut workspace = Workspace::new();
-                let mut call = || {
+                let mut call_on = |executor: &dyn Executor, segments: Option<&Segments<T>>| {
                     let (y, workspace) = (y.view_mut(), &mut workspace);
-                    layer
-                        .call(x.view())
-                        .residual(Residual::Output)
-                        .strategy(strategy)
-                        .run(y, workspace)
-                        .unwrap();
+                    let call = layer.call(x.view()).residual(Residual::Output).strategy(strategy);
+                    let call = segments.into_iter().fold(call, |call, segments| call.segments(segments));
+                    call.on(executor).run(y, workspace).unwrap();
                 };
+                let (own, mut counted) = (Own::new(), Vec::new());
+                std::thread::scope(|scope| {
+                    scope.spawn(|| own.serve());
+                    // Its first call waits until the other thread has begun.
+                    for executor in [&own as &dyn Executor, &Serial] {
+                        for segments in [None, Some(&segments)] {
+                            call_on(executor, segments);
+                            let calls = || (0..CALLS).for_each(|_| call_on(executor, segments));
+                            counted.push((executor.threads(), segments.is_some(), allocations(calls)));
+                        }
+                    }
+                    own.finish();
+                });
+                for (threads, batch, counts) in counted {
+                    let case = format!("{case}, {threads} threads of the caller's, a batch: {batch}");
+                    assert_eq!(counts, [0, 0], "{case}: allocations in {CALLS} calls");
+                }
 
+                let mut call = || call_on(&Rayon, None);
                 pool.install(&mut call);
                 // What rayon's threads set up once, whenever they come to it, is in one of three at most;
                 // what a call, or every 63rd job, allocates is in all.

@@ -5,14 +5,21 @@ mod common;
 #[path = "common/cuda.rs"]
 mod on_device;
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use common::{Operands, normal, rng};
 use fused_lora::{
     Epilogue, Operand, Strategy,
     cuda::{
-        AdapterTable, Device, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Segments, Stream,
-        TableEntry, Workspace, workspace_size,
+        Adapter, AdapterTable, Device, Error, KERNELS, Launch, Layer, Operation, SM90_KERNELS, Segments,
+        Stream, TableEntry, Workspace, workspace_size,
     },
     plan,
     reference::{self, Expected, Inputs, LoraView},
@@ -40,6 +47,11 @@ impl Host {
 
     fn entry(&self) -> TableEntry<'_> {
         TableEntry { a: self.a.view(), b: self.b.view(), scale: self.scale, columns: self.columns.clone() }
+    }
+
+    fn on(&self, device: &Device, out_features: usize) -> Adapter {
+        let TableEntry { a, b, scale, columns } = self.entry();
+        Adapter::on_columns(device, a, b, scale, columns, out_features).unwrap()
     }
 }
 
@@ -114,8 +126,21 @@ impl Batch {
         x_memory: Memory,
         columns: usize,
     ) {
+        let segments = Segments::new(&self.table, self.x.nrows(), rows).unwrap();
+        self.agrees_with(&segments, rows, strategy, allow, x_memory, columns);
+    }
+
+    /// The same for segments of another table, whose rows have these of the batch's adapters.
+    fn agrees_with(
+        &self,
+        segments: &Segments,
+        rows: &[Rows],
+        strategy: Strategy,
+        allow: impl Fn(&Launch) -> bool,
+        x_memory: Memory,
+        columns: usize,
+    ) {
         let (m, n) = (self.x.nrows(), self.w.nrows());
-        let segments = Segments::new(&self.table, m, rows).unwrap();
         let expected = self.expected(rows, strategy);
         let x = Placed::copy_of(&self.device, &self.x, x_memory);
         let mut workspace = Workspace::new(&self.device, workspace_size(m, columns)).unwrap();
@@ -125,14 +150,52 @@ impl Batch {
             let mut y = Placed::poisoned(&self.device, m, n, y_memory);
             self.layer
                 .call(x.view())
-                .segments(&segments)
+                .segments(segments)
                 .strategy(strategy)
                 .among(&allow)
                 .run(y.view_mut(), &mut workspace, &self.stream)
                 .unwrap();
-            let plan = self.layer.call(x.view()).segments(&segments).strategy(strategy).plan().unwrap();
+            let plan = self.layer.call(x.view()).segments(segments).strategy(strategy).plan().unwrap();
             assert_agrees(&y, &expected, &format!("{strategy} {rows:?} {plan}"));
         }
+    }
+}
+
+/// A snapshot of a table, and which of the batch's adapters its slots hold.
+#[derive(Clone)]
+struct Snapshot(AdapterTable, Vec<Option<usize>>);
+
+impl Batch {
+    /// As the batch's table, but with these adapters.
+    fn snapshot(&self, slots: &[usize]) -> Snapshot {
+        let entries: Vec<_> = slots.iter().map(|&adapter| self.adapters[adapter].entry()).collect();
+        let [n, k] = self.w.dim().into();
+        let table = AdapterTable::new(&self.device, k, n, &entries).unwrap();
+        Snapshot(table, slots.iter().copied().map(Some).collect())
+    }
+
+    /// Whether each slot holds its adapter, in a batch of all of them.
+    fn holds(&self, Snapshot(table, slots): &Snapshot, case: &str) {
+        assert_eq!(table.len(), slots.len(), "{case}");
+        let held = slots.iter().enumerate().filter_map(|(slot, adapter)| Some((slot, (*adapter)?)));
+        let rows = |of: fn((usize, usize)) -> usize| -> Vec<Rows> {
+            held.clone().enumerate().map(|(i, held)| (3 * i..3 * i + 2, Some(of(held)))).collect()
+        };
+        let segments = Segments::new(table, self.x.nrows(), &rows(|(slot, _)| slot)).unwrap();
+        let columns = held.clone().count() * table.max_rank().next_multiple_of(16);
+        let rows = rows(|(_, adapter)| adapter);
+        self.agrees_with(&segments, &rows, Strategy::Fused, |_| true, Memory::default(), columns);
+    }
+}
+
+impl Snapshot {
+    fn with(&self, batch: &Batch, slot: usize, adapter: usize) -> Self {
+        let on_device = batch.adapters[adapter].on(&batch.device, batch.w.nrows());
+        let table = self.0.with(slot, on_device).unwrap();
+        let mut slots = self.1.clone();
+        slots.resize(slots.len().max(slot + 1), None);
+        slots[slot] = Some(adapter);
+        Self(table, slots)
     }
 }
 
@@ -286,4 +349,154 @@ fn segments_that_do_not_fit_the_layer_or_x_are_refused() {
         Segments::new(&batch.table, 20, &[(0..21, Some(0))]).unwrap_err(),
         fused_lora::Error::SegmentRows { index: 0, rows: (0, 21), allowed: (0, 20) }.into()
     );
+}
+
+/// Some ranks, some columns, in a batch of 40 rows.
+fn small(device: Device) -> Batch {
+    Batch::new(device, [40, 40, 24], &[(10, 0..40), (33, 5..30), (16, 0..40), (1, 39..40), (0, 0..40)])
+}
+
+#[test]
+fn tables_are_snapshots_that_share_their_adapters() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = small(device.clone());
+    let free = || device.free_memory().unwrap();
+    let at_first = free();
+    let table = batch.snapshot(&[0, 1, 2]);
+    let with_table = free();
+
+    // Room for one of the largest rank: nothing is allocated, and all of them hold what they held.
+    let replaced = table.with(&batch, 1, 3);
+    let emptied = Snapshot(replaced.0.without(0).unwrap(), vec![None, Some(3), Some(2)]);
+    let refilled = emptied.with(&batch, 0, 2);
+    assert_eq!(free(), with_table, "the others' memory is shared");
+    for (snapshot, case) in
+        [(&table, "first"), (&replaced, "with"), (&emptied, "without"), (&refilled, "again")]
+    {
+        batch.holds(snapshot, case);
+    }
+    let ranks = |Snapshot(table, _): &Snapshot| [0, 1, 2, 3].map(|slot| table.rank(slot));
+    assert_eq!(ranks(&table), [Some(10), Some(33), Some(16), None]);
+    assert_eq!(ranks(&emptied), [None, Some(1), Some(16), None]);
+    assert_eq!([&table, &emptied].map(|of| of.0.max_rank()), [33, 16]);
+
+    // More than there is room for, from the empty table on; the first one is as it was.
+    let mut grown = vec![batch.snapshot(&[])];
+    for i in 0..12 {
+        let last: &Snapshot = grown.last().unwrap();
+        grown.push(last.with(&batch, i, i % 5));
+    }
+    for snapshot in grown.iter().rev().step_by(5) {
+        batch.holds(snapshot, "grown");
+    }
+    batch.holds(&table, "first, later");
+
+    // What nobody holds any more is used again: a thousand swaps take no more than some.
+    let mut swapped = grown.pop().unwrap();
+    drop(grown);
+    let after = |swapped: &mut Snapshot, count: usize| {
+        (0..count).for_each(|i| *swapped = swapped.with(&batch, i % 12, (i + 1) % 5));
+        free()
+    };
+    let settled = after(&mut swapped, 50);
+    assert_eq!(after(&mut swapped, 200), settled);
+    batch.holds(&swapped, "swapped");
+    drop((table, replaced, emptied, refilled, swapped));
+    assert_eq!(free(), at_first, "all of it is freed");
+}
+
+/// A region is not written while queued work may read it, though nothing else holds the adapter any more.
+#[test]
+fn work_that_is_queued_keeps_the_adapter_that_it_began_with() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = small(device.clone());
+    let mut table = batch.snapshot(&[0]);
+    let x = Placed::copy_of(&device, &batch.x, Memory::default());
+    let mut y = Placed::poisoned(&device, 40, 40, Memory::default());
+    let mut workspace = Workspace::new(&device, workspace_size(40, 10)).unwrap();
+    // On the device before anything is queued: freeing what they are copied from would wait for the work.
+    let others = [2, 2, 2].map(|adapter| batch.adapters[adapter].on(&device, 40));
+    // The table's adapter in a clone of the layer: dropping both frees no memory, and waits for nothing.
+    let layer = batch.layer.clone().with_adapter(table.0.get(0).unwrap().clone()).unwrap();
+    layer.call(x.view()).run(y.view_mut(), &mut workspace, &batch.stream).unwrap();
+    drop(layer);
+    let free = device.free_memory().unwrap();
+    for other in &others {
+        table = Snapshot(table.0.with(0, other.clone()).unwrap(), vec![Some(2)]);
+    }
+    assert_eq!(device.free_memory().unwrap(), free, "its ranks were used again");
+    assert_agrees(&y, &batch.expected(&[(0..40, Some(0))], Strategy::Fused), "queued");
+    batch.holds(&table, "swapped");
+}
+
+/// A table is swapped while others compute: each batch is of one table.
+#[test]
+fn a_table_is_swapped_from_several_threads() {
+    let Some((device, _alone)) = device() else { return };
+    let seconds = std::env::var("FUSED_LORA_SWAP_SECONDS").map_or(5.0, |text| text.parse().unwrap());
+    let batch = small(device.clone());
+    let expected = [0, 2].map(|adapter| batch.expected(&[(0..40, Some(adapter))], Strategy::Fused));
+    let swaps = [0, 2].map(|adapter| batch.adapters[adapter].on(&device, 40));
+    let table = Mutex::new(batch.snapshot(&[0]).0);
+    let (over, seen) = (AtomicBool::new(false), [const { AtomicUsize::new(0) }; 2]);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (over, seen, table, swaps, expected, batch) =
+                (&over, &seen, &table, &swaps, &expected, &batch);
+            scope.spawn(move || {
+                let stream = Stream::new(&batch.device).unwrap();
+                let x = Placed::copy_of(&batch.device, &batch.x, Memory::default());
+                let mut workspace = Workspace::new(&batch.device, workspace_size(40, 16)).unwrap();
+                for count in thread.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    if thread < 4 {
+                        let mut table = table.lock().unwrap();
+                        *table = table.with(0, swaps[count % 2].clone()).unwrap();
+                        continue;
+                    }
+                    let now = table.lock().unwrap().clone();
+                    let segments = Segments::new(&now, 40, &[(0..40, Some(0))]).unwrap();
+                    drop(now);
+                    let mut y = Placed::poisoned(&batch.device, 40, 40, Memory::default());
+                    let call = batch.layer.call(x.view()).segments(&segments);
+                    call.run(y.view_mut(), &mut workspace, &stream).unwrap();
+                    drop(segments);
+                    let values = y.read().0;
+                    let agrees = |expected| reference::check(expected, values.view()).is_ok();
+                    let which = expected.iter().position(agrees).expect("y of one adapter or the other");
+                    assert!(!agrees(&expected[1 - which]), "the two differ");
+                    seen[which].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let start = Instant::now();
+        while start.elapsed().as_secs_f64() < seconds {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0), "both adapters were seen: {seen:?}");
+}
+
+#[test]
+fn what_does_not_fit_a_table_is_refused() {
+    let Some((device, _alone)) = device() else { return };
+    let batch = small(device.clone());
+    let Snapshot(table, _) = batch.snapshot(&[0, 1]);
+    let slot = |slot| Err(Error::from(fused_lora::Error::Slot { slot, count: 2 }));
+    let adapter = |host: &Host, n| host.on(&device, n);
+    let outcome = |table: Result<AdapterTable, Error>| table.map(|table| table.len());
+    assert_eq!(outcome(table.with(3, adapter(&batch.adapters[0], 40))), slot(3));
+    assert_eq!(outcome(table.without(2)), slot(2));
+    let shape = |operand, axis, expected, found| {
+        Err(Error::Problem(fused_lora::Error::Shape { operand, axis, expected, found }))
+    };
+    let wide = Host::random(1, 32, 10, 0..40);
+    assert_eq!(outcome(table.with(0, adapter(&wide, 40))), shape(Operand::A, "columns", 24, 32));
+    assert_eq!(outcome(table.with(2, adapter(&batch.adapters[1], 48))), shape(Operand::B, "rows", 40, 48));
+    let gone = Segments::new(&table.without(1).unwrap(), 40, &[(0..4, Some(0)), (4..9, Some(1))]);
+    let expected = fused_lora::Error::SegmentAdapter { index: 1, adapter: 1, count: 2 };
+    assert_eq!(gone.map(|_| ()), Err(expected.into()));
 }

@@ -52,21 +52,20 @@ fn measurement(selection: &Selection, drawn: &[&Record]) -> Vec<String> {
         items.push(format!("{name} = {}", widths.join(" or ")));
     }
     items.push(selection.dtype.clone());
-    items.extend(circumstances(selection.adapters, &selection.cache, drawn));
+    if selection.adapters > 1 {
+        items.push(format!("{} adapters", selection.adapters));
+    }
+    items.extend(circumstances(&selection.cache, drawn));
     items
 }
 
 /// How the records were measured, of which code, and when.
-pub(crate) fn circumstances(adapters: usize, cache: &str, drawn: &[&Record]) -> Vec<String> {
-    let mut items = Vec::new();
-    if adapters > 1 {
-        items.push(format!("{adapters} adapters"));
-    }
-    items.push(match cache {
+pub(crate) fn circumstances(cache: &str, drawn: &[&Record]) -> Vec<String> {
+    let mut items = vec![match cache {
         "cold" => "cold caches".to_owned(),
         "warm-w" => "warm W".to_owned(),
         other => format!("cache: {other}"),
-    });
+    }];
     let commits = distinct(drawn, |record| Some(commit(record)));
     let plural = if commits.len() == 1 { "" } else { "s" };
     items.push(format!("commit{plural} {}", commits.join(", ")));

@@ -15,6 +15,8 @@ pub const LAYER_ROWS: [&str; 4] = ["adapter-h", "adapter-l", "lora-unfused", "lo
 /// More rows would be a poster.
 pub const MAX_ROWS: usize = 4;
 
+/// A call of a layer of this library for each adapter of a batch.
+pub(crate) const CLONES: &str = "clones";
 /// The methods whose records go into the figure's CSV beside those drawn, since every slow-down is against
 /// them: of linear layers, and of a transformer layer.
 pub(crate) const BASES: [&str; 2] = ["base", "none"];
@@ -123,10 +125,10 @@ impl Query {
         let mut chosen = |column| chosen.remove(column).expect("only devices may be mixed");
         let (workload, backend, cache) = (chosen("workload"), chosen("backend"), chosen("cache"));
         let (dtype, adapters) = (chosen("dtype"), chosen(ADAPTERS));
-        let methods: Vec<String> = if self.rows.is_empty() {
-            default_rows(&workload).iter().map(|method| (*method).to_owned()).collect()
-        } else {
-            self.rows.clone()
+        let present: BTreeSet<&str> = records.iter().map(|record| record.method.as_str()).collect();
+        let methods = match self.rows.as_slice() {
+            [] => usual_rows(&workload, adapters != "1", &present),
+            rows => rows.to_vec(),
         };
         let rows: Vec<SelectionRow> = methods.iter().map(|method| row(method, &records)).collect();
         let mut numbers = rows.iter().flat_map(|row| row.records.values()).filter_map(|r| metric.of(r));
@@ -250,7 +252,8 @@ impl Selection {
     #[must_use]
     pub fn stem(&self, metric: Metric) -> String {
         let mut parts = vec![self.workload.clone(), self.backend.clone()];
-        let methods = || self.rows.iter().map(|row| row.method.as_str());
+        let is_usual = |method: &&str| self.adapters == 1 || !is_peer_of_mixes(method);
+        let methods = || self.rows.iter().map(|row| row.method.as_str()).filter(is_usual);
         if methods().ne(default_rows(&self.workload).iter().copied()) {
             parts.extend(methods().map(str::to_owned));
         }
@@ -283,6 +286,17 @@ pub(crate) fn plain_stem(parts: &[String]) -> String {
 pub(crate) fn default_rows(workload: &str) -> &'static [&'static str] {
     let is_layer = Workload::by_name(workload).is_ok_and(|workload| workload.layers().is_some());
     if is_layer { &LAYER_ROWS } else { &LINEAR_ROWS }
+}
+
+/// The same, and where batches mix adapters, what other ways to compute them were measured.
+pub(crate) fn usual_rows(workload: &str, mixes: bool, present: &BTreeSet<&str>) -> Vec<String> {
+    let peers = present.iter().copied().filter(|method| mixes && is_peer_of_mixes(method));
+    default_rows(workload).iter().copied().chain(peers).map(str::to_owned).collect()
+}
+
+/// Whether it computes a batch with several adapters as a call of a layer for each, or by PEFT's own loop.
+pub(crate) fn is_peer_of_mixes(method: &str) -> bool {
+    method == CLONES || method.starts_with("torch-") && method.ends_with("/peft")
 }
 
 fn row(method: &str, records: &[Record]) -> SelectionRow {

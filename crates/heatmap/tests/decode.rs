@@ -194,7 +194,8 @@ fn legend(drawing: &Drawing) -> BTreeMap<String, (String, i32, i32)> {
 fn label(record: &Record) -> String {
     match record.method.split(['/', '-']).next().unwrap() {
         "base" => "base".to_owned(),
-        "fused" => format!("fused, r = {}", record.rank),
+        "fused" | "clones" => format!("{}, r = {}", record.method, record.rank),
+        _ if record.method.ends_with("/peft") => format!("torch/peft, r = {}", record.rank),
         "gemmkit" => "gemmkit-packed".to_owned(),
         peer => peer.to_owned(),
     }
@@ -206,7 +207,19 @@ fn check(drawing: &Drawing, records: &[Record], value: fn(&Record) -> Option<f64
     let legend = legend(drawing);
     let (mut drawn, mut above) = (0, 0);
     for axes in panels(drawing) {
-        let here = |record: &&Record| record.workload == axes.title && record.dtype == axes.dtype;
+        let row = |record: &Record| match axes.dtype.split_once(", ") {
+            None => {
+                let mixes = record.method == "clones" || record.method.ends_with("/peft");
+                record.dtype == axes.dtype && record.adapters == 1 && !mixes
+            }
+            Some((dtype, adapters)) => {
+                assert_eq!(adapters, "8 adapters");
+                // As many as there are tokens.
+                let mixes = record.rank > 0 && record.adapters == record.batch.min(8);
+                record.dtype == dtype && (record.method == "base" || mixes)
+            }
+        };
+        let here = |record: &&Record| record.workload == axes.title && row(record);
         for record in records.iter().filter(here) {
             let Some(value) = value(record) else { continue };
             let (colour, radius, _) = &legend[&label(record)];
@@ -237,6 +250,29 @@ fn check(drawing: &Drawing, records: &[Record], value: fn(&Record) -> Option<f64
     (drawn, above)
 }
 
+/// What a run of eight adapters measures, of two types of one workload, later than the others.
+fn mix() -> Vec<Record> {
+    let mut records = Vec::new();
+    for (dtype, batch) in ["f16", "bf16"].into_iter().flat_map(|dtype| TOKENS.map(|batch| (dtype, batch))) {
+        let mut put = |method: &str, rank, factor| {
+            let mut record = record(WORKLOADS[1], dtype, method, batch, rank, factor);
+            record.run = "mix".into();
+            record.adapters = if rank == 0 { 1 } else { batch.min(8) };
+            record.measured_at = "2026-03-01T00:00:00Z".parse().unwrap();
+            // That of 16 bits is not known.
+            record.limit_ns = record.limit_ns.filter(|_| !method.starts_with("torch"));
+            records.push(record);
+        };
+        put("base", 0, 1.0);
+        for rank in RANKS {
+            put("fused", rank, 1.03);
+            put("clones", rank, 1.2);
+            put(if dtype == "f16" { "torch-fp16/peft" } else { "torch-bf16/peft" }, rank, 1.5);
+        }
+    }
+    records
+}
+
 fn over_limit(record: &Record) -> Option<f64> {
     Some(record.time_ns / record.limit_ns?)
 }
@@ -265,6 +301,58 @@ fn every_number_stands_at_its_place_in_its_colour() {
         assert!(words.contains(text), "{words}");
     }
     assert!(words.contains("bars: 95 % intervals") && words.contains("limit: the larger of"), "{words}");
+}
+
+/// Below the others, with the peers that compute the same batches; each panel has its base, and one token of
+/// a mix is what it is without.
+#[test]
+fn a_mix_of_adapters_has_rows_of_its_own() {
+    let all = [records(), mix()].concat();
+    let selection = select(&Query::default(), all.clone());
+    assert_eq!((selection.stem.as_str(), &*selection.adapters), ("decode-cpu", &[1, 8][..]));
+    // Base, fused of 5 ranks, 2 peers at one; one token of fused is the other run's, too.
+    assert_eq!(runs(&selection)["mix"], 2 * 12 * (1 + 5 + 2));
+    let figure = DecodeFigure::new(&selection, None, Colormap::Rocket);
+    assert_eq!(figure.missing(), []);
+    let drawing = Drawing::parse(&draw_decode_svg(&figure).unwrap());
+    drawing.check_texts();
+    let mut drawn = selection.records;
+    for record in drawn.iter_mut().filter(|record| record.limit_ns.is_none()) {
+        record.limit_ns =
+            self::record(WORKLOADS[1], &record.dtype, "fused", record.batch, record.rank, 1.0).limit_ns;
+    }
+    let (here, above) = check(&drawing, &drawn, over_limit);
+    // In both rows are base, and fused at one token.
+    assert_eq!(here + above, drawn.len() + 2 * (12 + 5));
+    let rows: Vec<String> = panels(&drawing).into_iter().map(|axes| axes.dtype).collect();
+    let mixed = ["f16, 8 adapters", "bf16, 8 adapters"];
+    assert_eq!(rows.iter().filter(|row| row.contains(',')).collect::<Vec<_>>(), mixed);
+    assert_eq!(drawing.texts_saying("not measured").len(), 4);
+
+    // Either of them alone; a mix alone has no row without.
+    let adapters = |adapters, records| select(&Query { adapters, ..Query::default() }, records);
+    let [one, eight] = [1, 8].map(|number| adapters(Some(number), all.clone()));
+    assert_eq!(
+        (one.records.len(), &*one.adapters, &*one.left_out),
+        (records().len(), &[1][..], &["adapters 8".to_owned()][..])
+    );
+    assert_eq!(
+        (eight.stem.as_str(), &*eight.left_out),
+        ("decode-cpu-8adapters", &["adapters 1".to_owned()][..])
+    );
+    assert_eq!(eight.records.len(), 2 * 12 * (1 + 5 + 2));
+    let only = draw_decode_svg(&DecodeFigure::new(&eight, None, Colormap::Rocket)).unwrap();
+    assert!(panels(&Drawing::parse(&only)).iter().all(|axes| axes.dtype.ends_with("8 adapters")));
+    assert_eq!(adapters(None, mix()).adapters, [8]);
+    assert_eq!(DecodeFigure::new(&adapters(None, mix()), None, Colormap::Rocket).missing(), []);
+    let refused = Query { adapters: Some(4), ..Query::default() }.select_decode(all, Metric::OverLimit);
+    assert_eq!(refused.unwrap_err().to_string(), "no record has adapters '4'; there are 1, 8");
+
+    // Of slow-downs those over this library's base.
+    let slower: Vec<Record> = mix().into_iter().map(|r| Record { slowdown_pct: Some(3.0), ..r }).collect();
+    let selection = Query::default().select_decode(slower, Metric::Slowdown).unwrap();
+    let methods: BTreeSet<&str> = selection.records.iter().map(|record| record.method.as_str()).collect();
+    assert_eq!(methods, BTreeSet::from(["fused", "clones"]));
 }
 
 #[test]
@@ -431,7 +519,7 @@ fn slow_downs_have_their_floors_and_a_scale_per_workload() {
 /// The records of PyTorch in 16 bits have no limit: it may compute with other instructions.
 #[test]
 fn a_peer_without_a_limit_stands_over_the_bases() {
-    let note = "of a peer that has none, the base's";
+    let note = "of a peer that has none, this library's";
     assert!(!draw(records(), Metric::OverLimit).words().contains(note));
     let mut records = records();
     let limits: Vec<Option<f64>> = records.iter().map(|record| record.limit_ns).collect();

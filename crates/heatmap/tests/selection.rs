@@ -156,7 +156,23 @@ fn numbers_of_adapters_are_not_mixed_and_share_the_base() {
     // A base that has another number of adapters is not everybody's.
     let odd = again(2, |record| record.adapters = 4);
     let query = Query { adapters: Some(16), ..Query::default() };
-    assert!(of(query, &[records, odd].concat()).starts_with("-1 and 16: 48 + 18, "));
+    assert!(of(query, &[records.clone(), odd].concat()).starts_with("-1 and 16: 48 + 18, "));
+    // What else computes such a batch has rows below, and only there.
+    let mut peers = records.clone();
+    peers.retain(|record| record.adapters == 16);
+    for record in &mut peers {
+        record.method = if record.method == "fused" { "clones" } else { "torch-fp16/peft" }.into();
+    }
+    peers.extend(peers.clone().into_iter().map(|record| Record { adapters: 1, ..record }));
+    let of = |adapters| {
+        let query = Query { adapters: Some(adapters), ..Query::default() };
+        let selection = select(&query, [records.clone(), peers.clone()].concat()).unwrap();
+        let methods: Vec<String> = selection.rows.iter().map(|row| row.method.clone()).collect();
+        (methods.join(" "), selection.stem(Metric::Slowdown))
+    };
+    let stem = "linear-1024x1024-cpu";
+    assert_eq!(of(16), ("unfused fused clones torch-fp16/peft".into(), format!("{stem}-16adapters")));
+    assert_eq!(of(1), ("unfused fused".into(), stem.into()));
 }
 
 /// Records of version 1 are of f16, so they are one figure with those of version 2.

@@ -84,8 +84,8 @@
 //!
 //! - Functions that neither this workspace nor cudarc's basic use calls are not exported; to the loaders of
 //!   both they are `CUDA_ERROR_NOT_FOUND`. Among them: queries, host functions, page-locked memory, arrays
-//!   and textures, 2-D and 3-D copies, unified and pooled memory, peers, linking, cooperative launches,
-//!   graphs built by hand, fat binaries.
+//!   and textures, 2-D copies except asynchronous ones on the device, 3-D copies, unified and pooled memory,
+//!   peers, linking, cooperative launches, graphs built by hand, fat binaries.
 //! - A kernel's *write* to freed memory is not found, and freed memory is not given back to the host: the
 //!   machine has no way to remove a region.
 //! - A programmatic launch that waits is ordered after *all* launches before it in the run. So it is not

@@ -4,7 +4,11 @@ use fused_lora_kernels::params;
 use half::f16;
 use ndarray::ArrayView2;
 
-use super::{device::Device, error::Error, weights::Slabs};
+use super::{
+    device::Device,
+    error::Error,
+    slabs::{Region, Slabs},
+};
 use crate::{TableEntry, plan::adapters::Adapters};
 
 /// A low-rank adapter on a device, for all rows of a call. Clones share the device memory.
@@ -15,9 +19,7 @@ pub struct Adapter {
 
 #[derive(Debug)]
 struct Inner {
-    slabs: Slabs,
-    /// Rank, scale and columns of y.
-    entry: params::Adapter,
+    region: Region,
     in_features: usize,
     out_features: usize,
 }
@@ -57,18 +59,22 @@ impl Adapter {
         out_features: usize,
     ) -> Result<Self, Error> {
         let in_features = a.ncols();
-        let made = Slabs::new(device, in_features, out_features, &[TableEntry { a, b, scale, columns }]);
-        let (slabs, table) = made.map_err(|error| match error {
+        let entries = [TableEntry { a, b, scale, columns }];
+        let made = Slabs::new(device, in_features, out_features, &entries, false);
+        let (_, mut regions) = made.map_err(|error| match error {
             Error::Problem(crate::Error::Entry { source, .. }) => (*source).into(),
             error => error,
         })?;
-        let inner = Inner { slabs, entry: table[0], in_features, out_features };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::of(regions.remove(0), in_features, out_features))
+    }
+
+    pub(super) fn of(region: Region, in_features: usize, out_features: usize) -> Self {
+        Self { inner: Arc::new(Inner { region, in_features, out_features }) }
     }
 
     /// r: the rank.
     pub fn rank(&self) -> usize {
-        self.inner.entry.rank as usize
+        self.entry().rank as usize
     }
 
     /// K: the number of input features.
@@ -83,21 +89,29 @@ impl Adapter {
 
     /// The columns of y that it adds to.
     pub fn columns(&self) -> Range<usize> {
-        let entry = &self.inner.entry;
+        let entry = self.entry();
         entry.first_column as usize..entry.last_column as usize
     }
 
     /// s: the scale.
     pub fn scale(&self) -> f32 {
-        self.inner.entry.scale
+        self.entry().scale
     }
 
     /// The device that it is on.
     pub fn device(&self) -> &Device {
-        self.inner.slabs.device()
+        self.region().slabs.device()
+    }
+
+    pub(super) fn region(&self) -> &Region {
+        &self.inner.region
+    }
+
+    pub(super) fn entry(&self) -> &params::Adapter {
+        &self.region().entry
     }
 
     pub(super) fn adapters(&self) -> Adapters<'static> {
-        Adapters::uniform(params::Lora { uniform: self.inner.entry, ..self.inner.slabs.lora() })
+        Adapters::uniform(params::Lora { uniform: *self.entry(), ..self.region().slabs.lora() })
     }
 }

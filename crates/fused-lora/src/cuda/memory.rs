@@ -8,6 +8,7 @@ use super::{
     device::Device,
     driver::{
         self,
+        structures::CopyRows,
         types::{CUstream, result},
     },
     error::Error,
@@ -38,6 +39,15 @@ pub(super) struct Memory {
     /// 0 if there are no bytes. A multiple of 256 otherwise: the driver's allocations are.
     address: u64,
     bytes: usize,
+}
+
+/// Where rows lie in memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows {
+    /// Of the first row.
+    pub(super) offset: usize,
+    /// From row to row.
+    pub(super) pitch: usize,
 }
 
 impl Memory {
@@ -103,6 +113,34 @@ impl Memory {
         // SAFETY: source and target have the same size, any bytes are a T, and the target is borrowed until
         // the copy is done.
         self.transfer(|stream| unsafe { driver::memcpy_dtoh_async(to, self.address, self.bytes, stream) })
+    }
+
+    /// Copies `rows` rows of `bytes` bytes from another allocation on the device, and waits for the copy, but
+    /// for no other work on the device. Nobody else uses what is written until then.
+    ///
+    /// # Panics
+    ///
+    /// If the rows overlap or are not within the allocations: the caller's mistake.
+    pub(super) fn copy_rows(
+        &self,
+        to: Rows,
+        from: &Memory,
+        from_rows: Rows,
+        [rows, bytes]: [usize; 2],
+    ) -> Result<(), Error> {
+        if rows == 0 || bytes == 0 {
+            return Ok(());
+        }
+        let side = |memory: &Self, Rows { offset, pitch }: Rows| {
+            let end =
+                pitch.checked_mul(rows - 1).and_then(|last| last.checked_add(offset)?.checked_add(bytes));
+            let inside = bytes <= pitch && end.is_some_and(|end| end <= memory.bytes);
+            assert!(inside, "{rows} rows of {bytes} bytes, {pitch} apart, at {offset} of {}", memory.bytes);
+            (memory.address + offset as u64, pitch)
+        };
+        let copy = CopyRows::on_device(side(from, from_rows), side(self, to), rows, bytes);
+        // SAFETY: both allocations have those rows, and live until the copy is done.
+        self.transfer(|stream| unsafe { driver::memcpy_2d_async(&copy, stream) })
     }
 
     /// Sets every byte to zero, and waits for that, but for no other work on the device.

@@ -66,9 +66,9 @@
 //!
 //! Calls that queue work return at once: [`Call::run`], [`Buffer::fill`], [`Graph::launch`]. Constructors
 //! wait only for their own copies, so they can be called while other threads capture graphs.
-//! [`Buffer::to_vec`], [`Buffer::write`] and [`Workspace::reset`] wait for all work on the device. If a
-//! kernel fails, the next call that waits returns the error, and so do all later calls: CUDA gives a process
-//! no way to recover.
+//! [`Buffer::to_vec`], [`Buffer::write`] and [`Workspace::reset`] wait for all work on the device, and so may
+//! [`AdapterTable::with`]. If a kernel fails, the next call that waits returns the error, and so do all later
+//! calls: CUDA gives a process no way to recover.
 //!
 //! # Memory
 //!
@@ -105,6 +105,7 @@ mod matrix;
 mod memory;
 mod module;
 mod segments;
+mod slabs;
 mod stream;
 mod table;
 mod weights;

@@ -18,7 +18,7 @@ pub struct Segments {
 #[derive(Debug)]
 struct Inner {
     assignment: Assignment,
-    /// The assignment's tables.
+    /// The assignment's tables, then the adapters.
     memory: Memory,
     table: AdapterTable,
     m: usize,
@@ -38,11 +38,13 @@ impl Segments {
         m: usize,
         rows: &[(Range<usize>, Option<usize>)],
     ) -> Result<Self, Error> {
-        let ranks: Vec<u32> = table.entries().iter().map(|entry| entry.rank).collect();
-        let segments = check_segments(m, rows, ranks.len(), |index| (index < ranks.len()).then_some(index))?;
+        let segments = check_segments(m, rows, table.len(), |index| table.get(index).map(|_| index))?;
+        let entries = table.entries();
+        let ranks: Vec<u32> = entries.iter().map(|entry| entry.rank).collect();
         let assignment = Assignment::new(m, &segments, &ranks)?;
-        let mut memory = Memory::allocate(table.device(), assignment.bytes)?;
+        let mut memory = Memory::allocate(table.device(), assignment.bytes + size_of_val(&*entries))?;
         memory.write(0, &assignment.segments)?;
+        memory.write(assignment.bytes, &entries)?;
         for tiles in assignment.tables() {
             memory.write(tiles.offset, &tiles.entries)?;
         }
@@ -59,8 +61,10 @@ impl Segments {
     }
 
     pub(super) fn adapters(&self) -> Adapters<'_> {
-        let segments = Global::from_address(self.inner.memory.address());
-        let lora = Lora { segments, ..self.inner.table.lora() };
-        Adapters::batch(lora, &self.inner.assignment)
+        let Inner { assignment, memory, table, .. } = &*self.inner;
+        let segments = Global::from_address(memory.address());
+        let adapters = Global::from_address(memory.address() + assignment.bytes as u64);
+        let lora = Lora { segments, adapters, ..table.lora() };
+        Adapters::batch(lora, assignment)
     }
 }

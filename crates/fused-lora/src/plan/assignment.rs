@@ -30,7 +30,7 @@ pub(crate) struct Assignment {
     /// The largest r₁₆ that a row has.
     pub(crate) max_rank16: u32,
     tiles: Vec<TileTable>,
-    /// Bytes of all tables.
+    /// Bytes of all tables, a multiple of 16.
     pub(crate) bytes: usize,
 }
 
@@ -72,6 +72,7 @@ impl Assignment {
         }
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let bytes = bytes.next_multiple_of(ALIGNMENT);
         Ok(Self { id, max_rank16: segments.iter().map(rank16_of).max().unwrap_or(0), segments, tiles, bytes })
     }
 

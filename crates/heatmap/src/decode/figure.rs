@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fused_lora_records::{Cell, Record};
 
 use super::line::Line;
-use super::select::{DecodeSelection, dtype_place, lacks_limit, with_limits};
+use super::select::{DecodeSelection, dtype_place, lacks_limit, rows_of, with_limits};
 use crate::colormap::Colormap;
 use crate::footer;
 use crate::metric::Metric;
@@ -14,16 +14,19 @@ use crate::scale::{Scale, Vmax};
 /// Room between the outermost numbers and the ends of an axis, in parts of its length.
 const MARGIN: f64 = 0.05;
 
+/// A row of panels: how many adapters a batch has, and the place and name of its element type.
+type Row = (usize, (usize, String));
+
 /// What is drawn.
 #[derive(Clone, Debug)]
 pub struct DecodeFigure {
     /// The workloads, left to right: name, and widths.
     pub(crate) columns: Vec<(String, String)>,
-    /// The element types, top to bottom.
+    /// The element types, and how many adapters a batch mixes, top to bottom.
     pub(crate) rows: Vec<String>,
     /// The numbers of tokens that were measured, in order.
     pub(crate) tokens: Vec<usize>,
-    /// One per workload and element type that there are records of.
+    /// One per workload and row that there are records of.
     pub(crate) panels: Vec<DecodePanel>,
     /// What the lines of all panels show, in the order of the legend.
     pub(crate) legend: Vec<Line>,
@@ -38,11 +41,12 @@ pub struct DecodeFigure {
     missing: Vec<(String, String)>,
 }
 
-/// The lines of one workload and element type.
+/// The lines of one workload and row.
 #[derive(Clone, Debug)]
 pub(crate) struct DecodePanel {
     pub(crate) column: usize,
     pub(crate) row: usize,
+    mixes: bool,
     pub(crate) lines: Vec<DecodeLine>,
     /// The ends of the y axis.
     pub(crate) range: (f64, f64),
@@ -107,19 +111,34 @@ impl DecodeFigure {
                 columns.push((workload.clone(), format!("K = {d_in}, N = {d_out}")));
             }
         }
-        let rows: BTreeSet<_> = records.iter().map(dtype_place).collect();
-        let rows: Vec<String> = rows.into_iter().map(|(_, dtype)| dtype).collect();
-        let panel = |records: &[Record]| {
+        // By column, then row; in the order of the records.
+        let mut of_panels: BTreeMap<(usize, Row), Vec<Record>> = BTreeMap::new();
+        for record in records {
+            let column = columns.iter().position(|(name, _)| *name == record.workload).expect("added");
+            for adapters in rows_of(record, &selection.adapters) {
+                let row = (adapters, dtype_place(record));
+                of_panels.entry((column, row)).or_default().push(record.clone());
+            }
+        }
+        // Where no mix was measured, base and one token would stand alone.
+        of_panels.retain(|(_, row), records| row.0 == 1 || records.iter().any(|record| record.adapters > 1));
+        let rows: BTreeSet<&Row> = of_panels.keys().map(|(_, row)| row).collect();
+        let panel = |((column, row), records): (&(usize, Row), &Vec<Record>)| {
             let lines = records.chunk_by(|a, b| (&a.method, a.rank) == (&b.method, b.rank));
             DecodePanel {
-                column: columns.iter().position(|(name, _)| *name == records[0].workload).expect("added"),
-                row: rows.iter().position(|dtype| *dtype == records[0].dtype).expect("added"),
+                column: *column,
+                row: rows.iter().position(|other| *other == row).expect("it is a row"),
+                mixes: row.0 > 1,
                 lines: lines.map(|records| DecodeLine::new(records, *metric, &scale)).collect(),
                 range: (0.0, 0.0),
             }
         };
-        let same_panel = |a: &Record, b: &Record| (&a.workload, &a.dtype) == (&b.workload, &b.dtype);
-        let panels: Vec<DecodePanel> = records.chunk_by(same_panel).map(panel).collect();
+        let panels: Vec<DecodePanel> = of_panels.iter().map(panel).collect();
+        let label = |(adapters, (_, dtype)): &Row| match adapters {
+            1 => dtype.clone(),
+            adapters => format!("{dtype}, {adapters} adapters"),
+        };
+        let rows: Vec<String> = rows.into_iter().map(label).collect();
         let legend: BTreeSet<Line> = records.iter().map(Line::of).collect();
         let tokens: BTreeSet<usize> = records.iter().map(|record| record.batch).collect();
         let reference = match metric {
@@ -147,7 +166,8 @@ impl DecodeFigure {
     }
 
     /// What was not measured or has no number: the method, and its cell, workload and element type. Base and
-    /// fused are expected in every panel at each rank that one has, a peer in the panels that it is in.
+    /// fused are expected in every panel at each rank that one has, a peer in the panels that it is in; of a
+    /// mix, any line in the panels that it is in.
     #[must_use]
     pub fn missing(&self) -> &[(String, String)] {
         &self.missing
@@ -184,7 +204,7 @@ impl DecodeFigure {
             let of = format!("of {} in {}", self.columns[panel.column].0, self.rows[panel.row]);
             for line in &self.legend {
                 let here = || panel.lines.iter().filter(|other| other.of == *line);
-                if !line.is_own() && here().next().is_none() {
+                if (panel.mixes || !line.is_own()) && here().next().is_none() {
                     continue;
                 }
                 let has = |tokens: usize| here().any(|line| line.points.iter().any(|p| p.tokens == tokens));
@@ -198,15 +218,15 @@ impl DecodeFigure {
     }
 
     fn footer_of(&self, selection: &DecodeSelection) -> Vec<Vec<String>> {
-        let DecodeSelection { metric, backend, cache, adapters, .. } = selection;
+        let DecodeSelection { metric, backend, cache, .. } = selection;
         let drawn: Vec<&Record> = selection.records.iter().collect();
-        let circumstances = footer::circumstances(*adapters, cache, &drawn);
+        let circumstances = footer::circumstances(cache, &drawn);
         let mut notes = Vec::new();
         if *metric == Metric::OverLimit {
             notes.push("limit: the larger of bytes / bandwidth and operations / peak".to_owned());
             notes.push("both measured in the same rounds".to_owned());
             if selection.records.iter().any(lacks_limit) {
-                notes.push("of a peer that has none, the base's".to_owned());
+                notes.push("of a peer that has none, this library's".to_owned());
             }
         }
         if self.has_floors() || *metric == Metric::OverFloor {

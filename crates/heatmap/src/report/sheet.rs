@@ -8,7 +8,7 @@ use fused_lora_records::Record;
 
 use crate::error::Error;
 use crate::metric::Metric;
-use crate::select::{BASES, MAX_ROWS, Query, Selection, default_rows, on_grid};
+use crate::select::{BASES, MAX_ROWS, Query, Selection, on_grid, usual_rows};
 
 /// The records of figures that differ in their metric alone.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Sheet {
             let own = records.iter().filter(drawable).filter(|record| key(record) == own_key);
             let ([workload, backend, device, cache, dtype], adapters) = own_key.clone();
             let methods: BTreeSet<&str> = own.map(|record| record.method.as_str()).collect();
-            for rows in row_sets(rows, &workload, &methods) {
+            for rows in row_sets(rows, &workload, adapters > 1, &methods) {
                 let query = Query {
                     rows,
                     workload: Some(workload.clone()),
@@ -72,19 +72,20 @@ impl Sheet {
 }
 
 /// The rows of each sheet of one workload.
-fn row_sets(asked: &[String], workload: &str, methods: &BTreeSet<&str>) -> Vec<Vec<String>> {
+fn row_sets(asked: &[String], workload: &str, mixes: bool, methods: &BTreeSet<&str>) -> Vec<Vec<String>> {
     let owned = |rows: &[&str]| -> Vec<String> { rows.iter().map(|row| (*row).to_owned()).collect() };
     if !asked.is_empty() {
         let is_measured = asked.iter().any(|method| methods.contains(method.as_str()));
         return if is_measured { vec![asked.to_vec()] } else { Vec::new() };
     }
-    let usual = default_rows(workload);
+    let usual = usual_rows(workload, mixes, methods);
+    let is_usual = |method: &&str| usual.iter().any(|other| other == method);
     let mut sets = Vec::new();
-    if usual.iter().any(|method| methods.contains(method)) {
+    if methods.iter().any(is_usual) {
         // An empty set stands for the usual rows, also those that were not measured.
         sets.push(Vec::new());
     }
-    let others: Vec<&str> = methods.iter().copied().filter(|method| !usual.contains(method)).collect();
+    let others: Vec<&str> = methods.iter().copied().filter(|method| !is_usual(method)).collect();
     sets.extend(others.chunks(MAX_ROWS).map(owned));
     sets
 }
@@ -95,7 +96,7 @@ mod tests {
 
     fn sets(asked: &[&str], methods: &[&str]) -> Vec<Vec<String>> {
         let asked: Vec<String> = asked.iter().map(|row| (*row).to_owned()).collect();
-        row_sets(&asked, "linear-1024x1024", &methods.iter().copied().collect())
+        row_sets(&asked, "linear-1024x1024", false, &methods.iter().copied().collect())
     }
 
     #[test]

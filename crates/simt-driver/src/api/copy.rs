@@ -79,6 +79,50 @@ impl Driver {
     }
 }
 
+/// `CUDA_MEMCPY2D_v2`
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Copy2d {
+    from: Side,
+    to: Side,
+    row_bytes: usize,
+    rows: usize,
+}
+
+/// One side of a copy of rows.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Side {
+    x_bytes: usize,
+    y: usize,
+    memory_type: u32,
+    host: *mut c_void,
+    device: u64,
+    array: *mut c_void,
+    pitch: usize,
+}
+
+/// `CU_MEMORYTYPE_DEVICE`, the only kind of memory that copies of rows are for here.
+const MEMORY_DEVICE: u32 = 2;
+
+impl Side {
+    /// Where the rows start: each has `row_bytes` within the pitch.
+    fn rows(&self, Copy2d { row_bytes, rows, .. }: Copy2d) -> Outcome<impl Iterator<Item = u64>> {
+        let Self { x_bytes, y, memory_type, device, pitch, .. } = *self;
+        if memory_type != MEMORY_DEVICE {
+            return Err(Code::NOT_SUPPORTED);
+        }
+        if x_bytes.checked_add(row_bytes).is_none_or(|end| end > pitch) {
+            return Err(Code::INVALID_VALUE);
+        }
+        // Where that overflows, it is in no allocation.
+        let row = move |row: usize| {
+            device.wrapping_add(y.wrapping_add(row).wrapping_mul(pitch).wrapping_add(x_bytes) as u64)
+        };
+        Ok((0..rows).map(row))
+    }
+}
+
 exports! {
     fn cuMemcpyHtoD_v2(driver, to: u64, from: *const c_void, bytes: usize) needs Health {
         let stream = driver.default_for_copy()?;
@@ -116,5 +160,19 @@ exports! {
     fn cuMemcpyDtoDAsync_v2(driver, to: u64, from: u64, bytes: usize, stream: Handle) needs Health {
         let stream = driver.stream(stream)?;
         driver.copy_on_device(to, from, bytes, stream)
+    }
+
+    /// Row by row.
+    fn cuMemcpy2DAsync_v2(driver, copy: *const Copy2d, stream: Handle) needs Health {
+        let stream = driver.stream(stream)?;
+        if copy.is_null() {
+            return Err(Code::INVALID_VALUE);
+        }
+        // SAFETY: the caller's, and it is not null.
+        let copy = unsafe { copy.read_unaligned() };
+        for (from, to) in copy.from.rows(copy)?.zip(copy.to.rows(copy)?) {
+            driver.copy_on_device(to, from, copy.row_bytes, stream)?;
+        }
+        Ok(())
     }
 }

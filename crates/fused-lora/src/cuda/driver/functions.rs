@@ -13,7 +13,7 @@ use libloading::Library;
 
 use super::{
     library::{self, LoadError},
-    structures::{LaunchConfig, RawTensorMap},
+    structures::{CopyRows, LaunchConfig, RawTensorMap},
     types::{
         CUcontext, CUdevice, CUevent, CUfunction, CUgraph, CUgraphExec, CUmodule, CUstream, result::NOT_FOUND,
     },
@@ -105,6 +105,7 @@ functions! {
     memcpy_htod_async = "cuMemcpyHtoDAsync_v2"(to: u64, from: *const c_void, bytes: usize, stream: CUstream);
     memcpy_dtoh_async = "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: u64, bytes: usize, stream: CUstream);
     memcpy_dtod_async = "cuMemcpyDtoDAsync_v2"(to: u64, from: u64, bytes: usize, stream: CUstream);
+    memcpy_2d_async = "cuMemcpy2DAsync_v2"(copy: *const CopyRows, stream: CUstream);
     memset_d8_async = "cuMemsetD8Async"(address: u64, value: u8, count: usize, stream: CUstream);
     memset_d16_async = "cuMemsetD16Async"(address: u64, value: u16, count: usize, stream: CUstream);
 

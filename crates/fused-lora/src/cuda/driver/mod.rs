@@ -5,7 +5,7 @@
 //! | [`library`] | which library is loaded |
 //! | [`functions`] | the functions that are called, and what becomes of their results |
 //! | [`types`] | handles and constants |
-//! | [`structures`] | structures that launches on compute capability 9.0 need |
+//! | [`structures`] | structures that launches on compute capability 9.0 and copies of rows need |
 
 mod functions;
 pub(super) mod library;

@@ -1,6 +1,9 @@
-//! Structures that launches on compute capability 9.0 hand to the driver, as CUDA 12's `cuda.h` has them.
+//! Structures that are handed to the driver, as CUDA 12's `cuda.h` has them.
 
-use std::ffi::c_int;
+use std::{
+    ffi::{c_int, c_void},
+    ptr,
+};
 
 use super::types::CUstream;
 
@@ -80,6 +83,47 @@ impl LaunchConfig {
 #[repr(C, align(64))]
 pub(crate) struct RawTensorMap(pub(crate) [u64; 16]);
 
+/// One side of a copy of rows.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct CopySide {
+    x_bytes: usize,
+    y: usize,
+    memory_type: u32,
+    host: *mut c_void,
+    device: u64,
+    array: *mut c_void,
+    pitch: usize,
+}
+
+/// `CUDA_MEMCPY2D_v2`
+#[repr(C)]
+pub(crate) struct CopyRows {
+    from: CopySide,
+    to: CopySide,
+    row_bytes: usize,
+    rows: usize,
+}
+
+/// `CU_MEMORYTYPE_DEVICE`
+const MEMORY_DEVICE: u32 = 2;
+
+impl CopyRows {
+    /// `rows` rows of `row_bytes`, between addresses on the device with the bytes from row to row there.
+    pub(crate) fn on_device(from: (u64, usize), to: (u64, usize), rows: usize, row_bytes: usize) -> Self {
+        let [from, to] = [from, to].map(|(device, pitch)| CopySide {
+            x_bytes: 0,
+            y: 0,
+            memory_type: MEMORY_DEVICE,
+            host: ptr::null_mut(),
+            device,
+            array: ptr::null_mut(),
+            pitch,
+        });
+        Self { from, to, row_bytes, rows }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::mem::{align_of, offset_of, size_of};
@@ -103,6 +147,19 @@ mod tests {
             ],
             [0, 12, 24, 32, 40, 48]
         );
+        assert_eq!((size_of::<CopyRows>(), align_of::<CopyRows>()), (128, 8));
+        assert_eq!(
+            [
+                offset_of!(CopySide, y),
+                offset_of!(CopySide, memory_type),
+                offset_of!(CopySide, host),
+                offset_of!(CopySide, device),
+                offset_of!(CopySide, array),
+                offset_of!(CopySide, pitch),
+            ],
+            [8, 16, 24, 32, 40, 48]
+        );
+        assert_eq!([offset_of!(CopyRows, to), offset_of!(CopyRows, row_bytes)], [56, 112]);
         assert_eq!((size_of::<RawTensorMap>(), align_of::<RawTensorMap>()), (128, 64));
     }
 
