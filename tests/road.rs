@@ -42,6 +42,7 @@ fn from_the_kernels_to_the_picture() {
     let budget = Budget {
         started: Instant::now(),
         total: Duration::from_secs(20),
+        reserved: Duration::ZERO,
         least: 7,
         fixed: Some(Duration::from_micros(1)),
         threads: 2,
