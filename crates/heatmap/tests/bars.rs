@@ -50,6 +50,7 @@ fn lengths_are_the_numbers_from_a_common_zero() {
     let zero = long[0];
     assert!((long[2] - 2 * half[2]).abs() <= 2 && half[0] == zero, "{unfused:?}");
     assert!((negative[0] + negative[2] - zero).abs() <= 1 && negative[0] < zero, "{unfused:?}");
+    assert!(negative[0] > 300, "into the labels: {unfused:?}");
     assert!((4 * fused[0][2] - long[2]).abs() <= 4, "{fused:?}");
     assert_eq!(fused.iter().filter(|bar| bar[2] > 1).count(), 1, "one is missing, one is 0: {fused:?}");
     assert!(long[1] < half[1] && half[1] < negative[1], "from top to bottom");

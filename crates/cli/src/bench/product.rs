@@ -21,7 +21,7 @@ use fused_lora_measure::{
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::shape::Shape;
+use super::shape::{Shape, tokens};
 
 /// s. Not 1, which would hide a scale that is forgotten.
 const SCALE: f32 = 1.5;
@@ -133,7 +133,7 @@ impl<T: Number, H: AdapterElement<T>> Suite for Product<T, H> {
 
     fn label(&self, size: Size) -> String {
         let Shape { n, k, rank, .. } = self.shape;
-        format!("N {n}, K {k}, rank {rank}, {} tokens", size.m())
+        format!("N {n}, K {k}, rank {rank}, {}", tokens(size.m()))
     }
 
     fn slots(&self, size: Size, distance: usize) -> usize {

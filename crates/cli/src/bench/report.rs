@@ -6,7 +6,7 @@ use fused_lora_measure::{outcome::Outcome, samples::Measured, stats::Median};
 use fused_lora_records::Clock;
 use serde::Serialize;
 
-use super::shape::{Shape, Sharers};
+use super::shape::{Shape, Sharers, tokens};
 use crate::columns::columns;
 
 /// One shape, or all of an adapter's modules, at a number of tokens.
@@ -124,12 +124,7 @@ pub(super) fn table(lines: &[Line]) -> String {
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(part.iter().map(row));
-        text += &format!(
-            "\n{} token{}\n{}",
-            part[0].tokens,
-            if part[0].tokens == 1 { "" } else { "s" },
-            columns(&rows, 6)
-        );
+        text += &format!("\n{}\n{}", tokens(part[0].tokens), columns(&rows, 6));
     }
     text
 }
@@ -260,12 +255,9 @@ pub(super) fn panels(lines: &[Line]) -> Vec<BarPanel> {
             floor: line.floors[0],
         }
     };
-    let panel = |part: &[Line]| {
-        let plural = if part[0].tokens == 1 { "" } else { "s" };
-        BarPanel {
-            title: format!("{} token{plural}", part[0].tokens),
-            groups: part.iter().map(of_line).collect(),
-        }
+    let panel = |part: &[Line]| BarPanel {
+        title: tokens(part[0].tokens),
+        groups: part.iter().map(of_line).collect(),
     };
     lines.chunk_by(|a, b| a.tokens == b.tokens).map(panel).collect()
 }

@@ -76,3 +76,8 @@ pub(super) fn shapes<'a>(
     shapes.sort_by_key(|(Shape { n, k, rank, .. }, _)| (n * k, *n, *rank));
     shapes
 }
+
+/// A number of tokens in words.
+pub(super) fn tokens(count: usize) -> String {
+    format!("{count} token{}", if count == 1 { "" } else { "s" })
+}
