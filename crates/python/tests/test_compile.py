@@ -4,6 +4,7 @@ import copy
 import unittest
 
 import torch
+import torch._dynamo.testing
 from models import KINDS, peft_model, saved
 from peft.utils.hotswap import hotswap_adapter, prepare_model_for_compiled_hotswap
 from test_layer import one
