@@ -109,9 +109,9 @@ fn use_openmp(parallel: usize, thread_num: usize, max_threads: usize) -> PyResul
     // SAFETY: Python has looked the addresses up by these names, whose signatures are OpenMP's.
     let openmp = unsafe {
         threads::OpenMp {
-            parallel: std::mem::transmute::<usize, _>(parallel),
-            thread_num: std::mem::transmute::<usize, _>(thread_num),
-            max_threads: std::mem::transmute::<usize, _>(max_threads),
+            parallel: std::mem::transmute::<usize, threads::Parallel>(parallel),
+            thread_num: std::mem::transmute::<usize, threads::Number>(thread_num),
+            max_threads: std::mem::transmute::<usize, threads::Number>(max_threads),
         }
     };
     // The first one stays: torch loads one runtime.

@@ -12,14 +12,20 @@ use std::{
 
 use fused_lora::cpu::{Executor, Rayon, Serial};
 
+/// Runs a function on a team of threads, and returns when all have returned.
+pub(crate) type Parallel =
+    unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
+
+/// Returns a number, of a thread or of threads.
+pub(crate) type Number = unsafe extern "C" fn() -> c_int;
+
 /// The functions of libgomp's interface that are needed, which LLVM's and Intel's runtimes also export.
 pub(crate) struct OpenMp {
-    /// Runs a function on a team of threads, and returns when all have returned.
-    pub(crate) parallel: unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint),
+    pub(crate) parallel: Parallel,
     /// The calling thread's number in its team.
-    pub(crate) thread_num: unsafe extern "C" fn() -> c_int,
+    pub(crate) thread_num: Number,
     /// The size of the next team of the calling thread: torch's `set_num_threads`.
-    pub(crate) max_threads: unsafe extern "C" fn() -> c_int,
+    pub(crate) max_threads: Number,
 }
 
 pub(crate) static OPENMP: OnceLock<OpenMp> = OnceLock::new();
@@ -57,7 +63,7 @@ pub(crate) fn with_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
-    thread_num: unsafe extern "C" fn() -> c_int,
+    thread_num: Number,
     panicked: AtomicBool,
 }
 

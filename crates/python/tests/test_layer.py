@@ -283,6 +283,15 @@ class Layers(unittest.TestCase):
             lora.base_layer.weight *= 2
             self.compare(model, x)
 
+    def test_sparse_change_by_an_operator(self):
+        x = torch.randn(5, 512)
+        model, lora = one(512, 512)
+        fused_lora.patch(model)
+        model(x)
+        with torch.no_grad():
+            lora.base_layer.weight[7, 9] += 1
+        self.compare(model, x)
+
     def test_refresh_for_what_samples_miss(self):
         x = torch.randn(5, 512)
         model, lora = one(512, 512)
