@@ -6,7 +6,6 @@ use half::{bf16, f16};
 use ndarray::Array2;
 use safetensors::SafeTensors;
 
-use super::weights::Lora;
 use super::*;
 use crate::check::{Wrong, check};
 use crate::processor::Processor;

@@ -392,7 +392,7 @@ fn main() {
     };
     // Names of targets may be given, so that they can run side by side.
     let chosen: Vec<_> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let targets: [(&str, &dyn Fn(&Path) -> bool); 3] =
+    let targets: [(&str, Target<'_>); 3] =
         [("header", &is_part), ("index", &ends("index.json")), ("config", &ends("adapter_config.json"))];
     for (target, is_target) in targets {
         if chosen.is_empty() || chosen.iter().any(|name| name == target) {
@@ -400,3 +400,5 @@ fn main() {
         }
     }
 }
+/// Reads a file; whether it was taken.
+type Target<'a> = &'a dyn Fn(&Path) -> bool;

@@ -1,9 +1,10 @@
 use std::{fmt, marker::PhantomData, ops::Range, sync::Arc};
 
-use half::f16;
+use half::{bf16, f16};
 use ndarray::{Array2, ArrayView2, CowArray, Ix2, s};
 
 use super::{
+    concrete::view,
     kernel::{MicroKernel, levels::Level},
     loras::{ALL_ROWS, Loras, Packed},
     simd::{Simd, dispatch},
@@ -95,7 +96,15 @@ impl<T: Element> Adapter<T> {
         let parts = if rank == 0 {
             Vec::new()
         } else {
-            vec![Arc::new(dispatch!(simd, T, H => pack(a, b, scale, columns, out_features)))]
+            let to = (scale, columns, out_features);
+            let packed = match (T::DTYPE, H::DTYPE) {
+                (DType::F16, DType::F16) => pack_f16(simd, [view(a), view(b)], to),
+                (DType::Bf16, DType::Bf16) => pack_bf16(simd, [view(a), view(b)], to),
+                (DType::F16, _) => pack_f32_for_f16(simd, [view(a), view(b)], to),
+                (DType::Bf16, _) => pack_f32_for_bf16(simd, [view(a), view(b)], to),
+                (DType::F32, _) => pack_f32(simd, [view(a), view(b)], to),
+            };
+            vec![Arc::new(packed)]
         };
         let (loras, dtype) = (on_all_rows(&parts), H::DTYPE);
         let inner = Inner { parts, loras, simd, rank, scale, in_features, out_features, dtype };
@@ -177,11 +186,8 @@ fn on_all_rows(parts: &[Arc<Packed>]) -> Loras {
 
 /// B is packed for whole panels of W, with zeros beside its columns.
 fn pack<L: Level>(
-    a: ArrayView2<'_, L::Lora>,
-    b: ArrayView2<'_, L::Lora>,
-    scale: f32,
-    columns: Range<usize>,
-    out_features: usize,
+    [a, b]: [ArrayView2<'_, L::Lora>; 2],
+    (scale, columns, out_features): (f32, Range<usize>, usize),
 ) -> Packed {
     let width = L::Main::NV * L::Main::LANES;
     let first = columns.start / width * width;
@@ -195,6 +201,19 @@ fn pack<L: Level>(
     let [a, b] = L::pack_adapter(a, b.view());
     Packed { a, b, scale, first_panel: first / width, columns }
 }
+
+macro_rules! pack_of {
+    ($name:ident, $T:ty, $H:ty) => {
+        fn $name(simd: Simd, [a, b]: [ArrayView2<'_, $H>; 2], to: (f32, Range<usize>, usize)) -> Packed {
+            dispatch!(simd, $T, $H => pack([a, b], to))
+        }
+    };
+}
+pack_of!(pack_f16, f16, f16);
+pack_of!(pack_bf16, bf16, bf16);
+pack_of!(pack_f32_for_f16, f16, f32);
+pack_of!(pack_f32_for_bf16, bf16, f32);
+pack_of!(pack_f32, f32, f32);
 
 impl<T: Element> fmt::Debug for Adapter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

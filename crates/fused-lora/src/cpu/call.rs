@@ -1,9 +1,10 @@
-use half::f16;
+use half::{bf16, f16};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{
     adapter::Adapter,
     buffer::Buffer,
+    concrete::same,
     executor::Executor,
     kernel::{Finishing, Input, levels::Level},
     loras::Loras,
@@ -108,10 +109,32 @@ impl<'a, T: Element> Call<'a, T> {
             return Ok(());
         }
         let (loras, dtype) = self.adapters();
-        if dtype == T::DTYPE {
-            dispatch!(self.simd, T, T => compute(&self, loras, &operands, workspace))
-        } else {
-            dispatch!(self.simd, T, f32 => compute(&self, loras, &operands, workspace))
+        let wide = dtype != T::DTYPE;
+        // SAFETY: calls and operands of T, as those of the type of its DTYPE, with their lifetimes.
+        unsafe {
+            match T::DTYPE {
+                DType::F16 => run_f16(
+                    same::<T, f16, _, _>(&self),
+                    same::<T, f16, _, _>(&operands),
+                    loras,
+                    wide,
+                    workspace,
+                ),
+                DType::Bf16 => run_bf16(
+                    same::<T, bf16, _, _>(&self),
+                    same::<T, bf16, _, _>(&operands),
+                    loras,
+                    wide,
+                    workspace,
+                ),
+                DType::F32 => run_f32(
+                    same::<T, f32, _, _>(&self),
+                    same::<T, f32, _, _>(&operands),
+                    loras,
+                    wide,
+                    workspace,
+                ),
+            }
         }
     }
 
@@ -154,6 +177,27 @@ struct Operands<T> {
     y: RowsMut<T>,
     finishing: Finishing<T>,
 }
+
+macro_rules! run_of {
+    ($name:ident, $T:ty) => {
+        fn $name(
+            call: &Call<'_, $T>,
+            operands: &Operands<$T>,
+            loras: &Loras,
+            wide: bool,
+            workspace: &mut Workspace,
+        ) -> Result<(), Error> {
+            if wide {
+                dispatch!(call.simd, $T, f32 => compute(call, loras, operands, workspace))
+            } else {
+                dispatch!(call.simd, $T, $T => compute(call, loras, operands, workspace))
+            }
+        }
+    };
+}
+run_of!(run_f16, f16);
+run_of!(run_bf16, bf16);
+run_of!(run_f32, f32);
 
 /// L is the call's level, for its adapters.
 fn compute<L: Level<In: Element>>(

@@ -1,12 +1,13 @@
 use std::{fmt, sync::Arc};
 
-use half::f16;
+use half::{bf16, f16};
 use ndarray::ArrayView2;
 
 use super::{
     adapter::Adapter,
     buffer::Buffer,
     call::Call,
+    concrete::view,
     executor::Rayon,
     kernel::{MicroKernel, levels::Level},
     panels::Panels,
@@ -80,7 +81,11 @@ impl<T: Element> Layer<T> {
     pub fn with_simd(simd: Simd, w: ArrayView2<'_, T>) -> Result<Self, Error> {
         let simd = simd.require()?.serving(T::DTYPE);
         require_nonzero(Operand::W, w.shape())?;
-        let weight = Arc::new(dispatch!(simd, T, T => pack(w)));
+        let weight = Arc::new(match T::DTYPE {
+            DType::F16 => pack_f16(simd, view(w)),
+            DType::Bf16 => pack_bf16(simd, view(w)),
+            DType::F32 => pack_f32(simd, view(w)),
+        });
         Ok(Self { simd, weight, adapter: None, bias: None, activation: None })
     }
 
@@ -198,6 +203,17 @@ impl<T: Element> Layer<T> {
 fn pack<L: Level>(w: ArrayView2<'_, L::In>) -> Panels {
     L::pack_weight(w)
 }
+
+macro_rules! pack_of {
+    ($name:ident, $T:ty) => {
+        fn $name(simd: Simd, w: ArrayView2<'_, $T>) -> Panels {
+            dispatch!(simd, $T, $T => pack(w))
+        }
+    };
+}
+pack_of!(pack_f16, f16);
+pack_of!(pack_bf16, bf16);
+pack_of!(pack_f32, f32);
 
 fn lanes<L: Level>() -> usize {
     L::Main::LANES

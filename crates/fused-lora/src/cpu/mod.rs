@@ -57,6 +57,7 @@ mod attention;
 mod blocks;
 mod buffer;
 mod call;
+mod concrete;
 mod detect;
 mod executor;
 mod hidden;

@@ -231,6 +231,7 @@ mod tests {
     use std::ops::Range;
 
     use super::*;
+    use crate::error::Operand;
 
     fn entry<'a>(
         a: &'a Array2<f16>,
