@@ -296,6 +296,9 @@ fn mutate(bytes: &mut Vec<u8>, is_tensors: bool, random: &mut SmallRng) {
     bytes.splice(header, text.bytes());
 }
 
+/// Whether a file of the corpus is one of a target's.
+type Target<'a> = &'a dyn Fn(&Path) -> bool;
+
 /// Runs one target until its time is over.
 fn fuzz(
     target: &str,
@@ -400,5 +403,3 @@ fn main() {
         }
     }
 }
-/// Reads a file; whether it was taken.
-type Target<'a> = &'a dyn Fn(&Path) -> bool;
