@@ -42,7 +42,8 @@ pub enum Sums {
     /// h, whose sum is as long. (Random data on a CPU is within it as well.)
     TensorCores,
     /// One product is added after another, each sum rounded to nearest: `(K + r + 32)·2⁻²⁴` of all magnitudes
-    /// in y's sum, `(K + 32)·2⁻²⁴` of those in h's. h of an f16 adapter stays f32. For bf16, whose instructions take subnormal numbers for
+    /// in y's sum, `(K + 32)·2⁻²⁴` of those in h's. h of an f16 adapter stays f32. An f32 sum restarts every 64
+    /// products, so that `64 + (K + r)/64` stands in the place of K + r. For bf16, whose instructions take subnormal numbers for
     /// zero, `(K + r + 2)·2⁻¹²⁶·(1 + max|x| + max|W|)` is added; for an f32 adapter of a bf16 layer, which
     /// may be computed in two parts of bf16, `2⁻¹⁶·Σ|h||B| + Σ|B|·2⁻¹⁷·s·Σ|x||A|`.
     OneByOne,
@@ -263,7 +264,9 @@ impl Rule {
                 Self { of_base: (k / 16.0 + 32.0) * 2f64.powi(-23), of_expand: 0.0, of_h: 0.0, flushed: 0.0 }
             }
             Sums::OneByOne => {
-                let (all, shrink) = ((k + rank + 32.0) * 2f64.powi(-24), (k + 32.0) * 2f64.powi(-24));
+                // Those of a chunk, and the chunks.
+                let terms = |terms: f64| if of == DType::F32 { 64.0 + terms / 64.0 } else { terms };
+                let [all, shrink] = [k + rank, k].map(|sum| (terms(sum) + 32.0) * 2f64.powi(-24));
                 let in_parts = f64::from(u8::from(of == DType::Bf16 && of_h == DType::F32));
                 let flushed = f64::from(u8::from(of == DType::Bf16)) * (k + rank + 2.0) * 2f64.powi(-126);
                 Self {

@@ -192,7 +192,7 @@ fn each_module_has_its_own_rank_and_scale() {
         ("layers.0.k_proj", 8, 3, 3.0 / 8f64.sqrt()),
         ("layers.10.q_proj", 2, 5, 3.0 / 2f64.sqrt()),
     ] {
-        let lora = file.load(module).unwrap();
+        let lora = file.load_f32(module).unwrap();
         assert_eq!(
             (lora.a.dim(), lora.b.dim(), lora.scale),
             ((rank, 7), (n, rank), scale as f32),

@@ -240,7 +240,7 @@ mod tests {
         fn sleep(size: Size) -> Duration {
             Duration::from_millis(2 * size.batch as u64)
         }
-        let (report, puts) = run(quiet, sleep, &[1, 4, 20], Duration::from_millis(3000));
+        let (report, puts) = run(quiet, sleep, &[1, 4, 20], Duration::from_millis(1300));
         assert_eq!(report.outcomes.len(), 3, "none is dropped");
         assert_eq!(puts[0], (1, 10), "before anything is known");
         let rounds: Vec<usize> = report.outcomes.iter().map(|outcome| outcome.rounds).collect();
