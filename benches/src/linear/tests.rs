@@ -121,8 +121,8 @@ fn each_type_is_held_to_its_own_unit() {
     }
     of::<f16>(2f64.powi(-10));
     of::<bf16>(2f64.powi(-7));
-    // What the sums may be off is more than the unit: 1056 · 2⁻²⁴ of magnitudes that are some 20 times y.
-    of::<f32>(2f64.powi(-12));
+    // What the sums may be off is more than the unit: 112 · 2⁻²⁴ of magnitudes that are some 20 times y.
+    of::<f32>(2f64.powi(-13));
 }
 
 /// A batch of several adapters, at sizes with more tokens than adapters and with fewer: each method is right,
