@@ -307,6 +307,7 @@ class Layers(unittest.TestCase):
         model(torch.randn(5, 64))
         from fused_lora import _layer, _weights
 
+        gc.collect()  # What other tests left.
         weight, layer = weakref.ref(lora.base_layer.weight), weakref.ref(lora)
         kept = len(_weights._packed), len(_layer._records)
         del model, lora
