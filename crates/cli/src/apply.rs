@@ -116,8 +116,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // Before the work, not after it: a wrong output should not cost the time that y takes.
     let output = Output::check(&args.output, &inputs)?;
 
-    let mut said = HashSet::new();
-    adapters.iter().flat_map(LoraFile::warnings).for_each(|warning| say(&mut said, warning));
+    // Said when all is done, each once: an error is a line of its own.
+    let mut notes: Vec<String> = adapters.iter().flat_map(LoraFile::warnings).collect();
     let choices = Choices { base_module: args.base_module.as_deref(), layout: args.layout };
     let mut results = Vec::with_capacity(modules.len());
     for module in &modules {
@@ -125,18 +125,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let layer = BaseLayer::new(&base, &adapters, found.collect::<Result<_, _>>()?)?;
         let tensor = if by_name { input.named(module) } else { input.only(module) }?;
         let name = if by_name { module } else { OUTPUT };
-        results.push((name, one(args, &layer, &input, &tensor, &mut said)?));
-        layer.notes().for_each(|note| say(&mut said, note));
+        results.push((name, one(args, &layer, &input, &tensor, &mut notes)?));
+        notes.extend(layer.notes());
     }
-    output.write(&safetensors::serialize(results, None).context("cannot serialise y")?)
-}
-
-/// Says a line on stderr, if it was not said before.
-fn say(said: &mut HashSet<String>, line: String) {
-    if !said.contains(&line) {
-        let _ = writeln!(io::stderr(), "{line}");
-        said.insert(line);
+    output.write(&safetensors::serialize(results, None).context("cannot serialise y")?)?;
+    let mut said = HashSet::new();
+    for note in notes.iter().filter(|note| said.insert(*note)) {
+        let _ = writeln!(io::stderr(), "{note}");
     }
+    Ok(())
 }
 
 /// y of one module, in the types that are asked for or that input and base have.
@@ -145,16 +142,16 @@ fn one(
     layer: &BaseLayer<'_>,
     input: &Input,
     tensor: &str,
-    said: &mut HashSet<String>,
+    notes: &mut Vec<String>,
 ) -> Result<Encoded> {
     let (of_x, of_weight) = (input.dtype(tensor)?, layer.dtype()?);
     let of_y = args.output_dtype.unwrap_or(of_x);
     // f32 holds the numbers of all types, and y is then rounded once.
     let in_between = if [of_x, of_y] == [of_weight; 2] { of_weight } else { DType::F32 };
     match args.dtype.unwrap_or(in_between) {
-        DType::Bf16 => apply::<bf16>(args, layer, (input, tensor), of_y, said),
-        DType::F32 => apply::<f32>(args, layer, (input, tensor), of_y, said),
-        DType::F16 => apply::<f16>(args, layer, (input, tensor), of_y, said),
+        DType::Bf16 => apply::<bf16>(args, layer, (input, tensor), of_y, notes),
+        DType::F32 => apply::<f32>(args, layer, (input, tensor), of_y, notes),
+        DType::F16 => apply::<f16>(args, layer, (input, tensor), of_y, notes),
         other => bail!("{other} is not implemented"),
     }
 }
@@ -185,7 +182,7 @@ fn apply<T: OnDevice>(
     layer: &BaseLayer<'_>,
     (input, tensor): (&Input, &str),
     of_y: DType,
-    said: &mut HashSet<String>,
+    notes: &mut Vec<String>,
 ) -> Result<Encoded> {
     let module = &layer.modules[0].lora;
     let Rows { x, leading } = input.read::<T>(tensor, &module.name, module.k)?;
@@ -195,7 +192,7 @@ fn apply<T: OnDevice>(
     let job = Job { x: &x, weight: &weight, bias, loras: &loras, segments, strategy, level };
     let outcome = device::run(&job, args.device)?;
     if let Some(reason) = &outcome.fell_back {
-        say(said, format!("computed on the CPU: {reason}"));
+        notes.push(format!("computed on the CPU: {reason}"));
     }
     let y = Encoded::new(of_y, &x, &outcome.y, &leading).map_err(|error| {
         let beyond_f16 = matches!(error.downcast_ref(), Some(Error::NotFinite { dtype: DType::F16, .. }));

@@ -24,12 +24,12 @@ impl Selection {
                     Ok(pattern) => pattern,
                     Err(error) => bail!("--module {name:?} is no pattern: {}", error.msg),
                 };
-                let before = selection.modules.len();
-                selection.add(adapter.modules().filter(|module| pattern.matches(module)));
-                if selection.modules.len() == before && !adapter.modules().any(|m| pattern.matches(m)) {
+                let matching: Vec<_> = adapter.modules().filter(|module| pattern.matches(module)).collect();
+                if matching.is_empty() {
                     let (file, count) = (adapter.paths()[1].display(), adapter.modules().count());
                     bail!("--module {name:?} matches none of the {count} modules of {file}");
                 }
+                selection.add(matching);
             } else {
                 let module = adapter.module(name)?.name;
                 selection.add([module.as_str()]);

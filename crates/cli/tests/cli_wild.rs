@@ -413,3 +413,12 @@ fn inputs_as_hooks_give_them() {
         assert!(error <= 4e-3, "{error:e}");
     }
 }
+
+/// A configuration that is warned of, with an input that does not fit.
+#[test]
+fn an_error_is_one_line_also_after_a_warning() {
+    let case = Wild::new("old_config_merge_weights");
+    let x = Tensor::zeros("F32", 4, &[1, 1]);
+    fs::write(case.path("x.safetensors"), safetensors_bytes(&[("x", x)])).unwrap();
+    case.is_refused(&[], &["has 1 columns"]);
+}

@@ -2,11 +2,16 @@
 
 use ndarray::ArrayView2;
 
-use crate::{element::Element, error::Error, error::Operand, shape::require};
+use crate::{
+    element::Element,
+    error::{Error, Operand},
+    shape::require,
+};
 
 /// Checks that y is finite in every row in which x is: `x: [M, K]`, `y: [M, N]`. What is finite in f32 may be
-/// beyond f16 (65504), and an infinity or NaN spreads through all layers that come after. Reads x and y once; for
-/// results of a GPU, and for CPUs without a [`Call::run_checked`](crate::cpu::Call::run_checked).
+/// beyond f16 (65504), and an infinity or NaN spreads through all layers that come after. Reads x and y once. For
+/// results of a GPU, and for y in another type; on a CPU,
+/// [`Call::run_checked`](crate::cpu::Call::run_checked) looks at residuals, too.
 ///
 /// # Errors
 ///

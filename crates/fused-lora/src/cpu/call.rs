@@ -67,9 +67,9 @@ impl<'a, T: Element> Call<'a, T> {
         Self { executor, ..self }
     }
 
-    /// `y = round( activation( x Wᵀ + round(s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`,
-    /// `y: [M, N]`. M may be 0: y is then empty, and nothing is computed. An adapter of f32 leaves `s · x Aᵀ`
-    /// unrounded.
+    /// `y = round( activation( x Wᵀ + (s · x Aᵀ) Bᵀ + bias ) + residual )` in one pass: `x: [M, K]`,
+    /// `y: [M, N]`. M may be 0: y is then empty, and nothing is computed. `s · x Aᵀ` is f32;
+    /// with a bf16 adapter, levels that multiply bf16 round it to that.
     ///
     /// The row stride of x, y and residuals is arbitrary; the elements of a row are adjacent. y is
     /// overwritten; memory between its rows is not touched. [`cpu`](crate::cpu) says which threads do the

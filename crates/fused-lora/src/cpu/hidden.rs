@@ -30,7 +30,7 @@ pub(crate) struct Hidden<'a, P: Kernels> {
     adapters: &'a [Lora],
     /// Whether all rows have the same adapter, or none: no tile is left in sums.
     is_whole: bool,
-    /// As the shrink rounds it: `[row][rows of A]`.
+    /// As the shrink leaves it: `[row][rows of A]`.
     h: *mut P::H,
     /// In parts, if the adapter is: `[row][K of B]`.
     split: *mut P::Wide,

@@ -447,7 +447,7 @@ unsafe fn segment<S: Step, T, const R: usize, const V: usize>(
             let sums = steps::<S, R, V>(chunk, [[S::Vector::splat(0.0); V]; R]);
             unroll!(r < R => {
                 unroll!(v < V => {
-                    acc[r][v] = sums[r][v].mul_add(S::Vector::splat(1.0), acc[r][v]);
+                    acc[r][v] = sums[r][v].add(acc[r][v]);
                 });
             });
             rest = next;
