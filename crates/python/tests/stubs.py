@@ -36,10 +36,14 @@ def symbols(library):
 
 
 def result(name):
-    """What a stub returns: cudaErrorNoDevice, which is an error in every of these libraries."""
+    """What a stub returns: cudaErrorNoDevice, which is an error in every of these libraries, or an error's text.
+
+    Where such a name belongs to a function that returns a number, the text's address is an error as well.
+    """
     if name.startswith("__cuda"):
         return "0"
-    return '"stub"' if "String" in name else "(void *)100"
+    is_text = name.endswith(("String", "Name")) or name == "ncclGetLastError"
+    return '"no device: this library is a stub"' if is_text else "(void *)100"
 
 
 def main(site_packages):
