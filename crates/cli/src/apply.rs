@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fused_lora::{
     DType, Error, Strategy,
-    peft::{BaseModel, Choices, Layout, LoraFile},
+    peft::{BaseModel, Choices, LoraFile},
 };
 use half::{bf16, f16};
 
@@ -19,6 +19,7 @@ use crate::{
     encoded::Encoded,
     input::{Input, Rows},
     layer::BaseLayer,
+    layout::Orientation,
     level::Level,
     modules::Selection,
     output::Output,
@@ -40,10 +41,8 @@ pub(crate) struct Args {
     /// The module's name in the base model, where it is not found by `--module` and the known prefixes
     #[arg(long, value_name = "NAME")]
     base_module: Option<String>,
-    /// Which way round the weight lies, where its shape and what is beside it do not say: out-in (nn.Linear)
-    /// or in-out (Conv1D of GPT-2)
-    #[arg(long, value_name = "LAYOUT", value_parser = layouts())]
-    layout: Option<Layout>,
+    #[command(flatten)]
+    orientation: Orientation,
     /// Folder with `adapter_config.json` and `adapter_model.safetensors`, or one of the two; several times
     /// for a batch that mixes adapters, which is still one pass over x
     #[arg(long, value_name = "DIR", required = true)]
@@ -90,10 +89,6 @@ fn strategies() -> impl TypedValueParser<Value = Strategy> {
     PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).try_map(|name| name.parse::<Strategy>())
 }
 
-fn layouts() -> impl TypedValueParser<Value = Layout> {
-    PossibleValuesParser::new(Layout::ALL.map(Layout::name)).try_map(|name| name.parse::<Layout>())
-}
-
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (adapters, rows) = (args.adapter.len(), args.rows.len());
     if rows != adapters && (adapters, rows) != (1, 0) {
@@ -118,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     // Said when all is done, each once: an error is a line of its own.
     let mut notes: Vec<String> = adapters.iter().flat_map(LoraFile::warnings).collect();
-    let choices = Choices { base_module: args.base_module.as_deref(), layout: args.layout };
+    let choices = Choices { base_module: args.base_module.as_deref(), layout: args.orientation.layout };
     let mut results = Vec::with_capacity(modules.len());
     for module in &modules {
         let found = adapters.iter().map(|adapter| base.resolve(adapter, module, choices));

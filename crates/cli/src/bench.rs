@@ -21,6 +21,7 @@ use half::{bf16, f16};
 
 use crate::{
     dtype::dtypes,
+    layout::Orientation,
     level::Level,
     machine::available_memory,
     survey::{Module, survey},
@@ -51,6 +52,8 @@ pub(crate) struct Args {
     /// The base model: a folder, an index, or a safetensors file
     #[arg(long, value_name = "PATH")]
     base: PathBuf,
+    #[command(flatten)]
+    orientation: Orientation,
     /// Numbers of tokens, M: rows of x in a call
     #[arg(long, value_name = "M,…", value_delimiter = ',', default_value = "1,128,512", value_parser = tokens)]
     tokens: Vec<usize>,
@@ -79,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         check_folder(folder)?;
     }
     let simd = args.level.simd()?;
-    let survey = survey(&args.adapter, Some(&args.base))?;
+    let survey = survey(&args.adapter, Some(&args.base), args.orientation.layout)?;
     let shapes = shapes(survey.modules.iter().filter_map(Module::measurable), args.dtype);
     let mut left_out: Vec<String> = survey.modules.iter().filter_map(left_out).collect();
     if shapes.is_empty() {

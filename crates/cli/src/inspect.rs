@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     columns::columns,
+    layout::Orientation,
     survey::{Module, OfBase, Survey, survey},
 };
 
@@ -25,13 +26,15 @@ pub(crate) struct Args {
     /// The base model: a folder, an index, or a safetensors file
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
+    #[command(flatten)]
+    orientation: Orientation,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let survey = survey(&args.adapter, args.base.as_deref())?;
+    let survey = survey(&args.adapter, args.base.as_deref(), args.orientation.layout)?;
     let totals = Totals::of(&survey.modules);
     let text = if args.json {
         let modules: Vec<Value> = survey.modules.iter().map(object).collect();

@@ -15,6 +15,7 @@ mod info;
 mod input;
 mod inspect;
 mod layer;
+mod layout;
 mod level;
 mod machine;
 mod modules;

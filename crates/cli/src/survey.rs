@@ -50,15 +50,16 @@ impl Module {
     }
 }
 
-/// An error only if adapter or base cannot be opened: a module that is refused says so itself.
-pub(crate) fn survey(adapter: &Path, base: Option<&Path>) -> Result<Survey> {
+/// An error only if adapter or base cannot be opened: a module that is refused says so itself. `layout` is that
+/// of weights that do not say it themselves.
+pub(crate) fn survey(adapter: &Path, base: Option<&Path>, layout: Option<Layout>) -> Result<Survey> {
     let adapter = LoraFile::open(adapter)?;
     let base = base.map(BaseModel::open).transpose()?;
-    let modules = adapter.modules().map(|name| module(&adapter, base.as_ref(), name)).collect();
+    let modules = adapter.modules().map(|name| module(&adapter, base.as_ref(), name, layout)).collect();
     Ok(Survey { modules, warnings: adapter.warnings().collect() })
 }
 
-fn module(adapter: &LoraFile, base: Option<&BaseModel>, name: &str) -> Module {
+fn module(adapter: &LoraFile, base: Option<&BaseModel>, name: &str, layout: Option<Layout>) -> Module {
     let told = |error: anyhow::Error| format!("{error:#}");
     let (lora, mut refused) = match adapter.module(name) {
         Ok(lora) => (Some(lora), None),
@@ -66,7 +67,7 @@ fn module(adapter: &LoraFile, base: Option<&BaseModel>, name: &str) -> Module {
     };
     let mut found = None;
     if let (Some(base), Some(_)) = (base, &lora) {
-        match of_base(adapter, base, name) {
+        match of_base(adapter, base, name, layout) {
             Ok(of_base) => found = Some(of_base),
             Err(error) => refused = Some(told(error)),
         }
@@ -74,8 +75,8 @@ fn module(adapter: &LoraFile, base: Option<&BaseModel>, name: &str) -> Module {
     Module { name: name.to_owned(), lora, base: found, refused }
 }
 
-fn of_base(adapter: &LoraFile, base: &BaseModel, name: &str) -> Result<OfBase> {
-    let found = base.resolve(adapter, name, Choices::default())?;
+fn of_base(adapter: &LoraFile, base: &BaseModel, name: &str, layout: Option<Layout>) -> Result<OfBase> {
+    let found = base.resolve(adapter, name, Choices { layout, ..Choices::default() })?;
     let weight = found.weight;
     let dtype = match weight.from_adapter {
         true => TensorFile::open(&weight.file)?.dtype(&weight.tensor)?,
