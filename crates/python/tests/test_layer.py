@@ -14,11 +14,15 @@ import torch
 from models import DTYPES, peft_model
 from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
+from peft.utils.hotswap import hotswap_adapter_from_state_dict
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import fused_lora
+
+# How often a layer is patched, given another adapter, called and unpatched, while memory must not grow.
+CYCLES = int(os.environ.get("FUSED_LORA_CYCLES", "1000"))
 
 
 class One(nn.Module):
@@ -324,18 +328,25 @@ class Layers(unittest.TestCase):
             with open("/proc/self/statm") as statm:
                 return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+        config = model.peft_config["default"]
+        keys = [key for key in model.state_dict() if "lora_" in key]
+        adapters = [{key: torch.randn_like(model.state_dict()[key]) for key in keys} for _ in range(2)]
+
         def cycle(count):
             for i in range(count):
-                fused_lora.patch(model)
-                lora.lora_A["default"].weight.data.add_(0.001)
-                model(x)
-                if i % 2:
+                report = fused_lora.patch(model)
+                hotswap_adapter_from_state_dict(model, adapters[i % 2], "default", config)
+                y = model(x)
+                self.assertEqual(report.peft_calls, 0)
+                if i % 4:
                     fused_lora.unpatch(model)
+            return y
 
         cycle(300)
         before = resident()
-        cycle(1000)
+        y = cycle(CYCLES)
         self.assertLess(resident() - before, 8 << 20)
+        torch.testing.assert_close(y, model(x), rtol=1e-4, atol=1e-3)
 
     def test_two_threads_with_two_models(self):
         x = torch.randn(40, 64)
