@@ -14,6 +14,7 @@ use super::{
     index::{self, Files},
     json::Json,
     names::{core, nearest},
+    shown::shown,
     tensors::{TensorError, TensorFile},
 };
 use crate::{element::Element, problem::DType};
@@ -106,7 +107,7 @@ impl BaseModel {
         for tensor in opened.names() {
             if let Some(other) = self.tensors.insert(tensor.clone(), number) {
                 let problem =
-                    format!("it has tensor {tensor:?}, which {} has, too", self.shards[other].file.display());
+                    format!("it has tensor {tensor:?}, which {} has, too", shown(&self.shards[other].file));
                 return Err(BaseError::Index { file, problem });
             }
         }
@@ -156,10 +157,7 @@ impl BaseModel {
         match &self.index {
             Some(index) if !shard.contains(tensor) => Err(BaseError::Index {
                 file: index.clone(),
-                problem: format!(
-                    "it says that {} holds tensor {tensor:?}, which it does not",
-                    file.display()
-                ),
+                problem: format!("it says that {} holds tensor {tensor:?}, which it does not", shown(file)),
             }),
             _ => Ok(shard),
         }

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use super::{layout::Layout, tensors::TensorError};
+use super::{layout::Layout, shown::shown, tensors::TensorError};
 
 /// Why a base model, or a module of it, was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +10,7 @@ pub enum BaseError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// What was given is not there, and looks like a name on a hub.
-    #[error("{}: {hint}", path.display())]
+    #[error("{}: {hint}", shown(path))]
     NotThere {
         /// The path.
         path: PathBuf,
@@ -18,7 +18,7 @@ pub enum BaseError {
         hint: &'static str,
     },
     /// A folder holds no model, or several.
-    #[error("{}: {problem}", folder.display())]
+    #[error("{}: {problem}", shown(folder))]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -26,7 +26,7 @@ pub enum BaseError {
         problem: String,
     },
     /// An index cannot be read.
-    #[error("cannot read {}", file.display())]
+    #[error("cannot read {}", shown(file))]
     Io {
         /// The index.
         file: PathBuf,
@@ -34,7 +34,7 @@ pub enum BaseError {
         source: io::Error,
     },
     /// An index of shards is not as required.
-    #[error("{}: {problem}", file.display())]
+    #[error("{}: {problem}", shown(file))]
     Index {
         /// The index.
         file: PathBuf,
@@ -44,7 +44,7 @@ pub enum BaseError {
     /// No tensor is the module's weight.
     #[error(
         "{}: no tensor {:?}, nor one whose name differs by a known prefix{}; --base-module names another",
-        path.display(), format!("{module}.weight"), near(nearest)
+        shown(path), format!("{module}.weight"), near(nearest)
     )]
     NoWeight {
         /// The base model.
@@ -57,7 +57,7 @@ pub enum BaseError {
     /// Two tensors may be the module's weight.
     #[error(
         "{}: the weight of {module:?} may be {:?} or {:?}: choose with --base-module",
-        path.display(), tensors[0], tensors[1]
+        shown(path), tensors[0], tensors[1]
     )]
     TwoWeights {
         /// The base model.
@@ -70,7 +70,8 @@ pub enum BaseError {
     /// The weight does not have the shape that the adapter needs.
     #[error(
         "{}: tensor {tensor:?} has shape {found:?}, but {} adapts one of {expected:?}",
-        file.display(), adapter.display()
+        shown(file),
+        shown(adapter)
     )]
     Shape {
         /// The file of the weight.
@@ -88,7 +89,7 @@ pub enum BaseError {
     #[error(
         "{}: tensor {tensor:?} is square, and {reason}: say with --layout out-in (as nn.Linear) or --layout \
          in-out (as Conv1D of GPT-2) which way round it lies",
-        file.display()
+        shown(file)
     )]
     Layout {
         /// The file of the weight.
@@ -99,7 +100,7 @@ pub enum BaseError {
         reason: String,
     },
     /// The layout that was asked for contradicts the shapes.
-    #[error("{}: tensor {tensor:?} lies {found}, but {asked} was asked for", file.display())]
+    #[error("{}: tensor {tensor:?} lies {found}, but {asked} was asked for", shown(file))]
     OtherLayout {
         /// The file of the weight.
         file: PathBuf,
@@ -111,7 +112,7 @@ pub enum BaseError {
         asked: Layout,
     },
     /// Parts of the model are missing, and the bias may be in one of them.
-    #[error("{}: whether there is a tensor {bias:?} is not known: {reason}", path.display())]
+    #[error("{}: whether there is a tensor {bias:?} is not known: {reason}", shown(path))]
     Bias {
         /// The base model.
         path: PathBuf,
@@ -125,7 +126,7 @@ pub enum BaseError {
     #[error(
         "{}: config.json ties {module:?} to {embedding:?}, which the adapter replaces, but {module:?} has a \
          weight of its own: name it with --base-module to use that",
-        path.display()
+        shown(path)
     )]
     Tied {
         /// The base model.
@@ -136,7 +137,7 @@ pub enum BaseError {
         embedding: String,
     },
     /// The bias does not fit the weight.
-    #[error("{}: tensor {bias:?} has shape {found:?}, but {weight:?} gives {n} columns of y", file.display())]
+    #[error("{}: tensor {bias:?} has shape {found:?}, but {weight:?} gives {n} columns of y", shown(file))]
     BiasShape {
         /// The file of the bias.
         file: PathBuf,

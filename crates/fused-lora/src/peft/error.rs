@@ -6,6 +6,7 @@ use std::{
 use super::{
     base_error::BaseError,
     foreign,
+    shown::shown,
     tensors::{TensorError, list},
 };
 
@@ -20,13 +21,13 @@ pub enum PeftError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// There are only pickled weights, which could run arbitrary code when opened.
-    #[error("{} is a pickle, which is not read: save the adapter as safetensors", file.display())]
+    #[error("{} is a pickle, which is not read: save the adapter as safetensors", shown(file))]
     Pickle {
         /// The pickle.
         file: PathBuf,
     },
     /// The file holds nothing for this module.
-    #[error("{}: no module {module:?}; there is {}", file.display(), list(modules))]
+    #[error("{}: no module {module:?}; there is {}", shown(file), list(modules))]
     NoSuchModule {
         /// The weights.
         file: PathBuf,
@@ -38,7 +39,7 @@ pub enum PeftError {
     /// Two modules of the file are the module asked for, but for prefixes.
     #[error(
         "{}: module {module:?} may be {:?} or {:?}: give one of these names",
-        file.display(), modules[0], modules[1]
+        shown(file), modules[0], modules[1]
     )]
     TwoModules {
         /// The weights.
@@ -49,7 +50,7 @@ pub enum PeftError {
         modules: [String; 2],
     },
     /// What was given is not there.
-    #[error("there is no folder {}{}", path.display(), hub(path))]
+    #[error("there is no folder {}{}", shown(path), hub(path))]
     NotThere {
         /// The path.
         path: PathBuf,
@@ -57,14 +58,14 @@ pub enum PeftError {
     /// A safetensors file that is not an adapter's.
     #[error(
         "{} is not an adapter: give its folder, with adapter_config.json and adapter_model.safetensors",
-        file.display()
+        shown(file)
     )]
     NotAnAdapter {
         /// The file.
         file: PathBuf,
     },
     /// The folder of an adapter holds none, or something else.
-    #[error("{} holds no adapter_config.json{hint}", folder.display())]
+    #[error("{} holds no adapter_config.json{hint}", shown(folder))]
     NoAdapter {
         /// The folder.
         folder: PathBuf,
@@ -75,7 +76,7 @@ pub enum PeftError {
     #[error(transparent)]
     Base(#[from] BaseError),
     /// A tensor of the weights is not as required.
-    #[error("{}: tensor {tensor:?} {problem}", file.display())]
+    #[error("{}: tensor {tensor:?} {problem}", shown(file))]
     Lora {
         /// The weights.
         file: PathBuf,
@@ -134,7 +135,7 @@ pub enum LoraProblem {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}", file.display())]
+    #[error("cannot read {}", shown(file))]
     Io {
         /// The configuration.
         file: PathBuf,
@@ -142,7 +143,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file's content is not as required.
-    #[error("{}: {problem}", file.display())]
+    #[error("{}: {problem}", shown(file))]
     Content {
         /// The configuration.
         file: PathBuf,

@@ -48,6 +48,7 @@ mod normalise;
 mod pattern;
 mod python_regex;
 mod resolve;
+mod shown;
 mod targets;
 mod tensors;
 

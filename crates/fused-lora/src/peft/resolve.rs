@@ -11,6 +11,7 @@ use super::{
     error::PeftError,
     layout::{self, Layout},
     names::{leaf, nearest},
+    shown::shown,
     tensors::{TensorError, TensorFile, TensorProblem},
 };
 use crate::element::Element;
@@ -302,7 +303,7 @@ impl BaseModel {
         // A shard that holds what its index does not list was written by something else.
         match self.contains(weight).then(|| self.file_of(weight)).transpose()? {
             Some(file) if file.contains(&bias) => {
-                let reason = format!("{} holds it, but the index does not list it", file.path().display());
+                let reason = format!("{} holds it, but the index does not list it", shown(file.path()));
                 Err(unknown(reason).into())
             }
             _ => Ok(None),

@@ -15,7 +15,7 @@ use half::{bf16, f16};
 use ndarray::{Array1, Array2};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::foreign;
+use super::{foreign, shown::shown};
 use crate::{element::Element, problem::DType};
 
 /// The safetensors format allows no longer header.
@@ -41,7 +41,7 @@ pub struct TensorFile {
 #[non_exhaustive]
 pub enum TensorError {
     /// The file cannot be read.
-    #[error("cannot read {}", file.display())]
+    #[error("cannot read {}", shown(file))]
     Io {
         /// The file.
         file: PathBuf,
@@ -49,7 +49,7 @@ pub enum TensorError {
         source: io::Error,
     },
     /// The file is not in the safetensors format.
-    #[error("{}: not a valid safetensors file", file.display())]
+    #[error("{}: not a valid safetensors file", shown(file))]
     Header {
         /// The file.
         file: PathBuf,
@@ -57,7 +57,7 @@ pub enum TensorError {
         source: HeaderError,
     },
     /// The file is of another format, which is known.
-    #[error("{} is {what}", file.display())]
+    #[error("{} is {what}", shown(file))]
     Foreign {
         /// The file.
         file: PathBuf,
@@ -65,7 +65,7 @@ pub enum TensorError {
         what: &'static str,
     },
     /// There is no such tensor.
-    #[error("{}: no tensor {tensor:?}; there is {}", file.display(), list(tensors))]
+    #[error("{}: no tensor {tensor:?}; there is {}", shown(file), list(tensors))]
     Missing {
         /// The file.
         file: PathBuf,
@@ -75,7 +75,7 @@ pub enum TensorError {
         tensors: Vec<String>,
     },
     /// A tensor is not as required.
-    #[error("{}: tensor {tensor:?} {problem}", file.display())]
+    #[error("{}: tensor {tensor:?} {problem}", shown(file))]
     Tensor {
         /// The file.
         file: PathBuf,
