@@ -3,7 +3,7 @@
 //!
 //! The cost model is that of [`fused_lora::plan`], which picks kernels; nothing in it was fitted to a
 //! measurement. It has two [sets](Set) of constants. An [`Estimate`] is one cell of the grid by both, for one
-//! workload; [`text`] and [`csv`] print them, and [`Standing`] counts what
+//! workload; [`text`] and [`csv`] print them, `heatmap --estimate` draws them, and [`Standing`] counts what
 //! reaches the goals. No type of a measurement is made here.
 
 #![warn(missing_docs)]
