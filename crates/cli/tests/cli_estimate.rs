@@ -68,11 +68,16 @@ mod with_the_model {
         for row in &rows {
             assert_eq!(row.len(), columns.len(), "{row:?}");
             let number = |name: &str| row[at(name)].parse::<f64>().unwrap();
-            let (base, fused) = (number("estimated_base_us"), number("estimated_fused_us"));
-            let slowdown = number("estimated_fused_slowdown_pct");
-            assert!((100.0 * (fused / base - 1.0) - slowdown).abs() < 0.1, "{row:?}");
             assert_eq!(number("m"), number("seq_len") * number("batch"));
-            assert!(slowdown >= 0.0 && (slowdown == 0.0) == (number("rank") == 0.0), "{row:?}");
+            for set in ["optimistic", "pessimistic"] {
+                let of = |name: &str| number(&format!("{set}_{name}"));
+                let slowdown = of("fused_slowdown_pct");
+                let by_times = 100.0 * (of("fused_us") / of("base_us") - 1.0);
+                assert!((by_times - slowdown).abs() < 0.1, "{row:?}");
+                assert!(slowdown >= 0.0 && (slowdown == 0.0) == (number("rank") == 0.0), "{row:?}");
+            }
+            assert!(number("optimistic_base_us") < number("pessimistic_base_us"), "{row:?}");
+            assert!(number("optimistic_fused_us") < number("pessimistic_fused_us"), "{row:?}");
             assert!(row[at("fused_kernels")].contains("sm90_"), "{row:?}");
         }
         // One workload alone has the same lines.
@@ -111,6 +116,16 @@ mod with_the_model {
         assert!(!text.contains("linear-4096x4096") && !text.contains("sm90_"));
         // Two lines of head, and for each workload an empty line, its name, the columns, the cells.
         assert_eq!(text.lines().count(), 2 + 2 * (3 + 72));
+    }
+
+    #[test]
+    fn the_goals_for_hopper_end_the_table_of_all_workloads() {
+        let goals = "the goals for Hopper by the pessimistic constants, asked | expected";
+        assert!(stdout(&["--gpu", "h200"]).contains(goals));
+        // Other kernels, and not all of the cells.
+        assert!(!stdout(&["--gpu", "l4"]).contains("goals"));
+        assert!(!stdout(&["--gpu", "h200", "--workload", "linear-1024x1024"]).contains("goals"));
+        assert!(!stdout(&["--gpu", "h200", "--csv"]).contains("goals"));
     }
 
     #[test]

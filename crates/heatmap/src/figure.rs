@@ -21,6 +21,8 @@ pub struct Figure {
     pub colormap: Colormap,
     /// What stands below, in items that are not broken over lines if they need not be.
     pub footer: Vec<Vec<String>>,
+    /// What stands across each panel, of a figure that nothing was measured for.
+    pub(crate) label: Option<&'static str>,
 }
 
 /// One row of panels.
@@ -33,7 +35,7 @@ pub struct FigureRow {
 }
 
 impl Figure {
-    /// The figure of one metric of these records.
+    /// The figure of one metric of these records, which were measured.
     #[must_use]
     pub fn new(selection: &Selection, metric: Metric, vmax: Vmax, colormap: Colormap) -> Figure {
         let numbers: Vec<f64> = selection.drawn().filter_map(|record| metric.of(record)).collect();
@@ -43,7 +45,7 @@ impl Figure {
             FigureRow { label: row.method.clone(), values: row.records.iter().filter_map(number).collect() }
         };
         let rows: Vec<FigureRow> = selection.rows.iter().map(row).collect();
-        let mut figure = Figure { rows, scale, colormap, footer: Vec::new() };
+        let mut figure = Figure { rows, scale, colormap, footer: Vec::new(), label: None };
         figure.footer = footer::lines(selection, metric, !figure.missing().is_empty());
         figure
     }

@@ -15,6 +15,9 @@
 //! each sequence, as lines over their number: [`Query::select_decode`], [`DecodeFigure::new`],
 //! [`draw_decode_svg`], and on from there. [`draw_bars_svg`] draws what the command `fused-lora bench` measured.
 //!
+//! What the cost model expects of a GPU is drawn by [`EstimateQuery::figure`], with a label across each
+//! panel: from estimates alone, never beside records.
+//!
 //! Plotters is built without its fonts. Its `ttf` feature needs fontconfig; its `ab_glyph` feature makes
 //! Criterion's own plots fail in the same workspace, and sets malformed text in bitmaps. An SVG needs no font
 //! until it is shown, and for the PNG resvg sets the text in a font that is bundled here (`assets/`).
@@ -26,6 +29,7 @@ mod colormap;
 mod decode;
 mod draw;
 mod error;
+mod estimate;
 mod figure;
 mod footer;
 mod label;
@@ -44,6 +48,7 @@ pub use colormap::{Colormap, Rgb};
 pub use decode::{DecodeFigure, DecodeSelection};
 pub use draw::{draw_bars_svg, draw_decode_svg, draw_svg};
 pub use error::Error;
+pub use estimate::EstimateQuery;
 pub use figure::{Figure, FigureRow};
 pub use metric::Metric;
 pub use output::{Output, write_report};

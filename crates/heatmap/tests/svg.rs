@@ -472,12 +472,10 @@ proptest! {
             let numbers = grid().zip(&values[72 * row..]).filter_map(|(cell, value)| Some((cell, (*value)?)));
             FigureRow { label: METHODS[row].to_owned(), values: numbers.collect::<HashMap<Cell, f64>>() }
         };
-        let figure = Figure {
-            rows: vec![row(0), row(1)],
-            scale: Scale::new(Metric::Slowdown, &numbers, Vmax::Fixed(vmax)),
-            colormap: Colormap::Grey,
-            footer: vec![],
-        };
+        let selection = select(&[], fixture());
+        let mut figure = Figure::new(&selection, Metric::Slowdown, Vmax::Fixed(vmax), Colormap::Grey);
+        (figure.rows, figure.footer) = (vec![row(0), row(1)], vec![]);
+        figure.scale = Scale::new(Metric::Slowdown, &numbers, Vmax::Fixed(vmax));
         let drawing = Drawing::of(&figure);
         prop_assert_eq!(drawing.polygons.len() == 1, numbers.iter().any(|value| *value > vmax));
         let cells = (0..2).flat_map(|row| drawing.row(row).map(move |cell| (row, cell)));

@@ -9,7 +9,7 @@ use super::{
     adapters::{Adapters, Signature},
     cache::Cache,
     clusters::cluster_sizes,
-    cost::{self, Placement, Work},
+    cost::{self, Placement, Seconds, Work},
     error::Error,
     forced::{Forced, forced},
     gpu::Gpu,
@@ -41,8 +41,8 @@ pub struct Launch {
     pub cluster: u32,
     /// Work items: tiles of y and of h.
     pub items: u32,
-    /// The cost model's estimate of the time.
-    pub seconds: f64,
+    /// The cost model's estimate of the time, by both of its sets of constants.
+    pub seconds: Seconds,
     /// The index of the kernel in `Gpu::entries`.
     pub(crate) index: usize,
 }
@@ -128,7 +128,7 @@ impl Gpu {
 }
 
 impl Plan {
-    /// The fastest, by the cost model. Plans are kept: a request that this thread has made lately takes no
+    /// The best, by the cost model. Plans are kept: a request that this thread has made lately takes no
     /// lock and allocates nothing.
     pub(crate) fn of(request: &Request<'_>, gpu: &Gpu) -> Result<Self, Error> {
         let key = request.key(gpu);
@@ -141,7 +141,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The fastest of what `allow` lets pass.
+    /// The best of what `allow` lets pass.
     pub(crate) fn among(
         request: &Request<'_>,
         gpu: &Gpu,
@@ -181,8 +181,8 @@ impl Plan {
         &self.launches[..self.count]
     }
 
-    /// The cost model's estimate of the time of all launches.
-    pub fn seconds(&self) -> f64 {
+    /// The cost model's estimate of the time of all launches, by both of its sets of constants.
+    pub fn seconds(&self) -> Seconds {
         self.launches().iter().map(|launch| launch.seconds).sum()
     }
 }
@@ -200,13 +200,29 @@ fn steps(request: &Request<'_>) -> &'static [&'static [Operation]] {
 }
 
 impl Launch {
+    /// The one whose worse ratio is the least: its time over the fastest by each set of constants. Nobody
+    /// knows yet which set is right, and for whichever it is, this choice has the best guarantee.
     fn choose(
         operations: &[Operation],
         request: &Request<'_>,
         gpu: &Gpu,
         allow: &dyn Fn(&Launch) -> bool,
     ) -> Result<Self, Error> {
-        let mut best: Option<Launch> = None;
+        let candidates = Self::candidates(operations, request, gpu, allow)?;
+        let fastest = fastest(&candidates);
+        let over = |launch: &Launch| launch.seconds.over(fastest);
+        let best = candidates.into_iter().min_by(|a, b| over(a).total_cmp(&over(b)));
+        best.ok_or(Error::NoKernel { strategy: request.strategy, operation: operations[0] })
+    }
+
+    /// All that can do it, in the order of the table.
+    fn candidates(
+        operations: &[Operation],
+        request: &Request<'_>,
+        gpu: &Gpu,
+        allow: &dyn Fn(&Launch) -> bool,
+    ) -> Result<Vec<Self>, Error> {
+        let mut candidates = Vec::new();
         for (index, entry) in gpu.entries().iter().enumerate() {
             let kernel = entry.kernel;
             let fits = entry.occupancy.resident > 0
@@ -223,12 +239,12 @@ impl Launch {
                     continue;
                 }
                 let launch = Launch::of(index, kernel, placement, request, gpu)?;
-                if allow(&launch) && best.is_none_or(|best| launch.seconds < best.seconds) {
-                    best = Some(launch);
+                if allow(&launch) {
+                    candidates.push(launch);
                 }
             }
         }
-        best.ok_or(Error::NoKernel { strategy: request.strategy, operation: operations[0] })
+        Ok(candidates)
     }
 
     fn of(
@@ -263,6 +279,11 @@ impl Launch {
         let seconds = cost::seconds(kernel, placement, &work, gpu.properties());
         Ok(Self { kernel, grid, cluster, items, seconds, index })
     }
+}
+
+/// The shortest time of any of them, set by set.
+fn fastest(candidates: &[Launch]) -> Seconds {
+    candidates.iter().fold(Seconds::INFINITE, |best, launch| best.min(launch.seconds))
 }
 
 /// Whether a kernel reads x, and writes y, where they lie.
@@ -301,6 +322,15 @@ impl fmt::Display for Launch {
             write!(f, " in clusters of {}", self.cluster)?;
         }
         write!(f, " ({} items)", self.items)
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// The time that a plan takes which one set of constants chose for itself.
+    pub(crate) fn fastest(request: &Request<'_>, gpu: &Gpu) -> Result<Seconds, Error> {
+        let of = |step: &&[Operation]| Ok(fastest(&Launch::candidates(step, request, gpu, &|_| true)?));
+        steps(request).iter().map(of).sum()
     }
 }
 
@@ -424,7 +454,7 @@ mod tests {
     fn a_plan_needs_sizes_that_can_be_counted() {
         let gpu = Gpu::from_data_sheet("h200").unwrap();
         let plan = |m| gpu.plan(&Problem::new(m, 1024, 1024, 10), Strategy::Fused);
-        assert!(plan(128).unwrap().seconds() > 0.0);
+        assert!(plan(128).unwrap().seconds().optimistic > 0.0);
         assert!(matches!(plan(1 << 40), Err(Error::TooLarge { what: "M", .. })));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | `choice` | the launches of a call: the fastest of the kernels that can run it |
+//! | `choice` | the launches of a call: the best of the kernels that can run it |
 //! | [`cost`] | a model of the time that a kernel takes |
 //! | `cache` | plans that were made before |
 //! | `gpu`, `properties`, `data_sheet` | a GPU: its properties, and how many CTAs of each kernel it holds |

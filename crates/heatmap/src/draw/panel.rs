@@ -4,8 +4,9 @@ use fused_lora_records::{BATCHES, RANKS, SEQ_LENS};
 
 use super::{
     hatch,
-    style::{AXIS_LABEL, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, tick},
+    style::{AXIS_LABEL, BAND, INK, NUMBER, SMALLEST_TITLE, TICK, TICK_LABEL, TITLE, fill, tick},
 };
+use crate::colormap::Rgb;
 use crate::error::Error;
 use crate::figure::Figure;
 use crate::label::RowLabel;
@@ -23,6 +24,11 @@ pub(super) fn draw_row(
         match figure.rows[row].values.get(&cell) {
             Some(value) => draw_cell(canvas, rect, figure, *value)?,
             None => hatch::draw(canvas, rect)?,
+        }
+    }
+    for column in 0..SEQ_LENS.len() {
+        if let Some(text) = figure.label {
+            draw_label(canvas, layout.panel(row, column), text)?;
         }
     }
     let panel = layout.panel(row, 0);
@@ -67,6 +73,15 @@ pub(super) fn draw_axes(canvas: &Canvas<'_>, layout: &Layout, figure: &Figure) -
         centred((top.centre().0, bottom + 45), AXIS_LABEL).draw(canvas, "Batch Size")?;
     }
     Ok(())
+}
+
+/// A band across the middle of a panel, on the seam of its two middle ranks, so that it hides no number.
+fn draw_label(canvas: &Canvas<'_>, panel: Rect, text: &str) -> Result<(), Error> {
+    let (x, y) = panel.centre();
+    fill(canvas, Rect { top: y - BAND / 2, bottom: y + BAND / 2, ..panel }, Rgb::WHITE)?;
+    let size = fitting_size(text, TITLE, panel.width());
+    let label = Label { at: (x, y), size, align: Align::Centre, colour: INK, upwards: false };
+    label.draw(canvas, text)
 }
 
 fn draw_cell(canvas: &Canvas<'_>, rect: Rect, figure: &Figure, value: f64) -> Result<(), Error> {

@@ -16,6 +16,8 @@ pub(super) const AXIS_LABEL: f64 = 16.0;
 pub(super) const TICK_LABEL: f64 = 15.0;
 pub(super) const NUMBER: f64 = 16.0;
 pub(super) const FOOTER: f64 = 13.0;
+/// Height of the band that a panel's label stands on.
+pub(super) const BAND: i32 = 24;
 /// Length of the marks at the axes.
 pub(super) const TICK: i32 = 4;
 

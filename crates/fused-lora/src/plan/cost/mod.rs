@@ -1,11 +1,12 @@
-//! Which kernel is the fastest for a call: [`seconds`] estimates each, and the shortest is chosen.
+//! Which kernel is the fastest for a call: [`seconds`] estimates each by two sets of constants, and a plan
+//! takes the one that is the least slower than the fastest, whichever set is right.
 //!
 //! The model ranks the variants of one operation. It does not predict times: nothing in it was fitted to a
-//! GPU. Its constants come from data sheets, published measurements and the kernels' own source; each states
-//! its origin.
+//! GPU. All that it takes from data sheets, published measurements and the kernels' own source stands in one
+//! table, [`Constants`], with its origin, in two sets: an optimistic and a pessimistic one.
 //!
-//! A launch takes the cycles of its busiest SM at the GPU's highest clock, or as long as device memory needs
-//! for every operand once, whichever is more, and a part of the other:
+//! A launch takes the cycles of its busiest SM, or as long as device memory needs for every operand once,
+//! whichever is more, and a part of the other:
 //!
 //! ```text
 //! seconds = max(on chip, memory) + 0.1 · min(on chip, memory) + gap between launches
@@ -20,6 +21,10 @@
 //!
 //! The consequences, as tables: see `choices` in this module's tests.
 
+mod chip;
+mod constants;
+mod limit;
+mod seconds;
 pub mod sm80;
 pub mod sm90;
 mod work;
@@ -27,46 +32,39 @@ mod work;
 use fused_lora_kernels::table::{Kernel, Operation, Target};
 
 use super::properties::Properties;
+use chip::{bandwidth, clock};
+pub use constants::{Constants, OPTIMISTIC, PESSIMISTIC};
+pub use limit::limit;
+pub use seconds::Seconds;
 pub use work::{Placement, Work};
 pub(crate) use work::{cluster_items, makes_h, outputs};
 
-/// How much of the shorter of arithmetic and memory traffic shows beside the longer: a launch's first loads
-/// and last stores meet no arithmetic.
-const EXPOSED: f64 = 0.1;
-/// Seconds from the end of one kernel to the start of the next in a stream or graph.
-const LAUNCH_GAP: f64 = 1e-6;
-/// The same where the next one is there already and waits ([`Properties::launches_programmatically`]):
-/// launch, barriers and tensor maps are behind it. An assumption.
-const PROGRAMMATIC_GAP: f64 = 0.5e-6;
-/// For a driver that does not say: A100's clock in Hz ...
-const DEFAULT_CLOCK: f64 = 1.41e9;
-/// ... and its memory's bandwidth in bytes a second.
-const DEFAULT_BANDWIDTH: f64 = 1.555e12;
-
-/// Estimated seconds of one launch of `kernel`. Infinite if the GPU cannot hold it, so that such a kernel is
-/// never chosen.
+/// Estimated seconds of one launch of `kernel`, by both sets of constants. Infinite if the GPU cannot hold
+/// it, so that such a kernel is never chosen.
 ///
 /// [The module](self) says how.
-pub fn seconds(kernel: &Kernel, placement: Placement, work: &Work, gpu: &Properties) -> f64 {
+pub fn seconds(kernel: &Kernel, placement: Placement, work: &Work, gpu: &Properties) -> Seconds {
     if placement.resident == 0 || placement.clusters == 0 {
-        return f64::INFINITY;
+        return Seconds::INFINITE;
     }
     if outputs(kernel, work) + if makes_h(kernel) { work.h_items } else { 0 } == 0 {
-        return 0.0;
+        return Seconds::default();
     }
-    let (cycles, gap) = match kernel.target {
-        Target::Sm80 => (sm80::cycles(kernel, placement.resident, work, gpu), LAUNCH_GAP),
-        Target::Sm90a if gpu.launches_programmatically() => {
-            (sm90::cycles(kernel, placement, work, gpu), PROGRAMMATIC_GAP)
-        }
-        Target::Sm90a => (sm90::cycles(kernel, placement, work, gpu), LAUNCH_GAP),
-    };
-    let clock = if gpu.clock_khz > 0 { f64::from(gpu.clock_khz) * 1e3 } else { DEFAULT_CLOCK };
-    let on_chip = cycles / clock;
+    let by = |constants| by(constants, kernel, placement, work, gpu);
+    Seconds { optimistic: by(&OPTIMISTIC), pessimistic: by(&PESSIMISTIC) }
+}
 
-    let bandwidth = if gpu.memory_bandwidth() > 0.0 { gpu.memory_bandwidth() } else { DEFAULT_BANDWIDTH };
-    let memory = bytes(kernel, work) / bandwidth;
-    on_chip.max(memory) + EXPOSED * on_chip.min(memory) + gap
+/// By one set, of a kernel that the GPU holds and that has something to do.
+fn by(constants: &Constants, kernel: &Kernel, placement: Placement, work: &Work, gpu: &Properties) -> f64 {
+    let cycles = match kernel.target {
+        Target::Sm80 => sm80::cycles(constants, kernel, placement.resident, work, gpu),
+        Target::Sm90a => sm90::cycles(constants, kernel, placement, work, gpu),
+    };
+    let programmatic = kernel.target == Target::Sm90a && gpu.launches_programmatically();
+    let gap = if programmatic { constants.programmatic_gap } else { constants.launch_gap };
+    let on_chip = cycles / clock(constants, gpu);
+    let memory = bytes(kernel, work) / bandwidth(gpu);
+    on_chip.max(memory) + constants.exposed * on_chip.min(memory) + gap
 }
 
 /// What crosses the bus to device memory: every operand once.
@@ -83,6 +81,8 @@ fn bytes(kernel: &Kernel, work: &Work) -> f64 {
     2.0 * elements
 }
 
+#[cfg(test)]
+mod regret_tests;
 #[cfg(test)]
 mod sm90_tests;
 #[cfg(test)]

@@ -33,52 +33,12 @@ use fused_lora_kernels::{
     tile::WARP,
 };
 
-use super::work::{PROLOGUE, SHARED_BYTES_PER_CYCLE, Work, busiest, makes_h, outputs};
+use super::{
+    chip::rates,
+    constants::Constants,
+    work::{Work, busiest, makes_h, outputs},
+};
 use crate::plan::properties::Properties;
-
-/// Cycles from a load's issue to its data, from L2: some 260 on an idle A100 or H100 (Luo et al., *Dissecting
-/// the NVIDIA Hopper Architecture through Microbenchmarking*, 2024), taken to be twice that under load.
-const L2_LATENCY: f64 = 500.0;
-/// Cycles from the last store of a tile of h to its arrival in another CTA: release, acquire, and the load,
-/// each on its way to L2 and back.
-const HAND_OVER: f64 = 3.0 * L2_LATENCY;
-/// Cycles that a tile's own h takes on its way through shared memory: two barriers, a store, two loads of
-/// fragments (some 30 cycles each), and the expand's `mma`s, which nothing overlaps.
-const CROSS_OVER: f64 = 300.0;
-/// What a step costs more where x is read element by element: eight loads and stores for one copy of 16
-/// bytes.
-const ELEMENTWISE: f64 = 8.0;
-
-/// What an SM of a chip does in a cycle.
-struct Rates {
-    /// f16 multiply-adds with f32 sums, by `mma.sync`.
-    fma: f64,
-    /// Bytes from L2, while all SMs read.
-    l2_bytes: f64,
-}
-
-/// Rates by compute capability.
-///
-/// | chip | FMA per cycle and SM | source |
-/// |---|---|---|
-/// | 8.0, 8.7 | 1024 | *A100 Tensor Core GPU Architecture* whitepaper; Jetson AGX Orin's data sheet |
-/// | 8.6, 8.9, 12.0 | 512, GeForce 256 | *GA102*, *Ada*, *RTX Blackwell* whitepapers: f32 sums at half rate |
-/// | 9.0 | 1270 | 2048 are wgmma's; `mma.sync` reaches some 62 % of them (Luo et al. 2024) |
-/// | 10.x | 1270 | assumed: tcgen05 has 4096, and what `mma.sync` reaches has not been measured here |
-///
-/// L2: 5120 bytes per cycle for the chip (A100's whitepaper; Hopper taken to be the same) over 108 or 132
-/// SMs, of which two thirds are taken to be sustained. 16 a cycle and SM elsewhere is an assumption.
-fn rates(gpu: &Properties) -> Rates {
-    let geforce = gpu.name.contains("GeForce");
-    let (fma, l2_bytes) = match gpu.compute_capability {
-        (8, 0) => (1024.0, 32.0),
-        (8, 7) => (1024.0, 16.0),
-        (9 | 10, _) => (1270.0, 26.0),
-        _ if geforce => (256.0, 16.0),
-        _ => (512.0, 16.0),
-    };
-    Rates { fma, l2_bytes }
-}
 
 /// Cycles for which an item occupies its SM.
 #[derive(Clone, Copy, Default)]
@@ -91,29 +51,35 @@ struct Item {
 }
 
 /// Cycles of the busiest SM, which holds `resident` CTAs at a time.
-pub(super) fn cycles(kernel: &Kernel, resident: u32, work: &Work, gpu: &Properties) -> f64 {
+pub(super) fn cycles(
+    constants: &Constants,
+    kernel: &Kernel,
+    resident: u32,
+    work: &Work,
+    gpu: &Properties,
+) -> f64 {
     let outputs = outputs(kernel, work);
     let h_items = if makes_h(kernel) { work.h_items } else { 0 };
     let (y_busiest, h_busiest) = busiest(u64::from(gpu.multiprocessors), outputs, h_items);
     let busiest = (y_busiest + h_busiest).max(1);
 
     // Which items meet in a round is left to chance: the mean.
-    let (y, h) = (output_item(kernel, work, gpu), h_item(kernel, work, gpu));
+    let (y, h) = (output_item(constants, kernel, work, gpu), h_item(constants, kernel, work, gpu));
     let h_share = if outputs == 0 { 1.0 } else { h_busiest as f64 / busiest as f64 };
     let mean = |part: fn(&Item) -> f64| (1.0 - h_share) * part(&y) + h_share * part(&h);
     let busy = mean(|item| item.tensor).max(mean(|item| item.fill)).max(mean(|item| item.shared));
     let (latency, store) = (mean(|item| item.latency), mean(|item| item.store));
     let round = |ctas: u64| match ctas {
         0 => 0.0,
-        _ => PROLOGUE + (ctas as f64 * busy).max(latency) + ctas as f64 * store,
+        _ => constants.prologue + (ctas as f64 * busy).max(latency) + ctas as f64 * store,
     };
     let resident = u64::from(resident);
     let rounds = (busiest / resident) as f64 * round(resident) + round(busiest % resident);
     let waits = kernel.operation == Operation::Fused && h_items > 0;
-    rounds + if waits { h.store + HAND_OVER } else { 0.0 }
+    rounds + if waits { h.store + constants.sm80_hand_over } else { 0.0 }
 }
 
-fn output_item(kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
+fn output_item(constants: &Constants, kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
     let [block_m, block_n, block_k, h] =
         [kernel.block_m, kernel.block_n, kernel.block_k, kernel.h].map(f64::from);
     let base = if kernel.operation == Operation::Expand { 0.0 } else { (f64::from(work.k) / block_k).ceil() };
@@ -125,7 +91,7 @@ fn output_item(kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
     };
     let recomputed = kernel.operation == Operation::FusedRecompute;
     let (h_columns, h_rows) = if recomputed { (h, work.rank) } else { (0.0, 0.0) };
-    let x_rows = if kernel.aligned { block_m } else { ELEMENTWISE * block_m };
+    let x_rows = if kernel.aligned { block_m } else { constants.sm80_elementwise * block_m };
 
     let columns = base * (block_n + h_columns) + expand * block_n;
     let rows = base * (x_rows + block_n + h_rows)
@@ -133,11 +99,11 @@ fn output_item(kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
             true => expand * block_n,
             false => expand * (block_m + block_n),
         };
-    let mut item = occupied(kernel, gpu, base + expand, block_m * columns, rows);
+    let mut item = occupied(constants, kernel, gpu, base + expand, block_m * columns, rows);
     if recomputed {
-        item.store += CROSS_OVER;
+        item.store += constants.sm80_cross_over;
     }
-    item.store += store(gpu, block_m * block_n);
+    item.store += store(constants, gpu, block_m * block_n);
     if kernel.operation == Operation::Expand {
         // y is read before it is written.
         item.store += block_m * block_n * 2.0 / rates(gpu).l2_bytes;
@@ -145,28 +111,35 @@ fn output_item(kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
     item
 }
 
-fn h_item(kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
+fn h_item(constants: &Constants, kernel: &Kernel, work: &Work, gpu: &Properties) -> Item {
     if work.h_items == 0 {
         return Item::default();
     }
     let [block_m, block_k] = [kernel.block_m, kernel.block_k].map(f64::from);
     let steps = (f64::from(work.k) / block_k).ceil();
     let columns = work.h_columns as f64 / work.h_items as f64;
-    let x_rows = if kernel.aligned { block_m } else { ELEMENTWISE * block_m };
-    let item = occupied(kernel, gpu, steps, block_m * steps * columns, steps * (x_rows + columns));
-    Item { store: store(gpu, block_m * columns), ..item }
+    let x_rows = if kernel.aligned { block_m } else { constants.sm80_elementwise * block_m };
+    let item = occupied(constants, kernel, gpu, steps, block_m * steps * columns, steps * (x_rows + columns));
+    Item { store: store(constants, gpu, block_m * columns), ..item }
 }
 
 /// `steps` steps of K in which `columns` columns times rows are multiplied and `rows` rows are copied, all in
 /// all.
-fn occupied(kernel: &Kernel, gpu: &Properties, steps: f64, columns: f64, rows: f64) -> Item {
+fn occupied(
+    constants: &Constants,
+    kernel: &Kernel,
+    gpu: &Properties,
+    steps: f64,
+    columns: f64,
+    rows: f64,
+) -> Item {
     let rates = rates(gpu);
     let row_bytes = f64::from(kernel.block_k) * 2.0;
     Item {
         tensor: columns * f64::from(kernel.block_k) / rates.fma,
         fill: rows * row_bytes / rates.l2_bytes,
-        shared: (steps * fragment_rows(kernel) + rows) * row_bytes / SHARED_BYTES_PER_CYCLE,
-        latency: steps * L2_LATENCY / f64::from(kernel.stages - 1),
+        shared: (steps * fragment_rows(kernel) + rows) * row_bytes / constants.shared_bytes,
+        latency: steps * constants.sm80_l2_latency / f64::from(kernel.stages - 1),
         store: 0.0,
     }
 }
@@ -184,6 +157,6 @@ fn fragment_rows(kernel: &Kernel) -> f64 {
 }
 
 /// Cycles in which a tile leaves: its f32 sums to shared memory and from there, as f16 to L2.
-fn store(gpu: &Properties, elements: f64) -> f64 {
-    elements * (2.0 * 4.0 / SHARED_BYTES_PER_CYCLE + 2.0 / rates(gpu).l2_bytes)
+fn store(constants: &Constants, gpu: &Properties, elements: f64) -> f64 {
+    elements * (2.0 * 4.0 / constants.shared_bytes + 2.0 / rates(gpu).l2_bytes)
 }

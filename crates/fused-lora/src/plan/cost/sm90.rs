@@ -8,10 +8,11 @@
 //! shared   = warpgroups · 4 · (64 + N) · 32 bytes / 128     each wgmma reads x's and W's rows; x twice where
 //!                                                           BLOCK_N + H > 256, and in the late steps
 //!          + slot / 128                                     and the copies write them
+//!          + passes · tile of y / steps / 128               and the copy engine reads the tile before
 //! busy     = max(tensor, shared)
 //!
-//! fill     = max(slot / 64, (slot − what others of the cluster load of x) / L2 bytes per cycle and SM)
-//! latency  = latency of a tensor copy / (STAGES − 1)           so many slots are under way at a time
+//! port     = slot / 64                                      on its way from L2
+//! latency  = latency of a tensor copy / (STAGES − 1)        so many slots are under way at a time
 //! ```
 //!
 //! | item | steps | N | rows of a slot |
@@ -28,8 +29,11 @@
 //! tile, but nothing is multiplied. So an SM with t tiles, on c CTAs that run beside each other, takes
 //!
 //! ```text
-//! cycles = prologue + max(⌈t / c⌉ · (busy + tail), ⌈t / c⌉ · max(fill, latency) + one step + tail,
-//!                         t · max(busy, fill) + tail)
+//! cycles = prologue + max(⌈t / c⌉ · (busy + tail),
+//!                         ⌈t / c⌉ · max(port, latency) + one step + tail,
+//!                         t · max(busy, port) + tail,
+//!                         L2 + one step + tail)
+//! L2     = bytes of all slots and of y / bytes per cycle of the chip    less what others load of x
 //! ```
 //!
 //! **The busiest SM** has ⌈groups of tiles / clusters that the GPU holds⌉ tiles for each of its CTAs: a GPU
@@ -38,58 +42,29 @@
 
 use fused_lora_kernels::table::{Kernel, Operation};
 
-use super::work::{
-    PROLOGUE, Placement, SHARED_BYTES_PER_CYCLE, Work, busiest, cluster_items, makes_h, outputs,
+use super::{
+    constants::Constants,
+    work::{Placement, Work, busiest, cluster_items, makes_h, outputs},
 };
 use crate::plan::properties::Properties;
 
-/// f16 multiply-adds with f32 sums in a cycle of an SM: 989.4 TFLOP/s of an H100 SXM with 132 SMs at 1830 MHz
-/// (*H100 Tensor Core GPU Architecture* whitepaper).
-const FMA: f64 = 2048.0;
 /// The most columns of one `wgmma`.
 const MOST_COLUMNS: f64 = 256.0;
 /// Rows of a warpgroup.
 const WARPGROUP_ROWS: f64 = 64.0;
 /// Columns of K in one `wgmma`.
 const WGMMA_K: f64 = 16.0;
-/// Bytes per cycle that the SM takes from the network to L2 (Jia et al., *Dissecting the NVIDIA Volta GPU
-/// Architecture*, 2018; taken to be the same).
-const PORT_BYTES: f64 = 64.0;
-/// Bytes per cycle from L2 while all SMs load. Published kernels of 128 × 256 tiles gain 4 % from sharing x
-/// in clusters of two (fast.cu): without them the 48 KiB of a step take 1.04 times the 1024 cycles of its
-/// products, 46 bytes a cycle for each of 132 SMs.
-const L2_BYTES: f64 = 46.0 * 132.0;
-/// Cycles from a tensor copy's issue to its bytes in shared memory, from L2: about 600 (Luo et al.,
-/// *Dissecting the NVIDIA Hopper Architecture through Microbenchmarking*, 2024), and some under load.
-const COPY_LATENCY: f64 = 800.0;
-/// Cycles that a slot is empty longer where a whole cluster has to release it: an arrival in another SM (the
-/// same authors: some 180), twice.
-const CLUSTER_LATENCY: f64 = 400.0;
-/// Cycles of a tail whatever its size: the last `wgmma`, two barriers of a warpgroup, the fence, the next
-/// board.
-const TAIL: f64 = 300.0;
-/// Issue slots of a register of y on its way out, a warp's: scale, conversion in pairs, an eighth of a
-/// `stmatrix`, with its address.
-const STORE_SLOTS: f64 = 2.5;
-/// Cycles that h takes on its way through shared memory alone: rounding, fence, barrier, and `wgmma`s that
-/// begin anew.
-const CROSS_OVER: f64 = 300.0;
-/// Cycles to the other CTAs of a cluster and from them to this one. What of it the last steps of the base
-/// last, in which A is multiplied ahead of W, is hidden.
-const EXCHANGE: f64 = 1000.0;
-/// Bytes per cycle that an SM sends others of its cluster (Luo et al. 2024: about 3.3 TB/s for the chip).
-const CLUSTER_BYTES: f64 = 14.0;
-/// Cycles from the last store of a tile of h to its arrival in another CTA: release, acquire, fence, and the
-/// copy.
-const HAND_OVER: f64 = 3.0 * COPY_LATENCY;
+/// Bytes of an element.
+const ELEMENT: f64 = 2.0;
 
-/// Cycles for which a tile, or part of one, occupies its SM.
+/// What a tile, or part of one, takes of its SM in cycles, and of L2 in bytes.
 #[derive(Clone, Copy, Default)]
 struct Item {
     busy: f64,
-    fill: f64,
+    port: f64,
     latency: f64,
     tail: f64,
+    l2_bytes: f64,
 }
 
 /// Steps that are alike.
@@ -107,73 +82,76 @@ struct Steps {
     loaded: f64,
 }
 
-/// How a launch shares the GPU.
-struct Share {
+/// How CTAs share their work, and what the GPU is taken to do.
+struct Share<'a> {
+    constants: &'a Constants,
     /// CTAs of a cluster.
     cluster: f64,
-    /// Bytes per cycle from L2 for each SM.
-    l2_bytes: f64,
 }
 
 /// Cycles of the busiest SM.
-pub(super) fn cycles(kernel: &Kernel, placement: Placement, work: &Work, gpu: &Properties) -> f64 {
+pub(super) fn cycles(
+    constants: &Constants,
+    kernel: &Kernel,
+    placement: Placement,
+    work: &Work,
+    gpu: &Properties,
+) -> f64 {
     let Placement { cluster, clusters, .. } = placement;
     let sms = u64::from(gpu.multiprocessors.max(1));
     let h_items = if makes_h(kernel) { work.h_items } else { 0 };
-    let items = cluster_items(kernel, cluster, work) + h_items;
-    let running = items.min(u64::from(clusters)).max(1) * u64::from(cluster);
-    let share =
-        Share { cluster: f64::from(cluster), l2_bytes: PORT_BYTES.min(L2_BYTES / running.min(sms) as f64) };
-    // CTAs on an SM, and items that each of them takes.
-    let beside = running.div_ceil(sms);
-    let places = running / u64::from(cluster);
-    let y = output_item(kernel, work, &share);
-    match kernel.operation {
-        Operation::GemmSplitK => {
-            let rounds = items.div_ceil(places) as f64;
-            rounds * (PROLOGUE + sequence(&y, step(kernel, &share), 1.0, beside as f64))
-        }
-        _ => {
-            let (y_items, h_items) = match kernel.operation {
-                Operation::Fused => busiest(places, outputs(kernel, work), h_items),
-                _ => (items.div_ceil(places), 0),
-            };
-            let h = h_item(kernel, work, &share);
-            let count = (y_items + h_items).max(1) as f64;
-            let h_share = h_items as f64 / count;
-            let mean = |part: fn(&Item) -> f64| (1.0 - h_share) * part(&y) + h_share * part(&h);
-            let item = Item {
-                busy: mean(|item| item.busy),
-                fill: mean(|item| item.fill),
-                latency: mean(|item| item.latency),
-                tail: mean(|item| item.tail),
-            };
-            let waits = if kernel.operation == Operation::Fused && work.h_items > 0 {
-                h.tail + HAND_OVER
-            } else {
-                0.0
-            };
-            PROLOGUE + sequence(&item, step(kernel, &share), count, beside as f64) + waits
-        }
+    let y_items = cluster_items(kernel, cluster, work);
+    let items = y_items + h_items;
+    let places = items.min(u64::from(clusters)).max(1);
+    let running = places * u64::from(cluster);
+    // CTAs on an SM.
+    let beside = running.div_ceil(sms) as f64;
+    let share = Share { constants, cluster: f64::from(cluster) };
+    let (y, h, step) =
+        (output_item(kernel, work, &share), h_item(kernel, work, &share), step(kernel, &share));
+    if kernel.operation == Operation::GemmSplitK {
+        let l2 = running as f64 * y.l2_bytes / constants.l2_bytes;
+        let rounds = items.div_ceil(places) as f64;
+        return rounds * (constants.prologue + sequence(&y, step, 1.0, beside, l2));
     }
+    let l2 = ((y_items * u64::from(cluster)) as f64 * y.l2_bytes + h_items as f64 * h.l2_bytes)
+        / constants.l2_bytes;
+    let (y_each, h_each) = match kernel.operation {
+        Operation::Fused => busiest(places, outputs(kernel, work), h_items),
+        _ => (items.div_ceil(places), 0),
+    };
+    let count = (y_each + h_each).max(1) as f64;
+    let h_share = h_each as f64 / count;
+    let mean = |part: fn(&Item) -> f64| (1.0 - h_share) * part(&y) + h_share * part(&h);
+    let item = Item {
+        busy: mean(|item| item.busy),
+        port: mean(|item| item.port),
+        latency: mean(|item| item.latency),
+        tail: mean(|item| item.tail),
+        ..Item::default()
+    };
+    let waits = kernel.operation == Operation::Fused && work.h_items > 0;
+    let waits = if waits { h.tail + constants.hand_over } else { 0.0 };
+    constants.prologue + sequence(&item, step, count, beside, l2) + waits
 }
 
-/// Cycles of `each` items on each of the CTAs that run `beside` each other on an SM.
-fn sequence(item: &Item, step: f64, each: f64, beside: f64) -> f64 {
-    let Item { busy, fill, latency, tail } = *item;
+/// Cycles of `each` items on each of the CTAs that run `beside` each other on an SM, while L2 serves all of
+/// the launch for `l2`.
+fn sequence(item: &Item, step: f64, each: f64, beside: f64, l2: f64) -> f64 {
+    let Item { busy, port, latency, tail, .. } = *item;
     let multiplied = each * (busy + tail);
-    let loaded = each * fill.max(latency) + step + tail;
-    let shared = each * beside * busy.max(fill) + tail;
+    let loaded = (each * port.max(latency)).max(l2) + step + tail;
+    let shared = each * beside * busy.max(port) + tail;
     multiplied.max(loaded).max(shared)
 }
 
 /// Cycles of one step's products, which come after its load.
-fn step(kernel: &Kernel, share: &Share) -> f64 {
-    occupied(kernel, share, &[base_steps(kernel, 1.0, 0.0, share)]).busy
+fn step(kernel: &Kernel, share: &Share<'_>) -> f64 {
+    occupied(kernel, share, &[base_steps(kernel, 1.0, 0.0, share)], 0.0).busy
 }
 
-/// Steps of the base product, with its own h beside it; `panels` of A's rows are not padding.
-fn base_steps(kernel: &Kernel, count: f64, a_rows: f64, share: &Share) -> Steps {
+/// Steps of the base product, with its own h beside it; `a_rows` of A's rows are not padding.
+fn base_steps(kernel: &Kernel, count: f64, a_rows: f64, share: &Share<'_>) -> Steps {
     let [block_m, block_n, h] = [kernel.block_m, kernel.block_n, kernel.h].map(f64::from);
     // The CTAs of a cluster load x for each other; where they share K, each has its own.
     let sharing = if kernel.operation == Operation::GemmSplitK { 1.0 } else { share.cluster };
@@ -187,11 +165,12 @@ fn base_steps(kernel: &Kernel, count: f64, a_rows: f64, share: &Share) -> Steps 
     }
 }
 
-fn output_item(kernel: &Kernel, work: &Work, share: &Share) -> Item {
+fn output_item(kernel: &Kernel, work: &Work, share: &Share<'_>) -> Item {
+    let constants = share.constants;
     let [block_m, block_n, block_k] = [kernel.block_m, kernel.block_n, kernel.block_k].map(f64::from);
     let steps = (f64::from(work.k) / block_k).ceil();
-    let warpgroups = block_m / WARPGROUP_ROWS;
-    let store = TAIL + warpgroups * block_n / 2.0 * STORE_SLOTS;
+    let y = block_m * block_n * ELEMENT;
+    let passes = constants.y_passes * y;
     let expand = |rows: f64| {
         let count = (work.rank / block_k).ceil();
         Steps {
@@ -205,36 +184,41 @@ fn output_item(kernel: &Kernel, work: &Work, share: &Share) -> Item {
     };
     match kernel.operation {
         Operation::GemmSplitK => {
-            let item =
-                occupied(kernel, share, &[base_steps(kernel, (steps / share.cluster).ceil(), 0.0, share)]);
+            let steps = base_steps(kernel, (steps / share.cluster).ceil(), 0.0, share);
+            // y is stored from registers, and there is no next tile.
+            let item = occupied(kernel, share, &[steps], 0.0);
             let sums = 4.0 * block_m * block_n;
             // Written, sent but for this CTA's share, and read again to be added.
             let sent = sums * (1.0 - 1.0 / share.cluster);
-            let tail = EXCHANGE + 2.0 * sums / SHARED_BYTES_PER_CYCLE + sent / CLUSTER_BYTES;
-            Item { tail: tail + TAIL + (store - TAIL) / share.cluster, ..item }
+            let exchange =
+                constants.exchange + 2.0 * sums / constants.shared_bytes + sent / constants.cluster_bytes;
+            Item { tail: exchange + tail(block_n / share.cluster, kernel, share), ..item }
+                .storing(y / share.cluster)
         }
         Operation::FusedCooperative => {
             let a_rows = (work.rank / share.cluster).min(f64::from(kernel.h));
             let late = f64::from(kernel.stages - 1).min(steps - 1.0).max(1.0);
             let base = base_steps(kernel, (steps - late).max(1.0), a_rows, share);
             let late = Steps { count: late, products: 2.0, ..base_steps(kernel, late, a_rows, share) };
-            let hidden = occupied(kernel, share, std::slice::from_ref(&late)).busy;
-            let item = occupied(kernel, share, &[base, late, expand(block_n)]);
-            let exchange = if share.cluster > 1.0 { (EXCHANGE - hidden).max(0.0) } else { 0.0 };
-            Item { tail: CROSS_OVER + exchange + store, ..item }
+            let hidden = occupied(kernel, share, std::slice::from_ref(&late), 0.0).busy;
+            let item = occupied(kernel, share, &[base, late, expand(block_n)], passes);
+            let exchange = if share.cluster > 1.0 { (constants.exchange - hidden).max(0.0) } else { 0.0 };
+            Item { tail: constants.cross_over + exchange + tail(block_n, kernel, share), ..item }.storing(y)
         }
         Operation::Fused => {
             let base = base_steps(kernel, steps, 0.0, share);
-            Item { tail: store, ..occupied(kernel, share, &[base, expand(block_m + block_n)]) }
+            let item = occupied(kernel, share, &[base, expand(block_m + block_n)], passes);
+            Item { tail: tail(block_n, kernel, share), ..item }.storing(y)
         }
         Operation::Gemm | Operation::FusedRecompute | Operation::Shrink | Operation::Expand => {
             let base = base_steps(kernel, steps, 0.0, share);
-            Item { tail: store, ..occupied(kernel, share, &[base]) }
+            let item = occupied(kernel, share, &[base], passes);
+            Item { tail: tail(block_n, kernel, share), ..item }.storing(y)
         }
     }
 }
 
-fn h_item(kernel: &Kernel, work: &Work, share: &Share) -> Item {
+fn h_item(kernel: &Kernel, work: &Work, share: &Share<'_>) -> Item {
     if work.h_items == 0 {
         return Item::default();
     }
@@ -248,25 +232,43 @@ fn h_item(kernel: &Kernel, work: &Work, share: &Share) -> Item {
         rows: block_m + columns,
         loaded: block_m + real,
     };
-    let warpgroups = block_m / WARPGROUP_ROWS;
-    let tail = TAIL + warpgroups * columns / 2.0 * STORE_SLOTS;
-    Item { tail, ..occupied(kernel, share, &[steps]) }
+    // h is stored from registers.
+    let item = occupied(kernel, share, &[steps], 0.0);
+    Item { tail: tail(columns, kernel, share), ..item }.storing(block_m * real * ELEMENT)
 }
 
-/// What these steps occupy, one kind after another.
-fn occupied(kernel: &Kernel, share: &Share, kinds: &[Steps]) -> Item {
+/// Cycles in which these columns of the tile leave the registers.
+fn tail(columns: f64, kernel: &Kernel, share: &Share<'_>) -> f64 {
     let warpgroups = f64::from(kernel.block_m) / WARPGROUP_ROWS;
-    let row_bytes = f64::from(kernel.block_k) * 2.0;
-    let cluster_latency = if share.cluster > 1.0 { CLUSTER_LATENCY } else { 0.0 };
-    let copy_latency = (COPY_LATENCY + cluster_latency) / f64::from(kernel.stages - 1);
+    let constants = share.constants;
+    constants.least_tail.max(constants.tail + warpgroups * columns / 2.0 * constants.store_slots)
+}
+
+impl Item {
+    /// With so many bytes that it stores.
+    fn storing(self, bytes: f64) -> Self {
+        Self { l2_bytes: self.l2_bytes + bytes, ..self }
+    }
+}
+
+/// What these steps occupy, one kind after another, while `passes` bytes of the tile before are read from
+/// shared memory.
+fn occupied(kernel: &Kernel, share: &Share<'_>, kinds: &[Steps], passes: f64) -> Item {
+    let constants = share.constants;
+    let warpgroups = f64::from(kernel.block_m) / WARPGROUP_ROWS;
+    let row_bytes = f64::from(kernel.block_k) * ELEMENT;
+    let cluster_latency = if share.cluster > 1.0 { constants.cluster_latency } else { 0.0 };
+    let copy_latency = (constants.copy_latency + cluster_latency) / f64::from(kernel.stages - 1);
+    let all: f64 = kinds.iter().map(|steps| steps.count).sum();
     let mut item = Item::default();
     for Steps { count, columns, products, depth, rows, loaded } in kinds {
         let wgmmas = warpgroups * depth / WGMMA_K;
-        let tensor = wgmmas * WARPGROUP_ROWS * columns * WGMMA_K / FMA;
-        let read = wgmmas * (products * WARPGROUP_ROWS + columns) * WGMMA_K * 2.0;
-        let shared = (read + rows * row_bytes) / SHARED_BYTES_PER_CYCLE;
+        let tensor = wgmmas * WARPGROUP_ROWS * columns * WGMMA_K / constants.fma;
+        let read = wgmmas * (products * WARPGROUP_ROWS + columns) * WGMMA_K * ELEMENT;
+        let shared = (read + rows * row_bytes + passes / all) / constants.shared_bytes;
         item.busy += count * tensor.max(shared);
-        item.fill += count * (rows * row_bytes / PORT_BYTES).max(loaded * row_bytes / share.l2_bytes);
+        item.port += count * rows * row_bytes / constants.port_bytes;
+        item.l2_bytes += count * loaded * row_bytes;
         item.latency += count * copy_latency;
     }
     item

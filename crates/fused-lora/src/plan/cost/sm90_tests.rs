@@ -44,8 +44,8 @@ fn short(plan: &Plan) -> String {
 /// - Tiles as large as fill the chip, and the smallest for a few tokens, where the SM that loads the least is
 ///   the fastest.
 /// - K is split where it is long and the tiles are few.
-/// - Of the fused kernels cooperative h while one wave of 128 × 128 does, in clusters that just hold the
-///   rank; shared h with larger tiles above, where an exchange in every tile costs more than the tiles of h.
+/// - Of the fused kernels cooperative h, in clusters that at least hold the rank: they share x, which counts
+///   where L2 is slow. Shared h for many tokens at large ranks, where a shrink beside every tile costs more.
 #[test]
 fn choices() {
     let gpu = h200();
@@ -63,20 +63,63 @@ fn choices() {
     assert_eq!(found, expected, "\n{table}");
 }
 
-/// More arithmetic, more bytes, never less time; and the three launches of `unfused` do not beat one here.
+/// The time of this kernel in clusters of this size.
+fn forced([m, n, k]: [u32; 3], name: &str, cluster: u32) -> Seconds {
+    let request = Request::uniform(m, n, k, 0, Strategy::Base);
+    let is_it = |launch: &crate::plan::Launch| (launch.kernel.name, launch.cluster) == (name, cluster);
+    Plan::among(&request, &h200(), &is_it).unwrap().seconds()
+}
+
+/// M = N = K = 4096 by hand: 512 tiles of 128 × 256, four for each SM, 64 steps in each.
+#[test]
+fn a_large_product_is_what_its_arithmetic_says() {
+    let seconds = forced([4096; 3], "sm90_gemm_128x256", 2);
+    // 1024 cycles a step, 300 + 640 a tail, 1500 a launch.
+    let optimistic = (4.0 * (64.0 * 1024.0 + 940.0) + 1500.0) / 1.98e9 + 0.5e-6;
+    // x for two, W, and y through L2; then the last step's products, and a tail.
+    let l2 = 512.0 * (64.0 * (64.0 + 256.0) * 128.0 + 128.0 * 256.0 * 2.0) / (34.0 * 132.0);
+    let pessimistic = (l2 + 1024.0 + 1000.0 + 2500.0) / 1.755e9;
+    let memory = 3.0 * 2.0 * 4096.0 * 4096.0 / 4.8e12;
+    assert!((seconds.optimistic - optimistic - 0.1 * memory).abs() < 1e-12, "{seconds:?}");
+    assert!((seconds.pessimistic - pessimistic - 0.1 * memory).abs() < 1e-12, "{seconds:?}");
+}
+
+/// One tile of 128 × 256 and its y, which is read from shared memory again: 8 · 10 KiB for the products, 48
+/// KiB for the slot, and 1 KiB of y a step.
+#[test]
+fn shared_memory_is_charged_as_built() {
+    let seconds = forced([128, 256, 4096], "sm90_gemm_128x256", 1);
+    let memory = 2.0 * (128.0 * 4096.0 + 256.0 * 4096.0 + 128.0 * 256.0) / 4.8e12;
+    let of = |cycles: f64, clock| cycles / clock + 0.1 * memory;
+    let optimistic = of(64.0 * 1024.0 + 940.0 + 1500.0, 1.98e9) + 0.5e-6;
+    let pessimistic = of(64.0 * (80.0 + 48.0 + 1.0) * 1024.0 / 128.0 + 1000.0 + 2500.0, 1.755e9);
+    assert!((seconds.optimistic - optimistic).abs() < 1e-12, "{seconds:?} {optimistic:e}");
+    assert!((seconds.pessimistic - pessimistic).abs() < 1e-12, "{seconds:?} {pessimistic:e}");
+}
+
+/// More arithmetic, more bytes, never less time; and the three launches of `unfused` beat one by a
+/// trifle at most. Of whatever is fastest by one set: what is chosen is a little off either.
 #[test]
 fn fused_is_never_faster_than_base_nor_slower_than_unfused() {
     for gpu in ["h100", "h200"].map(|name| Gpu::from_data_sheet(name).unwrap()) {
         for [n, k] in SHAPES.into_iter().chain([[96, 8192], [8192, 96], [40, 40], [12288, 4096]]) {
             for m in [1, 64, 65, 128, 200, 512, 1000, 1024, 2048, 4000, 4096, 8192, 16384] {
-                let base = plan(&gpu, [m, n, k], 0, Strategy::Base).seconds();
+                let of = |strategy, rank| {
+                    let [n, k] = [n, k].map(|size| size as u32);
+                    Plan::fastest(&Request::uniform(m, n, k, rank, strategy), &gpu).unwrap()
+                };
+                let base = of(Strategy::Base, 0);
                 for rank in [1, 16, 17, 32, 100, 250, 1000] {
-                    let of = |strategy| plan(&gpu, [m, n, k], rank, strategy).seconds();
-                    let (fused, unfused) = (of(Strategy::Fused), of(Strategy::Unfused));
-                    assert!(fused > base, "m {m} n {n} k {k} r {rank}: {fused:e} {base:e}");
+                    let (fused, unfused) = (of(Strategy::Fused, rank), of(Strategy::Unfused, rank));
+                    let case = format!("m {m} n {n} k {k} r {rank}: {base:?} {fused:?} {unfused:?}");
+                    let is_slower =
+                        base.optimistic < fused.optimistic && base.pessimistic < fused.pessimistic;
+                    assert!(is_slower, "{case}");
                     // Where N or K are small beside the rank, the adapter is most of the work.
                     if rank <= 250 && n >= 1024 && k >= 1024 {
-                        assert!(fused < unfused, "m {m} n {n} k {k} r {rank}: {fused:e} {unfused:e}");
+                        assert!(fused.optimistic < unfused.optimistic, "{case}");
+                        // Half a percent more at N = 12288 and rank 16, where x is read twice.
+                        assert!(fused.pessimistic < 1.006 * unfused.pessimistic, "{case}");
                     }
                 }
             }
@@ -87,24 +130,22 @@ fn fused_is_never_faster_than_base_nor_slower_than_unfused() {
 #[test]
 fn no_estimate_is_above_what_the_chip_can_do() {
     let gpu = h200();
-    let clock = f64::from(gpu.properties().clock_khz) * 1e3;
-    let peak = 2048.0 * clock * 132.0;
+    let over_limit = |[m, n, k]: [usize; 3], rank| {
+        let fused = plan(&gpu, [m, n, k], rank, Strategy::Fused).seconds();
+        let limit = limit(&Problem::new(m, n, k, rank), gpu.properties());
+        [fused.optimistic / limit.optimistic, fused.pessimistic / limit.pessimistic]
+    };
     for [n, k] in SHAPES {
         for m in [128, 1024, 16384] {
             for rank in RANKS {
-                let fused = plan(&gpu, [m, n, k], rank, Strategy::Fused);
-                let [m, n, k, r] = [m, n, k, rank].map(|size| size as f64);
-                let products = m * (n * k + r * (n + k));
-                let bytes = 2.0 * (m * k + n * k + m * n + r * (n + k));
-                let least = (products / peak).max(bytes / gpu.properties().memory_bandwidth());
-                assert!(fused.seconds() > least, "{fused}: {:e} {least:e}", fused.seconds());
+                let over = over_limit([m, n, k], rank);
+                assert!(over.iter().all(|over| *over > 1.0), "m {m} n {n} k {k} r {rank}: {over:?}");
             }
         }
     }
-    // And not far below it where there is most to do.
-    let base = plan(&gpu, [16384, 4096, 4096], 0, Strategy::Base);
-    let share = 16384.0 * 4096.0 * 4096.0 / peak / base.seconds();
-    assert!((0.85..1.0).contains(&share), "{share}");
+    // And not far above the limit where there is most to do.
+    let [optimistic, pessimistic] = over_limit([16384, 4096, 4096], 0);
+    assert!(optimistic < 1.1 && pessimistic < 1.3, "{optimistic} {pessimistic}");
 }
 
 /// Tiles are those of the name. Sums of y and h together beside everything else, in what `setmaxnreg` leaves
@@ -188,11 +229,14 @@ fn programmatic_launches_cost_less() {
     let old = Properties { driver_version: (12, 2), ..gpu.properties().clone() };
     let old = crate::plan::data_sheet::gpu(old);
     let of = |gpu: &Gpu| plan(gpu, [128, 1024, 1024], 0, Strategy::Base).seconds();
-    assert!((of(&old) - of(&gpu) - (LAUNCH_GAP - PROGRAMMATIC_GAP)).abs() < 1e-12);
+    let (old, gpu) = (of(&old), of(&gpu));
+    let gap = |set: Constants| set.launch_gap - set.programmatic_gap;
+    assert!((old.optimistic - gpu.optimistic - gap(OPTIMISTIC)).abs() < 1e-12);
+    assert!((old.pessimistic - gpu.pessimistic - gap(PESSIMISTIC)).abs() < 1e-12);
 }
 
 #[test]
 fn a_plan_tells_its_clusters() {
     let text = plan(&h200(), [16384, 4096, 4096], 0, Strategy::Base).to_string();
-    assert_eq!(text, "sm90_gemm_128x256 × 132 CTAs in clusters of 2 (2048 items)");
+    assert_eq!(text, "sm90_gemm_128x256 × 128 CTAs in clusters of 8 (2048 items)");
 }

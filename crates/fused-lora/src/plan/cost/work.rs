@@ -2,12 +2,6 @@
 
 use fused_lora_kernels::table::{Kernel, Operation};
 
-/// Cycles before the first step: launch, ticket, tables, the ring's first slots.
-pub(super) const PROLOGUE: f64 = 1500.0;
-/// Bytes per cycle that an SM's shared memory takes or gives (*CUDA C++ Programming Guide*, compute
-/// capabilities: 32 banks of 4 bytes).
-pub(super) const SHARED_BYTES_PER_CYCLE: f64 = 128.0;
-
 /// The work of a kernel, as far as its time depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {

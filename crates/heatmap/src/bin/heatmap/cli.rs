@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
-use fused_lora_heatmap::{Colormap, MAX_ROWS, Metric, Query, Vmax};
-use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE};
+use fused_lora_estimate::{Set, data_sheets};
+use fused_lora_heatmap::{Colormap, EstimateQuery, MAX_ROWS, Metric, Query, Vmax};
+use fused_lora_records::{MEASUREMENTS, MEASUREMENTS_HELP, MEASUREMENTS_VARIABLE, Workload};
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,7 +74,35 @@ pub(crate) struct Cli {
     /// What is chosen by other options is shown first
     #[arg(long, conflicts_with_all = ["publish", "mix_devices", "figure", "simd"])]
     pub(crate) report: bool,
+
+    /// Draw what the cost model expects of a GPU by its data sheet instead: estimated, not measured, and
+    /// never beside measurements. Written into target/estimates/ in the workspace
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(data_sheets()))]
+    #[arg(conflicts_with_all = OF_RECORDS)]
+    pub(crate) estimate: Option<String>,
+
+    /// Constants of the cost model for --estimate
+    #[arg(long, value_enum, default_value = "pessimistic", requires = "estimate")]
+    constants: Set,
 }
+
+/// What chooses among records, or where figures of records are published. The folder of the records is not
+/// among it: the environment may name one.
+const OF_RECORDS: [&str; 13] = [
+    "data",
+    "figure",
+    "rows",
+    "metric",
+    "publish",
+    "report",
+    "backend",
+    "device",
+    "mix_devices",
+    "cache",
+    "dtype",
+    "adapters",
+    "simd",
+];
 
 impl Cli {
     pub(crate) fn query(&self) -> Query {
@@ -91,10 +122,27 @@ impl Cli {
         self.vmax.unwrap_or_else(|| Vmax::default_of(self.metric()))
     }
 
+    /// What is to be drawn of estimates; without a workload, the first of the grid's.
+    ///
+    /// # Errors
+    ///
+    /// If the workload is more than linear layers, of which there are no estimates.
+    pub(crate) fn estimates(&self) -> Result<EstimateQuery> {
+        let linear =
+            |workload: &&Workload| self.query.workload.as_ref().is_none_or(|name| workload.name() == name);
+        let workload = Workload::LINEARS.iter().find(linear);
+        let workload =
+            workload.context("there are estimates of workloads of the grid's linear layers alone")?;
+        let (set, vmax, colormap) = (self.constants, self.vmax(), self.colormap);
+        Ok(EstimateQuery { workload, set, vmax, colormap })
+    }
+
     pub(crate) fn folder(&self, root: &Path) -> PathBuf {
         let figures = root.join("figures");
         match &self.out {
             Some(folder) => folder.clone(),
+            // Not below figures/, which has what was measured: this can be drawn again at any time.
+            None if self.estimate.is_some() => root.join("target/estimates"),
             None if self.publish => figures,
             None => figures.join("local"),
         }
@@ -104,7 +152,7 @@ impl Cli {
 /// The methods of the rows. Not called `Vec`, which clap takes for an option that may be repeated.
 type Rows = Vec<String>;
 
-fn rows(text: &str) -> Result<Rows, String> {
+fn rows(text: &str) -> std::result::Result<Rows, String> {
     let rows: Vec<String> = text.split(',').map(|row| row.trim().to_owned()).collect();
     if rows.iter().any(String::is_empty) {
         return Err("a row has no name".to_owned());
@@ -118,7 +166,7 @@ fn rows(text: &str) -> Result<Rows, String> {
     }
 }
 
-fn vmax(text: &str) -> Result<Vmax, String> {
+fn vmax(text: &str) -> std::result::Result<Vmax, String> {
     if text == "auto" {
         return Ok(Vmax::Auto);
     }
@@ -132,7 +180,7 @@ fn vmax(text: &str) -> Result<Vmax, String> {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+    fn parse(arguments: &[&str]) -> std::result::Result<Cli, clap::Error> {
         Cli::try_parse_from([&["heatmap"], arguments].concat())
     }
 
@@ -149,6 +197,8 @@ mod tests {
         assert_eq!(folder(&[]), Path::new("/workspace/figures/local"));
         assert_eq!(folder(&["--publish"]), Path::new("/workspace/figures"));
         assert_eq!(folder(&["--out", "here"]), Path::new("here"));
+        assert_eq!(folder(&["--estimate", "h200"]), Path::new("/workspace/target/estimates"));
+        assert_eq!(folder(&["--estimate", "h200", "--out", "here"]), Path::new("here"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use fused_lora::plan::Gpu;
+use fused_lora_estimate::{csv, estimate, gpu_words};
 use fused_lora_heatmap::{
     DecodeFigure, DecodeSelection, Figure, Origin, Output, Report, Selection, Source, draw_decode_svg,
     draw_svg, png_from_svg, write_report,
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     let root = workspace_root();
+    if let Some(name) = &cli.estimate {
+        let (svg, csv, stem) = estimated(cli, name)?;
+        return write(cli, svg, csv, &stem);
+    }
     let measurements = root.join(&cli.measurements);
     let source = Source::load(&cli.data, &measurements)?;
     for warning in &source.warnings {
@@ -58,9 +64,23 @@ fn run(cli: &Cli) -> Result<()> {
         Kind::Heatmap => heatmap(cli, source)?,
         Kind::Decode => decode(cli, source)?,
     };
+    write(cli, svg, csv, &stem)
+}
+
+fn write(cli: &Cli, svg: String, csv: Vec<u8>, stem: &str) -> Result<()> {
     let png = png_from_svg(&svg)?;
-    let paths = Output { svg, png, csv }.write(&cli.folder(root), &stem)?;
+    let paths = Output { svg, png, csv }.write(&cli.folder(workspace_root()), stem)?;
     print(&paths).context("stdout cannot be written")
+}
+
+/// What the cost model expects. Its CSV has other columns than records, so that none is read as one.
+fn estimated(cli: &Cli, name: &str) -> Result<Drawn> {
+    let query = cli.estimates()?;
+    let gpu = Gpu::from_data_sheet(name).with_context(|| format!("there is no data sheet of {name}"))?;
+    let words = gpu_words(&gpu, "data sheet");
+    let estimates = estimate(&gpu, &[query.workload])?;
+    let figure = query.figure(&words, &estimates)?;
+    Ok((draw_svg(&figure)?, csv(&words, &estimates).into_bytes(), query.stem(name)))
 }
 
 /// The SVG, the records drawn as CSV, and the name of the files.
