@@ -160,15 +160,15 @@ fn one_bad_module_does_not_stop_the_list() {
 fn a_square_weight_lies_as_the_user_says() {
     let case = Case::new("r10");
     let square = Array2::from_elem((12, 12), 0.5);
-    let lora = |part: &str| format!("base_model.model.net.square.lora_{part}.weight");
+    let lora = |part: &str| format!("base_model.model.h.0.attn.c_proj.lora_{part}.weight");
     let [a, b] = [(10, 12), (12, 10)].map(|shape| Tensor::f32(&Array2::from_elem(shape, 0.5)));
     let (name_a, name_b) = (lora("A"), lora("B"));
     fs::write(case.weights(), safetensors_bytes(&[(&name_a, a), (&name_b, b)])).unwrap();
-    fs::write(&case.base, safetensors_bytes(&[("net.square.weight", Tensor::bf16(&square))])).unwrap();
-    edit_config(&case.adapter, &[("target_modules", json!(["square"]))]);
+    fs::write(&case.base, safetensors_bytes(&[("h.0.attn.c_proj.weight", Tensor::bf16(&square))])).unwrap();
+    edit_config(&case.adapter, &[("target_modules", json!(["c_proj"]))]);
     let base = ["--base", "base.safetensors"];
     let text = stdout(&inspect(&case, &base));
-    assert!(text.contains("refused: net.square: ") && text.contains("--layout in-out"), "{text}");
+    assert!(text.contains("refused: h.0.attn.c_proj: ") && text.contains("--layout in-out"), "{text}");
     for layout in ["out-in", "in-out"] {
         let text = stdout(&inspect(&case, &[&base[..], &["--layout", layout]].concat()));
         assert!(text.contains(&format!(" bf16 {layout} ")) && text.contains(" 1 are applied"), "{text}");
