@@ -1,8 +1,8 @@
-//! The reference result in f64, computed by plain loops, and the error bound that every kernel must meet.
+//! The reference result in f64, by ndarray's products, and the error bound that every kernel must meet.
 //!
 //! With u, half a unit in the last place of x, W and y, relative (2⁻¹¹ for f16, 2⁻⁸ for bf16, 2⁻²⁴ for f32),
-//! u′ that of h (0 where it stays f32: beside A and B of f32, and beside f16 on a CPU), and t the smallest normal number of bf16 and f32, 2⁻¹²⁶, the
-//! smallest number at all of f16, 2⁻²⁴, every element must satisfy
+//! u′ that of h (0 where it stays f32: beside A and B of f32, and beside f16 on a CPU), and t the smallest
+//! normal number of bf16 and f32, 2⁻¹²⁶, the smallest number at all of f16, 2⁻²⁴, every element must satisfy
 //!
 //! ```text
 //! |y − ref| ≤ 2u·|ref| + t + Σ|B|·(2u′|h| + t′ + δ(s·|x||A|)) + δ(Σ|x||W| + Σ|h||B|)
@@ -43,9 +43,9 @@ pub enum Sums {
     TensorCores,
     /// One product is added after another, each sum rounded to nearest: `(K + r + 32)·2⁻²⁴` of all magnitudes
     /// in y's sum, `(K + 32)·2⁻²⁴` of those in h's. h of an f16 adapter stays f32. An f32 sum restarts every 64
-    /// products, so that `64 + (K + r)/64` stands in the place of K + r. For bf16, whose instructions take subnormal numbers for
-    /// zero, `(K + r + 2)·2⁻¹²⁶·(1 + max|x| + max|W|)` is added; for an f32 adapter of a bf16 layer, which
-    /// may be computed in two parts of bf16, `2⁻¹⁶·Σ|h||B| + Σ|B|·2⁻¹⁷·s·Σ|x||A|`.
+    /// products, so that `64 + (K + r)/64` stands in the place of K + r. For bf16, whose instructions take
+    /// subnormal numbers for zero, `(K + r + 2)·2⁻¹²⁶·(1 + max|x| + max|W|)` is added; for an f32 adapter of a
+    /// bf16 layer, which may be computed in two parts of bf16, `2⁻¹⁶·Σ|h||B| + Σ|B|·2⁻¹⁷·s·Σ|x||A|`.
     OneByOne,
 }
 
@@ -181,44 +181,39 @@ pub fn forward_summed<T: Element, H: AdapterElement<T>>(
     let rule = Rule::new(sums, T::DTYPE, H::DTYPE, k, adapter.map_or(0, |adapter| adapter.a.nrows()));
     let [x, w] = [x, w].map(|view| view.mapv(T::to_f64));
     let flushed = rule.flushed * (1.0 + largest(&x) + largest(&w));
-    let lora = adapter.map(|LoraView { a, b, scale }| {
+    let base = Sum::of(&x, &w);
+    let expand = adapter.map(|LoraView { a, b, scale }| {
         let [a, b] = [a, b].map(|view| view.mapv(H::to_f64));
         let scale = f64::from(scale);
+        let shrink = Sum::of(&x, &a);
         // h, and what each may be off.
-        let h = Array2::from_shape_fn((m, a.nrows()), |(i, l)| {
-            let products = || x.row(i).into_iter().zip(a.row(l)).map(|(x, a)| x * a);
-            let exact = scale * products().sum::<f64>();
-            let rounded = of_h.round(exact);
-            let (h, rounding) = match (H::DTYPE, sums) {
-                (DType::F32, _) => (exact, 0.0),
-                // A CPU's kernels leave it in f32.
-                (DType::F16, Sums::OneByOne) => (exact, 0.0),
-                _ => (rounded, 2.0 * of_h.unit * rounded.abs() + of_h.smallest),
-            };
-            let magnitude = || scale.abs() * products().map(f64::abs).sum::<f64>();
-            (h, rounding + if rule.of_h > 0.0 { rule.of_h * magnitude() } else { 0.0 })
-        });
-        (h, b)
+        let mut off = match rule.of_h {
+            // Not 0 times an infinite magnitude.
+            0.0 => Array2::zeros(shrink.magnitude.dim()),
+            of_h => shrink.magnitude * (scale.abs() * of_h),
+        };
+        let mut h = shrink.value * scale;
+        let stays_f32 = match sums {
+            Sums::TensorCores => H::DTYPE == DType::F32,
+            // A CPU's kernels leave f16's h in f32, too.
+            Sums::OneByOne => H::DTYPE != DType::Bf16,
+        };
+        if !stays_f32 {
+            h.mapv_inplace(|exact| of_h.round(exact));
+            off.zip_mut_with(&h, |off, h| *off += 2.0 * of_h.unit * h.abs() + of_h.smallest);
+        }
+        (Sum::of(&h, &b), off.dot(&b.mapv(f64::abs).t()))
     });
 
     let mut y = Array2::zeros((m, n));
     let mut tolerance = Array2::zeros((m, n));
     for i in 0..m {
         for j in 0..n {
-            let (mut sum, mut magnitude) = (0.0, 0.0);
-            for (x, w) in x.row(i).iter().zip(w.row(j)) {
-                sum += x * w;
-                magnitude += (x * w).abs();
-            }
-            let base = sum + bias.as_ref().map_or(0.0, |bias| bias[j].to_f64());
-            let (mut expand, mut expand_magnitude, mut of_h) = (0.0, 0.0, 0.0);
-            if let Some((h, b)) = &lora {
-                for ((h, off), b) in h.row(i).iter().zip(b.row(j)) {
-                    expand += h * b;
-                    expand_magnitude += (h * b).abs();
-                    of_h += off * b.abs();
-                }
-            }
+            let magnitude = base.magnitude[[i, j]];
+            let base = base.value[[i, j]] + bias.as_ref().map_or(0.0, |bias| bias[j].to_f64());
+            let (expand, expand_magnitude, of_h) = expand.as_ref().map_or((0.0, 0.0, 0.0), |(sum, off)| {
+                (sum.value[[i, j]], sum.magnitude[[i, j]], off[[i, j]])
+            });
             let sum = base + expand;
             let of_sum = of_h
                 + rule.of_expand * expand_magnitude
@@ -241,6 +236,19 @@ pub fn forward_summed<T: Element, H: AdapterElement<T>>(
         }
     }
     Ok(Expected { y, tolerance })
+}
+
+/// A product, and the same of all magnitudes.
+struct Sum {
+    value: Array2<f64>,
+    magnitude: Array2<f64>,
+}
+
+impl Sum {
+    /// x Wᵀ
+    fn of(x: &Array2<f64>, w: &Array2<f64>) -> Self {
+        Self { value: x.dot(&w.t()), magnitude: x.mapv(f64::abs).dot(&w.mapv(f64::abs).t()) }
+    }
 }
 
 fn largest(values: &Array2<f64>) -> f64 {

@@ -5,10 +5,15 @@
 //! What fancy-regex would read in another way, such as the flag `a`, is refused. On names outside of ASCII
 //! the classes `\w` and `\s` differ in a few characters.
 
+use std::sync::LazyLock;
+
 use fancy_regex::{Regex, RegexBuilder};
 
 /// Steps after which a match is given up: some 10 ms.
 const BACKTRACK_LIMIT: usize = 100_000;
+
+/// Bytes that the automaton of a whole expression may have. One with 200 names of modules has half of it.
+const SIZE_LIMIT: usize = 1 << 20;
 
 /// An expression that matches from the start of a text.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ impl PythonRegex {
     }
 
     fn build(expression: &str) -> Result<Self, String> {
+        is_small(expression)?;
         let regex = RegexBuilder::new(expression).backtrack_limit(BACKTRACK_LIMIT).build();
         regex.map(Self).map_err(one_line)
     }
@@ -41,9 +47,30 @@ impl PythonRegex {
     }
 }
 
+/// An error if automata for the expression would be too large, as of `x{0,999999}`.
+///
+/// fancy-regex has a limit for each piece between lookarounds and back references, of which there can be many.
+/// So what is measured is one automaton of all pieces together.
+fn is_small(expression: &str) -> Result<(), String> {
+    static GROUPS: LazyLock<regex::Regex> =
+        LazyLock::new(|| regex::Regex::new(r"\(\?(?:<?[=!]|>|\(\w+\))").expect("is correct"));
+    static REFERENCES: LazyLock<regex::Regex> =
+        LazyLock::new(|| regex::Regex::new(r"\(\?(?:P=\w+|:\\\d+)\)").expect("is correct"));
+    let pieces = REFERENCES.replace_all(expression, "(?:)");
+    let together = GROUPS.replace_all(&pieces, "(?:");
+    let built = regex::RegexBuilder::new(&together).size_limit(SIZE_LIMIT).build();
+    built.map(drop).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "the regular expression is too large".to_owned(),
+        error => last_line(&error.to_string()),
+    })
+}
+
 /// The error without the drawing of where in the expression it is.
 fn one_line(error: fancy_regex::Error) -> String {
-    let text = error.to_string();
+    last_line(&error.to_string())
+}
+
+fn last_line(text: &str) -> String {
     let last = text.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
@@ -232,6 +259,17 @@ mod tests {
             (r"\x61\141\u0061", "aaa", true),
             (r"\_\<\/\-", "_</-", true),
             (r"(?i)Q_PROJ", "q_proj", true),
+            (r"(a)?(?(1)b|c)", "ab", true),
+            (r"(a)?(?(1)b|c)", "b", false),
+            (r"(?P<n>a)(?P=n)+", "aaa", true),
+            (
+                &format!(
+                    r"^(?!x)(?:.*\.)?(?:{})$",
+                    vec!["base_model.model.layers.17.self_attn.q_proj"; 200].join("|")
+                ),
+                "k",
+                false,
+            ),
             (r"(?:a|ab)c", "abc", true),
             (r"(?>a|ab)c", "abc", false),
             (r"a++b", "aab", true),
@@ -256,6 +294,10 @@ mod tests {
             (r"(?a)\w", "flag 'a'"),
             (r"[+--]", "--"),
             ("a{99999999}", ""),
+            (r"x{0,999999}", "too large"),
+            (r"(?:(?:\w{9}){9}){9}", "too large"),
+            (&r"(?=\w{15})".repeat(200), "too large"),
+            (&r"(a)\1(?:(?=\w{15})\w{15}|\w{15})".repeat(200), "too large"),
         ] {
             let error = PythonRegex::full(expression).unwrap_err();
             assert!(
