@@ -212,8 +212,8 @@ fn calls<T: Element + AdapterElement<T>>() {
                 // From a thread outside the pool each call is one job put into rayon's queue, whose blocks
                 // hold 63 jobs (unfused: three products, three jobs). That is rayon's, and all there is.
                 call();
-                let outside: usize = allocations(|| (0..calls).for_each(|_| call())).iter().sum();
-                assert!(outside <= 3 * calls / 63 + 1, "{case}: {outside} allocations outside");
+                let outside: usize = allocations(|| (0..CALLS).for_each(|_| call())).iter().sum();
+                assert!(outside <= 3 * CALLS / 63 + 1, "{case}: {outside} allocations outside");
             }
         }
     }
