@@ -168,10 +168,10 @@ const APART_WAIT: Place = at("consumer.rs", "Consumer::multiply_apart", WgmmaWai
 /// By four panels at a time or by one, whichever the subject comes to first.
 const EXPAND: Place = at("consumer.rs", "Consumer::expand", WgmmaF16, 0);
 const FINISH_WAIT: Place = at("consumer.rs", "Consumer::finish", WgmmaWaitGroup, 0);
-const SLOT_EMPTY: Place = at("producer.rs", "Producer::load_steps", MbarrierTryWaitParity, 0);
-const SLOT_BYTES: Place = at("producer.rs", "Producer::load_steps", MbarrierArriveExpectTx, 0);
-const LOAD_SHARED_X: Place = at("producer.rs", "Producer::load_steps", CpAsyncBulkTensor2dLoadMulticast, 0);
-const LOAD_W: Place = at("producer.rs", "Producer::load_steps", CpAsyncBulkTensor2dLoad, 1);
+const SLOT_EMPTY: Place = at("producer.rs", "Producer::load_steps_to", MbarrierTryWaitParity, 0);
+const SLOT_BYTES: Place = at("producer.rs", "Producer::load_steps_to", MbarrierArriveExpectTx, 0);
+const LOAD_SHARED_X: Place = at("producer.rs", "Producer::load_steps_to", CpAsyncBulkTensor2dLoadMulticast, 0);
+const LOAD_W: Place = at("producer.rs", "Producer::load_steps_to", CpAsyncBulkTensor2dLoad, 1);
 const BOARD_EMPTY: Place = at("producer.rs", "Producer::base", MbarrierTryWaitParity, 0);
 const BOARD_WRITTEN: Place = at("producer.rs", "Producer::base", MbarrierArrive, 0);
 const BOARD_FULL: Place = at("gemm.rs", "Gemm::consume", MbarrierTryWaitParity, 0);
@@ -230,7 +230,7 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("a slot expects too few bytes", &GEMM, always(SLOT_BYTES), ByteDelta(-16), Deadlock),
     fault("a slot expects too many bytes", &GEMM, always(SLOT_BYTES), ByteDelta(16), Deadlock),
     fault("a slot expects W only", &GEMM, always(SLOT_BYTES), ByteDelta(-64 * 128), Deadlock),
-    fault("W of one slot is not loaded", &GEMM, once(0, 128, 3, LOAD_W), Drop, Deadlock),
+    fault("W of one slot is not loaded", &GEMM, time(0, 3, LOAD_W), Drop, Deadlock),
     fault("W lies a chunk off", &GEMM, always(LOAD_W), AddressXor(128), Race),
     fault("a slot is released while its products run", &GEMM, always(PRODUCT_WAIT), WaitGroup(1), Race),
     fault("a slot is not released", &GEMM, time(0, 2, SLOT_RELEASE), Drop, Deadlock),

@@ -83,7 +83,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
     ),
     in_all(
         HOPPER,
-        "mbarrier.arrive.expect_tx 0 in Producer::load_steps of sm90/producer.rs",
+        "mbarrier.arrive.expect_tx 0 in Producer::load_steps_to of sm90/producer.rs",
         RELAXED,
         EXPECTS,
     ),
