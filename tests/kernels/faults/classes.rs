@@ -233,13 +233,18 @@ fn entry(
                 match outcome {
                     Outcome::Caught(..) => row.caught += 1,
                     Outcome::Survived if item.is_some() => survived = item,
-                    outcome => wrong.push(format!(
-                        "{}: {}, {what}, in {} of {} copies: {outcome}",
-                        kernel.name,
-                        class.place,
-                        copies.len(),
-                        class.copies.len()
-                    )),
+                    outcome => {
+                        let fault = format!(
+                            "{}: {}, {what}, in {} of {} copies: {outcome}",
+                            kernel.name,
+                            class.place,
+                            copies.len(),
+                            class.copies.len()
+                        );
+                        // At once: all of them take long.
+                        println!("{fault}");
+                        wrong.push(fault);
+                    }
                 }
             }
             if let Some(item) = survived {
