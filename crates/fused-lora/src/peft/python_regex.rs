@@ -12,7 +12,7 @@ use fancy_regex::{Regex, RegexBuilder};
 /// Steps after which a match is given up: some 10 ms.
 const BACKTRACK_LIMIT: usize = 100_000;
 
-/// Bytes that the automaton of a whole expression may have. One with 200 names of modules has half of it.
+/// Bytes that the automaton of a whole expression may have. One with 200 names of modules fits (tested).
 const SIZE_LIMIT: usize = 1 << 20;
 
 /// An expression that matches from the start of a text.
@@ -31,7 +31,7 @@ impl PythonRegex {
     }
 
     fn build(expression: &str) -> Result<Self, String> {
-        is_small(expression)?;
+        require_small(expression)?;
         let regex = RegexBuilder::new(expression).backtrack_limit(BACKTRACK_LIMIT).build();
         regex.map(Self).map_err(one_line)
     }
@@ -51,11 +51,12 @@ impl PythonRegex {
 ///
 /// fancy-regex has a limit for each piece between lookarounds and back references, of which there can be many.
 /// So what is measured is one automaton of all pieces together.
-fn is_small(expression: &str) -> Result<(), String> {
+fn require_small(expression: &str) -> Result<(), String> {
     static GROUPS: LazyLock<regex::Regex> =
         LazyLock::new(|| regex::Regex::new(r"\(\?(?:<?[=!]|>|\(\w+\))").expect("is correct"));
+    // And comments.
     static REFERENCES: LazyLock<regex::Regex> =
-        LazyLock::new(|| regex::Regex::new(r"\(\?(?:P=\w+|:\\\d+)\)").expect("is correct"));
+        LazyLock::new(|| regex::Regex::new(r"\(\?(?:P=\w+|:\\\d+|#[^)]*)\)").expect("is correct"));
     let pieces = REFERENCES.replace_all(expression, "(?:)");
     let together = GROUPS.replace_all(&pieces, "(?:");
     let built = regex::RegexBuilder::new(&together).size_limit(SIZE_LIMIT).build();
@@ -262,6 +263,7 @@ mod tests {
             (r"(a)?(?(1)b|c)", "ab", true),
             (r"(a)?(?(1)b|c)", "b", false),
             (r"(?P<n>a)(?P=n)+", "aaa", true),
+            (r"a(?#one)b", "ab", true),
             (
                 &format!(
                     r"^(?!x)(?:.*\.)?(?:{})$",
