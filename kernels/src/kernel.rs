@@ -64,6 +64,9 @@ pub struct Kernel {
     pub min_ctas: u32,
     /// Registers a thread may have; the build fails above.
     pub max_registers: u32,
+    /// Instructions that a step of K may have, in a loop of the consumers and in one of the producer; the
+    /// build fails above. Of the kernels for compute capability 9.0.
+    pub max_step: Option<[u32; 2]>,
     /// Dynamic shared memory, in bytes.
     pub shared_bytes: u32,
 }

@@ -46,10 +46,11 @@ impl Descriptor {
     }
 
     /// Bits 0 to 13 the address, 16 to 29 the leading dimension (unused here: one repetition covers K), 32 to
-    /// 45 the bytes between groups of eight rows, all in units of 16 bytes.
+    /// 45 the bytes between groups of eight rows, all in units of 16 bytes. The shared memory of a CTA
+    /// ends below 2¹⁸, so that no address has bits above those of its field.
     #[inline(always)]
     const fn at(from: SharedAddr, group_bytes: u64) -> u64 {
-        ((from.address() & 0x3ffff) >> 4) as u64 | 1 << 16 | (group_bytes >> 4) << 32
+        (from.address() >> 4) as u64 | 1 << 16 | (group_bytes >> 4) << 32
     }
 
     /// The operand `bytes`, a multiple of 16, further.
@@ -87,7 +88,7 @@ pub trait Registers: Sized {
     ///
     /// # Safety
     ///
-    /// As [`Pending::wait`].
+    /// As [`Pending::settle`].
     #[doc(hidden)]
     unsafe fn wait<const PENDING: u32>(self) -> Self;
 }
@@ -290,16 +291,17 @@ where
         Self(unsafe { self.0.wait::<PENDING>() })
     }
 
-    /// `wgmma.wait_group 0`: waits for all groups of the warpgroup.
+    /// `wgmma.wait_group PENDING`: the sums, when all groups of the warpgroup but the latest PENDING are
+    /// over.
     ///
     /// # Safety
     ///
-    /// All threads of the warpgroup execute it.
+    /// All threads of the warpgroup execute it; none of the latest PENDING groups adds to these sums.
     #[inline(always)]
     #[must_use]
     #[track_caller]
-    pub unsafe fn wait(self) -> Sums<R> {
+    pub unsafe fn settle<const PENDING: u32>(self) -> Sums<R> {
         // SAFETY: the caller's contract.
-        Sums(unsafe { self.0.wait::<0>() })
+        Sums(unsafe { self.0.wait::<PENDING>() })
     }
 }

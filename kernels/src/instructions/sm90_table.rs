@@ -144,6 +144,7 @@ instructions! {{
     instruction_nclusterid_x: cluster::nclusterid_x, 0 -> 64 words { cluster: 4 }, [];
     instruction_barrier_cluster:
         cluster::barrier_cluster, 64 -> 128 words { cluster: 4 }, ["UCGABAR_ARV", "UCGABAR_WAIT"];
+    instruction_elect: elect::elect, 0 -> 64 words, ["ELECT"];
     instruction_mbarrier_init: mbarrier::mbarrier_init, 64 -> 64 words { shared_bytes: 512 }, ["SYNCS EXCH"];
     instruction_mbarrier_arrive:
         mbarrier::mbarrier_arrive, 128 -> 128 words { shared_bytes: 264 }, ["SYNCS ARRIVE A1T0"];

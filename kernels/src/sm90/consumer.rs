@@ -146,24 +146,31 @@ impl<T: Tile> Consumer<T> {
 
     /// Adds `steps` steps, at least one and at most as many as the ring has slots, of the slots' first
     /// operand and the rows of their second from A on, and leaves the slots as they are:
-    /// [`multiply`](Self::multiply) comes to them next.
+    /// [`multiply`](Self::multiply) comes to them next. The slot that was held is released; the last step's
+    /// products stay under way, and no others.
     ///
     /// # Safety
     ///
     /// As [`multiply`](Self::multiply).
     #[inline(always)]
-    pub(super) unsafe fn multiply_ahead<const P: usize>(&self, steps: u32, mut sums: Pending<P>) -> Pending<P>
+    pub(super) unsafe fn multiply_ahead<const P: usize>(
+        &mut self,
+        steps: u32,
+        mut sums: Pending<P>,
+    ) -> Pending<P>
     where
         [f32; P]: Registers,
     {
         let mut ahead = self.turn;
         let mut left = steps;
         loop {
-            // SAFETY: the slot is full, and not released before these products are over.
+            // SAFETY: the slot is full, and not released before these products are over; those of the
+            // slot that is held are.
             unsafe {
                 let (rows, columns) = self.slot(ahead);
                 let columns = columns.offset(T::A_OFFSET - T::W_OFFSET);
                 sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
+                self.release_held();
             }
             ahead.advance(T::STAGES);
             left -= 1;
@@ -221,7 +228,7 @@ impl<T: Tile> Consumer<T> {
     {
         // SAFETY: all groups are waited for before the slot is released.
         unsafe {
-            let sums = sums.wait();
+            let sums = sums.settle::<0>();
             self.release_held();
             sums
         }

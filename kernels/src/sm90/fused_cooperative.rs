@@ -105,24 +105,27 @@ where
                     let [chunks, own, ..] = board.more();
                     // In the last steps A goes ahead of W.
                     let late = T::LATE_STEPS.min(steps - 1);
-                    let (base, h);
+                    // W's first late step is under way while h is rounded, the others while it goes
+                    // around. Of the last products before it nothing is waited for but what it leaves
+                    // behind itself.
+                    let (mut sums, h);
                     if T::ONE_OPERAND {
-                        let sums = consumer.multiply(steps - late, Pending::from_sums(Sums::<R>::zero()));
-                        let (first, second) = consumer.finish(sums).split::<Y, P>();
+                        let all = consumer.multiply(steps - late, Pending::from_sums(Sums::<R>::zero()));
                         // Sums of their own, added once: on the registers behind `first` ptxas would
                         // serialise.
                         let ahead = Pending::from_sums(Sums::<P>::zero());
-                        h = second.plus(consumer.multiply_ahead(late, ahead).wait());
-                        base = first;
+                        let ahead = consumer.multiply_ahead(late, ahead);
+                        let (first, second) = all.settle::<1>().split::<Y, P>();
+                        sums = consumer.multiply(1, Pending::from_sums(first));
+                        h = second.plus(ahead.settle::<1>());
                     } else {
-                        let sums = Pending::from_sums(Sums::<Y>::zero());
+                        let base = Pending::from_sums(Sums::<Y>::zero());
                         let apart = Pending::from_sums(Sums::<P>::zero());
-                        let (sums, apart) = consumer.multiply_apart(steps - late, sums, apart);
-                        base = consumer.finish(sums);
-                        h = consumer.multiply_ahead(late, apart).wait();
+                        let (base, apart) = consumer.multiply_apart(steps - late, base, apart);
+                        let ahead = consumer.multiply_ahead(late, apart);
+                        sums = consumer.multiply(1, base);
+                        h = ahead.settle::<1>();
                     }
-                    // W's first late step is under way while h is rounded, the others while it goes around.
-                    let mut sums = consumer.multiply(1, Pending::from_sums(base));
                     send(&consumer, board, turn, panels, own, h);
                     if late > 1 {
                         sums = consumer.multiply(late - 1, sums);

@@ -36,6 +36,9 @@ pub(super) struct Producer<'a, T> {
     tile: PhantomData<T>,
 }
 
+/// Most panels of h that a CTA makes.
+const MAX_OWN_PANELS: usize = 2;
+
 /// A slot that is being filled.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -127,7 +130,7 @@ impl<'a, T: Tile> Producer<'a, T> {
             self.load_base(row_tile, column_tile, panels);
             let mut i = 0;
             while i < chunks {
-                let chunk = self.board.chunk(i);
+                let chunk = self.board.own_chunk(i);
                 let slot = self.next_slot(T::BLOCK_N * ROW_BYTES);
                 self.load_b(slot, chunk, column_tile);
                 i += 1;
@@ -155,7 +158,7 @@ impl<'a, T: Tile> Producer<'a, T> {
             self.load_base(row_tile, column_tile, 0);
             let mut i = 0;
             while i < chunks {
-                let chunk = self.board.chunk(i);
+                let chunk = self.board.own_chunk(i);
                 let slot = self.next_slot((T::BLOCK_M + T::BLOCK_N) * ROW_BYTES);
                 // B depends on nobody.
                 self.load_b(slot, chunk, column_tile);
@@ -304,17 +307,50 @@ impl<'a, T: Tile> Producer<'a, T> {
         first: u32,
         last: u32,
     ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if Ring::<T>::new(self.cluster).ctas() > 1 {
+                self.load_steps_to::<true>(row_tile, column_tile, panels, first, last);
+            } else {
+                self.load_steps_to::<false>(row_tile, column_tile, panels, first, last);
+            }
+        }
+    }
+
+    /// The same, where several CTAs share a ring, or one has it alone: a loop for each, without a test in its
+    /// steps.
+    ///
+    /// # Safety
+    ///
+    /// As [`load_base`](Self::load_base); `SHARED` says how many CTAs the ring has.
+    #[inline(always)]
+    unsafe fn load_steps_to<const SHARED: bool>(
+        &mut self,
+        row_tile: u32,
+        column_tile: u32,
+        panels: u32,
+        first: u32,
+        last: u32,
+    ) {
+        const { assert!(T::PANELS as usize <= MAX_OWN_PANELS) };
         let ring = Ring::<T>::new(self.cluster);
         // Without h nobody reads A's place, and there may be no A.
-        let (own, bytes) =
-            if T::PANELS > 0 && panels > 0 { (T::PANELS, T::SLOT_BYTES) } else { (0, T::A_OFFSET) };
+        let has_a = T::PANELS > 0 && panels > 0;
+        let bytes = if has_a { T::SLOT_BYTES } else { T::A_OFFSET };
+        let mut slab_rows = [0; MAX_OWN_PANELS];
+        let mut i = 0;
+        while has_a && i < T::PANELS {
+            // SAFETY: the panels stand on the board.
+            slab_rows[i as usize] = unsafe { self.board.slab_row(i) };
+            i += 1;
+        }
         let mut step = first;
         while step < last {
             // SAFETY: the slot is empty in all CTAs that have it, and expects what is copied.
             unsafe {
                 let slot = self.next_slot(bytes);
                 let column = step * BLOCK_K;
-                ring.load_x(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
+                ring.load_x::<SHARED>(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
                 load_box(
                     slot.at.offset(T::W_OFFSET),
                     self.maps.w(),
@@ -323,9 +359,9 @@ impl<'a, T: Tile> Producer<'a, T> {
                     slot.full,
                 );
                 let mut i = 0;
-                while i < own {
+                while has_a && i < T::PANELS {
                     let a_at = slot.at.offset(T::A_OFFSET + i * PANEL * ROW_BYTES);
-                    load_box(a_at, self.maps.a(), column, self.board.slab_row(i), slot.full);
+                    load_box(a_at, self.maps.a(), column, slab_rows[i as usize], slot.full);
                     i += 1;
                 }
             }

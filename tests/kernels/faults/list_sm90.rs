@@ -168,10 +168,11 @@ const APART_WAIT: Place = at("consumer.rs", "Consumer::multiply_apart", WgmmaWai
 /// By four panels at a time or by one, whichever the subject comes to first.
 const EXPAND: Place = at("consumer.rs", "Consumer::expand", WgmmaF16, 0);
 const FINISH_WAIT: Place = at("consumer.rs", "Consumer::finish", WgmmaWaitGroup, 0);
-const SLOT_EMPTY: Place = at("producer.rs", "Producer::load_steps", MbarrierTryWaitParity, 0);
-const SLOT_BYTES: Place = at("producer.rs", "Producer::load_steps", MbarrierArriveExpectTx, 0);
-const LOAD_SHARED_X: Place = at("producer.rs", "Producer::load_steps", CpAsyncBulkTensor2dLoadMulticast, 0);
-const LOAD_W: Place = at("producer.rs", "Producer::load_steps", CpAsyncBulkTensor2dLoad, 1);
+const SLOT_EMPTY: Place = at("producer.rs", "Producer::load_steps_to", MbarrierTryWaitParity, 0);
+const SLOT_BYTES: Place = at("producer.rs", "Producer::load_steps_to", MbarrierArriveExpectTx, 0);
+const LOAD_SHARED_X: Place =
+    at("producer.rs", "Producer::load_steps_to", CpAsyncBulkTensor2dLoadMulticast, 0);
+const LOAD_W: Place = at("producer.rs", "Producer::load_steps_to", CpAsyncBulkTensor2dLoad, 1);
 const BOARD_EMPTY: Place = at("producer.rs", "Producer::base", MbarrierTryWaitParity, 0);
 const BOARD_WRITTEN: Place = at("producer.rs", "Producer::base", MbarrierArrive, 0);
 const BOARD_FULL: Place = at("gemm.rs", "Gemm::consume", MbarrierTryWaitParity, 0);
@@ -230,7 +231,7 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("a slot expects too few bytes", &GEMM, always(SLOT_BYTES), ByteDelta(-16), Deadlock),
     fault("a slot expects too many bytes", &GEMM, always(SLOT_BYTES), ByteDelta(16), Deadlock),
     fault("a slot expects W only", &GEMM, always(SLOT_BYTES), ByteDelta(-64 * 128), Deadlock),
-    fault("W of one slot is not loaded", &GEMM, once(0, 128, 3, LOAD_W), Drop, Deadlock),
+    fault("W of one slot is not loaded", &GEMM, time(0, 3, LOAD_W), Drop, Deadlock),
     fault("W lies a chunk off", &GEMM, always(LOAD_W), AddressXor(128), Race),
     fault("a slot is released while its products run", &GEMM, always(PRODUCT_WAIT), WaitGroup(1), Race),
     fault("a slot is not released", &GEMM, time(0, 2, SLOT_RELEASE), Drop, Deadlock),
@@ -301,14 +302,14 @@ pub(super) static FAULTS: &[Fault] = &[
     ),
     fault("a multicast misses a CTA", &GEMM_CLUSTER, always(LOAD_SHARED_X), MaskXor(1), Deadlock),
     fault("a slot is not released to the peer", &GEMM_CLUSTER, by_lane(1, SLOT_RELEASE), Drop, Deadlock),
+    fault("slots are released to the first CTA alone", &GEMM_CLUSTER, always(SLOT_RELEASE), Rank(0), Race),
     fault(
-        "slots are released to the first CTA alone",
+        "one slot is released to another CTA",
         &GEMM_CLUSTER,
-        always(SLOT_RELEASE),
-        Rank(0),
+        once(1, 0, 2, SLOT_RELEASE),
+        Rank(1),
         Deadlock,
     ),
-    fault("one slot is released to another CTA", &GEMM_CLUSTER, once(1, 0, 2, SLOT_RELEASE), Rank(1), Race),
     fault("boards are published at the first CTA", &GEMM_CLUSTER, always(BOARD_WRITTEN), Rank(0), Deadlock),
     fault("a slot of the peer is filled in use", &GEMM_CLUSTER, always(PRODUCT_WAIT), WaitGroup(1), Race),
     // h by way of the workspace.

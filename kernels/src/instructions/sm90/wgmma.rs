@@ -60,7 +60,7 @@ where
         let (a, b) = (item.shared, item.shared.offset(A));
         let sums = Pending::from_sums(Sums::<R>::zero());
         let sums = sums.multiply_64::<STEP_BYTES>(Descriptor::rows_of_128(a), Descriptor::rows_of_128(b));
-        store(item, &sums.wait());
+        store(item, &sums.settle::<0>());
     }
 }
 
@@ -76,7 +76,7 @@ where
         let (a, b) = (item.shared, item.shared.offset(PANEL));
         let sums = Pending::from_sums(Sums::<R>::zero());
         let sums = sums.multiply_16(Descriptor::rows_of_32(a), Descriptor::rows_of_32(b));
-        store(item, &sums.wait());
+        store(item, &sums.settle::<0>());
     }
 }
 
@@ -103,6 +103,6 @@ where
         bar_sync();
         place(item, end / 4, 0, A);
         let sums = sums.multiply_64::<STEP_BYTES>(Descriptor::rows_of_128(a), b);
-        store(item, &sums.wait());
+        store(item, &sums.settle::<0>());
     }
 }
