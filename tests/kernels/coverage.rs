@@ -138,8 +138,18 @@ fn long(operation: Operation) {
             let case = |n| Case { residual: true, pad_residual: 1, ..Case::new(9, n, 40, 0) };
             cases.extend(n.map(case));
         }
+        if operation == Operation::FusedCooperative && kernel.block_m * kernel.block_n > 128 * 128 {
+            // Without a cluster the producer has a loop of its own, in which other groups wait too rarely.
+            let n = kernel.block_n as usize;
+            cases.push(Case { cluster: Some(1), grid: Some(1), n, ..long_ring(kernel) });
+        }
         for case in cases {
             hold(kernel, &case, &[Schedule::random(turn as u64)]);
+        }
+        if operation == Operation::Gemm && in_cluster(kernel) {
+            // A wait that mostly finds what it waits for turns in vain now and then: eight CTAs, many times.
+            let short = Case { grid: Some(8), ..Case::new(8 * kernel.block_m as usize, 16, 40, 0) };
+            hold(kernel, &short, &(0..10).map(Schedule::random).collect::<Vec<_>>());
         }
     }
 }

@@ -13,8 +13,8 @@ use cuda_builder::{
 ///
 /// Needs a Rust toolchain that can compile for GPUs, and for the report NVIDIA's ptxas and nvdisasm;
 /// scripts/install-gpu-toolchain gets both. Exits with 1 if a kernel spills, has stack, exceeds its
-/// registers, has no tensor-core instructions in a loop, waits for wgmma too early, lacks another instruction
-/// of its row, or loads narrowly; also if ptxas warns.
+/// registers or the instructions of a step of K, has no tensor-core instructions in a loop, waits for wgmma
+/// too early, lacks another instruction of its row, or loads narrowly; also if ptxas warns.
 #[derive(Parser)]
 struct Arguments {
     /// Writes nothing; fails, too, if kernels/ptx/ is not what the sources make now.
