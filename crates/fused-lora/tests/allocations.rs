@@ -91,16 +91,18 @@ fn have_both_threads_steal() {
 /// A program's own threads, two of them: the caller, and one that waits for tasks in [`serve`](Self::serve).
 struct Own {
     task: Mutex<Option<&'static (dyn Fn(usize) + Sync)>>,
+    there: Barrier,
     begin: Barrier,
     end: Barrier,
 }
 
 impl Own {
     fn new() -> Self {
-        Self { task: Mutex::new(None), begin: Barrier::new(2), end: Barrier::new(2) }
+        Self { task: Mutex::new(None), there: Barrier::new(2), begin: Barrier::new(2), end: Barrier::new(2) }
     }
 
     fn serve(&self) {
+        self.there.wait();
         loop {
             self.begin.wait();
             let Some(task) = *self.task.lock().unwrap() else { return };
@@ -184,7 +186,8 @@ fn calls<T: Element + AdapterElement<T>>() {
                 let (own, mut counted) = (Own::new(), Vec::new());
                 std::thread::scope(|scope| {
                     scope.spawn(|| own.serve());
-                    // Its first call waits until the other thread has begun.
+                    // What a thread allocates to begin is not a call's, and a small call does not wait for it.
+                    own.there.wait();
                     for executor in [&own as &dyn Executor, &Serial] {
                         for segments in [None, Some(&segments)] {
                             call_on(executor, segments);
