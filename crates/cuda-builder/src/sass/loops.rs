@@ -30,9 +30,7 @@ pub(super) fn innermost(
     labels: &BTreeMap<&str, usize>,
     wanted: impl Fn(&Instruction<'_>) -> bool,
 ) -> Vec<Vec<usize>> {
-    let graph = graph(code, labels);
-    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
-    innermost_blocks(&graph, code, wanted).into_iter().map(|blocks| instructions(blocks).collect()).collect()
+    innermost_blocks(code, labels, wanted, |_, blocks| blocks)
 }
 
 /// The same, each without what runs only where a wait on an mbarrier does not pass at once: a step on the way
@@ -42,24 +40,25 @@ pub(super) fn steps(
     labels: &BTreeMap<&str, usize>,
     wanted: impl Fn(&Instruction<'_>) -> bool,
 ) -> Vec<Vec<usize>> {
-    let graph = graph(code, labels);
-    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
-    let loops = innermost_blocks(&graph, code, wanted).into_iter();
-    loops.map(|blocks| instructions(without_waits(&graph, code, blocks)).collect()).collect()
+    innermost_blocks(code, labels, wanted, |graph, blocks| without_waits(graph, code, blocks))
 }
 
+/// The instructions of what `part` takes of each of these loops.
 fn innermost_blocks(
-    graph: &Graph,
     code: &[Instruction<'_>],
+    labels: &BTreeMap<&str, usize>,
     wanted: impl Fn(&Instruction<'_>) -> bool,
-) -> Vec<Vec<NodeIndex>> {
+    part: impl Fn(&Graph, Vec<NodeIndex>) -> Vec<NodeIndex>,
+) -> Vec<Vec<usize>> {
+    let graph = graph(code, labels);
     // What no path leads to is padding.
-    let reached: Vec<_> = Dfs::new(graph, NodeIndex::new(0)).iter(graph).collect();
+    let reached: Vec<_> = Dfs::new(&graph, NodeIndex::new(0)).iter(&graph).collect();
     let is_wanted = |block: NodeIndex| graph[block].clone().any(|at| wanted(&code[at]));
     let mut found = Vec::new();
-    add_innermost(graph, &reached, &is_wanted, &mut found);
+    add_innermost(&graph, &reached, &is_wanted, &mut found);
     found.sort_unstable();
-    found
+    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
+    found.into_iter().map(|blocks| instructions(part(&graph, blocks)).collect()).collect()
 }
 
 /// A loop without the loops inside it that do nothing but try a wait again, and what those alone lead to. All

@@ -202,8 +202,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         let mut latest: Option<(&Lora, Part<P>)> = None;
         move |t| {
             let tile = self.tiles.range(t);
-            let here = self.of_tile(&mut rest, &tile);
-            match self.alone(here, p, &tile) {
+            match self.of_tile(&mut rest, p, &tile).1 {
                 Alone::Nobody => Ending::Output(Segment::EMPTY),
                 Alone::Has(lora, b) => {
                     let part = match &latest {
@@ -239,8 +238,7 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         let mut rest = self.adapters;
         for t in 0..self.tiles.count() {
             let tile = self.tiles.range(t);
-            let here = self.of_tile(&mut rest, &tile);
-            let alone = self.alone(here, p, &tile);
+            let (here, alone) = self.of_tile(&mut rest, p, &tile);
             if !all && !matches!(alone, Alone::Not) {
                 continue;
             }
@@ -272,24 +270,21 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         }
     }
 
-    /// The adapters that have rows of a tile, of the `rest` that those before have left.
-    fn of_tile(&self, rest: &mut &'a [Lora], tile: &Range<usize>) -> &'a [Lora] {
+    /// The adapters that have rows of a tile, of the `rest` that those before have left, and whether one of
+    /// them has it by itself in panel `p` of W.
+    fn of_tile(&self, rest: &mut &'a [Lora], p: usize, tile: &Range<usize>) -> (&'a [Lora], Alone<'a>) {
         let rows = self.rows.start + tile.start..self.rows.start + tile.end;
         let over = rest.iter().take_while(|lora| lora.rows.end <= rows.start).count();
         *rest = &rest[over..];
         let count = rest.iter().take_while(|lora| lora.rows.start < rows.end).count();
-        &rest[..count]
-    }
-
-    /// Whether one of the adapters `here` has a tile by itself in panel `p` of W, with B's panel.
-    fn alone(&self, here: &'a [Lora], p: usize, tile: &Range<usize>) -> Alone<'a> {
-        let rows = self.rows.start + tile.start..self.rows.start + tile.end;
+        let here = &rest[..count];
         let mut adapters = here.iter().filter_map(|lora| Some((lora, lora.packed.panel(p)?)));
-        match (adapters.next(), adapters.next()) {
+        let alone = match (adapters.next(), adapters.next()) {
             (None, _) => Alone::Nobody,
             (Some((lora, b)), None) if lora.within(&rows) == rows => Alone::Has(lora, b),
             _ => Alone::Not,
-        }
+        };
+        (here, alone)
     }
 
     /// An adapter's rows through panel `b` of its B.
