@@ -24,7 +24,8 @@ pub enum Operation {
     /// `h` at most.
     FusedRecompute,
     /// The same, the CTAs of a cluster make h together: row tiles of up to [`Kernel::max_rank`] columns of h,
-    /// and of up to `h` for each CTA of the cluster.
+    /// and of up to `h` for each CTA of the cluster. Each makes its own columns, or sums its own part of K
+    /// ([`Kernel::slices_k`]).
     FusedCooperative,
     /// `h = s · x Aᵀ`.
     Shrink,
@@ -72,12 +73,19 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Whether it may be launched in clusters of 2, 4 or 8 CTAs, which then share x. (Split-K always is, and
-    /// does not.)
+    /// Whether it may be launched in clusters of 2, 4 or 8 CTAs (with [`slices_k`](Self::slices_k) of up to
+    /// 4), which then share x. (Split-K always is, and does not.)
     #[must_use]
     pub const fn clusters(&self) -> bool {
         matches!(self.target, Target::Sm90a)
             && matches!(self.operation, Operation::Gemm | Operation::FusedCooperative)
+    }
+
+    /// Whether the CTAs of a cluster, up to [`MAX_SLICES`](crate::sm90_tile::MAX_SLICES), share the K of h, all
+    /// of whose columns each makes.
+    #[must_use]
+    pub const fn slices_k(&self) -> bool {
+        matches!(self.operation, Operation::FusedCooperative) && self.max_rank == self.h
     }
 
     /// Rows of a box of A in [`TensorMaps`](crate::tensor_map::TensorMaps).

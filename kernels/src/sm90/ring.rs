@@ -9,7 +9,7 @@ use super::{
 use crate::{
     device::{
         SharedAddr, load_box, load_box_multicast, mapa, mbarrier_arrive, mbarrier_arrive_cluster,
-        thread_idx_x,
+        mbarrier_arrive_release_cluster, thread_idx_x,
     },
     maps::TensorMapRef,
 };
@@ -70,13 +70,15 @@ impl<T: Tile> Ring<T> {
     }
 
     /// Says to all CTAs that copy there that this warpgroup is done with a slot, whose barrier is `empty`.
+    /// `is_read` says whether threads have read it, too.
     ///
     /// # Safety
     ///
-    /// All threads of the warpgroup call it, once a phase, when all products of the slot are over.
+    /// All threads of the warpgroup call it, once a phase, when all products of the slot are over, and behind
+    /// a barrier of the warpgroup after its threads have read.
     #[inline(always)]
     #[track_caller]
-    pub(super) unsafe fn release(self, empty: SharedAddr) {
+    pub(super) unsafe fn release(self, empty: SharedAddr, is_read: bool) {
         let peer = thread_idx_x() % WARPGROUP;
         if peer < self.ctas() {
             // SAFETY: one arrival of this warpgroup at each barrier a phase; another CTA is there until the
@@ -84,6 +86,8 @@ impl<T: Tile> Ring<T> {
             unsafe {
                 if T::SPLIT_K {
                     mbarrier_arrive(empty);
+                } else if T::SLICED && is_read {
+                    mbarrier_arrive_release_cluster(mapa(empty, peer));
                 } else {
                     mbarrier_arrive_cluster(mapa(empty, peer));
                 }
