@@ -73,15 +73,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Whether it may be launched in clusters of 2, 4 or 8 CTAs (with [`slices_k`](Self::slices_k) of up to
-    /// 4), which then share x. (Split-K always is, and does not.)
+    /// Whether it may be launched in clusters of 2, 4 or 8 CTAs, which then share x. (Split-K always is, and
+    /// does not; with [`slices_k`](Self::slices_k) it always is, of 2 or 4.)
     #[must_use]
     pub const fn clusters(&self) -> bool {
         matches!(self.target, Target::Sm90a)
             && matches!(self.operation, Operation::Gemm | Operation::FusedCooperative)
     }
 
-    /// Whether the CTAs of a cluster, up to [`MAX_SLICES`](crate::sm90_tile::MAX_SLICES), share the K of h, all
+    /// Whether the CTAs of a cluster, 2 up to [`MAX_SLICES`](crate::sm90_tile::MAX_SLICES), share the K of h, all
     /// of whose columns each makes.
     #[must_use]
     pub const fn slices_k(&self) -> bool {

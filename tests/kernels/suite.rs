@@ -67,8 +67,8 @@ fn fits(kernel: &Kernel, case: &Case) -> bool {
         }
         (Operation::FusedCooperative, _) => {
             let cluster = case.cluster_for(kernel);
-            let most_ctas = if kernel.slices_k() { MAX_SLICES } else { MAX_CLUSTER };
-            cluster <= most_ctas && ranks <= kernel.max_rank.min(kernel.h * cluster) as usize
+            let ctas = if kernel.slices_k() { 2..=MAX_SLICES } else { 1..=MAX_CLUSTER };
+            ctas.contains(&cluster) && ranks <= kernel.max_rank.min(kernel.h * cluster) as usize
         }
         (Operation::Fused, Target::Sm90a) => {
             let steps = |adapter: &usize| case.adapters[*adapter].rank.div_ceil(kernel.block_k as usize);
@@ -133,7 +133,8 @@ fn most_parts(kernel: &Kernel, case: &Case) -> u32 {
 fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
     let cluster = match kernel.operation {
         _ if !in_cluster(kernel) || case.cluster.is_some() => return case,
-        Operation::FusedCooperative if !kernel.slices_k() => (case.cluster_for(kernel) << (turn % 2)).min(8),
+        Operation::FusedCooperative if kernel.slices_k() => [2, 4][turn % 2],
+        Operation::FusedCooperative => (case.cluster_for(kernel) << (turn % 2)).min(8),
         Operation::GemmSplitK => [2, 4, 8][turn % 3].min(most_parts(kernel, &case)),
         _ => [1, 2, 4][turn % 3],
     };

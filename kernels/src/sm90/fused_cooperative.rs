@@ -71,7 +71,9 @@ where
     [f32; Y]: Registers,
     [f32; P]: Registers,
 {
-    const CLUSTERS: Clusters = Clusters::AnySize;
+    // A CTA's own steps follow each other with one between at least: else x, in registers, would be read while
+    // the products of the step before still read it there.
+    const CLUSTERS: Clusters = if T::SLICED { Clusters::Yes } else { Clusters::AnySize };
 
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {

@@ -21,7 +21,8 @@ pub(crate) fn cluster_sizes(kernel: &Kernel, k: u32) -> impl Iterator<Item = u32
     let most_shares = (kernel.block_n / 16).min(k.div_ceil(kernel.block_k));
     CLUSTER_SIZES.into_iter().filter(move |&size| match splits_k {
         true => size > 1 && size <= most_shares,
-        false => size == 1 || clusters && (!kernel.slices_k() || size <= MAX_SLICES),
+        false if kernel.slices_k() => size > 1 && size <= MAX_SLICES,
+        false => size == 1 || clusters,
     })
 }
 
@@ -44,7 +45,7 @@ mod tests {
         assert_eq!(sizes("sm90_gemm_128x256", 1), CLUSTER_SIZES);
         assert_eq!(sizes("sm90_fused_cooperative_64x32_h32", 1), CLUSTER_SIZES);
         // All have room for the sums of four.
-        assert_eq!(sizes("sm90_fused_cooperative_128x256_k16", 1), [1, 2, 4]);
+        assert_eq!(sizes("sm90_fused_cooperative_128x256_k16", 1), [2, 4]);
         for name in ["gemm_64x64", "fused_recompute_64x64_h16", "shrink_64x64", "sm90_fused_128x256"] {
             assert_eq!(sizes(name, 4096), [1], "{name}");
             assert!(!has_clusters(kernel(name)));
