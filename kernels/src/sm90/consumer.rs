@@ -26,16 +26,17 @@ pub(super) struct Consumer<T> {
     pub cluster: Cluster,
     pub barriers: Barriers<T>,
     turn: Turn,
-    /// The slot whose products may still be under way; [`NONE`] for none.
+    /// The slot whose products may still be under way, with [`READ`] where threads have read it, and not the
+    /// tensor cores alone; [`NONE`] for none.
     held: u32,
-    /// Whether threads have read it, and not the tensor cores alone.
-    held_is_read: bool,
     pub warpgroup: u32,
     tile: PhantomData<T>,
 }
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+/// Beside the number of a slot.
+const READ: u32 = 1 << 31;
 
 impl<T: Tile> Consumer<T> {
     #[inline(always)]
@@ -46,7 +47,6 @@ impl<T: Tile> Consumer<T> {
             barriers: Barriers::new(shared),
             turn: Turn::FIRST,
             held: NONE,
-            held_is_read: false,
             warpgroup,
             tile: PhantomData,
         }
@@ -78,7 +78,6 @@ impl<T: Tile> Consumer<T> {
         // SAFETY: the caller's contract.
         unsafe { self.release_held() };
         self.held = self.turn.place;
-        self.held_is_read = false;
         self.turn.advance(T::STAGES);
     }
 
@@ -91,10 +90,10 @@ impl<T: Tile> Consumer<T> {
     #[track_caller]
     pub(super) unsafe fn release_held(&mut self) {
         if self.held != NONE {
+            let (slot, is_read) =
+                if T::SLICED { (self.held & !READ, self.held & READ != 0) } else { (self.held, false) };
             // SAFETY: the caller's contract; a slot is held once a phase.
-            unsafe {
-                Ring::<T>::new(self.cluster).release(self.barriers.empty(self.held), self.held_is_read)
-            };
+            unsafe { Ring::<T>::new(self.cluster).release(self.barriers.empty(slot), is_read) };
         }
         self.held = NONE;
     }
@@ -195,7 +194,9 @@ impl<T: Tile> Consumer<T> {
                     y = y.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
                 }
                 self.release_previous();
-                self.held_is_read = is_own;
+                if is_own {
+                    self.held |= READ;
+                }
             }
             left -= 1;
             if left == 0 {

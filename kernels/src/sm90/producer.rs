@@ -348,6 +348,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         let ring = Ring::<T>::new(self.cluster);
         // Without h nobody reads A's place, and there may be no A.
         let has_a = T::PANELS > 0 && panels > 0;
+        let bytes = if has_a { T::SLOT_BYTES } else { T::A_OFFSET };
         let mut slab_rows = [0; MAX_OWN_PANELS];
         let mut i = 0;
         while has_a && i < T::PANELS {
@@ -358,10 +359,15 @@ impl<'a, T: Tile> Producer<'a, T> {
         let mut slices = Slices::new(self.cluster);
         let mut step = first;
         while step < last {
-            let has_a = has_a && (!T::SLICED || slices.next_is_own());
+            // A is there in all steps or in none; in slices, in this CTA's.
+            let (has_a, bytes) = match T::SLICED {
+                true if has_a && slices.next_is_own() => (true, bytes),
+                true => (false, T::A_OFFSET),
+                false => (has_a, bytes),
+            };
             // SAFETY: the slot is empty in all CTAs that have it, and expects what is copied.
             unsafe {
-                let slot = self.next_slot(if has_a { T::SLOT_BYTES } else { T::A_OFFSET });
+                let slot = self.next_slot(bytes);
                 let column = step * BLOCK_K;
                 ring.load_x::<SHARED>(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
                 load_box(
