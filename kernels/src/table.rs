@@ -28,6 +28,7 @@ macro_rules! kernels {
                 threads: <$tile>::THREADS,
                 min_ctas: $ctas,
                 max_registers: $registers,
+                max_step: None,
                 shared_bytes: <$tile>::SHARED_BYTES,
             },
         )*];

@@ -23,3 +23,16 @@ fn shfl_bfly() {
     }
     check("shfl_bfly", ITEMS, &input, &expected);
 }
+
+#[test]
+fn shfl_first() {
+    let input = inputs::words(ITEMS * THREADS, 2);
+    let expected: Vec<u32> = (0..input.len()).map(|at| input[at / 32 * 32]).collect();
+    check("shfl_first", ITEMS, &input, &expected);
+}
+
+#[test]
+fn elect() {
+    // One lane of each warp, and the same each time.
+    check("elect", ITEMS, &[], &[0x0001_0101; ITEMS * THREADS]);
+}

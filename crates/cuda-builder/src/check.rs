@@ -4,6 +4,7 @@ use crate::{
     builder::Ptx,
     header::Header,
     ptxas::{Assembled, Cubin},
+    sass::Step,
     spec::{KernelSpec, Product},
 };
 
@@ -86,6 +87,21 @@ fn inspect_kernel(spec: &KernelSpec, kernel: &Assembled) -> Vec<String> {
             ));
         }
     }
+    if let Some(budgets) = spec.max_step {
+        let loops = [("consumer", &code.consumer_steps), ("producer", &code.producer_steps)];
+        for ((role, steps), budget) in loops.into_iter().zip(budgets) {
+            if steps.is_empty() {
+                faults.push(format!("has no {role} loop"));
+            }
+            for (number, step) in (1..).zip(steps).filter(|(_, step)| step.instructions > budget) {
+                let Step { instructions, r2ur } = step;
+                faults.push(format!(
+                    "{role} loop {number} has {instructions} instructions a step ({r2ur} R2UR), {budget} in \
+                     its row of the table"
+                ));
+            }
+        }
+    }
     let (copies, loads) = (code.count("LDGSTS") - code.count("LDGSTS 128"), code.narrow_loads);
     if spec.aligned && (copies > 0 || loads > 0) {
         faults.push(format!(
@@ -134,12 +150,22 @@ mod tests {
             max_registers: 168,
             product: Some(Product::Wgmma { in_flight: 1 }),
             tensor_maps: true,
+            max_step: Some([45, 32]),
             machine_code: ["UTMALDG", "UTMALDG MULTICAST", "UTMASTG"].map(str::to_owned).into(),
             ..ampere().0
         };
         let mnemonics =
             mnemonics(&["UTMALDG.2D", "UTMALDG.2D.MULTICAST", "UTMASTG.2D", "HGMMA.64x256x16.F32", "EXIT"]);
-        let code = Code { wgmma_loops: 1, wgmma_in_flight: 1, mnemonics, ..Code::default() };
+        let step = |instructions| Step { instructions, r2ur: 2 };
+        let (consumer_steps, producer_steps) = (vec![step(30), step(45)], vec![step(32)]);
+        let code = Code {
+            wgmma_loops: 1,
+            wgmma_in_flight: 1,
+            mnemonics,
+            consumer_steps,
+            producer_steps,
+            ..Code::default()
+        };
         (spec, cubin(Arch::Sm90a, 168, code))
     }
 
@@ -199,7 +225,16 @@ mod tests {
         let no_loop = "multiplies matrices, and has no HGMMA in a loop (1 at all)";
         let (multicast, store) =
             ("there is no UTMALDG MULTICAST in its code", "there is no UTMASTG in its code");
-        let cases: [(Change, &[&str]); 6] = [
+        let cases: [(Change, &[&str]); 9] = [
+            (
+                |k| k.code.consumer_steps[1].instructions = 46,
+                &["consumer loop 2 has 46 instructions a step (2 R2UR), 45 in its row of the table"],
+            ),
+            (
+                |k| k.code.producer_steps[0].instructions = 33,
+                &["producer loop 1 has 33 instructions a step (2 R2UR), 32 in its row of the table"],
+            ),
+            (|k| k.code.producer_steps.clear(), &["has no producer loop"]),
             // HMMA in a loop does not do for HGMMA.
             (|k| (k.code.wgmma_loops, k.code.main_loops) = (0, 1), &[no_loop]),
             (

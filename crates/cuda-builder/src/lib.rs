@@ -52,7 +52,7 @@ pub use header::Header;
 pub use ptx::{directives, leftovers};
 pub use ptxas::{Assembled, Cubin, PTXAS_VARIABLE, Tools};
 pub use report::{Section, report};
-pub use sass::Code;
+pub use sass::{Code, Step};
 pub use spec::{KernelSpec, Product};
 pub use toolchain::{PINNED_NIGHTLY, TOOLCHAIN_VARIABLE};
 pub use workspace::{Module, Workspace};

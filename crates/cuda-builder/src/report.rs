@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use crate::{
     header::Header,
     ptxas::{Assembled, Cubin},
-    sass::Code,
+    sass::{Code, Step},
     spec::{KernelSpec, Product},
 };
 
@@ -56,7 +56,10 @@ fn write(out: &mut String, versions: &str, sections: &[Section<'_>]) -> fmt::Res
              loops*: innermost loops with HGMMA, and in brackets the groups of them that its waits leave in \
              flight. *UTMALDG* and *UTMASTG* are tensor copies from and to global memory, in brackets those \
              to several CTAs at once; *UTMAREDG* tensor reductions, *UBLKCP* bulk copies, *STSM* matrix \
-             stores to shared memory, *SYNCS* operations on mbarriers, *UCGABAR* cluster barriers."
+             stores to shared memory, *SYNCS* operations on mbarriers, *UCGABAR* cluster barriers. \
+             *consumer* and *producer*: instructions of a step of each main loop, in brackets those that are \
+             R2UR, on the way where no wait has to try again; behind the slash the budget, which fails the \
+             build. *outside*: instructions in no such step."
         )?;
     }
     for Section { specs, cubins, .. } in sections {
@@ -87,6 +90,9 @@ const HOPPER: &[&str] = &[
     "cluster",
     "HGMMA",
     "main loops",
+    "consumer",
+    "producer",
+    "outside",
     "UTMALDG",
     "UTMASTG",
     "UTMAREDG",
@@ -122,6 +128,9 @@ fn cell(column: &str, spec: &KernelSpec, kernel: &Assembled) -> String {
         "shared" => format!("{} + {}", kernel.static_shared, spec.dynamic_shared),
         "cluster" => spec.cluster.to_string(),
         "main loops" => main_loops(spec, code),
+        "consumer" => steps(&code.consumer_steps, spec.max_step.map(|[consumer, _]| consumer)),
+        "producer" => steps(&code.producer_steps, spec.max_step.map(|[_, producer]| producer)),
+        "outside" => code.outside.to_string(),
         "LDGSTS" | "LDG" | "STG" => with("128"),
         "UTMALDG" => with("MULTICAST"),
         "UCGABAR" => sum(&["UCGABAR_ARV", "UCGABAR_WAIT"]),
@@ -129,6 +138,12 @@ fn cell(column: &str, spec: &KernelSpec, kernel: &Assembled) -> String {
         "calls" => sum(&["CALL"]),
         opcode => sum(&[opcode]),
     }
+}
+
+fn steps(steps: &[Step], budget: Option<u32>) -> String {
+    let steps: Vec<_> = steps.iter().map(|step| format!("{} ({})", step.instructions, step.r2ur)).collect();
+    let budget = budget.map(|budget| format!(" / {budget}")).unwrap_or_default();
+    steps.join(", ") + &budget
 }
 
 fn main_loops(spec: &KernelSpec, code: &Code) -> String {
@@ -184,7 +199,17 @@ mod tests {
             ("UCGABAR_WAIT", 14),
         ];
         let mnemonics = mnemonics.map(|(mnemonic, count)| (mnemonic.to_owned(), count)).into();
-        let code = Code { mnemonics, main_loops: 13, wgmma_loops: 15, wgmma_in_flight: 2, narrow_loads: 0 };
+        let step = |instructions| Step { instructions, r2ur: instructions - 30 };
+        let code = Code {
+            mnemonics,
+            main_loops: 13,
+            wgmma_loops: 15,
+            wgmma_in_flight: 2,
+            narrow_loads: 0,
+            consumer_steps: vec![step(31), step(32)],
+            producer_steps: vec![step(33)],
+            outside: 34,
+        };
         let kernel =
             Assembled { registers: 120, spill_stores: 1, spill_loads: 2, stack: 3, static_shared: 4, code };
         let cubin = |arch| {
@@ -195,7 +220,11 @@ mod tests {
             let [sources, compiler, flags] = [sources, "rustc 1", ""].map(str::to_owned);
             Header { sources, compiler, flags }
         };
-        let hopper = [KernelSpec { product: Some(Product::Wgmma { in_flight: 1 }), ..spec.clone() }];
+        let hopper = [KernelSpec {
+            product: Some(Product::Wgmma { in_flight: 1 }),
+            max_step: Some([35, 36]),
+            ..spec.clone()
+        }];
         let (ampere, headers) = ([spec], [header("sha256 0"), header("sha256 1")]);
         let cubins = [cubin(Arch::Sm80), cubin(Arch::Sm90a)];
         let section = |file: &str, at: usize, specs| Section {
@@ -220,8 +249,8 @@ mod tests {
         for part in parts {
             assert!(before.contains(part), "{part} is missing:\n{text}");
         }
-        let counts = "8 | 65 | 15 (2) | 21 (1) | 22 | 23 | 24 | 25 | 16 | 26 | 27 | 28 | 7 (6) | 5 (4) | 11 \
-         | 12 | 14 |";
+        let counts = "8 | 65 | 15 (2) | 31 (1), 32 (2) / 35 | 33 (3) / 36 | 34 | 21 (1) | 22 | 23 | 24 | 25 \
+         | 16 | 26 | 27 | 28 | 7 (6) | 5 (4) | 11 | 12 | 14 |";
         assert!(after.contains(&format!("\n{common} | {counts}\n")), "{after}");
         assert!(before.contains("| HMMA |") && !before.contains("| HGMMA |") && !after.contains("| HMMA |"));
         // Every row of a table has as many cells as its head.

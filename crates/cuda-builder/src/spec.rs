@@ -14,6 +14,9 @@ pub struct KernelSpec {
     /// Registers that a thread may have. Where warps trade theirs by `setmaxnreg`, ptxas counts what the
     /// launch bounds leave to each thread at the start: 168 of 384 threads.
     pub max_registers: u32,
+    /// Instructions that a step of a main loop may have, of the consumers and of the producer, where it
+    /// has both.
+    pub max_step: Option<[u32; 2]>,
     /// Dynamic shared memory, in bytes: ptxas does not know it.
     pub dynamic_shared: u32,
     /// The most CTAs of a cluster at launch; 1 without clusters. For the report.

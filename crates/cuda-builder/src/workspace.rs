@@ -150,6 +150,7 @@ fn sm90_kernel(row: &Kernel) -> KernelSpec {
     KernelSpec {
         cluster: if row.clusters() { MAX_CLUSTER } else { 1 },
         product: Some(Product::Wgmma { in_flight: 1 }),
+        max_step: row.max_step,
         tensor_maps: true,
         machine_code: words(&["UTMALDG", multicast, out, trades]),
         ..kernel(row)

@@ -58,6 +58,17 @@ instructions! {
         asm!("barrier.cluster.arrive.release.aligned;", options(nostack))
     }
 
+    /// `barrier.cluster.arrive.relaxed.aligned`: says that this thread has come, and nothing of what it
+    /// did, but for barriers that it has made and fenced. The release compiles to a fence for the whole
+    /// GPU.
+    ///
+    /// # Safety
+    ///
+    /// As [`barrier_cluster_arrive`].
+    pub unsafe fn barrier_cluster_arrive_relaxed() {
+        asm!("barrier.cluster.arrive.relaxed.aligned;", options(nostack))
+    }
+
     /// `barrier.cluster.wait.acquire.aligned`: waits until all threads of the cluster have come.
     ///
     /// # Safety

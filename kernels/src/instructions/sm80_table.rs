@@ -85,5 +85,6 @@ instructions! {
     instruction_ldmatrix_x4_trans:
         matrix::ldmatrix_x4_trans, 320 -> 256 words { shared_bytes: 1024 }, ["LDSM MT88 4"];
     instruction_shfl_bfly: shuffle::shfl_bfly, 128 -> 64 words, ["SHFL BFLY"];
+    instruction_shfl_first: shuffle::shfl_first, 64 -> 64 words, ["SHFL IDX"];
     instruction_mma_m16n8k16_f16: matrix::mma_m16n8k16_f16, 768 -> 256 words, ["HMMA 16816 F32"];
 }

@@ -11,7 +11,7 @@ use super::{
     barriers::{Barriers, Turn, wait},
     tile::{BOARDS, Tile},
 };
-use crate::device::{SharedAddr, mbarrier_arrive, opaque};
+use crate::device::{SharedAddr, mbarrier_arrive, opaque, shfl_first};
 
 /// Sixteen columns of h in a row tile: whose they are.
 #[derive(Clone, Copy)]
@@ -151,16 +151,17 @@ impl<T: Tile> Board<T> {
         }
     }
 
-    /// The first line.
+    /// The first line. Loaded words are shuffled, here and below, so that ptxas sees that a warp's lanes
+    /// have the same: else what depends on them, loops and descriptors, would not be uniform either.
     ///
     /// # Safety
     ///
-    /// A consumer, between waiting and releasing; or the producer, what it wrote itself.
+    /// All lanes of a consumer's warp, between waiting and releasing.
     #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn item(self) -> [u32; 4] {
         // SAFETY: the caller's contract.
-        unsafe { self.here().load_v4() }
+        unsafe { self.here().load_v4().map(|word| shfl_first(word)) }
     }
 
     /// The second line.
@@ -172,7 +173,7 @@ impl<T: Tile> Board<T> {
     #[track_caller]
     pub(super) unsafe fn more(self) -> [u32; 4] {
         // SAFETY: the caller's contract.
-        unsafe { self.here().offset(16).load_v4() }
+        unsafe { self.here().offset(16).load_v4().map(|word| shfl_first(word)) }
     }
 
     /// Writes panel `i` of this CTA's.
@@ -204,7 +205,7 @@ impl<T: Tile> Board<T> {
     ///
     /// # Safety
     ///
-    /// As [`item`](Self::item).
+    /// The producer, which wrote it itself.
     #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn slab_row(self, i: u32) -> u32 {
@@ -231,6 +232,18 @@ impl<T: Tile> Board<T> {
     #[inline(always)]
     #[track_caller]
     pub(super) unsafe fn chunk(self, i: u32) -> Chunk {
+        // SAFETY: the caller's contract.
+        Chunk::from_word(unsafe { shfl_first(self.chunk_at(i).load_u32()) })
+    }
+
+    /// The same for the producer, one thread.
+    ///
+    /// # Safety
+    ///
+    /// The producer, which wrote it itself.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) unsafe fn own_chunk(self, i: u32) -> Chunk {
         // SAFETY: the caller's contract.
         Chunk::from_word(unsafe { self.chunk_at(i).load_u32() })
     }

@@ -6,10 +6,19 @@ use super::{
     barriers::{Barriers, Turn, wait},
     board::Chunk,
     cluster::Cluster,
+    lane::Lane,
     ring::Ring,
+    sliced_h::Slices,
+    store::sync_warpgroup,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile, WARPGROUP_ROWS},
 };
-use crate::device::{Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums};
+use crate::{
+    device::{
+        Descriptor, Fragments, Pending, Registers, STEP_BYTES, SharedAddr, Sums, fence_proxy_async_shared,
+        ldmatrix_x4,
+    },
+    sm80::swizzle::chunk_at,
+};
 
 /// Where a consumer is in the ring.
 pub(super) struct Consumer<T> {
@@ -19,6 +28,8 @@ pub(super) struct Consumer<T> {
     turn: Turn,
     /// The slot whose products may still be under way; [`NONE`] for none.
     held: u32,
+    /// Whether threads have read it, and not the tensor cores alone.
+    held_is_read: bool,
     pub warpgroup: u32,
     tile: PhantomData<T>,
 }
@@ -35,6 +46,7 @@ impl<T: Tile> Consumer<T> {
             barriers: Barriers::new(shared),
             turn: Turn::FIRST,
             held: NONE,
+            held_is_read: false,
             warpgroup,
             tile: PhantomData,
         }
@@ -66,6 +78,7 @@ impl<T: Tile> Consumer<T> {
         // SAFETY: the caller's contract.
         unsafe { self.release_held() };
         self.held = self.turn.place;
+        self.held_is_read = false;
         self.turn.advance(T::STAGES);
     }
 
@@ -79,7 +92,9 @@ impl<T: Tile> Consumer<T> {
     pub(super) unsafe fn release_held(&mut self) {
         if self.held != NONE {
             // SAFETY: the caller's contract; a slot is held once a phase.
-            unsafe { Ring::<T>::new(self.cluster).release(self.barriers.empty(self.held)) };
+            unsafe {
+                Ring::<T>::new(self.cluster).release(self.barriers.empty(self.held), self.held_is_read)
+            };
         }
         self.held = NONE;
     }
@@ -144,26 +159,130 @@ impl<T: Tile> Consumer<T> {
         }
     }
 
-    /// Adds `steps` steps, at least one and at most as many as the ring has slots, of the slots' first
-    /// operand and the rows of their second from A on, and leaves the slots as they are:
-    /// [`multiply`](Self::multiply) comes to them next.
+    /// Adds `steps` steps, at least one, of W to the first sums, and where a step is this CTA's of A to the
+    /// second; there x is read once, to registers. All of it stays under way, and the last slot held.
     ///
     /// # Safety
     ///
     /// As [`multiply`](Self::multiply).
     #[inline(always)]
-    pub(super) unsafe fn multiply_ahead<const P: usize>(&self, steps: u32, mut sums: Pending<P>) -> Pending<P>
+    pub(super) unsafe fn multiply_sliced<const Y: usize, const P: usize>(
+        &mut self,
+        steps: u32,
+        slices: &mut Slices,
+        mut y: Pending<Y>,
+        mut h: Pending<P>,
+    ) -> (Pending<Y>, Pending<P>)
+    where
+        [f32; Y]: Registers,
+        [f32; P]: Registers,
+    {
+        let mut left = steps;
+        loop {
+            // SAFETY: the slot is full until it is released; all groups but this step's are over then, and all
+            // threads have read x behind the warpgroup's barrier.
+            unsafe {
+                let (rows, columns) = self.slot(self.turn);
+                let is_own = slices.next_is_own();
+                if is_own {
+                    let x = self.rows_to_registers();
+                    // Copies are made into the slot next.
+                    fence_proxy_async_shared();
+                    sync_warpgroup(self.warpgroup);
+                    h = h.multiply_64_of(x, columns.offset(T::A_OFFSET - T::W_OFFSET));
+                    y = y.multiply_64_of(x, columns).wait_for_all_but::<2>();
+                } else {
+                    y = y.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
+                }
+                self.release_previous();
+                self.held_is_read = is_own;
+            }
+            left -= 1;
+            if left == 0 {
+                return (y, h);
+            }
+        }
+    }
+
+    /// This warpgroup's rows of x in the slot.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the warpgroup call it; the slot is full, and not released before all have read.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn rows_to_registers(&self) -> Fragments {
+        let lane = Lane::new();
+        let slot = self.shared.offset(self.turn.place * T::SLOT_BYTES);
+        let rows = slot.offset(self.warpgroup * WARPGROUP_ROWS * ROW_BYTES);
+        // SAFETY: the caller's contract.
+        [0, 1, 2, 3].map(|i| unsafe {
+            ldmatrix_x4(chunk_at::<ROW_BYTES>(rows, lane.matrix_row, 2 * i + lane.matrix_chunk))
+        })
+    }
+
+    /// Adds the next `steps` steps of A, those that are this CTA's, and leaves the slots as they are, as
+    /// [`multiply_ahead`](Self::multiply_ahead) does. The slot that was held stays so, and all products under
+    /// way.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply_ahead`](Self::multiply_ahead).
+    #[inline(always)]
+    pub(super) unsafe fn multiply_ahead_sliced<const P: usize>(
+        &self,
+        steps: u32,
+        slices: &mut Slices,
+        mut sums: Pending<P>,
+    ) -> Pending<P>
     where
         [f32; P]: Registers,
     {
         let mut ahead = self.turn;
         let mut left = steps;
         loop {
-            // SAFETY: the slot is full, and not released before these products are over.
+            if slices.next_is_own() {
+                // SAFETY: the slot is full, and not released before these products are over.
+                unsafe {
+                    let (rows, columns) = self.slot(ahead);
+                    sums = sums.multiply_64::<STEP_BYTES>(rows, columns.offset(T::A_OFFSET - T::W_OFFSET));
+                }
+            }
+            ahead.advance(T::STAGES);
+            left -= 1;
+            if left == 0 {
+                return sums;
+            }
+        }
+    }
+
+    /// Adds `steps` steps, at least one and at most as many as the ring has slots, of the slots' first
+    /// operand and the rows of their second from A on, and leaves the slots as they are:
+    /// [`multiply`](Self::multiply) comes to them next. The slot that was held is released; the last step's
+    /// products stay under way, and no others.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply`](Self::multiply).
+    #[inline(always)]
+    pub(super) unsafe fn multiply_ahead<const P: usize>(
+        &mut self,
+        steps: u32,
+        mut sums: Pending<P>,
+    ) -> Pending<P>
+    where
+        [f32; P]: Registers,
+    {
+        let mut ahead = self.turn;
+        let mut left = steps;
+        loop {
+            // SAFETY: the slot is full, and not released before these products are over; those of the
+            // slot that is held are.
             unsafe {
                 let (rows, columns) = self.slot(ahead);
                 let columns = columns.offset(T::A_OFFSET - T::W_OFFSET);
                 sums = sums.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
+                self.release_held();
             }
             ahead.advance(T::STAGES);
             left -= 1;
@@ -221,7 +340,7 @@ impl<T: Tile> Consumer<T> {
     {
         // SAFETY: all groups are waited for before the slot is released.
         unsafe {
-            let sums = sums.wait();
+            let sums = sums.settle::<0>();
             self.release_held();
             sums
         }

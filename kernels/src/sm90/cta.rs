@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     device::{
-        SharedAddr, bar_sync, bar_warp_sync, barrier_cluster_arrive, barrier_cluster_wait, dynamic_shared,
-        griddepcontrol_launch_dependents, griddepcontrol_wait, prefetch_tensor_map, setmaxnreg_dec,
-        setmaxnreg_inc, thread_idx_x,
+        SharedAddr, bar_sync, bar_warp_sync, barrier_cluster_arrive, barrier_cluster_arrive_relaxed,
+        barrier_cluster_wait, dynamic_shared, elect, griddepcontrol_launch_dependents, griddepcontrol_wait,
+        prefetch_tensor_map, setmaxnreg_dec, setmaxnreg_inc, shfl_first, thread_idx_x,
     },
     maps::Maps,
+    tile::WARP,
 };
 
 /// Whether a kernel is launched in clusters.
@@ -59,16 +60,16 @@ pub(super) trait Roles {
 pub(super) unsafe fn run<T: Tile, R: Roles>(maps: Maps, roles: &R) {
     let shared = dynamic_shared();
     let thread = thread_idx_x();
-    let warpgroup = thread / WARPGROUP;
     let cluster = Cluster::new();
-    // SAFETY: the kernel is launched so.
-    unsafe {
+    // SAFETY: the kernel is launched so, and all lanes are here.
+    let warpgroup = unsafe {
         match R::CLUSTERS {
             Clusters::No => assert_unchecked(cluster.size() == 1 && cluster.rank() == 0),
             Clusters::AnySize => {}
             Clusters::Yes => assert_unchecked(cluster.size() > 1),
         }
-    }
+        shfl_first(thread / WARPGROUP)
+    };
     // SAFETY: barriers are made before the cluster's barrier and used behind it; each warpgroup takes one
     // branch with all of its threads; nobody leaves while others of the cluster may still reach its shared
     // memory.
@@ -83,13 +84,16 @@ pub(super) unsafe fn run<T: Tile, R: Roles>(maps: Maps, roles: &R) {
                 prefetch_tensor_map(maps.y());
             }
         }
-        sync(cluster);
+        // Relaxed: all that has to be published is the barriers, and their fence does that with any
+        // arrival (PTX ISA, "membar / fence", `.mbarrier_init`, and its example). Nobody has written
+        // anything else.
+        sync(cluster, barrier_cluster_arrive_relaxed);
         griddepcontrol_wait();
         if warpgroup == T::CONSUMERS {
             if T::CONSUMERS > 1 {
                 setmaxnreg_dec::<PRODUCER_REGISTERS>();
             }
-            if thread.is_multiple_of(WARPGROUP) {
+            if shfl_first(thread % WARPGROUP / WARP) == 0 && elect() {
                 roles.produce(shared, cluster);
                 // All loads are started: what comes next may prepare itself.
                 griddepcontrol_launch_dependents();
@@ -104,24 +108,25 @@ pub(super) unsafe fn run<T: Tile, R: Roles>(maps: Maps, roles: &R) {
             roles.consume(shared, cluster, warpgroup);
         }
         if cluster.size() > 1 {
-            sync(cluster);
+            // Not relaxed: arrivals at other CTAs' barriers must have come before those CTAs are gone.
+            sync(cluster, barrier_cluster_arrive);
         }
     }
 }
 
-/// A barrier of the whole cluster.
+/// A barrier of the whole cluster, to which threads come by `arrive`.
 ///
 /// # Safety
 ///
 /// All threads of its CTAs call it.
 #[inline(always)]
 #[track_caller]
-unsafe fn sync(cluster: Cluster) {
+unsafe fn sync(cluster: Cluster, arrive: unsafe fn()) {
     // SAFETY: the caller's contract. Lanes come together first, as `aligned` demands.
     unsafe {
         bar_warp_sync();
         if cluster.size() > 1 {
-            barrier_cluster_arrive();
+            arrive();
             barrier_cluster_wait();
         } else {
             bar_sync();

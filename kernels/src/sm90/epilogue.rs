@@ -53,6 +53,13 @@ impl<'a> BoxEpilogue<'a> {
         !epilogue.residual.is_null() || !epilogue.second_residual.is_null()
     }
 
+    /// Whether sums are stored as they are: then no turn is taken.
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        let epilogue = &self.params.epilogue;
+        epilogue.bias.is_null() && epilogue.activation != Epilogue::GELU_TANH && !self.reads_residuals()
+    }
+
     /// An operand and its row stride, by its turn.
     #[inline(always)]
     fn operand(&self, turn: u32) -> (Global<u16>, u32) {
@@ -78,6 +85,9 @@ impl<'a> BoxEpilogue<'a> {
         column: u32,
         place: SharedAddr,
     ) {
+        if self.is_empty() {
+            return;
+        }
         let Params { m, n, ref epilogue, .. } = *self.params;
         let (rows, columns) = (m.saturating_sub(self.first_row), n.saturating_sub(column));
         // Opaque, so that the first turn is no loop of its own: twice the code.

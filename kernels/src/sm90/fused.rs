@@ -17,7 +17,7 @@ use crate::{
     counters,
     device::{
         Pending, Registers, STEP_BYTES, SharedAddr, Sums, bar_sync_some, fence_proxy_async_global,
-        grid_dim_x, thread_idx_x,
+        grid_dim_x, opaque, thread_idx_x,
     },
     maps::Maps,
     params::Params,
@@ -127,7 +127,9 @@ where
                 if kind == DONE {
                     break;
                 }
-                if kind == OUTPUT {
+                // Opaque: where both tests are one, ptxas takes the loop for divergent, and nothing in it
+                // for uniform.
+                if opaque(kind) == OUTPUT {
                     let mut sums = consumer.multiply(steps, Pending::from_sums(Sums::<R>::zero()));
                     let [chunks, ..] = board.more();
                     let mut i = 0;

@@ -6,11 +6,12 @@
 use core::marker::PhantomData;
 
 use super::{
-    barriers::{Barriers, Turn, wait},
+    barriers::{Barriers, Turn, wait, wait_for_readers},
     board::{Board, Chunk, Panel},
     cluster::Cluster,
     ring::Ring,
     schedule::steps,
+    sliced_h::Slices,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile},
 };
 use crate::{
@@ -35,6 +36,9 @@ pub(super) struct Producer<'a, T> {
     board: Board<T>,
     tile: PhantomData<T>,
 }
+
+/// Most panels of h that a CTA makes.
+const MAX_OWN_PANELS: usize = 2;
 
 /// A slot that is being filled.
 #[derive(Clone, Copy)]
@@ -71,7 +75,12 @@ impl<'a, T: Tile> Producer<'a, T> {
         let slot = Slot { at: self.shared.offset(place * T::SLOT_BYTES), full: self.barriers.full(place) };
         // SAFETY: barriers of this CTA, whose phases this thread follows; one arrival a phase.
         unsafe {
-            wait(self.barriers.empty(place), self.turn.free());
+            let empty = self.barriers.empty(place);
+            if T::SLICED {
+                wait_for_readers(empty, self.turn.free());
+            } else {
+                wait(empty, self.turn.free());
+            }
             mbarrier_arrive_expect_tx(slot.full, bytes);
         }
         self.turn.advance(T::STAGES);
@@ -121,13 +130,13 @@ impl<'a, T: Tile> Producer<'a, T> {
         unsafe {
             self.board.wait_until_empty();
             let (panels, chunks) = self.survey(row_tile, column_tile);
-            let own = panels.saturating_sub(self.cluster.rank() * T::PANELS).min(T::PANELS);
+            let own = panels.saturating_sub(self.first_own()).min(T::PANELS);
             self.board.set_item([schedule::OUTPUT, row_tile, column_tile, panels], [chunks, own, 0, 0]);
             self.board.publish();
             self.load_base(row_tile, column_tile, panels);
             let mut i = 0;
             while i < chunks {
-                let chunk = self.board.chunk(i);
+                let chunk = self.board.own_chunk(i);
                 let slot = self.next_slot(T::BLOCK_N * ROW_BYTES);
                 self.load_b(slot, chunk, column_tile);
                 i += 1;
@@ -155,7 +164,7 @@ impl<'a, T: Tile> Producer<'a, T> {
             self.load_base(row_tile, column_tile, 0);
             let mut i = 0;
             while i < chunks {
-                let chunk = self.board.chunk(i);
+                let chunk = self.board.own_chunk(i);
                 let slot = self.next_slot((T::BLOCK_M + T::BLOCK_N) * ROW_BYTES);
                 // B depends on nobody.
                 self.load_b(slot, chunk, column_tile);
@@ -219,6 +228,12 @@ impl<'a, T: Tile> Producer<'a, T> {
         }
     }
 
+    /// The first panel of h that this CTA makes.
+    #[inline(always)]
+    fn first_own(&self) -> u32 {
+        if T::SLICED { 0 } else { self.cluster.rank() * T::PANELS }
+    }
+
     /// Writes the panels that this CTA makes, and the steps of the expand, to the board; how many panels the
     /// row tile has, and how many steps the cluster's column tiles need.
     ///
@@ -233,7 +248,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         // them must take the same steps. Where a tile has no column of an adapter, B is zero.
         let first_column = (column_tile - rank) * T::BLOCK_N;
         let past_column = first_column + size * T::BLOCK_N;
-        let first_own = rank * T::PANELS;
+        let first_own = self.first_own();
         // SAFETY: the caller's contract.
         unsafe {
             let mut i = 0;
@@ -304,17 +319,51 @@ impl<'a, T: Tile> Producer<'a, T> {
         first: u32,
         last: u32,
     ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if Ring::<T>::new(self.cluster).ctas() > 1 {
+                self.load_steps_to::<true>(row_tile, column_tile, panels, first, last);
+            } else {
+                self.load_steps_to::<false>(row_tile, column_tile, panels, first, last);
+            }
+        }
+    }
+
+    /// The same, where several CTAs share a ring, or one has it alone: a loop for each, without a test in its
+    /// steps.
+    ///
+    /// # Safety
+    ///
+    /// As [`load_base`](Self::load_base); `SHARED` says how many CTAs the ring has.
+    #[inline(always)]
+    unsafe fn load_steps_to<const SHARED: bool>(
+        &mut self,
+        row_tile: u32,
+        column_tile: u32,
+        panels: u32,
+        first: u32,
+        last: u32,
+    ) {
+        const { assert!(T::PANELS as usize <= MAX_OWN_PANELS) };
         let ring = Ring::<T>::new(self.cluster);
         // Without h nobody reads A's place, and there may be no A.
-        let (own, bytes) =
-            if T::PANELS > 0 && panels > 0 { (T::PANELS, T::SLOT_BYTES) } else { (0, T::A_OFFSET) };
+        let has_a = T::PANELS > 0 && panels > 0;
+        let mut slab_rows = [0; MAX_OWN_PANELS];
+        let mut i = 0;
+        while has_a && i < T::PANELS {
+            // SAFETY: the panels stand on the board.
+            slab_rows[i as usize] = unsafe { self.board.slab_row(i) };
+            i += 1;
+        }
+        let mut slices = Slices::new(self.cluster);
         let mut step = first;
         while step < last {
+            let has_a = has_a && (!T::SLICED || slices.next_is_own());
             // SAFETY: the slot is empty in all CTAs that have it, and expects what is copied.
             unsafe {
-                let slot = self.next_slot(bytes);
+                let slot = self.next_slot(if has_a { T::SLOT_BYTES } else { T::A_OFFSET });
                 let column = step * BLOCK_K;
-                ring.load_x(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
+                ring.load_x::<SHARED>(slot.at, self.maps.x(), column, row_tile * T::BLOCK_M, slot.full);
                 load_box(
                     slot.at.offset(T::W_OFFSET),
                     self.maps.w(),
@@ -323,9 +372,9 @@ impl<'a, T: Tile> Producer<'a, T> {
                     slot.full,
                 );
                 let mut i = 0;
-                while i < own {
+                while has_a && i < T::PANELS {
                     let a_at = slot.at.offset(T::A_OFFSET + i * PANEL * ROW_BYTES);
-                    load_box(a_at, self.maps.a(), column, self.board.slab_row(i), slot.full);
+                    load_box(a_at, self.maps.a(), column, slab_rows[i as usize], slot.full);
                     i += 1;
                 }
             }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     device::{
         SharedAddr, load_box, load_box_multicast, mapa, mbarrier_arrive, mbarrier_arrive_cluster,
-        thread_idx_x,
+        mbarrier_arrive_release_cluster, thread_idx_x,
     },
     maps::TensorMapRef,
 };
@@ -44,10 +44,10 @@ impl<T: Tile> Ring<T> {
     /// # Safety
     ///
     /// `slot` is empty in all of them, and expects all rows; the CTAs load the same step of the same row
-    /// tile.
+    /// tile. `SHARED` says whether they are more than one.
     #[inline(always)]
     #[track_caller]
-    pub(super) unsafe fn load_x(
+    pub(super) unsafe fn load_x<const SHARED: bool>(
         self,
         slot: SharedAddr,
         map: TensorMapRef,
@@ -55,14 +55,13 @@ impl<T: Tile> Ring<T> {
         first_row: u32,
         full: SharedAddr,
     ) {
-        let ctas = self.ctas();
-        // `checked_div`: a plain one would bring the panic of a division by zero.
-        let rows = T::BLOCK_M.checked_div(ctas).unwrap_or(0);
-        let part = if T::SPLIT_K { 0 } else { self.cluster.rank() * rows };
+        // A cluster has 1, 2, 4 or 8 CTAs. A division would be made anew in each step.
+        let rows = T::BLOCK_M >> self.ctas().trailing_zeros();
+        let part = if SHARED { self.cluster.rank() * rows } else { 0 };
         let (to, row) = (slot.offset(part * ROW_BYTES), first_row + part);
         // SAFETY: the caller's contract; the parts are disjoint, and all rows together.
         unsafe {
-            if ctas > 1 {
+            if SHARED {
                 load_box_multicast(to, map, column, row, full, self.cluster.all());
             } else {
                 load_box(to, map, column, row, full);
@@ -71,13 +70,15 @@ impl<T: Tile> Ring<T> {
     }
 
     /// Says to all CTAs that copy there that this warpgroup is done with a slot, whose barrier is `empty`.
+    /// `is_read` says whether threads have read it, too.
     ///
     /// # Safety
     ///
-    /// All threads of the warpgroup call it, once a phase, when all products of the slot are over.
+    /// All threads of the warpgroup call it, once a phase, when all products of the slot are over, and behind
+    /// a barrier of the warpgroup after its threads have read.
     #[inline(always)]
     #[track_caller]
-    pub(super) unsafe fn release(self, empty: SharedAddr) {
+    pub(super) unsafe fn release(self, empty: SharedAddr, is_read: bool) {
         let peer = thread_idx_x() % WARPGROUP;
         if peer < self.ctas() {
             // SAFETY: one arrival of this warpgroup at each barrier a phase; another CTA is there until the
@@ -85,6 +86,8 @@ impl<T: Tile> Ring<T> {
             unsafe {
                 if T::SPLIT_K {
                     mbarrier_arrive(empty);
+                } else if T::SLICED && is_read {
+                    mbarrier_arrive_release_cluster(mapa(empty, peer));
                 } else {
                     mbarrier_arrive_cluster(mapa(empty, peer));
                 }

@@ -129,6 +129,11 @@ pub(super) static COOPERATIVE_WIDE: Subject =
         grid: Some(1),
         ..Case::new(150, 264, 328, 13)
     });
+/// Two share the K of h, each has an early step of it and a late one; two tiles each.
+pub(super) static SLICED: Subject =
+    Subject::new("sm_90 fused_cooperative, K in slices", &["sm90_fused_cooperative_128x256_k16"], 0, || {
+        Case { grid: Some(2), cluster: Some(2), ..Case::new(150, 264, 328, 13) }
+    });
 /// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has
 /// none.
 pub(super) static COOPERATIVE_SEGMENTS: Subject = Subject::new(
@@ -168,10 +173,11 @@ const APART_WAIT: Place = at("consumer.rs", "Consumer::multiply_apart", WgmmaWai
 /// By four panels at a time or by one, whichever the subject comes to first.
 const EXPAND: Place = at("consumer.rs", "Consumer::expand", WgmmaF16, 0);
 const FINISH_WAIT: Place = at("consumer.rs", "Consumer::finish", WgmmaWaitGroup, 0);
-const SLOT_EMPTY: Place = at("producer.rs", "Producer::load_steps", MbarrierTryWaitParity, 0);
-const SLOT_BYTES: Place = at("producer.rs", "Producer::load_steps", MbarrierArriveExpectTx, 0);
-const LOAD_SHARED_X: Place = at("producer.rs", "Producer::load_steps", CpAsyncBulkTensor2dLoadMulticast, 0);
-const LOAD_W: Place = at("producer.rs", "Producer::load_steps", CpAsyncBulkTensor2dLoad, 1);
+const SLOT_EMPTY: Place = at("producer.rs", "Producer::load_steps_to", MbarrierTryWaitParity, 0);
+const SLOT_BYTES: Place = at("producer.rs", "Producer::load_steps_to", MbarrierArriveExpectTx, 0);
+const LOAD_SHARED_X: Place =
+    at("producer.rs", "Producer::load_steps_to", CpAsyncBulkTensor2dLoadMulticast, 0);
+const LOAD_W: Place = at("producer.rs", "Producer::load_steps_to", CpAsyncBulkTensor2dLoad, 1);
 const BOARD_EMPTY: Place = at("producer.rs", "Producer::base", MbarrierTryWaitParity, 0);
 const BOARD_WRITTEN: Place = at("producer.rs", "Producer::base", MbarrierArrive, 0);
 const BOARD_FULL: Place = at("gemm.rs", "Gemm::consume", MbarrierTryWaitParity, 0);
@@ -208,6 +214,11 @@ const H_TO_PEER: Place = at("own_h.rs", "send", Mapa, 0);
 const H_BARRIER_OF_PEER: Place = at("own_h.rs", "send", Mapa, 1);
 const H_FULL: Place = at("fused_cooperative.rs", "Cooperative::consume", MbarrierTryWaitParity, 1);
 const H_RELEASE: Place = at("own_h.rs", "release", MbarrierArriveCluster, 0);
+const SLICES_FENCE: Place = at("sliced_h.rs", "send", FenceProxyAsyncShared, 0);
+const SLICES_EMPTY: Place = at("sliced_h.rs", "send", MbarrierTryWaitParity, 0);
+const SLICES_FULL: Place = at("sliced_h.rs", "receive", MbarrierTryWaitParity, 0);
+const SLICES_READ: Place = at("sliced_h.rs", "release", MbarrierArriveCluster, 0);
+const SLICED_X_READ: Place = at("consumer.rs", "Consumer::multiply_sliced", BarSyncNamed, 0);
 const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProxyAsyncShared, 0);
 const PARTS_WRITTEN: Place = at("gemm_split_k.rs", "Partials::exchange", BarSyncNamed, 0);
 const PARTS_SEND: Place = at("gemm_split_k.rs", "Partials::exchange", CpAsyncBulkSharedCluster, 0);
@@ -230,7 +241,7 @@ pub(super) static FAULTS: &[Fault] = &[
     fault("a slot expects too few bytes", &GEMM, always(SLOT_BYTES), ByteDelta(-16), Deadlock),
     fault("a slot expects too many bytes", &GEMM, always(SLOT_BYTES), ByteDelta(16), Deadlock),
     fault("a slot expects W only", &GEMM, always(SLOT_BYTES), ByteDelta(-64 * 128), Deadlock),
-    fault("W of one slot is not loaded", &GEMM, once(0, 128, 3, LOAD_W), Drop, Deadlock),
+    fault("W of one slot is not loaded", &GEMM, time(0, 3, LOAD_W), Drop, Deadlock),
     fault("W lies a chunk off", &GEMM, always(LOAD_W), AddressXor(128), Race),
     fault("a slot is released while its products run", &GEMM, always(PRODUCT_WAIT), WaitGroup(1), Race),
     fault("a slot is not released", &GEMM, time(0, 2, SLOT_RELEASE), Drop, Deadlock),
@@ -301,14 +312,14 @@ pub(super) static FAULTS: &[Fault] = &[
     ),
     fault("a multicast misses a CTA", &GEMM_CLUSTER, always(LOAD_SHARED_X), MaskXor(1), Deadlock),
     fault("a slot is not released to the peer", &GEMM_CLUSTER, by_lane(1, SLOT_RELEASE), Drop, Deadlock),
+    fault("slots are released to the first CTA alone", &GEMM_CLUSTER, always(SLOT_RELEASE), Rank(0), Race),
     fault(
-        "slots are released to the first CTA alone",
+        "one slot is released to another CTA",
         &GEMM_CLUSTER,
-        always(SLOT_RELEASE),
-        Rank(0),
+        once(1, 0, 2, SLOT_RELEASE),
+        Rank(1),
         Deadlock,
     ),
-    fault("one slot is released to another CTA", &GEMM_CLUSTER, once(1, 0, 2, SLOT_RELEASE), Rank(1), Race),
     fault("boards are published at the first CTA", &GEMM_CLUSTER, always(BOARD_WRITTEN), Rank(0), Deadlock),
     fault("a slot of the peer is filled in use", &GEMM_CLUSTER, always(PRODUCT_WAIT), WaitGroup(1), Race),
     // h by way of the workspace.
@@ -442,6 +453,12 @@ pub(super) static FAULTS: &[Fault] = &[
         WaitGroup(1),
         Race,
     ),
+    // K of h in slices.
+    fault("sums of h are sent unfenced", &SLICED, always(SLICES_FENCE), Drop, Proxy),
+    fault("sums of h are added before they are there", &SLICED, always(SLICES_FULL), Drop, Race),
+    fault("sums of h are sent again before they were added", &SLICED, always(SLICES_EMPTY), Drop, Race),
+    fault("that sums of h were added, other CTAs are not told", &SLICED, always(SLICES_READ), Weaken, Race),
+    fault("x is copied over while threads read it", &SLICED, always(SLICED_X_READ), Drop, Race),
     // Parts of K.
     fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, Proxy),
     fault("partial sums are sent before all are written", &SPLIT_K, always(PARTS_WRITTEN), Drop, Race),

@@ -30,6 +30,8 @@ const RELAXED: &[&str] = &["relaxed"];
 const EXPECTS: &str = "who waits reads what copies have written, and these order themselves";
 const ALIGNED: &str =
     "it brings a warp's lanes together, as `aligned` demands; the machine gathers them anyway";
+const SETTLED: &str = "the products that were begun behind these have waited for them; in the source the wait \
+    is what lets one read the sums";
 
 pub(super) static REDUNDANT: &[Redundant] = &[
     in_all(
@@ -83,7 +85,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
     ),
     in_all(
         HOPPER,
-        "mbarrier.arrive.expect_tx 0 in Producer::load_steps of sm90/producer.rs",
+        "mbarrier.arrive.expect_tx 0 in Producer::load_steps_to of sm90/producer.rs",
         RELAXED,
         EXPECTS,
     ),
@@ -115,17 +117,15 @@ pub(super) static REDUNDANT: &[Redundant] = &[
     ),
     in_all(
         &["sm90_fused_cooperative"],
-        "wgmma.wait_group 0 in Consumer::multiply_ahead of sm90/consumer.rs",
+        "wgmma.wait_group 0 in Cooperative::consume of sm90/fused_cooperative.rs",
         &["gone", "one group short"],
-        "the wait behind the loop covers it; it keeps one step in flight",
+        SETTLED,
     ),
     in_all(
         &["sm90_fused_cooperative"],
-        "wgmma.wait_group 0 in Cooperative::consume of sm90/fused_cooperative.rs",
+        "wgmma.wait_group 1 in Cooperative::consume of sm90/fused_cooperative.rs",
         &["gone", "one group short"],
-        "LLVM adds A's sums behind W's next step, whose wait covers them; in the source the wait is what \
-            lets one read \
-         them",
+        SETTLED,
     ),
     Redundant {
         entries: &["sm90_fused_cooperative"],

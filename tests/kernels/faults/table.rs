@@ -30,7 +30,7 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kernels/ptx/FAULTS.md")
 }
 
-/// Of an entry's instructions: the first digits of their sha256.
+/// Of an entry's instructions, wherever it stands in its module: the first digits of their sha256.
 fn hash(kernel: &Kernel) -> String {
     let module = match kernel.target {
         Target::Sm80 => ptx::SM80,
@@ -39,7 +39,13 @@ fn hash(kernel: &Kernel) -> String {
     let head = format!(".visible .entry {}(", kernel.name);
     let (_, from_entry) = module.split_once(&head).unwrap_or_else(|| panic!("no entry {}", kernel.name));
     let (entry, _) = from_entry.split_once("\n}").unwrap_or_else(|| panic!("{} has no end", kernel.name));
-    Sha256::digest(entry).iter().take(8).fold(String::new(), |mut hash, byte| {
+    // Labels, "$L__BB23_3", have the number of the entry in its module: that is no change of it.
+    let mut labels = entry.split("$L__BB");
+    let mut text = labels.next().unwrap_or_default().to_owned();
+    for label in labels {
+        text.push_str(label.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    Sha256::digest(text).iter().take(8).fold(String::new(), |mut hash, byte| {
         let _ = write!(hash, "{byte:02x}");
         hash
     })
@@ -77,7 +83,7 @@ pub(super) fn add(kernel: &'static Kernel, row: &Row) {
          result is wrong in one of the kernel's test cases. Faults that stay uncaught because nothing \
          depends on the instruction are listed with the reason in `tests/kernels/faults/redundant.rs`; \
          any other uncaught fault fails the test.\n\n\
-         *PTX*: the first 16 digits of the sha256 of the kernel's text.\n\n\
+         *PTX*: the first 16 digits of the sha256 of the kernel's text, its labels without the kernel's number.\n\n\
          *classes*: instructions told apart by the calls that they were inlined by.\n\n\
          To regenerate the table, {AGAIN}; entries whose PTX has not changed are skipped.\n\n\
          | entry | PTX | classes | faults | caught | not missed |\n|---|---|--:|--:|--:|--:|\n"

@@ -31,14 +31,61 @@ pub(super) fn innermost(
     wanted: impl Fn(&Instruction<'_>) -> bool,
 ) -> Vec<Vec<usize>> {
     let graph = graph(code, labels);
+    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
+    innermost_blocks(&graph, code, wanted).into_iter().map(|blocks| instructions(blocks).collect()).collect()
+}
+
+/// The same, each without what runs only where a wait on an mbarrier does not pass at once: a step on the way
+/// that matters.
+pub(super) fn steps(
+    code: &[Instruction<'_>],
+    labels: &BTreeMap<&str, usize>,
+    wanted: impl Fn(&Instruction<'_>) -> bool,
+) -> Vec<Vec<usize>> {
+    let graph = graph(code, labels);
+    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
+    let loops = innermost_blocks(&graph, code, wanted).into_iter();
+    loops.map(|blocks| instructions(without_waits(&graph, code, blocks)).collect()).collect()
+}
+
+fn innermost_blocks(
+    graph: &Graph,
+    code: &[Instruction<'_>],
+    wanted: impl Fn(&Instruction<'_>) -> bool,
+) -> Vec<Vec<NodeIndex>> {
     // What no path leads to is padding.
-    let reached: Vec<_> = Dfs::new(&graph, NodeIndex::new(0)).iter(&graph).collect();
+    let reached: Vec<_> = Dfs::new(graph, NodeIndex::new(0)).iter(graph).collect();
     let is_wanted = |block: NodeIndex| graph[block].clone().any(|at| wanted(&code[at]));
     let mut found = Vec::new();
-    add_innermost(&graph, &reached, &is_wanted, &mut found);
+    add_innermost(graph, &reached, &is_wanted, &mut found);
     found.sort_unstable();
-    let instructions = |blocks: Vec<NodeIndex>| blocks.into_iter().flat_map(|block| graph[block].clone());
-    found.into_iter().map(|blocks| instructions(blocks).collect()).collect()
+    found
+}
+
+/// A loop without the loops inside it that do nothing but try a wait again, and what those alone lead to. All
+/// of it, where no way around is left then: the first try is not in front of such a loop.
+fn without_waits(graph: &Graph, code: &[Instruction<'_>], blocks: Vec<NodeIndex>) -> Vec<NodeIndex> {
+    let header = header(graph, &blocks);
+    let inside = NodeFiltered::from_fn(graph, |block| block != header && blocks.contains(&block));
+    let tries = |component: &Vec<NodeIndex>| {
+        let is_loop = component.len() > 1 || graph.contains_edge(component[0], component[0]);
+        let mut instructions = component.iter().flat_map(|&block| graph[block].clone()).map(|at| &code[at]);
+        is_loop
+            && instructions.all(|one| matches!(one.opcode(), "SYNCS" | "YIELD" | "NANOSLEEP" | "BRA" | "NOP"))
+    };
+    let tries: Vec<_> = tarjan_scc(&inside).into_iter().filter(tries).flatten().collect();
+    let rest = NodeFiltered::from_fn(graph, |block| blocks.contains(&block) && !tries.contains(&block));
+    let mut step: Vec<_> = Dfs::new(&rest, header).iter(&rest).collect();
+    step.sort_unstable();
+    if step.iter().any(|&block| graph.contains_edge(block, header)) { step } else { blocks }
+}
+
+/// The block through which a loop is entered; one of them, if there are more. Into a loop with the kernel's
+/// own start leads nothing else: all that its start reaches, and that leads back, is in it.
+fn header(graph: &Graph, blocks: &[NodeIndex]) -> NodeIndex {
+    let entered =
+        |block: &&NodeIndex| graph.neighbors_directed(**block, Incoming).any(|from| !blocks.contains(&from));
+    *blocks.iter().find(entered).unwrap_or(&blocks[0])
 }
 
 fn graph(code: &[Instruction<'_>], labels: &BTreeMap<&str, usize>) -> Graph {
@@ -77,12 +124,7 @@ fn add_innermost(
         if !is_loop || !component.iter().any(|&block| wanted(block)) {
             continue;
         }
-        // The block through which the loop is entered; one of them, if there are more. Into a loop with the
-        // kernel's own start leads nothing else: all that its start reaches, and that leads back, is in it.
-        let entered = |block: &&NodeIndex| {
-            graph.neighbors_directed(**block, Incoming).any(|from| !component.contains(&from))
-        };
-        let header = *component.iter().find(entered).unwrap_or(&component[0]);
+        let header = header(graph, &component);
         let body: Vec<_> = component.iter().copied().filter(|&block| block != header).collect();
         let before = found.len();
         add_innermost(graph, &body, wanted, found);
@@ -117,8 +159,13 @@ fn leads(instruction: &Instruction<'_>) -> (bool, bool) {
 mod tests {
     use super::*;
 
-    /// The innermost loops with `HGMMA` in a listing: lines of code, and labels with a colon.
-    fn loops(listing: &str) -> Vec<Vec<usize>> {
+    type Wanted = fn(&Instruction<'_>) -> bool;
+
+    /// What `find` finds with `HGMMA` in a listing: lines of code, and labels with a colon.
+    fn with(
+        listing: &str,
+        find: impl Fn(&[Instruction<'_>], &BTreeMap<&str, usize>, Wanted) -> Vec<Vec<usize>>,
+    ) -> Vec<Vec<usize>> {
         let (mut labels, mut code) = (BTreeMap::new(), Vec::new());
         let lines: Vec<_> = listing.split('/').map(str::trim).collect();
         let lines: Vec<_> = lines.iter().map(|line| format!("/*0*/ {line} ;")).collect();
@@ -128,7 +175,11 @@ mod tests {
                 None => code.push(Instruction::parse(line).expect("an instruction")),
             }
         }
-        innermost(&code, &labels, |instruction| instruction.opcode() == "HGMMA")
+        find(&code, &labels, |instruction| instruction.opcode() == "HGMMA")
+    }
+
+    fn loops(listing: &str) -> Vec<Vec<usize>> {
+        with(listing, innermost)
     }
 
     #[test]
@@ -149,6 +200,20 @@ mod tests {
         let wait = ".L0:/@!P0 BRA `(.L9)/.L1:/HGMMA R0/@P1 BRA `(.L0)/LDG R0/EXIT/.L9:/NOP/@!P0 BRA \
          `(.L9)/BRA `(.L1)";
         assert_eq!(loops(wait), [vec![0, 1, 2, 5, 6, 7]]);
+    }
+
+    #[test]
+    fn a_step_goes_without_further_tries_of_a_wait() {
+        let steps = |listing: &str| with(listing, steps);
+        // The slow path of a wait, and another one that is part of the step: it copies.
+        let wait = ".L0:/@!P0 BRA `(.L9)/.L1:/HGMMA R0/@P1 BRA `(.L0)/EXIT/.L9:/SYNCS R0/@!P0 BRA `(.L9)/BRA \
+         `(.L1)";
+        assert_eq!(steps(wait), [vec![0, 1, 2]]);
+        let copies = wait.replace("SYNCS R0", "UTMALDG R0");
+        assert_eq!(steps(&copies), [vec![0, 1, 2, 4, 5, 6]]);
+        // All tries are in the loop: without them there is no way around.
+        let tries = ".L0:/NOP/.L1:/SYNCS R0/@!P0 BRA `(.L1)/HGMMA R0/@P1 BRA `(.L0)/EXIT";
+        assert_eq!(steps(tries), [vec![0, 1, 2, 3, 4]]);
     }
 
     #[test]

@@ -22,6 +22,22 @@ pub struct Code {
     /// Loads and copies from global memory, in all of those loops, of fewer than 16 bytes; without strong
     /// ones, which are flags.
     pub narrow_loads: u32,
+    /// A step of each innermost loop with `HGMMA`.
+    pub consumer_steps: Vec<Step>,
+    /// A step of each innermost loop that says how many bytes it copies, and copies them by `UTMALDG`. A loop
+    /// around such a copy alone, which ptxas makes where it does not see that one lane copies, is part of it.
+    pub producer_steps: Vec<Step>,
+    /// Instructions in none of these steps.
+    pub outside: u32,
+}
+
+/// A step of a main loop, on the way where each wait passes at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Its instructions.
+    pub instructions: u32,
+    /// Those that move a word to a uniform register: where ptxas did not see that all lanes have the same.
+    pub r2ur: u32,
 }
 
 impl Code {
@@ -81,7 +97,24 @@ fn code(section: &str) -> Code {
         // A strong load is that of a flag, not of an operand.
         out.narrow_loads += loads.filter(|i| !i.has("128") && !i.has("STRONG")).count() as u32;
     }
+    let has = |at: &[usize], opcode| at.iter().any(|&at| code[at].opcode() == opcode);
+    let step = |at: Vec<usize>| Step {
+        instructions: at.len() as u32,
+        r2ur: at.iter().filter(|&&at| code[at].opcode() == "R2UR").count() as u32,
+    };
+    let consumers = loops::steps(&code, &labels, |instruction| instruction.opcode() == "HGMMA");
+    let producers = loops::steps(&code, &labels, expects_bytes).into_iter().filter(|at| has(at, "UTMALDG"));
+    out.consumer_steps = consumers.into_iter().map(step).collect();
+    out.producer_steps = producers.map(step).collect();
+    let inside = out.consumer_steps.iter().chain(&out.producer_steps).map(|step| step.instructions);
+    out.outside = code.len() as u32 - inside.sum::<u32>();
     out
+}
+
+/// Whether it is an `mbarrier.arrive.expect_tx`: `SYNCS.ARRIVE.TRANS64`, without the `A1T0` of other
+/// arrivals.
+fn expects_bytes(instruction: &Instruction<'_>) -> bool {
+    instruction.opcode() == "SYNCS" && instruction.has("ARRIVE") && !instruction.has("A1T0")
 }
 
 /// How many groups a `wgmma.wait_group` leaves in flight: 1 of `WARPGROUP.DEPBAR.LE gsb0, 0x1`.

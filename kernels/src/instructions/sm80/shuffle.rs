@@ -12,3 +12,10 @@ pub(in crate::instructions) unsafe fn shfl_bfly(item: Item) {
         item.set(item.lane, device::shfl_bfly(value, mask));
     }
 }
+
+/// Input: a word of each lane. Output: that of the first lane of its warp.
+#[inline(always)]
+pub(in crate::instructions) unsafe fn shfl_first(item: Item) {
+    // SAFETY: a word in and one out of each lane; all lanes of the warp come to the shuffle.
+    unsafe { item.set(item.lane, device::shfl_first(item.get(item.lane))) }
+}

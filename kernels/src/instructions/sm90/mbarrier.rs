@@ -3,7 +3,8 @@
 use super::staging::{sync_cluster, wait};
 use crate::{
     device::{
-        bar_sync, cluster_ctarank, cluster_nctarank, fence_mbarrier_init, mapa, mbarrier_arrive as arrive,
+        bar_sync, bar_warp_sync, barrier_cluster_arrive_relaxed, barrier_cluster_wait, cluster_ctarank,
+        cluster_nctarank, fence_mbarrier_init, mapa, mbarrier_arrive as arrive,
         mbarrier_arrive_cluster as arrive_cluster, mbarrier_init as init, mbarrier_try_wait as try_wait,
     },
     instructions::item::Item,
@@ -106,7 +107,10 @@ pub(in crate::instructions) unsafe fn mbarrier_arrive_cluster(item: Item) {
             init(at(item.lane), 1);
             fence_mbarrier_init();
         }
-        sync_cluster();
+        // Relaxed: the fence alone makes the barriers visible.
+        bar_warp_sync();
+        barrier_cluster_arrive_relaxed();
+        barrier_cluster_wait();
         let (mut round, mut early) = (0, 0);
         while round < ROUNDS {
             early += u32::from(try_wait(own, round % 2));

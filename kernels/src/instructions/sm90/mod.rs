@@ -6,6 +6,7 @@
 pub(super) mod bulk;
 pub(super) mod cluster;
 pub(super) mod dependent;
+pub(super) mod elect;
 pub(super) mod matrix;
 pub(super) mod mbarrier;
 pub(super) mod proxy;
