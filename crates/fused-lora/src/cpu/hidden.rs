@@ -38,6 +38,46 @@ pub(crate) struct Hidden<'a, P: Kernels> {
     packed: *mut <P::Main as MicroKernel>::X,
 }
 
+/// Whose a tile is, in a panel of W.
+enum Alone<'a> {
+    /// No adapter adds to it.
+    Nobody,
+    /// One that has all of its rows, with B's panel.
+    Has(&'a Lora, usize),
+    /// Several, or one that has some of its rows.
+    Not,
+}
+
+/// An adapter's rows of a block through a panel of its B: what tiles of them need, from the first row on.
+struct Part<P: Kernels> {
+    x: *const <P::Main as MicroKernel>::X,
+    w: *const <P::Main as MicroKernel>::B,
+    steps: usize,
+    first_row: usize,
+    first_tile: usize,
+    /// What the first tile fetches.
+    ahead: Ahead,
+}
+
+impl<P: Kernels> Part<P> {
+    /// These rows, of tile `t`.
+    fn expand(
+        &self,
+        rows: &Range<usize>,
+        t: usize,
+    ) -> Segment<<P::Main as MicroKernel>::X, <P::Main as MicroKernel>::B> {
+        let Ahead { from, stride } = self.ahead;
+        let from = from.wrapping_add((t - self.first_tile) * self.steps * stride);
+        Segment {
+            x: self.x.wrapping_add((rows.start - self.first_row) * self.steps),
+            x_rows: rows.len(),
+            w: self.w,
+            steps: self.steps,
+            ahead: Ahead { from, stride },
+        }
+    }
+}
+
 /// How a panel of W ends in tiles of a block.
 pub(crate) type EndingOf<K> = Ending<<K as MicroKernel>::X, <K as MicroKernel>::B>;
 
@@ -153,39 +193,27 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         }
     }
 
-    /// How each tile of the block ends in panel `p` of W; B's panel that goes with `next` is fetched.
-    pub(crate) fn endings(&self, p: usize, next: usize) -> impl Fn(usize) -> EndingOf<P::Main> {
-        // Of one adapter for all rows: all that takes a division, once.
-        let first = self.adapters.first().filter(|_| self.is_whole);
-        let first = first.and_then(|lora| Some((lora, lora.packed.panel(p)?)));
-        let first = first.map(|(lora, b)| self.expand(lora, b, &(0..self.rows.len()), 0, next));
-        move |t| match first {
-            Some(Segment { x, w, steps, ahead: Ahead { from, stride }, .. }) => {
-                let tile = self.tiles.range(t);
-                let (x, ahead) = (x.wrapping_add(tile.start * steps), from.wrapping_add(t * steps * stride));
-                Ending::Output(Segment {
-                    x,
-                    x_rows: tile.len(),
-                    w,
-                    steps,
-                    ahead: Ahead { from: ahead, stride },
-                })
+    /// How each tile of the block ends in panel `p` of W, one after another; B's panel that goes with `next`
+    /// is fetched.
+    pub(crate) fn endings(&self, p: usize, next: usize) -> impl FnMut(usize) -> EndingOf<P::Main> {
+        let mut rest = self.adapters;
+        // Of the adapter that the tile before had. Beside a tile of K = 1024, which takes a core some 6,000
+        // cycles with AVX2, divisions and searches for each were 3 %.
+        let mut latest: Option<(&Lora, Part<P>)> = None;
+        move |t| {
+            let tile = self.tiles.range(t);
+            let here = self.of_tile(&mut rest, &tile);
+            match self.alone(here, p, &tile) {
+                Alone::Nobody => Ending::Output(Segment::EMPTY),
+                Alone::Has(lora, b) => {
+                    let part = match &latest {
+                        Some((of, part)) if std::ptr::eq(*of, lora) => part,
+                        _ => &latest.insert((lora, self.part(lora, b, next))).1,
+                    };
+                    Ending::Output(part.expand(&tile, t))
+                }
+                Alone::Not => Ending::Sums,
             }
-            None if self.is_whole => Ending::Output(Segment::EMPTY),
-            None => self.ending(p, t, next),
-        }
-    }
-
-    /// How tile `t` ends.
-    fn ending(&self, p: usize, t: usize, next: usize) -> EndingOf<P::Main> {
-        let tile = self.tiles.range(t);
-        let mut adapters = self.adapters_of(p, t);
-        match (adapters.next(), adapters.next()) {
-            (None, _) => Ending::Output(Segment::EMPTY),
-            (Some((lora, b, own)), None) if self.in_tile(&own, t) == tile => {
-                Ending::Output(self.expand(lora, b, &own, t, next))
-            }
-            _ => Ending::Sums,
         }
     }
 
@@ -208,33 +236,35 @@ impl<'a, P: Kernels> Hidden<'a, P> {
             return;
         }
         let width = y.panels.vectors(p) * P::Main::LANES;
+        let mut rest = self.adapters;
         for t in 0..self.tiles.count() {
-            if !all && matches!(self.ending(p, t, next), Ending::Output(_)) {
+            let tile = self.tiles.range(t);
+            let here = self.of_tile(&mut rest, &tile);
+            let alone = self.alone(here, p, &tile);
+            if !all && !matches!(alone, Alone::Not) {
                 continue;
             }
-            let tile = self.tiles.range(t);
             let sums = sums.wrapping_add(t * tile_len::<P::Main>());
             // One that has the whole tile by itself stores it.
-            let alone = self.adapters_of(p, t).nth(1).is_none();
-            let mut is_stored = false;
-            for (lora, b, own) in self.adapters_of(p, t) {
-                let rows = self.in_tile(&own, t);
-                is_stored = alone && rows == tile;
-                let ending = if is_stored { Ending::Output(Segment::EMPTY) } else { Ending::Sums };
+            let stores = matches!(alone, Alone::Has(..));
+            for lora in here {
+                let Some(b) = lora.packed.panel(p) else { continue };
+                let rows = self.in_tile(&self.own(lora), t);
+                let ending = if stores { Ending::Output(Segment::EMPTY) } else { Ending::Sums };
                 let column = lora.packed.first_panel * P::Main::NV * P::Main::LANES;
                 let of_b = Columns { panels: &lora.packed.b, to: y.to.at(0, column) };
                 let sums = sums.wrapping_add((rows.start - tile.start) * width);
-                let expand = self.expand(lora, b, &own, t, next);
+                let expand = self.part(lora, b, next).expand(&rows, t);
                 // SAFETY: the caller's contract; a panel of B is as wide as W's.
                 unsafe {
-                    if is_stored {
+                    if stores {
                         of_b.tile::<P::Expand>(b, rows, expand, Init::Partial, ending, sums);
                     } else {
                         of_b.tile::<P::Piece>(b, rows, expand, Init::Partial, ending, sums);
                     }
                 }
             }
-            if !is_stored {
+            if !stores {
                 let (nothing, ending) = (Segment::EMPTY, Ending::Output(Segment::EMPTY));
                 // SAFETY: the caller's contract.
                 unsafe { y.tile::<P::Main>(p, tile, nothing, Init::Partial, ending, sums) };
@@ -242,30 +272,37 @@ impl<'a, P: Kernels> Hidden<'a, P> {
         }
     }
 
-    /// The adapters of tile `t` that add to panel `p` of W, with B's panel and their rows in the block.
-    fn adapters_of(&self, p: usize, t: usize) -> impl Iterator<Item = (&'a Lora, usize, Range<usize>)> {
-        let tile = self.tiles.range(t);
-        let rows = tile.start + self.rows.start..tile.end + self.rows.start;
-        let of = if self.is_whole { self.adapters } else { self.loras.on(&rows) };
-        of.iter().filter_map(move |lora| Some((lora, lora.packed.panel(p)?, self.own(lora))))
+    /// The adapters that have rows of a tile, of the `rest` that those before have left.
+    fn of_tile(&self, rest: &mut &'a [Lora], tile: &Range<usize>) -> &'a [Lora] {
+        let rows = self.rows.start + tile.start..self.rows.start + tile.end;
+        let over = rest.iter().take_while(|lora| lora.rows.end <= rows.start).count();
+        *rest = &rest[over..];
+        let count = rest.iter().take_while(|lora| lora.rows.start < rows.end).count();
+        &rest[..count]
     }
 
-    /// An adapter's part of tile `t`, through panel `b` of its B.
-    fn expand(
-        &self,
-        lora: &Lora,
-        b: usize,
-        own: &Range<usize>,
-        t: usize,
-        next: usize,
-    ) -> Segment<<P::Main as MicroKernel>::X, <P::Main as MicroKernel>::B> {
-        let (rows, steps) = (self.in_tile(own, t), lora.packed.b.steps());
-        Segment {
-            x: self.packed_of(lora, own, &rows),
-            x_rows: rows.len(),
+    /// Whether one of the adapters `here` has a tile by itself in panel `p` of W, with B's panel.
+    fn alone(&self, here: &'a [Lora], p: usize, tile: &Range<usize>) -> Alone<'a> {
+        let rows = self.rows.start + tile.start..self.rows.start + tile.end;
+        let mut adapters = here.iter().filter_map(|lora| Some((lora, lora.packed.panel(p)?)));
+        match (adapters.next(), adapters.next()) {
+            (None, _) => Alone::Nobody,
+            (Some((lora, b)), None) if lora.within(&rows) == rows => Alone::Has(lora, b),
+            _ => Alone::Not,
+        }
+    }
+
+    /// An adapter's rows through panel `b` of its B.
+    fn part(&self, lora: &Lora, b: usize, next: usize) -> Part<P> {
+        let (own, steps) = (self.own(lora), lora.packed.b.steps());
+        let tiles = self.tiles.of(&own);
+        Part {
+            x: self.packed_of(lora, &own, &own),
             w: lora.packed.b.at(b, 0),
             steps,
-            ahead: ahead(lora.packed.bytes(next), &self.tiles.of(own), t, steps),
+            first_tile: tiles.start,
+            ahead: ahead(lora.packed.bytes(next), &tiles, tiles.start, steps),
+            first_row: own.start,
         }
     }
 

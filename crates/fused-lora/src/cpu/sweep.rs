@@ -141,7 +141,7 @@ impl<M: MicroKernel> Sweep<'_, M> {
         rows: Range<usize>,
         sums: *mut f32,
         next: Option<Bytes>,
-        end: impl Fn(usize) -> Ending<M::X, M::B>,
+        mut end: impl FnMut(usize) -> Ending<M::X, M::B>,
     ) {
         let KBlock { range, first, last } = &self.k;
         let Columns { panels, to } = &self.columns;

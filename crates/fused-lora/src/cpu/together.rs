@@ -220,7 +220,7 @@ impl<'a, P: Kernels> Together<'a, P> {
         let (x, columns) = (self.at(k, first).cast_const(), self.product.columns(h.rows().start));
         let (rows, bytes) = (h.rows().len(), self.product.panel_bytes(next, &of_w));
         let sweep = Sweep::<P::Main> { tiles: h.tiles(), x, k: of_w, columns };
-        let endings = h.endings(p, next);
+        let mut endings = h.endings(p, next);
         // SAFETY: the caller's contract.
         unsafe {
             sweep.run(p, 0..rows, sums, bytes, |t| if late { Ending::Sums } else { endings(t) });
