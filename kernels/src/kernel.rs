@@ -24,7 +24,8 @@ pub enum Operation {
     /// `h` at most.
     FusedRecompute,
     /// The same, the CTAs of a cluster make h together: row tiles of up to [`Kernel::max_rank`] columns of h,
-    /// and of up to `h` for each CTA of the cluster.
+    /// and of up to `h` for each CTA of the cluster. Each makes its own columns, or sums its own part of K
+    /// ([`Kernel::slices_k`]).
     FusedCooperative,
     /// `h = s · x Aᵀ`.
     Shrink,
@@ -73,11 +74,18 @@ pub struct Kernel {
 
 impl Kernel {
     /// Whether it may be launched in clusters of 2, 4 or 8 CTAs, which then share x. (Split-K always is, and
-    /// does not.)
+    /// does not; with [`slices_k`](Self::slices_k) it always is, of 2 or 4.)
     #[must_use]
     pub const fn clusters(&self) -> bool {
         matches!(self.target, Target::Sm90a)
             && matches!(self.operation, Operation::Gemm | Operation::FusedCooperative)
+    }
+
+    /// Whether the CTAs of a cluster, 2 up to [`MAX_SLICES`](crate::sm90_tile::MAX_SLICES), share the K of h, all
+    /// of whose columns each makes.
+    #[must_use]
+    pub const fn slices_k(&self) -> bool {
+        matches!(self.operation, Operation::FusedCooperative) && self.max_rank == self.h
     }
 
     /// Rows of a box of A in [`TensorMaps`](crate::tensor_map::TensorMaps).

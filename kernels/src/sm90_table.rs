@@ -3,7 +3,7 @@
 use crate::sm90_tile::{
     T64x16, T64x32, T64x32h32, T64x64, T64x64h16, T64x64h32, T64x64k, T64x128, T64x128h16, T64x128h32,
     T64x128k, T128x128, T128x128h16, T128x128h32, T128x192, T128x192h16, T128x192h32, T128x256, T128x256c256,
-    T128x256h16, T128x256h32, T256x128, T256x128c128,
+    T128x256h16, T128x256h32, T128x256k16, T256x128, T256x128c128,
 };
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::{
@@ -91,6 +91,8 @@ kernels! {
         fused_cooperative<128, 128, 8>, 168 registers, steps of 58 and 47;
     sm90_fused_cooperative_128x256_h32: FusedCooperative, T128x256h32,
         fused_cooperative<128, 128, 16>, 168 registers, steps of 58 and 47;
+    sm90_fused_cooperative_128x256_k16: FusedCooperative, T128x256k16,
+        fused_cooperative<128, 128, 8>, 168 registers, steps of 120 and 55;
     sm90_fused_cooperative_128x192_h16: FusedCooperative, T128x192h16,
         fused_cooperative<104, 96, 8>, 168 registers, steps of 46 and 47;
     sm90_fused_cooperative_128x192_h32: FusedCooperative, T128x192h32,

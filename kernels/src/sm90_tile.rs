@@ -16,6 +16,8 @@ pub const PANEL: u32 = RANK_GRANULE;
 pub const PANEL_BYTES: u32 = WARPGROUP_ROWS * PANEL * 2;
 /// Most CTAs of a cluster that every GPU of compute capability 9.0 takes.
 pub const MAX_CLUSTER: u32 = 8;
+/// Most CTAs that share the K of h: all have room for the sums of each.
+pub const MAX_SLICES: u32 = 4;
 /// Most steps of the expand in a tile of y: what the board has room for.
 pub const MAX_CHUNKS: u32 = 64;
 /// Work items on the board at a time: one that is worked on, one that is being loaded for.
@@ -50,6 +52,9 @@ pub trait Tile: Blocks + Copy {
     const THREADS: u32 = (Self::CONSUMERS + 1) * WARPGROUP;
     /// Panels of h that a CTA makes.
     const PANELS: u32 = Self::H / PANEL;
+    /// Whether each CTA of a cluster makes all columns of h, of its own steps of K, and all add them up; else
+    /// each makes its own columns of all of K.
+    const SLICED: bool = Self::H > 0 && Self::MAX_RANK == Self::H;
     /// Panels of h that a row tile may have.
     const MAX_PANELS: u32 = Self::MAX_RANK / PANEL;
     /// Whether W's and A's rows are one operand of `wgmma`; else A is multiplied apart, and x is read twice.
@@ -78,14 +83,22 @@ pub trait Tile: Blocks + Copy {
     const H_OFFSET: u32 = Self::STAGING_OFFSET + Self::BOX_BYTES * Self::STAGING * Self::CONSUMERS;
     /// Whether the CTAs of a cluster share a tile's K.
     const SPLIT_K: bool = Self::STAGING == 0;
-    /// Bytes of a warpgroup's f32 sums, where they go from CTA to CTA.
-    const PARTIAL_BYTES: u32 = if Self::SPLIT_K { WARPGROUP_ROWS * Self::BLOCK_N * 4 } else { 0 };
-    /// Where these start: a warpgroup's own, those it is sent, then the next one's.
+    /// Bytes of a warpgroup's f32 sums, where they go from CTA to CTA: of y, or of h.
+    const PARTIAL_BYTES: u32 = if Self::SPLIT_K {
+        WARPGROUP_ROWS * Self::BLOCK_N * 4
+    } else if Self::SLICED {
+        WARPGROUP_ROWS * Self::H * 4
+    } else {
+        0
+    };
+    /// Places for them: of y, a warpgroup's own and those it is sent; of h, one for each CTA.
+    const PARTIALS: u32 = if Self::SPLIT_K { 2 } else { MAX_SLICES };
+    /// Where these start: a warpgroup's, then the next one's.
     const PARTIALS_OFFSET: u32 = Self::H_OFFSET + PANEL_BYTES * Self::MAX_PANELS * Self::CONSUMERS;
     /// Where the boards start.
-    const BOARD_OFFSET: u32 = Self::PARTIALS_OFFSET + 2 * Self::PARTIAL_BYTES * Self::CONSUMERS;
-    /// Bytes of a board.
-    const BOARD_BYTES: u32 = 32 + 16 * Self::ENTRIES + 4 * Self::CHUNKS;
+    const BOARD_OFFSET: u32 = Self::PARTIALS_OFFSET + Self::PARTIALS * Self::PARTIAL_BYTES * Self::CONSUMERS;
+    /// Bytes of a board, whole lines of 16.
+    const BOARD_BYTES: u32 = (32 + 16 * Self::ENTRIES + 4 * Self::CHUNKS).next_multiple_of(16);
     /// Panels on a board.
     const ENTRIES: u32 = if Self::PANELS > 0 { Self::PANELS } else { 1 };
     /// Steps of the expand on a board.
@@ -151,6 +164,7 @@ const fn assert_sound<T: Tile>() {
     assert!(T::BLOCK_N <= 256 && T::H <= 256, "columns of wgmma");
     assert!(T::H.is_multiple_of(PANEL) && T::MAX_RANK <= T::H * MAX_CLUSTER && T::MAX_RANK >= T::H);
     assert!(T::H == 0 || T::MAX_PANELS <= MAX_CHUNKS);
+    assert!(!T::SLICED || (T::PANELS == 1 && !T::ONE_OPERAND), "a panel, multiplied apart");
     assert!(
         T::SLOT_BYTES.is_multiple_of(1024) && T::BOX_BYTES.is_multiple_of(1024),
         "patterns of the swizzle"
@@ -194,6 +208,8 @@ tiles! {
     T128x256h16: 128 x 256, h 16 of 128, chunks of 64, 3 stages, 2 staged;
     /// `T128x256` with 32 columns of h, up to 128 in a cluster of 4; A is multiplied apart.
     T128x256h32: 128 x 256, h 32 of 128, chunks of 64, 3 stages, 2 staged;
+    /// `T128x256` with 16 columns of h, for which up to 4 CTAs share K.
+    T128x256k16: 128 x 256, h 16 of 16, chunks of 64, 3 stages, 2 staged;
     /// `T128x192` with 16 columns of h.
     T128x192h16: 128 x 192, h 16 of 128, chunks of 64, 4 stages, 1 staged;
     /// `T128x192` with 32 columns of h.

@@ -18,7 +18,7 @@ const DEVICE: &[(&str, &str)] = sources!(
 );
 
 /// Arithmetic on addresses and descriptors, and sums as values: no instructions.
-const NO_INSTRUCTIONS: [&str; 10] = [
+const NO_INSTRUCTIONS: [&str; 11] = [
     "address",
     "offset",
     "xor",
@@ -29,22 +29,25 @@ const NO_INSTRUCTIONS: [&str; 10] = [
     "plus",
     "split",
     "from_sums",
+    "from_registers",
 ];
 
 /// Instructions that alone give nothing to be seen, and the entry that would fail without them (see the
 /// seeded faults of `sm90`).
-const TOGETHER: [(&str, &str); 6] = [
+const TOGETHER: [(&str, &str); 7] = [
     ("barrier_cluster_arrive", "barrier_cluster"),
     ("barrier_cluster_arrive_relaxed", "mbarrier_arrive_cluster"),
     ("barrier_cluster_wait", "barrier_cluster"),
     ("mapa", "copy_to_cluster"),
+    ("mbarrier_try_wait_cluster", "mbarrier_arrive_release_cluster"),
     ("fence_mbarrier_init", "mbarrier_arrive_cluster"),
     ("fence_proxy_async_shared", "store_box"),
 ];
 
 /// The same of `wgmma`, in whose entries everything is waited for.
-const PRODUCTS: [(&str, &str); 4] = [
+const PRODUCTS: [(&str, &str); 5] = [
     ("multiply_64", "wgmma_multiply_64"),
+    ("multiply_64_of", "wgmma_multiply_64_of"),
     ("multiply_16", "wgmma_multiply_16"),
     ("settle", "wgmma_multiply_64"),
     ("wait_for_all_but", "wgmma_chain"),

@@ -159,6 +159,7 @@ impl Case {
         }
         let holds = |ctas: &u32| self.most_ranks(kernel.block_m) <= (kernel.h * ctas) as usize;
         self.cluster.unwrap_or_else(|| match kernel.operation {
+            Operation::FusedCooperative if kernel.slices_k() => 2,
             Operation::FusedCooperative => [1, 2, 4].into_iter().find(holds).unwrap_or(8),
             Operation::GemmSplitK => 2,
             _ => 1,

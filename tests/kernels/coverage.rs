@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use fused_lora_kernels::{
     layer_table::LAYER_KERNELS,
+    sm90_tile::MAX_SLICES,
     table::{Kernel, Operation, Target},
     tile::ATTENTION_BLOCK,
 };
@@ -110,7 +111,8 @@ fn long_ring(kernel: &Kernel) -> Case {
 /// All columns of h that a cluster can have: several steps of the expand, in the first and in the second
 /// round of the ring.
 fn all_ranks(kernel: &Kernel) -> Case {
-    let (m, n, cluster) = (kernel.block_m as usize, kernel.block_n as usize, kernel.max_rank / kernel.h);
+    let (m, n) = (kernel.block_m as usize, kernel.block_n as usize);
+    let cluster = if kernel.slices_k() { MAX_SLICES } else { kernel.max_rank / kernel.h };
     let k = (kernel.stages * kernel.block_k) as usize;
     let case = Case::new(m, 2 * n * cluster as usize, k, kernel.max_rank as usize - 3);
     Case { cluster: Some(cluster), grid: Some(cluster), seed: 24, ..case }

@@ -1,6 +1,9 @@
 //! Running cases over kernels and schedules.
 
-use fused_lora_kernels::table::{Kernel, Operation, Target};
+use fused_lora_kernels::{
+    sm90_tile::{MAX_CLUSTER, MAX_SLICES},
+    table::{Kernel, Operation, Target},
+};
 use fused_lora_simt::{Machine, Schedule, Stats};
 
 use crate::{
@@ -63,7 +66,9 @@ fn fits(kernel: &Kernel, case: &Case) -> bool {
                 && case.adapters.iter().all(|adapter| adapter.rank <= kernel.h as usize)
         }
         (Operation::FusedCooperative, _) => {
-            ranks <= kernel.max_rank.min(kernel.h * case.cluster_for(kernel)) as usize
+            let cluster = case.cluster_for(kernel);
+            let ctas = if kernel.slices_k() { 2..=MAX_SLICES } else { 1..=MAX_CLUSTER };
+            ctas.contains(&cluster) && ranks <= kernel.max_rank.min(kernel.h * cluster) as usize
         }
         (Operation::Fused, Target::Sm90a) => {
             let steps = |adapter: &usize| case.adapters[*adapter].rank.div_ceil(kernel.block_k as usize);
@@ -128,6 +133,7 @@ fn most_parts(kernel: &Kernel, case: &Case) -> u32 {
 fn in_clusters(kernel: &Kernel, turn: usize, case: Case) -> Case {
     let cluster = match kernel.operation {
         _ if !in_cluster(kernel) || case.cluster.is_some() => return case,
+        Operation::FusedCooperative if kernel.slices_k() => [2, 4][turn % 2],
         Operation::FusedCooperative => (case.cluster_for(kernel) << (turn % 2)).min(8),
         Operation::GemmSplitK => [2, 4, 8][turn % 3].min(most_parts(kernel, &case)),
         _ => [1, 2, 4][turn % 3],

@@ -17,7 +17,7 @@ const ROW: usize = 3;
 fn case(kernel: &Kernel, rank: usize) -> Case {
     let n = kernel.block_n as usize + 4;
     let uniform = Case { seed: 14, ..Case::new(50, n, 40, rank) };
-    if kernel.operation == Operation::FusedRecompute {
+    if kernel.operation == Operation::FusedRecompute || kernel.slices_k() {
         return uniform;
     }
     let adapters = vec![AdapterCase::new(rank), AdapterCase::new(20)];

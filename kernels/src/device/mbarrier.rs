@@ -53,6 +53,18 @@ instructions! {
         asm!("mbarrier.arrive.shared::cluster.b64 _, [{0}];", in(reg32) at.address(), options(nostack))
     }
 
+    /// `mbarrier.arrive.release.cluster.shared::cluster`: the same, and what this thread did before, and what
+    /// it has seen of others, is ordered before what happens behind the phase in any CTA of the cluster. It
+    /// compiles to a fence for the whole GPU.
+    ///
+    /// # Safety
+    ///
+    /// As [`mbarrier_arrive_cluster`].
+    pub unsafe fn mbarrier_arrive_release_cluster(at: ClusterAddr) {
+        asm!("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [{0}];", in(reg32) at.address(),
+            options(nostack))
+    }
+
     /// `mbarrier.arrive.expect_tx.release.cta`: one arrival, and `bytes` that still have to land in this
     /// phase.
     ///
@@ -75,6 +87,22 @@ instructions! {
         asm!(
             "{{ .reg .pred p; \
              mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [{1}], {2}; selp.u32 {0}, 1, 0, p; }}",
+            out(reg32) over, in(reg32) at.address(), in(reg32) parity, options(nostack),
+        );
+        over != 0
+    }
+
+    /// `mbarrier.try_wait.parity.acquire.cluster`: the same, and what threads of other CTAs released by
+    /// [`mbarrier_arrive_release_cluster`] is ordered before what comes next.
+    ///
+    /// # Safety
+    ///
+    /// As [`mbarrier_try_wait`].
+    pub unsafe fn mbarrier_try_wait_cluster(at: SharedAddr, parity: u32) -> bool {
+        let over: u32;
+        asm!(
+            "{{ .reg .pred p; \
+             mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [{1}], {2}; selp.u32 {0}, 1, 0, p; }}",
             out(reg32) over, in(reg32) at.address(), in(reg32) parity, options(nostack),
         );
         over != 0

@@ -40,8 +40,8 @@ pub use cp_async::{cp_async_16, cp_async_commit_group, cp_async_wait_group};
 pub use dependent::{griddepcontrol_launch_dependents, griddepcontrol_wait};
 pub use ldmatrix::{ldmatrix_x4, ldmatrix_x4_trans};
 pub use mbarrier::{
-    fence_mbarrier_init, mbarrier_arrive, mbarrier_arrive_cluster, mbarrier_arrive_expect_tx, mbarrier_init,
-    mbarrier_try_wait,
+    fence_mbarrier_init, mbarrier_arrive, mbarrier_arrive_cluster, mbarrier_arrive_expect_tx,
+    mbarrier_arrive_release_cluster, mbarrier_init, mbarrier_try_wait, mbarrier_try_wait_cluster,
 };
 pub use mma::mma_m16n8k16_f16;
 pub use proxy::{fence_proxy_async_global, fence_proxy_async_shared};
@@ -50,4 +50,4 @@ pub use shared::{SharedAddr, dynamic_shared};
 pub use shuffle::{elect, shfl_bfly, shfl_first};
 pub use stmatrix::stmatrix_x4;
 pub use thread::{block_dim_x, block_idx_x, grid_dim_x, opaque, thread_idx_x};
-pub use wgmma::{Descriptor, Pending, Registers, STEP_BYTES, Sums};
+pub use wgmma::{Descriptor, Fragments, Pending, Registers, STEP_BYTES, Sums};

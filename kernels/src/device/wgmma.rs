@@ -61,6 +61,13 @@ impl Descriptor {
     }
 }
 
+/// 64 rows by 64 columns of f16 in the registers of a warpgroup, as the first operand of four products.
+///
+/// Register i of lane l of warp w (PTX ISA, figure "WGMMA .m64nNk16 register fragment layout for matrix A") of
+/// the product over columns 16 j to 16 j + 15 is row 16 (w mod 4) + l / 4 + 8 (i mod 2), columns 16 j + 8 (i /
+/// 2) + 2 (l mod 4) and the next.
+pub type Fragments = [[u32; 4]; 4];
+
 /// K of one product.
 const STEP: u32 = 16;
 /// Bytes from one product's columns to the next in a row: the step of b, and of an a that lies in rows.
@@ -75,6 +82,15 @@ pub trait Registers: Sized {
     /// As [`Pending::multiply_64`].
     #[doc(hidden)]
     unsafe fn multiply_64(self, a: Descriptor, a_step: u32, b: Descriptor) -> Self;
+
+    /// A fence, four products over 64 columns of both operands, the first of which lies in registers, and a
+    /// commit.
+    ///
+    /// # Safety
+    ///
+    /// As [`Pending::multiply_64_of`].
+    #[doc(hidden)]
+    unsafe fn multiply_64_of(self, a: Fragments, b: Descriptor) -> Self;
 
     /// A fence, one product over 16 columns, and a commit.
     ///
@@ -99,6 +115,16 @@ macro_rules! product {
             "wgmma.mma_async.sync.aligned.m64n", $n, "k16.f32.f16.f16 {{{", $i0, "}",
             $(",{", $i, "}",)*
             "}}, {", $a, "}, {", $b, "}, 1, 1, 1, 0, 0;"
+        )
+    };
+}
+
+macro_rules! product_of {
+    ($n:literal, $a:literal, $b:literal, $c:literal, $d:literal, $of:literal, $i0:literal $($i:literal)*) => {
+        concat!(
+            "wgmma.mma_async.sync.aligned.m64n", $n, "k16.f32.f16.f16 {{{", $i0, "}",
+            $(",{", $i, "}",)*
+            "}}, {{{", $a, "},{", $b, "},{", $c, "},{", $d, "}}}, {", $of, "}, 1, 1, 1, 0;"
         )
     };
 }
@@ -129,6 +155,33 @@ macro_rules! registers {
                         $(inout(reg32) self[$i],)*
                         a0 = in(reg64) a0, b0 = in(reg64) b0, a1 = in(reg64) a1, b1 = in(reg64) b1,
                         a2 = in(reg64) a2, b2 = in(reg64) b2, a3 = in(reg64) a3, b3 = in(reg64) b3,
+                        options(nostack),
+                    );
+                }
+                self
+            }
+
+            #[inline(always)]
+            #[track_caller]
+            unsafe fn multiply_64_of(mut self, a: Fragments, b: Descriptor) -> Self {
+                let [a0, a1, a2, a3] = a;
+                // SAFETY: the caller keeps the contract, which is the manual's.
+                unsafe {
+                    asm!(
+                        "wgmma.fence.sync.aligned;",
+                        product_of!($n, "a0", "a1", "a2", "a3", "b0", $($i)*),
+                        product_of!($n, "a4", "a5", "a6", "a7", "b1", $($i)*),
+                        product_of!($n, "a8", "a9", "a10", "a11", "b2", $($i)*),
+                        product_of!($n, "a12", "a13", "a14", "a15", "b3", $($i)*),
+                        "wgmma.commit_group.sync.aligned;",
+                        $(inout(reg32) self[$i],)*
+                        a0 = in(reg32) a0[0], a1 = in(reg32) a0[1], a2 = in(reg32) a0[2], a3 = in(reg32) a0[3],
+                        a4 = in(reg32) a1[0], a5 = in(reg32) a1[1], a6 = in(reg32) a1[2], a7 = in(reg32) a1[3],
+                        a8 = in(reg32) a2[0], a9 = in(reg32) a2[1], a10 = in(reg32) a2[2], a11 = in(reg32) a2[3],
+                        a12 = in(reg32) a3[0], a13 = in(reg32) a3[1], a14 = in(reg32) a3[2],
+                        a15 = in(reg32) a3[3],
+                        b0 = in(reg64) b.0, b1 = in(reg64) b.offset(STEP_BYTES).0,
+                        b2 = in(reg64) b.offset(2 * STEP_BYTES).0, b3 = in(reg64) b.offset(3 * STEP_BYTES).0,
                         options(nostack),
                     );
                 }
@@ -197,6 +250,13 @@ impl<const R: usize> Sums<R> {
         Self(unsafe { core::mem::zeroed() })
     }
 
+    /// These.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_registers(registers: [f32; R]) -> Self {
+        Self(registers)
+    }
+
     /// The registers.
     #[inline(always)]
     #[must_use]
@@ -263,6 +323,21 @@ where
     pub unsafe fn multiply_64<const A_STEP: u32>(self, a: Descriptor, b: Descriptor) -> Self {
         // SAFETY: the caller's contract.
         Self(unsafe { self.0.multiply_64(a, A_STEP, b) })
+    }
+
+    /// The same with a in registers: `wgmma.fence; 4 × wgmma.mma_async.m64nNk16.f32.f16.f16;
+    /// wgmma.commit_group`, one group.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply_64`](Self::multiply_64), but for a, whose registers nobody changes until a wait for the
+    /// group: ptxas sees to that.
+    #[inline(always)]
+    #[must_use]
+    #[track_caller]
+    pub unsafe fn multiply_64_of(self, a: Fragments, b: Descriptor) -> Self {
+        // SAFETY: the caller's contract.
+        Self(unsafe { self.0.multiply_64_of(a, b) })
     }
 
     /// The same over 16 columns, with one product.

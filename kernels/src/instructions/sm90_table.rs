@@ -104,7 +104,8 @@ macro_rules! instructions {
     ({$($name:ident: $module:ident::$function:ident $(with $map:ident)?,
         $input:literal -> $output:literal words $({ $($field:ident: $value:literal),* })?,
         [$($machine_code:literal),*];)*}
-    wgmma {$($r:literal x $columns:literal: $multiply_64:ident, $multiply_16:ident, $chain:ident;)*}) => {
+    wgmma {$($r:literal x $columns:literal:
+        $multiply_64:ident, $multiply_64_of:ident, $multiply_16:ident, $chain:ident;)*}) => {
         /// All entries of the PTX.
         pub static SM90_INSTRUCTIONS: &[Instruction] = &[
             $(Instruction {
@@ -120,6 +121,8 @@ macro_rules! instructions {
             $(
                 wgmma(stringify!($multiply_64), $r, multiply_64_bytes($r), multiply_64_bytes($r) / 4,
                     &[concat!("HGMMA 64x", $columns, "x16 F32"), "WARPGROUP ARRIVE", "WARPGROUP DEPBAR"]),
+                wgmma(stringify!($multiply_64_of), $r, multiply_64_bytes($r), multiply_64_bytes($r) / 4,
+                    &[concat!("HGMMA 64x", $columns, "x16 F32"), "LDSM", "WARPGROUP ARRIVE", "WARPGROUP DEPBAR"]),
                 wgmma(stringify!($multiply_16), $r, multiply_16_bytes($r), multiply_16_bytes($r) / 4,
                     &[concat!("HGMMA 64x", $columns, "x16 F32"), "WARPGROUP ARRIVE", "WARPGROUP DEPBAR"]),
                 wgmma(stringify!($chain), $r, chain_bytes($r), chain_bytes($r) / 4 + CHAIN_LAST,
@@ -131,6 +134,8 @@ macro_rules! instructions {
             instructions!(@call $name, $module::$function(item) $(with $map)?));)*
         $(
             entry!($multiply_64, multiply_64_bytes($r) / 4, 128 * $r, |item| wgmma::multiply_64::<$r>(item));
+            entry!($multiply_64_of, multiply_64_bytes($r) / 4, 128 * $r,
+                |item| wgmma::multiply_64_of::<$r>(item));
             entry!($multiply_16, multiply_16_bytes($r) / 4, 128 * $r, |item| wgmma::multiply_16::<$r>(item));
             entry!($chain, chain_bytes($r) / 4 + CHAIN_LAST, 128 * $r, |item| wgmma::chain::<$r>(item));
         )*
@@ -173,6 +178,9 @@ instructions! {{
         bulk::bulk_wait_group_read with map, 2052 -> 0 words { shared_bytes: 5120 }, ["DEPBAR LE"];
     instruction_copy_to_cluster:
         bulk::copy_to_cluster, 260 -> 256 words { cluster: 4, shared_bytes: 3072 }, ["UBLKCP"];
+    instruction_mbarrier_arrive_release_cluster:
+        bulk::mbarrier_arrive_release_cluster, 512 -> 512 words { cluster: 4, shared_bytes: 4096 },
+        ["UBLKCP", "MEMBAR"];
     instruction_fence_proxy_async_global:
         proxy::fence_proxy_async_global with map, 516 -> 1024 words { threads: 128, shared_bytes: 3072 },
         ["FENCE VIEW ASYNC G"];
@@ -190,29 +198,42 @@ instructions! {{
 } wgmma {
     // Registers of the sums, and columns of the product.
     8 x 16:
-        instruction_wgmma_multiply_64_r8, instruction_wgmma_multiply_16_r8, instruction_wgmma_chain_r8;
+        instruction_wgmma_multiply_64_r8, instruction_wgmma_multiply_64_of_r8,
+        instruction_wgmma_multiply_16_r8, instruction_wgmma_chain_r8;
     16 x 32:
-        instruction_wgmma_multiply_64_r16, instruction_wgmma_multiply_16_r16, instruction_wgmma_chain_r16;
+        instruction_wgmma_multiply_64_r16, instruction_wgmma_multiply_64_of_r16,
+        instruction_wgmma_multiply_16_r16, instruction_wgmma_chain_r16;
     24 x 48:
-        instruction_wgmma_multiply_64_r24, instruction_wgmma_multiply_16_r24, instruction_wgmma_chain_r24;
+        instruction_wgmma_multiply_64_r24, instruction_wgmma_multiply_64_of_r24,
+        instruction_wgmma_multiply_16_r24, instruction_wgmma_chain_r24;
     32 x 64:
-        instruction_wgmma_multiply_64_r32, instruction_wgmma_multiply_16_r32, instruction_wgmma_chain_r32;
+        instruction_wgmma_multiply_64_r32, instruction_wgmma_multiply_64_of_r32,
+        instruction_wgmma_multiply_16_r32, instruction_wgmma_chain_r32;
     40 x 80:
-        instruction_wgmma_multiply_64_r40, instruction_wgmma_multiply_16_r40, instruction_wgmma_chain_r40;
+        instruction_wgmma_multiply_64_r40, instruction_wgmma_multiply_64_of_r40,
+        instruction_wgmma_multiply_16_r40, instruction_wgmma_chain_r40;
     48 x 96:
-        instruction_wgmma_multiply_64_r48, instruction_wgmma_multiply_16_r48, instruction_wgmma_chain_r48;
+        instruction_wgmma_multiply_64_r48, instruction_wgmma_multiply_64_of_r48,
+        instruction_wgmma_multiply_16_r48, instruction_wgmma_chain_r48;
     64 x 128:
-        instruction_wgmma_multiply_64_r64, instruction_wgmma_multiply_16_r64, instruction_wgmma_chain_r64;
+        instruction_wgmma_multiply_64_r64, instruction_wgmma_multiply_64_of_r64,
+        instruction_wgmma_multiply_16_r64, instruction_wgmma_chain_r64;
     72 x 144:
-        instruction_wgmma_multiply_64_r72, instruction_wgmma_multiply_16_r72, instruction_wgmma_chain_r72;
+        instruction_wgmma_multiply_64_r72, instruction_wgmma_multiply_64_of_r72,
+        instruction_wgmma_multiply_16_r72, instruction_wgmma_chain_r72;
     80 x 160:
-        instruction_wgmma_multiply_64_r80, instruction_wgmma_multiply_16_r80, instruction_wgmma_chain_r80;
+        instruction_wgmma_multiply_64_r80, instruction_wgmma_multiply_64_of_r80,
+        instruction_wgmma_multiply_16_r80, instruction_wgmma_chain_r80;
     96 x 192:
-        instruction_wgmma_multiply_64_r96, instruction_wgmma_multiply_16_r96, instruction_wgmma_chain_r96;
+        instruction_wgmma_multiply_64_r96, instruction_wgmma_multiply_64_of_r96,
+        instruction_wgmma_multiply_16_r96, instruction_wgmma_chain_r96;
     104 x 208:
-        instruction_wgmma_multiply_64_r104, instruction_wgmma_multiply_16_r104, instruction_wgmma_chain_r104;
+        instruction_wgmma_multiply_64_r104, instruction_wgmma_multiply_64_of_r104,
+        instruction_wgmma_multiply_16_r104, instruction_wgmma_chain_r104;
     112 x 224:
-        instruction_wgmma_multiply_64_r112, instruction_wgmma_multiply_16_r112, instruction_wgmma_chain_r112;
+        instruction_wgmma_multiply_64_r112, instruction_wgmma_multiply_64_of_r112,
+        instruction_wgmma_multiply_16_r112, instruction_wgmma_chain_r112;
     128 x 256:
-        instruction_wgmma_multiply_64_r128, instruction_wgmma_multiply_16_r128, instruction_wgmma_chain_r128;
+        instruction_wgmma_multiply_64_r128, instruction_wgmma_multiply_64_of_r128,
+        instruction_wgmma_multiply_16_r128, instruction_wgmma_chain_r128;
 }}

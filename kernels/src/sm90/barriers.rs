@@ -15,7 +15,9 @@ use super::{
     ring::Ring,
     tile::{BOARDS, Tile, WARPGROUP},
 };
-use crate::device::{SharedAddr, fence_mbarrier_init, mbarrier_init, mbarrier_try_wait};
+use crate::device::{
+    SharedAddr, fence_mbarrier_init, mbarrier_init, mbarrier_try_wait, mbarrier_try_wait_cluster,
+};
 
 /// Where they are.
 #[derive(Clone, Copy)]
@@ -110,6 +112,18 @@ impl<T: Tile> Barriers<T> {
 pub(super) unsafe fn wait(barrier: SharedAddr, parity: u32) {
     // SAFETY: the caller's contract.
     while !unsafe { mbarrier_try_wait(barrier, parity) } {}
+}
+
+/// The same, ordered after what threads of other CTAs have read.
+///
+/// # Safety
+///
+/// As [`mbarrier_try_wait_cluster`].
+#[inline(always)]
+#[track_caller]
+pub(super) unsafe fn wait_for_readers(barrier: SharedAddr, parity: u32) {
+    // SAFETY: the caller's contract.
+    while !unsafe { mbarrier_try_wait_cluster(barrier, parity) } {}
 }
 
 /// A place in a cycle of places, and how often it has been around, modulo 2: the parity that a consumer waits

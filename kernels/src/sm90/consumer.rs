@@ -1,15 +1,24 @@
 //! A warpgroup that multiplies: 64 rows of x by all columns of a tile.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem};
 
 use super::{
     barriers::{Barriers, Turn, wait},
     board::Chunk,
     cluster::Cluster,
+    lane::Lane,
     ring::Ring,
+    sliced_h::Slices,
+    store::sync_warpgroup,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile, WARPGROUP_ROWS},
 };
-use crate::device::{Descriptor, Pending, Registers, STEP_BYTES, SharedAddr, Sums};
+use crate::{
+    device::{
+        Descriptor, Fragments, Pending, Registers, STEP_BYTES, SharedAddr, Sums, fence_proxy_async_shared,
+        ldmatrix_x4,
+    },
+    sm80::swizzle::chunk_at,
+};
 
 /// Where a consumer is in the ring.
 pub(super) struct Consumer<T> {
@@ -24,7 +33,7 @@ pub(super) struct Consumer<T> {
 }
 
 /// No slot.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 impl<T: Tile> Consumer<T> {
     #[inline(always)]
@@ -140,6 +149,107 @@ impl<T: Tile> Consumer<T> {
             left -= 1;
             if left == 0 {
                 return (y, h);
+            }
+        }
+    }
+
+    /// Adds `steps` steps, at least one, of W to the first sums, and where a step is this CTA's of A to the
+    /// second; there x is read once, to registers. All of it stays under way, and the last slot held, by
+    /// `slices` if it was this CTA's.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply`](Self::multiply).
+    #[inline(always)]
+    pub(super) unsafe fn multiply_sliced<const Y: usize, const P: usize>(
+        &mut self,
+        steps: u32,
+        slices: &mut Slices,
+        mut y: Pending<Y>,
+        mut h: Pending<P>,
+    ) -> (Pending<Y>, Pending<P>)
+    where
+        [f32; Y]: Registers,
+        [f32; P]: Registers,
+    {
+        let mut left = steps;
+        loop {
+            // SAFETY: the slot is full until it is released; all groups but this step's are over then, and all
+            // threads have read x behind the warpgroup's barrier.
+            unsafe {
+                let (rows, columns) = self.slot(self.turn);
+                let is_own = slices.next_is_own();
+                if is_own {
+                    let x = self.rows_to_registers();
+                    // Copies are made into the slot next.
+                    fence_proxy_async_shared();
+                    sync_warpgroup(self.warpgroup);
+                    h = h.multiply_64_of(x, columns.offset(T::A_OFFSET - T::W_OFFSET));
+                    y = y.multiply_64_of(x, columns).wait_for_all_but::<2>();
+                } else {
+                    y = y.multiply_64::<STEP_BYTES>(rows, columns).wait_for_all_but::<1>();
+                }
+                if slices.held != NONE {
+                    Ring::<T>::new(self.cluster).release_read(self.barriers.empty(slices.held));
+                }
+                self.release_previous();
+                slices.held = if is_own { mem::replace(&mut self.held, NONE) } else { NONE };
+            }
+            left -= 1;
+            if left == 0 {
+                return (y, h);
+            }
+        }
+    }
+
+    /// This warpgroup's rows of x in the slot.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the warpgroup call it; the slot is full, and not released before all have read.
+    #[inline(always)]
+    #[track_caller]
+    unsafe fn rows_to_registers(&self) -> Fragments {
+        let lane = Lane::new();
+        let slot = self.shared.offset(self.turn.place * T::SLOT_BYTES);
+        let rows = slot.offset(self.warpgroup * WARPGROUP_ROWS * ROW_BYTES);
+        // SAFETY: the caller's contract.
+        [0, 1, 2, 3].map(|i| unsafe {
+            ldmatrix_x4(chunk_at::<ROW_BYTES>(rows, lane.matrix_row, 2 * i + lane.matrix_chunk))
+        })
+    }
+
+    /// Adds the next `steps` steps of A, those that are this CTA's, and leaves the slots as they are, as
+    /// [`multiply_ahead`](Self::multiply_ahead) does. The slot that was held stays so, and all products under
+    /// way.
+    ///
+    /// # Safety
+    ///
+    /// As [`multiply_ahead`](Self::multiply_ahead).
+    #[inline(always)]
+    pub(super) unsafe fn multiply_ahead_sliced<const P: usize>(
+        &self,
+        steps: u32,
+        slices: &mut Slices,
+        mut sums: Pending<P>,
+    ) -> Pending<P>
+    where
+        [f32; P]: Registers,
+    {
+        let mut ahead = self.turn;
+        let mut left = steps;
+        loop {
+            if slices.next_is_own() {
+                // SAFETY: the slot is full, and not released before these products are over.
+                unsafe {
+                    let (rows, columns) = self.slot(ahead);
+                    sums = sums.multiply_64::<STEP_BYTES>(rows, columns.offset(T::A_OFFSET - T::W_OFFSET));
+                }
+            }
+            ahead.advance(T::STAGES);
+            left -= 1;
+            if left == 0 {
+                return sums;
             }
         }
     }

@@ -8,9 +8,10 @@ use super::{
     cluster::Cluster,
     consumer::Consumer,
     cta::{Clusters, Roles, run},
-    own_h::{h_of, receive, release, send},
+    own_h::{self, h_of},
     producer::Producer,
     schedule::{Clustered, steps},
+    sliced_h::{self, Slices},
     store::{store_tile, wait_for_stores},
     tile::{PANEL_BYTES, Tile},
 };
@@ -70,7 +71,9 @@ where
     [f32; Y]: Registers,
     [f32; P]: Registers,
 {
-    const CLUSTERS: Clusters = Clusters::AnySize;
+    // A CTA's own steps follow each other with one between at least: else x, in registers, would be read while
+    // the products of the step before still read it there.
+    const CLUSTERS: Clusters = if T::SLICED { Clusters::Yes } else { Clusters::AnySize };
 
     #[inline(always)]
     unsafe fn produce(&self, shared: SharedAddr, cluster: Cluster) {
@@ -109,7 +112,17 @@ where
                     // around. Of the last products before it nothing is waited for but what it leaves
                     // behind itself.
                     let (mut sums, h);
-                    if T::ONE_OPERAND {
+                    if T::SLICED {
+                        let mut slices = Slices::new(cluster);
+                        let base = Pending::from_sums(Sums::<Y>::zero());
+                        let part = Pending::from_sums(Sums::<P>::zero());
+                        let (base, part) = consumer.multiply_sliced(steps - late, &mut slices, base, part);
+                        let part = consumer.multiply_ahead_sliced(late, &mut slices, part);
+                        slices.end();
+                        let (base, part) = consumer.multiply_sliced(1, &mut slices, base, part);
+                        sums = base;
+                        h = part.settle::<1>();
+                    } else if T::ONE_OPERAND {
                         let all = consumer.multiply(steps - late, Pending::from_sums(Sums::<R>::zero()));
                         // Sums of their own, added once: on the registers behind `first` ptxas would
                         // serialise.
@@ -126,11 +139,19 @@ where
                         sums = consumer.multiply(1, base);
                         h = ahead.settle::<1>();
                     }
-                    send(&consumer, board, turn, panels, own, h);
+                    if T::SLICED {
+                        sliced_h::send(&consumer, turn, &h);
+                    } else {
+                        own_h::send(&consumer, board, turn, panels, own, h);
+                    }
                     if late > 1 {
                         sums = consumer.multiply(late - 1, sums);
                     }
-                    receive(&consumer, turn);
+                    if T::SLICED {
+                        sliced_h::receive::<T, P>(&consumer, board, turn);
+                    } else {
+                        own_h::receive(&consumer, turn);
+                    }
                     let mut i = 0;
                     while i < chunks {
                         let chunk = board.chunk(i);
@@ -140,7 +161,11 @@ where
                         i += 1;
                     }
                     y = consumer.finish(sums);
-                    release(&consumer);
+                    if T::SLICED {
+                        sliced_h::release(&consumer);
+                    } else {
+                        own_h::release(&consumer);
+                    }
                     turn.advance(1);
                 } else {
                     let sums = consumer.multiply(steps, Pending::from_sums(Sums::<Y>::zero()));

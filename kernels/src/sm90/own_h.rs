@@ -105,7 +105,7 @@ pub(super) unsafe fn release<T: Tile>(consumer: &Consumer<T>) {
 /// All threads of the warpgroup call it; the panel is on the board; `to` is writable.
 #[inline(always)]
 #[track_caller]
-unsafe fn round<T: Tile, const R: usize>(
+pub(super) unsafe fn round<T: Tile, const R: usize>(
     board: Board<T>,
     i: u32,
     first_row: u32,

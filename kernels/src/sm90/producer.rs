@@ -6,11 +6,12 @@
 use core::marker::PhantomData;
 
 use super::{
-    barriers::{Barriers, Turn, wait},
+    barriers::{Barriers, Turn, wait, wait_for_readers},
     board::{Board, Chunk, Panel},
     cluster::Cluster,
     ring::Ring,
     schedule::steps,
+    sliced_h::Slices,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile},
 };
 use crate::{
@@ -74,7 +75,12 @@ impl<'a, T: Tile> Producer<'a, T> {
         let slot = Slot { at: self.shared.offset(place * T::SLOT_BYTES), full: self.barriers.full(place) };
         // SAFETY: barriers of this CTA, whose phases this thread follows; one arrival a phase.
         unsafe {
-            wait(self.barriers.empty(place), self.turn.free());
+            let empty = self.barriers.empty(place);
+            if T::SLICED {
+                wait_for_readers(empty, self.turn.free());
+            } else {
+                wait(empty, self.turn.free());
+            }
             mbarrier_arrive_expect_tx(slot.full, bytes);
         }
         self.turn.advance(T::STAGES);
@@ -124,7 +130,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         unsafe {
             self.board.wait_until_empty();
             let (panels, chunks) = self.survey(row_tile, column_tile);
-            let own = panels.saturating_sub(self.cluster.rank() * T::PANELS).min(T::PANELS);
+            let own = panels.saturating_sub(self.first_own()).min(T::PANELS);
             self.board.set_item([schedule::OUTPUT, row_tile, column_tile, panels], [chunks, own, 0, 0]);
             self.board.publish();
             self.load_base(row_tile, column_tile, panels);
@@ -222,6 +228,12 @@ impl<'a, T: Tile> Producer<'a, T> {
         }
     }
 
+    /// The first panel of h that this CTA makes.
+    #[inline(always)]
+    fn first_own(&self) -> u32 {
+        if T::SLICED { 0 } else { self.cluster.rank() * T::PANELS }
+    }
+
     /// Writes the panels that this CTA makes, and the steps of the expand, to the board; how many panels the
     /// row tile has, and how many steps the cluster's column tiles need.
     ///
@@ -236,7 +248,7 @@ impl<'a, T: Tile> Producer<'a, T> {
         // them must take the same steps. Where a tile has no column of an adapter, B is zero.
         let first_column = (column_tile - rank) * T::BLOCK_N;
         let past_column = first_column + size * T::BLOCK_N;
-        let first_own = rank * T::PANELS;
+        let first_own = self.first_own();
         // SAFETY: the caller's contract.
         unsafe {
             let mut i = 0;
@@ -344,8 +356,15 @@ impl<'a, T: Tile> Producer<'a, T> {
             slab_rows[i as usize] = unsafe { self.board.slab_row(i) };
             i += 1;
         }
+        let mut slices = Slices::new(self.cluster);
         let mut step = first;
         while step < last {
+            // A is there in all steps or in none; in slices, in this CTA's.
+            let (has_a, bytes) = match T::SLICED {
+                true if has_a && slices.next_is_own() => (true, bytes),
+                true => (false, T::A_OFFSET),
+                false => (has_a, bytes),
+            };
             // SAFETY: the slot is empty in all CTAs that have it, and expects what is copied.
             unsafe {
                 let slot = self.next_slot(bytes);

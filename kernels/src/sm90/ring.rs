@@ -9,7 +9,7 @@ use super::{
 use crate::{
     device::{
         SharedAddr, load_box, load_box_multicast, mapa, mbarrier_arrive, mbarrier_arrive_cluster,
-        thread_idx_x,
+        mbarrier_arrive_release_cluster, thread_idx_x,
     },
     maps::TensorMapRef,
 };
@@ -88,6 +88,21 @@ impl<T: Tile> Ring<T> {
                     mbarrier_arrive_cluster(mapa(empty, peer));
                 }
             }
+        }
+    }
+
+    /// The same of a slot that threads have read, and not the tensor cores alone.
+    ///
+    /// # Safety
+    ///
+    /// As [`release`](Self::release), behind a barrier of the warpgroup after its threads have read.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) unsafe fn release_read(self, empty: SharedAddr) {
+        let peer = thread_idx_x() % WARPGROUP;
+        if peer < self.ctas() {
+            // SAFETY: as in `release`.
+            unsafe { mbarrier_arrive_release_cluster(mapa(empty, peer)) };
         }
     }
 }

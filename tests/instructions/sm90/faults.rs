@@ -202,6 +202,22 @@ fn copies_to_the_cluster() {
     breaks(Op::Mapa, Drop, &[Race, Deadlock, Operand, Words, Proxy]);
 }
 
+/// That a place was read, another CTA learns by release and acquire of the cluster alone.
+#[test]
+fn a_place_that_is_written_again() {
+    use Seen::{Proxy, Race, Words};
+    let (input, _) = tensor_copies::sent_twice();
+    for (op, action) in [
+        (Op::MbarrierArriveCluster, Weaken),
+        (Op::MbarrierTryWaitParity, Weaken),
+        (Op::MbarrierTryWaitParity, Drop),
+        (Op::FenceProxyAsyncShared, Drop),
+    ] {
+        let fault = Site::all(op).does(action);
+        shows("mbarrier_arrive_release_cluster", fault, 8, &input, None, &[Race, Proxy, Words]);
+    }
+}
+
 /// Operands without NaN, with which sums would be the same whatever they are made of.
 #[test]
 fn products() {

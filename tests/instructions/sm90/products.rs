@@ -1,5 +1,5 @@
-//! `wgmma` for every number of registers that there is, K-major operands in swizzles of 128 and 32 bytes (PTX
-//! ISA, "Asynchronous wgmma.mma_async").
+//! `wgmma` for every number of registers that there is, K-major operands in swizzles of 128 and 32 bytes, or
+//! the first one in registers (PTX ISA, "Asynchronous wgmma.mma_async").
 
 use fused_lora_kernels::instructions::SM90_INSTRUCTIONS;
 use half::f16;
@@ -49,13 +49,13 @@ fn panels(rows: &Rows) -> Vec<u32> {
 }
 
 /// The kinds of entries.
-const KINDS: [&str; 3] = ["multiply_64", "multiply_16", "chain"];
+const KINDS: [&str; 4] = ["multiply_64", "multiply_64_of", "multiply_16", "chain"];
 
 impl Item {
     fn new(kind: &str, n: usize, rng: &mut StdRng, value: fn(&mut StdRng) -> f64) -> Self {
         let mut draw = |rows, columns| draw(rng, rows, columns, value);
         match kind {
-            "multiply_64" => {
+            "multiply_64" | "multiply_64_of" => {
                 let (a, b) = (draw(64, 64), draw(n, 64));
                 let words = [image(&a, Swizzle::B128), image(&b, Swizzle::B128)].concat();
                 Self { words, groups: vec![Group { a, b }] }

@@ -278,6 +278,20 @@ pub(super) fn sent() -> (Vec<u32>, Vec<u32>) {
     (input, expected)
 }
 
+/// Words that the CTAs of two clusters send, twice, and those that come.
+pub(super) fn sent_twice() -> (Vec<u32>, Vec<u32>) {
+    let words: Vec<Vec<u32>> = (0..8).map(|item| inputs::words(512, item)).collect();
+    let before = |item: usize| item / 4 * 4 + (item + 3) % 4;
+    let expected = (0..words.len()).flat_map(|item| words[before(item)].clone()).collect();
+    (words.concat(), expected)
+}
+
+#[test]
+fn a_place_is_written_again_when_all_have_read_it() {
+    let (input, expected) = sent_twice();
+    check("mbarrier_arrive_release_cluster", 8, &input, &expected);
+}
+
 #[test]
 fn copy_to_cluster() {
     let (input, expected) = sent();

@@ -73,8 +73,11 @@ fn subjects(kernel: &'static Kernel) -> Vec<Subject> {
             n: n * (cluster as usize + 1) + 4,
             ..case(k, Some(cluster), cluster)
         };
-        cases.extend([wide(2, ring), case(ring, Some(1), 1), in_place(Some(1)), segments(Some(2), 2)]);
-        cases.extend([apart(Some(1), 1), wide(4, k + 8), case(40, Some(1), 1)]);
+        // CTAs of the smallest cluster.
+        let few = if kernel.slices_k() { 2 } else { 1 };
+        let in_place = Case { grid: Some(few), ..in_place(Some(few)) };
+        cases.extend([wide(2, ring), case(ring, Some(few), few), in_place, segments(Some(2), 2)]);
+        cases.extend([apart(Some(few), few), wide(4, k + 8), case(40, Some(few), few)]);
         // More columns of h than a step of the expand has.
         let ranks = (4 * kernel.h).min(kernel.max_rank) as usize;
         if ranks > k {

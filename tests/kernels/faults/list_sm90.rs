@@ -129,6 +129,11 @@ pub(super) static COOPERATIVE_WIDE: Subject =
         grid: Some(1),
         ..Case::new(150, 264, 328, 13)
     });
+/// Two share the K of h, each has an early step of it and a late one; two tiles each.
+pub(super) static SLICED: Subject =
+    Subject::new("sm_90 fused_cooperative, K in slices", &["sm90_fused_cooperative_128x256_k16"], 0, || {
+        Case { grid: Some(2), cluster: Some(2), ..Case::new(150, 264, 328, 13) }
+    });
 /// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has
 /// none.
 pub(super) static COOPERATIVE_SEGMENTS: Subject = Subject::new(
@@ -209,6 +214,11 @@ const H_TO_PEER: Place = at("own_h.rs", "send", Mapa, 0);
 const H_BARRIER_OF_PEER: Place = at("own_h.rs", "send", Mapa, 1);
 const H_FULL: Place = at("fused_cooperative.rs", "Cooperative::consume", MbarrierTryWaitParity, 1);
 const H_RELEASE: Place = at("own_h.rs", "release", MbarrierArriveCluster, 0);
+const SLICES_FENCE: Place = at("sliced_h.rs", "send", FenceProxyAsyncShared, 0);
+const SLICES_EMPTY: Place = at("sliced_h.rs", "send", MbarrierTryWaitParity, 0);
+const SLICES_FULL: Place = at("sliced_h.rs", "receive", MbarrierTryWaitParity, 0);
+const SLICES_READ: Place = at("sliced_h.rs", "release", MbarrierArriveCluster, 0);
+const SLICED_X_READ: Place = at("consumer.rs", "Consumer::multiply_sliced", BarSyncNamed, 0);
 const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProxyAsyncShared, 0);
 const PARTS_WRITTEN: Place = at("gemm_split_k.rs", "Partials::exchange", BarSyncNamed, 0);
 const PARTS_SEND: Place = at("gemm_split_k.rs", "Partials::exchange", CpAsyncBulkSharedCluster, 0);
@@ -443,6 +453,12 @@ pub(super) static FAULTS: &[Fault] = &[
         WaitGroup(1),
         Race,
     ),
+    // K of h in slices.
+    fault("sums of h are sent unfenced", &SLICED, always(SLICES_FENCE), Drop, Proxy),
+    fault("sums of h are added before they are there", &SLICED, always(SLICES_FULL), Drop, Race),
+    fault("sums of h are sent again before they were added", &SLICED, always(SLICES_EMPTY), Drop, Race),
+    fault("that sums of h were added, other CTAs are not told", &SLICED, always(SLICES_READ), Weaken, Race),
+    fault("x is copied over while threads read it", &SLICED, always(SLICED_X_READ), Drop, Race),
     // Parts of K.
     fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, Proxy),
     fault("partial sums are sent before all are written", &SPLIT_K, always(PARTS_WRITTEN), Drop, Race),

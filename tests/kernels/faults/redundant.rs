@@ -103,6 +103,7 @@ pub(super) static REDUNDANT: &[Redundant] = &[
         EXPECTS,
     ),
     in_all(HOPPER, "mbarrier.arrive.expect_tx 0 in send of sm90/own_h.rs", RELAXED, EXPECTS),
+    in_all(HOPPER, "mbarrier.arrive.expect_tx 0 in send of sm90/sliced_h.rs", RELAXED, EXPECTS),
     in_all(
         HOPPER,
         "mbarrier.arrive.expect_tx 0 in Partials::exchange of sm90/gemm_split_k.rs",

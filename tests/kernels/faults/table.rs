@@ -1,7 +1,7 @@
 //! The table of the full set of faults, beside the PTX that they were seeded into.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     fs,
     path::PathBuf,
@@ -12,6 +12,7 @@ use fused_lora_kernels::{
     ptx,
     table::{Kernel, Target},
 };
+use regex::{Captures, Regex};
 use sha2::{Digest as _, Sha256};
 
 use crate::case::all_kernels;
@@ -30,7 +31,8 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kernels/ptx/FAULTS.md")
 }
 
-/// Of an entry's instructions, wherever it stands in its module: the first digits of their sha256.
+/// Of an entry's instructions, whatever numbers its registers and labels have: the first digits of their
+/// sha256. The compiler numbers them anew when anything in the module changes, which is no change of the entry.
 fn hash(kernel: &Kernel) -> String {
     let module = match kernel.target {
         Target::Sm80 => ptx::SM80,
@@ -39,13 +41,14 @@ fn hash(kernel: &Kernel) -> String {
     let head = format!(".visible .entry {}(", kernel.name);
     let (_, from_entry) = module.split_once(&head).unwrap_or_else(|| panic!("no entry {}", kernel.name));
     let (entry, _) = from_entry.split_once("\n}").unwrap_or_else(|| panic!("{} has no end", kernel.name));
-    // Labels, "$L__BB23_3", have the number of the entry in its module: that is no change of it.
-    let mut labels = entry.split("$L__BB");
-    let mut text = labels.next().unwrap_or_default().to_owned();
-    for label in labels {
-        text.push_str(label.trim_start_matches(|c: char| c.is_ascii_digit()));
-    }
-    Sha256::digest(text).iter().take(8).fold(String::new(), |mut hash, byte| {
+    // "%rd17" and "$L__BB23_3", in the order in which they appear.
+    let names = Regex::new(r"(%[a-z]+|\$L__BB)[0-9]+(?:_[0-9]+)?").expect("a valid expression");
+    let mut numbers = HashMap::new();
+    let text = names.replace_all(entry, |name: &Captures<'_>| {
+        let next = numbers.len();
+        format!("{}#{}", &name[1], numbers.entry(name[0].to_owned()).or_insert(next))
+    });
+    Sha256::digest(text.as_bytes()).iter().take(8).fold(String::new(), |mut hash, byte| {
         let _ = write!(hash, "{byte:02x}");
         hash
     })
@@ -83,7 +86,8 @@ pub(super) fn add(kernel: &'static Kernel, row: &Row) {
          result is wrong in one of the kernel's test cases. Faults that stay uncaught because nothing \
          depends on the instruction are listed with the reason in `tests/kernels/faults/redundant.rs`; \
          any other uncaught fault fails the test.\n\n\
-         *PTX*: the first 16 digits of the sha256 of the kernel's text, its labels without the kernel's number.\n\n\
+         *PTX*: the first 16 digits of the sha256 of the kernel's text, its registers and labels \
+         numbered in the order in which they appear.\n\n\
          *classes*: instructions told apart by the calls that they were inlined by.\n\n\
          To regenerate the table, {AGAIN}; entries whose PTX has not changed are skipped.\n\n\
          | entry | PTX | classes | faults | caught | not missed |\n|---|---|--:|--:|--:|--:|\n"

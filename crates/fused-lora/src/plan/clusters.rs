@@ -1,6 +1,9 @@
 //! Which kernels there are, and in clusters of which sizes they are launched.
 
-use fused_lora_kernels::table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target};
+use fused_lora_kernels::{
+    sm90_tile::MAX_SLICES,
+    table::{KERNELS, Kernel, Operation, SM90_KERNELS, Target},
+};
 
 /// The sizes of clusters that kernels are launched in. Every GPU of compute capability 9.0 takes up to 8
 /// CTAs.
@@ -18,6 +21,7 @@ pub(crate) fn cluster_sizes(kernel: &Kernel, k: u32) -> impl Iterator<Item = u32
     let most_shares = (kernel.block_n / 16).min(k.div_ceil(kernel.block_k));
     CLUSTER_SIZES.into_iter().filter(move |&size| match splits_k {
         true => size > 1 && size <= most_shares,
+        false if kernel.slices_k() => size > 1 && size <= MAX_SLICES,
         false => size == 1 || clusters,
     })
 }
@@ -40,6 +44,8 @@ mod tests {
         let sizes = |name, k| cluster_sizes(kernel(name), k).collect::<Vec<_>>();
         assert_eq!(sizes("sm90_gemm_128x256", 1), CLUSTER_SIZES);
         assert_eq!(sizes("sm90_fused_cooperative_64x32_h32", 1), CLUSTER_SIZES);
+        // All have room for the sums of four.
+        assert_eq!(sizes("sm90_fused_cooperative_128x256_k16", 1), [2, 4]);
         for name in ["gemm_64x64", "fused_recompute_64x64_h16", "shrink_64x64", "sm90_fused_128x256"] {
             assert_eq!(sizes(name, 4096), [1], "{name}");
             assert!(!has_clusters(kernel(name)));

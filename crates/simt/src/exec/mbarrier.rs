@@ -13,7 +13,7 @@ use crate::{
     state::{
         cta::Inbound,
         lane::LaneRef,
-        mbarrier::{Arrive, MAX_COUNT, MBARRIER, Mbarrier, Signal, state},
+        mbarrier::{Arrive, MAX_COUNT, MBARRIER, Mbarrier, Scope, Signal, state},
     },
 };
 
@@ -70,6 +70,8 @@ impl Run {
             fenced: None,
             current: None,
             done: Rc::new(done),
+            current_of_cluster: None,
+            done_of_cluster: None,
             waiters: Vec::new(),
         };
         match cta.mbarriers.get_mut(number) {
@@ -276,7 +278,7 @@ impl Run {
     ) -> Outcome<()> {
         let lane = self.current.lane;
         let mbarrier = &self.slots[slot].as_ref().expect("it was found there").mbarriers[number];
-        let Arrive { count, drops, is_incomplete, .. } = arrive;
+        let Arrive { count, drops, is_incomplete, scope, .. } = arrive;
         if mbarrier.pending < count || count == 0 {
             let reason = match mbarrier.pending {
                 0 => format!("an arrival beyond the {} of the phase", mbarrier.count),
@@ -288,9 +290,14 @@ impl Run {
             return Err(self.operand(site, "an arrival that must not end the phase, and may"));
         }
         let remote = slot != self.current.slot;
+        let mut to_cluster = None;
         let published = (!relaxed).then(|| {
             let cta = self.cta_mut();
             if remote {
+                if scope == Scope::Cluster {
+                    cta.warps[lane / WARP as usize].snapshot = None;
+                    to_cluster = Some(cta.clocks[lane].release());
+                }
                 let leader = cta.number - cta.rank();
                 let cluster = leader..leader + cta.peers.len() as u32;
                 cta.clocks[lane].view().of_events(cluster, cta.lanes.len() as u32)
@@ -304,10 +311,13 @@ impl Run {
         if drops {
             mbarrier.count -= count;
         }
-        if let Some(published) = published {
-            match &mut mbarrier.current {
-                Some(current) => current.join(&published),
-                current => *current = Some(published),
+        for (of, published) in
+            [(&mut mbarrier.current, published), (&mut mbarrier.current_of_cluster, to_cluster)]
+        {
+            match (of, published) {
+                (Some(current), Some(published)) => current.join(&published),
+                (current @ None, Some(published)) => *current = Some(published),
+                (_, None) => {}
             }
         }
         self.mbarrier_progress(slot, number);

@@ -6,7 +6,7 @@ use crate::{
     fault::Allowed,
     run::{Outcome, Run, Stop},
     schedule::Asynchrony,
-    state::mbarrier::of_state,
+    state::mbarrier::{Scope, of_state},
 };
 
 /// Which phase of an mbarrier a wait is for.
@@ -15,6 +15,13 @@ pub(crate) enum Phase {
     Parity(u32),
     /// That of the state which an arrival gave.
     State(u64),
+}
+
+/// A wait, and of whose arrivals it is ordered after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) phase: Phase,
+    pub(crate) scope: Scope,
 }
 
 /// Polls in a row, of all lanes together, without anything else happening, after which nothing will.
@@ -57,25 +64,29 @@ impl Run {
         &mut self,
         site: u32,
         bar: u32,
-        phase: Phase,
+        Wait { phase, scope }: Wait,
         relaxed: bool,
     ) -> Outcome<bool> {
         let (number, parity) = self.waited(site, bar, phase)?;
-        let Some(parity) = parity else { return Ok(self.pass_mbarrier(number, relaxed)) };
+        let Some(parity) = parity else { return Ok(self.pass_mbarrier(number, scope, relaxed)) };
         if self.cta().mbarriers[number].phase & 1 != parity {
-            return Ok(self.pass_mbarrier(number, relaxed));
+            return Ok(self.pass_mbarrier(number, scope, relaxed));
         }
         self.count_poll()?;
         Ok(false)
     }
 
     /// The lane is ordered after the phases that are complete.
-    fn pass_mbarrier(&mut self, number: usize, relaxed: bool) -> bool {
+    fn pass_mbarrier(&mut self, number: usize, scope: Scope, relaxed: bool) -> bool {
         let lane = self.current.lane;
         let Self { slots, current, joins, .. } = self;
         let cta = slots[current.slot].as_mut().expect("the current lane's CTA is resident");
         if !relaxed {
-            cta.clocks[lane].acquire(&cta.mbarriers[number].done, joins);
+            let mbarrier = &cta.mbarriers[number];
+            cta.clocks[lane].acquire(&mbarrier.done, joins);
+            if let (Scope::Cluster, Some(done)) = (scope, &mbarrier.done_of_cluster) {
+                cta.clocks[lane].acquire(done, joins);
+            }
         }
         self.stats.mbarrier_waits += 1;
         true
@@ -114,7 +125,7 @@ impl Run {
         &mut self,
         site: u32,
         bar: u32,
-        phase: Phase,
+        Wait { phase, scope }: Wait,
         relaxed: bool,
         first: bool,
     ) -> Outcome<Option<bool>> {
@@ -130,7 +141,7 @@ impl Run {
             return Ok(Some(false));
         }
         let Some(parity) = parity.filter(|&parity| mbarrier.phase & 1 == parity) else {
-            return Ok(Some(self.pass_mbarrier(number, relaxed)));
+            return Ok(Some(self.pass_mbarrier(number, scope, relaxed)));
         };
         if !first {
             return Ok(Some(false));

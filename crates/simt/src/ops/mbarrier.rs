@@ -5,11 +5,14 @@ use std::panic::Location;
 use super::execute::{execute, flipped, halt, or_halt};
 use crate::{
     clock::Space,
-    exec::{cluster::in_cta, poll::Phase},
+    exec::{
+        cluster::in_cta,
+        poll::{Phase, Wait},
+    },
     fault::Action,
     scheduler::{suspend, with},
     site::Op,
-    state::mbarrier::Arrive,
+    state::mbarrier::{Arrive, Scope},
 };
 
 /// `mbarrier.init.shared::cta.b64`.
@@ -106,27 +109,26 @@ pub fn mbarrier_arrive_expect_tx(bar: u32, bytes: u32) {
 #[track_caller]
 #[must_use]
 pub fn mbarrier_try_wait_parity(bar: u32, parity: u32) -> bool {
-    try_wait(Op::MbarrierTryWaitParity, bar, Phase::Parity(parity))
-}
-
-/// `mbarrier.try_wait` by the state that an arrival gave.
-#[track_caller]
-pub(crate) fn mbarrier_try_wait_state(bar: u32, state: u64) -> bool {
-    try_wait(Op::MbarrierTryWait, bar, Phase::State(state))
+    mbarrier_try_wait(bar, Wait { phase: Phase::Parity(parity), scope: Scope::Cta })
 }
 
 /// Under [`Action::ParityFlip`] and [`Action::AddressXor`]: whether the lane waits relaxed, and for what.
-fn changed_wait(bar: u32, phase: Phase, action: Option<Action>) -> (u32, Phase, bool) {
-    let phase = match (phase, action) {
+fn changed_wait(bar: u32, wait: Wait, action: Option<Action>) -> (u32, Wait, bool) {
+    let phase = match (wait.phase, action) {
         (Phase::Parity(parity), Some(Action::ParityFlip)) => Phase::Parity(parity ^ 1),
-        _ => phase,
+        (phase, _) => phase,
     };
-    (flipped(bar, action), phase, matches!(action, Some(Action::Weaken)))
+    (flipped(bar, action), Wait { phase, ..wait }, matches!(action, Some(Action::Weaken)))
 }
 
+/// `mbarrier.try_wait`, of a parity or of a state.
 #[track_caller]
-fn try_wait(op: Op, bar: u32, phase: Phase) -> bool {
+pub(crate) fn mbarrier_try_wait(bar: u32, wait: Wait) -> bool {
     let location = Location::caller();
+    let op = match wait.phase {
+        Phase::Parity(_) => Op::MbarrierTryWaitParity,
+        Phase::State(_) => Op::MbarrierTryWait,
+    };
     let entered = or_halt(with(|run| run.enter(op, location, None)));
     let action = entered.action;
     if matches!(action, Some(Action::Drop)) {
@@ -135,13 +137,13 @@ fn try_wait(op: Op, bar: u32, phase: Phase) -> bool {
     // Others go first, as before every strong access.
     with(|run| run.yield_lane());
     suspend();
-    let (bar, phase, relaxed) = changed_wait(bar, phase, action);
-    match or_halt(with(|run| run.mbarrier_try_wait(entered.site, bar, phase, relaxed, true))) {
+    let (bar, wait, relaxed) = changed_wait(bar, wait, action);
+    match or_halt(with(|run| run.mbarrier_try_wait(entered.site, bar, wait, relaxed, true))) {
         Some(complete) => complete,
         None => {
             // Set aside until the phase completes, or the time limit of the instruction is over.
             suspend();
-            let outcome = with(|run| run.mbarrier_try_wait(entered.site, bar, phase, relaxed, false));
+            let outcome = with(|run| run.mbarrier_try_wait(entered.site, bar, wait, relaxed, false));
             or_halt(outcome).unwrap_or_else(|| halt())
         }
     }
@@ -149,7 +151,7 @@ fn try_wait(op: Op, bar: u32, phase: Phase) -> bool {
 
 /// `mbarrier.test_wait`, of a parity or of a state.
 #[track_caller]
-pub(crate) fn mbarrier_test_wait(bar: u32, phase: Phase) -> bool {
+pub(crate) fn mbarrier_test_wait(bar: u32, wait: Wait) -> bool {
     let location = Location::caller();
     let entered = or_halt(with(|run| run.enter(Op::MbarrierTestWait, location, None)));
     if matches!(entered.action, Some(Action::Drop)) {
@@ -157,8 +159,8 @@ pub(crate) fn mbarrier_test_wait(bar: u32, phase: Phase) -> bool {
     }
     with(|run| run.yield_lane());
     suspend();
-    let (bar, phase, relaxed) = changed_wait(bar, phase, entered.action);
-    or_halt(with(|run| run.mbarrier_test_wait(entered.site, bar, phase, relaxed)))
+    let (bar, wait, relaxed) = changed_wait(bar, wait, entered.action);
+    or_halt(with(|run| run.mbarrier_test_wait(entered.site, bar, wait, relaxed)))
 }
 
 /// `fence.proxy.async.shared::cta`.

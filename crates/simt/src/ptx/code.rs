@@ -8,6 +8,7 @@ use super::{
 };
 pub(crate) use crate::{
     exchange::{Shuffle, Update, Vote},
+    state::mbarrier::Scope,
     tensor_map::Field,
     wgmma::{Product, Types},
 };
@@ -161,12 +162,13 @@ pub(crate) enum Operation {
     FenceMbarrierInit,
     MbarrierArrive(Arrival),
     MbarrierArriveCluster(Arrival),
-    MbarrierTryWait,
+    MbarrierTryWait(Scope),
     /// By the state that an arrival gave; whether the lane may be set aside.
     MbarrierWaitState {
         sets_aside: bool,
+        scope: Scope,
     },
-    MbarrierTestWait,
+    MbarrierTestWait(Scope),
     MbarrierPendingCount,
     FenceProxyShared,
     FenceProxyGlobal,
@@ -240,6 +242,7 @@ pub(crate) struct Arrival {
     pub(crate) drops: bool,
     /// It must not end the phase.
     pub(crate) is_incomplete: bool,
+    pub(crate) scope: Scope,
 }
 
 /// Arithmetic, all on values of one type but where it says otherwise.

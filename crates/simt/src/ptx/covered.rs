@@ -52,7 +52,7 @@ fn missing(instruction: &Instruction, at: usize, seen: u8) -> Option<Missing> {
         Op::Branch(target) | Op::BranchCase(target) if target as usize <= at && !has(TAKEN) => {
             Some(Missing::Loop)
         }
-        Op::MbarrierTryWait | Op::MbarrierTestWait => {
+        Op::MbarrierTryWait(_) | Op::MbarrierTestWait(_) => {
             [0, 1].into_iter().find(|&parity| !has(waited(parity))).map(Missing::Parity)
         }
         _ => None,

@@ -38,8 +38,8 @@ impl Target {
             | Op::FenceMbarrierInit
             | Op::MbarrierArriveCluster(_)
             | Op::MbarrierExpectTx
-            | Op::MbarrierTryWait
-            | Op::MbarrierWaitState { sets_aside: true }
+            | Op::MbarrierTryWait(_)
+            | Op::MbarrierWaitState { sets_aside: true, .. }
             | Op::FenceProxyShared
             | Op::FenceProxyGlobal
             | Op::FenceProxy
@@ -70,7 +70,7 @@ impl Target {
             | Op::Redux(..)
             | Op::MbarrierInit
             | Op::MbarrierInval
-            | Op::MbarrierTestWait
+            | Op::MbarrierTestWait(_)
             | Op::MbarrierWaitState { .. }
             | Op::MbarrierPendingCount
             | Op::MbarrierArrive(_) => self.number >= 80,

@@ -36,6 +36,9 @@ pub(crate) struct Mbarrier {
     pub(crate) current: Option<View>,
     /// What was published in all phases that are complete.
     pub(crate) done: Rc<View>,
+    /// What lanes of other CTAs published to the cluster, likewise: for waits of that scope alone.
+    pub(crate) current_of_cluster: Option<View>,
+    pub(crate) done_of_cluster: Option<Rc<View>>,
     /// Lanes that are set aside until the phase is complete.
     pub(crate) waiters: Vec<LaneRef>,
 }
@@ -73,6 +76,12 @@ impl Mbarrier {
         }
         done.set(lane, self.epoch);
         self.done = Rc::new(done);
+        if let Some(mut current) = self.current_of_cluster.take() {
+            if let Some(done) = &self.done_of_cluster {
+                current.join(done);
+            }
+            self.done_of_cluster = Some(Rc::new(current));
+        }
         true
     }
 }
@@ -87,10 +96,19 @@ pub(crate) struct Arrive {
     pub(crate) drops: bool,
     /// It must not end the phase.
     pub(crate) is_incomplete: bool,
+    pub(crate) scope: Scope,
+}
+
+/// Whom a release or an acquire is for, of lanes that share an mbarrier. PTX ISA, "Scope".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Cta,
+    Cluster,
 }
 
 impl Arrive {
-    pub(crate) const ONE: Self = Self { count: 1, bytes: 0, drops: false, is_incomplete: false };
+    pub(crate) const ONE: Self =
+        Self { count: 1, bytes: 0, drops: false, is_incomplete: false, scope: Scope::Cta };
 }
 
 /// The state that an arrival gives: the epoch before it, and the arrivals that were missing. Bit 63 tells it

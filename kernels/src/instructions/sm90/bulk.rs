@@ -1,10 +1,10 @@
 //! Copies by the copy engine. Of a box that a launch loads or stores, the first input words are column, row
 //! and bytes.
 
-use super::staging::{fill, fill_before, give, next_rank, sync_cluster, wait};
+use super::staging::{fill, fill_before, give, next_rank, previous_rank, sync_cluster, wait};
 use crate::{
     device::{
-        self, SharedAddr, bar_sync, cluster_ctarank, cluster_nctarank, fence_mbarrier_init,
+        self, SharedAddr, bar_sync, block_dim_x, cluster_ctarank, cluster_nctarank, fence_mbarrier_init,
         fence_proxy_async_shared, mapa, mbarrier_arrive_expect_tx as arrive_expect_tx, mbarrier_init,
         mbarrier_try_wait,
     },
@@ -268,6 +268,41 @@ pub(in crate::instructions) unsafe fn copy_to_cluster(item: Item) {
         }
         wait(item.shared, 0);
         give(item, 0, to, SENT);
+        sync_cluster();
+    }
+}
+
+/// Each CTA sends words to the next one of its cluster, and others to the same place when all lanes there
+/// have read the first. Input: [`SENT`] bytes, twice. Output: what came, twice.
+#[inline(always)]
+pub(in crate::instructions) unsafe fn mbarrier_arrive_release_cluster(item: Item) {
+    let (to, from) = (item.shared.offset(FIRST), item.shared.offset(FIRST + SENT));
+    let read = item.shared.offset(8);
+    // SAFETY: each CTA's first barrier expects what the one before sends, its second one an arrival of each
+    // lane of the one behind; all have begun behind the cluster's first barrier, and end behind its second.
+    unsafe {
+        if item.is_first() {
+            mbarrier_init(read, block_dim_x());
+        }
+        prepare(item, SENT);
+        fill(item, 0, from, 2 * SENT);
+        fence_proxy_async_shared();
+        sync_cluster();
+        let mut round = 0;
+        while round < 2 {
+            if item.is_first() {
+                arrive_expect_tx(item.shared, SENT);
+                // Of the first words there is nothing to be waited for.
+                while !device::mbarrier_try_wait_cluster(read, round ^ 1) {}
+                let (to, full) = (mapa(to, next_rank()), mapa(item.shared, next_rank()));
+                device::copy_to_cluster(to, from.offset(round * SENT), SENT, full);
+            }
+            wait(item.shared, round);
+            give(item, round * SENT / 4, to, SENT);
+            fence_proxy_async_shared();
+            device::mbarrier_arrive_release_cluster(mapa(read, previous_rank()));
+            round += 1;
+        }
         sync_cluster();
     }
 }

@@ -87,6 +87,13 @@ pub(in crate::instructions) unsafe fn sync_cluster() {
     }
 }
 
+/// The number of the CTA before this one in its cluster, around.
+#[inline(always)]
+pub(super) fn previous_rank() -> u32 {
+    let rank = cluster_ctarank();
+    if rank == 0 { cluster_nctarank() - 1 } else { rank - 1 }
+}
+
 /// The number of the CTA behind this one in its cluster, around.
 #[inline(always)]
 pub(super) fn next_rank() -> u32 {

@@ -3,8 +3,11 @@
 
 use super::staging::fill;
 use crate::{
-    device::{Descriptor, Pending, Registers, STEP_BYTES, Sums, bar_sync, fence_proxy_async_shared},
+    device::{
+        Descriptor, Pending, Registers, STEP_BYTES, Sums, bar_sync, fence_proxy_async_shared, ldmatrix_x4,
+    },
     instructions::item::Item,
+    sm80::swizzle::chunk_at,
 };
 
 /// Bytes of a, 64 rows of 64 columns.
@@ -60,6 +63,23 @@ where
         let (a, b) = (item.shared, item.shared.offset(A));
         let sums = Pending::from_sums(Sums::<R>::zero());
         let sums = sums.multiply_64::<STEP_BYTES>(Descriptor::rows_of_128(a), Descriptor::rows_of_128(b));
+        store(item, &sums.settle::<0>());
+    }
+}
+
+/// Input: a and b, 64 columns in rows of 128 bytes; a goes through registers.
+#[inline(always)]
+pub(in crate::instructions) unsafe fn multiply_64_of<const R: usize>(item: Item)
+where
+    [f32; R]: Registers,
+{
+    // SAFETY: all lanes come to everything; both operands are fenced and stay.
+    unsafe {
+        place(item, 0, 0, A + 256 * R as u32);
+        let (a, b) = (item.shared, item.shared.offset(A));
+        let row = item.lane / 32 * 16 + item.lane % 16;
+        let a = [0, 2, 4, 6].map(|i| ldmatrix_x4(chunk_at::<128>(a, row, i + item.lane % 32 / 16)));
+        let sums = Pending::from_sums(Sums::<R>::zero()).multiply_64_of(a, Descriptor::rows_of_128(b));
         store(item, &sums.settle::<0>());
     }
 }

@@ -6,7 +6,8 @@
 //! ```text
 //! tensor   = warpgroups · 4 · N / 2                         64 · N · 16 multiply-adds, 2048 a cycle and SM
 //! shared   = warpgroups · 4 · (64 + N) · 32 bytes / 128     each wgmma reads x's and W's rows; x twice where
-//!                                                           BLOCK_N + H > 256, and in the late steps
+//!                                                           BLOCK_N + H > 256 and x is in no registers,
+//!                                                           and in the late steps
 //!          + slot / 128                                     and the copies write them
 //!          + passes · tile of y / steps / 128               and the copy engine reads the tile before
 //! busy     = max(tensor, shared)
@@ -19,6 +20,8 @@
 //! |---|---|---|---|
 //! | tile of y | ⌈K / 64⌉ | BLOCK_N | BLOCK_M + BLOCK_N |
 //! | … with its own h | ⌈K / 64⌉ | BLOCK_N + H | BLOCK_M + BLOCK_N + H |
+//! | … K of h in slices: own | ⌈K / 64⌉ / cluster | BLOCK_N + H | BLOCK_M + BLOCK_N + H |
+//! | … others' | the rest | BLOCK_N | BLOCK_M + BLOCK_N |
 //! | … and its expand | r₁₆ / 64 | BLOCK_N | BLOCK_N |
 //! | … with shared h, the expand | r₁₆ / 64 | BLOCK_N | BLOCK_M + BLOCK_N |
 //! | tile of h | ⌈K / 64⌉ | H_COLUMNS | BLOCK_M + H_COLUMNS |
@@ -196,14 +199,34 @@ fn output_item(kernel: &Kernel, work: &Work, share: &Share<'_>) -> Item {
                 .storing(y / share.cluster)
         }
         Operation::FusedCooperative => {
-            let a_rows = (work.rank / share.cluster).min(f64::from(kernel.h));
             let late = f64::from(kernel.stages - 1).min(steps - 1.0).max(1.0);
-            let base = base_steps(kernel, (steps - late).max(1.0), a_rows, share);
-            let late = Steps { count: late, products: 2.0, ..base_steps(kernel, late, a_rows, share) };
-            let hidden = occupied(kernel, share, std::slice::from_ref(&late), 0.0).busy;
-            let item = occupied(kernel, share, &[base, late, expand(block_n)], passes);
+            let early = (steps - late).max(1.0);
+            let (kinds, sums) = if kernel.slices_k() {
+                // A is there in this CTA's steps alone, which read x once, to registers; but for late ones.
+                let own = |count: f64| base_steps(kernel, count / share.cluster, f64::from(kernel.h), share);
+                let others = |count: f64| Steps {
+                    columns: block_n,
+                    products: 1.0,
+                    rows: block_m + block_n,
+                    ..base_steps(kernel, count * (1.0 - 1.0 / share.cluster), 0.0, share)
+                };
+                let late_own = Steps { products: 2.0, ..own(late) };
+                let kinds = [Steps { products: 1.0, ..own(early) }, others(early), late_own, others(late)];
+                // Those of all CTAs are read.
+                (kinds, share.cluster * 4.0 * block_m * f64::from(kernel.h) / constants.shared_bytes)
+            } else {
+                let a_rows = (work.rank / share.cluster).min(f64::from(kernel.h));
+                let late_steps = Steps { products: 2.0, ..base_steps(kernel, late, a_rows, share) };
+                let none = || base_steps(kernel, 0.0, 0.0, share);
+                ([base_steps(kernel, early, a_rows, share), none(), late_steps, none()], 0.0)
+            };
+            let hidden = occupied(kernel, share, &kinds[2..], 0.0).busy;
+            let [early, early_others, late, late_others] = kinds;
+            let kinds = [early, early_others, late, late_others, expand(block_n)];
+            let item = occupied(kernel, share, &kinds, passes);
             let exchange = if share.cluster > 1.0 { (constants.exchange - hidden).max(0.0) } else { 0.0 };
-            Item { tail: constants.cross_over + exchange + tail(block_n, kernel, share), ..item }.storing(y)
+            let tail = constants.cross_over + sums + exchange + tail(block_n, kernel, share);
+            Item { tail, ..item }.storing(y)
         }
         Operation::Fused => {
             let base = base_steps(kernel, steps, 0.0, share);

@@ -157,7 +157,7 @@ fn sums_of_y_and_h_fit_the_registers_of_a_consumer() {
         let parts = || name.split('_');
         let tile = parts().find_map(|part| part.split_once('x'));
         let tile = tile.map(|(m, n)| [m, n].map(|size| size.parse().unwrap()));
-        let h = parts().find_map(|part| part.strip_prefix('h')?.parse().ok()).unwrap_or(0);
+        let h = parts().find_map(|part| part.strip_prefix(['h', 'k'])?.parse().ok()).unwrap_or(0);
         assert_eq!((tile, h), (Some([kernel.block_m, kernel.block_n]), kernel.h), "{name}");
         let (consumers, sums) = (kernel.threads / 128 - 1, (kernel.block_n + kernel.h) / 2);
         assert_eq!(consumers, kernel.block_m / 64, "{name}");

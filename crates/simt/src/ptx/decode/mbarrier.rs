@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        code::{Arrival, Operation as Op},
+        code::{Arrival, Operation as Op, Scope},
         parsed::{Operand, Statement},
     },
     form::{
@@ -16,7 +16,8 @@ pub(super) fn decode(parts: &[&str], statement: &Statement<'_>) -> Option<Form> 
     let (&verb, rest) = parts.split_first()?;
     let rest = rest.strip_suffix(&["b64"])?;
     let (mut space, mut parity) = (None, false);
-    let mut arrival = Arrival { has_count: false, expects: false, drops: false, is_incomplete: false };
+    let mut arrival =
+        Arrival { has_count: false, expects: false, drops: false, is_incomplete: false, scope: Scope::Cta };
     for &part in rest {
         match (verb, part) {
             (_, "shared" | "shared::cta" | "shared::cluster") => {
@@ -27,6 +28,9 @@ pub(super) fn decode(parts: &[&str], statement: &Statement<'_>) -> Option<Form> 
             // What they are without it.
             ("arrive" | "arrive_drop", "release") | ("try_wait" | "test_wait", "acquire") => {}
             ("arrive" | "arrive_drop" | "try_wait" | "test_wait", "cta") => {}
+            ("arrive" | "arrive_drop" | "try_wait" | "test_wait", "cluster") => {
+                arrival.scope = Scope::Cluster
+            }
             ("expect_tx", "relaxed" | "cta" | "cluster") => {}
             ("try_wait" | "test_wait", "parity") => parity = true,
             ("arrive" | "arrive_drop", "expect_tx") => arrival.expects = true,
@@ -62,9 +66,12 @@ pub(super) fn decode(parts: &[&str], statement: &Statement<'_>) -> Option<Form> 
         "try_wait" | "test_wait" if !in_cluster => {
             let can_limit = verb == "try_wait" && statement.operands.len() == 4;
             let (op, bits) = match (parity, verb) {
-                (true, "try_wait") => (Op::MbarrierTryWait, 32),
-                (true, _) => (Op::MbarrierTestWait, 32),
-                (false, _) => (Op::MbarrierWaitState { sets_aside: verb == "try_wait" }, 64),
+                (true, "try_wait") => (Op::MbarrierTryWait(arrival.scope), 32),
+                (true, _) => (Op::MbarrierTestWait(arrival.scope), 32),
+                (false, _) => {
+                    let scope = arrival.scope;
+                    (Op::MbarrierWaitState { sets_aside: verb == "try_wait", scope }, 64)
+                }
             };
             let mut slots = vec![Out, Address, Value(bits)];
             if can_limit {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     exchange::Exchange,
-    exec::poll::Phase,
+    exec::poll::{Phase, Wait},
     ops,
     site::Op as MachineOp,
     state::mbarrier::{Arrive, of_state},
@@ -141,9 +141,9 @@ impl Lane<'_> {
             | Op::FenceMbarrierInit
             | Op::MbarrierArrive(_)
             | Op::MbarrierArriveCluster(_)
-            | Op::MbarrierTryWait
+            | Op::MbarrierTryWait(_)
             | Op::MbarrierWaitState { .. }
-            | Op::MbarrierTestWait
+            | Op::MbarrierTestWait(_)
             | Op::MbarrierPendingCount => self.mbarrier(i),
             _ => self.together(i),
         }
@@ -163,21 +163,23 @@ impl Lane<'_> {
             Op::MbarrierArriveCluster(arrival) => {
                 ops::mbarrier_arrive_cluster_with(self.shared(i, 0), self.arrive(i, arrival));
             }
-            Op::MbarrierTryWait => {
-                let complete = ops::mbarrier_try_wait_parity(self.shared(i, 0), self.get32(i, 2));
-                self.set(i, 0, u64::from(complete));
-            }
-            Op::MbarrierTestWait => {
+            Op::MbarrierTryWait(scope) => {
                 let phase = Phase::Parity(self.get32(i, 2));
-                let complete = ops::mbarrier_test_wait(self.shared(i, 0), phase);
+                let complete = ops::mbarrier_try_wait(self.shared(i, 0), Wait { phase, scope });
                 self.set(i, 0, u64::from(complete));
             }
-            Op::MbarrierWaitState { sets_aside } => {
-                let (bar, state) = (self.shared(i, 0), self.get(i, 2));
+            Op::MbarrierTestWait(scope) => {
+                let phase = Phase::Parity(self.get32(i, 2));
+                let complete = ops::mbarrier_test_wait(self.shared(i, 0), Wait { phase, scope });
+                self.set(i, 0, u64::from(complete));
+            }
+            Op::MbarrierWaitState { sets_aside, scope } => {
+                let (bar, phase) = (self.shared(i, 0), Phase::State(self.get(i, 2)));
+                let wait = Wait { phase, scope };
                 let complete = if sets_aside {
-                    ops::mbarrier_try_wait_state(bar, state)
+                    ops::mbarrier_try_wait(bar, wait)
                 } else {
-                    ops::mbarrier_test_wait(bar, Phase::State(state))
+                    ops::mbarrier_test_wait(bar, wait)
                 };
                 self.set(i, 0, u64::from(complete));
             }
@@ -190,10 +192,10 @@ impl Lane<'_> {
 
     /// The arrival that an instruction makes.
     fn arrive(&self, i: &Instruction, arrival: Arrival) -> Arrive {
-        let Arrival { has_count, expects, drops, is_incomplete } = arrival;
+        let Arrival { has_count, expects, drops, is_incomplete, scope } = arrival;
         let count = if has_count { self.get32(i, 2) } else { 1 };
         let bytes = if expects { self.get32(i, 2) } else { 0 };
-        Arrive { count, bytes, drops, is_incomplete }
+        Arrive { count, bytes, drops, is_incomplete, scope }
     }
 
     /// What lanes do together: barriers, and exchanges in a warp.

@@ -60,7 +60,7 @@ pub(super) fn run(kernel: &Kernel) {
                     panic!("brx.idx by {index}, of {count} targets");
                 }
             }
-            Op::MbarrierTryWait | Op::MbarrierTestWait => {
+            Op::MbarrierTryWait(_) | Op::MbarrierTestWait(_) => {
                 kernel.seen.see(next - 1, waited(lane.get32(instruction, 2)));
                 lane.execute(instruction);
             }
