@@ -72,7 +72,7 @@ fn predicted_mma(kernel: &Kernel, case: &Case) -> u64 {
 }
 
 /// Of the cooperative kernel, h costs columns of the base's products, and in the last steps, where A goes
-/// ahead of W, products of its own.
+/// ahead of W, products of its own; where a cluster shares the steps of K, these once a cluster.
 fn predicted_wgmma(kernel: &Kernel, case: &Case) -> u64 {
     let Kernel { block_n, block_k, h_columns, .. } = *kernel;
     let warpgroups = kernel.block_m as usize / WGMMA_M;
@@ -92,7 +92,8 @@ fn predicted_wgmma(kernel: &Kernel, case: &Case) -> u64 {
     for present in case.row_tile_adapters(kernel.block_m) {
         steps += column_tiles as usize * base;
         if cooperative && !present.is_empty() {
-            steps += column_tiles as usize * late;
+            let shared = if kernel.slices_k() { cluster } else { 1 };
+            steps += (column_tiles / shared) as usize * late;
         }
         for adapter in present {
             let rank16 = case.adapters[adapter].rank.next_multiple_of(MMA_K);

@@ -166,6 +166,8 @@ subjects! {
     fused_segments FUSED_SEGMENTS,
     fused SHARED,
     cooperative_wide COOPERATIVE_WIDE,
+    sliced SLICED,
+    sliced_short SLICED_SHORT,
     gemm_warpgroups GEMM_WARPGROUPS,
 }
 

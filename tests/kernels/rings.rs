@@ -21,7 +21,7 @@ fn two_rounds(kernel: &Kernel, shares: u32) -> Case {
 fn around(operation: Operation) {
     hold_all(operation, 1, |kernel| {
         let clusters: &[u32] = if kernel.clusters() { &[1, 2, 4] } else { &[1] };
-        let case = |&cluster: &u32| Case { cluster: Some(cluster), ..two_rounds(kernel, 1) };
+        let case = |&cluster| Case { cluster: Some(cluster), ..two_rounds(kernel, 1).adapted_to(kernel) };
         clusters.iter().map(case).filter(|case| takes(kernel, case)).collect()
     });
 }

@@ -90,21 +90,21 @@ fn y_overflows(operation: Operation) {
 }
 
 /// An infinite h makes its row's sums in the adapter's columns infinite, and touches no other row and no
-/// other column tile. Beside the range but in its tiles, h meets zeros: NaN, as `Adapter` says (the check
-/// allows that there alone).
+/// other cluster's columns. Beside the range but in its clusters' tiles, h meets zeros: NaN, as `Adapter` says
+/// (the check allows that there alone).
 fn infinite_h_and_a_column_range(operation: Operation) {
     every(operation, |kernel| {
-        let block_n = kernel.block_n as usize;
         let planted = vec![(Operand::X, ROW, 5, 1000.0), (Operand::A(0), 0, 5, 1000.0)];
         let adapters = vec![AdapterCase { columns: Some(9..22), ..AdapterCase::new(1) }];
         let case = Case { planted, adapters, rows: Rows::Uniform, ..case(kernel, 1) };
-        assert!(case.n > block_n);
+        let width = (kernel.block_n * case.cluster_for(kernel)) as usize;
+        let case = Case { n: width + 4, ..case };
         let y = run(kernel, &case);
         for ((row, column), value) in y.indexed_iter() {
             let at = format!("{}: y[{row}, {column}] = {value}", kernel.name);
             if row == ROW && (9..22).contains(&column) {
                 assert!(value.is_infinite(), "{at}");
-            } else if row != ROW || column >= block_n {
+            } else if row != ROW || column >= width {
                 assert!(value.is_finite(), "{at}");
             }
         }

@@ -7,8 +7,8 @@ use super::{
     board::Chunk,
     cluster::Cluster,
     lane::Lane,
-    ring::Ring,
-    sliced_h::Slices,
+    ring::{NONE, Ring},
+    slices::Slices,
     store::sync_warpgroup,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile, WARPGROUP_ROWS},
 };
@@ -31,9 +31,6 @@ pub(super) struct Consumer<T> {
     pub warpgroup: u32,
     tile: PhantomData<T>,
 }
-
-/// No slot.
-pub(super) const NONE: u32 = u32::MAX;
 
 impl<T: Tile> Consumer<T> {
     #[inline(always)]
@@ -310,7 +307,9 @@ impl<T: Tile> Consumer<T> {
         unsafe {
             let (rows, columns) = self.slot(self.turn);
             let rows = h.unwrap_or(rows);
-            if chunk.panels * PANEL == BLOCK_K {
+            if T::MAX_PANELS == 1 {
+                sums = sums.multiply_16(rows, columns);
+            } else if chunk.panels * PANEL == BLOCK_K {
                 sums = sums.multiply_64::<A_STEP>(rows, columns);
             } else {
                 let mut i = 0;

@@ -11,7 +11,8 @@ use super::{
     own_h::{self, h_of},
     producer::Producer,
     schedule::{Clustered, steps},
-    sliced_h::{self, Slices},
+    sliced_h,
+    slices::Slices,
     store::{store_tile, wait_for_stores},
     tile::{PANEL_BYTES, Tile},
 };

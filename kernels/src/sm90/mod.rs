@@ -10,6 +10,7 @@
 //! | `consumer.rs` | a warpgroup that multiplies |
 //! | `cluster.rs` | the cluster that a CTA runs in |
 //! | `ring.rs` | which CTAs copy to each other's slots, and release them |
+//! | `slices.rs` | which steps of K a CTA of a cluster multiplies by A |
 //! | `own_h.rs`, `sliced_h.rs`, `h_tile.rs` | h on its way to the cluster, whole or as sums; to the workspace |
 //! | `store.rs`, `epilogue.rs` | y on its way to global memory; bias, activation and residuals |
 //! | `lane.rs` | where a thread finds its part of a box of y |
@@ -37,6 +38,7 @@ mod producer;
 mod ring;
 mod schedule;
 mod sliced_h;
+mod slices;
 mod store;
 
 use crate::sm90_tile as tile;

@@ -11,7 +11,7 @@ use super::{
     cluster::Cluster,
     ring::Ring,
     schedule::steps,
-    sliced_h::Slices,
+    slices::Slices,
     tile::{BLOCK_K, PANEL, ROW_BYTES, Tile},
 };
 use crate::{

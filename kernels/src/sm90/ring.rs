@@ -14,6 +14,9 @@ use crate::{
     maps::TensorMapRef,
 };
 
+/// No slot.
+pub(super) const NONE: u32 = u32::MAX;
+
 /// The CTAs that copy to each other's slots: those of the cluster, or, where these share a tile's K, each CTA
 /// alone.
 ///

@@ -8,8 +8,7 @@
 use super::{
     barriers::{Turn, wait, wait_for_readers},
     board::Board,
-    cluster::Cluster,
-    consumer::{Consumer, NONE},
+    consumer::Consumer,
     own_h::{h_of, round},
     store::sync_warpgroup,
     tile::{Tile, WARPGROUP, WARPGROUP_ROWS},
@@ -18,38 +17,6 @@ use crate::device::{
     SharedAddr, Sums, copy_to_cluster, fence_proxy_async_shared, mapa, mbarrier_arrive_expect_tx,
     mbarrier_arrive_release_cluster, thread_idx_x,
 };
-
-/// Which steps of K a CTA multiplies by A: every one of so many.
-pub(super) struct Slices {
-    /// Steps of others before the next one of its own.
-    before: u32,
-    /// Of a consumer: the slot whose products may still be under way, where its threads have read x; else
-    /// [`NONE`].
-    pub held: u32,
-    cluster: Cluster,
-}
-
-impl Slices {
-    /// Before the first step of a tile.
-    #[inline(always)]
-    pub(super) fn new(cluster: Cluster) -> Self {
-        Self { before: cluster.rank(), held: NONE, cluster }
-    }
-
-    /// There is none left.
-    #[inline(always)]
-    pub(super) fn end(&mut self) {
-        self.before = u32::MAX;
-    }
-
-    /// Whether the next step is this CTA's; goes on to the one after it.
-    #[inline(always)]
-    pub(super) fn next_is_own(&mut self) -> bool {
-        let is_own = self.before == 0;
-        self.before = if is_own { self.cluster.size() - 1 } else { self.before - 1 };
-        is_own
-    }
-}
 
 /// Where a warpgroup's sums of CTA `rank` lie.
 #[inline(always)]

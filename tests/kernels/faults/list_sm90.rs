@@ -134,6 +134,13 @@ pub(super) static SLICED: Subject =
     Subject::new("sm_90 fused_cooperative, K in slices", &["sm90_fused_cooperative_128x256_k16"], 0, || {
         Case { grid: Some(2), cluster: Some(2), ..Case::new(150, 264, 328, 13) }
     });
+/// A step of K each: the next sums are there before others have read the last ones.
+pub(super) static SLICED_SHORT: Subject = Subject::new(
+    "sm_90 fused_cooperative, K in slices of a step",
+    &["sm90_fused_cooperative_128x256_k16"],
+    0,
+    || Case { grid: Some(2), cluster: Some(2), ..Case::new(300, 264, 72, 13) },
+);
 /// Several adapters in a row tile, cuts inside of it, rows without, a column range; the last row tile has
 /// none.
 pub(super) static COOPERATIVE_SEGMENTS: Subject = Subject::new(
@@ -216,7 +223,6 @@ const H_FULL: Place = at("fused_cooperative.rs", "Cooperative::consume", Mbarrie
 const H_RELEASE: Place = at("own_h.rs", "release", MbarrierArriveCluster, 0);
 const SLICES_FENCE: Place = at("sliced_h.rs", "send", FenceProxyAsyncShared, 0);
 const SLICES_EMPTY: Place = at("sliced_h.rs", "send", MbarrierTryWaitParity, 0);
-const SLICES_FULL: Place = at("sliced_h.rs", "receive", MbarrierTryWaitParity, 0);
 const SLICES_READ: Place = at("sliced_h.rs", "release", MbarrierArriveCluster, 0);
 const SLICED_X_READ: Place = at("consumer.rs", "Consumer::multiply_sliced", BarSyncNamed, 0);
 const PARTS_FENCE: Place = at("gemm_split_k.rs", "Partials::exchange", FenceProxyAsyncShared, 0);
@@ -455,9 +461,15 @@ pub(super) static FAULTS: &[Fault] = &[
     ),
     // K of h in slices.
     fault("sums of h are sent unfenced", &SLICED, always(SLICES_FENCE), Drop, Proxy),
-    fault("sums of h are added before they are there", &SLICED, always(SLICES_FULL), Drop, Race),
-    fault("sums of h are sent again before they were added", &SLICED, always(SLICES_EMPTY), Drop, Race),
-    fault("that sums of h were added, other CTAs are not told", &SLICED, always(SLICES_READ), Weaken, Race),
+    fault("sums of h are added before they are there", &SLICED, always(H_FULL), Drop, Race),
+    fault("sums of h are sent again before they were added", &SLICED_SHORT, always(SLICES_EMPTY), Drop, Race),
+    fault(
+        "that sums of h were added, other CTAs are not told",
+        &SLICED_SHORT,
+        always(SLICES_READ),
+        Weaken,
+        Race,
+    ),
     fault("x is copied over while threads read it", &SLICED, always(SLICED_X_READ), Drop, Race),
     // Parts of K.
     fault("partial sums are sent unfenced", &SPLIT_K, always(PARTS_FENCE), Drop, Proxy),
