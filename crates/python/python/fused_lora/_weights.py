@@ -54,6 +54,7 @@ def packed(weight, transposed):
         and found.shape == weight.shape
         and found.stride == weight.stride()
         and found.transposed is transposed
+        and not weight.is_neg()
     ):
         return found
     return _pack(weight, transposed)
