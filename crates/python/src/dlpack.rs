@@ -112,6 +112,10 @@ impl Description {
                 strides[..dimensions].copy_from_slice(std::slice::from_raw_parts(found.strides, dimensions));
             }
         }
+        if found.data.is_null() && !shape[..dimensions].contains(&0) {
+            // Zeros that have no memory.
+            return None;
+        }
         let pointer = found.data as usize + found.byte_offset as usize;
         Some(Self { pointer, dtype, dimensions, shape, strides })
     }

@@ -11,15 +11,6 @@ from torch.nn.modules import module as _module
 from . import _native
 from ._weights import TENSORS, is_plain, packed
 
-# What says of each of torch's modes that there is none.
-MODES = [
-    (torch._C._is_any_autocast_enabled, False),
-    (_len_torch_dispatch_stack, 0),
-    (_len_torch_function_stack, 0),
-    (_functorch.peek_interpreter_stack, None),
-    (torch._C._get_tracing_state, None),
-    (partial(forward_ad.__dict__.__getitem__, "_current_level"), -1),
-]
 HOOKS = [
     _module._global_forward_hooks,
     _module._global_forward_pre_hooks,
@@ -34,9 +25,18 @@ def _watch():
     capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         return False
+    # What says of each of torch's modes that there is none.
+    modes = [
+        (torch._C._is_any_autocast_enabled, False),
+        (_len_torch_dispatch_stack, 0),
+        (_len_torch_function_stack, 0),
+        (_functorch.peek_interpreter_stack, None),
+        (torch._C._get_tracing_state, None),
+        (partial(forward_ad.__dict__.__getitem__, "_current_level"), -1),
+    ]
     _native.watch(
         capsule=capsule,
-        modes=MODES,
+        modes=modes,
         hooks=HOOKS,
         is_grad_enabled=torch.is_grad_enabled,
         module=nn.Module,

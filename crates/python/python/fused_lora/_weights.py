@@ -31,6 +31,8 @@ def is_plain(tensor):
         and tensor.layout is torch.strided
         and tensor.dtype in DTYPES
         and not tensor.is_neg()
+        # Zeros that have no memory.
+        and not tensor._is_zerotensor()
     )
 
 
