@@ -43,7 +43,7 @@ impl Snapshot {
     pub(crate) fn of(module: &Bound<'_, PyAny>, kinds: &Kinds<'_, '_>) -> PyResult<Option<Self>> {
         let dict = module.getattr(intern!(module.py(), "__dict__"))?;
         let Ok(dict) = dict.cast_into_exact::<PyDict>() else { return Ok(None) };
-        let Some(node) = Node::of(dict.as_any(), kinds)? else { return Ok(None) };
+        let Some(node) = Node::of(dict.as_any(), kinds, false)? else { return Ok(None) };
         Ok(Some(Self { class: module.get_type().unbind(), dict: dict.unbind(), node: Box::new(node) }))
     }
 
@@ -57,21 +57,27 @@ impl Snapshot {
 }
 
 impl Node {
-    fn of(value: &Bound<'_, PyAny>, kinds: &Kinds<'_, '_>) -> PyResult<Option<Self>> {
+    /// `are_children`: modules in this value are children of the one whose state it is of. Others might be its
+    /// parents, and with a dictionary that is kept they would never be freed.
+    fn of(value: &Bound<'_, PyAny>, kinds: &Kinds<'_, '_>, are_children: bool) -> PyResult<Option<Self>> {
         if let Ok(dict) = value.cast::<PyDict>() {
             let mut entries = Vec::new();
             for (key, value) in dict {
-                let Some(node) = Self::of(&value, kinds)? else { return Ok(None) };
+                let are_children = are_children || key.eq(intern!(value.py(), "_modules"))?;
+                let Some(node) = Self::of(&value, kinds, are_children)? else { return Ok(None) };
                 entries.push((key.unbind(), node));
             }
             return Ok(Some(Self::Dict(entries)));
         }
         if let Ok(list) = value.cast::<PyList>() {
             let nodes: Option<Vec<_>> =
-                list.iter().map(|value| Self::of(&value, kinds)).collect::<PyResult<_>>()?;
+                list.iter().map(|value| Self::of(&value, kinds, false)).collect::<PyResult<_>>()?;
             return Ok(nodes.map(Self::List));
         }
         if value.is_instance(kinds.module)? {
+            if !are_children {
+                return Ok(None);
+            }
             let address = value.as_ptr() as usize;
             return Ok(match kinds.inside.iter().any(|module| module.is(value)) {
                 true => Snapshot::of(value, kinds)?.map(|snapshot| Self::Module(address, snapshot)),

@@ -1,7 +1,9 @@
 """Calls that skip the checks: only while nothing has changed that these look at."""
 
 import copy
+import gc
 import unittest
+import weakref
 
 import torch
 from test_layer import Mode, hook, one, requires_grad
@@ -79,6 +81,19 @@ class Plans(unittest.TestCase):
             module = module["default"] if part != "base_layer" else module
             module.__class__ = type("Other", (nn.Linear,), {})
             self.assertFalse(plan_of(lora).holds(lora), part)
+
+    def test_no_plan_keeps_a_parent(self):
+        model, lora = one()
+        lora.__dict__["parent"] = model
+        lora.lora_A["default"].__dict__["parents"] = [model]
+        report = fused_lora.patch(model)
+        for _ in range(2):
+            model(torch.ones(1, 64))
+        self.assertEqual((report.fused_calls, plan_of(lora)), (2, False))
+        layer = weakref.ref(lora)
+        del model, lora
+        gc.collect()
+        self.assertIsNone(layer())
 
     def test_tensors(self):
         changes = {
