@@ -2,8 +2,11 @@
 //! Python passes as addresses. torch is neither linked nor imported here.
 
 mod adapters;
+mod dlpack;
 mod memory;
 mod packed;
+mod plan;
+mod snapshot;
 mod threads;
 
 use std::sync::atomic::Ordering;
@@ -79,10 +82,11 @@ impl Layer {
             };
             Ok(Lora { a: matrix(a, type_of_a, rank, self.k)?, b: matrix(b, type_of_b, self.n, rank)?, scale })
         };
-        let loras = adapters.into_iter().map(lora).collect::<PyResult<_>>()?;
-        let sequences = sequences.map(|of| of.into_iter().map(|index| usize::try_from(index).ok()).collect());
+        let loras = adapters.into_iter().map(lora).collect::<PyResult<Vec<_>>>()?;
+        let sequences: Option<Vec<_>> =
+            sequences.map(|of| of.into_iter().map(|index| usize::try_from(index).ok()).collect());
         let bias = (bias != 0).then_some(bias);
-        let operands = Operands { x, rows, stride, y, bias, loras, sequences };
+        let operands = Operands { x, rows, stride, y, bias, loras: &loras, sequences: sequences.as_deref() };
         // SAFETY: Python holds tensors of these sizes while it calls, and y is new.
         py.detach(|| unsafe { self.linear.forward(&operands) }).map_err(refused)
     }
@@ -135,6 +139,8 @@ fn threads_name() -> &'static str {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<Layer>()?;
+    module.add_class::<plan::Plan>()?;
+    module.add_function(wrap_pyfunction!(plan::watch, module)?)?;
     module.add_function(wrap_pyfunction!(use_openmp, module)?)?;
     module.add_function(wrap_pyfunction!(after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(threads_name, module)?)

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The operands of a call besides W.
-pub(crate) struct Operands {
+pub(crate) struct Operands<'a> {
     /// `[rows, K]`, the elements of a row adjacent.
     pub(crate) x: usize,
     pub(crate) rows: usize,
@@ -29,9 +29,9 @@ pub(crate) struct Operands {
     pub(crate) y: usize,
     /// `[N]`
     pub(crate) bias: Option<usize>,
-    pub(crate) loras: Vec<Lora>,
+    pub(crate) loras: &'a [Lora],
     /// Which adapter each sequence of the batch uses; all use all of them without it.
-    pub(crate) sequences: Option<Vec<Option<usize>>>,
+    pub(crate) sequences: Option<&'a [Option<usize>]>,
 }
 
 /// A packed weight of any element type.
@@ -39,7 +39,7 @@ pub(crate) trait Linear: Send + Sync {
     /// # Safety
     ///
     /// All operands and the weight lie in memory that nobody frees before this returns; y is nobody else's.
-    unsafe fn forward(&self, operands: &Operands) -> Result<(), Error>;
+    unsafe fn forward(&self, operands: &Operands<'_>) -> Result<(), Error>;
 
     /// Packs the weight again at the next call.
     fn refresh(&self);
@@ -135,8 +135,8 @@ thread_local! {
 }
 
 impl<T: AdapterElement<T>> Linear for Packed<T> {
-    unsafe fn forward(&self, operands: &Operands) -> Result<(), Error> {
-        let Operands { x, rows, stride, y, bias, ref loras, ref sequences } = *operands;
+    unsafe fn forward(&self, operands: &Operands<'_>) -> Result<(), Error> {
+        let Operands { x, rows, stride, y, bias, loras, sequences } = *operands;
         let (layer, segments) = {
             // What a panic left behind is whole: a layer and what it was made from are set together.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

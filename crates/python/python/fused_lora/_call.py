@@ -12,7 +12,8 @@ def call(x, weight, bias, adapters, sequences, transposed, casting=True, grad=Fa
     them, unless `sequences` has the index of one, or -1, for each x[i]. With `grad`, tensors that require a gradient
     are a reason; without `casting`, adapters of another type than x are.
     """
-    if type(x) not in TENSORS or not x.is_cpu or x.layout is not torch.strided or x.is_neg():
+    plain = type(x) in TENSORS and x.is_cpu and x.layout is torch.strided
+    if not plain or x.is_neg() or x._is_zerotensor():
         return "x is no plain tensor on the CPU"
     if type(weight) not in TENSORS or not weight.is_cpu or weight.layout is not torch.strided:
         return "the weight is no plain tensor on the CPU"

@@ -8,12 +8,12 @@ from peft.tuners.lora.model import _adapter_names_pre_forward_hook
 from torch import nn
 from torch._C import _functorch, _len_torch_dispatch_stack, _len_torch_function_stack
 from torch.autograd import forward_ad
-from torch.nn.modules import module as _module
 from torch.utils._device import DeviceContext
 
 from . import _weights
 from ._call import call
 from ._operator import linear
+from ._plan import HOOKS, plan
 from ._report import Record
 from ._weights import DTYPES
 
@@ -50,12 +50,7 @@ def _mode():
         return "forward-mode differentiation"
     if torch._C._get_tracing_state() is not None:
         return "tracing"
-    if (
-        _module._global_forward_hooks
-        or _module._global_forward_pre_hooks
-        or _module._global_backward_hooks
-        or _module._global_backward_pre_hooks
-    ):
+    if any(HOOKS):
         return "a hook on all modules"
     return None
 
@@ -131,9 +126,8 @@ def _parts(layer, args, kwargs):
     return base, adapters, names
 
 
-def _fused(layer, x, args, kwargs):
+def _fused(layer, x, parts):
     """y of a fused call; a string instead is the reason why there is none."""
-    parts = _parts(layer, args, kwargs)
     if type(parts) is str:
         return parts
     mode = _mode()
@@ -193,12 +187,20 @@ class FusedLinear(Linear):
             # Nothing is counted: a counter would be part of what the graph depends on.
             y = _compiled(self, x, args, kwargs)
             return super().forward(x, *args, **kwargs) if isinstance(y, str) else y
-        y = _fused(self, x, args, kwargs)
-        if type(y) is not str:
-            record_of(self).fused += 1
-            return y
-        record_of(self).peft[y] += 1
-        return super().forward(x, *args, **kwargs)
+        record = record_of(self)
+        if record.plan and not (args or kwargs):
+            y = record.plan.run(self, x)
+            if y is not None:
+                return y
+        parts = _parts(self, args, kwargs)
+        y = _fused(self, x, parts)
+        if type(y) is str:
+            record.peft[y] += 1
+            return super().forward(x, *args, **kwargs)
+        record.checked += 1
+        if record.plan is not False and parts[2] is None and not (record.plan and record.plan.holds(self)):
+            record.replace(plan(self, *parts[:2]))
+        return y
 
     # PEFT changes the weight in ways that neither `_version` nor `data_ptr` shows.
 

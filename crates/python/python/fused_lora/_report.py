@@ -6,14 +6,26 @@ from . import _native
 
 
 class Record:
-    """The calls of one layer so far."""
+    """The calls of one layer so far, and what lets the next ones skip the checks: a plan, or None, or False where
+    there can be none."""
 
-    __slots__ = ("fused", "peft", "layer")
+    __slots__ = ("checked", "peft", "layer", "plan")
 
     def __init__(self, layer):
         self.layer = layer
-        self.fused = 0
+        self.checked = 0
         self.peft = Counter()
+        self.plan = None
+
+    @property
+    def fused(self):
+        """Fused calls, checked or by a plan."""
+        return self.checked + (self.plan.calls if self.plan else 0)
+
+    def replace(self, plan):
+        """Sets the next plan."""
+        self.checked = self.fused
+        self.plan = plan or False
 
 
 class Report:

@@ -31,6 +31,8 @@ def is_plain(tensor):
         and tensor.layout is torch.strided
         and tensor.dtype in DTYPES
         and not tensor.is_neg()
+        # Zeros that have no memory.
+        and not tensor._is_zerotensor()
     )
 
 
@@ -54,6 +56,7 @@ def packed(weight, transposed):
         and found.shape == weight.shape
         and found.stride == weight.stride()
         and found.transposed is transposed
+        and not weight.is_neg()
     ):
         return found
     return _pack(weight, transposed)
