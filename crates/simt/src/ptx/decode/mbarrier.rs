@@ -29,7 +29,7 @@ pub(super) fn decode(parts: &[&str], statement: &Statement<'_>) -> Option<Form> 
             ("arrive" | "arrive_drop", "release") | ("try_wait" | "test_wait", "acquire") => {}
             ("arrive" | "arrive_drop" | "try_wait" | "test_wait", "cta") => {}
             ("arrive" | "arrive_drop" | "try_wait" | "test_wait", "cluster") => {
-                arrival.scope = Scope::Cluster
+                arrival.scope = Scope::Cluster;
             }
             ("expect_tx", "relaxed" | "cta" | "cluster") => {}
             ("try_wait" | "test_wait", "parity") => parity = true,
