@@ -15,9 +15,9 @@ use pyo3::{
 };
 
 use crate::{
-    Layer,
     adapters::Lora,
     dlpack::{self, Description},
+    layer::Layer,
     memory::Matrix,
     packed::Operands,
     snapshot::{Kinds, Snapshot},
