@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::{
     blocks::KBlock,
     kernel::{
-        Ahead, Finish, Finishing, Init, Input, MicroKernel, Output, Pack, Segment, Storage, Tile, Vector,
-        store::Store,
+        Ahead, Finish, Finishing, Init, Input, LINE, MicroKernel, Output, Pack, Segment, Storage, Tile,
+        Vector, store::Store,
     },
     panels::{Bytes, Panels, steps},
     view::{Rows, RowsMut},
@@ -271,9 +271,6 @@ pub(crate) unsafe fn pack_rows<M: Pack<T>, T>(
         }
     }
 }
-
-/// Bytes of a line of the cache.
-const LINE: usize = 64;
 
 /// Fetches as much of it as a sweep that loads it does not fetch itself in time.
 pub(crate) fn fetch<M: MicroKernel>(bytes: Option<Bytes>) {

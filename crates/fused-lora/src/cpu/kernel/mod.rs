@@ -457,7 +457,7 @@ unsafe fn segment<S: Step, T, const R: usize, const V: usize>(
 }
 
 /// Bytes of a line of the cache.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// The K loop over one segment.
 ///
